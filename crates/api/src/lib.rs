@@ -1,1 +1,21 @@
-//! .
+//! The resources that users write, as Rust types.
+//!
+//! Nothing here does I/O and nothing here judges: a type accepts what the wire format can say, and
+//! `galley` decides whether it makes sense. Each type can describe itself as an OpenAPI schema
+//! ([`Schema`]), which is what the CRDs are made of and what galley walks to find unknown fields.
+
+mod schema;
+
+pub mod annotations;
+pub mod duration;
+pub mod kinds;
+pub mod labels;
+pub mod mesh;
+pub mod networking;
+pub mod object;
+pub mod security;
+
+pub use duration::Duration;
+pub use kinds::Kind;
+pub use object::{Meta, Object, ObjectError};
+pub use schema::Schema;

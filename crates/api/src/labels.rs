@@ -1,0 +1,44 @@
+//! Labels that mean something to the mesh.
+
+/// On a namespace: `enabled` or `disabled`.
+pub const INJECTION: &str = "istio-injection";
+/// On a namespace or pod: the control plane revision.
+pub const REVISION: &str = "istio.io/rev";
+/// On a pod: `true` or `false`; stronger than the annotation of the same name.
+pub const SIDECAR_INJECT: &str = "sidecar.istio.io/inject";
+/// On a pod: `istio` says that its port 15006 speaks mutual TLS.
+pub const TLS_MODE: &str = "security.istio.io/tlsMode";
+/// On a pod: name of the service that it is, in telemetry.
+pub const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
+/// On a pod: revision of the service that it is, in telemetry.
+pub const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+/// On a pod: name of the workload that it belongs to, in telemetry.
+pub const WORKLOAD_NAME: &str = "service.istio.io/workload-name";
+/// Kubernetes' recommended application label.
+pub const APP_NAME: &str = "app.kubernetes.io/name";
+/// Kubernetes' recommended version label.
+pub const APP_VERSION: &str = "app.kubernetes.io/version";
+/// The older application label.
+pub const APP: &str = "app";
+/// The older version label.
+pub const VERSION: &str = "version";
+/// On a pod or endpoint: `region.zone.subzone`.
+pub const LOCALITY: &str = "istio-locality";
+/// On a pod or endpoint: `region.zone.subzone`, newer name.
+pub const TOPOLOGY_LOCALITY: &str = "topology.istio.io/locality";
+/// On a node.
+pub const REGION: &str = "topology.kubernetes.io/region";
+/// On a node.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// On a node, before Kubernetes 1.17.
+pub const REGION_BETA: &str = "failure-domain.beta.kubernetes.io/region";
+/// On a node, before Kubernetes 1.17.
+pub const ZONE_BETA: &str = "failure-domain.beta.kubernetes.io/zone";
+/// On a node.
+pub const SUBZONE: &str = "topology.istio.io/subzone";
+/// On a namespace, pod or endpoint: its network.
+pub const NETWORK: &str = "topology.istio.io/network";
+/// On an EndpointSlice: the service it belongs to.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Set by ReplicaSets on their pods.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";

@@ -1,0 +1,264 @@
+//! MeshConfig: what holds for the whole mesh, from ConfigMap `istio`, key `mesh`.
+//!
+//! Defaults are Istio's; each is spelled out in [`MeshConfig::default`]'s accessors so that an empty
+//! document means the default mesh.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    Duration,
+    networking::{
+        ConnectionPoolSettings, HttpRetry, LocalityLbSetting, OutlierDetection, TcpKeepalive,
+    },
+    schema::{enumeration, message},
+};
+
+/// Trust domain of a mesh that does not say.
+pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// Namespace whose objects hold for the whole mesh.
+pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
+
+message! {
+    /// What holds for the whole mesh. Fields that are not listed are kept out, not refused.
+    pub struct MeshConfig {
+        /// Outbound capture port; unset is 15001.
+        pub proxy_listen_port: Option<u32>,
+        /// Inbound capture port; unset is 15006.
+        pub proxy_inbound_listen_port: Option<u32>,
+        /// Explicit HTTP proxy port; unset is none.
+        pub proxy_http_port: Option<u32>,
+        /// For upstream connections; unset is 10 s.
+        pub connect_timeout: Option<Duration>,
+        /// Wait of the protocol detection; zero waits for ever.
+        pub protocol_detection_timeout: Option<Duration>,
+        /// Keep-alive of upstream connections.
+        pub tcp_keepalive: Option<TcpKeepalive>,
+        /// Class of Ingress objects; unset is `istio`.
+        pub ingress_class: Option<String>,
+        /// Service of the ingress gateway; unset is `istio-ingressgateway`.
+        pub ingress_service: Option<String>,
+        /// Label of the ingress gateway; unset is `ingressgateway`.
+        pub ingress_selector: Option<String>,
+        /// Which Ingress objects count; unset is STRICT.
+        pub ingress_controller_mode: Option<IngressControllerMode>,
+        /// Whether spans are made.
+        pub enable_tracing: Option<bool>,
+        /// Empty is no access log.
+        pub access_log_file: String,
+        /// Empty is the default format.
+        pub access_log_format: String,
+        /// TEXT or JSON.
+        pub access_log_encoding: AccessLogEncoding,
+        /// What each proxy starts with.
+        pub default_config: Option<ProxyConfig>,
+        /// Unknown destinations; unset is ALLOW_ANY.
+        pub outbound_traffic_policy: Option<MeshOutboundTrafficPolicy>,
+        /// Unknown inbound ports.
+        pub inbound_traffic_policy: Option<Value>,
+        /// Trust domain; unset is `cluster.local`.
+        pub trust_domain: Option<String>,
+        /// Other trust domains that mean this one.
+        pub trust_domain_aliases: Vec<String>,
+        /// Further roots.
+        pub ca_certificates: Vec<Value>,
+        /// Namespaces that Services are exported to by default.
+        pub default_service_export_to: Vec<String>,
+        /// Namespaces that VirtualServices are exported to by default.
+        pub default_virtual_service_export_to: Vec<String>,
+        /// Namespaces that DestinationRules are exported to by default.
+        pub default_destination_rule_export_to: Vec<String>,
+        /// Mesh-wide objects live here; unset is `istio-system`.
+        pub root_namespace: Option<String>,
+        /// Load balancing by place.
+        pub locality_lb_setting: Option<LocalityLbSetting>,
+        /// How often DNS clusters resolve; unset is 60 s.
+        pub dns_refresh_rate: Option<Duration>,
+        /// HTTP/1.1 to HTTP/2 between proxies.
+        pub h2_upgrade_policy: Option<MeshH2UpgradePolicy>,
+        /// Statistics name of inbound clusters.
+        pub inbound_cluster_stat_name: String,
+        /// Statistics name of outbound clusters.
+        pub outbound_cluster_stat_name: String,
+        /// Mutual TLS where both sides can; unset is yes.
+        pub enable_auto_mtls: Option<bool>,
+        /// Merge the application's metrics with the proxy's; unset is yes.
+        pub enable_prometheus_merge: Option<bool>,
+        /// Named providers.
+        pub extension_providers: Vec<Value>,
+        /// Providers used by default.
+        pub default_providers: Option<Value>,
+        /// Namespaces that are read; empty is all.
+        pub discovery_selectors: Vec<Value>,
+        /// Path normalization before authorization.
+        pub path_normalization: Option<Value>,
+        /// Retry policy of routes that have none.
+        pub default_http_retry_policy: Option<HttpRetry>,
+        /// Baseline that DestinationRules refine.
+        pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+        /// Least TLS version between proxies.
+        #[serde(rename = "meshMTLS")]
+        pub mesh_mtls: Option<Value>,
+        /// TLS defaults of gateways.
+        pub tls_defaults: Option<Value>,
+        /// Which services stay within their cluster.
+        pub service_settings: Vec<Value>,
+        /// Whether clients verify server certificates by default.
+        pub verify_certificate_at_client: Option<bool>,
+        /// Whether access logs go to the access log service.
+        pub enable_envoy_access_log_service: Option<bool>,
+        /// Whether listener access logs are off.
+        pub disable_envoy_listener_log: Option<bool>,
+    }
+
+    /// Baseline that DestinationRules refine.
+    pub struct DefaultTrafficPolicy {
+        /// How many connections and requests.
+        pub connection_pool: Option<ConnectionPoolSettings>,
+        /// When an endpoint is left out.
+        pub outlier_detection: Option<OutlierDetection>,
+    }
+
+    /// Unknown destinations.
+    pub struct MeshOutboundTrafficPolicy {
+        /// Let through or refuse.
+        pub mode: Option<MeshOutboundMode>,
+    }
+
+    /// What a proxy starts with; also annotation `proxy.istio.io/config`.
+    pub struct ProxyConfig {
+        /// Directory of generated files.
+        pub config_path: Option<String>,
+        /// Proxy binary.
+        pub binary_path: Option<String>,
+        /// `cluster` name that the proxy gives itself.
+        pub service_cluster: Option<String>,
+        /// How long connections drain; unset is 45 s.
+        pub drain_duration: Option<Duration>,
+        /// Control plane; unset is `istiod.istio-system.svc:15012`.
+        pub discovery_address: Option<String>,
+        /// Admin port; unset is 15000.
+        pub proxy_admin_port: Option<u32>,
+        /// Worker threads; unset is by CPU limit, zero all cores.
+        pub concurrency: Option<i32>,
+        /// `NONE` or `MUTUAL_TLS`.
+        pub control_plane_auth_policy: Option<Value>,
+        /// Longest statistics name; unset is 189.
+        pub stat_name_length: Option<i32>,
+        /// Agent port; unset is 15020.
+        pub status_port: Option<u32>,
+        /// Tracing.
+        pub tracing: Option<Value>,
+        /// How traffic is captured.
+        pub interception_mode: Option<InterceptionMode>,
+        /// More metadata of the node.
+        pub proxy_metadata: BTreeMap<String, String>,
+        /// Time for draining at termination; unset is 5 s.
+        pub termination_drain_duration: Option<Duration>,
+        /// Application starts after the proxy is ready.
+        pub hold_application_until_proxy_starts: Option<bool>,
+        /// Which statistics are kept.
+        pub proxy_stats_matcher: Option<Value>,
+        /// Readiness probe of the proxy.
+        pub readiness_probe: Option<Value>,
+        /// Image type.
+        pub image: Option<Value>,
+        /// Extra statistic tags.
+        pub extra_stat_tags: Vec<String>,
+        /// Gateway topology.
+        pub gateway_topology: Option<Value>,
+        /// Headers that proxies add.
+        pub proxy_headers: Option<Value>,
+        /// Name of the mesh.
+        pub mesh_id: Option<String>,
+        /// Runtime values of the proxy.
+        pub runtime_values: BTreeMap<String, String>,
+    }
+}
+
+enumeration! {
+    /// Unknown destinations.
+    pub enum MeshOutboundMode {
+        /// Refused.
+        RegistryOnly = "REGISTRY_ONLY",
+        /// Let through.
+        AllowAny = "ALLOW_ANY",
+        /// Let through, resolving the name asked for.
+        AllowAnyDynamicDns = "ALLOW_ANY_DYNAMIC_DNS",
+    }
+
+    /// Form of access log lines.
+    pub enum AccessLogEncoding {
+        /// As the format says.
+        Text = "TEXT",
+        /// One object per line.
+        Json = "JSON",
+    }
+
+    /// Which Ingress objects count.
+    pub enum IngressControllerMode {
+        /// Not set.
+        Unspecified = "UNSPECIFIED",
+        /// None.
+        Off = "OFF",
+        /// Those without a class too.
+        Default = "DEFAULT",
+        /// Those with the class.
+        Strict = "STRICT",
+    }
+
+    /// HTTP/1.1 to HTTP/2 between proxies.
+    pub enum MeshH2UpgradePolicy {
+        /// No.
+        DoNotUpgrade = "DO_NOT_UPGRADE",
+        /// Yes.
+        Upgrade = "UPGRADE",
+    }
+
+    /// How traffic is captured.
+    pub enum InterceptionMode {
+        /// NAT redirect.
+        Redirect = "REDIRECT",
+        /// Transparent proxy.
+        Tproxy = "TPROXY",
+        /// Not.
+        None = "NONE",
+    }
+}
+
+impl MeshConfig {
+    /// The trust domain in force.
+    pub fn trust_domain(&self) -> &str {
+        self.trust_domain
+            .as_deref()
+            .filter(|t| !t.is_empty())
+            .unwrap_or(DEFAULT_TRUST_DOMAIN)
+    }
+
+    /// The root namespace in force.
+    pub fn root_namespace(&self) -> &str {
+        self.root_namespace
+            .as_deref()
+            .filter(|n| !n.is_empty())
+            .unwrap_or(DEFAULT_ROOT_NAMESPACE)
+    }
+
+    /// Timeout of upstream connections in force.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// Whether sidecars use mutual TLS where both sides can.
+    pub fn auto_mtls(&self) -> bool {
+        self.enable_auto_mtls.unwrap_or(true)
+    }
+
+    /// What happens to unknown destinations.
+    pub fn outbound_mode(&self) -> MeshOutboundMode {
+        let policy = self.outbound_traffic_policy.as_ref();
+        policy
+            .and_then(|p| p.mode)
+            .unwrap_or(MeshOutboundMode::AllowAny)
+    }
+}
