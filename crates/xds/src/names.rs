@@ -1,0 +1,365 @@
+//! Names of resource types and of resources, written and read in one place.
+//!
+//! Cluster names carry direction, port, subset and host; both planes and every debugging tool read
+//! them back, so the format and its parser live together.
+
+use std::fmt;
+use std::str::FromStr;
+
+use arcstr::ArcStr;
+use lateen_core::Direction;
+
+/// The prefix of every type URL.
+pub const PREFIX: &str = "type.googleapis.com/";
+/// The cluster that drops everything.
+pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+/// The outbound cluster that goes where the client was going.
+pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// The inbound cluster for ports that no service names.
+pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
+/// The listener that captured outbound connections arrive at.
+pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+/// The listener that captured inbound connections arrive at.
+pub const VIRTUAL_INBOUND: &str = "virtualInbound";
+/// The secret with the workload's certificate and key.
+pub const SECRET_DEFAULT: &str = "default";
+/// The secret with the mesh's roots.
+pub const SECRET_ROOT: &str = "ROOTCA";
+/// The prefix of gateway credentials, which the control plane serves.
+pub const SECRET_KUBERNETES: &str = "kubernetes://";
+/// The end of a credential name that asks for the certificate authority part.
+pub const SECRET_CA_SUFFIX: &str = "-cacert";
+
+/// A type of resource, as a full type URL.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeUrl(ArcStr);
+
+impl TypeUrl {
+    /// Clusters (CDS).
+    pub const CLUSTER: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    ));
+    /// Endpoints (EDS).
+    pub const ENDPOINT: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    ));
+    /// Listeners (LDS).
+    pub const LISTENER: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.listener.v3.Listener"
+    ));
+    /// Route tables (RDS).
+    pub const ROUTE: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+    ));
+    /// Secrets (SDS).
+    pub const SECRET: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+    ));
+    /// Extension configurations (ECDS).
+    pub const EXTENSION: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+    ));
+
+    /// The order in which a change must arrive so that nothing names what is not there yet.
+    pub const PUSH_ORDER: [TypeUrl; 6] = [
+        TypeUrl::CLUSTER,
+        TypeUrl::ENDPOINT,
+        TypeUrl::LISTENER,
+        TypeUrl::ROUTE,
+        TypeUrl::SECRET,
+        TypeUrl::EXTENSION,
+    ];
+
+    /// A type by its URL.
+    pub fn new(url: impl AsRef<str>) -> TypeUrl {
+        let url = url.as_ref();
+        TypeUrl::PUSH_ORDER
+            .into_iter()
+            .find(|known| known.as_str() == url)
+            .unwrap_or_else(|| TypeUrl(ArcStr::from(url)))
+    }
+
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The message's full name, without the prefix.
+    pub fn message(&self) -> &str {
+        self.0.strip_prefix(PREFIX).unwrap_or(&self.0)
+    }
+
+    /// What people call it: `CDS`, `EDS`, … or the message's full name.
+    pub fn short(&self) -> &str {
+        match self.message() {
+            "envoy.config.cluster.v3.Cluster" => "CDS",
+            "envoy.config.endpoint.v3.ClusterLoadAssignment" => "EDS",
+            "envoy.config.listener.v3.Listener" => "LDS",
+            "envoy.config.route.v3.RouteConfiguration" => "RDS",
+            "envoy.extensions.transport_sockets.tls.v3.Secret" => "SDS",
+            "envoy.config.core.v3.TypedExtensionConfig" => "ECDS",
+            other => other,
+        }
+    }
+
+    /// Whether an empty first subscription means "everything" and a state-of-the-world response
+    /// lists everything (clusters and listeners).
+    pub fn is_wildcard(&self) -> bool {
+        *self == TypeUrl::CLUSTER || *self == TypeUrl::LISTENER
+    }
+}
+
+impl fmt::Display for TypeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TypeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// The parts of a cluster name: `outbound|9080|v1|reviews.default.svc.cluster.local`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterName {
+    /// Towards other workloads, or towards the application of this one.
+    pub direction: Direction,
+    /// The service's port; inbound, the application's.
+    pub port: u16,
+    /// The subset, empty for the whole service.
+    pub subset: String,
+    /// The service's host, empty inbound.
+    pub host: String,
+}
+
+/// A name that is not a cluster name of the mesh (a special or static cluster, say).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not of the form direction|port|subset|host")]
+pub struct NotAClusterName(pub String);
+
+impl ClusterName {
+    /// A cluster towards `host:port`, of one subset or (`""`) all.
+    pub fn outbound(port: u16, subset: impl Into<String>, host: impl Into<String>) -> Self {
+        ClusterName {
+            direction: Direction::Outbound,
+            port,
+            subset: subset.into(),
+            host: host.into(),
+        }
+    }
+
+    /// The cluster towards the application's own port.
+    pub fn inbound(port: u16) -> Self {
+        ClusterName {
+            direction: Direction::Inbound,
+            port,
+            subset: String::new(),
+            host: String::new(),
+        }
+    }
+
+    /// The form used as server name in mutual TLS, made of characters that DNS allows:
+    /// `outbound_.9080_.v1_.reviews.default.svc.cluster.local`.
+    pub fn sni(&self) -> String {
+        let ClusterName {
+            direction,
+            port,
+            subset,
+            host,
+        } = self;
+        format!("{direction}_.{port}_.{subset}_.{host}")
+    }
+
+    /// Reads the server-name form back.
+    ///
+    /// # Errors
+    /// When the name is not of that form.
+    pub fn from_sni(name: &str) -> Result<Self, NotAClusterName> {
+        parse(name, "_.")
+    }
+}
+
+fn parse(name: &str, separator: &str) -> Result<ClusterName, NotAClusterName> {
+    let err = || NotAClusterName(name.to_owned());
+    let mut parts = name.splitn(4, separator);
+    let mut next = || parts.next().ok_or_else(err);
+    let direction = match next()? {
+        "outbound" => Direction::Outbound,
+        "inbound" => Direction::Inbound,
+        _ => return Err(err()),
+    };
+    Ok(ClusterName {
+        direction,
+        port: next()?.parse().map_err(|_| err())?,
+        subset: next()?.to_owned(),
+        host: next()?.to_owned(),
+    })
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClusterName {
+            direction,
+            port,
+            subset,
+            host,
+        } = self;
+        write!(f, "{direction}|{port}|{subset}|{host}")
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = NotAClusterName;
+
+    fn from_str(name: &str) -> Result<Self, NotAClusterName> {
+        parse(name, "|")
+    }
+}
+
+/// `0.0.0.0_9080`, `10.0.0.1_3306`, `fd00::1_80`.
+pub fn listener(address: impl fmt::Display, port: u16) -> String {
+    format!("{address}_{port}")
+}
+
+/// Reads a listener name back into address and port.
+pub fn parse_listener(name: &str) -> Option<(std::net::IpAddr, u16)> {
+    let (address, port) = name.rsplit_once('_')?;
+    Some((address.parse().ok()?, port.parse().ok()?))
+}
+
+/// The route table of all HTTP services that share an outbound port.
+pub fn outbound_route(port: u16) -> String {
+    port.to_string()
+}
+
+/// The route table of one service's port whose protocol is found by looking at the bytes.
+pub fn sniffed_route(host: &str, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+/// The route table of one inbound port.
+pub fn inbound_route(port: u16) -> String {
+    ClusterName::inbound(port).to_string()
+}
+
+/// The route table of a gateway's plain HTTP port.
+pub fn gateway_http_route(port: u16) -> String {
+    format!("http.{port}")
+}
+
+/// The route table of one HTTPS server of a gateway.
+pub fn gateway_https_route(port: u16, port_name: &str, gateway: &str, namespace: &str) -> String {
+    format!("https.{port}.{port_name}.{gateway}.{namespace}")
+}
+
+/// A route table's name, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteName {
+    /// `9080`
+    Outbound(u16),
+    /// `mysql.default.svc.cluster.local:3306`
+    Sniffed {
+        /// The service.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// `inbound|9080||`
+    Inbound(u16),
+    /// `http.8080`
+    GatewayHttp(u16),
+    /// `https.443.https.bookinfo-gateway.default`
+    GatewayHttps {
+        /// The gateway's port.
+        port: u16,
+        /// The rest: port name, gateway and namespace.
+        rest: String,
+    },
+}
+
+impl RouteName {
+    /// Reads a route table's name; `None` for a name of another form.
+    pub fn parse(name: &str) -> Option<RouteName> {
+        if let Ok(port) = name.parse() {
+            return Some(RouteName::Outbound(port));
+        }
+        if let Some(port) = name.strip_prefix("http.").and_then(|p| p.parse().ok()) {
+            return Some(RouteName::GatewayHttp(port));
+        }
+        if let Some((port, rest)) = name.strip_prefix("https.").and_then(|r| r.split_once('.'))
+            && let Ok(port) = port.parse()
+        {
+            return Some(RouteName::GatewayHttps {
+                port,
+                rest: rest.to_owned(),
+            });
+        }
+        if let Ok(inbound) = name.parse::<ClusterName>() {
+            return (inbound.direction == Direction::Inbound)
+                .then_some(RouteName::Inbound(inbound.port));
+        }
+        let (host, port) = name.rsplit_once(':')?;
+        Some(RouteName::Sniffed {
+            host: host.to_owned(),
+            port: port.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_names_round_trip() {
+        let text = "outbound|9080|v1|reviews.default.svc.cluster.local";
+        let name: ClusterName = text.parse().expect("well formed");
+        assert_eq!(
+            name,
+            ClusterName::outbound(9080, "v1", "reviews.default.svc.cluster.local")
+        );
+        assert_eq!(name.to_string(), text);
+        let sni = "outbound_.9080_.v1_.reviews.default.svc.cluster.local";
+        assert_eq!(name.sni(), sni);
+        assert_eq!(ClusterName::from_sni(sni).expect("well formed"), name);
+        assert_eq!(ClusterName::inbound(9080).to_string(), "inbound|9080||");
+        for bad in ["", "PassthroughCluster", "outbound|x||h", "outbound|1|a"] {
+            assert!(bad.parse::<ClusterName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn route_names_are_told_apart() {
+        let check = |name: &str, want: Option<RouteName>| {
+            assert_eq!(RouteName::parse(name), want, "{name}");
+        };
+        check("9080", Some(RouteName::Outbound(9080)));
+        check("http.8080", Some(RouteName::GatewayHttp(8080)));
+        check(
+            "https.443.https.gw.default",
+            Some(RouteName::GatewayHttps {
+                port: 443,
+                rest: "https.gw.default".into(),
+            }),
+        );
+        check("inbound|80||", Some(RouteName::Inbound(80)));
+        check(
+            "db.default.svc.cluster.local:3306",
+            Some(RouteName::Sniffed {
+                host: "db.default.svc.cluster.local".into(),
+                port: 3306,
+            }),
+        );
+        check("outbound|80||h", None);
+        check("nonsense", None);
+    }
+
+    #[test]
+    fn listener_names_round_trip() {
+        let v6: std::net::IpAddr = "fd00::1".parse().expect("address");
+        assert_eq!(parse_listener(&listener(v6, 80)), Some((v6, 80)));
+        assert_eq!(parse_listener("virtualOutbound"), None);
+    }
+}

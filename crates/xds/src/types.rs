@@ -1,0 +1,49 @@
+//! Short names for the message modules that a mesh uses.
+
+pub use crate::envoy::admin::v3 as admin;
+pub use crate::envoy::config::accesslog::v3 as accesslog;
+pub use crate::envoy::config::bootstrap::v3 as bootstrap;
+pub use crate::envoy::config::cluster::v3 as cluster;
+pub use crate::envoy::config::core::v3 as core;
+pub use crate::envoy::config::endpoint::v3 as endpoint;
+pub use crate::envoy::config::listener::v3 as listener;
+pub use crate::envoy::config::route::v3 as route;
+pub use crate::envoy::service::discovery::v3 as discovery;
+pub use crate::envoy::service::secret::v3 as secret_service;
+pub use crate::envoy::r#type::matcher::v3 as matcher;
+pub use crate::envoy::r#type::v3 as kind;
+pub use crate::google::protobuf as wkt;
+pub use crate::google::rpc;
+
+/// Transport sockets.
+pub mod tls {
+    pub use crate::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+    pub use crate::envoy::extensions::transport_sockets::tls::v3::*;
+}
+
+/// Network filters and what they hold.
+pub mod network {
+    pub use crate::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+    pub use crate::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
+}
+
+/// Filters that look at a connection before a filter chain is chosen.
+pub mod listener_filter {
+    pub use crate::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+    pub use crate::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+    pub use crate::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+}
+
+/// HTTP filters.
+pub mod http_filter {
+    pub use crate::envoy::extensions::filters::common::fault::v3 as common_fault;
+    pub use crate::envoy::extensions::filters::http::cors::v3 as cors;
+    pub use crate::envoy::extensions::filters::http::fault::v3 as fault;
+    pub use crate::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats;
+    pub use crate::envoy::extensions::filters::http::router::v3 as router;
+}
+
+/// Per-protocol options of clusters.
+pub mod upstream {
+    pub use crate::envoy::extensions::upstreams::http::v3 as http;
+}
