@@ -1,0 +1,136 @@
+//! The server side of TLS.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::SingleCertAndKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use crate::client::versions;
+use crate::suites::provider;
+use crate::verify::ClientVerifier;
+use crate::{Error, Identity, IdentityStore, PeerRule, Stream, Version};
+
+/// What a server asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum ClientAuth {
+    /// No certificate is asked for.
+    #[default]
+    None,
+    /// A certificate is asked for, and verified if there is one.
+    Optional(PeerRule),
+    /// Who has no certificate is refused.
+    Required(PeerRule),
+}
+
+/// How an [`Acceptor`] behaves. The certificate and the roots come from its store.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Verification of clients.
+    pub client_auth: ClientAuth,
+    /// Application protocols, preferred first. Empty means that none is negotiated.
+    pub alpn: Vec<Vec<u8>>,
+    /// The lowest version accepted.
+    pub min_version: Version,
+    /// The highest version accepted.
+    pub max_version: Version,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            client_auth: ClientAuth::None,
+            alpn: Vec::new(),
+            min_version: Version::Tls12,
+            max_version: Version::Tls13,
+        }
+    }
+}
+
+/// Accepts TLS connections with whatever identity is current.
+///
+/// The derived configuration is kept until the identity changes; it then starts afresh with new
+/// ticket keys, so that nobody resumes a session that was verified against roots since withdrawn.
+#[derive(Debug)]
+pub struct Acceptor {
+    store: Arc<IdentityStore>,
+    options: ServerOptions,
+    cached: Mutex<Option<(Arc<Identity>, Arc<ServerConfig>)>>,
+}
+
+impl Acceptor {
+    /// An acceptor for the store's identity, present or future.
+    pub fn new(store: Arc<IdentityStore>, options: ServerOptions) -> Self {
+        Self {
+            store,
+            options,
+            cached: Mutex::new(None),
+        }
+    }
+
+    /// Runs the server's handshake. It has no timeout of its own.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] without identity; otherwise see [`Error`].
+    pub async fn accept<IO>(&self, io: IO) -> Result<Stream<IO>, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let acceptor = TlsAcceptor::from(self.config()?);
+        let stream = acceptor.accept(io).await.map_err(Error::from_handshake)?;
+        Ok(Stream::new(TlsStream::Server(stream)))
+    }
+
+    /// The store behind this acceptor.
+    pub fn store(&self) -> &Arc<IdentityStore> {
+        &self.store
+    }
+
+    fn config(&self) -> Result<Arc<ServerConfig>, Error> {
+        let identity = self.store.current()?;
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, config)) = &*cached
+            && Arc::ptr_eq(of, &identity)
+        {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(build(&identity, &self.options)?);
+        *cached = Some((identity, config.clone()));
+        Ok(config)
+    }
+}
+
+fn build(identity: &Identity, options: &ServerOptions) -> Result<ServerConfig, Error> {
+    let key = identity
+        .certified()
+        .ok_or_else(|| Error::Config("a server needs a certificate".to_owned()))?;
+    let config = |e: rustls::Error| Error::Config(e.to_string());
+    let mut built = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(options.min_version, options.max_version)?)
+        .map_err(config)?
+        .with_client_cert_verifier(client_verifier(identity, &options.client_auth)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    built.alpn_protocols.clone_from(&options.alpn);
+    built.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(config)?;
+    Ok(built)
+}
+
+fn client_verifier(
+    identity: &Identity,
+    auth: &ClientAuth,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let (rule, mandatory) = match auth {
+        ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientAuth::Optional(rule) => (rule, false),
+        ClientAuth::Required(rule) => (rule, true),
+    };
+    let roots = identity.roots().clone();
+    Ok(Arc::new(ClientVerifier::new(
+        roots,
+        rule.clone(),
+        mandatory,
+    )?))
+}

@@ -1,0 +1,289 @@
+//! Verification of peers: the chain by webpki, the name by the mesh's rules.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, OtherError,
+    RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::suites::provider;
+use crate::{CertInfo, Error};
+
+/// How one name of a certificate is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SanMatch {
+    /// The whole name.
+    Exact(String),
+    /// How the name begins.
+    Prefix(String),
+    /// How the name ends.
+    Suffix(String),
+    /// A part of the name.
+    Contains(String),
+}
+
+impl SanMatch {
+    /// Whether `name` fits.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            SanMatch::Exact(s) => name == s,
+            SanMatch::Prefix(s) => name.starts_with(s.as_str()),
+            SanMatch::Suffix(s) => name.ends_with(s.as_str()),
+            SanMatch::Contains(s) => name.contains(s.as_str()),
+        }
+    }
+}
+
+/// What a peer's certificate must say, beyond chaining to our roots.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum PeerRule {
+    /// Nothing more.
+    #[default]
+    AnyTrusted,
+    /// A SPIFFE identity of one of these trust domains.
+    TrustDomains(Vec<String>),
+    /// A URI or DNS name that one of these matches.
+    Names(Vec<SanMatch>),
+}
+
+impl PeerRule {
+    /// Exactly one of these SPIFFE identities (or other full names).
+    pub fn exact<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
+        PeerRule::Names(
+            names
+                .into_iter()
+                .map(|n| SanMatch::Exact(n.into()))
+                .collect(),
+        )
+    }
+
+    /// Whether the certificate satisfies the rule; if not, why.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub fn check(&self, info: &CertInfo) -> Result<(), String> {
+        match self {
+            PeerRule::AnyTrusted => Ok(()),
+            PeerRule::TrustDomains(domains) => match &info.spiffe {
+                Some(id) if domains.iter().any(|d| id.trust_domain.as_str() == d) => Ok(()),
+                Some(id) => Err(format!(
+                    "peer {id} is not of trust domain {}",
+                    domains.join(" or ")
+                )),
+                None => Err(format!(
+                    "peer has no SPIFFE identity, its names are {}",
+                    list(info)
+                )),
+            },
+            PeerRule::Names(matchers) => {
+                if info.names().any(|n| matchers.iter().any(|m| m.matches(n))) {
+                    return Ok(());
+                }
+                Err(format!(
+                    "peer is {}, expected {}",
+                    list(info),
+                    expected(matchers)
+                ))
+            }
+        }
+    }
+}
+
+fn list(info: &CertInfo) -> String {
+    let names: Vec<_> = info.names().collect();
+    if names.is_empty() {
+        "nameless".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn expected(matchers: &[SanMatch]) -> String {
+    let texts: Vec<_> = matchers
+        .iter()
+        .map(|m| match m {
+            SanMatch::Exact(s) => s.clone(),
+            SanMatch::Prefix(s) => format!("{s}*"),
+            SanMatch::Suffix(s) => format!("*{s}"),
+            SanMatch::Contains(s) => format!("*{s}*"),
+        })
+        .collect();
+    texts.join(" or ")
+}
+
+/// How a client verifies the server it connects to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerCheck {
+    /// Chain to the roots, and the certificate's own names, whatever name we connect to: the
+    /// mesh's way.
+    Peer(PeerRule),
+    /// Chain to the roots, and the name that we connect to: the web's way.
+    ServerName,
+    /// No verification at all, for configurations that ask for TLS without naming roots.
+    Insecure,
+}
+
+fn refused(reason: String) -> TlsError {
+    TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(
+        reason,
+    )))))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+fn parse(end_entity: &CertificateDer<'_>) -> Result<CertInfo, TlsError> {
+    CertInfo::from_der(end_entity)
+        .map_err(|_| TlsError::InvalidCertificate(CertificateError::BadEncoding))
+}
+
+/// Verifies servers for a client.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    pub(crate) check: ServerCheck,
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) provider: Arc<CryptoProvider>,
+}
+
+impl ServerVerifier {
+    fn verify_chain(
+        &self,
+        cert: &ParsedCertificate<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(cert, &self.roots, intermediates, now, algorithms)
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let cert = ParsedCertificate::try_from(end_entity)?;
+        match &self.check {
+            ServerCheck::Insecure => {}
+            ServerCheck::ServerName => {
+                self.verify_chain(&cert, intermediates, now)?;
+                verify_server_name(&cert, server_name)?;
+            }
+            ServerCheck::Peer(rule) => {
+                self.verify_chain(&cert, intermediates, now)?;
+                rule.check(&parse(end_entity)?).map_err(refused)?;
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Verifies clients for a server: webpki for the chain, then the rule.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    rule: PeerRule,
+    mandatory: bool,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(
+        roots: Arc<RootCertStore>,
+        rule: PeerRule,
+        mandatory: bool,
+    ) -> Result<Self, Error> {
+        // The hints would list every root to strangers; peers in the mesh have one certificate.
+        let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
+            .clear_root_hint_subjects()
+            .build()
+            .map_err(|e| Error::Config(format!("client verification: {e}")))?;
+        Ok(Self {
+            chain,
+            rule,
+            mandatory,
+        })
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
+        self.rule.check(&parse(end_entity)?).map_err(refused)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
