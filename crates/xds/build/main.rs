@@ -1,6 +1,8 @@
 //! Makes the descriptor set behind `json`: the message crate ships its `.proto` files, and protox
 //! compiles them without `protoc`.
 
+#![expect(clippy::print_stdout, reason = "how a build script talks to cargo")]
+
 mod scope;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 //! plane gets encoded resources by name.
 
 mod any;
+pub mod client;
 pub mod json;
 pub mod names;
 pub mod types;
