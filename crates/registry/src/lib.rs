@@ -3,9 +3,89 @@
 //! Each platform is folded to the same immutable [`World`]; nothing behind this crate knows which
 //! platform a service came from. One task writes, readers hold an `Arc`.
 
+mod kubernetes;
 mod model;
+mod raw;
+mod service_entry;
+mod state;
+mod store;
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::JoinSet};
 
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Resolution, Service, ServicePort, TargetPort, Workload,
     WorkloadOwner, World,
 };
+pub use raw::{ObjectKey, RawConfig, WATCHED_KINDS};
+
+/// What the registry needs to know beside where the platform is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Domain of the platform's services.
+    pub domain: String,
+    /// Namespace of the control plane, where ConfigMap `istio` is.
+    pub namespace: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            domain: "cluster.local".into(),
+            namespace: "istio-system".into(),
+        }
+    }
+}
+
+/// A running registry. Dropping it stops its watches; what was published stays.
+#[derive(Debug)]
+pub struct Registry {
+    world: watch::Receiver<Arc<World>>,
+    config: watch::Receiver<Arc<RawConfig>>,
+    synced: watch::Receiver<bool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Registry {
+    /// Starts to watch a Kubernetes API server. Returns at once; must be called in a tokio runtime.
+    pub fn kubernetes(client: kube::Client, options: Options) -> Self {
+        let mut tasks = JoinSet::new();
+        let updates = kubernetes::watch_all(&mut tasks, &client, &options.namespace);
+        let (publisher, outputs) = state::publisher();
+        tasks.spawn(state::run(
+            state::State::new(options.domain),
+            updates,
+            publisher,
+        ));
+        Self {
+            world: outputs.world,
+            config: outputs.config,
+            synced: outputs.synced,
+            _tasks: tasks,
+        }
+    }
+
+    /// Services and workloads; changes once per burst of changes.
+    pub fn world(&self) -> watch::Receiver<Arc<World>> {
+        self.world.clone()
+    }
+
+    /// The mesh's own objects, as they were written.
+    pub fn config(&self) -> watch::Receiver<Arc<RawConfig>> {
+        self.config.clone()
+    }
+
+    /// Whether every watch has delivered its first list. Nothing is published before that, so that
+    /// nobody acts on half a world.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Waits until [`Registry::is_synced`].
+    pub async fn synced(&self) {
+        let mut synced = self.synced.clone();
+        // An error means that the writer is gone, which is the end of the process.
+        let _ = synced.wait_for(|done| *done).await;
+    }
+}

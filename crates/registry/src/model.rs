@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arcstr::ArcStr;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 
@@ -52,6 +53,8 @@ pub struct Service {
     pub namespace: String,
     /// Virtual addresses; empty where there are none (headless).
     pub addresses: Vec<IpAddr>,
+    /// Virtual address ranges, which only a ServiceEntry can have.
+    pub address_ranges: Vec<IpNet>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// How clients get from the name to an endpoint.

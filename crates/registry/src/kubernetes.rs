@@ -1,0 +1,190 @@
+//! Watches of a Kubernetes API server, each a task that never gives up.
+
+mod convert;
+
+pub(crate) use convert::label_locality;
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject},
+    core::GroupVersionKind,
+    runtime::{self, utils::StreamBackoff, watcher},
+};
+use lateen_api::Kind;
+use lateen_core::Backoff;
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    WATCHED_KINDS,
+    state::Update,
+    store::{Event, Key},
+};
+
+/// Shorter than kube's own default: the API server is near, and configuration must be live at once.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+/// Bounds memory while the writer is busy; watches then wait in their sockets.
+const QUEUE: usize = 1024;
+
+pub(crate) fn watch_all(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    namespace: &str,
+) -> mpsc::Receiver<Update> {
+    let (updates_tx, updates_rx) = mpsc::channel(QUEUE);
+    let all = watcher::Config::default();
+    let spawn_ctx = (client, &updates_tx);
+    typed::<Service, _>(tasks, spawn_ctx, convert::service, Update::Service);
+    typed::<EndpointSlice, _>(tasks, spawn_ctx, convert::slice, Update::Slice);
+    typed::<Pod, _>(tasks, spawn_ctx, convert::workload, Update::Pod);
+    typed::<Node, _>(tasks, spawn_ctx, convert::node, Update::Node);
+    typed::<Namespace, _>(tasks, spawn_ctx, convert::namespace, Update::Namespace);
+    let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let only_mesh = all.clone().fields("metadata.name=istio");
+    tasks.spawn(pump(
+        mesh,
+        only_mesh,
+        updates_tx.clone(),
+        convert::mesh,
+        Update::Mesh,
+        None,
+    ));
+    for kind in WATCHED_KINDS {
+        let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
+        let convert = move |object| convert::raw(kind, object);
+        let wrap = move |event| Update::Object(kind, event);
+        tasks.spawn(pump(
+            api,
+            all.clone(),
+            updates_tx.clone(),
+            convert,
+            wrap,
+            Some(kind),
+        ));
+    }
+    updates_rx
+}
+
+fn resource(kind: &Kind) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+}
+
+fn typed<K, T>(
+    tasks: &mut JoinSet<()>,
+    (client, updates_tx): (&Client, &mpsc::Sender<Update>),
+    convert: fn(K) -> Option<T>,
+    wrap: fn(Event<T>) -> Update,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+{
+    let api = Api::<K>::all(client.clone());
+    tasks.spawn(pump(
+        api,
+        watcher::Config::default(),
+        updates_tx.clone(),
+        convert,
+        wrap,
+        None,
+    ));
+}
+
+/// Carries one watch's events to the writer, until the writer is gone. An object that `convert` has
+/// no use for counts as deleted, so that it also leaves when it turns useless.
+async fn pump<K, T>(
+    api: Api<K>,
+    config: watcher::Config,
+    updates_tx: mpsc::Sender<Update>,
+    convert: impl Fn(K) -> Option<T> + Send + 'static,
+    wrap: impl Fn(Event<T>) -> Update + Send + 'static,
+    kind: Option<&'static Kind>,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+{
+    let backoff = Retry(Backoff::new(RETRY_FIRST, RETRY_MOST));
+    let mut events = StreamBackoff::new(watcher(api, config), backoff).boxed();
+    while let Some(event) = events.next().await {
+        let update = match event {
+            Ok(event) => translate(event, &convert).map(&wrap),
+            Err(error) => failed(&error, kind),
+        };
+        if let Some(update) = update
+            && updates_tx.send(update).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn translate<K: Resource, T>(
+    event: watcher::Event<K>,
+    convert: &impl Fn(K) -> Option<T>,
+) -> Option<Event<T>> {
+    let key = |object: &K| -> Key { (object.namespace().unwrap_or_default(), object.name_any()) };
+    Some(match event {
+        watcher::Event::Apply(object) => {
+            let key = key(&object);
+            match convert(object) {
+                Some(item) => Event::Apply(key, item),
+                None => Event::Delete(key),
+            }
+        }
+        watcher::Event::Delete(object) => Event::Delete(key(&object)),
+        watcher::Event::Init => Event::Init,
+        watcher::Event::InitApply(object) => {
+            let key = key(&object);
+            Event::InitApply(key, convert(object)?)
+        }
+        watcher::Event::InitDone => Event::InitDone,
+    })
+}
+
+/// The house's back-off, for kube.
+struct Retry(Backoff);
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next_delay())
+    }
+}
+
+impl runtime::utils::Backoff for Retry {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+fn failed(error: &watcher::Error, kind: Option<&'static Kind>) -> Option<Update> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        tracing::warn!(kind = kind.map(|k| k.kind), %error, "watch failed, trying again");
+        return None;
+    };
+    match kind {
+        // A CRD that is not installed (yet) is an empty collection.
+        Some(kind) if status.code == 404 => {
+            tracing::debug!(kind = kind.kind, "not installed");
+            Some(Update::Absent(kind))
+        }
+        _ => {
+            tracing::warn!(kind = kind.map(|k| k.kind), %error, "watch refused, trying again");
+            None
+        }
+    }
+}
+
+/// Kept here so that the writer's tests need no Kubernetes types.
+pub(crate) type Document = Arc<serde_json::Value>;

@@ -1,0 +1,313 @@
+//! Kubernetes' objects to ours, each a pure function.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1 as core,
+        discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use kube::api::DynamicObject;
+use lateen_api::{Kind, annotations, labels};
+use lateen_core::{Hostname, Labels, Locality, Protocol};
+use serde_json::{Value, json};
+
+use super::Document;
+use crate::{
+    Namespace, Node, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner,
+    state::{Slice, SliceAddress},
+};
+
+fn labels_of(meta: &ObjectMeta) -> Labels {
+    Labels(meta.labels.clone().unwrap_or_default())
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The host name is only the short one here; the writer adds the domain.
+pub(super) fn service(object: core::Service) -> Option<Service> {
+    let meta = object.metadata;
+    let spec = object.spec.unwrap_or_default();
+    let external_name = (spec.type_.as_deref() == Some("ExternalName"))
+        .then_some(spec.external_name)
+        .flatten();
+    let addresses = addresses(spec.cluster_ip.as_deref(), spec.cluster_ips.as_deref());
+    let resolution = match (&external_name, addresses.is_empty()) {
+        (Some(_), _) => Resolution::Dns,
+        (None, true) => Resolution::Passthrough,
+        (None, false) => Resolution::ClientSide,
+    };
+    let export_to = annotation(&meta, annotations::EXPORT_TO)
+        .unwrap_or_default()
+        .to_owned();
+    let balancer = object
+        .status
+        .and_then(|s| s.load_balancer)
+        .and_then(|b| b.ingress);
+    Some(Service {
+        hostname: Hostname::new(""),
+        labels: labels_of(&meta),
+        created: meta.creation_timestamp.as_ref().map(|time| time.0),
+        export_to: export_to
+            .split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(Into::into)
+            .collect(),
+        name: meta.name?,
+        namespace: meta.namespace.unwrap_or_default(),
+        addresses,
+        address_ranges: Vec::new(),
+        ports: spec
+            .ports
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(service_port)
+            .collect(),
+        resolution,
+        external: external_name.is_some(),
+        selector: Labels(spec.selector.unwrap_or_default()),
+        subject_alt_names: Vec::new(),
+        external_name,
+        load_balancer: balancer
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|ingress| ingress.ip.or(ingress.hostname))
+            .collect(),
+    })
+}
+
+/// `None` and the empty string both say headless.
+fn addresses(first: Option<&str>, all: Option<&[String]>) -> Vec<IpAddr> {
+    let mut out: Vec<IpAddr> = Vec::new();
+    let all = all.unwrap_or_default().iter().map(String::as_str);
+    for ip in first
+        .into_iter()
+        .chain(all)
+        .filter_map(|text| text.parse().ok())
+    {
+        if !out.contains(&ip) {
+            out.push(ip);
+        }
+    }
+    out
+}
+
+fn service_port(port: core::ServicePort) -> Option<ServicePort> {
+    let number = u16::try_from(port.port).ok()?;
+    let name = port.name.unwrap_or_default();
+    let transport = port.protocol.as_deref().unwrap_or("TCP");
+    let protocol = Protocol::of_port(&name, port.app_protocol.as_deref(), transport, number);
+    let target_port = match port.target_port {
+        Some(IntOrString::String(name)) => TargetPort::Name(name),
+        Some(IntOrString::Int(n)) => TargetPort::Number(u16::try_from(n).unwrap_or(number)),
+        None => TargetPort::Number(number),
+    };
+    Some(ServicePort {
+        name: name.into(),
+        port: number,
+        target_port,
+        protocol,
+    })
+}
+
+pub(super) fn slice(object: EndpointSlice) -> Option<Slice> {
+    let service = labels_of(&object.metadata)
+        .value(labels::SERVICE_NAME)?
+        .to_owned();
+    let ports = object.ports.unwrap_or_default().into_iter();
+    Some(Slice {
+        service,
+        ports: ports
+            .filter_map(|port| {
+                Some((
+                    port.name.unwrap_or_default(),
+                    u16::try_from(port.port?).ok()?,
+                ))
+            })
+            .collect(),
+        addresses: object
+            .endpoints
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(slice_addresses)
+            .collect(),
+    })
+}
+
+fn slice_addresses(endpoint: SliceEndpoint) -> impl Iterator<Item = SliceAddress> {
+    let conditions = endpoint.conditions.unwrap_or_default();
+    // "Unknown" is ready, says the API.
+    let ready = conditions.ready.unwrap_or(true);
+    let pod = endpoint
+        .target_ref
+        .filter(|target| target.kind.as_deref() == Some("Pod"))
+        .and_then(|target| target.name);
+    let node = endpoint.node_name.unwrap_or_default();
+    endpoint
+        .addresses
+        .into_iter()
+        .map(move |address| SliceAddress {
+            address,
+            ready,
+            pod: pod.clone(),
+            node: node.clone(),
+        })
+}
+
+pub(super) fn workload(object: core::Pod) -> Option<Arc<Workload>> {
+    let (meta, spec, status) = (
+        object.metadata,
+        object.spec?,
+        object.status.unwrap_or_default(),
+    );
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let labels = labels_of(&meta);
+    let injected = annotation(&meta, annotations::STATUS).is_some();
+    let ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    // Pods on the host's network share its address, so the address does not name them.
+    let ips = if spec.host_network == Some(true) {
+        Vec::new()
+    } else {
+        let all = status
+            .pod_ips
+            .unwrap_or_default()
+            .into_iter()
+            .map(|ip| ip.ip)
+            .collect::<Vec<_>>();
+        addresses(status.pod_ip.as_deref(), Some(&all))
+    };
+    Some(Arc::new(Workload {
+        mtls: takes_mtls(&labels, injected),
+        locality: label_locality(&labels).unwrap_or_default(),
+        owner: owner(&meta, &labels),
+        annotations: mesh_annotations(&meta),
+        labels,
+        name: meta.name?,
+        namespace: meta.namespace.unwrap_or_default(),
+        ips,
+        service_account: spec
+            .service_account_name
+            .unwrap_or_else(|| "default".into()),
+        node: spec.node_name.unwrap_or_default(),
+        ports: container_ports(spec.containers),
+        ready,
+    }))
+}
+
+/// The label decides; a pod injected by hand before the label existed has only the status.
+fn takes_mtls(labels: &Labels, injected: bool) -> bool {
+    labels
+        .value(labels::TLS_MODE)
+        .map_or(injected, |mode| mode == "istio")
+}
+
+fn container_ports(containers: Vec<core::Container>) -> BTreeMap<String, u16> {
+    let ports = containers
+        .into_iter()
+        .flat_map(|container| container.ports.unwrap_or_default());
+    ports
+        .filter_map(|port| Some((port.name?, u16::try_from(port.container_port).ok()?)))
+        .collect()
+}
+
+fn mesh_annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let all = meta.annotations.iter().flatten();
+    all.filter(|(key, _)| key.contains("istio.io/"))
+        .filter(|(key, _)| *key != annotations::STATUS)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// `istio-locality: region.zone.subzone`, and its newer name.
+pub(crate) fn label_locality(labels: &Labels) -> Option<Locality> {
+    let text = labels
+        .value(labels::LOCALITY)
+        .or_else(|| labels.value(labels::TOPOLOGY_LOCALITY))?;
+    // Labels cannot hold a slash, hence the dots.
+    text.replace('.', "/").parse().ok()
+}
+
+fn owner(meta: &ObjectMeta, labels: &Labels) -> Option<WorkloadOwner> {
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))?;
+    let (kind, name) = (owner.kind.clone(), owner.name.clone());
+    if kind == "ReplicaSet"
+        && let Some(hash) = labels.value(labels::POD_TEMPLATE_HASH)
+        && let Some(deployment) = name.strip_suffix(hash).and_then(|n| n.strip_suffix('-'))
+    {
+        return Some(WorkloadOwner {
+            kind: "Deployment".into(),
+            name: deployment.into(),
+        });
+    }
+    Some(WorkloadOwner { kind, name })
+}
+
+pub(super) fn node(object: core::Node) -> Option<Arc<Node>> {
+    let labels = labels_of(&object.metadata);
+    let first = |keys: [&str; 2]| {
+        keys.into_iter()
+            .find_map(|key| labels.value(key))
+            .unwrap_or_default()
+            .into()
+    };
+    let addresses = object
+        .status
+        .unwrap_or_default()
+        .addresses
+        .unwrap_or_default();
+    Some(Arc::new(Node {
+        locality: Locality {
+            region: first([labels::REGION, labels::REGION_BETA]),
+            zone: first([labels::ZONE, labels::ZONE_BETA]),
+            sub_zone: labels.value(labels::SUBZONE).unwrap_or_default().into(),
+        },
+        addresses: addresses
+            .into_iter()
+            .filter_map(|a| a.address.parse().ok())
+            .collect(),
+        name: object.metadata.name?,
+    }))
+}
+
+pub(super) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
+    let labels = labels_of(&object.metadata);
+    Some(Arc::new(Namespace {
+        name: object.metadata.name?,
+        labels,
+    }))
+}
+
+pub(super) fn mesh(object: core::ConfigMap) -> Option<Arc<str>> {
+    object
+        .data?
+        .get("mesh")
+        .map(|text| Arc::from(text.as_str()))
+}
+
+/// Items of a list carry no `apiVersion` and `kind` of their own; galley wants whole documents.
+pub(super) fn raw(kind: &Kind, object: DynamicObject) -> Option<Document> {
+    let mut value = serde_json::to_value(object).ok()?;
+    let map = value.as_object_mut()?;
+    map.insert("apiVersion".into(), json!(kind.api_version()));
+    map.insert("kind".into(), json!(kind.kind));
+    if let Some(Value::Object(meta)) = map.get_mut("metadata") {
+        meta.remove("managedFields");
+    }
+    map.remove("status");
+    Some(Arc::new(value))
+}

@@ -1,0 +1,165 @@
+//! ServiceEntry and WorkloadEntry to services, endpoints and workloads.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lateen_api::{
+    Object, labels,
+    networking::{ServiceEntry, ServiceLocation, ServiceResolution, WorkloadEntry},
+};
+use lateen_core::{Hostname, Labels, Locality, Protocol};
+
+use crate::{Endpoint, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner};
+
+/// Kind of the owner of a workload that is an entry.
+pub(crate) const OWNER: &str = "WorkloadEntry";
+
+/// One service for each host of the entry.
+pub(crate) fn services(entry: &Object<ServiceEntry>) -> impl Iterator<Item = Service> + '_ {
+    entry
+        .spec
+        .hosts
+        .iter()
+        .map(move |host| service(entry, host))
+}
+
+fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
+    let (meta, spec) = (&entry.meta, &entry.spec);
+    let resolution = match spec.resolution {
+        ServiceResolution::None => Resolution::None,
+        ServiceResolution::Static => Resolution::ClientSide,
+        ServiceResolution::Dns => Resolution::Dns,
+        ServiceResolution::DnsRoundRobin => Resolution::DnsRoundRobin,
+        ServiceResolution::DynamicDns => Resolution::DynamicDns,
+    };
+    Service {
+        hostname: Hostname::new(host),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        addresses: spec
+            .addresses
+            .iter()
+            .filter_map(|a| a.parse().ok())
+            .collect(),
+        address_ranges: spec.addresses.iter().filter_map(|a| range(a)).collect(),
+        ports: spec.ports.iter().filter_map(service_port).collect(),
+        resolution,
+        external: spec.location == ServiceLocation::MeshExternal,
+        labels: Labels(meta.labels.clone()),
+        selector: Labels::new(),
+        created: meta.creation_timestamp,
+        export_to: spec.export_to.clone(),
+        subject_alt_names: spec.subject_alt_names.clone(),
+        external_name: None,
+        load_balancer: Vec::new(),
+    }
+}
+
+fn range(text: &str) -> Option<IpNet> {
+    text.contains('/').then(|| text.parse().ok()).flatten()
+}
+
+fn service_port(port: &lateen_api::networking::ServicePort) -> Option<ServicePort> {
+    let number = u16::try_from(port.number).ok()?;
+    let target = port
+        .target_port
+        .and_then(|n| u16::try_from(n).ok())
+        .unwrap_or(number);
+    Some(ServicePort {
+        name: port.name.as_str().into(),
+        port: number,
+        target_port: TargetPort::Number(target),
+        protocol: Protocol::parse(&port.protocol).unwrap_or(Protocol::Unsupported),
+    })
+}
+
+/// The entry's own endpoints for one port. By DNS and without endpoints, the host is the endpoint.
+pub(crate) fn endpoints(
+    entry: &Object<ServiceEntry>,
+    service: &Service,
+    port: &ServicePort,
+) -> Vec<Endpoint> {
+    let target = match port.target_port {
+        TargetPort::Number(number) => number,
+        TargetPort::Name(_) => port.port,
+    };
+    let namespace = &entry.meta.namespace;
+    let by_name = matches!(
+        service.resolution,
+        Resolution::Dns | Resolution::DnsRoundRobin
+    );
+    if entry.spec.endpoints.is_empty() && by_name {
+        let host = WorkloadEntry {
+            address: service.hostname.to_string(),
+            ..Default::default()
+        };
+        return vec![endpoint(&host, target, namespace)];
+    }
+    let number = |listed: &WorkloadEntry| {
+        listed
+            .ports
+            .get(port.name.as_str())
+            .and_then(|n| u16::try_from(*n).ok())
+            .unwrap_or(target)
+    };
+    entry
+        .spec
+        .endpoints
+        .iter()
+        .map(|e| endpoint(e, number(e), namespace))
+        .collect()
+}
+
+/// An entry as an endpoint on one port.
+pub(crate) fn endpoint(entry: &WorkloadEntry, port: u16, namespace: &str) -> Endpoint {
+    let labels = Labels(entry.labels.clone());
+    Endpoint {
+        address: entry.address.clone(),
+        port,
+        service_account: entry.service_account.clone(),
+        namespace: namespace.to_owned(),
+        workload_name: labels
+            .value(labels::WORKLOAD_NAME)
+            .unwrap_or_default()
+            .to_owned(),
+        locality: locality(entry, &labels),
+        mtls: labels.value(labels::TLS_MODE) == Some("istio"),
+        weight: entry.weight.max(1),
+        ready: true,
+        network: entry.network.clone(),
+        labels,
+    }
+}
+
+fn locality(entry: &WorkloadEntry, labels: &Labels) -> Locality {
+    let label = || crate::kubernetes::label_locality(labels);
+    match entry.locality.as_str() {
+        "" => label().unwrap_or_default(),
+        text => text.parse().unwrap_or_default(),
+    }
+}
+
+/// The entry as a workload, if its address is an IP address.
+pub(crate) fn workload(entry: &Object<WorkloadEntry>) -> Option<(IpAddr, Workload)> {
+    let ip: IpAddr = entry.spec.address.parse().ok()?;
+    let labels = Labels(entry.spec.labels.clone());
+    let number = |(name, port): (&String, &u32)| Some((name.clone(), u16::try_from(*port).ok()?));
+    let workload = Workload {
+        name: entry.meta.name.clone(),
+        namespace: entry.meta.namespace.clone(),
+        ips: vec![ip],
+        annotations: entry.meta.annotations.clone(),
+        service_account: entry.spec.service_account.clone(),
+        node: String::new(),
+        locality: locality(&entry.spec, &labels),
+        ports: entry.spec.ports.iter().filter_map(number).collect(),
+        owner: Some(WorkloadOwner {
+            kind: OWNER.into(),
+            name: entry.meta.name.clone(),
+        }),
+        mtls: labels.value(labels::TLS_MODE) == Some("istio"),
+        ready: true,
+        labels,
+    };
+    Some((ip, workload))
+}

@@ -1,0 +1,241 @@
+use std::net::IpAddr;
+
+use lateen_core::{Labels, Locality, Protocol};
+use serde_json::json;
+
+use super::*;
+use crate::{Resolution, ServicePort, TargetPort};
+
+fn key(namespace: &str, name: &str) -> Key {
+    (namespace.into(), name.into())
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().copied().collect()
+}
+
+fn reviews() -> Service {
+    Service {
+        hostname: Hostname::new(""),
+        name: "reviews".into(),
+        namespace: "default".into(),
+        addresses: vec!["10.96.1.1".parse().unwrap()],
+        address_ranges: Vec::new(),
+        ports: vec![ServicePort {
+            name: "http".into(),
+            port: 9080,
+            target_port: TargetPort::Number(9080),
+            protocol: Protocol::Http,
+        }],
+        resolution: Resolution::ClientSide,
+        external: false,
+        labels: Labels::new(),
+        selector: labels(&[("app", "reviews")]),
+        created: None,
+        export_to: Vec::new(),
+        subject_alt_names: Vec::new(),
+        external_name: None,
+        load_balancer: Vec::new(),
+    }
+}
+
+fn pod(name: &str, ip: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        name: name.into(),
+        namespace: "default".into(),
+        ips: vec![ip.parse().unwrap()],
+        labels: labels(&[("app", "reviews"), ("version", name)]),
+        annotations: BTreeMap::new(),
+        service_account: "bookinfo-reviews".into(),
+        node: "node1".into(),
+        locality: Locality::default(),
+        ports: BTreeMap::new(),
+        owner: None,
+        mtls: true,
+        ready: true,
+    })
+}
+
+fn slice(pods: &[(&str, &str)]) -> Slice {
+    let address = |(pod, ip): &(&str, &str)| SliceAddress {
+        address: (*ip).into(),
+        ready: true,
+        pod: Some((*pod).into()),
+        node: "node1".into(),
+    };
+    Slice {
+        service: "reviews".into(),
+        ports: vec![("http".into(), 9080)],
+        addresses: pods.iter().map(address).collect(),
+    }
+}
+
+fn node(zone: &str) -> Arc<Node> {
+    let locality = Locality {
+        region: "eu".into(),
+        zone: zone.into(),
+        sub_zone: "".into(),
+    };
+    Arc::new(Node {
+        name: "node1".into(),
+        locality,
+        addresses: Vec::new(),
+    })
+}
+
+fn bookinfo() -> State {
+    let mut state = State::new("cluster.local".into());
+    state.apply(Update::Node(Event::Apply(key("", "node1"), node("a"))));
+    state.apply(Update::Service(Event::Apply(
+        key("default", "reviews"),
+        reviews(),
+    )));
+    state.apply(Update::Pod(Event::Apply(
+        key("default", "v1"),
+        pod("v1", "10.244.0.2"),
+    )));
+    state.apply(Update::Slice(Event::Apply(
+        key("default", "r-1"),
+        slice(&[("v1", "10.244.0.2"), ("v2", "10.244.0.3")]),
+    )));
+    assert!(state.fold());
+    state
+}
+
+const HOST: &str = "reviews.default.svc.cluster.local";
+
+#[test]
+fn an_endpoint_waits_for_its_pod() {
+    let mut state = bookinfo();
+    let found = state.world.endpoints(HOST, "http").to_vec();
+    assert_eq!(found.len(), 1, "v2's pod is not known yet");
+    assert!(found[0].mtls);
+    assert_eq!(found[0].locality.to_string(), "eu/a");
+    state.apply(Update::Pod(Event::Apply(
+        key("default", "v2"),
+        pod("v2", "10.244.0.3"),
+    )));
+    assert!(state.fold());
+    assert_eq!(state.world.endpoints(HOST, "http").len(), 2);
+}
+
+#[test]
+fn what_did_not_change_is_shared() {
+    let mut state = bookinfo();
+    let before = state.world.clone();
+    state.apply(Update::Service(Event::Apply(
+        key("default", "ratings"),
+        Service {
+            name: "ratings".into(),
+            ..reviews()
+        },
+    )));
+    assert!(state.fold());
+    let host = Hostname::new(HOST);
+    assert!(Arc::ptr_eq(
+        &before.services[&host],
+        &state.world.services[&host]
+    ));
+    let port = crate::EndpointKey::new(HOST, "http");
+    assert!(Arc::ptr_eq(
+        &before.endpoints[&port],
+        &state.world.endpoints[&port]
+    ));
+    assert!(!state.fold(), "nothing new, nothing published");
+}
+
+#[test]
+fn a_node_moves_its_pods() {
+    let mut state = bookinfo();
+    state.apply(Update::Node(Event::Apply(key("", "node1"), node("b"))));
+    assert!(state.fold());
+    assert_eq!(
+        state.world.endpoints(HOST, "http")[0].locality.to_string(),
+        "eu/b"
+    );
+    let ip: IpAddr = "10.244.0.2".parse().unwrap();
+    assert_eq!(
+        state.world.workload(ip).unwrap().locality.to_string(),
+        "eu/b"
+    );
+}
+
+#[test]
+fn removed_services_take_their_endpoints_along() {
+    let mut state = bookinfo();
+    state.apply(Update::Service(Event::Delete(key("default", "reviews"))));
+    assert!(state.fold());
+    assert!(state.world.services.is_empty() && state.world.endpoints.is_empty());
+    let ip: IpAddr = "10.244.0.2".parse().unwrap();
+    assert!(state.world.workload(ip).is_some());
+    state.apply(Update::Pod(Event::Delete(key("default", "v1"))));
+    assert!(state.fold());
+    assert!(state.world.workload(ip).is_none());
+}
+
+fn entry(spec: serde_json::Value) -> Arc<Value> {
+    Arc::new(json!({"metadata": {"name": "ext", "namespace": "default"}, "spec": spec}))
+}
+
+fn apply_entry(state: &mut State, value: Arc<Value>) -> bool {
+    let kind = WATCHED_KINDS
+        .iter()
+        .find(|k| k.kind == "ServiceEntry")
+        .unwrap();
+    state.apply(Update::Object(
+        kind,
+        Event::Apply(key("default", "ext"), value),
+    ));
+    state.fold()
+}
+
+#[test]
+fn service_entries_become_services() {
+    let mut state = bookinfo();
+    assert!(apply_entry(
+        &mut state,
+        entry(json!({
+            "hosts": ["api.example.com"], "location": "MESH_EXTERNAL", "resolution": "DNS",
+            "ports": [{"number": 443, "name": "https", "protocol": "TLS"}],
+        })),
+    ));
+    let service = &state.world.services["api.example.com"];
+    assert!(service.external && service.resolution == Resolution::Dns);
+    assert_eq!(
+        state.world.endpoints("api.example.com", "https")[0].address,
+        "api.example.com"
+    );
+    let kind = WATCHED_KINDS
+        .iter()
+        .find(|k| k.kind == "ServiceEntry")
+        .unwrap();
+    assert!(
+        !apply_entry(&mut state, entry(json!({"hosts": 5}))),
+        "unreadable: last form kept"
+    );
+    state.apply(Update::Object(kind, Event::Delete(key("default", "ext"))));
+    assert!(state.fold());
+    assert!(!state.world.services.contains_key("api.example.com"));
+    assert!(state.world.services.contains_key(HOST));
+}
+
+#[test]
+fn service_entries_select_pods() {
+    let mut state = bookinfo();
+    assert!(apply_entry(
+        &mut state,
+        entry(json!({
+            "hosts": ["reviews.internal"], "location": "MESH_INTERNAL", "resolution": "STATIC",
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 9080}],
+            "workloadSelector": {"labels": {"app": "reviews"}},
+        })),
+    ));
+    let found = state.world.endpoints("reviews.internal", "http");
+    assert_eq!((found.len(), found[0].port, found[0].mtls), (1, 9080, true));
+    state.apply(Update::Pod(Event::Apply(
+        key("default", "v2"),
+        pod("v2", "10.244.0.3"),
+    )));
+    state.fold();
+    assert_eq!(state.world.endpoints("reviews.internal", "http").len(), 2);
+}
