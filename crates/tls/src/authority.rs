@@ -377,3 +377,83 @@ fn set_validity(params: &mut CertificateParams, from: SystemTime, to: SystemTime
 fn issue(error: rcgen::Error) -> Error {
     Error::Issue(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn root() -> Authority {
+        Authority::self_signed("cluster.local", DAY).expect("a root can be made")
+    }
+
+    fn caller() -> LeafRequest {
+        let id = "spiffe://cluster.local/ns/a/sa/caller"
+            .parse()
+            .expect("a SPIFFE identity");
+        LeafRequest::spiffe(&id, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn names_in_the_request_are_ignored() {
+        let (_, request) = csr("spiffe://cluster.local/ns/istio-system/sa/evil").expect("a CSR");
+        let issued = root()
+            .issue(&caller(), CsrKey::FromCsr(&request))
+            .expect("a leaf");
+        assert_eq!(issued.info.uris, ["spiffe://cluster.local/ns/a/sa/caller"]);
+        assert!(issued.info.dns.is_empty() && issued.info.common_name.is_none());
+        assert!(issued.key_pem.is_none() && !issued.info.is_ca);
+    }
+
+    #[test]
+    fn the_certificate_fits_the_key_of_the_request() {
+        let root = root();
+        let (key, request) = csr("spiffe://cluster.local/ns/x/sa/y").expect("a CSR");
+        let issued = root
+            .issue(&caller(), CsrKey::FromCsr(&request))
+            .expect("a leaf");
+        crate::Identity::from_pem(&issued.chain_pem, &key, root.root_pem()).expect("they fit");
+        let (other, _) = csr("spiffe://cluster.local/ns/x/sa/y").expect("a CSR");
+        crate::Identity::from_pem(&issued.chain_pem, &other, root.root_pem())
+            .expect_err("another key does not");
+    }
+
+    #[test]
+    fn a_request_with_a_wrong_signature_is_refused() {
+        let (_, request) = csr("spiffe://cluster.local/ns/x/sa/y").expect("a CSR");
+        let mut der = pem::csr(&request).expect("valid PEM").as_ref().to_vec();
+        let last = der.len() - 1;
+        der[last] ^= 1;
+        let forged = pem::encode("CERTIFICATE REQUEST", &der);
+        let error = root()
+            .issue(&caller(), CsrKey::FromCsr(&forged))
+            .expect_err("forged");
+        assert!(matches!(error, Error::Csr(_)), "{error}");
+        let error = root()
+            .issue(&caller(), CsrKey::FromCsr("nonsense"))
+            .expect_err("not PEM");
+        assert!(matches!(error, Error::Csr(_)), "{error}");
+    }
+
+    #[test]
+    fn a_leaf_never_outlives_its_authority() {
+        let root = root();
+        let long = LeafRequest {
+            validity: 10 * DAY,
+            ..caller()
+        };
+        let issued = root.issue(&long, CsrKey::Generate).expect("a leaf");
+        assert!(issued.info.not_after <= root.info().not_after);
+    }
+
+    #[test]
+    fn an_authority_survives_being_stored() {
+        let root = root();
+        let again = Authority::from_pem(root.cert_pem(), root.key_pem(), "", "").expect("loads");
+        assert_eq!(again.root_pem(), root.cert_pem());
+        assert_eq!(again.intermediates_pem(), "");
+        let other = Authority::self_signed("x", DAY).expect("a root can be made");
+        Authority::from_pem(root.cert_pem(), other.key_pem(), "", "").expect_err("another key");
+    }
+}
