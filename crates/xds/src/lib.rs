@@ -6,6 +6,7 @@
 //! plane gets encoded resources by name.
 
 mod any;
+pub mod ca;
 pub mod client;
 pub mod json;
 pub mod names;
