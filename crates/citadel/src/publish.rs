@@ -1,0 +1,139 @@
+//! Brings the root to every namespace, where agents mount it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lateen_core::Backoff;
+use tokio::sync::watch;
+
+use crate::StoreError;
+
+/// Also repairs what somebody deleted or changed.
+const RESYNC: Duration = Duration::from_secs(60);
+const RETRY_BASE: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Where the root is published: ConfigMap `istio-ca-root-cert`, key `root-cert.pem`.
+#[async_trait]
+pub trait RootTarget: Send + Sync + 'static {
+    /// Makes the namespace's ConfigMap hold exactly this root. Must do nothing when it does, and
+    /// succeed when the namespace is gone.
+    async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError>;
+}
+
+/// Keeps every namespace supplied with the root.
+#[derive(Debug)]
+pub struct RootPublisher<T> {
+    root_pem: String,
+    namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
+    target: T,
+}
+
+impl<T: RootTarget> RootPublisher<T> {
+    /// A publisher of `root_pem` for the namespaces of the watch.
+    pub fn new(
+        root_pem: String,
+        namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
+        target: T,
+    ) -> Self {
+        Self {
+            root_pem,
+            namespaces_rx,
+            target,
+        }
+    }
+
+    /// Publishes at once to new namespaces and from time to time to all; returns when the watch
+    /// closes.
+    pub async fn run(mut self) {
+        let mut done = BTreeSet::new();
+        let mut retry = Backoff::new(RETRY_BASE, RETRY_MAX);
+        let mut resync = tokio::time::interval(RESYNC);
+        loop {
+            let namespaces = self.namespaces_rx.borrow_and_update().clone();
+            // A namespace that is deleted and comes back needs the root again.
+            done.retain(|n| namespaces.contains(n));
+            let failed = self.publish_missing(&namespaces, &mut done).await;
+            if !failed {
+                retry.reset();
+            }
+            tokio::select! {
+                changed = self.namespaces_rx.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(retry.next_delay()), if failed => {}
+                _ = resync.tick() => done.clear(),
+            }
+        }
+    }
+
+    async fn publish_missing(&self, all: &BTreeSet<String>, done: &mut BTreeSet<String>) -> bool {
+        let mut failed = false;
+        for namespace in all {
+            if done.contains(namespace) {
+                continue;
+            }
+            match self.target.publish(namespace, &self.root_pem).await {
+                Ok(()) => {
+                    done.insert(namespace.clone());
+                }
+                Err(error) => {
+                    tracing::warn!(namespace, %error, "root certificate is not published");
+                    failed = true;
+                }
+            }
+        }
+        failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Recorder {
+        published_tx: mpsc::UnboundedSender<String>,
+        fail_once: Mutex<BTreeSet<String>>,
+    }
+
+    #[async_trait]
+    impl RootTarget for Recorder {
+        async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError> {
+            assert_eq!(root_pem, "ROOT");
+            if self.fail_once.lock().expect("no panic").remove(namespace) {
+                return Err(StoreError("conflict".to_owned()));
+            }
+            // The test may have seen enough.
+            let _ = self.published_tx.send(namespace.to_owned());
+            Ok(())
+        }
+    }
+
+    fn set(names: &[&str]) -> Arc<BTreeSet<String>> {
+        Arc::new(names.iter().map(|n| (*n).to_owned()).collect())
+    }
+
+    #[tokio::test]
+    async fn every_namespace_gets_the_root_also_a_later_one_and_after_a_failure() {
+        let (published_tx, mut published_rx) = mpsc::unbounded_channel();
+        let (namespaces_tx, namespaces_rx) = watch::channel(set(&["a", "b"]));
+        let fail_once = Mutex::new(BTreeSet::from(["a".to_owned()]));
+        let target = Recorder {
+            published_tx,
+            fail_once,
+        };
+        tokio::spawn(RootPublisher::new("ROOT".to_owned(), namespaces_rx, target).run());
+        let mut seen = BTreeSet::new();
+        while seen.len() < 2 {
+            seen.insert(published_rx.recv().await.expect("the publisher runs"));
+        }
+        namespaces_tx
+            .send(set(&["a", "b", "later"]))
+            .expect("the publisher watches");
+        while published_rx.recv().await.expect("the publisher runs") != "later" {}
+    }
+}

@@ -1,0 +1,104 @@
+//! `CreateCertificate`, answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_xds::ca::{
+    CertificateServer, CertificateService, IstioCertificateRequest, IstioCertificateResponse,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{Authenticator, Caller, CertificateAuthority, Error, identify};
+
+/// Metadata of a request by which node proxies act for workloads.
+const IMPERSONATED: &str = "ImpersonatedIdentity";
+
+/// The certificate service: an authority and a judge of tokens.
+pub struct Citadel {
+    ca: Arc<CertificateAuthority>,
+    authenticator: Arc<dyn Authenticator>,
+}
+
+impl std::fmt::Debug for Citadel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Citadel")
+            .field("ca", &self.ca)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Citadel {
+    /// A service for [`Citadel::into_server`].
+    pub fn new(ca: Arc<CertificateAuthority>, authenticator: Arc<dyn Authenticator>) -> Self {
+        Self { ca, authenticator }
+    }
+
+    /// The tonic service, to be added to a server whose connections are `lateen_tls` streams.
+    pub fn into_server(self) -> CertificateServer<Self> {
+        CertificateServer::new(Arc::new(self))
+    }
+
+    fn issue(
+        &self,
+        caller: &Caller,
+        request: &IstioCertificateRequest,
+    ) -> Result<Vec<String>, Status> {
+        let validity = u64::try_from(request.validity_duration).map(Duration::from_secs);
+        let validity =
+            validity.map_err(|_| Status::invalid_argument("validity_duration is negative"))?;
+        let metrics = self.ca.metrics();
+        let issued = self
+            .ca
+            .sign(&caller.spiffe, &request.csr, validity)
+            .map_err(|e| match e {
+                Error::Tls(lateen_tls::Error::Csr(_)) => {
+                    metrics.csr_parsing_error.increment();
+                    Status::invalid_argument(e.to_string())
+                }
+                Error::TooLong { .. } => Status::invalid_argument(e.to_string()),
+                _ => {
+                    metrics.sign_error.increment();
+                    Status::internal(e.to_string())
+                }
+            })?;
+        metrics.issued.increment();
+        tracing::info!(
+            caller = %caller.spiffe, proof = ?caller.proof, serial = issued.info.serial,
+            "certificate issued"
+        );
+        let mut chain = vec![issued.cert_pem];
+        // There are none when we sign with the root itself.
+        chain.extend(lateen_tls::pem::split_certs(self.ca.intermediates_pem()).unwrap_or_default());
+        chain.push(self.ca.root_pem().to_owned());
+        Ok(chain)
+    }
+}
+
+impl CertificateService for Citadel {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let metrics = self.ca.metrics();
+        metrics.csr.increment();
+        let (metadata, extensions, message) = request.into_parts();
+        let domain = self.ca.trust_domain();
+        let caller = identify(&metadata, &extensions, domain, &*self.authenticator).await;
+        let caller = caller.inspect_err(|status| {
+            metrics.authentication_failure.increment();
+            tracing::warn!(reason = status.message(), "certificate request refused");
+        })?;
+        if impersonates(&message) {
+            return Err(Status::unimplemented("impersonation is not supported"));
+        }
+        let cert_chain = self.issue(&caller, &message)?;
+        Ok(Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}
+
+fn impersonates(message: &IstioCertificateRequest) -> bool {
+    message
+        .metadata
+        .as_ref()
+        .is_some_and(|m| m.fields.contains_key(IMPERSONATED))
+}
