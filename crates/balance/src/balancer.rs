@@ -123,12 +123,20 @@ impl Balancer {
         let levels = priorities
             .into_iter()
             .map(|priority| {
-                let members: Vec<usize> =
-                    (0..hosts.len()).filter(|i| hosts[*i].priority == priority).collect();
-                Level { groups: groups(policy, hosts, &members), hosts: members }
+                let members: Vec<usize> = (0..hosts.len())
+                    .filter(|i| hosts[*i].priority == priority)
+                    .collect();
+                Level {
+                    groups: groups(policy, hosts, &members),
+                    hosts: members,
+                }
             })
             .collect();
-        Balancer { policy, panic_percent, levels }
+        Balancer {
+            policy,
+            panic_percent,
+            levels,
+        }
     }
 
     /// The index of a host, or none where there is none to use.
@@ -172,7 +180,11 @@ impl Balancer {
     /// The priority to use, and whether all of its hosts are to be used for want of available ones.
     fn level(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<(&Level, bool)> {
         let available = |level: &Level| {
-            level.hosts.iter().filter(|index| hosts[**index].available(pick.now)).count()
+            level
+                .hosts
+                .iter()
+                .filter(|index| hosts[**index].available(pick.now))
+                .count()
         };
         if let [only] = self.levels.as_slice() {
             let share = available(only) * 100 / only.hosts.len();
@@ -209,11 +221,17 @@ fn busier(first: &HostSpec, second: &HostSpec) -> bool {
 }
 
 fn groups(policy: Policy, hosts: &[HostSpec], members: &[usize]) -> Vec<Group> {
-    let weighted = members.iter().any(|index| hosts[*index].locality.1.is_some());
+    let weighted = members
+        .iter()
+        .any(|index| hosts[*index].locality.1.is_some());
     let mut named: Vec<(&ArcStr, u32, Vec<usize>)> = Vec::new();
     for &index in members {
         let (name, weight) = &hosts[index].locality;
-        let name = if weighted { name } else { &hosts[members[0]].locality.0 };
+        let name = if weighted {
+            name
+        } else {
+            &hosts[members[0]].locality.0
+        };
         match named.iter_mut().find(|(known, ..)| *known == name) {
             Some((_, _, list)) => list.push(index),
             None => {
@@ -222,7 +240,10 @@ fn groups(policy: Policy, hosts: &[HostSpec], members: &[usize]) -> Vec<Group> {
             }
         }
     }
-    named.into_iter().map(|(_, weight, list)| Group::new(policy, hosts, weight, list)).collect()
+    named
+        .into_iter()
+        .map(|(_, weight, list)| Group::new(policy, hosts, weight, list))
+        .collect()
 }
 
 /// Draws a locality by weight and by the share of its hosts that can be used.
@@ -251,7 +272,9 @@ fn choose_group<'a>(
 
 impl Group {
     fn new(policy: Policy, hosts: &[HostSpec], weight: u32, members: Vec<usize>) -> Self {
-        let equal = members.windows(2).all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
+        let equal = members
+            .windows(2)
+            .all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
         let schedule = match policy {
             Policy::RoundRobin if !equal => schedule(hosts, &members),
             _ => Vec::new(),
@@ -261,11 +284,22 @@ impl Group {
             Policy::Maglev { size } => maglev(hosts, &members, size),
             _ => Vec::new(),
         };
-        Group { weight, hosts: members, equal, next: AtomicUsize::new(0), schedule, ring }
+        Group {
+            weight,
+            hosts: members,
+            equal,
+            next: AtomicUsize::new(0),
+            schedule,
+            ring,
+        }
     }
 
     fn in_turn(&self, usable: &impl Fn(usize) -> bool) -> Option<usize> {
-        let order = if self.schedule.is_empty() { &self.hosts } else { &self.schedule };
+        let order = if self.schedule.is_empty() {
+            &self.hosts
+        } else {
+            &self.schedule
+        };
         for _ in 0..order.len() {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % order.len();
             if usable(order[turn]) {
@@ -305,13 +339,18 @@ impl Group {
     fn by_hash(&self, hash: u64, usable: &impl Fn(usize) -> bool) -> Option<usize> {
         let length = self.ring.len();
         let start = self.ring.partition_point(|(point, _)| *point < hash);
-        (0..length).map(|step| self.ring[(start + step) % length].1).find(|index| usable(*index))
+        (0..length)
+            .map(|step| self.ring[(start + step) % length].1)
+            .find(|index| usable(*index))
     }
 }
 
 /// Hosts in turn, smoothly by weight, for one full period of at most 1,024 turns.
 fn schedule(hosts: &[HostSpec], members: &[usize]) -> Vec<usize> {
-    let weights: Vec<i64> = members.iter().map(|i| i64::from(hosts[*i].weight.max(1))).collect();
+    let weights: Vec<i64> = members
+        .iter()
+        .map(|i| i64::from(hosts[*i].weight.max(1)))
+        .collect();
     let total: i64 = weights.iter().sum();
     let divisor = weights.iter().fold(0, |a, b| gcd(a, *b)).max(1);
     let turns = (total / divisor).clamp(1, 1024);
@@ -335,10 +374,19 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 /// Points of each host on a ring, by weight.
 fn ring(hosts: &[HostSpec], members: &[usize], min: u32, max: u32) -> Vec<(u64, usize)> {
-    let total: u64 = members.iter().map(|i| u64::from(hosts[*i].weight.max(1))).sum();
-    let least = members.iter().map(|i| u64::from(hosts[*i].weight.max(1))).min().unwrap_or(1);
+    let total: u64 = members
+        .iter()
+        .map(|i| u64::from(hosts[*i].weight.max(1)))
+        .sum();
+    let least = members
+        .iter()
+        .map(|i| u64::from(hosts[*i].weight.max(1)))
+        .min()
+        .unwrap_or(1);
     // The lightest host has at least one point.
-    let wanted = u64::from(min).max(total.div_ceil(least)).min(u64::from(max.max(1)));
+    let wanted = u64::from(min)
+        .max(total.div_ceil(least))
+        .min(u64::from(max.max(1)));
     let mut ring = Vec::with_capacity(wanted as usize);
     for &index in members {
         let host = &hosts[index];
@@ -354,7 +402,11 @@ fn ring(hosts: &[HostSpec], members: &[usize], min: u32, max: u32) -> Vec<(u64, 
 fn maglev(hosts: &[HostSpec], members: &[usize], size: u32) -> Vec<(u64, usize)> {
     let size = u64::from(size.max(1));
     let mut table: Vec<Option<usize>> = vec![None; size as usize];
-    let heaviest = members.iter().map(|i| hosts[*i].weight.max(1)).max().unwrap_or(1);
+    let heaviest = members
+        .iter()
+        .map(|i| hosts[*i].weight.max(1))
+        .max()
+        .unwrap_or(1);
     let mut seats: Vec<(u64, u64, u64, u64)> = members
         .iter()
         .map(|index| {
@@ -381,7 +433,10 @@ fn maglev(hosts: &[HostSpec], members: &[usize], size: u32) -> Vec<(u64, usize)>
                 }
                 if *next > size {
                     // The length is no prime: take the first free seat.
-                    let free = table.iter().position(Option::is_none).expect("filled < size");
+                    let free = table
+                        .iter()
+                        .position(Option::is_none)
+                        .expect("filled < size");
                     table[free] = Some(*index);
                     break;
                 }
@@ -390,7 +445,10 @@ fn maglev(hosts: &[HostSpec], members: &[usize], size: u32) -> Vec<(u64, usize)>
         }
     }
     let step = u64::MAX / size;
-    (0..size).zip(table).filter_map(|(seat, host)| Some((seat * step, host?))).collect()
+    (0..size)
+        .zip(table)
+        .filter_map(|(seat, host)| Some((seat * step, host?)))
+        .collect()
 }
 
 #[cfg(test)]

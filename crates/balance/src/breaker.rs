@@ -21,7 +21,13 @@ pub struct Limits {
 impl Default for Limits {
     /// Envoy's defaults.
     fn default() -> Self {
-        Limits { connections: 1024, pending: 1024, requests: 1024, retries: 3, retry_budget: None }
+        Limits {
+            connections: 1024,
+            pending: 1024,
+            requests: 1024,
+            retries: 3,
+            retry_budget: None,
+        }
     }
 }
 
@@ -79,7 +85,10 @@ impl Breaker {
             self.overflows.fetch_add(1, Ordering::Relaxed);
             return Err(Overflow(resource));
         }
-        Ok(Permit { breaker: self.clone(), resource })
+        Ok(Permit {
+            breaker: self.clone(),
+            resource,
+        })
     }
 
     fn retry_limit(&self, limits: &Limits) -> u32 {
@@ -113,10 +122,15 @@ mod tests {
     #[test]
     fn limits_hold_and_permits_return() {
         let breaker = Arc::new(Breaker::default());
-        let limits = Limits { requests: 1, ..Limits::default() };
+        let limits = Limits {
+            requests: 1,
+            ..Limits::default()
+        };
         let permit = breaker.acquire(Resource::Request, &limits).expect("first");
         assert_eq!(
-            breaker.acquire(Resource::Request, &limits).expect_err("second"),
+            breaker
+                .acquire(Resource::Request, &limits)
+                .expect_err("second"),
             Overflow(Resource::Request)
         );
         drop(permit);
@@ -127,9 +141,16 @@ mod tests {
     #[test]
     fn a_budget_follows_the_requests() {
         let breaker = Arc::new(Breaker::default());
-        let limits = Limits { retry_budget: Some((20.0, 1)), ..Limits::default() };
+        let limits = Limits {
+            retry_budget: Some((20.0, 1)),
+            ..Limits::default()
+        };
         let requests: Vec<_> = (0..10)
-            .map(|_| breaker.acquire(Resource::Request, &limits).expect("below 1024"))
+            .map(|_| {
+                breaker
+                    .acquire(Resource::Request, &limits)
+                    .expect("below 1024")
+            })
             .collect();
         let first = breaker.acquire(Resource::Retry, &limits);
         let second = breaker.acquire(Resource::Retry, &limits);

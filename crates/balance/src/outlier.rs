@@ -79,12 +79,16 @@ pub fn report(
     outcome: Outcome,
     now: u64,
 ) -> bool {
-    let Some(host) = hosts.get(index) else { return false };
+    let Some(host) = hosts.get(index) else {
+        return false;
+    };
     let state = &host.state;
     let (server, gateway, local) = match outcome {
-        Outcome::Status(status) => {
-            ((500..600).contains(&status), matches!(status, 502..=504), false)
-        }
+        Outcome::Status(status) => (
+            (500..600).contains(&status),
+            matches!(status, 502..=504),
+            false,
+        ),
         Outcome::LocalFailure if config.consecutive_local.is_some() => (false, false, true),
         Outcome::LocalFailure => (true, true, false),
     };
@@ -97,7 +101,11 @@ pub fn report(
         limit.is_some_and(|limit| limit > 0 && count >= limit)
     };
     let by_server = reached(&state.consecutive_5xx, server, config.consecutive_5xx);
-    let by_gateway = reached(&state.consecutive_gateway, gateway, config.consecutive_gateway);
+    let by_gateway = reached(
+        &state.consecutive_gateway,
+        gateway,
+        config.consecutive_gateway,
+    );
     let by_local = reached(&state.consecutive_local, local, config.consecutive_local);
     (by_server || by_gateway || by_local) && eject(config, hosts, state, now)
 }
@@ -106,7 +114,10 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
     if state.is_ejected(now) || config.max_percent == 0 {
         return false;
     }
-    let ejected = hosts.iter().filter(|host| host.state.is_ejected(now)).count();
+    let ejected = hosts
+        .iter()
+        .filter(|host| host.state.is_ejected(now))
+        .count();
     let share = (ejected + 1) * 100 / hosts.len().max(1);
     if ejected > 0 && share > config.max_percent as usize {
         return false;
@@ -121,7 +132,11 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
     let length = config.base_ejection.saturating_mul(times).min(max);
     let until = now.saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
     state.ejected_until.store(until, Ordering::Relaxed);
-    for counter in [&state.consecutive_5xx, &state.consecutive_gateway, &state.consecutive_local] {
+    for counter in [
+        &state.consecutive_5xx,
+        &state.consecutive_gateway,
+        &state.consecutive_local,
+    ] {
         counter.store(0, Ordering::Relaxed);
     }
     true
@@ -134,7 +149,10 @@ mod tests {
     #[test]
     fn consecutive_errors_eject_and_time_brings_back() {
         let hosts: Vec<HostSpec> = (0..2).map(|i| HostSpec::new(&format!("h{i}"))).collect();
-        let config = OutlierConfig { consecutive_5xx: Some(2), ..OutlierConfig::default() };
+        let config = OutlierConfig {
+            consecutive_5xx: Some(2),
+            ..OutlierConfig::default()
+        };
         let fail = |index, now| report(&config, &hosts, index, Outcome::Status(503), now);
         assert!(!fail(0, 1));
         assert!(!report(&config, &hosts, 0, Outcome::Status(200), 2));

@@ -65,7 +65,11 @@ impl Body {
     }
 
     pub(crate) fn received(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Body::empty() } else { Body(Inner::Received(incoming)) }
+        if incoming.is_end_stream() {
+            Body::empty()
+        } else {
+            Body(Inner::Received(incoming))
+        }
     }
 
     /// The next piece, or `None` at the end.
@@ -145,7 +149,9 @@ fn receive(frame: Result<hyper::body::Frame<Bytes>, hyper::Error>) -> Result<Fra
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("remaining", &self.remaining()).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("remaining", &self.remaining())
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +169,11 @@ impl From<&'static str> for Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Body::empty() } else { Body(Inner::Full(bytes)) }
+        if bytes.is_empty() {
+            Body::empty()
+        } else {
+            Body(Inner::Full(bytes))
+        }
     }
 }
 

@@ -55,7 +55,10 @@ where
         });
         Sender::Http1(sender)
     };
-    Ok(Connection { sender, reused: false })
+    Ok(Connection {
+        sender,
+        reused: false,
+    })
 }
 
 impl Connection {
@@ -96,9 +99,10 @@ impl Connection {
     pub(crate) fn share(&self) -> Option<Connection> {
         match &self.sender {
             Sender::Http1(_) => None,
-            Sender::Http2(sender) => {
-                Some(Connection { sender: Sender::Http2(sender.clone()), reused: true })
-            }
+            Sender::Http2(sender) => Some(Connection {
+                sender: Sender::Http2(sender.clone()),
+                reused: true,
+            }),
         }
     }
 
@@ -106,7 +110,11 @@ impl Connection {
     pub async fn send(&mut self, request: Request) -> Result<Response, SendError> {
         let reused = std::mem::replace(&mut self.reused, true);
         let is_connect = request.head.method == Method::CONNECT;
-        let fail = |error| SendError { error, unsent: None, reused };
+        let fail = |error| SendError {
+            error,
+            unsent: None,
+            reused,
+        };
         let result = match &mut self.sender {
             Sender::Http1(sender) => {
                 let request = convert::request_http1(request).map_err(fail)?;
@@ -125,7 +133,9 @@ impl Connection {
                 Ok(convert::response_in(response))
             }
             Err(mut failure) => Err(SendError {
-                unsent: failure.take_message().map(|m| Box::new(convert::request_back(m))),
+                unsent: failure
+                    .take_message()
+                    .map(|m| Box::new(convert::request_back(m))),
                 error: Error::from_engine(failure.error()),
                 reused,
             }),

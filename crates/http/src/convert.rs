@@ -24,7 +24,11 @@ fn version_in(version: http::Version) -> Version {
 pub(crate) fn request_in(mut request: http::Request<Incoming>) -> Request {
     let upgrade = Upgrade(hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    Request { head: head_in(parts), body: Body::received(body), upgrade: Some(upgrade) }
+    Request {
+        head: head_in(parts),
+        body: Body::received(body),
+        upgrade: Some(upgrade),
+    }
 }
 
 fn head_in(mut parts: http::request::Parts) -> RequestHead {
@@ -34,9 +38,15 @@ fn head_in(mut parts: http::request::Parts) -> RequestHead {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => host,
     };
-    let target =
-        parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let protocol = parts.extensions.remove::<Protocol>().map(|p| p.as_str().to_owned());
+    let target = parts
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let protocol = parts
+        .extensions
+        .remove::<Protocol>()
+        .map(|p| p.as_str().to_owned());
     RequestHead {
         method: Method(parts.method),
         version: version_in(parts.version),
@@ -56,7 +66,11 @@ fn head_in(mut parts: http::request::Parts) -> RequestHead {
 /// A request that got back to us unsent.
 pub(crate) fn request_back(request: http::Request<Wire>) -> Request {
     let (parts, body) = request.into_parts();
-    Request { head: head_in(parts), body: body.0, upgrade: None }
+    Request {
+        head: head_in(parts),
+        body: body.0,
+        upgrade: None,
+    }
 }
 
 /// A request to send in HTTP/1.1: origin form, `Host` first in the list.
@@ -81,7 +95,8 @@ pub(crate) fn request_http1(request: Request) -> Result<http::Request<Wire>, Err
     let streaming = !out.body().0.is_end() && out.body().0.remaining().is_none();
     if streaming {
         out.headers_mut().remove(http::header::CONTENT_LENGTH);
-        out.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        out.headers_mut()
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     Ok(out)
 }
@@ -95,7 +110,10 @@ pub(crate) fn request_http2(request: Request) -> Result<http::Request<Wire>, Err
         let scheme = head.scheme.unwrap_or(Scheme::Http).as_str();
         uri = uri.scheme(scheme).path_and_query(head.target.clone());
     }
-    let uri = uri.authority(head.authority()).build().map_err(unsendable)?;
+    let uri = uri
+        .authority(head.authority())
+        .build()
+        .map_err(unsendable)?;
     let mut out = http::Request::new(Wire(body));
     *out.version_mut() = http::Version::HTTP_2;
     *out.uri_mut() = uri;
@@ -104,7 +122,8 @@ pub(crate) fn request_http2(request: Request) -> Result<http::Request<Wire>, Err
     *out.extensions_mut() = head.carried;
     out.headers_mut().remove(HOST);
     if let Some(protocol) = head.protocol {
-        out.extensions_mut().insert(Protocol::from(protocol.as_str()));
+        out.extensions_mut()
+            .insert(Protocol::from(protocol.as_str()));
     }
     Ok(out)
 }
@@ -121,7 +140,11 @@ pub(crate) fn response_in(mut response: http::Response<Incoming>) -> Response {
         headers: Headers(parts.headers),
         carried: parts.extensions,
     };
-    Response { head, body: Body::received(body), upgrade }
+    Response {
+        head,
+        body: Body::received(body),
+        upgrade,
+    }
 }
 
 /// Marks the response to a CONNECT, whose stream is raw after any 2xx.

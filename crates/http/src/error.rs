@@ -48,7 +48,11 @@ impl Error {
         if error.is_parse() {
             Error::Protocol(text)
         } else if error.is_user() {
-            if text.contains("body") { Error::Body(text) } else { Error::Unsendable(text) }
+            if text.contains("body") {
+                Error::Body(text)
+            } else {
+                Error::Unsendable(text)
+            }
         } else {
             Error::Closed(text)
         }

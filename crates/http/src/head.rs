@@ -107,7 +107,10 @@ impl RequestHead {
 
     /// The authority as text; empty where there is none.
     pub fn authority(&self) -> &str {
-        self.authority.as_ref().and_then(Value::as_str).unwrap_or("")
+        self.authority
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
 
     /// Replaces the authority.
@@ -143,9 +146,15 @@ impl RequestHead {
             return Some(self.protocol.as_deref().unwrap_or("CONNECT"));
         }
         let wants = self.headers.joined("connection").is_some_and(|value| {
-            value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+            value
+                .split(',')
+                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
         });
-        if wants { self.headers.get("upgrade") } else { None }
+        if wants {
+            self.headers.get("upgrade")
+        } else {
+            None
+        }
     }
 
     /// True for a gRPC request.
@@ -178,7 +187,11 @@ pub struct Request {
 impl Request {
     /// A request of our own.
     pub fn new(head: RequestHead, body: Body) -> Self {
-        Request { head, body, upgrade: None }
+        Request {
+            head,
+            body,
+            upgrade: None,
+        }
     }
 }
 
@@ -197,7 +210,11 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// A head for a response of our own. A status outside 100 to 999 counts as 500.
     pub fn new(status: u16) -> Self {
-        let status = if (100..=999).contains(&status) { status } else { 500 };
+        let status = if (100..=999).contains(&status) {
+            status
+        } else {
+            500
+        };
         ResponseHead {
             status,
             version: Version::Http11,
@@ -221,14 +238,21 @@ pub struct Response {
 impl Response {
     /// A response of our own.
     pub fn new(status: u16, body: impl Into<Body>) -> Self {
-        Response { head: ResponseHead::new(status), body: body.into(), upgrade: None }
+        Response {
+            head: ResponseHead::new(status),
+            body: body.into(),
+            upgrade: None,
+        }
     }
 
     /// The same with a plain-text body, as local replies have.
     pub fn text(status: u16, text: impl Into<String>) -> Self {
         let text: String = text.into();
         let mut response = Response::new(status, Body::from(text));
-        response.head.headers.set_value("content-type", Value::from_static("text/plain"));
+        response
+            .head
+            .headers
+            .set_value("content-type", Value::from_static("text/plain"));
         response
     }
 }

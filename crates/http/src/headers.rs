@@ -97,7 +97,9 @@ impl Headers {
 
     /// Every field in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
 
     /// Replaces all fields of that name by one.
@@ -126,8 +128,12 @@ impl Headers {
 
     /// Keeps the fields that the predicate accepts by name.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let gone: Vec<HeaderName> =
-            self.0.keys().filter(|name| !keep(name.as_str())).cloned().collect();
+        let gone: Vec<HeaderName> = self
+            .0
+            .keys()
+            .filter(|name| !keep(name.as_str()))
+            .cloned()
+            .collect();
         for name in gone {
             self.0.remove(name);
         }
@@ -146,11 +152,19 @@ impl Headers {
         for name in named {
             self.0.remove(name.as_str());
         }
-        for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-        {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+            "upgrade",
+        ] {
             self.0.remove(name);
         }
-        if self.get("te").is_some_and(|te| !te.eq_ignore_ascii_case("trailers")) {
+        if self
+            .get("te")
+            .is_some_and(|te| !te.eq_ignore_ascii_case("trailers"))
+        {
             self.0.remove("te");
         }
     }

@@ -28,14 +28,20 @@ struct Slot {
 
 impl<K> Clone for Pool<K> {
     fn clone(&self) -> Self {
-        Pool { slots: self.slots.clone(), max_idle: self.max_idle }
+        Pool {
+            slots: self.slots.clone(),
+            max_idle: self.max_idle,
+        }
     }
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pool<K> {
     /// An empty pool that keeps at most `max_idle` HTTP/1 connections for a key.
     pub fn new(max_idle: usize) -> Self {
-        Pool { slots: Arc::default(), max_idle }
+        Pool {
+            slots: Arc::default(),
+            max_idle,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Slot>> {
@@ -47,7 +53,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pool<K> {
     pub fn checkout(&self, key: &K) -> Option<Lease<K>> {
         let mut slots = self.lock();
         let slot = slots.get_mut(key)?;
-        slot.shared.retain(|(_, connection)| !connection.is_closed());
+        slot.shared
+            .retain(|(_, connection)| !connection.is_closed());
         let now = Instant::now();
         for (used, connection) in &mut slot.shared {
             if connection.is_ready()
@@ -69,13 +76,21 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pool<K> {
     pub fn admit(&self, key: &K, connection: Connection) -> Lease<K> {
         if let Some(handle) = connection.share() {
             let mut slots = self.lock();
-            slots.entry(key.clone()).or_default().shared.push((Instant::now(), handle));
+            slots
+                .entry(key.clone())
+                .or_default()
+                .shared
+                .push((Instant::now(), handle));
         }
         self.lease(key, connection)
     }
 
     fn lease(&self, key: &K, connection: Connection) -> Lease<K> {
-        Lease { pool: self.clone(), key: key.clone(), connection: Some(connection) }
+        Lease {
+            pool: self.clone(),
+            key: key.clone(),
+            connection: Some(connection),
+        }
     }
 
     fn put_back(&self, key: K, connection: Connection) {
@@ -94,15 +109,20 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pool<K> {
             if !wanted(key) {
                 return false;
             }
-            slot.idle.retain(|(used, connection)| fresh(used) && !connection.is_closed());
-            slot.shared.retain(|(used, connection)| fresh(used) && !connection.is_closed());
+            slot.idle
+                .retain(|(used, connection)| fresh(used) && !connection.is_closed());
+            slot.shared
+                .retain(|(used, connection)| fresh(used) && !connection.is_closed());
             !(slot.idle.is_empty() && slot.shared.is_empty())
         });
     }
 
     /// The number of connections that wait for work.
     pub fn idle_count(&self) -> usize {
-        self.lock().values().map(|slot| slot.idle.len() + slot.shared.len()).sum()
+        self.lock()
+            .values()
+            .map(|slot| slot.idle.len() + slot.shared.len())
+            .sum()
     }
 }
 
@@ -117,12 +137,17 @@ pub struct Lease<K: Hash + Eq + Clone + Send + Sync + 'static> {
 impl<K: Hash + Eq + Clone + Send + Sync + Unpin + 'static> Lease<K> {
     /// The protocol of the connection.
     pub fn version(&self) -> Version {
-        self.connection.as_ref().map_or(Version::Http11, Connection::version)
+        self.connection
+            .as_ref()
+            .map_or(Version::Http11, Connection::version)
     }
 
     /// Sends a request; the connection returns to the pool once the response body has ended.
     pub async fn send(mut self, request: Request) -> Result<Response, SendError> {
-        let mut connection = self.connection.take().expect("a lease holds its connection");
+        let mut connection = self
+            .connection
+            .take()
+            .expect("a lease holds its connection");
         let mut response = connection.send(request).await?;
         if connection.version() == Version::Http2 || response.upgrade.is_some() {
             return Ok(response);
@@ -132,13 +157,18 @@ impl<K: Hash + Eq + Clone + Send + Sync + Unpin + 'static> Lease<K> {
             self.give_back();
         } else {
             let body = std::mem::take(&mut response.body);
-            response.body = Body::from_source(Leased { body, lease: Some(self) });
+            response.body = Body::from_source(Leased {
+                body,
+                lease: Some(self),
+            });
         }
         Ok(response)
     }
 
     fn give_back(mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
         if connection.is_ready() {
             return self.pool.put_back(self.key, connection);
         }

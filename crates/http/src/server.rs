@@ -74,7 +74,10 @@ where
     let service = service_fn(move |request| {
         let handler = handler.clone();
         async move {
-            handler.handle(convert::request_in(request)).await.map(convert::response_out)
+            handler
+                .handle(convert::request_in(request))
+                .await
+                .map(convert::response_out)
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);

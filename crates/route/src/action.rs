@@ -82,9 +82,14 @@ pub struct Weighted {
 impl WeightedClusters {
     /// Refuses a list whose weights sum to 0.
     pub fn new(route: &str, clusters: Vec<Weighted>) -> Result<Self, RouteError> {
-        let total = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+        let total = clusters
+            .iter()
+            .map(|cluster| u64::from(cluster.weight))
+            .sum();
         if total == 0 {
-            return Err(RouteError::Weights { route: route.to_owned() });
+            return Err(RouteError::Weights {
+                route: route.to_owned(),
+            });
         }
         Ok(WeightedClusters { clusters, total })
     }
@@ -99,7 +104,9 @@ impl WeightedClusters {
             }
             left -= weight;
         }
-        self.clusters.last().expect("the weights sum to more than 0")
+        self.clusters
+            .last()
+            .expect("the weights sum to more than 0")
     }
 
     /// The clusters.
@@ -125,11 +132,20 @@ impl Target {
         header: impl FnOnce(&str) -> Option<&'a str>,
     ) -> Option<ClusterChoice<'a>> {
         Some(match self {
-            Target::Cluster(cluster) => ClusterChoice { cluster, weighted: None },
-            Target::Header(name) => ClusterChoice { cluster: header(name)?, weighted: None },
+            Target::Cluster(cluster) => ClusterChoice {
+                cluster,
+                weighted: None,
+            },
+            Target::Header(name) => ClusterChoice {
+                cluster: header(name)?,
+                weighted: None,
+            },
             Target::Weighted(list) => {
                 let weighted = list.pick(random);
-                ClusterChoice { cluster: &weighted.cluster, weighted: Some(weighted) }
+                ClusterChoice {
+                    cluster: &weighted.cluster,
+                    weighted: Some(weighted),
+                }
             }
         })
     }
@@ -395,7 +411,9 @@ mod tests {
             host: None,
         };
         let list = WeightedClusters::new("r", vec![entry("a", 90), entry("b", 10)]).expect("90");
-        let hits = (0..1000).filter(|random| list.pick(*random).cluster == "b").count();
+        let hits = (0..1000)
+            .filter(|random| list.pick(*random).cluster == "b")
+            .count();
         assert_eq!(hits, 100);
         assert!(WeightedClusters::new("r", vec![entry("a", 0)]).is_err());
     }
@@ -404,8 +422,16 @@ mod tests {
     fn retry_conditions() {
         let check = |on: &str, status, grpc, expect| {
             let (on, codes) = RetryOn::parse(on);
-            let policy = RetryPolicy { on, status_codes: codes, ..RetryPolicy::default() };
-            assert_eq!(policy.wants_status(status, grpc), expect, "{status} {grpc:?}");
+            let policy = RetryPolicy {
+                on,
+                status_codes: codes,
+                ..RetryPolicy::default()
+            };
+            assert_eq!(
+                policy.wants_status(status, grpc),
+                expect,
+                "{status} {grpc:?}"
+            );
         };
         check("5xx", 503, None, true);
         check("gateway-error", 500, None, false);

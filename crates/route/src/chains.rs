@@ -61,19 +61,26 @@ impl Chains {
     pub fn select(&self, view: &ConnectionView<'_>) -> Option<usize> {
         let mut left: Vec<usize> = (0..self.list.len()).collect();
         self.narrow(&mut left, |chain| port(chain, view));
-        self.narrow(&mut left, |chain| networks(&chain.destinations, view.destination.ip()));
+        self.narrow(&mut left, |chain| {
+            networks(&chain.destinations, view.destination.ip())
+        });
         self.narrow(&mut left, |chain| server_name(chain, view));
         self.narrow(&mut left, |chain| transport(chain, view));
         self.narrow(&mut left, |chain| application(chain, view));
         self.narrow(&mut left, |chain| source_type(chain, view));
-        self.narrow(&mut left, |chain| networks(&chain.sources, view.source.ip()));
+        self.narrow(&mut left, |chain| {
+            networks(&chain.sources, view.source.ip())
+        });
         self.narrow(&mut left, |chain| source_port(chain, view));
         left.first().copied()
     }
 
     /// Keeps the candidates of the highest rank; `None` is no match.
     fn narrow(&self, left: &mut Vec<usize>, rank: impl Fn(&ChainMatch) -> Option<u32>) {
-        let best = left.iter().filter_map(|index| rank(&self.list[*index])).max();
+        let best = left
+            .iter()
+            .filter_map(|index| rank(&self.list[*index]))
+            .max();
         left.retain(|index| best.is_some() && rank(&self.list[*index]) == best);
     }
 }
@@ -91,7 +98,9 @@ fn networks(list: &[Prefix], address: IpAddr) -> Option<u32> {
     }
     let address = address.to_canonical();
     let matching = list.iter().filter(|network| network.contains(&address));
-    matching.map(|network| u32::from(network.prefix_len()) + 1).max()
+    matching
+        .map(|network| u32::from(network.prefix_len()) + 1)
+        .max()
 }
 
 fn server_name(chain: &ChainMatch, view: &ConnectionView<'_>) -> Option<u32> {
@@ -102,9 +111,13 @@ fn server_name(chain: &ChainMatch, view: &ConnectionView<'_>) -> Option<u32> {
     let rank = |pattern: &String| match pattern.strip_prefix('*') {
         None => pattern.eq_ignore_ascii_case(name).then_some(u32::MAX),
         Some(suffix) => {
-            let start = name.len().checked_sub(suffix.len()).filter(|start| *start > 0)?;
+            let start = name
+                .len()
+                .checked_sub(suffix.len())
+                .filter(|start| *start > 0)?;
             let tail = name.get(start..)?;
-            tail.eq_ignore_ascii_case(suffix).then_some(suffix.len() as u32 + 1)
+            tail.eq_ignore_ascii_case(suffix)
+                .then_some(suffix.len() as u32 + 1)
         }
     };
     chain.server_names.iter().filter_map(rank).max()
@@ -122,7 +135,10 @@ fn application(chain: &ChainMatch, view: &ConnectionView<'_>) -> Option<u32> {
         return Some(0);
     }
     // The client's first choice ranks highest.
-    let place = view.application.iter().position(|offered| chain.application.contains(offered))?;
+    let place = view
+        .application
+        .iter()
+        .position(|offered| chain.application.contains(offered))?;
     Some(u32::MAX - place as u32)
 }
 
@@ -138,7 +154,10 @@ fn source_port(chain: &ChainMatch, view: &ConnectionView<'_>) -> Option<u32> {
     if chain.source_ports.is_empty() {
         return Some(0);
     }
-    chain.source_ports.contains(&view.source.port()).then_some(1)
+    chain
+        .source_ports
+        .contains(&view.source.port())
+        .then_some(1)
 }
 
 #[cfg(test)]
@@ -152,8 +171,14 @@ mod tests {
     fn inbound() -> Chains {
         let any = ChainMatch::default;
         Chains::new(vec![
-            ChainMatch { destination_port: Some(15006), ..any() },
-            ChainMatch { transport: Some("raw_buffer".into()), ..any() },
+            ChainMatch {
+                destination_port: Some(15006),
+                ..any()
+            },
+            ChainMatch {
+                transport: Some("raw_buffer".into()),
+                ..any()
+            },
             ChainMatch {
                 destination_port: Some(9080),
                 transport: Some("tls".into()),
@@ -165,7 +190,11 @@ mod tests {
                 transport: Some("raw_buffer".into()),
                 ..any()
             },
-            ChainMatch { destination_port: Some(9080), transport: Some("tls".into()), ..any() },
+            ChainMatch {
+                destination_port: Some(9080),
+                transport: Some("tls".into()),
+                ..any()
+            },
         ])
     }
 
@@ -180,7 +209,11 @@ mod tests {
                 transport,
                 application: &application,
             };
-            assert_eq!(inbound().select(&view), expect, "{port} {transport} {alpn:?}");
+            assert_eq!(
+                inbound().select(&view),
+                expect,
+                "{port} {transport} {alpn:?}"
+            );
         };
         check(15006, "raw_buffer", &[], Some(0));
         check(80, "raw_buffer", &[], Some(1));
@@ -192,8 +225,10 @@ mod tests {
 
     #[test]
     fn server_names_by_length() {
-        let named =
-            |name: &str| ChainMatch { server_names: words(&[name]), ..ChainMatch::default() };
+        let named = |name: &str| ChainMatch {
+            server_names: words(&[name]),
+            ..ChainMatch::default()
+        };
         let chains = Chains::new(vec![
             named("*.example.com"),
             named("a.example.com"),

@@ -57,22 +57,28 @@ enum Kind {
 impl StringTest {
     /// Compiles a test. A regular expression must match the whole text and keeps its own case rule.
     pub fn new(field: &str, spec: StringMatch, ignore_case: bool) -> Result<Self, RouteError> {
-        let fold = |text: String| if ignore_case { text.to_ascii_lowercase() } else { text };
+        let fold = |text: String| {
+            if ignore_case {
+                text.to_ascii_lowercase()
+            } else {
+                text
+            }
+        };
         let kind = match spec {
             StringMatch::Exact(text) => Kind::Exact(fold(text)),
             StringMatch::Prefix(text) => Kind::Prefix(fold(text)),
             StringMatch::Suffix(text) => Kind::Suffix(fold(text)),
             StringMatch::Contains(text) => Kind::Contains(fold(text)),
-            StringMatch::Regex(text) => {
-                Kind::Regex(compile_regex(field, &format!("^(?s:{text})$")).map_err(|error| {
-                    match error {
-                        RouteError::Regex { field, reason, .. } => {
-                            RouteError::Regex { field, regex: text, reason }
-                        }
-                        other => other,
-                    }
-                })?)
-            }
+            StringMatch::Regex(text) => Kind::Regex(
+                compile_regex(field, &format!("^(?s:{text})$")).map_err(|error| match error {
+                    RouteError::Regex { field, reason, .. } => RouteError::Regex {
+                        field,
+                        regex: text,
+                        reason,
+                    },
+                    other => other,
+                })?,
+            ),
         };
         Ok(StringTest { kind, ignore_case })
     }
@@ -143,7 +149,12 @@ impl HeaderTest {
                 HeaderKind::Value(StringTest::new(&field, test, ignore_case)?)
             }
         };
-        Ok(HeaderTest { name: name.to_ascii_lowercase(), test, invert, missing_is_empty })
+        Ok(HeaderTest {
+            name: name.to_ascii_lowercase(),
+            test,
+            invert,
+            missing_is_empty,
+        })
     }
 
     /// The header that it reads.
@@ -161,9 +172,9 @@ impl HeaderTest {
             (HeaderKind::Present(want), value) => value.is_some() == *want,
             (_, None) => return false,
             (HeaderKind::Value(test), Some(value)) => test.test(value),
-            (HeaderKind::Range(start, end), Some(value)) => {
-                value.parse::<i64>().is_ok_and(|number| (*start..*end).contains(&number))
-            }
+            (HeaderKind::Range(start, end), Some(value)) => value
+                .parse::<i64>()
+                .is_ok_and(|number| (*start..*end).contains(&number)),
         };
         passes != self.invert
     }
@@ -212,7 +223,10 @@ pub enum PathMatcher {
 impl PathMatcher {
     fn new(spec: PathMatch, ignore_case: bool) -> Result<Self, RouteError> {
         let text = |test: StringMatch, length: usize| {
-            Ok(PathMatcher::Text(StringTest::new("path", test, ignore_case)?, length))
+            Ok(PathMatcher::Text(
+                StringTest::new("path", test, ignore_case)?,
+                length,
+            ))
         };
         match spec {
             PathMatch::Exact(path) => {
@@ -283,7 +297,9 @@ pub struct Fraction {
 
 impl Fraction {
     /// Everything.
-    pub const ALL: Fraction = Fraction { millionths: 1_000_000 };
+    pub const ALL: Fraction = Fraction {
+        millionths: 1_000_000,
+    };
 
     /// True where the drawn number falls into the share.
     pub fn hits(self, random: u64) -> bool {
@@ -336,16 +352,32 @@ pub struct Matcher {
 impl Matcher {
     /// Compiles.
     pub fn new(spec: RouteMatch) -> Result<Self, RouteError> {
-        let RouteMatch { path, ignore_case, headers, query, grpc, fraction } = spec;
+        let RouteMatch {
+            path,
+            ignore_case,
+            headers,
+            query,
+            grpc,
+            fraction,
+        } = spec;
         let path = PathMatcher::new(path, ignore_case)?;
-        Ok(Matcher { path, headers, query, grpc, fraction })
+        Ok(Matcher {
+            path,
+            headers,
+            query,
+            grpc,
+            fraction,
+        })
     }
 
     /// True where the request passes every condition.
     pub fn matches(&self, request: &impl RequestView, random: u64) -> bool {
         self.path.test(request)
             && self.headers.iter().all(|header| header.matches(request))
-            && self.query.iter().all(|query| query.matches(request.query()))
+            && self
+                .query
+                .iter()
+                .all(|query| query.matches(request.query()))
             && (!self.grpc
                 || request
                     .header("content-type")

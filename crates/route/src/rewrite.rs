@@ -34,7 +34,9 @@ impl RegexRewrite {
 
     /// The text after replacement.
     pub fn apply(&self, text: &str) -> String {
-        self.regex.replace_all(text, self.replacement.as_str()).into_owned()
+        self.regex
+            .replace_all(text, self.replacement.as_str())
+            .into_owned()
     }
 }
 
@@ -86,17 +88,46 @@ mod tests {
     #[test]
     fn prefixes_and_expressions() {
         let matcher = |path: PathMatch| {
-            Matcher::new(RouteMatch { path, ..RouteMatch::prefix("") }).expect("compiles").path
+            Matcher::new(RouteMatch {
+                path,
+                ..RouteMatch::prefix("")
+            })
+            .expect("compiles")
+            .path
         };
         let prefix = PathRewrite::Prefix("/v2".to_owned());
         let check = |rewrite: &PathRewrite, m: PathMatch, path: &str, query, expect: &str| {
             assert_eq!(rewrite.apply(&matcher(m), path, query), expect);
         };
-        check(&prefix, PathMatch::Prefix("/api".into()), "/api/x", Some("a=b"), "/v2/x?a=b");
-        check(&prefix, PathMatch::Exact("/api".into()), "/api", None, "/v2");
-        check(&prefix, PathMatch::SeparatedPrefix("/api".into()), "/api/x", None, "/v2/x");
+        check(
+            &prefix,
+            PathMatch::Prefix("/api".into()),
+            "/api/x",
+            Some("a=b"),
+            "/v2/x?a=b",
+        );
+        check(
+            &prefix,
+            PathMatch::Exact("/api".into()),
+            "/api",
+            None,
+            "/v2",
+        );
+        check(
+            &prefix,
+            PathMatch::SeparatedPrefix("/api".into()),
+            "/api/x",
+            None,
+            "/v2/x",
+        );
         let regex = RegexRewrite::new("f", "^/service/([^/]+)(/.*)$", "\\2/instance/\\1");
         let regex = PathRewrite::Regex(regex.expect("compiles"));
-        check(&regex, PathMatch::Prefix("/".into()), "/service/foo/v1", None, "/v1/instance/foo");
+        check(
+            &regex,
+            PathMatch::Prefix("/".into()),
+            "/service/foo/v1",
+            None,
+            "/v1/instance/foo",
+        );
     }
 }

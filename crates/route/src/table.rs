@@ -73,7 +73,11 @@ impl<E> RouteTable<E> {
             for domain in &spec.domains {
                 table.claim(&spec.name, domain, index)?;
             }
-            let routes = spec.routes.into_iter().map(compile).collect::<Result<_, _>>()?;
+            let routes = spec
+                .routes
+                .into_iter()
+                .map(compile)
+                .collect::<Result<_, _>>()?;
             table.hosts.push(Host {
                 name: spec.name.into(),
                 routes,
@@ -96,7 +100,9 @@ impl<E> RouteTable<E> {
         let taken = |by: usize, hosts: &[Host<E>]| RouteError::DuplicateDomain {
             host: host.to_owned(),
             domain: domain.clone(),
-            by: hosts.get(by).map_or(host.to_owned(), |h| h.name.to_string()),
+            by: hosts
+                .get(by)
+                .map_or(host.to_owned(), |h| h.name.to_string()),
         };
         if domain == "*" {
             return match self.fallback.replace(index) {
@@ -107,16 +113,19 @@ impl<E> RouteTable<E> {
         let list = if let Some(rest) = domain.strip_prefix('*') {
             Some((rest.to_owned(), &mut self.suffixes))
         } else {
-            domain.strip_suffix('*').map(|rest| (rest.to_owned(), &mut self.prefixes))
+            domain
+                .strip_suffix('*')
+                .map(|rest| (rest.to_owned(), &mut self.prefixes))
         };
         match list {
             None => match self.exact.insert(domain.clone(), index) {
                 Some(by) => Err(taken(by, &self.hosts)),
                 None => Ok(()),
             },
-            Some((rest, _)) if rest.is_empty() || rest.contains('*') => {
-                Err(RouteError::Domain { host: host.to_owned(), domain })
-            }
+            Some((rest, _)) if rest.is_empty() || rest.contains('*') => Err(RouteError::Domain {
+                host: host.to_owned(),
+                domain,
+            }),
             Some((rest, list)) => {
                 if let Some((_, by)) = list.iter().find(|(text, _)| *text == rest) {
                     return Err(taken(*by, &self.hosts));
@@ -130,7 +139,11 @@ impl<E> RouteTable<E> {
     /// The virtual host for an authority: exact, then the longest suffix, then the longest prefix,
     /// then `*`.
     pub fn host(&self, authority: &str) -> Option<&Host<E>> {
-        let authority = if self.ignore_port { without_port(authority) } else { authority };
+        let authority = if self.ignore_port {
+            without_port(authority)
+        } else {
+            authority
+        };
         let lower;
         let authority = if authority.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = authority.to_ascii_lowercase();
@@ -163,7 +176,9 @@ impl<E> RouteTable<E> {
 impl<E> Host<E> {
     /// The first route that the request matches.
     pub fn route(&self, request: &impl RequestView, random: u64) -> Option<&Route<E>> {
-        self.routes.iter().find(|route| route.matcher.matches(request, random))
+        self.routes
+            .iter()
+            .find(|route| route.matcher.matches(request, random))
     }
 }
 

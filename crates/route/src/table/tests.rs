@@ -32,7 +32,12 @@ impl RequestView for Request {
 }
 
 fn get(authority: &'static str, target: &'static str) -> Request {
-    Request { authority, method: "GET", target, headers: Vec::new() }
+    Request {
+        authority,
+        method: "GET",
+        target,
+        headers: Vec::new(),
+    }
 }
 
 fn host(name: &str, domains: &[&str], routes: Vec<RouteSpec<()>>) -> VirtualHostSpec<()> {
@@ -59,7 +64,12 @@ fn route(name: &str, matches: RouteMatch) -> RouteSpec<()> {
 
 fn table(hosts: Vec<VirtualHostSpec<()>>, ignore_port: bool) -> Result<RouteTable<()>, RouteError> {
     let headers = HeaderMutations::default();
-    RouteTable::new(RouteConfig { name: "t".to_owned(), hosts, ignore_port, headers })
+    RouteTable::new(RouteConfig {
+        name: "t".to_owned(),
+        hosts,
+        ignore_port,
+        headers,
+    })
 }
 
 #[test]
@@ -74,7 +84,11 @@ fn domains_by_precedence() {
     let strict = table(hosts.clone(), false).expect("compiles");
     let loose = table(hosts, true).expect("compiles");
     let check = |table: &RouteTable<()>, authority: &str, expect: &str| {
-        assert_eq!(table.host(authority).expect("any").name, expect, "{authority}");
+        assert_eq!(
+            table.host(authority).expect("any").name,
+            expect,
+            "{authority}"
+        );
     };
     check(&strict, "reviews", "exact");
     check(&strict, "REVIEWS", "exact");
@@ -92,58 +106,184 @@ fn domains_by_precedence() {
 fn faults_are_named() {
     let twice = vec![host("a", &["x"], vec![]), host("b", &["X"], vec![])];
     let error = table(twice, false).expect_err("duplicate").to_string();
-    assert_eq!(error, r#"virtual host "b": domain "x" is already taken by "a""#);
+    assert_eq!(
+        error,
+        r#"virtual host "b": domain "x" is already taken by "a""#
+    );
     let error = table(vec![host("a", &["a*b*"], vec![])], false).expect_err("pattern");
     assert!(matches!(error, RouteError::Domain { .. }));
-    let regex = RouteMatch { path: PathMatch::Regex("(".into()), ..RouteMatch::prefix("") };
+    let regex = RouteMatch {
+        path: PathMatch::Regex("(".into()),
+        ..RouteMatch::prefix("")
+    };
     let error = table(vec![host("a", &["*"], vec![route("r", regex)])], false).expect_err("regex");
     assert!(matches!(error, RouteError::Regex { .. }));
 }
 
 #[test]
 fn conditions() {
-    let path = |path: PathMatch| RouteMatch { path, ..RouteMatch::prefix("") };
+    let path = |path: PathMatch| RouteMatch {
+        path,
+        ..RouteMatch::prefix("")
+    };
     let header = |name: &str, test: HeaderMatch, invert: bool, empty: bool| RouteMatch {
         headers: vec![HeaderTest::new(name, test, invert, empty).expect("compiles")],
         ..RouteMatch::prefix("/")
     };
-    let value = |test: StringMatch| HeaderMatch::Value { test, ignore_case: false };
-    let with = |name, text| Request { headers: vec![(name, text)], ..get("h", "/") };
+    let value = |test: StringMatch| HeaderMatch::Value {
+        test,
+        ignore_case: false,
+    };
+    let with = |name, text| Request {
+        headers: vec![(name, text)],
+        ..get("h", "/")
+    };
     let check = |line: u32, matches: RouteMatch, request: &Request, expect: bool| {
         let matcher = Matcher::new(matches).expect("compiles");
         assert_eq!(matcher.matches(request, 0), expect, "line {line}");
     };
-    check(line!(), path(PathMatch::Exact("/a".into())), &get("h", "/a?x=1"), true);
-    check(line!(), path(PathMatch::Exact("/a".into())), &get("h", "/a/"), false);
-    check(line!(), path(PathMatch::Prefix("/a".into())), &get("h", "/ab"), true);
-    check(line!(), path(PathMatch::SeparatedPrefix("/a".into())), &get("h", "/ab"), false);
-    check(line!(), path(PathMatch::SeparatedPrefix("/a".into())), &get("h", "/a/b"), true);
-    check(line!(), path(PathMatch::SeparatedPrefix("/a".into())), &get("h", "/a?b"), true);
-    check(line!(), path(PathMatch::Regex("/[0-9]+".into())), &get("h", "/12?b"), true);
-    check(line!(), path(PathMatch::Regex("/[0-9]+".into())), &get("h", "/12/b"), false);
-    check(line!(), path(PathMatch::Regex("/a|/b".into())), &get("h", "/abc"), false);
-    let folded = RouteMatch { ignore_case: true, ..path(PathMatch::Prefix("/Api".into())) };
+    check(
+        line!(),
+        path(PathMatch::Exact("/a".into())),
+        &get("h", "/a?x=1"),
+        true,
+    );
+    check(
+        line!(),
+        path(PathMatch::Exact("/a".into())),
+        &get("h", "/a/"),
+        false,
+    );
+    check(
+        line!(),
+        path(PathMatch::Prefix("/a".into())),
+        &get("h", "/ab"),
+        true,
+    );
+    check(
+        line!(),
+        path(PathMatch::SeparatedPrefix("/a".into())),
+        &get("h", "/ab"),
+        false,
+    );
+    check(
+        line!(),
+        path(PathMatch::SeparatedPrefix("/a".into())),
+        &get("h", "/a/b"),
+        true,
+    );
+    check(
+        line!(),
+        path(PathMatch::SeparatedPrefix("/a".into())),
+        &get("h", "/a?b"),
+        true,
+    );
+    check(
+        line!(),
+        path(PathMatch::Regex("/[0-9]+".into())),
+        &get("h", "/12?b"),
+        true,
+    );
+    check(
+        line!(),
+        path(PathMatch::Regex("/[0-9]+".into())),
+        &get("h", "/12/b"),
+        false,
+    );
+    check(
+        line!(),
+        path(PathMatch::Regex("/a|/b".into())),
+        &get("h", "/abc"),
+        false,
+    );
+    let folded = RouteMatch {
+        ignore_case: true,
+        ..path(PathMatch::Prefix("/Api".into()))
+    };
     check(line!(), folded, &get("h", "/aPI/x"), true);
 
     let exact = || value(StringMatch::Exact("jason".into()));
-    check(line!(), header("end-user", exact(), false, false), &with("end-user", "jason"), true);
-    check(line!(), header("End-User", exact(), false, false), &with("end-user", "jason"), true);
-    check(line!(), header("end-user", exact(), false, false), &get("h", "/"), false);
-    check(line!(), header("end-user", exact(), true, false), &get("h", "/"), false);
-    check(line!(), header("end-user", exact(), true, true), &get("h", "/"), true);
-    check(line!(), header("end-user", exact(), true, false), &with("end-user", "x"), true);
+    check(
+        line!(),
+        header("end-user", exact(), false, false),
+        &with("end-user", "jason"),
+        true,
+    );
+    check(
+        line!(),
+        header("End-User", exact(), false, false),
+        &with("end-user", "jason"),
+        true,
+    );
+    check(
+        line!(),
+        header("end-user", exact(), false, false),
+        &get("h", "/"),
+        false,
+    );
+    check(
+        line!(),
+        header("end-user", exact(), true, false),
+        &get("h", "/"),
+        false,
+    );
+    check(
+        line!(),
+        header("end-user", exact(), true, true),
+        &get("h", "/"),
+        true,
+    );
+    check(
+        line!(),
+        header("end-user", exact(), true, false),
+        &with("end-user", "x"),
+        true,
+    );
     let regex = || value(StringMatch::Regex("^(.*?;)?(user=jason)(;.*)?$".into()));
-    check(line!(), header("cookie", regex(), false, false), &with("cookie", "a=b;user=jason"), true);
-    check(line!(), header("n", HeaderMatch::Range(1, 3), false, false), &with("n", "2"), true);
-    check(line!(), header("n", HeaderMatch::Range(1, 3), false, false), &with("n", "3"), false);
-    check(line!(), header("n", HeaderMatch::Present(true), true, false), &get("h", "/"), true);
-    check(line!(), header("n", HeaderMatch::Present(false), false, false), &get("h", "/"), true);
+    check(
+        line!(),
+        header("cookie", regex(), false, false),
+        &with("cookie", "a=b;user=jason"),
+        true,
+    );
+    check(
+        line!(),
+        header("n", HeaderMatch::Range(1, 3), false, false),
+        &with("n", "2"),
+        true,
+    );
+    check(
+        line!(),
+        header("n", HeaderMatch::Range(1, 3), false, false),
+        &with("n", "3"),
+        false,
+    );
+    check(
+        line!(),
+        header("n", HeaderMatch::Present(true), true, false),
+        &get("h", "/"),
+        true,
+    );
+    check(
+        line!(),
+        header("n", HeaderMatch::Present(false), false, false),
+        &get("h", "/"),
+        true,
+    );
     let method = value(StringMatch::Exact("GET".into()));
-    check(line!(), header(":method", method, false, false), &get("h", "/"), true);
+    check(
+        line!(),
+        header(":method", method, false, false),
+        &get("h", "/"),
+        true,
+    );
 
     let test = StringTest::new("q", StringMatch::Exact("1".into()), false).expect("compiles");
     let query = RouteMatch {
-        query: vec![QueryMatch { name: "a".into(), test: Some(test) }],
+        query: vec![QueryMatch {
+            name: "a".into(),
+            test: Some(test),
+        }],
         ..RouteMatch::prefix("/")
     };
     check(line!(), query.clone(), &get("h", "/?b=2&a=1"), true);
@@ -153,13 +293,20 @@ fn conditions() {
 #[test]
 fn a_fraction_takes_its_share() {
     let half = RouteMatch {
-        fraction: Some(Fraction { millionths: 500_000 }),
+        fraction: Some(Fraction {
+            millionths: 500_000,
+        }),
         ..RouteMatch::prefix("/")
     };
     let routes = vec![route("half", half), route("rest", RouteMatch::prefix("/"))];
     let table = table(vec![host("a", &["*"], routes)], false).expect("compiles");
     let host = table.host("x").expect("any");
-    let name = |random| host.route(&get("x", "/"), random).expect("rest").name.clone();
+    let name = |random| {
+        host.route(&get("x", "/"), random)
+            .expect("rest")
+            .name
+            .clone()
+    };
     assert_eq!(name(499_999), "half");
     assert_eq!(name(500_000), "rest");
 }
