@@ -23,7 +23,7 @@ pub fn knows(full_name: &str) -> bool {
     POOL.get_message_by_name(full_name).is_some()
 }
 
-fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
+pub(crate) fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
     POOL.get_message_by_name(full_name)
         .ok_or_else(|| Error::UnknownType(full_name.to_owned()))
 }

@@ -7,9 +7,11 @@
 
 mod any;
 pub mod ca;
+mod canonical;
 pub mod client;
 pub mod json;
 pub mod names;
+pub mod server;
 pub mod types;
 
 pub use any::{decode_any, pack_any};

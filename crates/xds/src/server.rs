@@ -1,0 +1,194 @@
+//! The ADS service, delta and state-of-the-world, over any source of resources.
+//!
+//! One task per stream. It follows a watch of snapshots, so a slow client costs no queue: it gets
+//! the newest snapshot when it has answered for the last one. A change goes out in three stages,
+//! each of which waits for the client's answers: clusters and endpoints first, then listeners,
+//! routes and the rest, and what is gone last. So nothing ever names what is not there yet.
+
+mod connections;
+mod protocol;
+mod resource;
+mod stream;
+mod watched;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Response, Status, Streaming};
+
+use crate::TypeUrl;
+use crate::types::core::Node;
+use crate::types::discovery::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use crate::types::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+pub use connections::{Connection, Connections, TypeStatus};
+use protocol::{Delta, Protocol, StateOfTheWorld};
+pub use resource::{Names, Resource};
+
+/// Responses on their way to the transport; beyond that the stream waits.
+const OUTGOING: usize = 4;
+
+/// Who is at the other end of a stream.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Headers of the stream (a bearer token, say).
+    pub metadata: MetadataMap,
+    /// What the transport knows (a client certificate, say).
+    pub extensions: Extensions,
+    /// The socket's other end.
+    pub address: Option<SocketAddr>,
+}
+
+/// Something that happened on a stream, for metrics and logs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A stream was admitted.
+    Connected,
+    /// A stream ended.
+    Disconnected,
+    /// A response was sent.
+    Sent {
+        /// Its type.
+        type_url: &'a TypeUrl,
+        /// How many resources are in it.
+        resources: usize,
+    },
+    /// A client refused a response.
+    Refused {
+        /// Its type.
+        type_url: &'a TypeUrl,
+        /// The client's node id.
+        node: &'a str,
+        /// The client's reason.
+        reason: &'a str,
+    },
+    /// A client has answered for everything in a snapshot.
+    Converged {
+        /// Since the stream saw the snapshot.
+        after: Duration,
+    },
+}
+
+/// Where resources come from.
+pub trait ResourceSource: Send + Sync + 'static {
+    /// What the source knows about one client.
+    type Client: Send + Sync + 'static;
+    /// Everything resources are made from, at one moment. Cheap to clone.
+    type Snapshot: Clone + Send + Sync + 'static;
+
+    /// Admits a client, or says why not.
+    fn connect(
+        &self,
+        node: &Node,
+        peer: &Peer,
+    ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
+
+    /// Snapshots as they change.
+    fn snapshots(&self) -> watch::Receiver<Self::Snapshot>;
+
+    /// A number that grows with each snapshot.
+    fn generation(&self, snapshot: &Self::Snapshot) -> u64;
+
+    /// The resources of a type that exist for a client: all, or those named.
+    fn generate(
+        &self,
+        snapshot: &Self::Snapshot,
+        client: &Self::Client,
+        type_url: &TypeUrl,
+        names: Names<'_>,
+    ) -> Vec<Arc<Resource>>;
+
+    /// Takes note of something. By default of nothing.
+    fn observe(&self, event: Event<'_>) {
+        let _ = event;
+    }
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct Ads<S: ResourceSource> {
+    source: Arc<S>,
+    connections: Arc<Connections<S::Client>>,
+}
+
+impl<S: ResourceSource> Clone for Ads<S> {
+    fn clone(&self) -> Self {
+        Ads {
+            source: self.source.clone(),
+            connections: self.connections.clone(),
+        }
+    }
+}
+
+impl<S: ResourceSource> Ads<S> {
+    /// A service over a source. Streams of all services that share `connections` are listed there.
+    pub fn new(source: Arc<S>, connections: Arc<Connections<S::Client>>) -> Self {
+        Ads {
+            source,
+            connections,
+        }
+    }
+
+    /// The streams that are open.
+    pub fn connections(&self) -> &Arc<Connections<S::Client>> {
+        &self.connections
+    }
+
+    /// For `tonic::transport::Server::add_service`.
+    pub fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self)
+    }
+
+    fn start<P: Protocol>(
+        &self,
+        request: Request<Streaming<P::Request>>,
+    ) -> Response<BoxStream<'static, Result<P::Response, Status>>> {
+        let address = request.remote_addr();
+        let (metadata, extensions, requests) = request.into_parts();
+        let peer = Peer {
+            metadata,
+            extensions,
+            address,
+        };
+        let (responses_tx, responses_rx) = mpsc::channel(OUTGOING);
+        let ads = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = stream::serve::<S, P>(&ads, peer, requests, &responses_tx).await {
+                // The client may be gone already.
+                let _ = responses_tx.send(Err(status)).await;
+            }
+        });
+        Response::new(Box::pin(ReceiverStream::new(responses_rx)))
+    }
+}
+
+#[tonic::async_trait]
+impl<S: ResourceSource> AggregatedDiscoveryService for Ads<S> {
+    type StreamAggregatedResourcesStream = BoxStream<'static, Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream =
+        BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Ok(self.start::<StateOfTheWorld>(request))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Ok(self.start::<Delta>(request))
+    }
+}
