@@ -1,5 +1,17 @@
 //! What users write: taken in, checked and published as one immutable set.
+//!
+//! Invariant: a bad object harms only itself. It is refused at the webhook; where it got past it, it
+//! is left out of the set with a reason and the last good form of it stays.
 
 mod config_set;
+mod fault;
+mod galley;
+mod shape;
+mod validate;
+mod webhook;
 
 pub use config_set::ConfigSet;
+pub use fault::{Fault, describe};
+pub use galley::{Galley, MeshError, parse_mesh};
+pub use validate::validate;
+pub use webhook::{Counters, router};

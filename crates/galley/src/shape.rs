@@ -1,0 +1,192 @@
+//! Compares a document with the schema of its kind: unknown fields, wrong types, unknown names.
+//!
+//! serde would stop at the first fault and not say where; a user wants all of them at once.
+
+use serde_json::Value;
+
+use crate::fault::{Faults, Path};
+
+/// The one reason that does not keep a document from being read.
+pub(crate) const UNKNOWN_FIELD: &str = "unknown field";
+
+pub(crate) fn check(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    // Null is "not set", as protobuf has it.
+    if value.is_null() {
+        return;
+    }
+    if let Some(names) = schema.get("enum").and_then(Value::as_array) {
+        return check_name(value, names, at, faults);
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => check_object(value, schema, at, faults),
+        Some("array") => check_array(value, schema, at, faults),
+        Some("string") => check_string(value, schema, at, faults),
+        Some("boolean") if !value.is_boolean() => wrong_type(value, "true or false", at, faults),
+        Some("integer") => check_integer(value, schema, at, faults),
+        Some("number") if !value.is_number() => wrong_type(value, "a number", at, faults),
+        _ => {}
+    }
+}
+
+fn check_object(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    let Some(map) = value.as_object() else {
+        return wrong_type(value, "an object", at, faults);
+    };
+    if let Some(items) = schema.get("additionalProperties") {
+        for (key, item) in map {
+            check(item, items, &at.key(key), faults);
+        }
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+        return;
+    };
+    for (key, item) in map {
+        match properties.get(key) {
+            Some(property) => check(item, property, &at.field(key), faults),
+            None => {
+                let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+                faults.add(&at.field(key), UNKNOWN_FIELD, suggestion(key, &known));
+            }
+        }
+    }
+}
+
+fn check_array(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    let Some(items) = value.as_array() else {
+        return wrong_type(value, "a list", at, faults);
+    };
+    for (n, item) in items.iter().enumerate() {
+        check(item, &schema["items"], &at.index(n), faults);
+    }
+}
+
+fn check_string(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    let Some(text) = value.as_str() else {
+        return wrong_type(value, "a text", at, faults);
+    };
+    let duration = schema
+        .get("x-lateen-format")
+        .is_some_and(|format| format == "duration");
+    if duration && text.parse::<lateen_api::Duration>().is_err() {
+        faults.add(
+            at,
+            format!("invalid duration {text:?}"),
+            "write a number with a unit, as in 5s, 1.5s, 100ms or 1h",
+        );
+    }
+}
+
+fn check_integer(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    let whole = value.as_i64().is_some() || value.as_u64().is_some();
+    if !whole {
+        return wrong_type(value, "a whole number", at, faults);
+    }
+    let below = schema.get("minimum").and_then(Value::as_i64);
+    let above = schema.get("maximum").and_then(Value::as_i64);
+    let number = value.as_i64().unwrap_or(i64::MAX);
+    if below.is_some_and(|least| number < least) {
+        faults.add(
+            at,
+            format!("{value} must not be negative"),
+            "write zero or more",
+        );
+    } else if above.is_some_and(|most| number > most) || !fits(number, schema) {
+        faults.add(
+            at,
+            format!("{value} is too large"),
+            "write a smaller number",
+        );
+    }
+}
+
+fn fits(number: i64, schema: &Value) -> bool {
+    schema.get("format").is_none_or(|format| format != "int32") || i32::try_from(number).is_ok()
+}
+
+fn check_name(value: &Value, names: &[Value], at: &Path<'_>, faults: &mut Faults) {
+    if names.contains(value) {
+        return;
+    }
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    faults.add(
+        at,
+        format!("Unsupported value: {value}"),
+        format!("use one of {}", names.join(", ")),
+    );
+}
+
+fn wrong_type(value: &Value, wanted: &str, at: &Path<'_>, faults: &mut Faults) {
+    let found = match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    faults.add(at, format!("is {found}"), format!("must be {wanted}"));
+}
+
+fn suggestion(field: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|name| (distance(field, name), name)).min();
+    match near {
+        Some((far, name)) if far <= 3 && far < name.len() => format!("did you mean {name}?"),
+        _ if known.is_empty() => "this object has no fields".into(),
+        _ => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// Edit distance, case left out: most wrong names are wrong by case.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let above = row[j + 1];
+            let change = diagonal + usize::from(ca != *cb);
+            row[j + 1] = change.min(above + 1).min(row[j] + 1);
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_api::{Schema, networking::VirtualService};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_fault_is_found_with_its_place() {
+        let mut faults = Faults::default();
+        let spec = json!({
+            "hosts": "reviews",
+            "htpp": [],
+            "http": [{"route": [{"weight": "90"}], "timeout": "5", "Retries": {}}],
+            "tcp": [{"match": [{"port": -1}]}],
+        });
+        check(
+            &spec,
+            &VirtualService::schema(),
+            &Path::root("spec"),
+            &mut faults,
+        );
+        let found: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "spec.hosts: is a text; must be a list",
+                "spec.htpp: unknown field; did you mean http?",
+                "spec.http[0].route[0].weight: is a text; must be a whole number",
+                "spec.http[0].timeout: invalid duration \"5\"; write a number with a unit, as in 5s, 1.5s, 100ms or 1h",
+                "spec.http[0].Retries: unknown field; did you mean retries?",
+                "spec.tcp[0].match[0].port: -1 must not be negative; write zero or more",
+            ]
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Judges one document: every fault at once, each with its field, its reason and what to do.
+
+mod common;
+mod destination_rule;
+mod gateway;
+mod security;
+mod service_entry;
+mod virtual_service;
+
+use lateen_api::{Object, kinds};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    Fault,
+    fault::{Faults, Path},
+    shape,
+};
+
+/// All faults of a document; none means that it is valid. A kind that the mesh does not define is
+/// not judged.
+pub fn validate(document: &Value) -> Vec<Fault> {
+    let text = |key: &str| {
+        document
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let mut faults = Faults::default();
+    let Some(kind) = kinds::find(api_version, kind) else {
+        unknown_kind(api_version, kind, &mut faults);
+        return faults.0;
+    };
+    let at = Path::root("spec");
+    let spec = document.get("spec").unwrap_or(&Value::Null);
+    if spec.is_null() {
+        faults.add(&at, "Required value", "add a spec");
+        return faults.0;
+    }
+    shape::check(spec, &kind.spec_schema(), &at, &mut faults);
+    // What has the wrong shape cannot be read, so its meaning is judged only once the shape is right.
+    // Unknown fields do not hinder reading.
+    let readable = faults
+        .0
+        .iter()
+        .all(|fault| fault.reason == shape::UNKNOWN_FIELD);
+    if readable {
+        judge(kind.kind, document, &mut faults);
+    }
+    faults.0
+}
+
+fn unknown_kind(api_version: &str, kind: &str, faults: &mut Faults) {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if let Some(known) = kinds::ALL
+        .iter()
+        .find(|k| k.group == group && k.kind == kind)
+    {
+        faults.add(
+            &Path::root("apiVersion"),
+            format!("{group} has no version {version:?} of {kind}"),
+            format!("use {}", known.api_version()),
+        );
+    }
+}
+
+fn judge(kind: &str, document: &Value, faults: &mut Faults) {
+    match kind {
+        "VirtualService" => read(document, faults, virtual_service::check),
+        "DestinationRule" => read(document, faults, destination_rule::check),
+        "Gateway" => read(document, faults, gateway::check),
+        "ServiceEntry" => read(document, faults, service_entry::check),
+        "WorkloadEntry" => read(document, faults, service_entry::check_workload_entry),
+        "PeerAuthentication" => {
+            read(document, faults, |object, faults| {
+                security::check_peer(object, document, faults)
+            });
+        }
+        "AuthorizationPolicy" => read(document, faults, security::check_authorization),
+        _ => {}
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    document: &Value,
+    faults: &mut Faults,
+    check: impl FnOnce(&Object<T>, &mut Faults),
+) {
+    match Object::from_value(document) {
+        Ok(object) => check(&object, faults),
+        Err(error) => faults.add(&Path::root("spec"), error.to_string(), ""),
+    }
+}
+
+#[cfg(test)]
+mod tests;
