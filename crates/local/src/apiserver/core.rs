@@ -1,0 +1,66 @@
+//! What all requests share.
+
+pub(super) mod bootstrap;
+
+use std::sync::{Arc, RwLock};
+
+use tokio_util::sync::CancellationToken;
+
+use super::kinds::{Kinds, Resource};
+use super::logs::LogSource;
+use crate::store::{Key, Object, Store};
+
+/// Where custom resource definitions are stored.
+pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+/// The shared state of the server.
+pub(super) struct Core {
+    pub(super) store: Store,
+    pub(super) logs: Option<Arc<dyn LogSource>>,
+    /// Ends watches and log streams at shutdown.
+    pub(super) shutdown: CancellationToken,
+    /// Held while a service is given addresses and ports, so that no two get the same.
+    pub(super) allocation: tokio::sync::Mutex<()>,
+    kinds: RwLock<Arc<Kinds>>,
+}
+
+impl Core {
+    pub(super) fn new(store: Store, logs: Option<Arc<dyn LogSource>>) -> Arc<Self> {
+        let core = Self {
+            store,
+            logs,
+            shutdown: CancellationToken::new(),
+            allocation: tokio::sync::Mutex::default(),
+            kinds: RwLock::default(),
+        };
+        core.reload_kinds();
+        Arc::new(core)
+    }
+
+    /// The kinds served now.
+    pub(super) fn kinds(&self) -> Arc<Kinds> {
+        Arc::clone(&self.kinds.read().expect("no panic while held"))
+    }
+
+    /// Takes up the stored definitions; called after each write of one.
+    pub(super) fn reload_kinds(&self) {
+        let (definitions, _) = self.store.list(DEFINITIONS, None);
+        *self.kinds.write().expect("no panic while held") = Arc::new(Kinds::new(&definitions));
+    }
+
+    pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {
+        Key {
+            resource: resource.storage.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    pub(super) fn get(&self, storage: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.store.get(&Key {
+            resource: storage.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    }
+}

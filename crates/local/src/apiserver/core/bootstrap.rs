@@ -1,0 +1,156 @@
+//! What every cluster has from the start: namespaces, the `kubernetes` service, default roles.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Core;
+use crate::apiserver::auth::{MASTERS, User};
+use crate::apiserver::error::ApiError;
+use crate::apiserver::request::{Call, Form, Target};
+use crate::apiserver::write;
+
+/// Creates what is missing; what is there is left as it is.
+pub(in crate::apiserver) async fn run(core: &Arc<Core>) -> Result<(), ApiError> {
+    for object in objects() {
+        create(core, object).await?;
+    }
+    Ok(())
+}
+
+async fn create(core: &Arc<Core>, object: Value) -> Result<(), ApiError> {
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (group, version) = text("/apiVersion")
+        .rsplit_once('/')
+        .unwrap_or(("", text("/apiVersion")));
+    let kinds = core.kinds();
+    let resource = kinds
+        .of(group, version)
+        .find(|resource| resource.kind == text("/kind"))
+        .ok_or_else(|| ApiError::internal(format!("no kind for {object}")))?;
+    let (namespace, name) = (
+        text("/metadata/namespace").to_owned(),
+        text("/metadata/name"),
+    );
+    if core
+        .store
+        .get(&Core::key(resource, &namespace, name))
+        .is_some()
+    {
+        return Ok(());
+    }
+    let target = Target {
+        resource: Arc::clone(resource),
+        namespace,
+        name: String::new(),
+        subresource: String::new(),
+    };
+    let call = Call {
+        target,
+        verb: "create",
+        query: std::collections::BTreeMap::new(),
+        form: Form::Json,
+        user: User::new("system:apiserver", [MASTERS.to_owned()]),
+        user_agent: "lateen-apiserver".into(),
+        content_type: "application/json".into(),
+        body: Bytes::from(object.to_string()),
+    };
+    write::create(core, &call).await.map(drop)
+}
+
+fn objects() -> Vec<Value> {
+    let mut objects: Vec<Value> = ["default", "kube-system", "kube-public", "kube-node-lease"]
+        .iter()
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .collect();
+    objects.push(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+                     "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443, "targetPort": 443}]},
+    }));
+    objects.push(json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "endpoints": [{"addresses": ["10.96.0.1"], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
+    }));
+    objects.extend(roles());
+    objects
+}
+
+fn roles() -> Vec<Value> {
+    const READ: [&str; 3] = ["get", "list", "watch"];
+    const WRITE: [&str; 8] = [
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+    ];
+    let namespaced = |verbs: &[&str]| {
+        json!([
+            {"apiGroups": [""], "verbs": verbs, "resources": ["pods", "pods/log", "pods/status", "services", "services/status",
+                "endpoints", "configmaps", "serviceaccounts", "events", "namespaces/status"]},
+            {"apiGroups": [""], "verbs": READ, "resources": ["namespaces"]},
+            {"apiGroups": ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "discovery.k8s.io", "events.k8s.io"],
+             "resources": ["*"], "verbs": verbs},
+        ])
+    };
+    let with = |mut rules: Value, more: Value| {
+        rules.as_array_mut().expect("a list above").push(more);
+        rules
+    };
+    let secrets = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": WRITE});
+    let istio = json!({"apiGroups": ["networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
+        "gateway.networking.k8s.io"], "resources": ["*"], "verbs": WRITE});
+    let istio_read = json!({"apiGroups": ["networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
+        "gateway.networking.k8s.io"], "resources": ["*"], "verbs": READ});
+    let rbac = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": WRITE});
+    let edit = with(with(namespaced(&WRITE), secrets), istio);
+    let role = |name: &str, rules: Value| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": rules,
+               "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}})
+    };
+    let binding = |name: &str, role: &str, group: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+               "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+               "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}]})
+    };
+    let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]);
+    let discovery = json!([{"nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz",
+        "/openapi", "/openapi/*", "/version", "/version/"], "verbs": ["get"]}]);
+    let reviews = json!([
+        {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
+    ]);
+    vec![
+        role("cluster-admin", everything),
+        role("admin", with(edit.clone(), rbac)),
+        role("edit", edit),
+        role("view", with(namespaced(&READ), istio_read)),
+        role("system:discovery", discovery),
+        role("system:basic-user", reviews),
+        binding("cluster-admin", "cluster-admin", MASTERS),
+        binding(
+            "system:discovery",
+            "system:discovery",
+            "system:authenticated",
+        ),
+        binding(
+            "system:basic-user",
+            "system:basic-user",
+            "system:authenticated",
+        ),
+    ]
+}

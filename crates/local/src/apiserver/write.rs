@@ -1,0 +1,197 @@
+//! `create`, `update`, `patch`, `delete` and `deletecollection`.
+
+mod delete;
+mod prepare;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::core::{Core, DEFINITIONS};
+use super::error::{ApiError, FieldError};
+use super::kinds::Resource;
+use super::request::Call;
+use super::{crd, meta, patch, read, strategy};
+use crate::store::{Expect, Object, StoreError};
+
+pub(super) use delete::{delete, delete_collection};
+pub(super) use prepare::random_suffix;
+
+/// Attempts of a patch that does not say which revision it is for.
+const PATCH_ATTEMPTS: usize = 10;
+
+/// Attempts to find a free generated name.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Answers `create`.
+pub(super) async fn create(core: &Arc<Core>, call: &Call) -> Result<Value, ApiError> {
+    if call.target.resource.virtual_only || !call.target.subresource.is_empty() {
+        return Err(ApiError::method_not_allowed("create"));
+    }
+    create_object(core, call, call.json_body()?).await
+}
+
+/// Creates an object from a decoded body; a create and an apply of what is not there end here.
+async fn create_object(core: &Arc<Core>, call: &Call, body: Value) -> Result<Value, ApiError> {
+    let resource = &call.target.resource;
+    let generated = meta::text(&body, "/metadata/name").is_none_or(str::is_empty);
+    for attempt in 1.. {
+        let mut object = body.clone();
+        prepare::identity(call, &mut object)?;
+        prepare::namespace_accepts(core, call, &object)?;
+        prepare::for_create(resource, &mut object);
+        match store_new(core, call, object).await {
+            Err(error)
+                if error.reason == "AlreadyExists" && generated && attempt < NAME_ATTEMPTS => {}
+            result => return result,
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<Value, ApiError> {
+    let resource = &call.target.resource;
+    strategy::default(resource, &mut object);
+    strategy::for_create(core, resource, &mut object)?;
+    let _allocation = strategy::service::lock(core, resource).await;
+    strategy::service::allocate(core, resource, &mut object, None)?;
+    check(resource, &object, strategy::validate(resource, &object))?;
+    if resource.storage == DEFINITIONS {
+        crd::establish(&mut object, None);
+    }
+    let key = Core::key(resource, meta::namespace(&object), meta::name(&object));
+    if call.is_dry_run()? {
+        if core.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(resource, &key.name));
+        }
+        return Ok(object);
+    }
+    let name = key.name.clone();
+    let stored = core.store.put(key, object, Expect::Absent).await;
+    let stored = stored.map_err(|error| ApiError::from_store(error, resource, &name))?;
+    written(core, resource);
+    Ok(stored.value.clone())
+}
+
+/// Answers `update`.
+pub(super) async fn update(core: &Arc<Core>, call: &Call) -> Result<Value, ApiError> {
+    let body = call.json_body()?;
+    let old = read::object(core, &call.target)?;
+    let body = match call.target.subresource.as_str() {
+        "scale" => strategy::scale::apply(&call.target.resource, &old.value, &body)?,
+        _ => body,
+    };
+    replace(core, call, &old, body)
+        .await
+        .map_err(|refused| refused.error(call))
+}
+
+/// Answers `patch`; the flag says whether the object is new.
+pub(super) async fn patch(core: &Arc<Core>, call: &Call) -> Result<(Value, bool), ApiError> {
+    let document = patch::Document::read(call)?;
+    for attempt in 1.. {
+        let old = match read::object(core, &call.target) {
+            Ok(old) => old,
+            Err(_) if document.creates() && call.target.subresource.is_empty() => {
+                let object = document.new_object(call)?;
+                return create_object(core, call, object)
+                    .await
+                    .map(|object| (object, true));
+            }
+            Err(error) => return Err(error),
+        };
+        let new = match call.target.subresource.as_str() {
+            "scale" => {
+                let scale = strategy::scale::of(&call.target.resource, &old.value)?;
+                strategy::scale::apply(
+                    &call.target.resource,
+                    &old.value,
+                    &document.apply(call, &scale)?,
+                )?
+            }
+            _ => document.apply(call, &read::converted(&call.target.resource, &old.value))?,
+        };
+        let pinned = meta::text(&new, "/metadata/resourceVersion")
+            != Some(old.revision.to_string().as_str());
+        match replace(core, call, &old, new).await {
+            Ok(object) => return Ok((object, false)),
+            Err(Refused::Store(StoreError::Conflict)) if !pinned && attempt < PATCH_ATTEMPTS => {}
+            Err(refused) => return Err(refused.error(call)),
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// A refusal by us or by the store, kept apart since a conflict in the store may be tried again.
+enum Refused {
+    Api(ApiError),
+    Store(StoreError),
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl Refused {
+    fn error(self, call: &Call) -> ApiError {
+        match self {
+            Self::Api(error) => error,
+            Self::Store(error) => {
+                ApiError::from_store(error, &call.target.resource, &call.target.name)
+            }
+        }
+    }
+}
+
+/// Puts a new state in place of an old one.
+async fn replace(
+    core: &Arc<Core>,
+    call: &Call,
+    old: &Arc<Object>,
+    mut new: Value,
+) -> Result<Value, Refused> {
+    let resource = &call.target.resource;
+    let _allocation = strategy::service::lock(core, resource).await;
+    prepare::identity_of_update(call, old, &mut new)?;
+    prepare::carry_over(call, &old.value, &mut new);
+    strategy::default(resource, &mut new);
+    strategy::for_update(&call.target, &old.value, &mut new);
+    strategy::service::allocate(core, resource, &mut new, Some(&old.value))?;
+    let mut errors = strategy::validate(resource, &new);
+    errors.extend(strategy::validate_update(resource, &old.value, &new));
+    check(resource, &new, errors)?;
+    if resource.storage == DEFINITIONS && call.target.subresource != "status" {
+        crd::establish(&mut new, Some(&old.value));
+    }
+    prepare::bump_generation(resource, &old.value, &mut new);
+    if new == old.value || call.is_dry_run()? {
+        return Ok(new);
+    }
+    let stored = if delete::is_finished(resource, &new) {
+        core.store.delete(old.key.clone(), Some(old.revision)).await
+    } else {
+        core.store
+            .put(old.key.clone(), new, Expect::Revision(old.revision))
+            .await
+    };
+    let stored = stored.map_err(Refused::Store)?;
+    written(core, resource);
+    Ok(stored.value.clone())
+}
+
+fn check(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Result<(), ApiError> {
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(resource, meta::name(object), &errors))
+    }
+}
+
+/// What must follow a write.
+fn written(core: &Core, resource: &Resource) {
+    if resource.storage == DEFINITIONS {
+        core.reload_kinds();
+    }
+}
