@@ -1,0 +1,199 @@
+//! The proxy's bootstrap: who it is, where xDS and secrets come from, and the two listeners that
+//! must work before any configuration arrives. Envoy and our proxy start from the same file.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::config::AgentConfig;
+
+const FILE: &str = "envoy-rev.json";
+const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const HTTP_OPTIONS: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Envoy refuses larger regular expressions; Istio raises the limit to this.
+const MAX_REGEX_PROGRAM: &str = "32768";
+/// Envoy's own limit on xDS streams and their requests would throttle the one that matters.
+const XDS_LIMIT: u32 = 100_000;
+
+/// Writes the bootstrap below the configuration directory.
+pub(crate) fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
+    let directory = &config.paths.config_dir;
+    std::fs::create_dir_all(directory).map_err(Error::file(directory))?;
+    let path = directory.join(FILE);
+    let text = format!("{:#}\n", build(config));
+    std::fs::write(&path, text).map_err(Error::file(&path))?;
+    Ok(path)
+}
+
+pub(crate) fn build(config: &AgentConfig) -> Value {
+    json!({
+        "node": {
+            "id": config.node_id(),
+            "cluster": config.cluster,
+            "metadata": config.metadata,
+        },
+        "layered_runtime": { "layers": [
+            { "name": "global config", "static_layer": {
+                "overload.global_downstream_max_connections": "2147483647",
+                "re2.max_program_size.error_level": MAX_REGEX_PROGRAM,
+            } },
+            { "name": "admin", "admin_layer": {} },
+        ] },
+        "stats_config": stats(),
+        "admin": { "address": tcp("127.0.0.1", config.ports.admin) },
+        "dynamic_resources": dynamic(),
+        "static_resources": {
+            "clusters": clusters(config),
+            "listeners": [
+                endpoint_listener("prometheus", config.ports.metrics, "/stats/prometheus", "prometheus_stats"),
+                endpoint_listener("ready", config.ports.ready, "/healthz/ready", "agent"),
+            ],
+        },
+    })
+}
+
+/// The statistics that Istio's proxies keep; Envoy's full set costs megabytes per thousand clusters.
+fn stats() -> Value {
+    let prefixes = [
+        "reporter=",
+        "component",
+        "istio",
+        "cluster_manager",
+        "listener_manager",
+        "server",
+        "cluster.xds-grpc",
+        "wasm",
+    ];
+    let suffixes = [
+        "rbac.allowed",
+        "rbac.denied",
+        "shadow_allowed",
+        "shadow_denied",
+        "downstream_cx_active",
+    ];
+    let patterns = prefixes.map(|p| json!({ "prefix": p })).into_iter();
+    let patterns = patterns.chain(suffixes.map(|s| json!({ "suffix": s })));
+    let patterns: Vec<_> = patterns.collect();
+    json!({
+        "use_all_default_tags": true,
+        "stats_matcher": { "inclusion_list": { "patterns": patterns } },
+    })
+}
+
+fn dynamic() -> Value {
+    let source = json!({
+        "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3",
+    });
+    json!({
+        "lds_config": source,
+        "cds_config": source,
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": true,
+            "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
+        },
+    })
+}
+
+fn clusters(config: &AgentConfig) -> Value {
+    json!([
+        cluster("prometheus_stats", tcp("127.0.0.1", config.ports.admin)),
+        cluster("agent", tcp("127.0.0.1", config.ports.status)),
+        grpc_cluster("sds-grpc", &config.paths.sds_socket),
+        grpc_cluster("xds-grpc", &config.paths.xds_socket),
+    ])
+}
+
+fn cluster(name: &str, address: Value) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "lb_policy": "ROUND_ROBIN",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
+        },
+    })
+}
+
+fn grpc_cluster(name: &str, socket: &Path) -> Value {
+    let mut cluster = cluster(name, json!({ "pipe": { "path": socket } }));
+    cluster["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": HTTP_OPTIONS,
+            "explicit_http_config": { "http2_protocol_options": {} },
+        },
+    });
+    let threshold = |priority: &str| {
+        json!({
+            "priority": priority,
+            "max_connections": XDS_LIMIT,
+            "max_pending_requests": XDS_LIMIT,
+            "max_requests": XDS_LIMIT,
+        })
+    };
+    cluster["circuit_breakers"] =
+        json!({ "thresholds": [threshold("DEFAULT"), threshold("HIGH")] });
+    cluster
+}
+
+/// A listener that answers one path from one cluster.
+fn endpoint_listener(name: &str, port: u16, path: &str, cluster: &str) -> Value {
+    let manager = json!({
+        "@type": HCM,
+        "codec_type": "AUTO",
+        "stat_prefix": name,
+        "route_config": { "virtual_hosts": [{
+            "name": "backend",
+            "domains": ["*"],
+            "routes": [{ "match": { "prefix": path }, "route": { "cluster": cluster } }],
+        }] },
+        "http_filters": [
+            { "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } },
+        ],
+    });
+    json!({
+        "name": name,
+        "address": tcp("0.0.0.0", port),
+        "filter_chains": [{ "filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }] }],
+    })
+}
+
+fn tcp(address: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": address, "port_value": port } })
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_xds::types::bootstrap::Bootstrap;
+
+    use super::*;
+    use crate::config::tests::sample;
+
+    #[test]
+    fn it_is_a_valid_bootstrap() {
+        let config = sample(&[("ISTIO_META_CLUSTER_ID", "Kubernetes")]);
+        let message: Bootstrap =
+            lateen_xds::json::from_value(build(&config)).expect("Envoy's message");
+        let node = message.node.expect("a node");
+        assert_eq!(node.id, config.node_id());
+        assert!(
+            node.metadata
+                .expect("metadata")
+                .fields
+                .contains_key("CLUSTER_ID")
+        );
+        let resources = message.static_resources.expect("static resources");
+        let names: Vec<_> = resources.clusters.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["prometheus_stats", "agent", "sds-grpc", "xds-grpc"]);
+        assert_eq!(resources.listeners.len(), 2);
+    }
+}

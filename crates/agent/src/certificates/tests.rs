@@ -1,0 +1,163 @@
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lateen_tls::{Authority, ClientAuth, CsrKey, LeafRequest, https};
+use lateen_xds::ca::{CertificateServer, CertificateService, IstioCertificateResponse};
+use tonic::{Response, Status};
+
+use super::*;
+use crate::cli::ProxyArgs;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn renewal_is_at_half_life_give_or_take() {
+    let hours = |random| renew_in(DAY, 0.5, random).as_secs_f64() / 3600.0;
+    assert!((hours(0.5) - 12.0).abs() < 1e-6);
+    assert!(hours(0.0) > 11.7 && hours(1.0) < 12.3);
+    assert_eq!(renew_in(Duration::ZERO, 0.5, 0.5), MIN_WAIT);
+}
+
+/// A control plane that signs for the bearer of "good" and fails the first call.
+struct FakeAuthority {
+    authority: Authority,
+    calls: AtomicU32,
+    lifetime: Duration,
+}
+
+impl CertificateService for FakeAuthority {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(Status::unavailable("starting"));
+        }
+        if request
+            .metadata()
+            .get("authorization")
+            .is_none_or(|t| t != "Bearer good")
+        {
+            return Err(Status::unauthenticated("token is not accepted"));
+        }
+        let id = "spiffe://cluster.local/ns/default/sa/default"
+            .parse()
+            .expect("an identity");
+        let leaf = LeafRequest::spiffe(&id, self.lifetime);
+        let csr = request.into_inner().csr;
+        let issued = self
+            .authority
+            .issue(&leaf, CsrKey::FromCsr(&csr))
+            .expect("a CSR");
+        let cert_chain = vec![issued.cert_pem, self.authority.root_pem().to_owned()];
+        Ok(Response::new(IstioCertificateResponse { cert_chain }))
+    }
+}
+
+struct Pod {
+    root: tempfile::TempDir,
+    fake: Arc<FakeAuthority>,
+    config: Arc<AgentConfig>,
+}
+
+async fn pod(lifetime: Duration) -> Pod {
+    let authority = Authority::self_signed("cluster.local", DAY).expect("a root");
+    let serving = authority
+        .identity(&LeafRequest::server(["localhost"], DAY))
+        .expect("a leaf");
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback");
+    let port = tcp.local_addr().expect("bound").port();
+    let store = Arc::new(IdentityStore::new(serving));
+    let listener = https::Listener::http(vec![tcp], store, ClientAuth::None).expect("a listener");
+    let root = tempfile::tempdir().expect("a directory");
+    let put = |path: &str, text: &str| {
+        let path: PathBuf = root.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("below the root")).expect("writable");
+        std::fs::write(path, text).expect("writable");
+    };
+    put("var/run/secrets/istio/root-cert.pem", authority.root_pem());
+    put("var/run/secrets/tokens/istio-token", "good\n");
+    let fake = Arc::new(FakeAuthority {
+        authority,
+        calls: AtomicU32::new(0),
+        lifetime,
+    });
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(CertificateServer::new(fake.clone()))
+            .serve_with_incoming(listener.into_incoming()),
+    );
+    let address = format!("localhost:{port}");
+    let env = [
+        ("POD_NAME", "p"),
+        ("POD_NAMESPACE", "default"),
+        ("INSTANCE_IP", "127.0.0.1"),
+        ("CA_ADDR", address.as_str()),
+    ];
+    let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let args = ProxyArgs {
+        root: root.path().to_owned(),
+        ..ProxyArgs::default()
+    };
+    let config = Arc::new(AgentConfig::resolve(args, env).expect("a valid environment"));
+    Pod { root, fake, config }
+}
+
+#[tokio::test]
+async fn a_certificate_is_obtained_after_a_failure_and_renewed_in_time() {
+    // Two seconds and the clock skew allowance: due for renewal after one.
+    let pod = pod(Duration::from_secs(2)).await;
+    let store = Arc::new(IdentityStore::empty());
+    let keeping = tokio::spawn(Certificates::new(pod.config.clone()).keep(store.clone()));
+    let first = store.ready().await;
+    assert_eq!(first.spiffe(), Some(&pod.config.spiffe));
+    assert_eq!(first.roots_pem(), pod.fake.authority.root_pem());
+    let mut changed = store.subscribe();
+    changed
+        .wait_for(|n| *n >= 2)
+        .await
+        .expect("the store lives");
+    let second = store.current().expect("renewed");
+    assert_ne!(
+        first.key_pem(),
+        second.key_pem(),
+        "each certificate has its own key"
+    );
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_refused_token_is_an_error_with_the_reason() {
+    let pod = pod(DAY).await;
+    let certificates = Certificates::new(pod.config.clone());
+    certificates
+        .fetch()
+        .await
+        .expect_err("the first call fails");
+    certificates.fetch().await.expect("the second works");
+    let token = pod.root.path().join("var/run/secrets/tokens/istio-token");
+    std::fs::write(token, "foreign").expect("writable");
+    let error = certificates
+        .fetch()
+        .await
+        .expect_err("a foreign token")
+        .to_string();
+    assert!(
+        error.contains("token is not accepted (Unauthenticated)"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_control_plane_of_another_root_gets_no_token() {
+    let pod = pod(DAY).await;
+    let other = Authority::self_signed("other", DAY).expect("a root");
+    std::fs::write(&pod.config.paths.ca_root, other.root_pem()).expect("writable");
+    Certificates::new(pod.config.clone())
+        .fetch()
+        .await
+        .expect_err("not verified");
+    assert_eq!(pod.fake.calls.load(Ordering::Relaxed), 0);
+}

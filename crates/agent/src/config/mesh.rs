@@ -1,0 +1,120 @@
+//! `PROXY_CONFIG`: the mesh's default proxy configuration with the pod's own on top, as YAML.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::bad;
+use crate::Error;
+
+/// The fields of Istio's ProxyConfig that the agent acts upon. The others travel to the control
+/// plane in the node's metadata, from [`ProxyConfig::raw`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ProxyConfig {
+    pub(crate) discovery_address: Option<String>,
+    pub(crate) service_cluster: Option<String>,
+    pub(crate) config_path: Option<String>,
+    pub(crate) binary_path: Option<String>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) status_port: Option<u16>,
+    pub(crate) proxy_admin_port: Option<u16>,
+    #[serde(deserialize_with = "optional_duration")]
+    pub(crate) termination_drain_duration: Option<Duration>,
+    pub(crate) proxy_metadata: BTreeMap<String, String>,
+    #[serde(skip)]
+    pub(crate) raw: Value,
+}
+
+impl ProxyConfig {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        if text.trim().is_empty() {
+            return Ok(Self {
+                raw: Value::Object(serde_json::Map::new()),
+                ..Self::default()
+            });
+        }
+        let raw: Value = serde_saphyr::from_str(text).map_err(|e| bad("PROXY_CONFIG", e))?;
+        let config = serde_json::from_value(raw.clone());
+        let config: Self = config.map_err(|e| bad("PROXY_CONFIG", e))?;
+        Ok(Self { raw, ..config })
+    }
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(input)? else {
+        return Ok(None);
+    };
+    let error = || serde::de::Error::custom(format!("{text:?} is no duration"));
+    go_duration(&text).map(Some).ok_or_else(error)
+}
+
+/// Go's notation: `1h30m`, `5s`, `100ms`.
+pub(super) fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = 0.0;
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let value: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total += value * unit;
+        rest = &rest[end..];
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        let seconds = |text| go_duration(text).map(|d| d.as_secs_f64());
+        assert_eq!(seconds("1h30m"), Some(5400.0));
+        assert_eq!(seconds("5s"), Some(5.0));
+        assert_eq!(seconds("1.5s"), Some(1.5));
+        assert_eq!(seconds("100ms"), Some(0.1));
+        assert_eq!(seconds("0"), Some(0.0));
+        for text in ["", "5", "s", "5 s", "5d", "-1s"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn yaml_and_json_are_both_read() {
+        for text in [
+            "discoveryAddress: x:1\nterminationDrainDuration: 7s\nproxyMetadata:\n  A: \"b\"\n",
+            r#"{"discoveryAddress":"x:1","terminationDrainDuration":"7s","proxyMetadata":{"A":"b"}}"#,
+        ] {
+            let config = ProxyConfig::parse(text).expect("valid");
+            assert_eq!(config.discovery_address.as_deref(), Some("x:1"));
+            assert_eq!(
+                config.termination_drain_duration,
+                Some(Duration::from_secs(7))
+            );
+            assert_eq!(config.proxy_metadata["A"], "b");
+            assert_eq!(config.raw["discoveryAddress"], "x:1");
+        }
+        ProxyConfig::parse("concurrency: many").expect_err("not a number");
+    }
+}

@@ -1,0 +1,121 @@
+//! `pilot-agent proxy`: starts the parts, watches over them, and ends in good order.
+//!
+//! On SIGTERM readiness fails first, the proxy then drains for `terminationDrainDuration`, and only
+//! then it ends. A proxy that ends by itself ends the agent, which the platform restarts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use lateen_tls::IdentityStore;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::certificates::Certificates;
+use crate::config::AgentConfig;
+use crate::envoy::Envoy;
+use crate::relay::{self, Relay};
+use crate::status::{self, Status};
+use crate::{Error, bootstrap, http, sds};
+
+const ADMIN_LIMIT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
+    let config = Arc::new(config);
+    let identity = Arc::new(IdentityStore::empty());
+    let status = Arc::new(Status::new(config.clone(), identity.clone()));
+    // Dropped, and with it every part aborted, when this function returns.
+    let mut parts = JoinSet::new();
+    let listener = status::bind(config.ports.status).await?;
+    parts.spawn(status::serve(listener, status.clone()));
+    let xds = relay::bind(&config.paths.xds_socket)?;
+    parts.spawn(Arc::new(Relay::new(config.clone())).serve(xds));
+    if config.envoy.is_some() {
+        // Our own proxy is handed its certificate in this process.
+        let secrets = relay::bind(&config.paths.sds_socket)?;
+        parts.spawn(sds::serve(secrets, identity.clone()));
+    }
+    parts.spawn(Certificates::new(config.clone()).keep(identity.clone()));
+    let bootstrap = bootstrap::write(&config)?;
+    let mut proxy = Proxy::start(&config, &bootstrap, &identity).await?;
+    tracing::info!(node = config.node_id(), "agent started");
+    let asked = tokio::select! {
+        error = proxy.ended() => return Err(error),
+        asked = asked_to_end(&config, &status) => asked,
+    };
+    tracing::info!(reason = asked?, drain = ?config.termination_drain, "draining");
+    status.drain();
+    drain_listeners(&config).await;
+    tokio::select! {
+        error = proxy.ended() => return Err(error),
+        () = tokio::time::sleep(config.termination_drain) => {}
+    }
+    proxy.stop().await;
+    Ok(())
+}
+
+/// Resolves when the pod is to end. A drain alone is carried out on the way.
+async fn asked_to_end(config: &AgentConfig, status: &Status) -> Result<&'static str, Error> {
+    let listen = |kind| signal(kind).map_err(|e| Error::Proxy(format!("no signals: {e}")));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            () = status.quit_asked() => return Ok("/quitquitquit"),
+            () = status.drain_asked() => {
+                tracing::info!("drain asked for");
+                drain_listeners(config).await;
+            }
+        }
+    }
+}
+
+/// Tells the proxy to close idle inbound connections and to say goodbye on the others.
+async fn drain_listeners(config: &AgentConfig) {
+    let port = config.ports.admin;
+    let url = format!("http://127.0.0.1:{port}/drain_listeners?inboundonly&graceful&skip_exit");
+    let request = Request::post(url)
+        .header("content-length", "0")
+        .body(Default::default());
+    let request = request.expect("a well-formed request");
+    match http::send(request, ADMIN_LIMIT).await {
+        Ok(answer) if answer.status.is_success() => {}
+        Ok(answer) => tracing::warn!(status = %answer.status, "the proxy does not drain"),
+        Err(error) => tracing::warn!(error, "the proxy does not drain"),
+    }
+}
+
+/// The proxy, in whichever form.
+enum Proxy {
+    Envoy(Envoy),
+}
+
+impl Proxy {
+    async fn start(
+        config: &Arc<AgentConfig>,
+        bootstrap: &Path,
+        _identity: &Arc<IdentityStore>,
+    ) -> Result<Self, Error> {
+        match &config.envoy {
+            Some(binary) => Ok(Proxy::Envoy(Envoy::start(config, binary, bootstrap)?)),
+            None => Err(Error::Proxy(
+                "the built-in proxy is not supported yet".to_owned(),
+            )),
+        }
+    }
+
+    async fn ended(&mut self) -> Error {
+        match self {
+            Proxy::Envoy(envoy) => envoy.ended().await,
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Proxy::Envoy(envoy) => envoy.stop().await,
+        }
+    }
+}
