@@ -13,6 +13,7 @@ mod kinds;
 mod logs;
 mod meta;
 mod patch;
+mod port_forward;
 mod read;
 mod reply;
 mod request;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 pub use auth::User;
 pub use error::ApiError;
 pub use logs::{LogOptions, LogSource, LogStream};
+pub use port_forward::PodDialer;
 
 use crate::store::{Store, StoreError};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub listeners: Vec<std::net::TcpListener>,
     /// Where pods' logs are read from; without one `logs` answers "not supported".
     pub logs: Option<Arc<dyn LogSource>>,
+    /// How ports of pods are reached; without one `portforward` answers "not supported".
+    pub dialer: Option<Arc<dyn PodDialer>>,
 }
 
 /// The API server, ready to serve.
@@ -61,10 +65,11 @@ impl ApiServer {
             store,
             listeners,
             logs,
+            dialer,
         } = config;
         std::fs::create_dir_all(&store).map_err(|error| StoreError::Storage(error.to_string()))?;
         let store = Store::open(&store.join("state.redb"))?;
-        let core = core::Core::new(store, logs);
+        let core = core::Core::new(store, logs, dialer);
         core::bootstrap::run(&core)
             .await
             .map_err(|error| StoreError::Storage(error.to_string()))?;

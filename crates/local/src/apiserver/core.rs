@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kinds::{Kinds, Resource};
 use super::logs::LogSource;
+use super::port_forward::PodDialer;
 use crate::store::{Key, Object, Store};
 
 /// Where custom resource definitions are stored.
@@ -17,6 +18,7 @@ pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8
 pub(super) struct Core {
     pub(super) store: Store,
     pub(super) logs: Option<Arc<dyn LogSource>>,
+    pub(super) dialer: Option<Arc<dyn PodDialer>>,
     /// Ends watches and log streams at shutdown.
     pub(super) shutdown: CancellationToken,
     /// Held while a service is given addresses and ports, so that no two get the same.
@@ -25,10 +27,15 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(store: Store, logs: Option<Arc<dyn LogSource>>) -> Arc<Self> {
+    pub(super) fn new(
+        store: Store,
+        logs: Option<Arc<dyn LogSource>>,
+        dialer: Option<Arc<dyn PodDialer>>,
+    ) -> Arc<Self> {
         let core = Self {
             store,
             logs,
+            dialer,
             shutdown: CancellationToken::new(),
             allocation: tokio::sync::Mutex::default(),
             kinds: RwLock::default(),

@@ -200,6 +200,8 @@ pub(crate) struct Call {
     pub content_type: String,
     /// The body.
     pub body: Bytes,
+    /// The connection, where the request asks to make a WebSocket of it.
+    pub websocket: Option<Arc<super::port_forward::WebSocketRequest>>,
 }
 
 impl Call {

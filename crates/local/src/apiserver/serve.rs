@@ -20,7 +20,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::request::{self, Call, Form, Path, Target};
-use super::{discovery, logs, read, watch, write};
+use super::{discovery, logs, port_forward, read, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
 const MAX_BODY: usize = 3 << 20;
@@ -135,7 +135,15 @@ async fn dispatch(
     }
 }
 
-async fn call(target: Target, user: User, request: Request<Incoming>) -> Result<Call, ApiError> {
+async fn call(
+    target: Target,
+    user: User,
+    mut request: Request<Incoming>,
+) -> Result<Call, ApiError> {
+    let websocket = match target.subresource.as_str() {
+        "portforward" => port_forward::WebSocketRequest::take(&mut request),
+        _ => None,
+    };
     let (parts, body) = request.into_parts();
     let query = parts
         .uri
@@ -153,7 +161,7 @@ async fn call(target: Target, user: User, request: Request<Incoming>) -> Result<
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
     };
-    let form = if target.subresource == "log" {
+    let form = if matches!(target.subresource.as_str(), "log" | "portforward") {
         Form::Json
     } else {
         request::negotiate(&parts.headers)?
@@ -184,6 +192,7 @@ async fn call(target: Target, user: User, request: Request<Incoming>) -> Result<
         user_agent,
         content_type,
         body: body.to_bytes(),
+        websocket: websocket.map(Arc::new),
     })
 }
 
@@ -193,6 +202,10 @@ async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
         ("log", "get") if target.resource.is("", "pods") => {
             let pod = read::object(core, target)?;
             return logs::get(core, call, &pod).await;
+        }
+        ("portforward", _) if target.resource.is("", "pods") => {
+            read::object(core, target)?;
+            return port_forward::accept(core, call);
         }
         ("exec" | "attach" | "portforward" | "proxy", _) => {
             return Err(ApiError::new(
