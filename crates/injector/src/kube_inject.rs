@@ -1,0 +1,132 @@
+//! Injection into files.
+
+use lateen_api::annotations;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{Decision, Owner, Params, decide, inject, inject_gateway, values};
+
+/// Why a file cannot be injected.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeInjectError {
+    /// A document is not YAML.
+    #[error("document {number} is not valid YAML: {source}")]
+    Malformed {
+        /// Which, from 1.
+        number: usize,
+        /// What is wrong, with its place.
+        source: serde_yaml_ng::Error,
+    },
+    /// The result cannot be written.
+    #[error("cannot write document {number}: {source}")]
+    Write {
+        /// Which, from 1.
+        number: usize,
+        /// Why.
+        source: serde_yaml_ng::Error,
+    },
+    /// A template is asked for that is not there.
+    #[error(
+        "document {number}: template {template:?} is not supported, only sidecar and gateway are"
+    )]
+    UnknownTemplate {
+        /// Which, from 1.
+        number: usize,
+        /// The template.
+        template: String,
+    },
+}
+
+/// Injects every workload of a file of YAML documents; the rest stays as it is.
+pub fn kube_inject(text: &str, params: &Params) -> Result<String, KubeInjectError> {
+    let mut out = Vec::new();
+    for (n, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+        let number = n + 1;
+        let malformed = |source| KubeInjectError::Malformed { number, source };
+        let mut value = Value::deserialize(document).map_err(malformed)?;
+        if value.is_null() {
+            continue;
+        }
+        inject_document(&mut value, params)
+            .map_err(|template| KubeInjectError::UnknownTemplate { number, template })?;
+        let written = serde_yaml_ng::to_string(&value);
+        out.push(written.map_err(|source| KubeInjectError::Write { number, source })?);
+    }
+    Ok(out.join("---\n"))
+}
+
+/// Injects a workload, or each workload of a list. Returns whether anything was; an error names the
+/// template that is not supported.
+pub fn inject_document(document: &mut Value, params: &Params) -> Result<bool, String> {
+    let text = |key: &str| {
+        document
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if kind == "List" {
+        let mut any = false;
+        for item in values::list(document, "items") {
+            any |= inject_document(item, params)?;
+        }
+        return Ok(any);
+    }
+    let namespace = values::text(document, &["metadata", "namespace"])
+        .unwrap_or("default")
+        .to_owned();
+    let name = values::text(document, &["metadata", "name"])
+        .unwrap_or_default()
+        .to_owned();
+    let owner = Owner {
+        api_version,
+        kind: kind.clone(),
+        name,
+        namespace,
+    };
+    let pod = match kind.as_str() {
+        "Pod" => Some(document),
+        "CronJob" => document.pointer_mut("/spec/jobTemplate/spec/template"),
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "Job"
+        | "ReplicationController"
+        | "DeploymentConfig" => document.pointer_mut("/spec/template"),
+        _ => None,
+    };
+    match pod {
+        Some(pod) => inject_pod(pod, &owner, params),
+        None => Ok(false),
+    }
+}
+
+/// Decides, picks the template and injects.
+pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Result<bool, String> {
+    if let Decision::Skip(reason) = decide(pod, &owner.namespace, params) {
+        tracing::debug!(
+            owner = owner.name,
+            namespace = owner.namespace,
+            reason,
+            "not injected"
+        );
+        return Ok(false);
+    }
+    let templates = values::annotation(pod, annotations::TEMPLATES).unwrap_or("sidecar");
+    let mut gateway = false;
+    for template in templates.split(',').map(str::trim) {
+        match template {
+            "sidecar" => {}
+            "gateway" => gateway = true,
+            other => return Err(other.to_owned()),
+        }
+    }
+    if gateway {
+        inject_gateway(pod, owner, params)
+    } else {
+        inject(pod, owner, params)
+    }
+    Ok(true)
+}

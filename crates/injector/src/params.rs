@@ -1,0 +1,91 @@
+//! What the templates are filled with.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lateen_api::mesh::MeshConfig;
+
+/// Everything that is the same for all pods of a mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    /// Image of the sidecar and of its init container.
+    pub image: String,
+    /// Control plane revision.
+    pub revision: String,
+    /// Where certificates come from.
+    pub ca_address: String,
+    /// Domain of the platform's services.
+    pub domain: String,
+    /// Name of the cluster.
+    pub cluster_id: String,
+    /// Network of the pods; empty is the only one.
+    pub network: String,
+    /// Run the sidecar as an init container that restarts, which needs Kubernetes 1.29.
+    pub native_sidecar: bool,
+    /// Inject where neither label nor annotation says anything.
+    pub inject_by_default: bool,
+    /// Further environment of the sidecar.
+    pub env: BTreeMap<String, String>,
+    /// The mesh's configuration.
+    pub mesh: Arc<MeshConfig>,
+}
+
+impl Params {
+    /// The defaults, with the proxy image given.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            revision: "default".into(),
+            ca_address: "istiod.istio-system.svc:15012".into(),
+            domain: "cluster.local".into(),
+            cluster_id: "Kubernetes".into(),
+            network: String::new(),
+            native_sidecar: false,
+            inject_by_default: true,
+            env: BTreeMap::new(),
+            mesh: Arc::default(),
+        }
+    }
+
+    pub(crate) fn mesh_id(&self) -> &str {
+        let config = self.mesh.default_config.as_ref();
+        config
+            .and_then(|c| c.mesh_id.as_deref())
+            .unwrap_or(self.mesh.trust_domain())
+    }
+
+    /// The agent's port where no annotation says otherwise.
+    pub(crate) fn status_port(&self) -> u16 {
+        let config = self.mesh.default_config.as_ref();
+        let port = config
+            .and_then(|c| c.status_port)
+            .and_then(|port| u16::try_from(port).ok());
+        port.unwrap_or(lateen_core::ports::AGENT_STATUS)
+    }
+}
+
+/// What made the pod: a Deployment (never its ReplicaSet), a Job, the pod itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `apps/v1`, or `v1` for what is in the core group.
+    pub api_version: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+}
+
+impl Owner {
+    /// The form in which telemetry knows it.
+    pub(crate) fn uri(&self) -> String {
+        let Owner {
+            api_version,
+            kind,
+            name,
+            namespace,
+        } = self;
+        let plural = kind.to_ascii_lowercase();
+        format!("kubernetes://apis/{api_version}/namespaces/{namespace}/{plural}s/{name}")
+    }
+}
