@@ -20,6 +20,8 @@ mod request;
 mod run;
 mod sds;
 mod status;
+#[cfg(test)]
+mod testing;
 mod upstream;
 
 use std::ffi::OsString;

@@ -196,3 +196,6 @@ fn unavailable(error: &Error) -> Answer {
         .body(Either::Right(Empty::new()))
         .expect("the headers are printable ASCII")
 }
+
+#[cfg(test)]
+mod tests;

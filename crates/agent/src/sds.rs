@@ -191,3 +191,6 @@ fn secret_named(name: &str, identity: &Identity) -> Option<Secret> {
         r#type: Some(kind),
     })
 }
+
+#[cfg(test)]
+mod tests;

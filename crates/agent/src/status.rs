@@ -155,3 +155,6 @@ fn local_only(ConnectInfo(from): ConnectInfo<SocketAddr>, act: impl FnOnce()) ->
     act();
     (StatusCode::OK, "OK\n").into_response()
 }
+
+#[cfg(test)]
+mod tests;

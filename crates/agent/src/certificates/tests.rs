@@ -1,14 +1,11 @@
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lateen_tls::{Authority, ClientAuth, CsrKey, LeafRequest, https};
+use lateen_tls::{Authority, CsrKey, LeafRequest};
 use lateen_xds::ca::{CertificateServer, CertificateService, IstioCertificateResponse};
 use tonic::{Response, Status};
 
 use super::*;
-use crate::cli::ProxyArgs;
-
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::testing::{DAY, Pod};
 
 #[test]
 fn renewal_is_at_half_life_give_or_take() {
@@ -54,31 +51,10 @@ impl CertificateService for FakeAuthority {
     }
 }
 
-struct Pod {
-    root: tempfile::TempDir,
-    fake: Arc<FakeAuthority>,
-    config: Arc<AgentConfig>,
-}
-
-async fn pod(lifetime: Duration) -> Pod {
-    let authority = Authority::self_signed("cluster.local", DAY).expect("a root");
-    let serving = authority
-        .identity(&LeafRequest::server(["localhost"], DAY))
-        .expect("a leaf");
-    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("loopback");
-    let port = tcp.local_addr().expect("bound").port();
-    let store = Arc::new(IdentityStore::new(serving));
-    let listener = https::Listener::http(vec![tcp], store, ClientAuth::None).expect("a listener");
-    let root = tempfile::tempdir().expect("a directory");
-    let put = |path: &str, text: &str| {
-        let path: PathBuf = root.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("below the root")).expect("writable");
-        std::fs::write(path, text).expect("writable");
-    };
-    put("var/run/secrets/istio/root-cert.pem", authority.root_pem());
-    put("var/run/secrets/tokens/istio-token", "good\n");
+async fn serve(pod: &Pod, lifetime: Duration) -> (Arc<FakeAuthority>, Arc<AgentConfig>) {
+    let (listener, address) = pod.control_plane().await;
+    let (cert, key) = (pod.authority.cert_pem(), pod.authority.key_pem());
+    let authority = Authority::from_pem(cert, key, "", "").expect("the same authority");
     let fake = Arc::new(FakeAuthority {
         authority,
         calls: AtomicU32::new(0),
@@ -89,31 +65,18 @@ async fn pod(lifetime: Duration) -> Pod {
             .add_service(CertificateServer::new(fake.clone()))
             .serve_with_incoming(listener.into_incoming()),
     );
-    let address = format!("localhost:{port}");
-    let env = [
-        ("POD_NAME", "p"),
-        ("POD_NAMESPACE", "default"),
-        ("INSTANCE_IP", "127.0.0.1"),
-        ("CA_ADDR", address.as_str()),
-    ];
-    let env = env.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    let args = ProxyArgs {
-        root: root.path().to_owned(),
-        ..ProxyArgs::default()
-    };
-    let config = Arc::new(AgentConfig::resolve(args, env).expect("a valid environment"));
-    Pod { root, fake, config }
+    (fake, pod.config(&address, &[]))
 }
 
 #[tokio::test]
 async fn a_certificate_is_obtained_after_a_failure_and_renewed_in_time() {
-    // Two seconds and the clock skew allowance: due for renewal after one.
-    let pod = pod(Duration::from_secs(2)).await;
+    let pod = Pod::new();
+    let (fake, config) = serve(&pod, Duration::from_secs(2)).await;
     let store = Arc::new(IdentityStore::empty());
-    let keeping = tokio::spawn(Certificates::new(pod.config.clone()).keep(store.clone()));
+    let keeping = tokio::spawn(Certificates::new(config.clone()).keep(store.clone()));
     let first = store.ready().await;
-    assert_eq!(first.spiffe(), Some(&pod.config.spiffe));
-    assert_eq!(first.roots_pem(), pod.fake.authority.root_pem());
+    assert_eq!(first.spiffe(), Some(&config.spiffe));
+    assert_eq!(first.roots_pem(), fake.authority.root_pem());
     let mut changed = store.subscribe();
     changed
         .wait_for(|n| *n >= 2)
@@ -130,15 +93,15 @@ async fn a_certificate_is_obtained_after_a_failure_and_renewed_in_time() {
 
 #[tokio::test]
 async fn a_refused_token_is_an_error_with_the_reason() {
-    let pod = pod(DAY).await;
-    let certificates = Certificates::new(pod.config.clone());
+    let pod = Pod::new();
+    let (_, config) = serve(&pod, DAY).await;
+    let certificates = Certificates::new(config);
     certificates
         .fetch()
         .await
         .expect_err("the first call fails");
     certificates.fetch().await.expect("the second works");
-    let token = pod.root.path().join("var/run/secrets/tokens/istio-token");
-    std::fs::write(token, "foreign").expect("writable");
+    pod.token("foreign");
     let error = certificates
         .fetch()
         .await
@@ -152,12 +115,13 @@ async fn a_refused_token_is_an_error_with_the_reason() {
 
 #[tokio::test]
 async fn a_control_plane_of_another_root_gets_no_token() {
-    let pod = pod(DAY).await;
+    let pod = Pod::new();
+    let (fake, config) = serve(&pod, DAY).await;
     let other = Authority::self_signed("other", DAY).expect("a root");
-    std::fs::write(&pod.config.paths.ca_root, other.root_pem()).expect("writable");
-    Certificates::new(pod.config.clone())
+    pod.put("var/run/secrets/istio/root-cert.pem", other.root_pem());
+    Certificates::new(config)
         .fetch()
         .await
         .expect_err("not verified");
-    assert_eq!(pod.fake.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(fake.calls.load(Ordering::Relaxed), 0);
 }
