@@ -1,0 +1,187 @@
+//! A container's root: the host's directories, copy on write, with its own `/proc`, `/run` and volumes.
+//!
+//! Each top-level directory gets an overlay of its own. One overlay of `/` would be simpler, but the
+//! kernel refuses it to a user namespace whenever a mount inherited from the host lies beneath. A directory
+//! with such a mount is bound as it is instead.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{chdir, pivot_root};
+
+use super::spec::{ContainerSpec, Mount};
+use crate::Error;
+use crate::images::LATEEN_IN_POD;
+
+/// Where the host's root is while volumes are bound.
+const OLD: &str = "/.host";
+
+const NONE: Option<&str> = None;
+
+/// Builds the root and changes to it. The mount namespace must be the caller's own.
+pub(super) fn build(spec: &ContainerSpec) -> Result<(), Error> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .map_err(Error::sys("make mounts private"))?;
+    tmpfs(&spec.scratch, "mode=0755")?;
+    let root = spec.scratch.join("root");
+    fs::create_dir(&root).map_err(Error::io("create the root"))?;
+    bind(&root, &root)?;
+    for entry in fs::read_dir("/").map_err(Error::io("read /"))?.flatten() {
+        top_level(spec, &root, &entry)?;
+    }
+    let old = root.join(&OLD[1..]);
+    fs::create_dir(&old).map_err(Error::io("create the old root"))?;
+    pivot_root(&root, &old).map_err(Error::sys("change the root"))?;
+    chdir("/").map_err(Error::sys("enter the root"))?;
+    own_proc()?;
+    hide(&spec.hidden)?;
+    let lateen = Mount {
+        source: spec.lateen.clone(),
+        target: LATEEN_IN_POD.into(),
+        read_only: true,
+    };
+    for volume in std::iter::once(&lateen).chain(&spec.mounts) {
+        bind_volume(volume)?;
+    }
+    umount2(OLD, MntFlags::MNT_DETACH).map_err(Error::sys("leave the old root"))?;
+    fs::remove_dir(OLD).map_err(Error::io("remove the old root"))
+}
+
+fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<(), Error> {
+    let kind = entry.file_type().map_err(Error::io("read /"))?;
+    let (from, to) = (entry.path(), root.join(entry.file_name()));
+    if kind.is_symlink() {
+        let target = fs::read_link(&from).map_err(Error::io("read a link"))?;
+        return symlink(target, &to).map_err(Error::io("copy a link"));
+    }
+    if !kind.is_dir() {
+        return Ok(());
+    }
+    let permissions = fs::metadata(&from).map(|meta| meta.permissions());
+    fs::create_dir(&to).map_err(Error::io(format!("create {}", to.display())))?;
+    if let Ok(permissions) = permissions {
+        let _ = fs::set_permissions(&to, permissions);
+    }
+    match entry.file_name().to_str() {
+        // Mounted once the root has changed.
+        Some("proc") => Ok(()),
+        Some("dev" | "sys") => bind(&from, &to),
+        Some("run") => tmpfs(&to, "mode=0755"),
+        Some(name) if overlay(&spec.scratch, name, &from, &to).is_ok() => {
+            submounts(&from, root);
+            Ok(())
+        }
+        // Also for directories that the kernel does not take as a lower layer.
+        _ => bind(&from, &to),
+    }
+}
+
+fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Error> {
+    let (upper, work) = (scratch.join("upper").join(name), scratch.join("work").join(name));
+    for dir in [&upper, &work] {
+        fs::create_dir_all(dir).map_err(Error::io("create an overlay"))?;
+    }
+    if let Ok(meta) = fs::metadata(lower) {
+        let _ = fs::set_permissions(&upper, meta.permissions());
+    }
+    let options = |extra: &str| {
+        format!(
+            "lowerdir={},upperdir={},workdir={}{extra}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        )
+    };
+    let attempt = |options: String| mount(Some("overlay"), to, Some("overlay"), MsFlags::empty(), Some(&*options));
+    // In a user namespace only "user." attributes can be written.
+    attempt(options("")).or_else(|_| attempt(options(",userxattr"))).map_err(Error::sys("overlay"))
+}
+
+/// An overlay shows the mount points within it empty: put the mounts back.
+fn submounts(from: &Path, root: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    for point in points.filter(|point| point.starts_with(from) && *point != from) {
+        let Ok(relative) = point.strip_prefix("/") else { continue };
+        // A mount that cannot be had (gone, or hidden under another) is simply not there.
+        let _ = bind(point, &root.join(relative));
+    }
+}
+
+fn bind(from: &Path, to: &Path) -> Result<(), Error> {
+    mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+        .map_err(Error::sys(format!("bind {} to {}", from.display(), to.display())))
+}
+
+fn tmpfs(at: &Path, options: &str) -> Result<(), Error> {
+    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NODEV | MsFlags::MS_NOSUID, Some(options))
+        .map_err(Error::sys(format!("mount tmpfs on {}", at.display())))
+}
+
+fn own_proc() -> Result<(), Error> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Refused where parts of the host's /proc are masked (in a container): then show what there is.
+    mount(Some("proc"), "/proc", Some("proc"), flags, NONE)
+        .map_err(Error::sys("mount /proc"))
+        .or_else(|_| bind(&Path::new(OLD).join("proc"), Path::new("/proc")))
+}
+
+fn hide(dir: &Path) -> Result<(), Error> {
+    if dir.as_os_str().is_empty() || !dir.is_dir() {
+        return Ok(());
+    }
+    tmpfs(dir, "mode=0000,size=4k")
+}
+
+fn bind_volume(volume: &Mount) -> Result<(), Error> {
+    let relative = volume.source.strip_prefix("/").unwrap_or(&volume.source);
+    let source = Path::new(OLD).join(relative);
+    let target = &volume.target;
+    prepare_target(&source, target).map_err(Error::io(format!("mount point {}", target.display())))?;
+    bind(&source, target)?;
+    if volume.read_only {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target);
+        mount(NONE, target, NONE, flags, NONE)
+            .map_err(Error::sys(format!("make {} read-only", target.display())))?;
+    }
+    Ok(())
+}
+
+fn prepare_target(source: &Path, target: &Path) -> io::Result<()> {
+    if fs::metadata(source)?.is_dir() {
+        return fs::create_dir_all(target);
+    }
+    if target.exists() {
+        return Ok(());
+    }
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::create(target)?.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+/// Flags that a remount must repeat: a user namespace may not clear those of the mount it was cloned from.
+fn kept_flags(target: &Path) -> MsFlags {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let Ok(stat) = statvfs(target) else {
+        return MsFlags::empty();
+    };
+    let pairs = [
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let flags = stat.flags();
+    pairs.into_iter().filter(|(have, _)| flags.contains(*have)).map(|(_, keep)| keep).collect()
+}
+
+/// Where the scratch directory of container `id` is.
+#[must_use]
+pub(crate) fn scratch_dir(run: &Path, id: &str) -> PathBuf {
+    run.join("roots").join(id)
+}

@@ -1,0 +1,134 @@
+//! Pid 1 of a container: prepares the root, starts the program, passes signals on, reaps, and reports.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open, readlinkat};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::stat::Mode;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, dup2_stderr};
+
+use super::spec::{ContainerSpec, Report};
+use super::{root, user};
+use crate::Error;
+use crate::platform::isolate::{block_signals, fork_process, reap};
+
+/// Exit code of a container that could not be started, as shells and container runtimes have it.
+const CANNOT_START: u8 = 128;
+
+/// `lateen container`: standard input is the socket to the platform.
+pub(crate) fn main() -> ExitCode {
+    let Ok(fd) = std::io::stdin().as_fd().try_clone_to_owned() else {
+        return ExitCode::from(CANNOT_START);
+    };
+    let mut socket = UnixStream::from(fd);
+    match run(&mut socket) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report(&mut socket, &Report::Failed(error.to_string()));
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+fn run(socket: &mut UnixStream) -> Result<u8, Error> {
+    // Only the host's /proc knows the pids that a user sees, and it goes away with the old root.
+    let proc: OwnedFd = open("/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(Error::sys("open /proc"))?;
+    let spec = read_spec(socket)?;
+    fcntl(&*socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(Error::sys("close-on-exec"))?;
+    report(socket, &Report::Init(self_pid(&proc)));
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Error::sys("unshare mounts"))?;
+    root::build(&spec)?;
+    stdin_from_null()?;
+    let mask = block_signals()?;
+    match fork_process()? {
+        ForkResult::Child => {
+            let error = start(&spec, &mask, &proc, socket);
+            report(socket, &Report::Failed(error.to_string()));
+            std::process::exit(i32::from(CANNOT_START))
+        }
+        ForkResult::Parent { child } => {
+            // The pipes must end with the program's processes, not with this one.
+            stdout_to_null()?;
+            Ok(supervise(child, socket))
+        }
+    }
+}
+
+/// Replaces this (child) process by the program; returns only on failure.
+fn start(spec: &ContainerSpec, mask: &SigSet, proc: &OwnedFd, socket: &mut UnixStream) -> Error {
+    if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None) {
+        return Error::sys("unblock signals")(errno);
+    }
+    let _ = nix::unistd::setsid();
+    report(socket, &Report::Started(self_pid(proc)));
+    user::exec(spec)
+}
+
+fn supervise(child: Pid, socket: &mut UnixStream) -> u8 {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD]
+        .into_iter()
+        .collect();
+    loop {
+        if let Some(status) = reap(child) {
+            let (code, signal) = outcome(status);
+            report(socket, &Report::Exited { code, signal });
+            return u8::try_from(code).unwrap_or(u8::MAX);
+        }
+        match signals.wait() {
+            Ok(Signal::SIGCHLD) | Err(_) => {}
+            Ok(signal) => {
+                let _ = kill(child, signal);
+            }
+        }
+    }
+}
+
+/// Exit code and signal out of a wait status.
+pub(super) fn outcome(status: WaitStatus) -> (i32, Option<i32>) {
+    match status {
+        WaitStatus::Exited(_, code) => (code, None),
+        WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal as i32)),
+        _ => (i32::from(CANNOT_START), None),
+    }
+}
+
+fn read_spec(socket: &UnixStream) -> Result<ContainerSpec, Error> {
+    let mut line = String::new();
+    BufReader::new(socket)
+        .read_line(&mut line)
+        .map_err(Error::io("read the container's specification"))?;
+    serde_json::from_str(&line).map_err(|error| Error::Container(error.to_string()))
+}
+
+fn report(socket: &mut UnixStream, report: &Report) {
+    if let Ok(mut line) = serde_json::to_vec(report) {
+        line.push(b'\n');
+        // Nobody listens any more when the platform is going away; so are we.
+        let _ = socket.write_all(&line);
+    }
+}
+
+fn self_pid(proc: &OwnedFd) -> i32 {
+    let link = readlinkat(proc, "self").ok();
+    link.and_then(|link| link.to_str().and_then(|pid| pid.parse().ok())).unwrap_or(0)
+}
+
+fn stdin_from_null() -> Result<(), Error> {
+    dup2_stdin(null()?).map_err(Error::sys("redirect standard input"))
+}
+
+fn stdout_to_null() -> Result<(), Error> {
+    let null = null()?;
+    dup2_stdout(&null).map_err(Error::sys("redirect standard output"))?;
+    dup2_stderr(&null).map_err(Error::sys("redirect standard error"))
+}
+
+fn null() -> Result<OwnedFd, Error> {
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(Error::sys("open /dev/null"))
+}

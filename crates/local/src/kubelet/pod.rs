@@ -1,0 +1,284 @@
+//! One pod's life, from its sandbox to the removal of its object.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
+use kube::Resource;
+use kube::api::{Api, DeleteParams, Preconditions, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::board::Board;
+use super::container::{ContainerTask, End, Kind};
+use super::volumes::Volumes;
+use super::{Kubelet, SHUTDOWN_GRACE, status};
+use crate::Error;
+use crate::net::PodNet;
+
+const COMPONENT: &str = "kubelet";
+/// Pause before a failed step is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Owns one pod.
+pub(super) struct Worker {
+    kubelet: Arc<Kubelet>,
+    pod_rx: watch::Receiver<Arc<Pod>>,
+    platform_stops: CancellationToken,
+}
+
+/// What all containers of a pod share.
+pub(super) struct PodContext {
+    pub(super) kubelet: Arc<Kubelet>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) board: Arc<Board>,
+    pub(super) net: Arc<PodNet>,
+    pub(super) volumes: Volumes,
+    /// Seconds that containers get to end.
+    pub(super) grace: Arc<AtomicU64>,
+}
+
+impl PodContext {
+    pub(super) fn spec(&self) -> &PodSpec {
+        self.pod.spec.as_ref().expect("a bound pod has a spec")
+    }
+
+    pub(super) fn normal(&self, reason: &str, message: impl Into<String>) {
+        self.kubelet.events.normal(COMPONENT, &reference(&self.pod), reason, message);
+    }
+
+    pub(super) fn warning(&self, reason: &str, message: impl Into<String>) {
+        self.kubelet.events.warning(COMPONENT, &reference(&self.pod), reason, message);
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace.load(Ordering::Relaxed))
+    }
+}
+
+/// How events name a pod.
+pub(super) fn reference(pod: &Pod) -> ObjectReference {
+    pod.object_ref(&())
+}
+
+impl Worker {
+    pub(super) fn new(kubelet: Arc<Kubelet>, pod_rx: watch::Receiver<Arc<Pod>>, platform_stops: CancellationToken) -> Self {
+        Self { kubelet, pod_rx, platform_stops }
+    }
+
+    /// Runs the pod until it has ended or is deleted.
+    pub(super) async fn run(self) {
+        let pod = self.pod_rx.borrow().clone();
+        let uid = pod.uid().unwrap_or_default();
+        let board = Board::new(&pod);
+        self.kubelet.enlist(&uid, Some(Arc::clone(&board)));
+        let writer = tokio::spawn(Arc::clone(&board).write(self.kubelet.client.clone(), Arc::clone(&pod)));
+        let grace = Arc::new(AtomicU64::new(spec_grace(&pod)));
+        let stop = CancellationToken::new();
+        let live = self.live(&pod, &board, &grace, &stop);
+        let stopped = self.until_stopped(&grace, &stop);
+        let finalize = tokio::join!(live, stopped).1;
+        if finalize {
+            self.remove_object(&pod).await;
+        }
+        self.kubelet.enlist(&uid, None);
+        writer.abort();
+        let _ = std::fs::remove_dir_all(self.kubelet.pod_dir(&uid));
+    }
+
+    /// Waits until the pod is to stop, says so to `stop`, and whether its object is then to be removed.
+    async fn until_stopped(&self, grace: &AtomicU64, stop: &CancellationToken) -> bool {
+        let mut pod_rx = self.pod_rx.clone();
+        loop {
+            let pod = pod_rx.borrow_and_update().clone();
+            if pod.metadata.deletion_timestamp.is_some() {
+                let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
+                grace.store(u64::try_from(seconds).unwrap_or(0), Ordering::Relaxed);
+                stop.cancel();
+                return true;
+            }
+            tokio::select! {
+                () = self.platform_stops.cancelled() => {
+                    grace.fetch_min(SHUTDOWN_GRACE.as_secs(), Ordering::Relaxed);
+                    stop.cancel();
+                    return false;
+                }
+                changed = pod_rx.changed() => if changed.is_err() {
+                    // The object is gone already: nobody waits for a graceful end.
+                    grace.store(0, Ordering::Relaxed);
+                    stop.cancel();
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn live(&self, pod: &Arc<Pod>, board: &Arc<Board>, grace: &Arc<AtomicU64>, stop: &CancellationToken) {
+        let Some(context) = self.prepare(pod, board, grace, stop).await else {
+            return;
+        };
+        let ip = context.net.ip;
+        let context = Arc::new(context);
+        let refresh = tokio::spawn(super::volumes::keep_fresh(Arc::clone(&context)));
+        let end = run_containers(&context, stop).await;
+        refresh.abort();
+        if let Some(phase) = end {
+            board.update(|state| state.terminal = Some(phase));
+            debug!(pod = pod.name_any(), phase, "the pod has ended");
+        }
+        drop(context);
+        self.kubelet.give_back(ip);
+    }
+
+    /// Sandbox and volumes; tried again until they are there or the pod is to stop.
+    async fn prepare(
+        &self,
+        pod: &Arc<Pod>,
+        board: &Arc<Board>,
+        grace: &Arc<AtomicU64>,
+        stop: &CancellationToken,
+    ) -> Option<PodContext> {
+        let spec = pod.spec.clone().unwrap_or_default();
+        if spec.host_network == Some(true) || spec.host_pid == Some(true) || spec.host_ipc == Some(true) {
+            board.update(|state| {
+                state.terminal = Some("Failed");
+                state.reason = Some("NotSupported".into());
+                state.message = Some("hostNetwork, hostPID and hostIPC are not supported by this platform".into());
+            });
+            return None;
+        }
+        let events = &self.kubelet.events;
+        let warn = |reason: &str, error: &Error| events.warning(COMPONENT, &reference(pod), reason, error.to_string());
+        let sandbox = retry(stop, || sandbox(&self.kubelet, pod, &spec), |error| warn("FailedCreatePodSandBox", error));
+        let net = Arc::new(sandbox.await?);
+        let dir: PathBuf = self.kubelet.pod_dir(&pod.uid().unwrap_or_default());
+        let volumes = || Volumes::prepare(&self.kubelet, pod, net.ip, &dir);
+        let volumes = retry(stop, volumes, |error| warn("FailedMount", error)).await?;
+        board.update(|state| state.ip = Some(net.ip));
+        Some(PodContext {
+            kubelet: Arc::clone(&self.kubelet),
+            pod: Arc::clone(pod),
+            board: Arc::clone(board),
+            net,
+            volumes,
+            grace: Arc::clone(grace),
+        })
+    }
+
+    /// The last step of a graceful deletion.
+    async fn remove_object(&self, pod: &Pod) {
+        let api: Api<Pod> = Api::namespaced(self.kubelet.client.clone(), &pod.namespace().unwrap_or_default());
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions { uid: pod.uid(), resource_version: None });
+        for _ in 0..10 {
+            match api.delete(&pod.name_any(), &params).await {
+                Ok(_) => return info!(pod = pod.name_any(), "removed"),
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return,
+                Err(error) => warn!(pod = pod.name_any(), %error, "cannot remove the pod's object"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+fn spec_grace(pod: &Pod) -> u64 {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    u64::try_from(seconds.unwrap_or(30)).unwrap_or(30)
+}
+
+async fn sandbox(kubelet: &Kubelet, pod: &Pod, spec: &PodSpec) -> Result<PodNet, Error> {
+    let ip = kubelet.take_address().ok_or_else(|| Error::NoPodAddress("10.244.0.0/16".into()))?;
+    let hostname = spec.hostname.clone().unwrap_or_else(|| pod.name_any());
+    // The kernel's limit; Kubernetes cuts there as well.
+    let hostname: String = hostname.chars().take(63).collect();
+    let net = PodNet::create(&kubelet.net, hostname.trim_end_matches(['-', '.']), ip).await;
+    net.inspect_err(|_| kubelet.give_back(ip))
+}
+
+/// Repeats `step` until it succeeds; `None` when `stop` comes first.
+async fn retry<T, F, S>(stop: &CancellationToken, step: S, failed: impl Fn(&Error)) -> Option<T>
+where
+    S: Fn() -> F,
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        let attempt = tokio::select! {
+            () = stop.cancelled() => return None,
+            attempt = step() => attempt,
+        };
+        match attempt {
+            Ok(value) => return Some(value),
+            Err(error) => failed(&error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Runs all containers in order; the pod's last phase, unless it was stopped.
+async fn run_containers(context: &Arc<PodContext>, stop: &CancellationToken) -> Option<&'static str> {
+    let spec = context.spec();
+    // Sidecars outlive the others: they end when these have.
+    let sidecars_stop = CancellationToken::new();
+    let mut sidecars = JoinSet::new();
+    let outcome = async {
+        for container in spec.init_containers.iter().flatten() {
+            if status::is_sidecar(container) {
+                start_sidecar(context, container, &mut sidecars, &sidecars_stop, stop).await?;
+                continue;
+            }
+            let task = ContainerTask::new(context, container, Kind::Init, stop.clone());
+            match task.run().await {
+                End::Succeeded => {}
+                End::Failed => return Some("Failed"),
+                End::Stopped => return None,
+            }
+        }
+        context.board.update(|state| state.initialized = true);
+        run_main(context, stop).await
+    }
+    .await;
+    sidecars_stop.cancel();
+    while sidecars.join_next().await.is_some() {}
+    outcome
+}
+
+async fn start_sidecar(
+    context: &Arc<PodContext>,
+    container: &Container,
+    sidecars: &mut JoinSet<End>,
+    sidecars_stop: &CancellationToken,
+    stop: &CancellationToken,
+) -> Option<()> {
+    let task = ContainerTask::new(context, container, Kind::Sidecar, sidecars_stop.clone());
+    let started = task.started();
+    sidecars.spawn(task.run());
+    tokio::select! {
+        () = stop.cancelled() => None,
+        () = started.cancelled() => Some(()),
+    }
+}
+
+async fn run_main(context: &Arc<PodContext>, stop: &CancellationToken) -> Option<&'static str> {
+    let mut tasks = JoinSet::new();
+    for container in &context.spec().containers {
+        tasks.spawn(ContainerTask::new(context, container, Kind::Main, stop.clone()).run());
+    }
+    let mut phase = Some("Succeeded");
+    while let Some(end) = tasks.join_next().await {
+        match end {
+            Ok(End::Succeeded) => {}
+            Ok(End::Failed) => phase = phase.map(|_| "Failed"),
+            Ok(End::Stopped) | Err(_) => phase = None,
+        }
+    }
+    phase
+}

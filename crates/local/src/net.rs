@@ -1,0 +1,32 @@
+//! The node's network: one namespace for the node, one for each pod, a veth pair between them.
+//!
+//! There is no bridge. A pod has its address as a /32 and a default route through a link-local gateway
+//! whose neighbour entry is fixed; the node has a host route to each pod. So no ARP is ever sent and
+//! nothing needs tuning.
+
+mod addresses;
+pub(crate) mod namespace;
+mod node;
+mod pod;
+
+pub(crate) use addresses::Pool;
+pub(crate) use node::NodeNet;
+pub(crate) use pod::PodNet;
+
+use std::net::Ipv4Addr;
+
+/// The pods' range.
+pub(crate) const POD_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 244, 0, 0), 16);
+/// The node's own address, also the source of its probes.
+pub(crate) const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+/// The services' range.
+pub(crate) const SERVICE_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 12);
+/// The API server as pods see it.
+pub(crate) const API_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The cluster's DNS.
+pub(crate) const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+/// Each pod's default gateway; it exists only as a neighbour entry.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// Hardware address of the node's end of every veth pair.
+const NODE_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];

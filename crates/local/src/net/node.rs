@@ -1,0 +1,109 @@
+//! The node's end: loopback with the services' fixed addresses, routing, and the routes to pods.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use futures::TryStreamExt;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+use super::{API_IP, DNS_IP, NODE_IP, NODE_MAC, SERVICE_CIDR, namespace};
+use crate::Error;
+
+/// Index of the loopback interface, fixed by the kernel.
+const LOOPBACK: u32 = 1;
+
+/// The node's network namespace, which is the platform's own.
+#[derive(Debug)]
+pub(crate) struct NodeNet {
+    pub(crate) handle: Handle,
+    pub(crate) namespace: OwnedFd,
+}
+
+impl NodeNet {
+    /// Prepares the (fresh) network namespace that the process is in. Needs a runtime.
+    pub(crate) async fn prepare() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
+        tokio::spawn(connection);
+        let this = Self {
+            handle,
+            namespace: namespace::current_net()?,
+        };
+        this.loopback().await?;
+        sysctl("net/ipv4/ip_forward", "1")?;
+        // Redirected and translated packets may look as if they came from the wrong side.
+        sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+        sysctl("net/ipv4/conf/default/rp_filter", "0")?;
+        Ok(this)
+    }
+
+    async fn loopback(&self) -> Result<(), Error> {
+        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        self.handle.link().set(up).execute().await.map_err(Error::netlink("loopback up"))?;
+        for address in [NODE_IP, API_IP, DNS_IP] {
+            self.handle
+                .address()
+                .add(LOOPBACK, IpAddr::V4(address), 32)
+                .execute()
+                .await
+                .map_err(Error::netlink("node address"))?;
+        }
+        self.route_to_loopback(SERVICE_CIDR.0, SERVICE_CIDR.1).await
+    }
+
+    /// Makes a virtual range routable on the node, so that a connection to it can be made and then translated.
+    pub(crate) async fn route_to_loopback(&self, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(range, prefix)
+            .output_interface(LOOPBACK)
+            .pref_source(NODE_IP)
+            .build();
+        let request = self.handle.route().add(route).replace();
+        request.execute().await.map_err(Error::netlink("virtual route"))
+    }
+
+    /// Brings up the node's end of a pod's veth pair and routes the pod's address to it.
+    pub(super) async fn attach(&self, link: &str, pod: Ipv4Addr, pod_mac: [u8; 6]) -> Result<(), Error> {
+        let index = link_index(&self.handle, link).await?;
+        let up = LinkUnspec::new_with_index(index).address(NODE_MAC.to_vec()).up().build();
+        self.handle.link().set(up).execute().await.map_err(Error::netlink("veth up"))?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(pod, 32)
+            .output_interface(index)
+            .scope(rtnetlink::packet_route::route::RouteScope::Link)
+            .pref_source(NODE_IP)
+            .build();
+        let request = self.handle.route().add(route).replace();
+        request.execute().await.map_err(Error::netlink("pod route"))?;
+        self.handle
+            .neighbours()
+            .add(index, IpAddr::V4(pod))
+            .link_layer_address(&pod_mac)
+            .replace()
+            .execute()
+            .await
+            .map_err(Error::netlink("pod neighbour"))
+    }
+
+    pub(super) fn raw_namespace(&self) -> i32 {
+        self.namespace.as_raw_fd()
+    }
+}
+
+/// The index of the link called `name`.
+pub(super) async fn link_index(handle: &Handle, name: &str) -> Result<u32, Error> {
+    let mut links = handle.link().get().match_name(name.to_owned()).execute();
+    let found = links.try_next().await.map_err(Error::netlink("find a link"))?;
+    found
+        .map(|link| link.header.index)
+        .ok_or_else(|| Error::Container(format!("no network link {name}")))
+}
+
+/// Sets a sysctl of the calling thread's network namespace.
+pub(super) fn sysctl(name: &str, value: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/{name}");
+    match std::fs::write(&path, value) {
+        Ok(()) => Ok(()),
+        Err(_) if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) => Ok(()),
+        Err(error) => Err(Error::io(format!("set {path} to {value}"))(error)),
+    }
+}
