@@ -11,4 +11,5 @@ pub(crate) mod shim;
 mod spec;
 mod user;
 
-pub(crate) use spec::{Capabilities, ContainerSpec, Mount, Report};
+pub(crate) use root::scratch_dir;
+pub(crate) use spec::{Capabilities, ContainerSpec, Mount};

@@ -43,27 +43,60 @@ impl Recorder {
     }
 
     /// Something went as it should.
-    pub(crate) fn normal(&self, component: &'static str, about: &ObjectReference, reason: &str, message: impl Into<String>) {
+    pub(crate) fn normal(
+        &self,
+        component: &'static str,
+        about: &ObjectReference,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.send(component, about, reason, message.into(), false);
     }
 
     /// Something did not.
-    pub(crate) fn warning(&self, component: &'static str, about: &ObjectReference, reason: &str, message: impl Into<String>) {
+    pub(crate) fn warning(
+        &self,
+        component: &'static str,
+        about: &ObjectReference,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.send(component, about, reason, message.into(), true);
     }
 
-    fn send(&self, component: &'static str, about: &ObjectReference, reason: &str, message: String, warning: bool) {
+    fn send(
+        &self,
+        component: &'static str,
+        about: &ObjectReference,
+        reason: &str,
+        message: String,
+        warning: bool,
+    ) {
         let uid = about.uid.clone().unwrap_or_default();
-        let key = Key { component, uid, reason: reason.to_owned(), message };
+        let key = Key {
+            component,
+            uid,
+            reason: reason.to_owned(),
+            message,
+        };
         // The task ends only with the runtime.
-        let _ = self.news_tx.send(News { key, about: about.clone(), warning });
+        let _ = self.news_tx.send(News {
+            key,
+            about: about.clone(),
+            warning,
+        });
     }
 }
 
 async fn write(client: kube::Client, mut news_rx: mpsc::UnboundedReceiver<News>) {
     let mut known: HashMap<Key, (String, i32)> = HashMap::new();
     while let Some(news) = news_rx.recv().await {
-        let namespace = news.about.namespace.as_deref().filter(|text| !text.is_empty()).unwrap_or("default");
+        let namespace = news
+            .about
+            .namespace
+            .as_deref()
+            .filter(|text| !text.is_empty())
+            .unwrap_or("default");
         let api: Api<Event> = Api::namespaced(client.clone(), namespace);
         if known.len() > REMEMBERED {
             known.clear();
@@ -72,7 +105,9 @@ async fn write(client: kube::Client, mut news_rx: mpsc::UnboundedReceiver<News>)
             Some((name, count)) => {
                 *count += 1;
                 let patch = json!({"count": count, "lastTimestamp": Time(Timestamp::now())});
-                let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+                let patched = api
+                    .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                    .await;
                 patched.map(|_| ())
             }
             None => {
@@ -106,7 +141,10 @@ fn event(news: &News, namespace: &str) -> Event {
         count: Some(1),
         first_timestamp: time.clone(),
         last_timestamp: time,
-        source: Some(EventSource { component: Some(news.key.component.to_owned()), host: None }),
+        source: Some(EventSource {
+            component: Some(news.key.component.to_owned()),
+            host: None,
+        }),
         reporting_component: Some(news.key.component.to_owned()),
         reporting_instance: Some("lateen".to_owned()),
         ..Event::default()

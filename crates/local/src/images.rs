@@ -134,15 +134,24 @@ mod tests {
     fn built_in_images_need_no_file() {
         let (_dir, images) = images();
         let check = |image: &str, expect: &str| {
-            let command = images.resolve(image).unwrap().map(|command| command.join(" "));
+            let command = images
+                .resolve(image)
+                .unwrap()
+                .map(|command| command.join(" "));
             assert_eq!(command.as_deref(), Some(expect), "{image}");
         };
         check(
             "registry.istio.io/release/examples-bookinfo-reviews-v2:1.20.3",
             "/usr/local/bin/lateen bookinfo reviews --version v2",
         );
-        check("docker.io/lateen/pilot:0.1.0", "/usr/local/bin/lateen pilot-discovery");
-        check("localhost:5000/proxyv2", "/usr/local/bin/lateen pilot-agent");
+        check(
+            "docker.io/lateen/pilot:0.1.0",
+            "/usr/local/bin/lateen pilot-discovery",
+        );
+        check(
+            "localhost:5000/proxyv2",
+            "/usr/local/bin/lateen pilot-agent",
+        );
         assert_eq!(images.resolve("nginx:1").unwrap(), None);
     }
 

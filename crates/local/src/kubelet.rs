@@ -45,7 +45,6 @@ pub(crate) const NODE_NAME: &str = "lateen";
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// What all workers share.
-#[derive(Debug)]
 pub(crate) struct Kubelet {
     pub(crate) client: kube::Client,
     pub(crate) net: NodeNet,
@@ -57,7 +56,12 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    pub(crate) fn new(client: kube::Client, net: NodeNet, state: StateDir, events: Recorder) -> Self {
+    pub(crate) fn new(
+        client: kube::Client,
+        net: NodeNet,
+        state: StateDir,
+        events: Recorder,
+    ) -> Self {
         let base = u32::from(POD_CIDR.0);
         let last = base + (1 << (32 - u32::from(POD_CIDR.1))) - 2;
         Self {
@@ -95,17 +99,26 @@ impl Kubelet {
     /// The processes of all containers, for `status.json`.
     pub(crate) fn components(&self) -> Vec<Component> {
         let boards = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut list: Vec<Component> = boards.values().flat_map(|board| board.components()).collect();
+        let mut list: Vec<Component> = boards
+            .values()
+            .flat_map(|board| board.components())
+            .collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
     }
 
     fn take_address(&self) -> Option<Ipv4Addr> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn give_back(&self, address: Ipv4Addr) {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).give_back(address);
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .give_back(address);
     }
 
     fn enlist(&self, uid: &str, board: Option<Arc<Board>>) {
@@ -174,7 +187,10 @@ impl Workers {
     async fn stop(mut self) {
         self.stop_all.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(SHUTDOWN_GRACE + Duration::from_secs(1), all).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_GRACE + Duration::from_secs(1), all)
+            .await
+            .is_err()
+        {
             warn!("some pods did not end in time and are killed");
         }
     }

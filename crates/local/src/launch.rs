@@ -38,19 +38,27 @@ impl Launch {
             .append(true)
             .open(self.state.log_file())
             .map_err(Error::io("open the platform's log"))?;
-        let err = log.try_clone().map_err(Error::io("share the platform's log"))?;
+        let err = log
+            .try_clone()
+            .map_err(Error::io("share the platform's log"))?;
         let options = Options {
             name: self.name,
             state_dir: self.state.path().to_owned(),
             api_fd: self.api.as_raw_fd(),
             http_fd: self.http.as_raw_fd(),
+            http_url: format!(
+                "http://{}",
+                self.http.local_addr().map_err(Error::io("name a socket"))?
+            ),
             vip_pool: self.vip_pool,
         };
         for fd in [&self.api, &self.http] {
-            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).map_err(Error::sys("inherit a socket"))?;
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))
+                .map_err(Error::sys("inherit a socket"))?;
         }
         let exe = env::current_exe().map_err(Error::io("find this program"))?;
-        let json = serde_json::to_string(&options).map_err(|error| Error::Option(error.to_string()))?;
+        let json =
+            serde_json::to_string(&options).map_err(|error| Error::Option(error.to_string()))?;
         let mut command = Command::new(exe);
         command
             .args(["platform", &json])

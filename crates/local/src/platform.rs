@@ -2,8 +2,8 @@
 //!
 //! It leaves the host's namespaces before it starts a thread; see [`isolate`] for the process tree.
 
-pub(crate) mod isolate;
 mod forward;
+pub(crate) mod isolate;
 mod runtime;
 mod status;
 
@@ -31,6 +31,8 @@ pub struct Options {
     pub api_fd: RawFd,
     /// Inherited listening socket that leads to the ingress gateway.
     pub http_fd: RawFd,
+    /// What `http_fd` is to a user, for the status.
+    pub http_url: String,
     /// Addresses for LoadBalancer services, `first-last`.
     pub vip_pool: String,
 }
@@ -58,8 +60,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn run(args: &[OsString]) -> Result<ExitCode, Error> {
-    let json = args.first().and_then(|arg| arg.to_str()).unwrap_or_default();
-    let options: Options = serde_json::from_str(json).map_err(|error| Error::Option(error.to_string()))?;
+    let json = args
+        .first()
+        .and_then(|arg| arg.to_str())
+        .unwrap_or_default();
+    let options: Options =
+        serde_json::from_str(json).map_err(|error| Error::Option(error.to_string()))?;
     let state = StateDir::at(&options.state_dir);
     let host = HostResources::take();
     if let Some(id) = ProcessId::this() {
@@ -94,7 +100,11 @@ fn name_servers(resolv_conf: &str) -> Vec<std::net::IpAddr> {
         words.next()?.parse().ok()
     };
     // The one socket is IPv4.
-    resolv_conf.lines().filter_map(words).filter(std::net::IpAddr::is_ipv4).collect()
+    resolv_conf
+        .lines()
+        .filter_map(words)
+        .filter(std::net::IpAddr::is_ipv4)
+        .collect()
 }
 
 fn tracing_subscriber_init() -> bool {
@@ -116,7 +126,8 @@ mod tests {
     #[test]
     fn resolv_conf() {
         let text = "# c\nsearch x\nnameserver 1.1.1.1\nnameserver ::1\n nameserver 9.9.9.9 x\n";
-        let expect: Vec<std::net::IpAddr> = vec!["1.1.1.1".parse().unwrap(), "9.9.9.9".parse().unwrap()];
+        let expect: Vec<std::net::IpAddr> =
+            vec!["1.1.1.1".parse().unwrap(), "9.9.9.9".parse().unwrap()];
         assert_eq!(name_servers(text), expect);
     }
 }

@@ -210,7 +210,10 @@ impl StateDir {
     /// When it still runs or the file system refuses.
     pub fn clean(&self) -> Result<(), Error> {
         if let Some(id) = self.running() {
-            return Err(Error::Container(format!("still running as process {}", id.pid)));
+            return Err(Error::Container(format!(
+                "still running as process {}",
+                id.pid
+            )));
         }
         // The kernel ends a dead namespace's processes a moment after its launcher: try again.
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -305,10 +308,12 @@ pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Opt
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::BadFile {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Error::BadFile {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 /// Replaces a JSON file in one step, so that no reader sees half of it.
@@ -337,7 +342,13 @@ mod tests {
     fn own_process_is_alive_and_others_are_not() {
         let me = ProcessId::this().unwrap();
         assert!(me.is_alive());
-        assert!(!ProcessId { start: me.start + 1, ..me }.is_alive());
+        assert!(
+            !ProcessId {
+                start: me.start + 1,
+                ..me
+            }
+            .is_alive()
+        );
     }
 
     #[test]

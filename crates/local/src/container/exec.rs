@@ -41,7 +41,11 @@ pub(crate) async fn run(
     argv: Vec<String>,
     timeout: Duration,
 ) -> Result<Outcome, Error> {
-    let spec = ContainerSpec { argv, mounts: Vec::new(), ..spec.clone() };
+    let spec = ContainerSpec {
+        argv,
+        mounts: Vec::new(),
+        ..spec.clone()
+    };
     let request = serde_json::to_vec(&Request { target, spec })
         .map_err(|error| Error::Container(error.to_string()))?;
     let exe: PathBuf = super::process::this_program()?;
@@ -54,7 +58,10 @@ pub(crate) async fn run(
         .spawn()
         .map_err(Error::io("start a helper"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&request).await.map_err(Error::io("write to a helper"))?;
+        stdin
+            .write_all(&request)
+            .await
+            .map_err(Error::io("write to a helper"))?;
     }
     let output = tokio::time::timeout(timeout, child.wait_with_output()).await;
     let Ok(output) = output else {
@@ -86,8 +93,11 @@ pub(crate) fn main() -> ExitCode {
 
 fn enter_and_run() -> Result<i32, Error> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(Error::io("read the request"))?;
-    let request: Request = serde_json::from_str(&text).map_err(|error| Error::Container(error.to_string()))?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(Error::io("read the request"))?;
+    let request: Request =
+        serde_json::from_str(&text).map_err(|error| Error::Container(error.to_string()))?;
     // All are opened before any is entered: the mount namespace takes the host's /proc away.
     let kinds = [
         ("net", CloneFlags::CLONE_NEWNET),

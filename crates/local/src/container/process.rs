@@ -47,7 +47,8 @@ pub(crate) async fn start(
     spec: &ContainerSpec,
 ) -> Result<(Running, ChildStdout, ChildStderr), Error> {
     let (ours, theirs) = StdUnixStream::pair().map_err(Error::io("make a socket pair"))?;
-    ours.set_nonblocking(true).map_err(Error::io("make a socket pair"))?;
+    ours.set_nonblocking(true)
+        .map_err(Error::io("make a socket pair"))?;
     let runtime = tokio::runtime::Handle::current();
     let exe = this_program()?;
     let mut child = on_thread(move || {
@@ -64,13 +65,25 @@ pub(crate) async fn start(
             .spawn()
             .map_err(Error::io("start a container"))
     })?;
-    let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).expect("both are piped above");
+    let (stdout, stderr) = child
+        .stdout
+        .take()
+        .zip(child.stderr.take())
+        .expect("both are piped above");
     let mut socket = UnixStream::from_std(ours).map_err(Error::io("register a socket"))?;
     let mut line = serde_json::to_vec(spec).map_err(|error| Error::Container(error.to_string()))?;
     line.push(b'\n');
-    socket.write_all(&line).await.map_err(Error::io("send the specification"))?;
+    socket
+        .write_all(&line)
+        .await
+        .map_err(Error::io("send the specification"))?;
     let reports = BufReader::new(socket).lines();
-    let mut running = Running { child, reports, init: 0, pid: 0 };
+    let mut running = Running {
+        child,
+        reports,
+        init: 0,
+        pid: 0,
+    };
     running.wait_started().await?;
     Ok((running, stdout, stderr))
 }
@@ -86,16 +99,24 @@ impl Running {
                 }
                 Some(Report::Failed(reason)) => return Err(Error::Container(reason)),
                 Some(Report::Exited { .. }) | None => {
-                    return Err(Error::Container("the container ended before it started".into()));
+                    return Err(Error::Container(
+                        "the container ended before it started".into(),
+                    ));
                 }
             }
         }
     }
 
     async fn next_report(&mut self) -> Result<Option<Report>, Error> {
-        let line = self.reports.next_line().await.map_err(Error::io("hear a container"))?;
-        line.map(|line| serde_json::from_str(&line).map_err(|error| Error::Container(error.to_string())))
-            .transpose()
+        let line = self
+            .reports
+            .next_line()
+            .await
+            .map_err(Error::io("hear a container"))?;
+        line.map(|line| {
+            serde_json::from_str(&line).map_err(|error| Error::Container(error.to_string()))
+        })
+        .transpose()
     }
 
     /// Waits for the end. May be cancelled and called again.
@@ -119,7 +140,10 @@ impl Running {
         }
         // The first process itself was killed, and with it all others.
         let _ = self.child.wait().await;
-        Ok(Exit { code: 137, signal: Some(9) })
+        Ok(Exit {
+            code: 137,
+            signal: Some(9),
+        })
     }
 
     /// Asks the program to end, or kills the whole container.

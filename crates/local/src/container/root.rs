@@ -80,7 +80,10 @@ fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<
 }
 
 fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Error> {
-    let (upper, work) = (scratch.join("upper").join(name), scratch.join("work").join(name));
+    let (upper, work) = (
+        scratch.join("upper").join(name),
+        scratch.join("work").join(name),
+    );
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).map_err(Error::io("create an overlay"))?;
     }
@@ -95,30 +98,61 @@ fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Er
             work.display()
         )
     };
-    let attempt = |options: String| mount(Some("overlay"), to, Some("overlay"), MsFlags::empty(), Some(&*options));
+    let attempt = |options: String| {
+        mount(
+            Some("overlay"),
+            to,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(&*options),
+        )
+    };
     // In a user namespace only "user." attributes can be written.
-    attempt(options("")).or_else(|_| attempt(options(",userxattr"))).map_err(Error::sys("overlay"))
+    attempt(options(""))
+        .or_else(|_| attempt(options(",userxattr")))
+        .map_err(Error::sys("overlay"))
 }
 
 /// An overlay shows the mount points within it empty: put the mounts back.
 fn submounts(from: &Path, root: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(Path::new);
     for point in points.filter(|point| point.starts_with(from) && *point != from) {
-        let Ok(relative) = point.strip_prefix("/") else { continue };
+        let Ok(relative) = point.strip_prefix("/") else {
+            continue;
+        };
         // A mount that cannot be had (gone, or hidden under another) is simply not there.
         let _ = bind(point, &root.join(relative));
     }
 }
 
 fn bind(from: &Path, to: &Path) -> Result<(), Error> {
-    mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
-        .map_err(Error::sys(format!("bind {} to {}", from.display(), to.display())))
+    mount(
+        Some(from),
+        to,
+        NONE,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        NONE,
+    )
+    .map_err(Error::sys(format!(
+        "bind {} to {}",
+        from.display(),
+        to.display()
+    )))
 }
 
 fn tmpfs(at: &Path, options: &str) -> Result<(), Error> {
-    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::MS_NODEV | MsFlags::MS_NOSUID, Some(options))
-        .map_err(Error::sys(format!("mount tmpfs on {}", at.display())))
+    mount(
+        Some("tmpfs"),
+        at,
+        Some("tmpfs"),
+        MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
+        Some(options),
+    )
+    .map_err(Error::sys(format!("mount tmpfs on {}", at.display())))
 }
 
 fn own_proc() -> Result<(), Error> {
@@ -140,10 +174,12 @@ fn bind_volume(volume: &Mount) -> Result<(), Error> {
     let relative = volume.source.strip_prefix("/").unwrap_or(&volume.source);
     let source = Path::new(OLD).join(relative);
     let target = &volume.target;
-    prepare_target(&source, target).map_err(Error::io(format!("mount point {}", target.display())))?;
+    prepare_target(&source, target)
+        .map_err(Error::io(format!("mount point {}", target.display())))?;
     bind(&source, target)?;
     if volume.read_only {
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target);
+        let flags =
+            MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target);
         mount(NONE, target, NONE, flags, NONE)
             .map_err(Error::sys(format!("make {} read-only", target.display())))?;
     }
@@ -177,7 +213,11 @@ fn kept_flags(target: &Path) -> MsFlags {
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
     let flags = stat.flags();
-    pairs.into_iter().filter(|(have, _)| flags.contains(*have)).map(|(_, keep)| keep).collect()
+    pairs
+        .into_iter()
+        .filter(|(have, _)| flags.contains(*have))
+        .map(|(_, keep)| keep)
+        .collect()
 }
 
 /// Where the scratch directory of container `id` is.

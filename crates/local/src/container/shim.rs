@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, dup2_stderr};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::spec::{ContainerSpec, Report};
 use super::{root, user};
@@ -71,9 +71,15 @@ fn start(spec: &ContainerSpec, mask: &SigSet, proc: &OwnedFd, socket: &mut UnixS
 }
 
 fn supervise(child: Pid, socket: &mut UnixStream) -> u8 {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD]
-        .into_iter()
-        .collect();
+    let signals: SigSet = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGCHLD,
+    ]
+    .into_iter()
+    .collect();
     loop {
         if let Some(status) = reap(child) {
             let (code, signal) = outcome(status);
@@ -116,7 +122,8 @@ fn report(socket: &mut UnixStream, report: &Report) {
 
 fn self_pid(proc: &OwnedFd) -> i32 {
     let link = readlinkat(proc, "self").ok();
-    link.and_then(|link| link.to_str().and_then(|pid| pid.parse().ok())).unwrap_or(0)
+    link.and_then(|link| link.to_str().and_then(|pid| pid.parse().ok()))
+        .unwrap_or(0)
 }
 
 fn stdin_from_null() -> Result<(), Error> {
@@ -130,5 +137,6 @@ fn stdout_to_null() -> Result<(), Error> {
 }
 
 fn null() -> Result<OwnedFd, Error> {
-    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(Error::sys("open /dev/null"))
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(Error::sys("open /dev/null"))
 }

@@ -53,8 +53,14 @@ fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
     // since it needs them for what its user would have been recognised by.
     if maps_many_users() {
         let keep = kept(&spec.capabilities)?;
-        setgroups(&spec.groups.iter().map(|gid| Gid::from_raw(*gid)).collect::<Vec<_>>())
-            .map_err(Error::sys("set groups"))?;
+        setgroups(
+            &spec
+                .groups
+                .iter()
+                .map(|gid| Gid::from_raw(*gid))
+                .collect::<Vec<_>>(),
+        )
+        .map_err(Error::sys("set groups"))?;
         setgid(Gid::from_raw(spec.gid)).map_err(Error::sys("set the group"))?;
         bound(&keep)?;
         setuid(Uid::from_raw(spec.uid)).map_err(Error::sys("set the user"))?;
@@ -63,8 +69,15 @@ fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
         }
     }
     let program = text(&program.to_string_lossy())?;
-    let argv = spec.argv.iter().map(|arg| text(arg)).collect::<Result<_, _>>()?;
-    let env = spec.env.iter().map(|(key, value)| text(&format!("{key}={value}")));
+    let argv = spec
+        .argv
+        .iter()
+        .map(|arg| text(arg))
+        .collect::<Result<_, _>>()?;
+    let env = spec
+        .env
+        .iter()
+        .map(|(key, value)| text(&format!("{key}={value}")));
     Ok((program, argv, env.collect::<Result<_, _>>()?))
 }
 
@@ -81,12 +94,20 @@ fn find(spec: &ContainerSpec) -> Result<PathBuf, Error> {
     if name.contains('/') {
         return Ok(PathBuf::from(name));
     }
-    let path = spec.env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_str());
+    let path = spec
+        .env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.as_str());
     path.unwrap_or(DEFAULT_PATH)
         .split(':')
         .map(|dir| PathBuf::from(dir).join(name))
         .find(|path| path.is_file())
-        .ok_or_else(|| Error::Container(format!("exec: {name:?}: executable file not found in $PATH")))
+        .ok_or_else(|| {
+            Error::Container(format!(
+                "exec: {name:?}: executable file not found in $PATH"
+            ))
+        })
 }
 
 fn maps_many_users() -> bool {
@@ -108,8 +129,13 @@ fn kept(wanted: &Capabilities) -> Result<CapsHashSet, Error> {
     }
     let parse = |name: &String| {
         let name = name.to_ascii_uppercase();
-        let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
-        Capability::from_str(&full).map_err(|_| Error::Container(format!("unknown capability {full}")))
+        let full = if name.starts_with("CAP_") {
+            name
+        } else {
+            format!("CAP_{name}")
+        };
+        Capability::from_str(&full)
+            .map_err(|_| Error::Container(format!("unknown capability {full}")))
     };
     let is_all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("all"));
     let mut set: CapsHashSet = match (is_all(&wanted.drop), is_all(&wanted.add)) {
@@ -117,10 +143,18 @@ fn kept(wanted: &Capabilities) -> Result<CapsHashSet, Error> {
         (true, false) => CapsHashSet::new(),
         (false, false) => DEFAULT_CAPABILITIES.into_iter().collect(),
     };
-    for name in wanted.drop.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
+    for name in wanted
+        .drop
+        .iter()
+        .filter(|name| !name.eq_ignore_ascii_case("all"))
+    {
         set.remove(&parse(name)?);
     }
-    for name in wanted.add.iter().filter(|name| !name.eq_ignore_ascii_case("all")) {
+    for name in wanted
+        .add
+        .iter()
+        .filter(|name| !name.eq_ignore_ascii_case("all"))
+    {
         set.insert(parse(name)?);
     }
     Ok(set)
@@ -128,7 +162,8 @@ fn kept(wanted: &Capabilities) -> Result<CapsHashSet, Error> {
 
 /// Takes away for good what no descendant may have.
 fn bound(keep: &CapsHashSet) -> Result<(), Error> {
-    let failed = |error: caps::errors::CapsError| Error::Container(format!("capabilities: {error}"));
+    let failed =
+        |error: caps::errors::CapsError| Error::Container(format!("capabilities: {error}"));
     let have = caps::read(None, CapSet::Bounding).map_err(failed)?;
     for cap in have.difference(keep) {
         caps::drop(None, CapSet::Bounding, *cap).map_err(failed)?;
@@ -137,7 +172,8 @@ fn bound(keep: &CapsHashSet) -> Result<(), Error> {
 }
 
 fn restrict(keep: &CapsHashSet) -> Result<(), Error> {
-    let failed = |error: caps::errors::CapsError| Error::Container(format!("capabilities: {error}"));
+    let failed =
+        |error: caps::errors::CapsError| Error::Container(format!("capabilities: {error}"));
     let have = caps::read(None, CapSet::Permitted).map_err(failed)?;
     let keep: CapsHashSet = have.intersection(keep).copied().collect();
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(failed)?;
@@ -153,11 +189,23 @@ mod tests {
     fn capabilities_are_added_to_and_dropped_from_the_default() {
         let kept = |add: &[&str], drop: &[&str]| {
             let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-            kept(&Capabilities { privileged: false, add: own(add), drop: own(drop) })
+            kept(&Capabilities {
+                privileged: false,
+                add: own(add),
+                drop: own(drop),
+            })
         };
         assert_eq!(kept(&["NET_ADMIN"], &["ALL"]).unwrap().len(), 1);
-        assert!(kept(&["cap_net_admin"], &[]).unwrap().contains(&Capability::CAP_NET_ADMIN));
-        assert!(!kept(&[], &["KILL"]).unwrap().contains(&Capability::CAP_KILL));
+        assert!(
+            kept(&["cap_net_admin"], &[])
+                .unwrap()
+                .contains(&Capability::CAP_NET_ADMIN)
+        );
+        assert!(
+            !kept(&[], &["KILL"])
+                .unwrap()
+                .contains(&Capability::CAP_KILL)
+        );
         assert!(kept(&["NO_SUCH"], &[]).is_err());
     }
 }

@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn first_immediate_then_doubling_then_reset() {
         let mut backoff = RestartBackoff::default();
-        let seconds: Vec<u64> = (0..8).map(|_| backoff.after(Duration::from_secs(1)).as_secs()).collect();
+        let seconds: Vec<u64> = (0..8)
+            .map(|_| backoff.after(Duration::from_secs(1)).as_secs())
+            .collect();
         assert_eq!(seconds, [0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(backoff.after(RESET), Duration::ZERO);
     }

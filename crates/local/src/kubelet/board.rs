@@ -18,8 +18,13 @@ use crate::state::Component;
 /// State of one container.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Phase {
-    Waiting { reason: String, message: Option<String> },
-    Running { since: Timestamp },
+    Waiting {
+        reason: String,
+        message: Option<String>,
+    },
+    Running {
+        since: Timestamp,
+    },
     Terminated(Terminated),
 }
 
@@ -53,7 +58,10 @@ pub(super) struct ContainerState {
 impl ContainerState {
     pub(super) fn waiting(reason: &str) -> Self {
         Self {
-            phase: Phase::Waiting { reason: reason.to_owned(), message: None },
+            phase: Phase::Waiting {
+                reason: reason.to_owned(),
+                message: None,
+            },
             last: None,
             restarts: 0,
             ready: false,
@@ -89,7 +97,11 @@ impl Board {
     pub(super) fn new(pod: &Pod) -> Arc<Self> {
         let spec = pod.spec.clone().unwrap_or_default();
         let init = spec.init_containers.unwrap_or_default();
-        let reason = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+        let reason = if init.is_empty() {
+            "ContainerCreating"
+        } else {
+            "PodInitializing"
+        };
         let mut state = PodState::default();
         for container in init.iter().chain(&spec.containers) {
             let mut fresh = ContainerState::waiting(reason);
@@ -97,7 +109,11 @@ impl Board {
             state.containers.insert(container.name.clone(), fresh);
         }
         let prefix = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        Arc::new(Self { prefix, state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self {
+            prefix,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        })
     }
 
     /// Changes the state; the writer hears of it.
@@ -116,7 +132,10 @@ impl Board {
     }
 
     pub(super) fn snapshot(&self) -> PodState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn components(&self) -> Vec<Component> {
@@ -141,10 +160,19 @@ impl Board {
             let status = status::compose(&pod, &self.snapshot(), &written);
             if status != written {
                 let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-                match api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+                match api
+                    .patch_status(
+                        &pod.name_any(),
+                        &PatchParams::default(),
+                        &Patch::Merge(patch),
+                    )
+                    .await
+                {
                     Ok(_) => written = status,
                     // Gone, or another pod by that name.
-                    Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return,
+                    Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+                        return;
+                    }
                     Err(error) => {
                         warn!(pod = %self.prefix, %error, "cannot write the status");
                         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -60,7 +60,12 @@ struct Run {
 }
 
 impl ContainerTask {
-    pub(super) fn new(context: &Arc<PodContext>, container: &Container, kind: Kind, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        context: &Arc<PodContext>,
+        container: &Container,
+        kind: Kind,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             context: Arc::clone(context),
             container: container.clone(),
@@ -100,7 +105,12 @@ impl ContainerTask {
 
     /// Whether a container that ended is started again.
     fn starts_again(&self, success: bool) -> bool {
-        let policy = self.context.spec().restart_policy.as_deref().unwrap_or("Always");
+        let policy = self
+            .context
+            .spec()
+            .restart_policy
+            .as_deref()
+            .unwrap_or("Always");
         match (self.kind, policy) {
             (Kind::Sidecar, _) | (Kind::Main, "Always") => true,
             (Kind::Init, "Always") | (_, "OnFailure") => !success,
@@ -114,7 +124,10 @@ impl ContainerTask {
         }
         let name = &self.container.name;
         let message = format!("back-off {delay:?} restarting failed container={name}");
-        self.context.warning("BackOff", format!("Back-off restarting failed container {name}"));
+        self.context.warning(
+            "BackOff",
+            format!("Back-off restarting failed container {name}"),
+        );
         self.waiting("CrashLoopBackOff", Some(message));
         self.sleep(delay).await
     }
@@ -130,7 +143,10 @@ impl ContainerTask {
     fn waiting(&self, reason: &str, message: Option<String>) {
         self.context.board.container(&self.container.name, |state| {
             keep_last(state);
-            state.phase = Phase::Waiting { reason: reason.to_owned(), message };
+            state.phase = Phase::Waiting {
+                reason: reason.to_owned(),
+                message,
+            };
             state.ready = false;
         });
     }
@@ -204,7 +220,12 @@ impl ContainerTask {
 
     /// A pod's `command` replaces the image's, its `args` follow either.
     fn command_line(&self, entrypoint: Vec<String>) -> Vec<String> {
-        let mut argv = self.container.command.clone().filter(|command| !command.is_empty()).unwrap_or(entrypoint);
+        let mut argv = self
+            .container
+            .command
+            .clone()
+            .filter(|command| !command.is_empty())
+            .unwrap_or(entrypoint);
         argv.extend(self.container.args.clone().unwrap_or_default());
         argv
     }
@@ -234,8 +255,14 @@ impl ContainerTask {
         std::fs::create_dir_all(&scratch).map_err(Error::io("create a scratch directory"))?;
         let pod = context.spec().security_context.clone().unwrap_or_default();
         let own = self.container.security_context.clone().unwrap_or_default();
-        let id_of = |own: Option<i64>, pod: Option<i64>| u32::try_from(own.or(pod).unwrap_or(0)).unwrap_or(0);
-        let groups = pod.supplemental_groups.into_iter().flatten().chain(pod.fs_group);
+        let id_of = |own: Option<i64>, pod: Option<i64>| {
+            u32::try_from(own.or(pod).unwrap_or(0)).unwrap_or(0)
+        };
+        let groups = pod
+            .supplemental_groups
+            .into_iter()
+            .flatten()
+            .chain(pod.fs_group);
         Ok(ContainerSpec {
             scratch,
             lateen: process::this_program()?,
@@ -253,8 +280,15 @@ impl ContainerTask {
 
     async fn start(&self, spec: ContainerSpec, first: bool) -> Result<Run, Error> {
         let name = &self.container.name;
-        let (running, stdout, stderr) = process::start(Arc::clone(&self.context.net), &spec).await?;
-        let id = format!("lateen://{}", spec.scratch.file_name().unwrap_or_default().to_string_lossy());
+        let (running, stdout, stderr) =
+            process::start(Arc::clone(&self.context.net), &spec).await?;
+        let id = format!(
+            "lateen://{}",
+            spec.scratch
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+        );
         let since = Timestamp::now();
         let mut restarts = 0;
         let has_startup = self.container.startup_probe.is_some();
@@ -268,24 +302,44 @@ impl ContainerTask {
             state.ready = !has_startup && !has_readiness && self.kind != Kind::Init;
             state.id.clone_from(&id);
             state.pid = running.pid;
-            state.image_id = format!("lateen://{}", self.container.image.as_deref().unwrap_or_default());
+            state.image_id = format!(
+                "lateen://{}",
+                self.container.image.as_deref().unwrap_or_default()
+            );
         });
         if !has_startup {
             self.started.cancel();
         }
-        let file = logs::open(&self.context.kubelet.state, &self.context.pod, name, restarts)?;
+        let file = logs::open(
+            &self.context.kubelet.state,
+            &self.context.pod,
+            name,
+            restarts,
+        )?;
         logs::pump(file, stdout, stderr);
-        self.context.normal("Created", format!("Created container {name}"));
-        self.context.normal("Started", format!("Started container {name}"));
-        Ok(Run { running, spec, id, since })
+        self.context
+            .normal("Created", format!("Created container {name}"));
+        self.context
+            .normal("Started", format!("Started container {name}"));
+        Ok(Run {
+            running,
+            spec,
+            id,
+            since,
+        })
     }
 
     /// Stays with a running container until its end.
     async fn attend(&self, mut run: Run) -> Terminated {
         let scratch: PathBuf = run.spec.scratch.clone();
         let (verdict_tx, mut verdict_rx) = mpsc::channel(16);
-        let target = hooks::Target::new(&self.context, &self.container, &run.spec, run.running.init);
-        let hook = self.container.lifecycle.clone().and_then(|lifecycle: Lifecycle| lifecycle.post_start);
+        let target =
+            hooks::Target::new(&self.context, &self.container, &run.spec, run.running.init);
+        let hook = self
+            .container
+            .lifecycle
+            .clone()
+            .and_then(|lifecycle: Lifecycle| lifecycle.post_start);
         let mut probes = probe::start(&self.container, target.clone(), verdict_tx.clone());
         if let Some(hook) = hook {
             probes.spawn(hooks::post_start(hook, target.clone(), verdict_tx.clone()));
@@ -324,11 +378,14 @@ impl ContainerTask {
                 None
             }
             Verdict::Ready(ready) => {
-                self.context.board.container(name, |state| state.ready = ready);
+                self.context
+                    .board
+                    .container(name, |state| state.ready = ready);
                 None
             }
             Verdict::Unhealthy { probe, message } => {
-                self.context.warning("Unhealthy", format!("{probe} probe failed: {message}"));
+                self.context
+                    .warning("Unhealthy", format!("{probe} probe failed: {message}"));
                 None
             }
             Verdict::Kill(reason) => Some(format!("Container {name} {reason}, will be restarted")),
@@ -336,10 +393,21 @@ impl ContainerTask {
     }
 
     /// preStop, SIGTERM, and SIGKILL when the grace is over.
-    async fn terminate(&self, run: &mut Run, target: &hooks::Target, grace: Duration) -> Result<Exit, Error> {
-        self.context.board.container(&self.container.name, |state| state.ready = false);
+    async fn terminate(
+        &self,
+        run: &mut Run,
+        target: &hooks::Target,
+        grace: Duration,
+    ) -> Result<Exit, Error> {
+        self.context
+            .board
+            .container(&self.container.name, |state| state.ready = false);
         let deadline = tokio::time::Instant::now() + grace;
-        if let Some(hook) = self.container.lifecycle.clone().and_then(|lifecycle| lifecycle.pre_stop)
+        if let Some(hook) = self
+            .container
+            .lifecycle
+            .clone()
+            .and_then(|lifecycle| lifecycle.pre_stop)
             && !grace.is_zero()
         {
             tokio::select! {

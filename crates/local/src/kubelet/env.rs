@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector,
+    Secret,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, ResourceExt};
 
@@ -15,7 +18,10 @@ use crate::net::{API_IP, NODE_IP};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The whole environment, in order; later names win.
-pub(super) async fn resolve(context: &PodContext, container: &Container) -> Result<Vec<(String, String)>, Error> {
+pub(super) async fn resolve(
+    context: &PodContext,
+    container: &Container,
+) -> Result<Vec<(String, String)>, Error> {
     let mut env = Env::default();
     let api = API_IP.to_string();
     env.set("PATH", PATH);
@@ -63,7 +69,11 @@ impl Source<'_> {
         Api::namespaced(self.context.kubelet.client.clone(), &namespace)
     }
 
-    async fn config_map(&self, name: &str, optional: bool) -> Result<Option<BTreeMap<String, String>>, Error> {
+    async fn config_map(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<BTreeMap<String, String>>, Error> {
         let found = self.api::<ConfigMap>().get_opt(name).await?;
         match found {
             Some(map) => Ok(Some(map.data.unwrap_or_default())),
@@ -72,7 +82,11 @@ impl Source<'_> {
         }
     }
 
-    async fn secret(&self, name: &str, optional: bool) -> Result<Option<BTreeMap<String, String>>, Error> {
+    async fn secret(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<BTreeMap<String, String>>, Error> {
         let found = self.api::<Secret>().get_opt(name).await?;
         match found {
             Some(secret) => Ok(Some(
@@ -88,15 +102,23 @@ impl Source<'_> {
         }
     }
 
-    async fn all_of(&self, from: &k8s_openapi::api::core::v1::EnvFromSource, env: &mut Env) -> Result<(), Error> {
+    async fn all_of(
+        &self,
+        from: &k8s_openapi::api::core::v1::EnvFromSource,
+        env: &mut Env,
+    ) -> Result<(), Error> {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let mut data = BTreeMap::new();
         if let Some(map) = &from.config_map_ref {
-            let found = self.config_map(&map.name, map.optional == Some(true)).await?;
+            let found = self
+                .config_map(&map.name, map.optional == Some(true))
+                .await?;
             data.extend(found.unwrap_or_default());
         }
         if let Some(secret) = &from.secret_ref {
-            let found = self.secret(&secret.name, secret.optional == Some(true)).await?;
+            let found = self
+                .secret(&secret.name, secret.optional == Some(true))
+                .await?;
             data.extend(found.unwrap_or_default());
         }
         for (key, value) in data {
@@ -122,23 +144,43 @@ impl Source<'_> {
         }
         let (kind, name, key, optional, data) = if let Some(key) = &from.config_map_key_ref {
             let optional = key.optional == Some(true);
-            ("configmap", &key.name, &key.key, optional, self.config_map(&key.name, optional).await?)
+            (
+                "configmap",
+                &key.name,
+                &key.key,
+                optional,
+                self.config_map(&key.name, optional).await?,
+            )
         } else if let Some(key) = &from.secret_key_ref {
             let optional = key.optional == Some(true);
-            ("secret", &key.name, &key.key, optional, self.secret(&key.name, optional).await?)
+            (
+                "secret",
+                &key.name,
+                &key.key,
+                optional,
+                self.secret(&key.name, optional).await?,
+            )
         } else {
-            return Err(Error::Container("this kind of valueFrom is not supported".into()));
+            return Err(Error::Container(
+                "this kind of valueFrom is not supported".into(),
+            ));
         };
         match data.and_then(|mut data| data.remove(key)) {
             Some(value) => Ok(Some(value)),
             None if optional => Ok(None),
-            None => Err(Error::Container(format!("couldn't find key {key} in {kind} {name}"))),
+            None => Err(Error::Container(format!(
+                "couldn't find key {key} in {kind} {name}"
+            ))),
         }
     }
 }
 
 /// A field of the pod as the downward API names it.
-pub(super) fn pod_field(pod: &Pod, field: &ObjectFieldSelector, ip: Option<&str>) -> Result<String, Error> {
+pub(super) fn pod_field(
+    pod: &Pod,
+    field: &ObjectFieldSelector,
+    ip: Option<&str>,
+) -> Result<String, Error> {
     let spec = pod.spec.as_ref();
     let path = field.field_path.as_str();
     let value = match path {
@@ -148,9 +190,10 @@ pub(super) fn pod_field(pod: &Pod, field: &ObjectFieldSelector, ip: Option<&str>
         "metadata.labels" => Some(listing(pod.metadata.labels.as_ref())),
         "metadata.annotations" => Some(listing(pod.metadata.annotations.as_ref())),
         "spec.nodeName" => Some(NODE_NAME.to_owned()),
-        "spec.serviceAccountName" => {
-            Some(spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_else(|| "default".into()))
-        }
+        "spec.serviceAccountName" => Some(
+            spec.and_then(|spec| spec.service_account_name.clone())
+                .unwrap_or_else(|| "default".into()),
+        ),
         "status.podIP" | "status.podIPs" => ip.map(str::to_owned),
         "status.hostIP" | "status.hostIPs" => Some(NODE_IP.to_string()),
         _ => return keyed_field(pod, path),
@@ -168,30 +211,49 @@ fn keyed_field(pod: &Pod, path: &str) -> Result<String, Error> {
     } else {
         return Err(Error::Container(format!("field {path:?} is not supported")));
     };
-    Ok(map.and_then(|map| map.get(key)).cloned().unwrap_or_default())
+    Ok(map
+        .and_then(|map| map.get(key))
+        .cloned()
+        .unwrap_or_default())
 }
 
 /// `key="value"` lines with Go's escapes, as the downward API writes them.
 fn listing(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}"));
+    let lines = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A limit or request; what is not limited is what the machine has.
-pub(super) fn resource_field(container: &Container, field: &ResourceFieldSelector) -> Result<String, Error> {
+pub(super) fn resource_field(
+    container: &Container,
+    field: &ResourceFieldSelector,
+) -> Result<String, Error> {
     let resources = container.resources.clone().unwrap_or_default();
-    let (kind, name) = field
-        .resource
-        .split_once('.')
-        .ok_or_else(|| Error::Container(format!("resource {:?} is not supported", field.resource)))?;
-    let list = if kind == "limits" { resources.limits } else { resources.requests };
+    let (kind, name) = field.resource.split_once('.').ok_or_else(|| {
+        Error::Container(format!("resource {:?} is not supported", field.resource))
+    })?;
+    let list = if kind == "limits" {
+        resources.limits
+    } else {
+        resources.requests
+    };
     let base = match list.and_then(|list| list.get(name).cloned()) {
         Some(quantity) => parse_quantity(&quantity)
             .ok_or_else(|| Error::Container(format!("quantity {:?} is malformed", quantity.0)))?,
-        None if name == "cpu" => std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
+        None if name == "cpu" => {
+            std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
+        }
         None => 0.0,
     };
-    let divisor = field.divisor.as_ref().and_then(parse_quantity).filter(|divisor| *divisor > 0.0).unwrap_or(1.0);
+    let divisor = field
+        .divisor
+        .as_ref()
+        .and_then(parse_quantity)
+        .filter(|divisor| *divisor > 0.0)
+        .unwrap_or(1.0);
     Ok(format!("{}", (base / divisor).ceil()))
 }
 
@@ -213,7 +275,9 @@ fn parse_quantity(quantity: &Quantity) -> Option<f64> {
     ];
     let text = quantity.0.trim();
     let unit = UNITS.iter().find(|(suffix, _)| text.ends_with(suffix));
-    let (number, factor) = unit.map_or((text, 1.0), |(suffix, factor)| (&text[..text.len() - suffix.len()], *factor));
+    let (number, factor) = unit.map_or((text, 1.0), |(suffix, factor)| {
+        (&text[..text.len() - suffix.len()], *factor)
+    });
     number.parse::<f64>().ok().map(|number| number * factor)
 }
 
@@ -229,7 +293,9 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> String {
             rest = after;
             continue;
         }
-        let reference = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let reference = rest
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'));
         let value = reference.and_then(|(name, _)| env.iter().find(|(key, _)| key == name));
         match (reference, value) {
             (Some((_, after)), Some((_, value))) => {
@@ -271,7 +337,10 @@ mod tests {
         }))
         .unwrap();
         let field = |path: &str| {
-            let selector = ObjectFieldSelector { field_path: path.into(), api_version: None };
+            let selector = ObjectFieldSelector {
+                field_path: path.into(),
+                api_version: None,
+            };
             pod_field(&pod, &selector, Some("10.0.0.1"))
         };
         assert_eq!(field("metadata.name").unwrap(), "p");

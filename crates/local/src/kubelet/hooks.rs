@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, TCPSocketAction};
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, HTTPGetAction, LifecycleHandler, TCPSocketAction,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -23,7 +25,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(context: &Arc<PodContext>, container: &Container, spec: &ContainerSpec, init: i32) -> Self {
+    pub(super) fn new(
+        context: &Arc<PodContext>,
+        container: &Container,
+        spec: &ContainerSpec,
+        init: i32,
+    ) -> Self {
         Self {
             context: Arc::clone(context),
             container: Arc::new(container.clone()),
@@ -41,7 +48,10 @@ impl Target {
             IntOrString::Int(number) => Some(*number),
             IntOrString::String(name) => {
                 let ports = self.container.ports.iter().flatten();
-                let named = ports.clone().find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
+                let named = ports
+                    .clone()
+                    .find(|port| port.name.as_deref() == Some(name))
+                    .map(|port| port.container_port);
                 named.or_else(|| name.parse().ok())
             }
         };
@@ -52,11 +62,21 @@ impl Target {
 
     pub(super) async fn exec(&self, action: &ExecAction, timeout: Duration) -> Result<(), String> {
         let argv = action.command.clone().unwrap_or_default();
-        let outcome = exec::run(self.init, &self.spec, argv, timeout).await.map_err(|error| error.to_string())?;
-        if outcome.success { Ok(()) } else { Err(outcome.output.trim().to_owned()) }
+        let outcome = exec::run(self.init, &self.spec, argv, timeout)
+            .await
+            .map_err(|error| error.to_string())?;
+        if outcome.success {
+            Ok(())
+        } else {
+            Err(outcome.output.trim().to_owned())
+        }
     }
 
-    pub(super) async fn tcp(&self, action: &TCPSocketAction, timeout: Duration) -> Result<(), String> {
+    pub(super) async fn tcp(
+        &self,
+        action: &TCPSocketAction,
+        timeout: Duration,
+    ) -> Result<(), String> {
         let address = self.address(action.host.as_deref(), &action.port)?;
         match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
             Ok(Ok(_)) => Ok(()),
@@ -65,7 +85,11 @@ impl Target {
         }
     }
 
-    pub(super) async fn http(&self, action: &HTTPGetAction, timeout: Duration) -> Result<(), String> {
+    pub(super) async fn http(
+        &self,
+        action: &HTTPGetAction,
+        timeout: Duration,
+    ) -> Result<(), String> {
         let address = self.address(action.host.as_deref(), &action.port)?;
         match tokio::time::timeout(timeout, http_get(address, action)).await {
             Ok(result) => result,
@@ -76,7 +100,9 @@ impl Target {
     fn address(&self, host: Option<&str>, port: &IntOrString) -> Result<SocketAddr, String> {
         let ip = match host {
             None | Some("") => self.pod_ip(),
-            Some(host) => host.parse().map_err(|_| format!("host {host:?}: only addresses are supported"))?,
+            Some(host) => host
+                .parse()
+                .map_err(|_| format!("host {host:?}: only addresses are supported"))?,
         };
         Ok(SocketAddr::new(ip, self.port(port)?))
     }
@@ -100,10 +126,19 @@ impl Target {
 }
 
 /// Runs the hook after a start; a failure kills the container.
-pub(super) async fn post_start(hook: LifecycleHandler, target: Target, verdict_tx: mpsc::Sender<Verdict>) {
+pub(super) async fn post_start(
+    hook: LifecycleHandler,
+    target: Target,
+    verdict_tx: mpsc::Sender<Verdict>,
+) {
     if let Err(message) = target.handle(&hook, Duration::from_secs(300)).await {
-        target.context.warning("FailedPostStartHook", format!("PostStartHook failed: {message}"));
-        let _ = verdict_tx.send(Verdict::Kill("failed its PostStartHook".into())).await;
+        target.context.warning(
+            "FailedPostStartHook",
+            format!("PostStartHook failed: {message}"),
+        );
+        let _ = verdict_tx
+            .send(Verdict::Kill("failed its PostStartHook".into()))
+            .await;
     }
 }
 
@@ -111,6 +146,9 @@ pub(super) async fn post_start(hook: LifecycleHandler, target: Target, verdict_t
 pub(super) async fn pre_stop(hook: LifecycleHandler, target: &Target, grace: Duration) {
     let outcome = tokio::time::timeout(grace, target.handle(&hook, grace)).await;
     if let Ok(Err(message)) = outcome {
-        target.context.warning("FailedPreStopHook", format!("PreStopHook failed: {message}"));
+        target.context.warning(
+            "FailedPreStopHook",
+            format!("PreStopHook failed: {message}"),
+        );
     }
 }

@@ -34,8 +34,19 @@ pub(super) struct LogFile {
 }
 
 /// Opens the log of run number `run`; of the runs before only the last is kept.
-pub(super) fn open(state: &StateDir, pod: &Pod, container: &str, run: i32) -> Result<LogFile, Error> {
-    let dir = container_dir(state, &pod.namespace().unwrap_or_default(), &pod.name_any(), &pod.uid().unwrap_or_default(), container);
+pub(super) fn open(
+    state: &StateDir,
+    pod: &Pod,
+    container: &str,
+    run: i32,
+) -> Result<LogFile, Error> {
+    let dir = container_dir(
+        state,
+        &pod.namespace().unwrap_or_default(),
+        &pod.name_any(),
+        &pod.uid().unwrap_or_default(),
+        container,
+    );
     fs::create_dir_all(&dir).map_err(Error::io("create a log directory"))?;
     for (number, path) in runs(&dir) {
         if number < i64::from(run) - 1 {
@@ -45,15 +56,33 @@ pub(super) fn open(state: &StateDir, pod: &Pod, container: &str, run: i32) -> Re
     LogFile::open(dir.join(format!("{run}.log")))
 }
 
-fn container_dir(state: &StateDir, namespace: &str, pod: &str, uid: &str, container: &str) -> PathBuf {
-    state.logs_dir().join(format!("{namespace}_{pod}_{uid}")).join(container)
+fn container_dir(
+    state: &StateDir,
+    namespace: &str,
+    pod: &str,
+    uid: &str,
+    container: &str,
+) -> PathBuf {
+    state
+        .logs_dir()
+        .join(format!("{namespace}_{pod}_{uid}"))
+        .join(container)
 }
 
 /// The runs that have a log, in order.
 fn runs(dir: &Path) -> Vec<(i64, PathBuf)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let numbered = entries.filter_map(|path| {
-        let number = path.file_name()?.to_str()?.strip_suffix(".log")?.parse().ok()?;
+        let number = path
+            .file_name()?
+            .to_str()?
+            .strip_suffix(".log")?
+            .parse()
+            .ok()?;
         Some((number, path))
     });
     let mut runs: Vec<(i64, PathBuf)> = numbered.collect();
@@ -75,7 +104,10 @@ impl LogFile {
     fn write(&mut self, stream: &str, text: &[u8]) -> io::Result<()> {
         if self.size > MAX_SIZE {
             fs::rename(&self.path, self.path.with_extension("log.1"))?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            self.file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)?;
             self.size = 0;
         }
         let mut line = format!("{:.9} {stream} F ", Timestamp::now()).into_bytes();
@@ -106,7 +138,10 @@ async fn lines(file: Arc<Mutex<LogFile>>, stream: &'static str, from: impl Async
             line.pop();
         }
         // A full disk costs log lines, not the container.
-        let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write(stream, &line);
+        let _ = file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(stream, &line);
     }
 }
 
@@ -124,7 +159,13 @@ impl ContainerLogs {
 
 #[async_trait::async_trait]
 impl LogSource for ContainerLogs {
-    async fn open(&self, namespace: &str, pod: &str, uid: &str, options: LogOptions) -> Result<LogStream, String> {
+    async fn open(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: &str,
+        options: LogOptions,
+    ) -> Result<LogStream, String> {
         let container = &options.container;
         let dir = container_dir(&self.state, namespace, pod, uid, container);
         let mut runs = runs(&dir);
@@ -132,7 +173,8 @@ impl LogSource for ContainerLogs {
             format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating")
         })?;
         let path = if options.previous {
-            let message = || format!("previous terminated container {container:?} in pod {pod:?} not found");
+            let message =
+                || format!("previous terminated container {container:?} in pod {pod:?} not found");
             runs.pop().ok_or_else(message)?.1
         } else {
             latest.1
@@ -154,7 +196,14 @@ struct Tail {
 
 impl Tail {
     fn open(path: PathBuf, options: LogOptions) -> Self {
-        Self { path, options, offset: 0, partial: Vec::new(), sent: 0, begun: false }
+        Self {
+            path,
+            options,
+            offset: 0,
+            partial: Vec::new(),
+            sent: 0,
+            begun: false,
+        }
     }
 
     async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
@@ -184,7 +233,9 @@ impl Tail {
     }
 
     fn is_full(&self) -> bool {
-        self.options.limit_bytes.is_some_and(|limit| self.sent >= limit)
+        self.options
+            .limit_bytes
+            .is_some_and(|limit| self.sent >= limit)
     }
 
     /// Whole lines that were written since the last time.
@@ -197,7 +248,10 @@ impl Tail {
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = std::mem::take(&mut self.partial);
         self.offset += file.read_to_end(&mut bytes)? as u64;
-        let mut lines: Vec<Vec<u8>> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let mut lines: Vec<Vec<u8>> = bytes
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
         self.partial = lines.pop().unwrap_or_default();
         Ok(lines)
     }
@@ -208,12 +262,21 @@ impl Tail {
         });
         let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
         for line in lines {
-            let Some((time, text)) = parse(&line) else { continue };
-            let old = since.is_some_and(|since| time.parse::<Timestamp>().is_ok_and(|time| time.as_second() < since));
+            let Some((time, text)) = parse(&line) else {
+                continue;
+            };
+            let old = since.is_some_and(|since| {
+                time.parse::<Timestamp>()
+                    .is_ok_and(|time| time.as_second() < since)
+            });
             if old {
                 continue;
             }
-            let mut out = if self.options.timestamps { format!("{time} ").into_bytes() } else { Vec::new() };
+            let mut out = if self.options.timestamps {
+                format!("{time} ").into_bytes()
+            } else {
+                Vec::new()
+            };
             out.extend_from_slice(text);
             out.push(b'\n');
             kept.push_back(out);
@@ -250,19 +313,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::at(dir.path());
         let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"namespace": "n", "name": "p", "uid": "u"}})).unwrap();
+            "metadata": {"namespace": "n", "name": "p", "uid": "u"}}))
+        .unwrap();
         for run in 0..3 {
             let mut file = super::open(&state, &pod, "c", run).unwrap();
             for line in ["one", "two", "three"] {
-                file.write("stdout", format!("{run} {line}").as_bytes()).unwrap();
+                file.write("stdout", format!("{run} {line}").as_bytes())
+                    .unwrap();
             }
         }
         (dir, state)
     }
 
     async fn read(state: &StateDir, options: LogOptions) -> Result<String, String> {
-        let options = LogOptions { container: "c".into(), ..options };
-        let stream = ContainerLogs::new(state.clone()).open("n", "p", "u", options).await?;
+        let options = LogOptions {
+            container: "c".into(),
+            ..options
+        };
+        let stream = ContainerLogs::new(state.clone())
+            .open("n", "p", "u", options)
+            .await?;
         let chunks: Vec<_> = stream.map(|chunk| chunk.unwrap()).collect().await;
         Ok(String::from_utf8(chunks.concat()).unwrap())
     }
@@ -271,13 +341,44 @@ mod tests {
     async fn whole_tail_previous_and_limit() {
         let (_dir, state) = written();
         let get = |options| read(&state, options);
-        assert_eq!(get(LogOptions::default()).await.unwrap(), "2 one\n2 two\n2 three\n");
-        assert_eq!(get(LogOptions { tail_lines: Some(1), ..LogOptions::default() }).await.unwrap(), "2 three\n");
-        assert_eq!(get(LogOptions { limit_bytes: Some(3), ..LogOptions::default() }).await.unwrap(), "2 o");
-        let previous = LogOptions { previous: true, ..LogOptions::default() };
+        assert_eq!(
+            get(LogOptions::default()).await.unwrap(),
+            "2 one\n2 two\n2 three\n"
+        );
+        assert_eq!(
+            get(LogOptions {
+                tail_lines: Some(1),
+                ..LogOptions::default()
+            })
+            .await
+            .unwrap(),
+            "2 three\n"
+        );
+        assert_eq!(
+            get(LogOptions {
+                limit_bytes: Some(3),
+                ..LogOptions::default()
+            })
+            .await
+            .unwrap(),
+            "2 o"
+        );
+        let previous = LogOptions {
+            previous: true,
+            ..LogOptions::default()
+        };
         assert_eq!(get(previous).await.unwrap(), "1 one\n1 two\n1 three\n");
-        let times = get(LogOptions { timestamps: true, ..LogOptions::default() }).await.unwrap();
-        assert!(times.lines().all(|line| line.split(' ').next().unwrap().parse::<Timestamp>().is_ok()));
+        let times = get(LogOptions {
+            timestamps: true,
+            ..LogOptions::default()
+        })
+        .await
+        .unwrap();
+        assert!(
+            times
+                .lines()
+                .all(|line| line.split(' ').next().unwrap().parse::<Timestamp>().is_ok())
+        );
     }
 
     #[tokio::test]
@@ -285,7 +386,10 @@ mod tests {
         let (_dir, state) = written();
         assert_eq!(runs(&container_dir(&state, "n", "p", "u", "c")).len(), 2);
         let logs = ContainerLogs::new(state);
-        let options = LogOptions { container: "x".into(), ..LogOptions::default() };
+        let options = LogOptions {
+            container: "x".into(),
+            ..LogOptions::default()
+        };
         let error = logs.open("n", "p", "u", options).await.err().unwrap();
         assert!(error.contains("waiting to start"), "{error}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams, ResourceExt};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -39,7 +39,8 @@ pub(crate) async fn register(client: &kube::Client) -> Result<(), Error> {
         api.create(&PostParams::default(), &node).await?;
     }
     let patch = Patch::Merge(json!({"status": status()}));
-    api.patch_status(NODE_NAME, &PatchParams::default(), &patch).await?;
+    api.patch_status(NODE_NAME, &PatchParams::default(), &patch)
+        .await?;
     Ok(())
 }
 
@@ -57,11 +58,21 @@ fn status() -> Value {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
                "lastHeartbeatTime": now, "lastTransitionTime": now})
     };
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = read("/proc/meminfo");
-    let memory = memory.split_ascii_whitespace().nth(1).unwrap_or("0").to_owned();
-    let capacity = json!({"cpu": cpus.to_string(), "memory": format!("{memory}Ki"), "pods": "1000"});
+    let memory = memory
+        .split_ascii_whitespace()
+        .nth(1)
+        .unwrap_or("0")
+        .to_owned();
+    let capacity =
+        json!({"cpu": cpus.to_string(), "memory": format!("{memory}Ki"), "pods": "1000"});
     json!({
         "addresses": [{"type": "InternalIP", "address": NODE_IP.to_string()}, {"type": "Hostname", "address": NODE_NAME}],
         "capacity": capacity, "allocatable": capacity,
@@ -85,7 +96,10 @@ pub(crate) async fn renew_lease(client: kube::Client, shutdown: CancellationToke
     let api: Api<Lease> = Api::namespaced(client, "kube-node-lease");
     loop {
         let lease = Lease {
-            metadata: ObjectMeta { name: Some(NODE_NAME.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(NODE_NAME.into()),
+                ..ObjectMeta::default()
+            },
             spec: Some(LeaseSpec {
                 holder_identity: Some(NODE_NAME.into()),
                 lease_duration_seconds: Some(40),
@@ -93,7 +107,13 @@ pub(crate) async fn renew_lease(client: kube::Client, shutdown: CancellationToke
                 ..LeaseSpec::default()
             }),
         };
-        let patched = api.patch(NODE_NAME, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&lease)).await;
+        let patched = api
+            .patch(
+                NODE_NAME,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(&lease),
+            )
+            .await;
         if let Err(error) = patched {
             warn!(%error, "cannot renew the node's lease");
         }
@@ -107,7 +127,8 @@ pub(crate) async fn renew_lease(client: kube::Client, shutdown: CancellationToke
 /// Binds every pod that asks for no other node.
 pub(crate) async fn schedule(client: kube::Client, events: Recorder, shutdown: CancellationToken) {
     let pods: Api<Pod> = Api::all(client.clone());
-    let stream = watcher(pods, watcher::Config::default().fields("spec.nodeName=")).default_backoff();
+    let stream =
+        watcher(pods, watcher::Config::default().fields("spec.nodeName=")).default_backoff();
     let mut stream = std::pin::pin!(stream.applied_objects());
     loop {
         let next = tokio::select! {
@@ -127,22 +148,28 @@ pub(crate) async fn schedule(client: kube::Client, events: Recorder, shutdown: C
 }
 
 async fn bind(client: &kube::Client, pod: &Pod, events: &Recorder) -> Result<(), Error> {
-    let unbound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none());
+    let unbound = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.node_name.is_none());
     if !unbound || pod.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let binding = Binding {
-        metadata: ObjectMeta { name: Some(name.clone()), uid: pod.metadata.uid.clone(), ..ObjectMeta::default() },
-        target: ObjectReference { kind: Some("Node".into()), name: Some(NODE_NAME.into()), ..ObjectReference::default() },
-    };
-    let bytes = serde_json::to_vec(&binding).map_err(|error| Error::Container(error.to_string()))?;
-    let answer: Result<Value, kube::Error> = api.create_subresource("binding", &name, &PostParams::default(), bytes).await;
+    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "spec": {"nodeName": NODE_NAME}});
+    let answer = api
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await;
     match answer {
         Ok(_) => {
             let message = format!("Successfully assigned {namespace}/{name} to {NODE_NAME}");
-            events.normal("default-scheduler", &super::pod::reference(pod), "Scheduled", message);
+            events.normal(
+                "default-scheduler",
+                &super::pod::reference(pod),
+                "Scheduled",
+                message,
+            );
             Ok(())
         }
         // Bound or deleted in the meantime.

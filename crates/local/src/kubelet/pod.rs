@@ -49,11 +49,15 @@ impl PodContext {
     }
 
     pub(super) fn normal(&self, reason: &str, message: impl Into<String>) {
-        self.kubelet.events.normal(COMPONENT, &reference(&self.pod), reason, message);
+        self.kubelet
+            .events
+            .normal(COMPONENT, &reference(&self.pod), reason, message);
     }
 
     pub(super) fn warning(&self, reason: &str, message: impl Into<String>) {
-        self.kubelet.events.warning(COMPONENT, &reference(&self.pod), reason, message);
+        self.kubelet
+            .events
+            .warning(COMPONENT, &reference(&self.pod), reason, message);
     }
 
     pub(super) fn grace(&self) -> Duration {
@@ -67,8 +71,16 @@ pub(super) fn reference(pod: &Pod) -> ObjectReference {
 }
 
 impl Worker {
-    pub(super) fn new(kubelet: Arc<Kubelet>, pod_rx: watch::Receiver<Arc<Pod>>, platform_stops: CancellationToken) -> Self {
-        Self { kubelet, pod_rx, platform_stops }
+    pub(super) fn new(
+        kubelet: Arc<Kubelet>,
+        pod_rx: watch::Receiver<Arc<Pod>>,
+        platform_stops: CancellationToken,
+    ) -> Self {
+        Self {
+            kubelet,
+            pod_rx,
+            platform_stops,
+        }
     }
 
     /// Runs the pod until it has ended or is deleted.
@@ -77,7 +89,8 @@ impl Worker {
         let uid = pod.uid().unwrap_or_default();
         let board = Board::new(&pod);
         self.kubelet.enlist(&uid, Some(Arc::clone(&board)));
-        let writer = tokio::spawn(Arc::clone(&board).write(self.kubelet.client.clone(), Arc::clone(&pod)));
+        let writer =
+            tokio::spawn(Arc::clone(&board).write(self.kubelet.client.clone(), Arc::clone(&pod)));
         let grace = Arc::new(AtomicU64::new(spec_grace(&pod)));
         let stop = CancellationToken::new();
         let live = self.live(&pod, &board, &grace, &stop);
@@ -118,7 +131,13 @@ impl Worker {
         }
     }
 
-    async fn live(&self, pod: &Arc<Pod>, board: &Arc<Board>, grace: &Arc<AtomicU64>, stop: &CancellationToken) {
+    async fn live(
+        &self,
+        pod: &Arc<Pod>,
+        board: &Arc<Board>,
+        grace: &Arc<AtomicU64>,
+        stop: &CancellationToken,
+    ) {
         let Some(context) = self.prepare(pod, board, grace, stop).await else {
             return;
         };
@@ -144,17 +163,28 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Option<PodContext> {
         let spec = pod.spec.clone().unwrap_or_default();
-        if spec.host_network == Some(true) || spec.host_pid == Some(true) || spec.host_ipc == Some(true) {
+        if spec.host_network == Some(true)
+            || spec.host_pid == Some(true)
+            || spec.host_ipc == Some(true)
+        {
             board.update(|state| {
                 state.terminal = Some("Failed");
                 state.reason = Some("NotSupported".into());
-                state.message = Some("hostNetwork, hostPID and hostIPC are not supported by this platform".into());
+                state.message = Some(
+                    "hostNetwork, hostPID and hostIPC are not supported by this platform".into(),
+                );
             });
             return None;
         }
         let events = &self.kubelet.events;
-        let warn = |reason: &str, error: &Error| events.warning(COMPONENT, &reference(pod), reason, error.to_string());
-        let sandbox = retry(stop, || sandbox(&self.kubelet, pod, &spec), |error| warn("FailedCreatePodSandBox", error));
+        let warn = |reason: &str, error: &Error| {
+            events.warning(COMPONENT, &reference(pod), reason, error.to_string())
+        };
+        let sandbox = retry(
+            stop,
+            || sandbox(&self.kubelet, pod, &spec),
+            |error| warn("FailedCreatePodSandBox", error),
+        );
         let net = Arc::new(sandbox.await?);
         let dir: PathBuf = self.kubelet.pod_dir(&pod.uid().unwrap_or_default());
         let volumes = || Volumes::prepare(&self.kubelet, pod, net.ip, &dir);
@@ -172,10 +202,16 @@ impl Worker {
 
     /// The last step of a graceful deletion.
     async fn remove_object(&self, pod: &Pod) {
-        let api: Api<Pod> = Api::namespaced(self.kubelet.client.clone(), &pod.namespace().unwrap_or_default());
+        let api: Api<Pod> = Api::namespaced(
+            self.kubelet.client.clone(),
+            &pod.namespace().unwrap_or_default(),
+        );
         let params = DeleteParams::default()
             .grace_period(0)
-            .preconditions(Preconditions { uid: pod.uid(), resource_version: None });
+            .preconditions(Preconditions {
+                uid: pod.uid(),
+                resource_version: None,
+            });
         for _ in 0..10 {
             match api.delete(&pod.name_any(), &params).await {
                 Ok(_) => return info!(pod = pod.name_any(), "removed"),
@@ -188,12 +224,17 @@ impl Worker {
 }
 
 fn spec_grace(pod: &Pod) -> u64 {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let seconds = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
     u64::try_from(seconds.unwrap_or(30)).unwrap_or(30)
 }
 
 async fn sandbox(kubelet: &Kubelet, pod: &Pod, spec: &PodSpec) -> Result<PodNet, Error> {
-    let ip = kubelet.take_address().ok_or_else(|| Error::NoPodAddress("10.244.0.0/16".into()))?;
+    let ip = kubelet
+        .take_address()
+        .ok_or_else(|| Error::NoPodAddress("10.244.0.0/16".into()))?;
     let hostname = spec.hostname.clone().unwrap_or_else(|| pod.name_any());
     // The kernel's limit; Kubernetes cuts there as well.
     let hostname: String = hostname.chars().take(63).collect();
@@ -224,7 +265,10 @@ where
 }
 
 /// Runs all containers in order; the pod's last phase, unless it was stopped.
-async fn run_containers(context: &Arc<PodContext>, stop: &CancellationToken) -> Option<&'static str> {
+async fn run_containers(
+    context: &Arc<PodContext>,
+    stop: &CancellationToken,
+) -> Option<&'static str> {
     let spec = context.spec();
     // Sidecars outlive the others: they end when these have.
     let sidecars_stop = CancellationToken::new();

@@ -21,12 +21,19 @@ const EAGER: Duration = Duration::from_millis(200);
 pub(super) enum Verdict {
     Started,
     Ready(bool),
-    Unhealthy { probe: &'static str, message: String },
+    Unhealthy {
+        probe: &'static str,
+        message: String,
+    },
     Kill(String),
 }
 
 /// Starts all probes of a container; they end with the set.
-pub(super) fn start(container: &Container, target: Target, verdict_tx: mpsc::Sender<Verdict>) -> JoinSet<()> {
+pub(super) fn start(
+    container: &Container,
+    target: Target,
+    verdict_tx: mpsc::Sender<Verdict>,
+) -> JoinSet<()> {
     let mut set = JoinSet::new();
     let (startup, readiness, liveness) = (
         container.startup_probe.clone(),
@@ -69,10 +76,17 @@ async fn run_startup(probe: &Probe, target: &Target, verdict_tx: &mpsc::Sender<V
         let periods = begun.elapsed().div_duration_f64(period(probe)) as u32;
         if periods > told {
             told = periods;
-            let _ = verdict_tx.send(Verdict::Unhealthy { probe: "Startup", message }).await;
+            let _ = verdict_tx
+                .send(Verdict::Unhealthy {
+                    probe: "Startup",
+                    message,
+                })
+                .await;
         }
         if periods >= allowed {
-            let _ = verdict_tx.send(Verdict::Kill("failed startup probe".into())).await;
+            let _ = verdict_tx
+                .send(Verdict::Kill("failed startup probe".into()))
+                .await;
             return false;
         }
         tokio::time::sleep(period(probe).min(EAGER)).await;
@@ -95,7 +109,12 @@ async fn run_readiness(probe: &Probe, target: &Target, verdict_tx: &mpsc::Sender
                 ready &= failures < threshold(probe.failure_threshold, 3);
                 // Before the first success a refusal is just a program that is not up yet.
                 if ever || failures % 10 == 0 {
-                    let _ = verdict_tx.send(Verdict::Unhealthy { probe: "Readiness", message }).await;
+                    let _ = verdict_tx
+                        .send(Verdict::Unhealthy {
+                            probe: "Readiness",
+                            message,
+                        })
+                        .await;
                 }
             }
         }
@@ -103,7 +122,12 @@ async fn run_readiness(probe: &Probe, target: &Target, verdict_tx: &mpsc::Sender
         if ready != before && verdict_tx.send(Verdict::Ready(ready)).await.is_err() {
             return;
         }
-        tokio::time::sleep(if ever { period(probe) } else { period(probe).min(EAGER) }).await;
+        tokio::time::sleep(if ever {
+            period(probe)
+        } else {
+            period(probe).min(EAGER)
+        })
+        .await;
     }
 }
 
@@ -116,18 +140,27 @@ async fn run_liveness(probe: &Probe, target: &Target, verdict_tx: &mpsc::Sender<
             Ok(()) => failures = 0,
             Err(message) => {
                 failures += 1;
-                let _ = verdict_tx.send(Verdict::Unhealthy { probe: "Liveness", message }).await;
+                let _ = verdict_tx
+                    .send(Verdict::Unhealthy {
+                        probe: "Liveness",
+                        message,
+                    })
+                    .await;
             }
         }
         if failures >= threshold(probe.failure_threshold, 3) {
-            let _ = verdict_tx.send(Verdict::Kill("failed liveness probe".into())).await;
+            let _ = verdict_tx
+                .send(Verdict::Kill("failed liveness probe".into()))
+                .await;
             return;
         }
     }
 }
 
 fn seconds(value: Option<i32>, default: u64) -> Duration {
-    let value = value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
+    let value = value
+        .and_then(|value| u64::try_from(value).ok())
+        .filter(|value| *value > 0);
     Duration::from_secs(value.unwrap_or(default))
 }
 
@@ -166,33 +199,63 @@ async fn attempt(probe: &Probe, target: &Target) -> Result<(), String> {
 
 /// One GET; success is 2xx or 3xx, as for Kubernetes.
 pub(super) async fn http_get(address: SocketAddr, action: &HTTPGetAction) -> Result<(), String> {
-    if action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+    if action
+        .scheme
+        .as_deref()
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    {
         return Err("probes with scheme HTTPS are not supported by this platform".to_owned());
     }
     let text = |error: &dyn std::fmt::Display| format!("Get http://{address}: {error}");
-    let stream = TcpStream::connect(address).await.map_err(|error| text(&error))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| text(&error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| text(&error))?;
     let connection = AbortOnDrop(tokio::spawn(async move {
         let _ = connection.await;
     }));
-    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = action
+        .path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/");
     let headers = action.http_headers.iter().flatten();
-    let mut request = http::Request::get(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
-    let host = headers.clone().find(|header| header.name.eq_ignore_ascii_case("host"));
-    request = request.header("host", host.map_or_else(|| address.to_string(), |header| header.value.clone()));
-    request = request.header("user-agent", "kube-probe/1.32").header("connection", "close");
+    let mut request = http::Request::get(if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    });
+    let host = headers
+        .clone()
+        .find(|header| header.name.eq_ignore_ascii_case("host"));
+    request = request.header(
+        "host",
+        host.map_or_else(|| address.to_string(), |header| header.value.clone()),
+    );
+    request = request
+        .header("user-agent", "kube-probe/1.32")
+        .header("connection", "close");
     for header in headers.filter(|header| !header.name.eq_ignore_ascii_case("host")) {
         request = request.header(&header.name, &header.value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
-    let status = sender.send_request(request).await.map_err(|error| text(&error))?.status();
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| text(&error))?;
+    let status = sender
+        .send_request(request)
+        .await
+        .map_err(|error| text(&error))?
+        .status();
     drop(connection);
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+        Err(format!(
+            "HTTP probe failed with statuscode: {}",
+            status.as_u16()
+        ))
     }
 }
 
@@ -206,10 +269,13 @@ impl Drop for AbortOnDrop {
 
 /// One `grpc.health.v1.Health/Check`; the message is small enough to write by hand.
 async fn grpc(target: &Target, action: &GRPCAction) -> Result<(), String> {
-    let port = u16::try_from(action.port).map_err(|_| format!("port {} is out of range", action.port))?;
+    let port =
+        u16::try_from(action.port).map_err(|_| format!("port {} is out of range", action.port))?;
     let address = SocketAddr::new(target.pod_ip(), port);
     let text = |error: &dyn std::fmt::Display| format!("gRPC health check of {address}: {error}");
-    let stream = TcpStream::connect(address).await.map_err(|error| text(&error))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| text(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -223,9 +289,21 @@ async fn grpc(target: &Target, action: &GRPCAction) -> Result<(), String> {
         .header("te", "trailers")
         .body(Full::new(body))
         .map_err(|error| text(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| text(&error))?;
-    let body = response.into_body().collect().await.map_err(|error| text(&error))?.to_bytes();
-    if is_serving(&body) { Ok(()) } else { Err(text(&"not serving")) }
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| text(&error))?;
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| text(&error))?
+        .to_bytes();
+    if is_serving(&body) {
+        Ok(())
+    } else {
+        Err(text(&"not serving"))
+    }
 }
 
 /// A length-prefixed `HealthCheckRequest { service = 1 }`.
@@ -255,7 +333,10 @@ mod tests {
     #[test]
     fn health_messages() {
         assert_eq!(&health_request("")[..], [0, 0, 0, 0, 0]);
-        assert_eq!(&health_request("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+        assert_eq!(
+            &health_request("ab")[..],
+            [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']
+        );
         assert!(is_serving(&[0, 0, 0, 0, 2, 8, 1]));
         assert!(!is_serving(&[0, 0, 0, 0, 2, 8, 2]));
         assert!(!is_serving(&[]));
@@ -267,7 +348,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let check = |status: &'static str| async {
-            let action = HTTPGetAction { path: Some("/x".into()), ..HTTPGetAction::default() };
+            let action = HTTPGetAction {
+                path: Some("/x".into()),
+                ..HTTPGetAction::default()
+            };
             let serve = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 1024];
@@ -280,6 +364,9 @@ mod tests {
         };
         assert_eq!(check("200 OK").await, Ok(()));
         assert_eq!(check("302 Found").await, Ok(()));
-        assert_eq!(check("503 No").await, Err("HTTP probe failed with statuscode: 503".into()));
+        assert_eq!(
+            check("503 No").await,
+            Err("HTTP probe failed with statuscode: 503".into())
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,7 +12,10 @@ use crate::net::NODE_IP;
 
 /// Whether the pod will never run (again).
 pub(super) fn is_terminal(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
@@ -25,8 +28,14 @@ pub(super) fn is_sidecar(container: &Container) -> bool {
 pub(super) fn earlier_restarts(pod: &Pod, name: &str) -> i32 {
     let Some(status) = &pod.status else { return 0 };
     let all = [&status.init_container_statuses, &status.container_statuses];
-    let found = all.into_iter().flatten().flatten().find(|status| status.name == name);
-    found.map_or(0, |status| status.restart_count + i32::from(status.container_id.is_some()))
+    let found = all
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|status| status.name == name);
+    found.map_or(0, |status| {
+        status.restart_count + i32::from(status.container_id.is_some())
+    })
 }
 
 /// The status of `pod` in `state`; times of unchanged conditions are those of `before`.
@@ -36,7 +45,12 @@ pub(super) fn compose(pod: &Pod, state: &PodState, before: &PodStatus) -> PodSta
     let statuses = |containers: &[Container]| -> Vec<ContainerStatus> {
         containers
             .iter()
-            .filter_map(|container| Some(container_status(container, state.containers.get(&container.name)?)))
+            .filter_map(|container| {
+                Some(container_status(
+                    container,
+                    state.containers.get(&container.name)?,
+                ))
+            })
             .collect()
     };
     let main = statuses(&spec.containers);
@@ -45,15 +59,23 @@ pub(super) fn compose(pod: &Pod, state: &PodState, before: &PodStatus) -> PodSta
         phase: Some(phase(&main, state).to_owned()),
         conditions: Some(conditions(&init, &main, state, before)),
         host_ip: Some(NODE_IP.to_string()),
-        host_ips: Some(vec![HostIP { ip: NODE_IP.to_string() }]),
+        host_ips: Some(vec![HostIP {
+            ip: NODE_IP.to_string(),
+        }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
-        start_time: before.start_time.clone().or_else(|| Some(Time(Timestamp::now()))),
+        start_time: before
+            .start_time
+            .clone()
+            .or_else(|| Some(Time(Timestamp::now()))),
         init_container_statuses: (!init.is_empty()).then(|| statuses(&init)),
         container_statuses: Some(main),
         reason: state.reason.clone(),
         message: state.message.clone(),
-        qos_class: before.qos_class.clone().or_else(|| Some(qos(&spec.containers).to_owned())),
+        qos_class: before
+            .qos_class
+            .clone()
+            .or_else(|| Some(qos(&spec.containers).to_owned())),
         ..PodStatus::default()
     }
 }
@@ -63,7 +85,11 @@ fn phase(main: &[ContainerStatus], state: &PodState) -> &'static str {
         return terminal;
     }
     let ran = |status: &ContainerStatus| status.container_id.is_some();
-    if state.initialized && !main.is_empty() && main.iter().all(ran) { "Running" } else { "Pending" }
+    if state.initialized && !main.is_empty() && main.iter().all(ran) {
+        "Running"
+    } else {
+        "Pending"
+    }
 }
 
 /// Guaranteed needs equal limits and requests everywhere, which nothing here enforces: two classes suffice.
@@ -74,7 +100,11 @@ fn qos(containers: &[Container]) -> &'static str {
             .as_ref()
             .is_some_and(|resources| resources.limits.is_some() || resources.requests.is_some())
     };
-    if containers.iter().any(asks) { "Burstable" } else { "BestEffort" }
+    if containers.iter().any(asks) {
+        "Burstable"
+    } else {
+        "BestEffort"
+    }
 }
 
 fn container_status(container: &Container, state: &ContainerState) -> ContainerStatus {
@@ -87,7 +117,12 @@ fn container_status(container: &Container, state: &ContainerState) -> ContainerS
         started: Some(state.started),
         restart_count: state.restarts,
         state: Some(api_state(&state.phase)),
-        last_state: Some(state.last.as_ref().map_or_else(ApiState::default, terminated)),
+        last_state: Some(
+            state
+                .last
+                .as_ref()
+                .map_or_else(ApiState::default, terminated),
+        ),
         ..ContainerStatus::default()
     }
 }
@@ -95,11 +130,16 @@ fn container_status(container: &Container, state: &ContainerState) -> ContainerS
 fn api_state(phase: &Phase) -> ApiState {
     match phase {
         Phase::Waiting { reason, message } => ApiState {
-            waiting: Some(ContainerStateWaiting { reason: Some(reason.clone()), message: message.clone() }),
+            waiting: Some(ContainerStateWaiting {
+                reason: Some(reason.clone()),
+                message: message.clone(),
+            }),
             ..ApiState::default()
         },
         Phase::Running { since } => ApiState {
-            running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
+            running: Some(ContainerStateRunning {
+                started_at: Some(Time(*since)),
+            }),
             ..ApiState::default()
         },
         Phase::Terminated(end) => terminated(end),
@@ -123,21 +163,45 @@ fn terminated(end: &Terminated) -> ApiState {
 
 type Fault = Option<(&'static str, String)>;
 
-fn conditions(init: &[Container], main: &[ContainerStatus], state: &PodState, before: &PodStatus) -> Vec<PodCondition> {
+fn conditions(
+    init: &[Container],
+    main: &[ContainerStatus],
+    state: &PodState,
+    before: &PodStatus,
+) -> Vec<PodCondition> {
     let done = state.terminal == Some("Succeeded");
     let initialized = (!state.initialized).then(|| {
-        let names: Vec<&str> = init.iter().map(|container| container.name.as_str()).collect();
+        let names: Vec<&str> = init
+            .iter()
+            .map(|container| container.name.as_str())
+            .collect();
         let message = format!("containers with incomplete status: [{}]", names.join(" "));
         ("ContainersNotInitialized", message)
     });
-    let mut unready: Vec<&str> = main.iter().filter(|one| !one.ready).map(|one| one.name.as_str()).collect();
-    let sidecar_unready =
-        |container: &&Container| is_sidecar(container) && !state.containers.get(&container.name).is_some_and(|one| one.ready);
-    unready.extend(init.iter().filter(sidecar_unready).map(|container| container.name.as_str()));
+    let mut unready: Vec<&str> = main
+        .iter()
+        .filter(|one| !one.ready)
+        .map(|one| one.name.as_str())
+        .collect();
+    let sidecar_unready = |container: &&Container| {
+        is_sidecar(container)
+            && !state
+                .containers
+                .get(&container.name)
+                .is_some_and(|one| one.ready)
+    };
+    unready.extend(
+        init.iter()
+            .filter(sidecar_unready)
+            .map(|container| container.name.as_str()),
+    );
     let ready: Fault = match (done, state.terminal, unready.is_empty()) {
         (true, ..) => Some(("PodCompleted", String::new())),
         (_, None, true) => None,
-        _ => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+        _ => Some((
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        )),
     };
     let initialized: Fault = if done { None } else { initialized };
     vec![
@@ -150,7 +214,11 @@ fn conditions(init: &[Container], main: &[ContainerStatus], state: &PodState, be
 
 fn condition(kind: &str, fault: Fault, before: &PodStatus) -> PodCondition {
     let status = if fault.is_none() { "True" } else { "False" };
-    let earlier = before.conditions.iter().flatten().find(|one| one.type_ == kind && one.status == status);
+    let earlier = before
+        .conditions
+        .iter()
+        .flatten()
+        .find(|one| one.type_ == kind && one.status == status);
     let (reason, message) = fault.unzip();
     PodCondition {
         type_: kind.to_owned(),
@@ -179,7 +247,9 @@ mod tests {
 
     fn running(ready: bool) -> ContainerState {
         ContainerState {
-            phase: Phase::Running { since: Timestamp::now() },
+            phase: Phase::Running {
+                since: Timestamp::now(),
+            },
             ready,
             id: "lateen://1".into(),
             ..ContainerState::waiting("")
@@ -187,30 +257,51 @@ mod tests {
     }
 
     fn fault(status: &PodStatus, kind: &str) -> Option<String> {
-        let condition = status.conditions.as_ref().unwrap().iter().find(|one| one.type_ == kind).unwrap().clone();
+        let condition = status
+            .conditions
+            .as_ref()
+            .unwrap()
+            .iter()
+            .find(|one| one.type_ == kind)
+            .unwrap()
+            .clone();
         (condition.status == "False").then(|| condition.message.unwrap_or_default())
     }
 
     #[test]
     fn pending_then_running_then_ready() {
         let mut state = PodState::default();
-        state.containers.insert("a".into(), ContainerState::waiting("PodInitializing"));
-        state.containers.insert("b".into(), ContainerState::waiting("PodInitializing"));
+        state
+            .containers
+            .insert("a".into(), ContainerState::waiting("PodInitializing"));
+        state
+            .containers
+            .insert("b".into(), ContainerState::waiting("PodInitializing"));
         let status = compose(&pod(), &state, &PodStatus::default());
         assert_eq!(status.phase.as_deref(), Some("Pending"));
-        assert_eq!(fault(&status, "Initialized").as_deref(), Some("containers with incomplete status: [i]"));
+        assert_eq!(
+            fault(&status, "Initialized").as_deref(),
+            Some("containers with incomplete status: [i]")
+        );
 
         state.initialized = true;
         state.containers.insert("a".into(), running(true));
         state.containers.insert("b".into(), running(false));
         let status = compose(&pod(), &state, &status);
         assert_eq!(status.phase.as_deref(), Some("Running"));
-        assert_eq!(fault(&status, "Ready").as_deref(), Some("containers with unready status: [b]"));
+        assert_eq!(
+            fault(&status, "Ready").as_deref(),
+            Some("containers with unready status: [b]")
+        );
 
         state.containers.insert("b".into(), running(true));
         let ready = compose(&pod(), &state, &status);
         assert_eq!(fault(&ready, "Ready"), None);
-        assert_eq!(compose(&pod(), &state, &ready), ready, "an unchanged state gives an unchanged status");
+        assert_eq!(
+            compose(&pod(), &state, &ready),
+            ready,
+            "an unchanged state gives an unchanged status"
+        );
     }
 
     #[test]

@@ -14,22 +14,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, Volume, VolumeProjection,
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, Volume,
+    VolumeProjection,
 };
 use kube::api::{Api, PostParams, ResourceExt};
 use tracing::debug;
 
+use super::Kubelet;
 use super::env::{expand, pod_field, resource_field};
 use super::pod::PodContext;
-use super::Kubelet;
 use crate::Error;
 use crate::container::Mount;
 use crate::net::DNS_IP;
 
-/// Where the API's credentials are found by every client library.
-const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Name of the volume made for a pod that mounts no credentials itself.
-const IMPLICIT: &str = "kube-api-access";
 /// How often sources are looked at again.
 const REFRESH: Duration = Duration::from_secs(20);
 /// Life of a token for which the pod asks no other.
@@ -39,16 +36,27 @@ const TOKEN_SECONDS: i64 = 3607;
 pub(super) struct Volumes {
     etc: PathBuf,
     paths: HashMap<String, PathBuf>,
-    implicit: bool,
 }
 
 impl Volumes {
     /// Makes every volume of the pod.
-    pub(super) async fn prepare(kubelet: &Kubelet, pod: &Pod, ip: Ipv4Addr, dir: &Path) -> Result<Self, Error> {
-        let mut volumes = Self { etc: dir.join("etc"), paths: HashMap::new(), implicit: wants_credentials(kubelet, pod).await? };
+    pub(super) async fn prepare(
+        kubelet: &Kubelet,
+        pod: &Pod,
+        ip: Ipv4Addr,
+        dir: &Path,
+    ) -> Result<Self, Error> {
+        let mut volumes = Self {
+            etc: dir.join("etc"),
+            paths: HashMap::new(),
+        };
         write_etc(pod, ip, &volumes.etc)?;
-        let filler = Filler { kubelet, pod, ip: ip.to_string() };
-        for volume in filler.volumes(volumes.implicit) {
+        let filler = Filler {
+            kubelet,
+            pod,
+            ip: ip.to_string(),
+        };
+        for volume in filler.volumes() {
             let path = filler.make(&volume, dir).await?;
             volumes.paths.insert(volume.name.clone(), path);
         }
@@ -56,7 +64,11 @@ impl Volumes {
     }
 
     /// What a container mounts.
-    pub(super) fn mounts(&self, container: &Container, env: &[(String, String)]) -> Result<Vec<Mount>, Error> {
+    pub(super) fn mounts(
+        &self,
+        container: &Container,
+        env: &[(String, String)],
+    ) -> Result<Vec<Mount>, Error> {
         let file = |name: &str| Mount {
             source: self.etc.join(name),
             target: Path::new("/etc").join(name),
@@ -64,8 +76,15 @@ impl Volumes {
         };
         let mut mounts = vec![file("hosts"), file("hostname"), file("resolv.conf")];
         for mount in container.volume_mounts.iter().flatten() {
-            let path = self.paths.get(&mount.name).ok_or_else(|| Error::Container(format!("no volume {:?}", mount.name)))?;
-            let sub = mount.sub_path_expr.as_deref().map(|expr| expand(expr, env)).or_else(|| mount.sub_path.clone());
+            let path = self
+                .paths
+                .get(&mount.name)
+                .ok_or_else(|| Error::Container(format!("no volume {:?}", mount.name)))?;
+            let sub = mount
+                .sub_path_expr
+                .as_deref()
+                .map(|expr| expand(expr, env))
+                .or_else(|| mount.sub_path.clone());
             let source = match sub.filter(|sub| !sub.is_empty()) {
                 None => path.clone(),
                 Some(sub) => sub_path(path, &sub)?,
@@ -76,10 +95,6 @@ impl Volumes {
                 read_only: mount.read_only == Some(true),
             });
         }
-        let own = |mount: &Mount| mount.target == Path::new(CREDENTIALS);
-        if self.implicit && !mounts.iter().any(own) {
-            mounts.push(Mount { source: self.paths[IMPLICIT].clone(), target: CREDENTIALS.into(), read_only: true });
-        }
         // An outer mount must not cover an inner one.
         mounts.sort_by_key(|mount| mount.target.components().count());
         Ok(mounts)
@@ -87,8 +102,13 @@ impl Volumes {
 }
 
 fn sub_path(path: &Path, sub: &str) -> Result<PathBuf, Error> {
-    if Path::new(sub).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-        return Err(Error::Container(format!("subPath {sub:?} must stay within its volume")));
+    if Path::new(sub)
+        .components()
+        .any(|part| !matches!(part, std::path::Component::Normal(_)))
+    {
+        return Err(Error::Container(format!(
+            "subPath {sub:?} must stay within its volume"
+        )));
     }
     let path = path.join(sub);
     if !path.exists() {
@@ -99,11 +119,17 @@ fn sub_path(path: &Path, sub: &str) -> Result<PathBuf, Error> {
 
 /// Keeps ConfigMaps, Secrets and tokens of a running pod as new as their sources.
 pub(super) async fn keep_fresh(context: Arc<PodContext>) {
-    let dir = context.kubelet.pod_dir(&context.pod.uid().unwrap_or_default());
+    let dir = context
+        .kubelet
+        .pod_dir(&context.pod.uid().unwrap_or_default());
     loop {
         tokio::time::sleep(REFRESH).await;
-        let filler = Filler { kubelet: &context.kubelet, pod: &context.pod, ip: context.net.ip.to_string() };
-        for volume in filler.volumes(context.volumes.implicit) {
+        let filler = Filler {
+            kubelet: &context.kubelet,
+            pod: &context.pod,
+            ip: context.net.ip.to_string(),
+        };
+        for volume in filler.volumes() {
             if volume.empty_dir.is_none()
                 && volume.host_path.is_none()
                 && let Err(error) = filler.make(&volume, &dir).await
@@ -114,32 +140,36 @@ pub(super) async fn keep_fresh(context: Arc<PodContext>) {
     }
 }
 
-async fn wants_credentials(kubelet: &Kubelet, pod: &Pod) -> Result<bool, Error> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    if let Some(wanted) = spec.automount_service_account_token {
-        return Ok(wanted);
-    }
-    let accounts: Api<ServiceAccount> = Api::namespaced(kubelet.client.clone(), &pod.namespace().unwrap_or_default());
-    let name = spec.service_account_name.unwrap_or_else(|| "default".into());
-    let account = accounts.get_opt(&name).await?;
-    let account = account.ok_or_else(|| Error::Container(format!("serviceaccount {name:?} not found")))?;
-    Ok(account.automount_service_account_token.unwrap_or(true))
-}
-
 fn write_etc(pod: &Pod, ip: Ipv4Addr, etc: &Path) -> Result<(), Error> {
     let spec = pod.spec.clone().unwrap_or_default();
     let hostname = spec.hostname.clone().unwrap_or_else(|| pod.name_any());
     let namespace = pod.namespace().unwrap_or_default();
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    let fqdn = spec.subdomain.as_ref().map(|sub| format!("{hostname}.{sub}.{namespace}.svc.cluster.local\t"));
+    let mut hosts =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let fqdn = spec
+        .subdomain
+        .as_ref()
+        .map(|sub| format!("{hostname}.{sub}.{namespace}.svc.cluster.local\t"));
     hosts.push_str(&format!("{ip}\t{}{hostname}\n", fqdn.unwrap_or_default()));
     for alias in spec.host_aliases.iter().flatten() {
-        hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
+        hosts.push_str(&format!(
+            "{}\t{}\n",
+            alias.ip,
+            alias.hostnames.clone().unwrap_or_default().join("\t")
+        ));
     }
     fs::create_dir_all(etc).map_err(Error::io("create a pod's files"))?;
     write_file(&etc.join("hosts"), hosts.as_bytes(), 0o644)?;
-    write_file(&etc.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
-    write_file(&etc.join("resolv.conf"), resolv_conf(&spec, &namespace).as_bytes(), 0o644)
+    write_file(
+        &etc.join("hostname"),
+        format!("{hostname}\n").as_bytes(),
+        0o644,
+    )?;
+    write_file(
+        &etc.join("resolv.conf"),
+        resolv_conf(&spec, &namespace).as_bytes(),
+        0o644,
+    )
 }
 
 fn resolv_conf(spec: &k8s_openapi::api::core::v1::PodSpec, namespace: &str) -> String {
@@ -151,15 +181,25 @@ fn resolv_conf(spec: &k8s_openapi::api::core::v1::PodSpec, namespace: &str) -> S
     if cluster {
         servers.insert(0, DNS_IP.to_string());
         let own = ["svc.cluster.local", "cluster.local"].map(str::to_owned);
-        searches.splice(0..0, std::iter::once(format!("{namespace}.svc.cluster.local")).chain(own));
+        searches.splice(
+            0..0,
+            std::iter::once(format!("{namespace}.svc.cluster.local")).chain(own),
+        );
         options.push("ndots:5".into());
     }
     for option in config.options.unwrap_or_default() {
         let name = option.name.unwrap_or_default();
         options.retain(|have| have.split(':').next() != Some(&name));
-        options.push(option.value.map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
+        options.push(
+            option
+                .value
+                .map_or_else(|| name.clone(), |value| format!("{name}:{value}")),
+        );
     }
-    let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let mut text: String = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
     if !searches.is_empty() {
         text.push_str(&format!("search {}\n", searches.join(" ")));
     }
@@ -179,12 +219,13 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    fn volumes(&self, implicit: bool) -> Vec<Volume> {
-        let mut volumes = self.pod.spec.clone().unwrap_or_default().volumes.unwrap_or_default();
-        if implicit {
-            volumes.push(credentials());
-        }
-        volumes
+    fn volumes(&self) -> Vec<Volume> {
+        self.pod
+            .spec
+            .clone()
+            .unwrap_or_default()
+            .volumes
+            .unwrap_or_default()
     }
 
     fn namespace(&self) -> String {
@@ -198,7 +239,8 @@ impl Filler<'_> {
         let path = dir.join("volumes").join(&volume.name);
         fs::create_dir_all(&path).map_err(Error::io("create a volume"))?;
         if volume.empty_dir.is_some() {
-            fs::set_permissions(&path, Permissions::from_mode(0o777)).map_err(Error::io("open a volume to all"))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o777))
+                .map_err(Error::io("open a volume to all"))?;
             return Ok(path);
         }
         let files = self.files(volume, &path).await?;
@@ -208,8 +250,15 @@ impl Filler<'_> {
 
     async fn files(&self, volume: &Volume, path: &Path) -> Result<Files, Error> {
         if let Some(source) = &volume.config_map {
-            let data = self.config_map(&source.name, source.optional == Some(true)).await?;
-            return select(data, source.items.as_deref(), source.default_mode, &source.name);
+            let data = self
+                .config_map(&source.name, source.optional == Some(true))
+                .await?;
+            return select(
+                data,
+                source.items.as_deref(),
+                source.default_mode,
+                &source.name,
+            );
         }
         if let Some(source) = &volume.secret {
             let name = source.secret_name.clone().unwrap_or_default();
@@ -217,48 +266,83 @@ impl Filler<'_> {
             return select(data, source.items.as_deref(), source.default_mode, &name);
         }
         if let Some(source) = &volume.downward_api {
-            return self.downward(source.items.as_deref().unwrap_or_default(), mode(source.default_mode));
+            return self.downward(
+                source.items.as_deref().unwrap_or_default(),
+                mode(source.default_mode),
+            );
         }
         if let Some(source) = &volume.projected {
             let mut files = Files::new();
             for projection in source.sources.iter().flatten() {
-                files.extend(self.projection(projection, source.default_mode, path).await?);
+                files.extend(
+                    self.projection(projection, source.default_mode, path)
+                        .await?,
+                );
             }
             return Ok(files);
         }
-        Err(Error::Container(format!("volume {:?}: its kind is not supported by this platform", volume.name)))
+        Err(Error::Container(format!(
+            "volume {:?}: its kind is not supported by this platform",
+            volume.name
+        )))
     }
 
-    async fn projection(&self, source: &VolumeProjection, mode_: Option<i32>, path: &Path) -> Result<Files, Error> {
+    async fn projection(
+        &self,
+        source: &VolumeProjection,
+        mode_: Option<i32>,
+        path: &Path,
+    ) -> Result<Files, Error> {
         if let Some(map) = &source.config_map {
-            let data = self.config_map(&map.name, map.optional == Some(true)).await?;
+            let data = self
+                .config_map(&map.name, map.optional == Some(true))
+                .await?;
             return select(data, map.items.as_deref(), mode_, &map.name);
         }
         if let Some(secret) = &source.secret {
-            let data = self.secret(&secret.name, secret.optional == Some(true)).await?;
+            let data = self
+                .secret(&secret.name, secret.optional == Some(true))
+                .await?;
             return select(data, secret.items.as_deref(), mode_, &secret.name);
         }
         if let Some(downward) = &source.downward_api {
             return self.downward(downward.items.as_deref().unwrap_or_default(), mode(mode_));
         }
         let Some(token) = &source.service_account_token else {
-            return Err(Error::Container("this kind of projection is not supported by this platform".into()));
+            return Err(Error::Container(
+                "this kind of projection is not supported by this platform".into(),
+            ));
         };
         let seconds = token.expiration_seconds.unwrap_or(TOKEN_SECONDS);
         if is_fresh(&path.join(&token.path), seconds) {
             return Ok(Files::new());
         }
         let value = self.token(token.audience.clone(), seconds).await?;
-        Ok(Files::from([(token.path.clone(), (value.into_bytes(), mode(mode_)))]))
+        Ok(Files::from([(
+            token.path.clone(),
+            (value.into_bytes(), mode(mode_)),
+        )]))
     }
 
-    async fn config_map(&self, name: &str, optional: bool) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    async fn config_map(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<BTreeMap<String, Vec<u8>>, Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
         let Some(map) = api.get_opt(name).await? else {
             return missing("configmap", name, optional);
         };
-        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        let text = map
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.into_bytes()));
+        let binary = map
+            .binary_data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0));
         Ok(text.chain(binary).collect())
     }
 
@@ -267,7 +351,12 @@ impl Filler<'_> {
         let Some(secret) = api.get_opt(name).await? else {
             return missing("secret", name, optional);
         };
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect())
+        Ok(secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0))
+            .collect())
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Files, Error> {
@@ -278,7 +367,12 @@ impl Filler<'_> {
             } else if let Some(field) = &item.resource_field_ref {
                 let spec = self.pod.spec.clone().unwrap_or_default();
                 let named = |one: &&Container| Some(&one.name) == field.container_name.as_ref();
-                let container = spec.containers.iter().find(named).cloned().unwrap_or_default();
+                let container = spec
+                    .containers
+                    .iter()
+                    .find(named)
+                    .cloned()
+                    .unwrap_or_default();
                 resource_field(&container, field)?
             } else {
                 String::new()
@@ -290,10 +384,12 @@ impl Filler<'_> {
 
     async fn token(&self, audience: Option<String>, seconds: i64) -> Result<String, Error> {
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let account = spec.service_account_name.unwrap_or_else(|| "default".into());
+        let account = spec
+            .service_account_name
+            .unwrap_or_else(|| "default".into());
         let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: audience.into_iter().collect(),
+            spec: Some(TokenRequestSpec {
+                audiences: audience.map(|audience| vec![audience]),
                 expiration_seconds: Some(seconds),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".into()),
@@ -301,41 +397,43 @@ impl Filler<'_> {
                     name: self.pod.metadata.name.clone(),
                     uid: self.pod.metadata.uid.clone(),
                 }),
-            },
+                ..TokenRequestSpec::default()
+            }),
             ..TokenRequest::default()
         };
-        let api: Api<ServiceAccount> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
-        let answer = api.create_token_request(&account, &PostParams::default(), &request).await?;
+        let api: Api<ServiceAccount> =
+            Api::namespaced(self.kubelet.client.clone(), &self.namespace());
+        let answer = api
+            .create_token_request(&account, &PostParams::default(), &request)
+            .await?;
         answer
             .status
-            .map(|status| status.token)
+            .and_then(|status| status.token)
             .ok_or_else(|| Error::Container(format!("no token for serviceaccount {account:?}")))
     }
 }
 
 fn missing<T: Default>(kind: &str, name: &str, optional: bool) -> Result<T, Error> {
-    if optional { Ok(T::default()) } else { Err(Error::Container(format!("{kind} {name:?} not found"))) }
-}
-
-/// The volume that gives a container the API's credentials.
-fn credentials() -> Volume {
-    serde_json::from_value(serde_json::json!({
-        "name": IMPLICIT,
-        "projected": {"defaultMode": 0o644, "sources": [
-            {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
-            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
-        ]},
-    }))
-    .expect("a fixed volume")
+    if optional {
+        Ok(T::default())
+    } else {
+        Err(Error::Container(format!("{kind} {name:?} not found")))
+    }
 }
 
 fn host_path(path: &str, kind: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(path);
     match kind {
         "DirectoryOrCreate" => fs::create_dir_all(&path).map_err(Error::io("create a hostPath"))?,
-        "FileOrCreate" if !path.exists() => fs::write(&path, "").map_err(Error::io("create a hostPath"))?,
-        _ if !path.exists() => return Err(Error::Container(format!("hostPath {} does not exist", path.display()))),
+        "FileOrCreate" if !path.exists() => {
+            fs::write(&path, "").map_err(Error::io("create a hostPath"))?
+        }
+        _ if !path.exists() => {
+            return Err(Error::Container(format!(
+                "hostPath {} does not exist",
+                path.display()
+            )));
+        }
         _ => {}
     }
     Ok(path)
@@ -345,15 +443,28 @@ fn mode(mode: Option<i32>) -> u32 {
     u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644)
 }
 
-fn select(mut data: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, default: Option<i32>, name: &str) -> Result<Files, Error> {
+fn select(
+    mut data: BTreeMap<String, Vec<u8>>,
+    items: Option<&[KeyToPath]>,
+    default: Option<i32>,
+    name: &str,
+) -> Result<Files, Error> {
     let Some(items) = items else {
-        return Ok(data.into_iter().map(|(key, value)| (key, (value, mode(default)))).collect());
+        return Ok(data
+            .into_iter()
+            .map(|(key, value)| (key, (value, mode(default))))
+            .collect());
     };
     let mut files = Files::new();
     for item in items {
         match data.remove(&item.key) {
             Some(value) => files.insert(item.path.clone(), (value, mode(item.mode.or(default)))),
-            None => return Err(Error::Container(format!("references non-existent key {} in {name}", item.key))),
+            None => {
+                return Err(Error::Container(format!(
+                    "references non-existent key {} in {name}",
+                    item.key
+                )));
+            }
         };
     }
     Ok(files)
@@ -363,8 +474,13 @@ fn select(mut data: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, defa
 fn place(dir: &Path, files: Files) -> Result<(), Error> {
     for (name, (bytes, mode)) in files {
         let path = dir.join(&name);
-        if Path::new(&name).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-            return Err(Error::Container(format!("path {name:?} must stay within its volume")));
+        if Path::new(&name)
+            .components()
+            .any(|part| !matches!(part, std::path::Component::Normal(_)))
+        {
+            return Err(Error::Container(format!(
+                "path {name:?} must stay within its volume"
+            )));
         }
         if fs::read(&path).is_ok_and(|old| old == bytes) {
             continue;
@@ -393,7 +509,9 @@ fn is_fresh(path: &Path, seconds: i64) -> bool {
     let Some(written) = fs::metadata(path).and_then(|meta| meta.modified()).ok() else {
         return false;
     };
-    let Ok(written) = Timestamp::try_from(written) else { return false };
+    let Ok(written) = Timestamp::try_from(written) else {
+        return false;
+    };
     let age = Timestamp::now().as_second() - written.as_second();
     age < seconds * 4 / 5
 }
@@ -412,23 +530,44 @@ mod tests {
         );
         let none = spec(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}}));
-        assert_eq!(resolv_conf(&none, "shop"), "nameserver 1.1.1.1\noptions ndots:2\n");
+        assert_eq!(
+            resolv_conf(&none, "shop"),
+            "nameserver 1.1.1.1\noptions ndots:2\n"
+        );
     }
 
     #[test]
     fn items_select_and_missing_keys_are_named() {
-        let data = || BTreeMap::from([("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]);
+        let data = || {
+            BTreeMap::from([
+                ("a".to_owned(), b"1".to_vec()),
+                ("b".to_owned(), b"2".to_vec()),
+            ])
+        };
         assert_eq!(select(data(), None, None, "m").unwrap().len(), 2);
-        let item = |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o600) };
+        let item = |key: &str| KeyToPath {
+            key: key.into(),
+            path: "x/y".into(),
+            mode: Some(0o600),
+        };
         let files = select(data(), Some(&[item("a")]), None, "m").unwrap();
         assert_eq!(files["x/y"], (b"1".to_vec(), 0o600));
-        assert!(select(data(), Some(&[item("c")]), None, "m").unwrap_err().to_string().contains("key c in m"));
+        assert!(
+            select(data(), Some(&[item("c")]), None, "m")
+                .unwrap_err()
+                .to_string()
+                .contains("key c in m")
+        );
     }
 
     #[test]
     fn files_are_placed_with_their_mode_and_never_outside() {
         let dir = tempfile::tempdir().unwrap();
-        place(dir.path(), Files::from([("d/f".into(), (b"x".to_vec(), 0o640))])).unwrap();
+        place(
+            dir.path(),
+            Files::from([("d/f".into(), (b"x".to_vec(), 0o640))]),
+        )
+        .unwrap();
         let meta = fs::metadata(dir.path().join("d/f")).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o640);
         assert!(place(dir.path(), Files::from([("../f".into(), (vec![], 0o644))])).is_err());

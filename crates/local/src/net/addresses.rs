@@ -36,7 +36,11 @@ impl Pool {
         let size = self.last - self.first + 1;
         for _ in 0..size {
             let candidate = self.next;
-            self.next = if candidate == self.last { self.first } else { candidate + 1 };
+            self.next = if candidate == self.last {
+                self.first
+            } else {
+                candidate + 1
+            };
             if self.taken.insert(candidate) {
                 return Some(candidate.into());
             }

@@ -42,7 +42,8 @@ impl PodNamespaces {
     pub(crate) fn enter(&self) -> Result<(), Error> {
         setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET)
             .map_err(Error::sys("enter the pod's network namespace"))?;
-        setns(self.uts.as_fd(), CloneFlags::CLONE_NEWUTS).map_err(Error::sys("enter the pod's UTS namespace"))
+        setns(self.uts.as_fd(), CloneFlags::CLONE_NEWUTS)
+            .map_err(Error::sys("enter the pod's UTS namespace"))
     }
 }
 

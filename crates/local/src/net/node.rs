@@ -22,7 +22,8 @@ pub(crate) struct NodeNet {
 impl NodeNet {
     /// Prepares the (fresh) network namespace that the process is in. Needs a runtime.
     pub(crate) async fn prepare() -> Result<Self, Error> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
         tokio::spawn(connection);
         let this = Self {
             handle,
@@ -38,7 +39,12 @@ impl NodeNet {
 
     async fn loopback(&self) -> Result<(), Error> {
         let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
-        self.handle.link().set(up).execute().await.map_err(Error::netlink("loopback up"))?;
+        self.handle
+            .link()
+            .set(up)
+            .execute()
+            .await
+            .map_err(Error::netlink("loopback up"))?;
         for address in [NODE_IP, API_IP, DNS_IP] {
             self.handle
                 .address()
@@ -58,14 +64,30 @@ impl NodeNet {
             .pref_source(NODE_IP)
             .build();
         let request = self.handle.route().add(route).replace();
-        request.execute().await.map_err(Error::netlink("virtual route"))
+        request
+            .execute()
+            .await
+            .map_err(Error::netlink("virtual route"))
     }
 
     /// Brings up the node's end of a pod's veth pair and routes the pod's address to it.
-    pub(super) async fn attach(&self, link: &str, pod: Ipv4Addr, pod_mac: [u8; 6]) -> Result<(), Error> {
+    pub(super) async fn attach(
+        &self,
+        link: &str,
+        pod: Ipv4Addr,
+        pod_mac: [u8; 6],
+    ) -> Result<(), Error> {
         let index = link_index(&self.handle, link).await?;
-        let up = LinkUnspec::new_with_index(index).address(NODE_MAC.to_vec()).up().build();
-        self.handle.link().set(up).execute().await.map_err(Error::netlink("veth up"))?;
+        let up = LinkUnspec::new_with_index(index)
+            .address(NODE_MAC.to_vec())
+            .up()
+            .build();
+        self.handle
+            .link()
+            .set(up)
+            .execute()
+            .await
+            .map_err(Error::netlink("veth up"))?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(pod, 32)
             .output_interface(index)
@@ -73,7 +95,10 @@ impl NodeNet {
             .pref_source(NODE_IP)
             .build();
         let request = self.handle.route().add(route).replace();
-        request.execute().await.map_err(Error::netlink("pod route"))?;
+        request
+            .execute()
+            .await
+            .map_err(Error::netlink("pod route"))?;
         self.handle
             .neighbours()
             .add(index, IpAddr::V4(pod))
@@ -92,7 +117,10 @@ impl NodeNet {
 /// The index of the link called `name`.
 pub(super) async fn link_index(handle: &Handle, name: &str) -> Result<u32, Error> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    let found = links.try_next().await.map_err(Error::netlink("find a link"))?;
+    let found = links
+        .try_next()
+        .await
+        .map_err(Error::netlink("find a link"))?;
     found
         .map(|link| link.header.index)
         .ok_or_else(|| Error::Container(format!("no network link {name}")))

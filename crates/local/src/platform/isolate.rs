@@ -65,7 +65,10 @@ fn init(mask: &SigSet) -> Result<Role, Error> {
     }
 }
 
-#[allow(unsafe_code, reason = "there is no other thread yet, so the child may go on as usual")]
+#[allow(
+    unsafe_code,
+    reason = "there is no other thread yet, so the child may go on as usual"
+)]
 pub(crate) fn fork_process() -> Result<ForkResult, Error> {
     // SAFETY: called before any thread is started.
     unsafe { fork() }.map_err(Error::sys("fork"))
@@ -80,7 +83,13 @@ pub(crate) fn block_signals() -> Result<SigSet, Error> {
 }
 
 fn supervised() -> SigSet {
-    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
+    let signals = [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGCHLD,
+    ];
     signals.into_iter().collect()
 }
 
@@ -134,7 +143,8 @@ fn unshare_all() -> Result<(), Error> {
         let write = |file: &str, text: String| {
             fs::write(file, text).map_err(|error| Error::Namespaces {
                 cause: format!("write {file}: {error}"),
-                hint: "the kernel does not let this user map itself to root in a user namespace".into(),
+                hint: "the kernel does not let this user map itself to root in a user namespace"
+                    .into(),
             })
         };
         // Without "deny" an unprivileged gid map is refused (user_namespaces(7)).
@@ -147,7 +157,11 @@ fn unshare_all() -> Result<(), Error> {
 
 /// Whether namespaces can be made without a user namespace. Root in a container often cannot.
 fn has_capabilities() -> bool {
-    let needed = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN, Capability::CAP_SETUID];
+    let needed = [
+        Capability::CAP_SYS_ADMIN,
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_SETUID,
+    ];
     geteuid().is_root()
         && needed
             .iter()
@@ -158,7 +172,9 @@ fn has_capabilities() -> bool {
 fn hint(errno: Errno) -> String {
     let sysctl = |name: &str| {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+        fs::read_to_string(path)
+            .ok()
+            .map(|text| text.trim().to_owned())
     };
     let refused = [
         ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -174,11 +190,17 @@ fn hint(errno: Errno) -> String {
         }
     }
     match errno {
-        Errno::EPERM => "run as root, or where user namespaces are permitted (a container's seccomp profile \
+        Errno::EPERM => {
+            "run as root, or where user namespaces are permitted (a container's seccomp profile \
                          often forbids them: CAP_SYS_ADMIN and CAP_NET_ADMIN are missing)"
-            .into(),
-        Errno::ENOSPC | Errno::EUSERS => "a limit on the number of namespaces is reached (sysctl user.max_*)".into(),
-        Errno::EINVAL => "the kernel is built without one of: user, pid, net, uts, ipc namespaces".into(),
+                .into()
+        }
+        Errno::ENOSPC | Errno::EUSERS => {
+            "a limit on the number of namespaces is reached (sysctl user.max_*)".into()
+        }
+        Errno::EINVAL => {
+            "the kernel is built without one of: user, pid, net, uts, ipc namespaces".into()
+        }
         _ => "namespaces are not available here".into(),
     }
 }

@@ -1,10 +1,160 @@
-//! The platform proper, once it is alone in its namespaces.
+//! The platform proper, once it is alone in its namespaces: starts its parts, and stops them in order.
 
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
-use crate::Error;
-use super::{HostResources, Options};
+use std::sync::Arc;
+use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{HostResources, Options, forward, status};
+use crate::Error;
+use crate::apiserver::{ApiServer, Config};
+use crate::events::Recorder;
+use crate::kubelet::{self, ContainerLogs, Kubelet};
+use crate::net::{NodeNet, Pool};
+use crate::state::StateDir;
+
+/// Where the platform's own parts reach the API server.
+const LOCAL_API: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6443);
+/// Longest wait for the parts at the end.
+const STOP: Duration = Duration::from_secs(8);
+
+/// Runs until SIGTERM.
 pub(super) fn run(options: Options, host: HostResources) -> Result<ExitCode, Error> {
-    let _ = (options, host);
-    Ok(ExitCode::SUCCESS)
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::io("start the runtime"))?;
+    let state = StateDir::at(&options.state_dir);
+    let result = runtime.block_on(serve(&options, host, &state));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(()) => {
+            status::write_stopped(&state, &options);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            status::write_failed(&state, &options.name, &error);
+            Err(error)
+        }
+    }
+}
+
+async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Result<(), Error> {
+    let mut term = signal(SignalKind::terminate()).map_err(Error::io("handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("handle SIGINT"))?;
+    let shutdown = CancellationToken::new();
+    let (api, http) = (inherit(options.api_fd)?, inherit(options.http_fd)?);
+    private_tmpfs(state)?;
+    let net = NodeNet::prepare().await?;
+    let pool = Pool::parse(&options.vip_pool).ok_or_else(|| {
+        Error::Option(format!(
+            "address pool {:?} is not first-last",
+            options.vip_pool
+        ))
+    })?;
+    let api_stop = CancellationToken::new();
+    let (client, api_server) = start_api(state, api, &api_stop).await?;
+    let events = Recorder::start(client.clone());
+    kubelet::register_node(&client).await?;
+    let _ = (host, pool);
+    let kubelet = Arc::new(Kubelet::new(
+        client.clone(),
+        net,
+        state.clone(),
+        events.clone(),
+    ));
+    let node = tokio::spawn(Arc::clone(&kubelet).run(shutdown.clone()));
+    tokio::spawn(kubelet::renew_lease(client.clone(), shutdown.clone()));
+    tokio::spawn(kubelet::schedule(client.clone(), events, shutdown.clone()));
+    tokio::spawn(forward::serve(http, forward::ingress(client)));
+    let reporter = tokio::spawn(status::keep(
+        state.clone(),
+        options.clone(),
+        Arc::clone(&kubelet),
+    ));
+    info!(name = options.name, "the platform is up");
+    tokio::select! {
+        _ = term.recv() => info!("stopping"),
+        _ = interrupt.recv() => info!("stopping"),
+    }
+    reporter.abort();
+    status::write_stopping(state, options);
+    shutdown.cancel();
+    if tokio::time::timeout(STOP, node).await.is_err() {
+        error!("the node did not stop in time");
+    }
+    api_stop.cancel();
+    let _ = tokio::time::timeout(STOP, api_server).await;
+    Ok(())
+}
+
+/// Volumes and container roots live on a tmpfs that only this mount namespace has.
+fn private_tmpfs(state: &StateDir) -> Result<(), Error> {
+    let run = state.run_dir();
+    std::fs::create_dir_all(&run).map_err(Error::io("create the run directory"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), &run, Some("tmpfs"), flags, Some("mode=0755"))
+        .map_err(Error::sys("mount a tmpfs"))
+}
+
+async fn start_api(
+    state: &StateDir,
+    host: tokio::net::TcpListener,
+    stop: &CancellationToken,
+) -> Result<(kube::Client, tokio::task::JoinHandle<()>), Error> {
+    let host = host.into_std().map_err(Error::io("take the API socket"))?;
+    let local = StdTcpListener::bind(LOCAL_API)
+        .map_err(Error::io("listen for the platform's own parts"))?;
+    let pods =
+        StdTcpListener::bind((crate::net::API_IP, 443)).map_err(Error::io("listen for pods"))?;
+    let config = Config {
+        store: state.api_dir(),
+        listeners: vec![host, local, pods],
+        logs: Some(Arc::new(ContainerLogs::new(state.clone()))),
+    };
+    let server = ApiServer::new(config)
+        .await
+        .map_err(|error| Error::Container(format!("API server: {error}")))?;
+    let stop = stop.clone();
+    let task = tokio::spawn(async move {
+        if let Err(error) = server.serve(stop.cancelled_owned()).await {
+            error!(%error, "the API server ended");
+        }
+    });
+    let uri = format!("http://{LOCAL_API}")
+        .parse()
+        .expect("a fixed address is a URI");
+    let mut config = kube::Config::new(uri);
+    // Watches are quiet for long.
+    config.read_timeout = None;
+    Ok((kube::Client::try_from(config)?, task))
+}
+
+/// Takes over a listening socket of the launcher.
+fn inherit(fd: RawFd) -> Result<tokio::net::TcpListener, Error> {
+    let listener = StdTcpListener::from(owned(fd)?);
+    listener
+        .set_nonblocking(true)
+        .map_err(Error::io("use an inherited socket"))?;
+    tokio::net::TcpListener::from_std(listener).map_err(Error::io("use an inherited socket"))
+}
+
+#[allow(unsafe_code, reason = "a descriptor number is all that survives exec")]
+fn owned(fd: RawFd) -> Result<OwnedFd, Error> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    if fd <= 2 {
+        return Err(Error::Option(format!("{fd} is not an inherited socket")));
+    }
+    // SAFETY: the launcher passed this descriptor for this process alone, and it is taken once.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+        .map_err(Error::sys("use an inherited socket"))?;
+    Ok(owned)
 }
