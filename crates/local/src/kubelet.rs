@@ -6,6 +6,7 @@
 mod backoff;
 mod board;
 mod container;
+mod dialer;
 mod env;
 mod hooks;
 mod logs;
@@ -34,6 +35,7 @@ use crate::images::Images;
 use crate::net::{NODE_IP, NodeNet, POD_CIDR, Pool};
 use crate::state::{Component, StateDir};
 use board::Board;
+pub(crate) use dialer::Dialer;
 pub(crate) use logs::ContainerLogs;
 pub(crate) use node::{register as register_node, renew_lease, schedule};
 use pod::Worker;
@@ -51,6 +53,7 @@ pub(crate) struct Kubelet {
     pub(crate) images: Images,
     pub(crate) state: StateDir,
     pub(crate) events: Recorder,
+    pub(crate) dialer: Dialer,
     addresses: Mutex<Pool>,
     boards: Mutex<HashMap<String, Arc<Board>>>,
 }
@@ -61,6 +64,7 @@ impl Kubelet {
         net: NodeNet,
         state: StateDir,
         events: Recorder,
+        dialer: Dialer,
     ) -> Self {
         let base = u32::from(POD_CIDR.0);
         let last = base + (1 << (32 - u32::from(POD_CIDR.1))) - 2;
@@ -70,6 +74,7 @@ impl Kubelet {
             images: Images::at(state.images_file()),
             state,
             events,
+            dialer,
             addresses: Mutex::new(Pool::new((u32::from(NODE_IP) + 1).into(), last.into())),
             boards: Mutex::default(),
         }

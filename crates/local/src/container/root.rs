@@ -71,7 +71,7 @@ fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<
         Some("dev" | "sys") => bind(&from, &to),
         Some("run") => tmpfs(&to, "mode=0755"),
         Some(name) if overlay(&spec.scratch, name, &from, &to).is_ok() => {
-            submounts(&from, root);
+            submounts(spec, &from, root);
             Ok(())
         }
         // Also for directories that the kernel does not take as a lower layer.
@@ -113,14 +113,23 @@ fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Er
         .map_err(Error::sys("overlay"))
 }
 
-/// An overlay shows the mount points within it empty: put the mounts back.
-fn submounts(from: &Path, root: &Path) {
+/// An overlay shows the mount points within it empty: put the mounts back, all but the platform's own.
+fn submounts(spec: &ContainerSpec, from: &Path, root: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(Path::new);
-    for point in points.filter(|point| point.starts_with(from) && *point != from) {
+    let inside = points.filter(|point| {
+        point.starts_with(from) && *point != from && !point.starts_with(&spec.hidden)
+    });
+    let mut bound: Vec<&Path> = Vec::new();
+    for point in inside {
+        // Binding is recursive.
+        if bound.iter().any(|outer| point.starts_with(outer)) {
+            continue;
+        }
+        bound.push(point);
         let Ok(relative) = point.strip_prefix("/") else {
             continue;
         };

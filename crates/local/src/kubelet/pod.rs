@@ -186,6 +186,9 @@ impl Worker {
             |error| warn("FailedCreatePodSandBox", error),
         );
         let net = Arc::new(sandbox.await?);
+        self.kubelet
+            .dialer
+            .enlist(pod.namespace().unwrap_or_default(), pod.name_any(), &net);
         let dir: PathBuf = self.kubelet.pod_dir(&pod.uid().unwrap_or_default());
         let volumes = || Volumes::prepare(&self.kubelet, pod, net.ip, &dir);
         let volumes = retry(stop, volumes, |error| warn("FailedMount", error)).await?;

@@ -347,7 +347,7 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let check = |status: &'static str| async {
+        let check = async |status: &'static str| {
             let action = HTTPGetAction {
                 path: Some("/x".into()),
                 ..HTTPGetAction::default()

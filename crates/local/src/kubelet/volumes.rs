@@ -549,6 +549,7 @@ mod tests {
             key: key.into(),
             path: "x/y".into(),
             mode: Some(0o600),
+            ..KeyToPath::default()
         };
         let files = select(data(), Some(&[item("a")]), None, "m").unwrap();
         assert_eq!(files["x/y"], (b"1".to_vec(), 0o600));

@@ -15,7 +15,7 @@ use super::{HostResources, Options, forward, status};
 use crate::Error;
 use crate::apiserver::{ApiServer, Config};
 use crate::events::Recorder;
-use crate::kubelet::{self, ContainerLogs, Kubelet};
+use crate::kubelet::{self, ContainerLogs, Dialer, Kubelet};
 use crate::net::{NodeNet, Pool};
 use crate::state::StateDir;
 
@@ -60,7 +60,8 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
         ))
     })?;
     let api_stop = CancellationToken::new();
-    let (client, api_server) = start_api(state, api, &api_stop).await?;
+    let dialer = Dialer::default();
+    let (client, api_server) = start_api(state, api, &dialer, &api_stop).await?;
     let events = Recorder::start(client.clone());
     kubelet::register_node(&client).await?;
     let _ = (host, pool);
@@ -69,6 +70,7 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
         net,
         state.clone(),
         events.clone(),
+        dialer,
     ));
     let node = tokio::spawn(Arc::clone(&kubelet).run(shutdown.clone()));
     tokio::spawn(kubelet::renew_lease(client.clone(), shutdown.clone()));
@@ -107,6 +109,7 @@ fn private_tmpfs(state: &StateDir) -> Result<(), Error> {
 async fn start_api(
     state: &StateDir,
     host: tokio::net::TcpListener,
+    dialer: &Dialer,
     stop: &CancellationToken,
 ) -> Result<(kube::Client, tokio::task::JoinHandle<()>), Error> {
     let host = host.into_std().map_err(Error::io("take the API socket"))?;
@@ -118,6 +121,7 @@ async fn start_api(
         store: state.api_dir(),
         listeners: vec![host, local, pods],
         logs: Some(Arc::new(ContainerLogs::new(state.clone()))),
+        dialer: Some(Arc::new(dialer.clone())),
     };
     let server = ApiServer::new(config)
         .await
