@@ -46,6 +46,15 @@ impl Params {
         }
     }
 
+    /// The same for another state of the mesh's configuration.
+    #[must_use]
+    pub fn with_mesh(&self, mesh: Arc<MeshConfig>) -> Self {
+        Self {
+            mesh,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn mesh_id(&self) -> &str {
         let config = self.mesh.default_config.as_ref();
         config
@@ -60,6 +69,16 @@ impl Params {
             .and_then(|c| c.status_port)
             .and_then(|port| u16::try_from(port).ok());
         port.unwrap_or(lateen_core::ports::AGENT_STATUS)
+    }
+}
+
+impl Default for Params {
+    /// With the proxy image of this version.
+    fn default() -> Self {
+        Self::new(concat!(
+            "docker.io/lateen/proxyv2:",
+            env!("CARGO_PKG_VERSION")
+        ))
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) const PROXY: &str = "istio-proxy";
 /// Name of the container that sets capture up.
 pub(crate) const INIT: &str = "istio-init";
 
+/// Where the agent looks for the control plane by itself.
+const DISCOVERY: &str = "istiod.istio-system.svc:15012";
+
 /// Puts the sidecar into a pod (or a pod template): `pod` has `metadata` and `spec`. Asks no
 /// questions; [`crate::decide`] does.
 pub fn inject(pod: &mut Value, owner: &Owner, params: &Params) {
@@ -87,7 +90,14 @@ impl<'a> Settings<'a> {
             .or_else(|| proxy_config["interceptionMode"].as_str())
             .unwrap_or("REDIRECT")
             .to_owned();
-        let proxy_config = proxy_config.as_object().cloned().unwrap_or_default();
+        let mut proxy_config = proxy_config.as_object().cloned().unwrap_or_default();
+        // Only what differs from the agent's own default is passed on.
+        if proxy_config
+            .get("discoveryAddress")
+            .is_some_and(|a| a == DISCOVERY)
+        {
+            proxy_config.shift_remove("discoveryAddress");
+        }
         let status_port = port.unwrap_or_else(|| params.status_port());
         Self {
             params,
