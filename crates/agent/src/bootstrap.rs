@@ -37,7 +37,6 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
         },
         "layered_runtime": { "layers": [
             { "name": "global config", "static_layer": {
-                "overload.global_downstream_max_connections": "2147483647",
                 "re2.max_program_size.error_level": MAX_REGEX_PROGRAM,
             } },
             { "name": "admin", "admin_layer": {} },

@@ -110,18 +110,15 @@ impl Relay {
         if let Some(sender) = connection.as_ref().filter(|s| !s.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = match self.upstream.connect().await? {
-            Transport::Plain(io) => self.handshake(io).await?,
-            Transport::Tls(io) => self.handshake(io).await?,
-        };
+        let sender = self.handshake(self.upstream.connect().await?).await?;
         *connection = Some(sender.clone());
         Ok(sender)
     }
 
-    async fn handshake<IO>(&self, io: IO) -> Result<SendRequest<Incoming>, Error>
-    where
-        IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    {
+    async fn handshake(
+        &self,
+        io: TokioIo<Box<dyn Transport>>,
+    ) -> Result<SendRequest<Incoming>, Error> {
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
