@@ -9,10 +9,25 @@ pub mod platform;
 pub mod state;
 pub mod store;
 
+#[allow(
+    dead_code,
+    reason = "called by the platform's runtime, which comes next"
+)]
+mod cluster;
 mod container;
+#[allow(
+    dead_code,
+    reason = "called by the platform's runtime, which comes next"
+)]
+mod dns;
 mod events;
 mod kubelet;
 mod net;
+#[allow(
+    dead_code,
+    reason = "called by the platform's runtime, which comes next"
+)]
+mod services;
 
 pub use entry::entry;
 pub use error::Error;
