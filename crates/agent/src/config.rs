@@ -118,7 +118,10 @@ impl AgentConfig {
             domain: non_empty(&args.domain)
                 .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
             envoy: envoy(&args, &mesh, &env, &annotations),
-            concurrency: args.concurrency.or(mesh.concurrency),
+            concurrency: args
+                .concurrency
+                .or(mesh.concurrency)
+                .or(parsed(&env, "ISTIO_CPU_LIMIT")?),
             ca_address: optional(&env, "CA_ADDR").map_or(discovery.clone(), str::to_owned),
             discovery_address: discovery,
             control_plane_san: optional(&env, "ISTIOD_SAN").map(str::to_owned),

@@ -82,7 +82,8 @@ fn command(config: &AgentConfig, binary: &Path, bootstrap: &Path) -> Command {
     command
 }
 
-/// An agent that is killed must not leave an Envoy behind which holds the ports.
+/// An agent that is killed must not leave an Envoy behind which holds the ports. The kernel sends
+/// the signal when the *thread* that forked ends: [`Envoy::start`] belongs on the main thread.
 #[allow(
     unsafe_code,
     reason = "code between fork and exec has no safe interface"

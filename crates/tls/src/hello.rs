@@ -220,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn no_damage_is_fatal() {
+        let bytes = sample(&[b"h2"]);
+        for at in 0..bytes.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= flip;
+                // Any answer is right; there must be one.
+                let _ = peek_client_hello(&damaged);
+            }
+        }
+    }
+
+    #[test]
     fn other_protocols_are_told_from_their_first_bytes() {
         for bytes in [
             &b"G"[..],
