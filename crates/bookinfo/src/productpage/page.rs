@@ -18,7 +18,7 @@ pub(super) fn books() -> [Book; 1] {
     [Book {
         id: 0,
         title: "The Comedy of Errors",
-        description: "Twin brothers, parted by a shipwreck as infants, each with a servant who is a twin as well and bears the same name as <b>his</b> brother. When all four end up in Ephesus on the same day, wives, merchants and creditors meet the wrong man every time. It is the shortest of Shakespeare's plays, an early one, and his purest farce.",
+        description: "Twin brothers, parted by a shipwreck as infants, each with a servant who is a twin as well and bears the same name as his brother. When all four end up in Ephesus on the same day, wives, merchants and creditors meet the wrong man every time. It is the shortest of <b>Shakespeare's</b> plays, an early one, and his purest farce.",
     }]
 }
 
