@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 use crate::client::versions;
 use crate::suites::provider;
@@ -58,7 +58,7 @@ impl Default for ServerOptions {
 pub struct Acceptor {
     store: Arc<IdentityStore>,
     options: ServerOptions,
-    cached: Mutex<Option<(Arc<Identity>, Arc<ServerConfig>)>>,
+    cached: Mutex<Option<(Arc<Identity>, Configs)>>,
 }
 
 impl Acceptor {
@@ -79,8 +79,11 @@ impl Acceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = TlsAcceptor::from(self.config()?);
-        let stream = acceptor.accept(io).await.map_err(Error::from_handshake)?;
+        let lazy = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+        let start = lazy.await.map_err(Error::from_handshake)?;
+        let config = self.config()?.fitting(&start.client_hello());
+        let stream = start.into_stream(config);
+        let stream = stream.await.map_err(Error::from_handshake)?;
         Ok(Stream::new(TlsStream::Server(stream)))
     }
 
@@ -89,17 +92,51 @@ impl Acceptor {
         &self.store
     }
 
-    fn config(&self) -> Result<Arc<ServerConfig>, Error> {
+    fn config(&self) -> Result<Configs, Error> {
         let identity = self.store.current()?;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, config)) = &*cached
+        if let Some((of, configs)) = &*cached
             && Arc::ptr_eq(of, &identity)
         {
-            return Ok(config.clone());
+            return Ok(configs.clone());
         }
-        let config = Arc::new(build(&identity, &self.options)?);
-        *cached = Some((identity, config.clone()));
-        Ok(config)
+        let configs = Configs::new(&identity, &self.options)?;
+        *cached = Some((identity, configs.clone()));
+        Ok(configs)
+    }
+}
+
+/// Two configurations that differ in their application protocols.
+///
+/// A client that offers none of ours goes on without one, as with Envoy, whose configurations rely
+/// on it; RFC 7301 would have the handshake fail.
+#[derive(Debug, Clone)]
+struct Configs {
+    with_alpn: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
+}
+
+impl Configs {
+    fn new(identity: &Identity, options: &ServerOptions) -> Result<Self, Error> {
+        let with_alpn = build(identity, options)?;
+        let mut without_alpn = with_alpn.clone();
+        without_alpn.alpn_protocols.clear();
+        Ok(Self {
+            with_alpn: Arc::new(with_alpn),
+            without_alpn: Arc::new(without_alpn),
+        })
+    }
+
+    fn fitting(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let ours = &self.with_alpn.alpn_protocols;
+        let common = hello
+            .alpn()
+            .is_none_or(|mut theirs| theirs.any(|p| ours.iter().any(|o| o == p)));
+        if common {
+            self.with_alpn.clone()
+        } else {
+            self.without_alpn.clone()
+        }
     }
 }
 

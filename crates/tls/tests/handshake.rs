@@ -309,3 +309,43 @@ async fn the_webs_way_verifies_the_name_that_was_asked_for() {
         assert_eq!(connected.is_ok(), fits, "{name}");
     }
 }
+
+#[tokio::test]
+async fn without_a_common_application_protocol_there_is_none() {
+    let root = authority();
+    let server = acceptor(store(&root, REVIEWS), ClientAuth::None);
+    let client = connector(store(&root, PRODUCTPAGE), PeerRule::exact([REVIEWS]));
+    for (offer, agreed) in [
+        (vec![b"istio-peer-exchange".to_vec()], None),
+        (vec![b"h2".to_vec(), b"istio".to_vec()], Some(&b"istio"[..])),
+        (Vec::new(), None),
+    ] {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let connect = client.connect_alpn(near, Some(SNI), offer);
+        let (served, connected) = tokio::join!(server.accept(far), connect);
+        assert_eq!(served.expect("served").info().alpn.as_deref(), agreed);
+        assert_eq!(connected.expect("connected").info().alpn.as_deref(), agreed);
+    }
+}
+
+#[tokio::test]
+async fn tls_1_2_verifies_as_well() {
+    let root = authority();
+    let options = ServerOptions {
+        client_auth: ClientAuth::Required(PeerRule::AnyTrusted),
+        max_version: Version::Tls12,
+        ..ServerOptions::default()
+    };
+    let server = Acceptor::new(store(&root, REVIEWS), options);
+    let client = connector(store(&root, PRODUCTPAGE), PeerRule::exact([REVIEWS]));
+    let served = meet(&server, &client).await.0.expect("trusted");
+    assert_eq!(served.info().version, Version::Tls12);
+    assert!(
+        served
+            .info()
+            .cipher
+            .contains("ECDHE_ECDSA_WITH_AES_256_GCM")
+    );
+    let wrong = connector(store(&root, PRODUCTPAGE), PeerRule::exact([PRODUCTPAGE]));
+    assert!(meet(&server, &wrong).await.1.is_err());
+}
