@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lateen_api::{Object, mesh::MeshConfig};
-use lateen_registry::{ObjectKey, RawConfig};
+use lateen_registry::{ObjectKey, RawConfig, Registry};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
@@ -15,6 +15,7 @@ use crate::{ConfigSet, Fault, fault::describe, validate};
 pub struct Galley {
     config: watch::Receiver<Arc<ConfigSet>>,
     faults: watch::Receiver<Arc<Faulty>>,
+    folded: watch::Receiver<Arc<RawConfig>>,
     task: JoinHandle<()>,
 }
 
@@ -23,13 +24,14 @@ pub(crate) type Faulty = BTreeMap<ObjectKey, Vec<Fault>>;
 
 impl Galley {
     /// Folds what is there now before it returns, then every change. Must be called in a tokio
-    /// runtime, and after the registry has synced.
+    /// runtime. Where the registry has not synced yet, [`Galley::synced`] tells when both have.
     pub fn start(mut raw: watch::Receiver<Arc<RawConfig>>) -> Self {
         let mut fold = Fold::default();
         let first = raw.borrow_and_update().clone();
         let (set, faulty) = fold.next(&first);
         let (config_tx, config) = watch::channel(Arc::new(set));
         let (faults_tx, faults) = watch::channel(Arc::new(faulty));
+        let (folded_tx, folded) = watch::channel(first);
         let task = tokio::spawn(async move {
             while raw.changed().await.is_ok() {
                 let next = raw.borrow_and_update().clone();
@@ -42,11 +44,13 @@ impl Galley {
                     }
                     changed
                 });
+                folded_tx.send_replace(next);
             }
         });
         Self {
             config,
             faults,
+            folded,
             task,
         }
     }
@@ -54,6 +58,18 @@ impl Galley {
     /// The valid configuration; changes only when it differs.
     pub fn config(&self) -> watch::Receiver<Arc<ConfigSet>> {
         self.config.clone()
+    }
+
+    /// Waits until the registry has its first complete state and that state is folded in. Before
+    /// this, the configuration is empty, and acting on it would take every route away.
+    pub async fn synced(&self, registry: &Registry) {
+        registry.synced().await;
+        let raw = registry.config();
+        let mut folded = self.folded.clone();
+        // An error means that the task is gone, which is the end of the process.
+        let _ = folded
+            .wait_for(|held| Arc::ptr_eq(held, &raw.borrow()))
+            .await;
     }
 
     /// What is wrong, by object.

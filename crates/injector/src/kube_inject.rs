@@ -130,3 +130,36 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_documents_stay() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n---\n---\n\
+            apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: b\nspec:\n  jobTemplate:\n    spec:\n      \
+            template:\n        spec:\n          containers:\n          - name: c\n";
+        let out = kube_inject(text, &Params::default()).expect("injected");
+        assert!(
+            out.starts_with("apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n---\n"),
+            "{out}"
+        );
+        assert!(
+            out.contains("namespaces/default/cronjobs/b") && out.contains("istio-init"),
+            "{out}"
+        );
+        let again = kube_inject(&out, &Params::default()).expect("injected");
+        assert_eq!(out, again, "what is injected is not injected again");
+    }
+
+    #[test]
+    fn malformed_yaml_is_named_with_its_place() {
+        let error = kube_inject("kind: Service\n---\nkind: [", &Params::default());
+        let message = error.expect_err("refused").to_string();
+        assert!(
+            message.starts_with("document 2 is not valid YAML:") && message.contains("line"),
+            "{message}"
+        );
+    }
+}

@@ -28,7 +28,7 @@ use crate::{
 /// One event of one watch.
 #[derive(Debug)]
 pub(crate) enum Update {
-    Service(Event<Service>),
+    Service(Event<Arc<Service>>),
     Slice(Event<Slice>),
     Pod(Event<Arc<Workload>>),
     Node(Event<Arc<Node>>),
@@ -59,7 +59,7 @@ pub(crate) struct SliceAddress {
 #[derive(Debug)]
 pub(crate) struct State {
     domain: String,
-    services: Store<Service>,
+    services: Store<Arc<Service>>,
     slices: Store<Slice>,
     pods: Store<Arc<Workload>>,
     nodes: Store<Arc<Node>>,

@@ -119,7 +119,7 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
     env
 }
 
-fn app<'a>(pod: &'a Value) -> impl Iterator<Item = &'a Value> {
+fn app(pod: &Value) -> impl Iterator<Item = &Value> {
     items(&pod["spec"], "containers")
         .iter()
         .filter(|container| name(container) != PROXY)

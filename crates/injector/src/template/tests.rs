@@ -1,1 +1,152 @@
+use std::{collections::BTreeMap, path::PathBuf};
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Params, kube_inject};
+
+const IMAGE: &str = "registry.istio.io/testing/proxyv2:latest";
+
+/// Public documents that tests only read: `LATEEN_CONFORMANCE`, or beside the workspace.
+fn conformance() -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
+    let folder =
+        std::env::var_os("LATEEN_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!(
+        "conformance data is not at {}: nothing was checked",
+        folder.display()
+    );
+    None
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| Value::deserialize(document).expect("YAML"))
+        .filter(|document| !document.is_null())
+        .collect()
+}
+
+/// Brings both sides to one form: what Kubernetes' own serializer adds is left out, sets are sorted,
+/// and texts that hold JSON are compared as JSON.
+fn normal(value: &Value, field: &str) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut out: BTreeMap<String, Value> = BTreeMap::new();
+            for (key, value) in map {
+                let value = normal(value, key);
+                let empty = matches!(&value, Value::Object(map) if map.is_empty());
+                let added = ["resources", "strategy", "metadata"].contains(&key.as_str());
+                // What Go's types write of themselves; an injector touches none of it.
+                let zero = ["minReadySeconds", "paused", "test", "status"].contains(&key.as_str());
+                let unset = field == "env" && key == "value" && value == "";
+                if !(value.is_null() || empty && added || zero || unset) {
+                    out.insert(key.clone(), value);
+                }
+            }
+            // A volume without a source is an empty directory.
+            if field == "volumes" && out.len() == 1 {
+                out.insert("emptyDir".into(), json!({}));
+            }
+            out.into_iter().collect()
+        }
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.iter().map(|item| normal(item, field)).collect();
+            if ["env", "volumes", "volumeMounts", "ports"].contains(&field) {
+                items.sort_by_key(Value::to_string);
+            }
+            Value::Array(items)
+        }
+        Value::String(text) => normal_text(text),
+        other => other.clone(),
+    }
+}
+
+fn normal_text(text: &str) -> Value {
+    if let Some(milli) = text
+        .strip_suffix("000m")
+        .filter(|m| m.parse::<u32>().is_ok())
+    {
+        return json!(milli);
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(parsed @ (Value::Object(_) | Value::Array(_))) => normal(&parsed, ""),
+        _ => json!(text),
+    }
+}
+
+fn differences(path: &str, ours: &Value, theirs: &Value, out: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let at = format!("{path}/{key}");
+                differences(
+                    &at,
+                    a.get(key).unwrap_or(&Value::Null),
+                    b.get(key).unwrap_or(&Value::Null),
+                    out,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (n, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(&format!("{path}/{n}"), a, b, out);
+            }
+        }
+        _ if ours != theirs => out.push(format!("{path}: ours {ours}, theirs {theirs}")),
+        _ => {}
+    }
+}
+
+/// Cases that ask for what is not there; `docs/differences.md` lists them.
+const NOT_SUPPORTED: [&str; 2] = ["grpc-agent", "grpc-simple"];
+
+#[test]
+fn conformance_workloads_are_injected_as_expected() {
+    let Some(folder) = conformance() else { return };
+    let params = Params {
+        native_sidecar: true,
+        ..Params::new(IMAGE)
+    };
+    let (mut same, mut wrong) = (0, Vec::new());
+    let entries = std::fs::read_dir(folder.join("injection")).expect("folder is readable");
+    let mut files: Vec<PathBuf> = entries.map(|e| e.expect("entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
+    files.sort();
+    for path in files {
+        let case = path
+            .file_stem()
+            .expect("name")
+            .to_string_lossy()
+            .into_owned();
+        if NOT_SUPPORTED.contains(&case.as_str()) {
+            continue;
+        }
+        let read = |path: PathBuf| std::fs::read_to_string(path).expect("file is readable");
+        let ours = kube_inject(&read(path.clone()), &params).expect("injected");
+        let theirs = read(path.with_extension("yaml.injected"));
+        let (ours, theirs) = (documents(&ours), documents(&theirs));
+        let mut found = Vec::new();
+        let both = [&ours, &theirs].map(|docs| normal(&Value::Array(docs.clone()), ""));
+        differences("", &both[0], &both[1], &mut found);
+        if found.is_empty() {
+            same += 1;
+        } else {
+            wrong.push(format!("{case}:\n  {}", found.join("\n  ")));
+        }
+    }
+    eprintln!(
+        "{same} workloads injected as expected, {} not supported",
+        NOT_SUPPORTED.len()
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ\n{}",
+        wrong.len(),
+        same + wrong.len(),
+        wrong.join("\n")
+    );
+}

@@ -1,1 +1,117 @@
+use serde_json::json;
 
+use super::*;
+
+fn context() -> Context {
+    // The sender may go: what was published stays.
+    let (_, params) = watch::channel(Arc::new(Params::new("proxyv2")));
+    Context {
+        params,
+        counters: Arc::default(),
+    }
+}
+
+fn review(pod: Value) -> Review {
+    let request = json!({"request": {"uid": "u", "namespace": "default", "object": pod}});
+    serde_json::from_value(request).expect("review")
+}
+
+fn reviews_pod() -> Value {
+    json!({
+        "metadata": {
+            "generateName": "reviews-v1-abc-",
+            "labels": {"app": "reviews", "version": "v1", "pod-template-hash": "abc"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "reviews-v1-abc", "controller": true}],
+        },
+        "spec": {"containers": [{"name": "reviews", "image": "reviews"}]},
+    })
+}
+
+#[tokio::test]
+async fn patches_lead_to_the_injected_pod() {
+    let context = context();
+    let mut pod = reviews_pod();
+    let Json(answer) = inject_with(
+        State(context.clone()),
+        Path("cluster/c1/net/n1/foo/a--slash--b".into()),
+        Json(review(pod.clone())),
+    )
+    .await
+    .expect("answer");
+    let response = &answer["response"];
+    assert_eq!(
+        (&response["allowed"], &response["patchType"]),
+        (&json!(true), &json!("JSONPatch"))
+    );
+    let patch = STANDARD
+        .decode(response["patch"].as_str().expect("patch"))
+        .expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("patch");
+    json_patch::patch(&mut pod, &patch).expect("applies");
+    let containers: Vec<_> = items(&pod["spec"], "containers")
+        .iter()
+        .map(|c| c["name"].clone())
+        .collect();
+    assert_eq!(containers, ["reviews", "istio-proxy"]);
+    assert_eq!(pod["spec"]["initContainers"][0]["name"], "istio-init");
+    assert_eq!(
+        pod["metadata"]["labels"]["security.istio.io/tlsMode"],
+        "istio"
+    );
+    let env = |name: &str| {
+        let all = items(&pod["spec"]["containers"][1], "env");
+        all.iter()
+            .find(|v| v["name"] == name)
+            .map(|v| v["value"].clone())
+            .unwrap_or_default()
+    };
+    assert_eq!(env("ISTIO_META_CLUSTER_ID"), "c1");
+    assert_eq!(env("ISTIO_META_NETWORK"), "n1");
+    assert_eq!(env("FOO"), "a/b");
+    assert_eq!(env("ISTIO_META_WORKLOAD_NAME"), "reviews-v1");
+    assert_eq!(
+        env("ISTIO_META_OWNER"),
+        "kubernetes://apis/apps/v1/namespaces/default/deployments/reviews-v1"
+    );
+    // What is injected is not injected again.
+    let Json(again) = inject(State(context.clone()), Json(review(pod)))
+        .await
+        .expect("answer");
+    assert!(again["response"].get("patch").is_none());
+    let metrics = context.counters.render();
+    assert!(
+        metrics.contains("sidecar_injection_success_total 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("sidecar_injection_skip_total 1"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_template_is_refused() {
+    let mut pod = reviews_pod();
+    pod["metadata"]["annotations"] = json!({"inject.istio.io/templates": "waypoint"});
+    let Json(answer) = inject(State(context()), Json(review(pod)))
+        .await
+        .expect("answer");
+    assert_eq!(answer["response"]["allowed"], false);
+    let message = answer["response"]["status"]["message"]
+        .as_str()
+        .expect("message");
+    assert!(message.contains("waypoint"), "{message}");
+}
+
+#[tokio::test]
+async fn a_review_without_request_is_an_error() {
+    let empty = Review { request: None };
+    assert_eq!(
+        inject(State(context()), Json(empty))
+            .await
+            .map(|_| ())
+            .expect_err("refused")
+            .0,
+        400
+    );
+}

@@ -29,7 +29,7 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 /// The host name is only the short one here; the writer adds the domain.
-pub(super) fn service(object: core::Service) -> Option<Service> {
+pub(super) fn service(object: core::Service) -> Option<Arc<Service>> {
     let meta = object.metadata;
     let spec = object.spec.unwrap_or_default();
     let external_name = (spec.type_.as_deref() == Some("ExternalName"))
@@ -48,7 +48,7 @@ pub(super) fn service(object: core::Service) -> Option<Service> {
         .status
         .and_then(|s| s.load_balancer)
         .and_then(|b| b.ingress);
-    Some(Service {
+    Some(Arc::new(Service {
         hostname: Hostname::new(""),
         labels: labels_of(&meta),
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
@@ -78,7 +78,7 @@ pub(super) fn service(object: core::Service) -> Option<Service> {
             .into_iter()
             .filter_map(|ingress| ingress.ip.or(ingress.hostname))
             .collect(),
-    })
+    }))
 }
 
 /// `None` and the empty string both say headless.

@@ -16,7 +16,7 @@ impl State {
         };
         let service = Service {
             hostname: hostname.clone(),
-            ..source.clone()
+            ..Service::clone(source)
         };
         let fresh = service.ports.iter().map(|port| {
             let name = EndpointKey {

@@ -88,7 +88,7 @@ fn bookinfo() -> State {
     state.apply(Update::Node(Event::Apply(key("", "node1"), node("a"))));
     state.apply(Update::Service(Event::Apply(
         key("default", "reviews"),
-        reviews(),
+        Arc::new(reviews()),
     )));
     state.apply(Update::Pod(Event::Apply(
         key("default", "v1"),
@@ -125,10 +125,10 @@ fn what_did_not_change_is_shared() {
     let before = state.world.clone();
     state.apply(Update::Service(Event::Apply(
         key("default", "ratings"),
-        Service {
+        Arc::new(Service {
             name: "ratings".into(),
             ..reviews()
-        },
+        }),
     )));
     assert!(state.fold());
     let host = Hostname::new(HOST);

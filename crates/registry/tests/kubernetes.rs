@@ -1,0 +1,220 @@
+//! The registry against a scripted API server: what it asks for, and what it makes of the answers.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use lateen_registry::{Options, Registry, Resolution};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// Collections by path. A watch of one stays open and carries what is sent to it.
+#[derive(Clone, Default)]
+struct Server {
+    lists: Arc<Mutex<BTreeMap<String, Vec<Value>>>>,
+    watches: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Value>>>>,
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+impl Server {
+    fn client(&self) -> kube::Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let response = server.answer(request.uri());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    fn list(&self, path: &str, items: Vec<Value>) {
+        self.lists.lock().unwrap().insert(path.into(), items);
+    }
+
+    fn answer(&self, uri: &http::Uri) -> Response<Body> {
+        let path = uri.path().to_owned();
+        if uri
+            .query()
+            .is_some_and(|query| query.contains("watch=true"))
+        {
+            let (events_tx, mut events) = mpsc::unbounded_channel::<Value>();
+            self.watches.lock().unwrap().insert(path, events_tx);
+            let frames = futures::stream::poll_fn(move |cx| {
+                events.poll_recv(cx).map(|event| {
+                    event.map(|event| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n")))))
+                })
+            });
+            return Response::new(StreamBody::new(frames).boxed());
+        }
+        let lists = self.lists.lock().unwrap();
+        let (status, body) = match lists.get(&path) {
+            Some(items) => (
+                200,
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+            ),
+            None => (
+                404,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "no such resource"}),
+            ),
+        };
+        let body = Full::new(Bytes::from(body.to_string()));
+        Response::builder()
+            .status(status)
+            .body(body.boxed())
+            .expect("response")
+    }
+
+    /// Sends an event, once the watch is there.
+    async fn send(&self, path: &str, event: Value) {
+        loop {
+            if let Some(watch) = self.watches.lock().unwrap().get(path)
+                && watch.send(event.clone()).is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Breaks a watch off.
+    fn cut(&self, path: &str) {
+        self.watches.lock().unwrap().remove(path);
+    }
+}
+
+const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+const RULES: &str = "/apis/networking.istio.io/v1/virtualservices";
+
+fn bookinfo() -> Server {
+    let server = Server::default();
+    server.list("/api/v1/services", vec![
+        json!({"metadata": {"name": "reviews", "namespace": "default"}, "spec": {
+            "clusterIP": "10.96.0.5", "selector": {"app": "reviews"},
+            "ports": [{"name": "http", "port": 9080, "protocol": "TCP"}]}}),
+        json!({"metadata": {"name": "headless", "namespace": "default"}, "spec": {
+            "clusterIP": "None", "ports": [{"port": 6379, "appProtocol": "redis"}]}}),
+        json!({"metadata": {"name": "ext", "namespace": "default"}, "spec": {
+            "type": "ExternalName", "externalName": "example.com", "ports": [{"name": "https", "port": 443}]}}),
+    ]);
+    server.list("/api/v1/pods", vec![json!({
+        "metadata": {"name": "reviews-v1-abc-1", "namespace": "default",
+            "labels": {"app": "reviews", "pod-template-hash": "abc", "security.istio.io/tlsMode": "istio"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "reviews-v1-abc", "uid": "1", "controller": true}]},
+        "spec": {"nodeName": "n1", "serviceAccountName": "bookinfo-reviews", "containers": []},
+        "status": {"podIP": "10.244.0.5", "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    })]);
+    server.list(
+        "/api/v1/nodes",
+        vec![json!({"metadata": {"name": "n1", "labels": {
+        "topology.kubernetes.io/region": "eu", "topology.kubernetes.io/zone": "a"}}})],
+    );
+    server.list(
+        "/api/v1/namespaces",
+        vec![json!({"metadata": {"name": "default", "labels": {"istio-injection": "enabled"}}})],
+    );
+    server.list("/api/v1/namespaces/istio-system/configmaps", vec![json!({
+        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": "trustDomain: td"}})]);
+    server.list(SLICES, vec![slice(true)]);
+    server
+}
+
+fn slice(ready: bool) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "reviews-1", "namespace": "default", "resourceVersion": "2",
+            "labels": {"kubernetes.io/service-name": "reviews"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 9080}],
+        "endpoints": [{"addresses": ["10.244.0.5"], "conditions": {"ready": ready},
+            "nodeName": "n1", "targetRef": {"kind": "Pod", "name": "reviews-v1-abc-1", "namespace": "default"}}],
+    })
+}
+
+const HOST: &str = "reviews.default.svc.cluster.local";
+
+#[tokio::test]
+async fn a_cluster_becomes_a_world() {
+    let server = bookinfo();
+    let registry = Registry::kubernetes(server.client(), Options::default());
+    registry.synced().await;
+    let mut worlds = registry.world();
+    let world = worlds.borrow_and_update().clone();
+    let kinds = world
+        .services
+        .values()
+        .map(|s| (s.name.as_str(), s.resolution))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        kinds,
+        [
+            ("ext", Resolution::Dns),
+            ("headless", Resolution::Passthrough),
+            ("reviews", Resolution::ClientSide),
+        ]
+    );
+    let endpoint = &world.endpoints(HOST, "http")[0];
+    assert_eq!(
+        (endpoint.address.as_str(), endpoint.port),
+        ("10.244.0.5", 9080)
+    );
+    assert!(endpoint.mtls && endpoint.ready);
+    assert_eq!(endpoint.workload_name, "reviews-v1");
+    assert_eq!(endpoint.service_account, "bookinfo-reviews");
+    assert_eq!(endpoint.locality.to_string(), "eu/a");
+    let external = world.endpoints("ext.default.svc.cluster.local", "https");
+    assert_eq!(external[0].address, "example.com");
+    let config = registry.config().borrow().clone();
+    assert_eq!(config.mesh.as_deref(), Some("trustDomain: td"));
+
+    server
+        .send(SLICES, json!({"type": "MODIFIED", "object": slice(false)}))
+        .await;
+    worlds.changed().await.expect("registry runs");
+    assert!(!worlds.borrow_and_update().endpoints(HOST, "http")[0].ready);
+}
+
+#[tokio::test]
+async fn a_broken_watch_keeps_what_it_knew() {
+    let server = bookinfo();
+    let registry = Registry::kubernetes(server.client(), Options::default());
+    registry.synced().await;
+    let mut worlds = registry.world();
+    worlds.borrow_and_update();
+    server.send(SLICES, json!({"type": "ERROR", "object": {
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}})).await;
+    server.cut(SLICES);
+    server
+        .send(SLICES, json!({"type": "MODIFIED", "object": slice(false)}))
+        .await;
+    worlds.changed().await.expect("registry runs");
+    let endpoints = worlds.borrow_and_update().endpoints(HOST, "http").to_vec();
+    assert_eq!(
+        (endpoints.len(), endpoints[0].ready),
+        (1, false),
+        "never empty in between"
+    );
+}
+
+#[tokio::test]
+async fn a_kind_may_be_installed_later() {
+    let server = bookinfo();
+    let registry = Registry::kubernetes(server.client(), Options::default());
+    registry.synced().await;
+    let mut config = registry.config();
+    assert!(config.borrow_and_update().objects.is_empty());
+    server.list(RULES, vec![json!({"metadata": {"name": "reviews", "namespace": "default"}, "spec": {"hosts": ["reviews"]}})]);
+    let found = config
+        .wait_for(|config| !config.objects.is_empty())
+        .await
+        .expect("registry runs");
+    let (key, object) = found.objects.first_key_value().expect("one");
+    assert_eq!((key.kind, key.name.as_str()), ("VirtualService", "reviews"));
+    assert_eq!(object["kind"], "VirtualService");
+    assert_eq!(object["apiVersion"], "networking.istio.io/v1");
+}
