@@ -61,7 +61,7 @@ impl Certificates {
                     wait
                 }
             };
-            tokio::time::sleep(wait).await;
+            lateen_tls::sleep_until(SystemTime::now() + wait).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The authority itself: plugged in, loaded, or created once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lateen_core::SpiffeId;
 use lateen_tls::{Authority, CsrKey, Identity, IdentityStore, Issued, LeafRequest};
@@ -149,7 +149,7 @@ impl CertificateAuthority {
                     RENEW_RETRY
                 }
             };
-            tokio::time::sleep(wait).await;
+            lateen_tls::sleep_until(SystemTime::now() + wait).await;
         }
     }
 
@@ -249,7 +249,7 @@ fn bad(namespace: &str, name: &str, source: lateen_tls::Error) -> Error {
     }
 }
 
-fn root_expiry(authority: &Authority) -> Result<std::time::SystemTime, Error> {
+fn root_expiry(authority: &Authority) -> Result<SystemTime, Error> {
     Ok(lateen_tls::CertInfo::from_pem(authority.root_pem())?.not_after)
 }
 
