@@ -9,24 +9,13 @@ pub mod platform;
 pub mod state;
 pub mod store;
 
-#[allow(
-    dead_code,
-    reason = "called by the platform's runtime, which comes next"
-)]
 mod cluster;
 mod container;
-#[allow(
-    dead_code,
-    reason = "called by the platform's runtime, which comes next"
-)]
+mod controllers;
 mod dns;
 mod events;
 mod kubelet;
 mod net;
-#[allow(
-    dead_code,
-    reason = "called by the platform's runtime, which comes next"
-)]
 mod services;
 
 pub use entry::entry;

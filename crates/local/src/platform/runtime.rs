@@ -14,6 +14,7 @@ use tracing::{error, info};
 use super::{HostResources, Options, forward, status};
 use crate::Error;
 use crate::apiserver::{ApiServer, Config};
+use crate::controllers;
 use crate::events::Recorder;
 use crate::kubelet::{self, ContainerLogs, Dialer, Kubelet};
 use crate::net::{NodeNet, Pool};
@@ -64,7 +65,13 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     let (client, api_server) = start_api(state, api, &dialer, &api_stop).await?;
     let events = Recorder::start(client.clone());
     kubelet::register_node(&client).await?;
-    let _ = (host, pool);
+    let _ = host;
+    let context = controllers::Context {
+        client: client.clone(),
+        events: events.clone(),
+        api_ca: None,
+    };
+    controllers::start(&context, pool, &shutdown);
     let kubelet = Arc::new(Kubelet::new(
         client.clone(),
         net,
