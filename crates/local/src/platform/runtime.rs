@@ -15,9 +15,11 @@ use super::{HostResources, Options, forward, status};
 use crate::Error;
 use crate::apiserver::{ApiServer, Config};
 use crate::controllers;
+use crate::dns::{self, Upstream};
 use crate::events::Recorder;
 use crate::kubelet::{self, ContainerLogs, Dialer, Kubelet};
-use crate::net::{NodeNet, Pool};
+use crate::net::{DNS_IP, NODE_IP, NodeNet, Pool};
+use crate::services;
 use crate::state::StateDir;
 
 /// Where the platform's own parts reach the API server.
@@ -65,7 +67,7 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     let (client, api_server) = start_api(state, api, &dialer, &api_stop).await?;
     let events = Recorder::start(client.clone());
     kubelet::register_node(&client).await?;
-    let _ = host;
+    start_network(&client, host, &shutdown);
     let context = controllers::Context {
         client: client.clone(),
         events: events.clone(),
@@ -102,6 +104,20 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     api_stop.cancel();
     let _ = tokio::time::timeout(STOP, api_server).await;
     Ok(())
+}
+
+/// DNS and the services' addresses.
+fn start_network(client: &kube::Client, host: HostResources, shutdown: &CancellationToken) {
+    let services = services::run(client.clone(), NODE_IP.into(), shutdown.clone());
+    tokio::spawn(services);
+    let upstream = Upstream::new(host.dns, host.resolvers);
+    let listen = vec![SocketAddr::from((DNS_IP, 53))];
+    let dns = dns::run(client.clone(), listen, upstream, shutdown.clone());
+    tokio::spawn(async move {
+        if let Err(error) = dns.await {
+            error!(%error, "the cluster's DNS does not run");
+        }
+    });
 }
 
 /// Volumes and container roots live on a tmpfs that only this mount namespace has.
