@@ -3,8 +3,11 @@
 //! Each test runs in a thread that has left the machine's network namespace, so it needs
 //! CAP_SYS_ADMIN; without it the tests fail and say so. The namespace goes with the thread.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use lateen_capture::config::Dns;
@@ -16,6 +19,9 @@ use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
 const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 7);
+const POD_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
+/// The other end of the pod's interface, as the node has it.
+const FAR: &str = "far0";
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs `test` in a network namespace with `lo` up and a pod's address on an interface `eth0`,
@@ -33,42 +39,61 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 fn set_up_links() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
-        tokio::spawn(connection);
-        let link = |name: &str, other: &str| rtnetlink::LinkVeth::new(name, other).build();
+    // Without the wait for other holders of an address, which nobody else could be.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("IPv6 is there");
+    links(|handle| async move {
+        let pair = rtnetlink::LinkVeth::new("eth0", FAR).build();
         handle
             .link()
-            .add(link("eth0", "far0"))
+            .add(pair)
             .execute()
             .await
             .expect("a pair of interfaces");
-        for (index, name) in [(1, "lo"), (0, "eth0"), (0, "far0")] {
-            let message = rtnetlink::LinkUnspec::new_with_name(name).up().build();
-            handle
-                .link()
-                .set(message)
-                .execute()
-                .await
-                .unwrap_or_else(|e| panic!("{name} up ({index}): {e}"));
+        for name in ["lo", "eth0", FAR] {
+            up(&handle, name).await;
         }
-        let index = nix::net::if_::if_nametoindex("eth0").expect("eth0 is there");
-        let address = handle.address().add(index, IpAddr::V4(POD), 24);
-        address.execute().await.expect("an address");
-        let route = rtnetlink::RouteMessageBuilder::<Ipv4Addr>::new()
-            .output_interface(index)
-            .build();
+        let eth0 = index("eth0");
+        for (address, length) in [(IpAddr::V4(POD), 24), (IpAddr::V6(POD_V6), 64)] {
+            let request = handle.address().add(eth0, address, length);
+            request.execute().await.expect("an address");
+        }
+        let four = rtnetlink::RouteMessageBuilder::<Ipv4Addr>::new().output_interface(eth0);
         handle
             .route()
-            .add(route)
+            .add(four.build())
             .execute()
             .await
             .expect("a default route");
+        let six = rtnetlink::RouteMessageBuilder::<Ipv6Addr>::new().output_interface(eth0);
+        handle
+            .route()
+            .add(six.build())
+            .execute()
+            .await
+            .expect("a default route for IPv6");
     });
+}
+
+/// Changes interfaces of the current namespace.
+fn links<F: Future<Output = ()>>(change: impl FnOnce(rtnetlink::Handle) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().expect("a netlink socket");
+        tokio::spawn(connection);
+        change(handle).await;
+    });
+}
+
+async fn up(handle: &rtnetlink::Handle, name: &str) {
+    let message = rtnetlink::LinkUnspec::new_with_name(name).up().build();
+    let result = handle.link().set(message).execute().await;
+    result.unwrap_or_else(|error| panic!("{name} up: {error}"));
+}
+
+fn index(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).expect("the interface is there")
 }
 
 fn listen(address: impl Into<IpAddr>, port: u16) -> TcpListener {
@@ -138,6 +163,78 @@ fn the_proxys_own_connections_are_left_alone() {
         // To the pod itself it comes back in like any other.
         dial_marked(None, (POD, 9080)).expect("through the inbound port");
         assert_eq!(accepted(&inbound), Some((POD, 9080).into()));
+    });
+}
+
+#[test]
+fn the_proxy_is_also_known_by_its_user() {
+    let config = Config {
+        proxy_mark: None,
+        ..Config::default()
+    };
+    with_config(config, || {
+        let proxy = listen(Ipv4Addr::UNSPECIFIED, 15001);
+        let dial_as = |uid: u32| {
+            // The user of the thread's file system rights is that of the sockets it makes.
+            nix::unistd::setfsuid(uid.into());
+            let result = TcpStream::connect_timeout(&([198, 51, 100, 7], 80).into(), PATIENCE / 6);
+            nix::unistd::setfsuid(0.into());
+            (result.is_ok(), accepted(&proxy).is_some())
+        };
+        assert_eq!(dial_as(1337), (false, false));
+        assert_eq!(dial_as(1338), (true, true));
+    });
+}
+
+#[test]
+fn an_inbound_connection_reaches_the_proxy_unless_its_port_is_excluded() {
+    with_config(Config::default(), || {
+        let inbound = listen(Ipv4Addr::UNSPECIFIED, 15006);
+        let app = listen(Ipv4Addr::UNSPECIFIED, 9080);
+        let status = listen(Ipv4Addr::UNSPECIFIED, 15021);
+        let (away_tx, away_rx) = channel();
+        let (home_tx, home_rx) = channel();
+        let client = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root");
+            away_tx
+                .send(File::open("/proc/thread-self/ns/net").expect("a namespace"))
+                .expect("sent");
+            home_rx.recv().expect("the interface has arrived");
+            links(|handle| async move {
+                up(&handle, FAR).await;
+                let request = handle.address().add(index(FAR), [10, 244, 0, 1].into(), 24);
+                request.execute().await.expect("an address");
+            });
+            [9080, 15021].map(|port| dial((POD, port)).is_ok())
+        });
+        let away = away_rx.recv().expect("a namespace");
+        links(|handle| async move {
+            let message = rtnetlink::LinkUnspec::new_with_name(FAR).setns_by_fd(away.as_raw_fd());
+            handle
+                .link()
+                .set(message.build())
+                .execute()
+                .await
+                .expect("moved");
+        });
+        home_tx.send(()).expect("the client waits");
+        assert_eq!(client.join().expect("the client ends"), [true, true]);
+        assert_eq!(accepted(&inbound), Some((POD, 9080).into()));
+        assert_eq!(accepted(&app), None);
+        assert!(accepted(&status).is_some());
+    });
+}
+
+#[test]
+fn ipv6_is_captured_too() {
+    with_config(Config::default(), || {
+        let proxy = listen(Ipv6Addr::UNSPECIFIED, 15001);
+        let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+        dial((far, 80)).expect("captured");
+        assert_eq!(accepted(&proxy), Some((far, 80).into()));
+        // The same listener takes IPv4.
+        dial(([198, 51, 100, 7], 81)).expect("captured");
+        assert_eq!(accepted(&proxy), Some(([198, 51, 100, 7], 81).into()));
     });
 }
 
