@@ -1,1 +1,33 @@
-//! .
+//! Model to xDS: one immutable snapshot of services and configuration becomes clusters, endpoints,
+//! listeners, routes and secrets for each proxy.
+//!
+//! Generators are pure functions of keys, and a key holds every input of its resource, so a cached
+//! resource cannot be wrong. Proxies that see the same thing share one key and one allocation.
+
+mod auth;
+mod cluster;
+mod debug;
+mod discovery;
+mod endpoint;
+mod key;
+mod listener;
+mod metrics;
+mod mtls;
+mod policy;
+mod proxy;
+mod route;
+mod secret;
+mod shared;
+mod snapshot;
+mod source;
+mod tls;
+mod view;
+mod wire;
+
+pub use auth::{Anonymous, Authenticate};
+pub use discovery::{AdsService, Discovery, Options};
+pub use lateen_xds::server::Peer;
+pub use proxy::{Kind, NotAProxy, Proxy};
+pub use secret::{Credential, CredentialSource, NoCredentials};
+pub use snapshot::Snapshot;
+pub use source::{Client, Source};

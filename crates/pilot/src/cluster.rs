@@ -1,0 +1,159 @@
+//! Clusters (CDS): where traffic can go, and how connections there are made.
+
+mod inbound;
+mod settings;
+pub(crate) mod transport;
+
+use std::sync::Arc;
+
+use lateen_api::mesh::MeshConfig;
+use lateen_core::Protocol;
+use lateen_registry::{Endpoint, Resolution, Service};
+use lateen_xds::names::{self, ClusterName};
+use lateen_xds::types::cluster::Cluster;
+use lateen_xds::types::cluster::cluster::{
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+};
+use lateen_xds::types::core::Metadata;
+use lateen_xds::types::endpoint::ClusterLoadAssignment;
+
+pub(crate) use inbound::InboundKey;
+
+use crate::endpoint;
+use crate::policy::{Policy, Rule};
+use crate::shared::Shared;
+use crate::wire;
+
+/// How often names are resolved again, where their own lifetime does not say.
+const DNS_REFRESH_SECONDS: i64 = 60;
+
+/// All that an outbound cluster is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OutboundKey {
+    pub(crate) service: Shared<Service>,
+    pub(crate) port: u16,
+    /// Empty for the whole service.
+    pub(crate) subset: String,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) mesh: Shared<MeshConfig>,
+    /// SPIFFE names of those who serve it.
+    pub(crate) accounts: Arc<[String]>,
+    /// For clusters that carry their endpoints themselves (those resolved by name).
+    pub(crate) endpoints: Option<Shared<[Endpoint]>>,
+    /// A router has no original destination to go to.
+    pub(crate) router: bool,
+}
+
+impl OutboundKey {
+    pub(crate) fn name(&self) -> ClusterName {
+        ClusterName::outbound(self.port, &self.subset, self.service.hostname.as_str())
+    }
+
+    fn protocol(&self) -> Protocol {
+        let port = self.service.port(self.port);
+        port.map_or(Protocol::Tcp, |port| port.protocol)
+    }
+
+    pub(crate) fn generate(&self) -> Cluster {
+        let policy = Policy::of(&self.rules, self.port, &self.subset);
+        let name = self.name();
+        let mut cluster = Cluster {
+            name: name.to_string(),
+            connect_timeout: Some(wire::duration(self.mesh.connect_timeout())),
+            metadata: Some(self.metadata()),
+            ..Cluster::default()
+        };
+        self.discovery(&mut cluster);
+        settings::apply(&mut cluster, &policy, self.protocol());
+        transport::apply(&mut cluster, self, &policy);
+        cluster
+    }
+
+    #[expect(
+        deprecated,
+        reason = "Envoy's newer form is a cluster type that older proxies do not know"
+    )]
+    fn discovery(&self, cluster: &mut Cluster) {
+        let discovery = discovery_type(&self.service, self.router);
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
+        match discovery {
+            DiscoveryType::Eds => {
+                cluster.eds_cluster_config = Some(EdsClusterConfig {
+                    eds_config: Some(wire::ads()),
+                    // The cluster's own name, which is the default.
+                    service_name: cluster.name.clone(),
+                });
+            }
+            DiscoveryType::OriginalDst => {
+                cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            }
+            DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static => {
+                cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
+                cluster.dns_refresh_rate = wire::seconds(DNS_REFRESH_SECONDS);
+                cluster.respect_dns_ttl = true;
+                cluster.load_assignment = Some(self.load_assignment());
+            }
+        }
+    }
+
+    fn load_assignment(&self) -> ClusterLoadAssignment {
+        let endpoints = self.endpoints.as_deref().unwrap_or_default();
+        let labels = crate::policy::find_subset(&self.rules, &self.subset).map(|s| &s.labels);
+        endpoint::load_assignment(self.name().to_string(), endpoints, labels, |_| true)
+    }
+
+    /// What telemetry calls this destination.
+    fn metadata(&self) -> Metadata {
+        let service = wire::record([
+            ("host", wire::text(self.service.hostname.as_str())),
+            ("name", wire::text(&self.service.name)),
+            ("namespace", wire::text(&self.service.namespace)),
+        ]);
+        let mut istio = vec![("services", wire::list(vec![wire::structure(service)]))];
+        if let Some(rule) = self.rules.first() {
+            let config = format!(
+                "/apis/networking.istio.io/v1/namespaces/{}/destination-rule/{}",
+                rule.meta.namespace, rule.meta.name
+            );
+            istio.push(("config", wire::text(config)));
+        }
+        if !self.subset.is_empty() {
+            istio.push(("subset", wire::text(&self.subset)));
+        }
+        wire::metadata([("istio", wire::record(istio))])
+    }
+}
+
+/// How a cluster of a service finds its endpoints.
+pub(crate) fn discovery_type(service: &Service, router: bool) -> DiscoveryType {
+    match service.resolution {
+        Resolution::ClientSide => DiscoveryType::Eds,
+        Resolution::Passthrough | Resolution::None if router => DiscoveryType::Eds,
+        Resolution::Passthrough | Resolution::None => DiscoveryType::OriginalDst,
+        Resolution::Dns => DiscoveryType::StrictDns,
+        Resolution::DnsRoundRobin | Resolution::DynamicDns => DiscoveryType::LogicalDns,
+    }
+}
+
+/// The cluster that drops everything.
+pub(crate) fn black_hole(mesh: &MeshConfig) -> Cluster {
+    special(names::BLACK_HOLE_CLUSTER, DiscoveryType::Static, mesh)
+}
+
+/// The cluster that goes where the client was going.
+pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
+    let name = names::PASSTHROUGH_CLUSTER;
+    let mut cluster = special(name, DiscoveryType::OriginalDst, mesh);
+    cluster.lb_policy = LbPolicy::ClusterProvided.into();
+    settings::apply(&mut cluster, &Policy::default(), Protocol::Unsupported);
+    cluster
+}
+
+fn special(name: &str, discovery: DiscoveryType, mesh: &MeshConfig) -> Cluster {
+    Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
+        connect_timeout: Some(wire::duration(mesh.connect_timeout())),
+        ..Cluster::default()
+    }
+}

@@ -1,0 +1,115 @@
+//! Which transport a cluster's connections use.
+
+use lateen_api::networking::{ClientTlsMode, ClientTlsSettings};
+use lateen_xds::names;
+use lateen_xds::types::cluster::Cluster;
+use lateen_xds::types::cluster::cluster::{
+    ClusterDiscoveryType, DiscoveryType, TransportSocketMatch,
+};
+use lateen_xds::types::core::TransportSocket;
+use lateen_xds::types::tls::{
+    CertificateValidationContext, CommonTlsContext, UpstreamTlsContext, common_tls_context,
+};
+use lateen_xds::types::wkt::Struct;
+
+use super::OutboundKey;
+use crate::policy::Policy;
+use crate::{tls, wire};
+
+/// The endpoint label, and the metadata key, that says an endpoint takes the mesh's TLS.
+pub(crate) const TLS_MODE: &str = "tlsMode";
+/// Its value where it does.
+pub(crate) const TLS_MODE_MESH: &str = "istio";
+
+pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_>) {
+    let Some(settings) = policy.tls else {
+        automatic(cluster, key);
+        return;
+    };
+    match settings.mode {
+        ClientTlsMode::Disable => {}
+        ClientTlsMode::IstioMutual => {
+            cluster.transport_socket = Some(mesh(key, Some(settings)));
+        }
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+            cluster.transport_socket = Some(originate(key, settings));
+        }
+    }
+}
+
+/// Mutual TLS to those endpoints that take it, plain to the others. Where endpoints are not listed
+/// (the original destination) there is nothing to tell them by, and nothing is assumed.
+fn automatic(cluster: &mut Cluster, key: &OutboundKey) {
+    let original = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
+    if !key.mesh.auto_mtls() || cluster.cluster_discovery_type == Some(original) {
+        return;
+    }
+    if key.service.external && key.accounts.is_empty() {
+        return;
+    }
+    let mode = wire::record([(TLS_MODE, wire::text(TLS_MODE_MESH))]);
+    let option = |name: &str, matches: Struct, socket: TransportSocket| TransportSocketMatch {
+        name: name.into(),
+        r#match: Some(matches),
+        transport_socket: Some(socket),
+    };
+    cluster.transport_socket_matches = vec![
+        option("tlsMode-istio", mode, mesh(key, None)),
+        option("tlsMode-disabled", Struct::default(), wire::raw_buffer()),
+    ];
+}
+
+fn mesh(key: &OutboundKey, settings: Option<&ClientTlsSettings>) -> TransportSocket {
+    let sni = settings
+        .map(|s| s.sni.as_str())
+        .filter(|sni| !sni.is_empty());
+    let sni = sni.map_or_else(|| key.name().sni(), str::to_owned);
+    let names = settings.map(|s| s.subject_alt_names.as_slice());
+    let names = names.filter(|n| !n.is_empty()).unwrap_or(&key.accounts);
+    tls::mesh_client(key.protocol(), sni, names)
+}
+
+/// TLS that a rule asks for, towards a server that is not of the mesh.
+fn originate(key: &OutboundKey, settings: &ClientTlsSettings) -> TransportSocket {
+    let mut common = CommonTlsContext::default();
+    if key.protocol().is_http2() {
+        common.alpn_protocols = tls::owned(&["h2"]);
+    }
+    let mutual = settings.mode == ClientTlsMode::Mutual;
+    let credential = settings.credential_name.as_str();
+    let insecure = settings.insecure_skip_verify.unwrap_or(false);
+    let san = tls::SanType::Dns;
+    if !credential.is_empty() {
+        // Secrets of a namespace are for its gateways; the control plane decides who gets them.
+        let name = format!("{}{credential}", names::SECRET_KUBERNETES);
+        if mutual {
+            common.tls_certificate_sds_secret_configs = vec![tls::secret(&name, wire::ads())];
+        }
+        if !insecure {
+            let root = format!("{name}{}", names::SECRET_CA_SUFFIX);
+            let peers = tls::peers(&settings.subject_alt_names, &root, wire::ads(), san);
+            common.validation_context_type = Some(peers);
+        }
+    } else {
+        if mutual {
+            let (chain, key) = (&settings.client_certificate, &settings.private_key);
+            common.tls_certificates = vec![tls::file_certificate(chain, key)];
+        }
+        if !insecure && !settings.ca_certificates.is_empty() {
+            let context = CertificateValidationContext {
+                trusted_ca: Some(tls::file(&settings.ca_certificates)),
+                match_typed_subject_alt_names: tls::sans(&settings.subject_alt_names, san),
+                ..CertificateValidationContext::default()
+            };
+            let context = common_tls_context::ValidationContextType::ValidationContext(context);
+            common.validation_context_type = Some(context);
+        }
+    }
+    tls::client(UpstreamTlsContext {
+        common_tls_context: Some(common),
+        sni: settings.sni.clone(),
+        // Without a name of its own, the name that the client asked for.
+        auto_host_sni: settings.sni.is_empty(),
+        ..UpstreamTlsContext::default()
+    })
+}

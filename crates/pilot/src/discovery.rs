@@ -1,0 +1,165 @@
+//! The control plane's discovery server: inputs in, snapshots out, ports to serve them on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_galley::ConfigSet;
+use lateen_registry::World;
+use lateen_xds::server::{Ads, Connections};
+use lateen_xds::types::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::auth::Authenticate;
+use crate::key::Cache;
+use crate::metrics::Metrics;
+use crate::secret::{CredentialSource, NoCredentials};
+use crate::snapshot::Snapshot;
+use crate::source::{Client, Core, Source};
+
+/// The tonic service that [`Discovery::ads_service`] returns.
+pub type AdsService = AggregatedDiscoveryServiceServer<Ads<Source>>;
+
+/// A second change within this time waits for it to pass; under sustained churn it doubles.
+const QUIET: Duration = Duration::from_millis(20);
+/// The longest that a change waits.
+const QUIET_MAX: Duration = Duration::from_millis(200);
+
+/// What may be set.
+#[derive(Clone)]
+pub struct Options {
+    /// Domain of service names.
+    pub domain: String,
+    /// Certificates for gateways.
+    pub credentials: Arc<dyn CredentialSource>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            domain: "cluster.local".into(),
+            credentials: Arc::new(NoCredentials),
+        }
+    }
+}
+
+/// The discovery server. Cheap to clone; its task ends with the inputs.
+#[derive(Clone)]
+pub struct Discovery {
+    pub(crate) core: Arc<Core>,
+    pub(crate) connections: Arc<Connections<Client>>,
+}
+
+impl Discovery {
+    /// Starts to follow the inputs, on the current runtime.
+    pub fn new(
+        world: watch::Receiver<Arc<World>>,
+        config: watch::Receiver<Arc<ConfigSet>>,
+        options: Options,
+    ) -> Discovery {
+        let mut inputs = Inputs {
+            credentials: options.credentials.changes(),
+            world,
+            config,
+            domain: options.domain,
+            generation: 0,
+        };
+        let metrics = Metrics::new();
+        let (snapshots_tx, snapshots) = watch::channel(inputs.snapshot(&metrics));
+        let core = Arc::new(Core {
+            snapshots,
+            cache: Cache::default(),
+            credentials: options.credentials,
+            metrics,
+        });
+        tokio::spawn(inputs.follow(snapshots_tx, core.clone()));
+        Discovery {
+            core,
+            connections: Arc::default(),
+        }
+    }
+
+    /// The ADS service for one port, delta and state of the world.
+    pub fn ads_service(&self, auth: impl Authenticate) -> AdsService {
+        let source = Source {
+            core: self.core.clone(),
+            auth: Arc::new(auth),
+        };
+        Ads::new(Arc::new(source), self.connections.clone()).into_service()
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.core.snapshots.borrow().clone()
+    }
+
+    /// Streams that are open, on all ports.
+    pub fn connections(&self) -> &Arc<Connections<Client>> {
+        &self.connections
+    }
+}
+
+struct Inputs {
+    world: watch::Receiver<Arc<World>>,
+    config: watch::Receiver<Arc<ConfigSet>>,
+    credentials: watch::Receiver<u64>,
+    domain: String,
+    generation: u64,
+}
+
+impl Inputs {
+    fn snapshot(&mut self, metrics: &Metrics) -> Arc<Snapshot> {
+        let started = Instant::now();
+        self.generation += 1;
+        let world = self.world.borrow_and_update().clone();
+        let config = self.config.borrow_and_update().clone();
+        metrics.services.set(count(world.services.len()));
+        metrics
+            .virtual_services
+            .set(count(config.virtual_services.len()));
+        let snapshot = Snapshot::new(self.generation, world, config, self.domain.clone());
+        let took = started.elapsed();
+        metrics.snapshot_time.observe(took.as_secs_f64() * 1e3);
+        Arc::new(snapshot)
+    }
+
+    /// The first change goes out at once; what follows closely is gathered.
+    async fn follow(mut self, snapshots: watch::Sender<Arc<Snapshot>>, core: Arc<Core>) {
+        let mut published = Instant::now() - QUIET_MAX;
+        let mut quiet = QUIET;
+        while self.changed(&core.metrics).await {
+            let since = Instant::now();
+            let due = published + quiet;
+            if due > since {
+                tokio::time::sleep_until(due).await;
+                quiet = (quiet * 2).min(QUIET_MAX);
+            } else {
+                quiet = QUIET;
+            }
+            let waited = since.elapsed();
+            core.metrics.debounce.observe(waited.as_secs_f64() * 1e3);
+            let snapshot = self.snapshot(&core.metrics);
+            info!(generation = snapshot.generation, "new snapshot");
+            snapshots.send_replace(snapshot);
+            published = Instant::now();
+        }
+    }
+
+    /// Waits for any input to change; `false` when the world has ended.
+    async fn changed(&mut self, metrics: &Metrics) -> bool {
+        let (of, open) = tokio::select! {
+            changed = self.world.changed() => ("service", changed.is_ok()),
+            Ok(()) = self.config.changed() => ("config", true),
+            Ok(()) = self.credentials.changed() => ("secret", true),
+        };
+        if open {
+            metrics.triggers.with(&[arcstr::ArcStr::from(of)]).inc();
+        }
+        open
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

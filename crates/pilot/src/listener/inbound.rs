@@ -1,0 +1,272 @@
+//! `virtualInbound`: everything that comes to the workload arrives here.
+//!
+//! Each port of the application has the filter chains that its protocol and the mutual TLS mode ask
+//! for. Ports that no service names have the same as a port of unknown protocol.
+
+use lateen_core::{Protocol, ports};
+use lateen_xds::names::{self, ClusterName};
+use lateen_xds::types::core::TrafficDirection;
+use lateen_xds::types::listener::{Filter, FilterChain, FilterChainMatch, Listener};
+
+use super::Logging;
+use super::filters::{self, Routes, Side};
+use crate::{route, tls, wire};
+
+/// Which transport security a port takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    /// Mutual TLS only.
+    Strict,
+    /// Both.
+    Permissive,
+    /// Plain only.
+    Disable,
+}
+
+/// All that `virtualInbound` is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InboundKey {
+    pub(crate) ports: Vec<InboundPort>,
+    /// For ports that are not listed.
+    pub(crate) mode: Mode,
+    /// Ports that are not listed and have a mode of their own.
+    pub(crate) other_modes: Vec<(u16, Mode)>,
+    pub(crate) logging: Logging,
+}
+
+/// One port of the application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InboundPort {
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) mode: Mode,
+    /// The oldest service that leads here, and its port, for traces.
+    pub(crate) service: (String, u16),
+}
+
+/// What a filter chain does with its connections.
+#[derive(Clone, Copy)]
+enum Then {
+    Http,
+    Tcp,
+}
+
+/// What a filter chain asks of a connection.
+#[derive(Clone, Copy)]
+struct If<'a> {
+    transport: &'static str,
+    alpn: &'a [&'static str],
+    terminate: bool,
+}
+
+impl InboundKey {
+    pub(crate) fn generate(&self) -> Listener {
+        let mut filter_chains = vec![self.loop_guard()];
+        filter_chains.extend(self.passthrough(None, self.mode));
+        for (port, mode) in &self.other_modes {
+            filter_chains.extend(self.passthrough(Some(*port), *mode));
+        }
+        for port in &self.ports {
+            filter_chains.extend(self.port(port));
+        }
+        Listener {
+            name: names::VIRTUAL_INBOUND.into(),
+            address: Some(wire::socket_address("0.0.0.0", ports::INBOUND)),
+            filter_chains,
+            listener_filters: vec![
+                filters::original_dst(),
+                filters::tls_inspector(),
+                filters::http_inspector(),
+            ],
+            // An inspector waits as long as the client does: a server may be the first to speak.
+            listener_filters_timeout: wire::seconds(0),
+            continue_on_listener_filters_timeout: true,
+            traffic_direction: TrafficDirection::Inbound.into(),
+            ..Listener::default()
+        }
+    }
+
+    /// A connection to this very port was not captured, and would come back for ever.
+    fn loop_guard(&self) -> FilterChain {
+        let to = filters::to_cluster(names::BLACK_HOLE_CLUSTER);
+        FilterChain {
+            name: "virtualInbound-blackhole".into(),
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port: wire::number(u32::from(ports::INBOUND)),
+                ..FilterChainMatch::default()
+            }),
+            filters: vec![filters::tcp("BlackHoleCluster", to, &self.logging)],
+            ..FilterChain::default()
+        }
+    }
+
+    fn passthrough(&self, port: Option<u16>, mode: Mode) -> Vec<FilterChain> {
+        let chain = |(of, then): (If<'_>, Then)| {
+            let (name, filter) = match then {
+                Then::Http => {
+                    let table = route::inbound_table(None, None);
+                    let prefix = names::INBOUND_PASSTHROUGH_CLUSTER.to_owned();
+                    ("virtualInbound-catchall-http", self.http(prefix, table))
+                }
+                Then::Tcp => {
+                    let to = filters::to_cluster(names::INBOUND_PASSTHROUGH_CLUSTER);
+                    let prefix = names::INBOUND_PASSTHROUGH_CLUSTER;
+                    ("virtualInbound", filters::tcp(prefix, to, &self.logging))
+                }
+            };
+            of.chain(name.to_owned(), port, filter)
+        };
+        matrix(Protocol::Unsupported, mode)
+            .into_iter()
+            .map(chain)
+            .collect()
+    }
+
+    fn port(&self, of: &InboundPort) -> Vec<FilterChain> {
+        let chain = |(when, then): (If<'_>, Then)| {
+            let cluster = ClusterName::inbound(of.port).to_string();
+            let filter = match then {
+                Then::Http => {
+                    let (host, port) = &of.service;
+                    let table = route::inbound_table(Some(of.port), Some((host, *port)));
+                    self.http(format!("inbound_0.0.0.0_{};", of.port), table)
+                }
+                Then::Tcp => {
+                    let to = filters::to_cluster(&cluster);
+                    filters::tcp(&cluster, to, &self.logging)
+                }
+            };
+            when.chain(format!("0.0.0.0_{}", of.port), Some(of.port), filter)
+        };
+        matrix(of.protocol, of.mode)
+            .into_iter()
+            .map(chain)
+            .collect()
+    }
+
+    fn http(&self, prefix: String, table: lateen_xds::types::route::RouteConfiguration) -> Filter {
+        let routes = Routes::Inline(Box::new(table));
+        filters::http(Side::Inbound, prefix, routes, &self.logging)
+    }
+}
+
+impl If<'_> {
+    fn chain(self, name: String, port: Option<u16>, filter: Filter) -> FilterChain {
+        FilterChain {
+            name,
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port: port.and_then(|port| wire::number(u32::from(port))),
+                transport_protocol: self.transport.into(),
+                application_protocols: tls::owned(self.alpn),
+                ..FilterChainMatch::default()
+            }),
+            filters: vec![filter],
+            transport_socket: self.terminate.then(tls::mesh_server),
+            ..FilterChain::default()
+        }
+    }
+}
+
+/// All that marks the mesh's TLS.
+const ANY_MESH_ALPN: [&str; 5] = [
+    "istio",
+    "istio-peer-exchange",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-h2",
+];
+
+/// Which chains a port has, from its protocol and mode.
+fn matrix(protocol: Protocol, mode: Mode) -> Vec<(If<'static>, Then)> {
+    /// The mesh's TLS, taken off.
+    const fn mesh(alpn: &'static [&'static str]) -> If<'static> {
+        If {
+            transport: "tls",
+            alpn,
+            terminate: true,
+        }
+    }
+    const fn plain(alpn: &'static [&'static str]) -> If<'static> {
+        If {
+            transport: "raw_buffer",
+            alpn,
+            terminate: false,
+        }
+    }
+    /// The application's own TLS, passed on.
+    const OPAQUE: If<'static> = If {
+        transport: "tls",
+        alpn: &[],
+        terminate: false,
+    };
+    const ANY: &[&str] = &ANY_MESH_ALPN;
+    const MESH_HTTP: &[&str] = &tls::MESH_HTTP_ALPN;
+    const MESH_TCP: &[&str] = &tls::MESH_TCP_ALPN;
+    const PLAIN_HTTP: &[&str] = &tls::PLAIN_HTTP_ALPN;
+    match (protocol, mode) {
+        (p, Mode::Strict) if p.is_http() => vec![(mesh(&[]), Then::Http)],
+        (p, Mode::Permissive) if p.is_http() => {
+            vec![(mesh(ANY), Then::Http), (plain(&[]), Then::Http)]
+        }
+        (p, Mode::Disable) if p.is_http() => vec![(plain(&[]), Then::Http)],
+        (p, Mode::Strict) if p.is_unsupported() => {
+            vec![(mesh(MESH_HTTP), Then::Http), (mesh(&[]), Then::Tcp)]
+        }
+        (p, Mode::Permissive) if p.is_unsupported() => vec![
+            (mesh(MESH_HTTP), Then::Http),
+            (plain(PLAIN_HTTP), Then::Http),
+            (mesh(MESH_TCP), Then::Tcp),
+            (plain(&[]), Then::Tcp),
+            (OPAQUE, Then::Tcp),
+        ],
+        (p, Mode::Disable) if p.is_unsupported() => vec![
+            (plain(PLAIN_HTTP), Then::Http),
+            (plain(&[]), Then::Tcp),
+            (OPAQUE, Then::Tcp),
+        ],
+        (_, Mode::Strict) => vec![(mesh(&[]), Then::Tcp)],
+        (_, Mode::Permissive) => vec![
+            (mesh(ANY), Then::Tcp),
+            (OPAQUE, Then::Tcp),
+            (plain(&[]), Then::Tcp),
+        ],
+        (_, Mode::Disable) => vec![(plain(&[]), Then::Tcp), (OPAQUE, Then::Tcp)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix_of_protocols_and_modes() {
+        let check = |protocol, mode, want: &[(&str, usize, bool, bool)]| {
+            let found: Vec<_> = matrix(protocol, mode)
+                .into_iter()
+                .map(|(of, then)| {
+                    let http = matches!(then, Then::Http);
+                    (of.transport, of.alpn.len(), of.terminate, http)
+                })
+                .collect();
+            assert_eq!(found, want, "{protocol:?} {mode:?}");
+        };
+        check(Protocol::Http, Mode::Strict, &[("tls", 0, true, true)]);
+        check(
+            Protocol::Grpc,
+            Mode::Permissive,
+            &[("tls", 5, true, true), ("raw_buffer", 0, false, true)],
+        );
+        check(Protocol::Tcp, Mode::Strict, &[("tls", 0, true, false)]);
+        check(
+            Protocol::Unsupported,
+            Mode::Permissive,
+            &[
+                ("tls", 3, true, true),
+                ("raw_buffer", 2, false, true),
+                ("tls", 2, true, false),
+                ("raw_buffer", 0, false, false),
+                ("tls", 0, false, false),
+            ],
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Outbound listeners: one behind each address that clients know, and `virtualOutbound`, where
+//! captured connections arrive and are handed to them.
+
+use lateen_core::ports;
+use lateen_xds::names;
+use lateen_xds::types::core::{CidrRange, TrafficDirection};
+use lateen_xds::types::listener::{Filter, FilterChain, FilterChainMatch, Listener};
+use lateen_xds::types::network::tcp_proxy::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight,
+};
+
+use super::Logging;
+use super::filters::{self, Routes, Side};
+use crate::route::Others;
+use crate::{tls, wire};
+
+/// All that an outbound listener is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OutboundKey {
+    /// `0.0.0.0`, or the address of one service.
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) want: Want,
+    pub(crate) logging: Logging,
+}
+
+/// What is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Want {
+    /// HTTP of many services; the route table tells them apart by host.
+    Http,
+    /// Bytes, or TLS told apart by server name.
+    Tcp(Vec<TcpRule>),
+    /// Whatever it turns out to be: HTTP by this route table, else bytes.
+    Sniff { routes: String, tcp: Vec<TcpRule> },
+}
+
+/// Where bytes go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TcpRule {
+    /// Server names; empty for any.
+    pub(crate) sni: Vec<String>,
+    /// Destination ranges; empty for any.
+    pub(crate) subnets: Vec<String>,
+    /// Clusters with their shares.
+    pub(crate) clusters: Vec<(String, u32)>,
+}
+
+impl TcpRule {
+    /// Everything to one cluster.
+    pub(crate) fn all_to(cluster: String) -> Self {
+        TcpRule {
+            sni: Vec::new(),
+            subnets: Vec::new(),
+            clusters: vec![(cluster, 1)],
+        }
+    }
+}
+
+impl OutboundKey {
+    pub(crate) fn name(&self) -> String {
+        names::listener(&self.address, self.port)
+    }
+
+    pub(crate) fn generate(&self) -> Listener {
+        let mut listener = Listener {
+            name: self.name(),
+            address: Some(wire::socket_address(&self.address, self.port)),
+            traffic_direction: TrafficDirection::Outbound.into(),
+            // Nothing listens there: `virtualOutbound` hands its connections over.
+            bind_to_port: wire::boolean(false),
+            listener_filters_timeout: wire::seconds(0),
+            continue_on_listener_filters_timeout: true,
+            ..Listener::default()
+        };
+        match &self.want {
+            Want::Http => listener.filter_chains = vec![plain_chain(self.http(None))],
+            Want::Tcp(rules) => {
+                listener.filter_chains = self.tcp_chains(rules);
+                if rules.iter().any(|rule| !rule.sni.is_empty()) {
+                    listener.listener_filters = vec![filters::tls_inspector()];
+                }
+            }
+            Want::Sniff { routes, tcp } => {
+                let mut http = plain_chain(self.http(Some(routes)));
+                http.filter_chain_match = Some(FilterChainMatch {
+                    transport_protocol: "raw_buffer".into(),
+                    application_protocols: tls::owned(&tls::PLAIN_HTTP_ALPN),
+                    ..FilterChainMatch::default()
+                });
+                listener.filter_chains = vec![http];
+                listener.filter_chains.extend(self.tcp_chains(tcp));
+                listener.listener_filters =
+                    vec![filters::tls_inspector(), filters::http_inspector()];
+            }
+        }
+        listener
+    }
+
+    fn http(&self, routes: Option<&String>) -> Filter {
+        let routes = routes
+            .cloned()
+            .unwrap_or_else(|| names::outbound_route(self.port));
+        let prefix = format!("outbound_{};", self.name());
+        filters::http(Side::Outbound, prefix, Routes::Named(routes), &self.logging)
+    }
+
+    fn tcp_chains(&self, rules: &[TcpRule]) -> Vec<FilterChain> {
+        tcp_chains(rules, &self.logging)
+    }
+}
+
+pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChain> {
+    let mut seen = Vec::new();
+    let chain = |rule: &TcpRule| {
+        let matches = FilterChainMatch {
+            server_names: rule.sni.clone(),
+            prefix_ranges: rule.subnets.iter().filter_map(|s| range(s)).collect(),
+            transport_protocol: if rule.sni.is_empty() { "" } else { "tls" }.into(),
+            ..FilterChainMatch::default()
+        };
+        // Envoy refuses a listener in which two chains ask for the same; the first one counts.
+        if seen.contains(&matches) {
+            return None;
+        }
+        seen.push(matches.clone());
+        let anything = matches == FilterChainMatch::default();
+        let prefix = rule.clusters.first().map_or("", |(name, _)| name);
+        let mut chain = plain_chain(filters::tcp(prefix, specifier(&rule.clusters), logging));
+        chain.filter_chain_match = (!anything).then_some(matches);
+        Some(chain)
+    };
+    rules.iter().filter_map(chain).collect()
+}
+
+fn plain_chain(filter: Filter) -> FilterChain {
+    FilterChain {
+        filters: vec![filter],
+        ..FilterChain::default()
+    }
+}
+
+fn specifier(clusters: &[(String, u32)]) -> ClusterSpecifier {
+    match clusters {
+        [(only, _)] => filters::to_cluster(only),
+        many => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: many
+                .iter()
+                .filter(|(_, weight)| *weight > 0)
+                .map(|(name, weight)| ClusterWeight {
+                    name: name.clone(),
+                    weight: *weight,
+                    ..ClusterWeight::default()
+                })
+                .collect(),
+        }),
+    }
+}
+
+fn range(subnet: &str) -> Option<CidrRange> {
+    let net: ipnet::IpNet = subnet
+        .parse()
+        .or_else(|_| subnet.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+        .ok()?;
+    Some(CidrRange {
+        address_prefix: net.network().to_string(),
+        prefix_len: wire::number(u32::from(net.prefix_len())),
+    })
+}
+
+/// All that `virtualOutbound` is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct VirtualOutboundKey {
+    pub(crate) others: Others,
+    pub(crate) logging: Logging,
+}
+
+impl VirtualOutboundKey {
+    pub(crate) fn generate(&self) -> Listener {
+        let black_hole = filters::to_cluster(names::BLACK_HOLE_CLUSTER);
+        let guard = FilterChain {
+            name: "virtualOutbound-blackhole".into(),
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port: wire::number(u32::from(ports::OUTBOUND)),
+                ..FilterChainMatch::default()
+            }),
+            filters: vec![filters::tcp("BlackHoleCluster", black_hole, &self.logging)],
+            ..FilterChain::default()
+        };
+        let rest = match self.others {
+            Others::Allow => names::PASSTHROUGH_CLUSTER,
+            Others::Block => names::BLACK_HOLE_CLUSTER,
+        };
+        let rest = FilterChain {
+            name: "virtualOutbound-catchall-tcp".into(),
+            ..plain_chain(filters::tcp(rest, filters::to_cluster(rest), &self.logging))
+        };
+        Listener {
+            name: names::VIRTUAL_OUTBOUND.into(),
+            address: Some(wire::socket_address("0.0.0.0", ports::OUTBOUND)),
+            use_original_dst: wire::boolean(true),
+            filter_chains: vec![guard, rest],
+            traffic_direction: TrafficDirection::Outbound.into(),
+            ..Listener::default()
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The control plane's own series, by Istio's names.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arcstr::ArcStr;
+use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry};
+use lateen_xds::server::Event;
+
+/// All series.
+pub(crate) struct Metrics {
+    registry: Registry,
+    connected: Arc<Gauge>,
+    pushes: Arc<Family<Counter>>,
+    rejects: Arc<Family<Counter>>,
+    total_rejects: Arc<Counter>,
+    convergence: Arc<Histogram>,
+    pub(crate) triggers: Arc<Family<Counter>>,
+    pub(crate) debounce: Arc<Histogram>,
+    pub(crate) snapshot_time: Arc<Histogram>,
+    pub(crate) services: Arc<Gauge>,
+    pub(crate) virtual_services: Arc<Gauge>,
+    started: Instant,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let build = registry.family::<Gauge>("istio_build", &["component", "tag"]);
+        let version = arcstr::literal!(env!("CARGO_PKG_VERSION"));
+        build.with(&[arcstr::literal!("pilot"), version]).set(1);
+        Metrics {
+            connected: registry.single("pilot_xds"),
+            pushes: registry.family("pilot_xds_pushes", &["type"]),
+            rejects: registry.family("pilot_xds_rejects", &["type"]),
+            total_rejects: registry.single("pilot_total_xds_rejects"),
+            convergence: registry.single("pilot_proxy_convergence_time_milliseconds"),
+            triggers: registry.family("pilot_push_triggers", &["type"]),
+            debounce: registry.single("pilot_debounce_time_milliseconds"),
+            snapshot_time: registry.single("pilot_pushcontext_init_milliseconds"),
+            services: registry.single("pilot_services"),
+            virtual_services: registry.single("pilot_virt_services"),
+            started: Instant::now(),
+            registry,
+        }
+    }
+
+    pub(crate) fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Connected => self.connected.add(1),
+            Event::Disconnected => self.connected.add(-1),
+            Event::Sent { type_url, .. } => self.pushes.with(&[short(type_url)]).inc(),
+            Event::Refused { type_url, .. } => {
+                self.rejects.with(&[short(type_url)]).inc();
+                self.total_rejects.inc();
+            }
+            Event::Converged { after } => self.convergence.observe(after.as_secs_f64() * 1e3),
+            _ => {}
+        }
+    }
+
+    /// Everything in Prometheus' text form.
+    pub(crate) fn expose(&self, cache: (usize, u64, u64)) -> String {
+        use std::fmt::Write as _;
+        let mut text = self.registry.expose();
+        let uptime = self.started.elapsed().as_secs_f64();
+        let (entries, hits, misses) = cache;
+        for (name, kind, value) in [
+            ("istiod_uptime_seconds", "gauge", uptime),
+            ("lateen_xds_cache_size", "gauge", entries as f64),
+            ("lateen_xds_cache_hits", "counter", hits as f64),
+            ("lateen_xds_cache_misses", "counter", misses as f64),
+        ] {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
+        }
+        text
+    }
+}
+
+fn short(type_url: &lateen_xds::TypeUrl) -> ArcStr {
+    ArcStr::from(type_url.short().to_ascii_lowercase())
+}

@@ -1,0 +1,156 @@
+//! What the control plane knows about one connected proxy, read from its node.
+
+use std::net::IpAddr;
+
+use lateen_core::Labels;
+use lateen_xds::types::core::Node;
+use lateen_xds::types::wkt::{Struct, value};
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Beside one workload.
+    Sidecar,
+    /// At an edge.
+    Router,
+}
+
+/// One connected proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// The node id as it came.
+    pub id: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// The workload's address.
+    pub ip: IpAddr,
+    /// The workload's name.
+    pub name: String,
+    /// The workload's namespace.
+    pub namespace: String,
+    /// Short names are completed with this (`default.svc.cluster.local`).
+    pub dns_domain: String,
+    /// The workload's labels, as it says.
+    pub labels: Labels,
+    /// The workload's service account, as it says; empty when it does not.
+    pub service_account: String,
+    /// The cluster it says it is in.
+    pub cluster_id: String,
+    /// It is this project's own proxy, which knows what Envoy does not.
+    pub lateen: bool,
+    /// What it says its version is.
+    pub version: String,
+}
+
+/// Why a node is not a proxy of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node id {0:?} is not of the form sidecar~IP~NAME.NAMESPACE~DOMAIN (or router~…)")]
+pub struct NotAProxy(String);
+
+impl Proxy {
+    /// Reads a node: `type~ip~name.namespace~domain` and its metadata.
+    ///
+    /// # Errors
+    /// When the id is of another form or names a type that is not served.
+    pub fn from_node(node: &Node) -> Result<Proxy, NotAProxy> {
+        let err = || NotAProxy(node.id.clone());
+        let mut parts = node.id.split('~');
+        let mut next = || parts.next().ok_or_else(err);
+        let kind = match next()? {
+            "sidecar" => Kind::Sidecar,
+            "router" => Kind::Router,
+            _ => return Err(err()),
+        };
+        let ip = next()?.parse().map_err(|_| err())?;
+        let (name, namespace) = next()?.rsplit_once('.').ok_or_else(err)?;
+        let dns_domain = next()?;
+        let empty = Struct::default();
+        let metadata = node.metadata.as_ref().unwrap_or(&empty);
+        let namespace = match string(metadata, "NAMESPACE") {
+            "" => namespace,
+            namespace => namespace,
+        };
+        Ok(Proxy {
+            id: node.id.clone(),
+            kind,
+            ip,
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            dns_domain: dns_domain.to_owned(),
+            labels: labels(metadata),
+            service_account: string(metadata, "SERVICE_ACCOUNT").to_owned(),
+            cluster_id: string(metadata, "CLUSTER_ID").to_owned(),
+            lateen: string(metadata, "LATEEN_PROXY") == "true",
+            version: string(metadata, "ISTIO_VERSION").to_owned(),
+        })
+    }
+
+    /// Whether it is a gateway.
+    pub fn is_router(&self) -> bool {
+        self.kind == Kind::Router
+    }
+}
+
+/// A metadata field; booleans are strings there, and an absent field reads as empty.
+fn string<'a>(metadata: &'a Struct, key: &str) -> &'a str {
+    match metadata.fields.get(key).and_then(|v| v.kind.as_ref()) {
+        Some(value::Kind::StringValue(text)) => text,
+        Some(value::Kind::BoolValue(true)) => "true",
+        _ => "",
+    }
+}
+
+fn labels(metadata: &Struct) -> Labels {
+    let Some(value::Kind::StructValue(fields)) =
+        metadata.fields.get("LABELS").and_then(|v| v.kind.as_ref())
+    else {
+        return Labels::new();
+    };
+    let label = |(key, value): (&String, &lateen_xds::types::wkt::Value)| match &value.kind {
+        Some(value::Kind::StringValue(text)) => Some((key.clone(), text.clone())),
+        _ => None,
+    };
+    fields.fields.iter().filter_map(label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    fn node(id: &str) -> Node {
+        let labels = wire::record([("app", wire::text("reviews"))]);
+        Node {
+            id: id.into(),
+            metadata: Some(wire::record([
+                ("LATEEN_PROXY", wire::text("true")),
+                ("LABELS", wire::structure(labels)),
+            ])),
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn reads_id_and_metadata() {
+        let id = "sidecar~10.244.0.7~reviews-v1.x-1.default~default.svc.cluster.local";
+        let proxy = Proxy::from_node(&node(id)).expect("well formed");
+        assert_eq!(
+            (proxy.name.as_str(), proxy.namespace.as_str()),
+            ("reviews-v1.x-1", "default")
+        );
+        assert_eq!(proxy.labels.value("app"), Some("reviews"));
+        assert!(proxy.lateen && !proxy.is_router());
+    }
+
+    #[test]
+    fn refuses_other_ids() {
+        for id in [
+            "",
+            "sidecar~x~a.b~c",
+            "waypoint~10.0.0.1~a.b~c",
+            "sidecar~10.0.0.1~ab~c",
+        ] {
+            assert!(Proxy::from_node(&node(id)).is_err(), "{id}");
+        }
+    }
+}

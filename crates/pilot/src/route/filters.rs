@@ -1,0 +1,131 @@
+//! What a route tells HTTP filters: faults to inject and cross-origin rules.
+
+use std::collections::HashMap;
+
+use lateen_api::networking::{
+    CorsPolicy, FaultAbort, FaultDelay, HttpFaultInjection, HttpRoute, StringMatch,
+    UnmatchedPreflights,
+};
+use lateen_xds::types::core::RuntimeFractionalPercent;
+use lateen_xds::types::http_filter::common_fault::{self, fault_delay::FaultDelaySecifier};
+use lateen_xds::types::http_filter::cors;
+use lateen_xds::types::http_filter::fault::{
+    FaultAbort as WireAbort, HttpFault, fault_abort::ErrorType,
+};
+use lateen_xds::{Any, pack_any};
+
+use crate::wire;
+
+pub(crate) const CORS: &str = "envoy.filters.http.cors";
+pub(crate) const FAULT: &str = "envoy.filters.http.fault";
+
+pub(super) fn per_route(rule: &HttpRoute) -> HashMap<String, Any> {
+    let fault = rule.fault.as_ref().and_then(fault);
+    let fault = fault.map(|f| (FAULT.to_owned(), pack_any(&f)));
+    let cors = rule.cors_policy.as_ref();
+    let cors = cors.map(|c| (CORS.to_owned(), pack_any(&cross_origin(c))));
+    fault.into_iter().chain(cors).collect()
+}
+
+fn fault(injection: &HttpFaultInjection) -> Option<HttpFault> {
+    let delay = injection.delay.as_ref().and_then(delay);
+    let abort = injection.abort.as_ref().and_then(abort);
+    (delay.is_some() || abort.is_some()).then(|| HttpFault {
+        delay,
+        abort,
+        ..HttpFault::default()
+    })
+}
+
+/// The share of requests; without one, all, or the deprecated whole number.
+fn share(
+    percentage: Option<&lateen_api::networking::Percent>,
+    old: Option<f64>,
+) -> lateen_xds::types::kind::FractionalPercent {
+    wire::percent(percentage.map(|p| p.value).or(old).unwrap_or(100.0))
+}
+
+fn delay(delay: &FaultDelay) -> Option<common_fault::FaultDelay> {
+    let fixed = delay.fixed_delay.filter(|d| !d.is_zero())?;
+    Some(common_fault::FaultDelay {
+        percentage: Some(share(delay.percentage.as_ref(), delay.percent)),
+        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(wire::duration(fixed))),
+        ..common_fault::FaultDelay::default()
+    })
+}
+
+fn abort(abort: &FaultAbort) -> Option<WireAbort> {
+    let http = abort.http_status.and_then(|s| u32::try_from(s).ok());
+    let error = match (http, &abort.grpc_status) {
+        (Some(status), _) => ErrorType::HttpStatus(status),
+        (None, Some(status)) => ErrorType::GrpcStatus(grpc_status(status)?),
+        (None, None) => return None,
+    };
+    Some(WireAbort {
+        percentage: Some(share(abort.percentage.as_ref(), abort.percent)),
+        error_type: Some(error),
+        ..WireAbort::default()
+    })
+}
+
+/// A gRPC status by number or by its name in capitals.
+fn grpc_status(text: &str) -> Option<u32> {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    let by_number = text.parse().ok();
+    let by_name = || {
+        NAMES
+            .iter()
+            .position(|name| name.eq_ignore_ascii_case(text))
+    };
+    by_number.or_else(|| by_name().and_then(|i| u32::try_from(i).ok()))
+}
+
+fn cross_origin(policy: &CorsPolicy) -> cors::CorsPolicy {
+    let old = policy
+        .allow_origin
+        .iter()
+        .map(|origin| match origin.as_str() {
+            "*" => StringMatch::Regex(".*".into()),
+            origin => StringMatch::Exact(origin.into()),
+        });
+    let origins = old.chain(policy.allow_origins.iter().cloned());
+    let forward = match policy.unmatched_preflights {
+        UnmatchedPreflights::Unspecified => None,
+        UnmatchedPreflights::Forward => wire::boolean(true),
+        UnmatchedPreflights::Ignore => wire::boolean(false),
+    };
+    cors::CorsPolicy {
+        allow_origin_string_match: origins.filter_map(|o| wire::string_match(&o)).collect(),
+        allow_methods: policy.allow_methods.join(","),
+        allow_headers: policy.allow_headers.join(","),
+        expose_headers: policy.expose_headers.join(","),
+        max_age: policy
+            .max_age
+            .map_or_else(String::new, |age| age.to_parts().0.to_string()),
+        allow_credentials: policy.allow_credentials.and_then(wire::boolean),
+        filter_enabled: Some(RuntimeFractionalPercent {
+            default_value: Some(wire::percent(100.0)),
+            ..RuntimeFractionalPercent::default()
+        }),
+        forward_not_matching_preflights: forward,
+        ..cors::CorsPolicy::default()
+    }
+}

@@ -1,0 +1,281 @@
+//! The HTTP rules of a VirtualService as routes.
+
+use lateen_api::Object;
+use lateen_api::networking::{
+    Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
+    StringMatch, VirtualService,
+};
+use lateen_xds::names::ClusterName;
+use lateen_xds::types::core::{DataSource, data_source};
+use lateen_xds::types::route::route::Action;
+use lateen_xds::types::route::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use lateen_xds::types::route::weighted_cluster::ClusterWeight;
+use lateen_xds::types::route::{
+    DirectResponseAction, Route, RouteAction, WeightedCluster, weighted_cluster,
+};
+
+use super::{Client, Targets, action, everything, filters, headers, matching};
+use crate::snapshot::{full_host, gateway_name};
+use crate::wire;
+
+/// Everything that routes of one VirtualService depend on.
+pub(super) struct Context<'a> {
+    pub(super) rule: &'a Object<VirtualService>,
+    /// `mesh`, or `namespace/name` of the gateway that the routes are for.
+    pub(super) gateway: &'a str,
+    /// The port that requests are addressed to.
+    pub(super) port: u16,
+    pub(super) client: &'a Client,
+    pub(super) targets: &'a Targets,
+    pub(super) is_gateway: bool,
+}
+
+impl Context<'_> {
+    /// One route per rule and match, in their order. What comes after a route that matches all
+    /// can never be reached and is left out.
+    pub(super) fn routes(&self) -> Vec<Route> {
+        let mut routes = Vec::new();
+        for rule in &self.rule.spec.http {
+            if rule.r#match.is_empty() {
+                routes.push(self.route(rule, None));
+                return routes;
+            }
+            for of in rule.r#match.iter().filter(|of| self.applies(of)) {
+                routes.push(self.route(rule, Some(of)));
+                if matching::is_everything(of) {
+                    return routes;
+                }
+            }
+        }
+        routes
+    }
+
+    /// The conditions that are about the client or the listener are decided here.
+    fn applies(&self, of: &HttpMatchRequest) -> bool {
+        let namespace = &self.rule.meta.namespace;
+        let gateways = &of.gateways;
+        let gateway = gateways.is_empty()
+            || gateways
+                .iter()
+                .any(|g| gateway_name(g, namespace) == self.gateway);
+        let port = of.port.is_none_or(|port| port == u32::from(self.port));
+        // A gateway's clients are not workloads of the mesh: their labels are not known.
+        let labels = self.is_gateway
+            || of
+                .source_labels
+                .iter()
+                .all(|(key, value)| self.client.labels.get(key) == Some(value));
+        let source = of.source_namespace.is_empty()
+            || self.is_gateway
+            || of.source_namespace == self.client.namespace;
+        gateway && port && labels && source
+    }
+
+    fn route(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> Route {
+        let mut route = Route {
+            name: name(rule, of),
+            r#match: Some(of.map_or_else(everything, matching::route_match)),
+            metadata: Some(self.metadata()),
+            typed_per_filter_config: filters::per_route(rule),
+            ..Route::default()
+        };
+        if let Some(of) = of {
+            route.stat_prefix = of.stat_prefix.clone();
+        }
+        let changes = rule.headers.as_ref();
+        route.request_headers_to_add = headers::to_add(changes.and_then(|h| h.request.as_ref()));
+        route.request_headers_to_remove =
+            headers::to_remove(changes.and_then(|h| h.request.as_ref()));
+        route.response_headers_to_add = headers::to_add(changes.and_then(|h| h.response.as_ref()));
+        route.response_headers_to_remove =
+            headers::to_remove(changes.and_then(|h| h.response.as_ref()));
+        route.action = Some(if let Some(redirect) = &rule.redirect {
+            Action::Redirect(action::redirect(redirect, self.port))
+        } else if let Some(direct) = &rule.direct_response {
+            Action::DirectResponse(direct_response(direct))
+        } else {
+            route.decorator = self.decorator(rule);
+            Action::Route(self.forward(rule, of))
+        });
+        route
+    }
+
+    fn metadata(&self) -> lateen_xds::types::core::Metadata {
+        let meta = &self.rule.meta;
+        let config = format!(
+            "/apis/networking.istio.io/v1/namespaces/{}/virtual-service/{}",
+            meta.namespace, meta.name
+        );
+        wire::metadata([("istio", wire::record([("config", wire::text(config))]))])
+    }
+
+    fn decorator(&self, rule: &HttpRoute) -> Option<lateen_xds::types::route::Decorator> {
+        let destination = rule.route.first()?.destination.as_ref()?;
+        let (host, port) = self.resolve(destination);
+        action::decorator(&host, port)
+    }
+
+    fn forward(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> RouteAction {
+        let mut action = RouteAction {
+            timeout: Some(wire::duration(rule.timeout.unwrap_or_default())),
+            max_stream_duration: Some(action::no_stream_limit()),
+            retry_policy: action::retries(rule.retries.as_ref()),
+            request_mirror_policies: self.mirrors(rule),
+            ..RouteAction::default()
+        };
+        if let Some(rewrite) = &rule.rewrite {
+            let path = of
+                .and_then(|of| of.uri.as_ref())
+                .unwrap_or(&StringMatch::Present);
+            action::rewrite(&mut action, rewrite, path);
+        }
+        let request = rule.headers.as_ref().and_then(|h| h.request.as_ref());
+        if let Some(authority) = headers::authority(request) {
+            action.host_rewrite_specifier =
+                Some(HostRewriteSpecifier::HostRewriteLiteral(authority));
+        }
+        let chosen = takers(&rule.route);
+        match chosen[..] {
+            [only] if only.headers.is_none() => {
+                let (name, hash) = self.single(only);
+                action.cluster_specifier = Some(ClusterSpecifier::Cluster(name));
+                action.hash_policy = hash;
+            }
+            _ => {
+                action.cluster_specifier = Some(self.weighted(&chosen));
+                action.hash_policy = chosen.first().map(|r| self.single(r).1).unwrap_or_default();
+            }
+        }
+        action
+    }
+
+    fn single(
+        &self,
+        route: &HttpRouteDestination,
+    ) -> (
+        String,
+        Vec<lateen_xds::types::route::route_action::HashPolicy>,
+    ) {
+        let Some(destination) = &route.destination else {
+            return (lateen_xds::names::BLACK_HOLE_CLUSTER.into(), Vec::new());
+        };
+        let (host, port) = self.resolve(destination);
+        let rules = self.targets.get(&host).map(|t| t.rules.as_slice());
+        let hash = action::hash_policy(rules.unwrap_or_default(), port, &destination.subset);
+        let name = ClusterName::outbound(port, &destination.subset, host);
+        (name.to_string(), hash)
+    }
+
+    fn weighted(&self, routes: &[&HttpRouteDestination]) -> ClusterSpecifier {
+        let weight = |route: &&HttpRouteDestination| {
+            let changes = route.headers.as_ref();
+            let request = changes.and_then(|h| h.request.as_ref());
+            let response = changes.and_then(|h| h.response.as_ref());
+            let host = headers::authority(request);
+            let weight = if routes.len() == 1 { 100 } else { route.weight };
+            ClusterWeight {
+                name: self.single(route).0,
+                weight: wire::number(u32::try_from(weight).unwrap_or(0)),
+                request_headers_to_add: headers::to_add(request),
+                request_headers_to_remove: headers::to_remove(request),
+                response_headers_to_add: headers::to_add(response),
+                response_headers_to_remove: headers::to_remove(response),
+                host_rewrite_specifier: host.map(
+                    weighted_cluster::cluster_weight::HostRewriteSpecifier::HostRewriteLiteral,
+                ),
+                ..ClusterWeight::default()
+            }
+        };
+        let mut clusters: Vec<ClusterWeight> = routes.iter().map(weight).collect();
+        // Nothing but zeros means nothing in particular; Envoy wants a positive sum.
+        if clusters
+            .iter()
+            .all(|c| c.weight.is_none_or(|w| w.value == 0))
+        {
+            for cluster in &mut clusters {
+                cluster.weight = wire::number(1);
+            }
+        }
+        ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters,
+            ..WeightedCluster::default()
+        })
+    }
+
+    fn mirrors(
+        &self,
+        rule: &HttpRoute,
+    ) -> Vec<lateen_xds::types::route::route_action::RequestMirrorPolicy> {
+        let old_percent = rule.mirror_percent.map(f64::from);
+        let percent = rule
+            .mirror_percentage
+            .as_ref()
+            .map(|p| p.value)
+            .or(old_percent);
+        let one = rule.mirror.as_ref().map(|d| (d, percent));
+        let many = rule.mirrors.iter().filter_map(|mirror| {
+            let destination = mirror.destination.as_ref()?;
+            Some((destination, mirror.percentage.as_ref().map(|p| p.value)))
+        });
+        one.into_iter()
+            .chain(many)
+            .filter(|(_, percent)| percent.is_none_or(|p| p > 0.0))
+            .map(|(destination, percent)| {
+                let (host, port) = self.resolve(destination);
+                let cluster = ClusterName::outbound(port, &destination.subset, host);
+                action::mirror(cluster.to_string(), percent)
+            })
+            .collect()
+    }
+
+    /// The full host and the port of a destination.
+    fn resolve(&self, destination: &Destination) -> (String, u16) {
+        let namespace = &self.rule.meta.namespace;
+        let host = full_host(&destination.host, namespace, &self.client.domain).to_string();
+        let unknown = super::Target::default();
+        let target = self.targets.get(&host).unwrap_or(&unknown);
+        let port = target.port(destination, self.port);
+        (host, port)
+    }
+}
+
+fn name(rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> String {
+    match of
+        .map(|of| of.name.as_str())
+        .filter(|name| !name.is_empty())
+    {
+        Some(of) if rule.name.is_empty() => of.to_owned(),
+        Some(of) => format!("{}.{of}", rule.name),
+        None => rule.name.clone(),
+    }
+}
+
+/// Those that get requests: the only one whatever its weight, else those with a weight, else all.
+fn takers(routes: &[HttpRouteDestination]) -> Vec<&HttpRouteDestination> {
+    let weighted: Vec<_> = routes.iter().filter(|route| route.weight > 0).collect();
+    if weighted.is_empty() {
+        routes.iter().collect()
+    } else {
+        weighted
+    }
+}
+
+fn direct_response(direct: &HttpDirectResponse) -> DirectResponseAction {
+    let text = direct.body.as_ref().and_then(|body| body.string.clone());
+    let bytes = direct.body.as_ref().and_then(|body| body.bytes.as_deref());
+    let specifier = match (text, bytes) {
+        (Some(text), _) => Some(data_source::Specifier::InlineString(text)),
+        (None, Some(bytes)) => Some(data_source::Specifier::InlineBytes(action::from_base64(
+            bytes,
+        ))),
+        (None, None) => None,
+    };
+    DirectResponseAction {
+        status: direct.status,
+        body: specifier.map(|specifier| DataSource {
+            specifier: Some(specifier),
+            ..DataSource::default()
+        }),
+        ..DirectResponseAction::default()
+    }
+}

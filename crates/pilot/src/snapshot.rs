@@ -1,0 +1,282 @@
+//! Everything that resources are made from, at one moment, with the indexes that lookups need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lateen_api::Object;
+use lateen_api::networking::{DestinationRule, VirtualService};
+use lateen_core::{Hostname, Labels, SpiffeId};
+use lateen_galley::ConfigSet;
+use lateen_registry::{Service, World};
+
+use crate::proxy::Proxy;
+
+/// The gateway name that means "every sidecar".
+pub(crate) const MESH_GATEWAY: &str = "mesh";
+
+/// One immutable state of the world and the configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows with each snapshot.
+    pub generation: u64,
+    /// Services and workloads.
+    pub world: Arc<World>,
+    /// What users wrote.
+    pub config: Arc<ConfigSet>,
+    /// The domain of service names, `cluster.local`.
+    pub domain: String,
+    rules: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
+    accounts: BTreeMap<Hostname, Arc<[String]>>,
+    virtual_services: Vec<HostedVirtualService>,
+}
+
+/// A VirtualService with its hosts written in full.
+#[derive(Debug)]
+pub(crate) struct HostedVirtualService {
+    pub(crate) object: Arc<Object<VirtualService>>,
+    pub(crate) hosts: Vec<Hostname>,
+}
+
+impl HostedVirtualService {
+    fn is_bound(&self, gateway: &str) -> bool {
+        let (meta, spec) = (&self.object.meta, &self.object.spec);
+        if spec.gateways.is_empty() {
+            return gateway == MESH_GATEWAY;
+        }
+        let mut gateways = spec.gateways.iter();
+        gateways.any(|name| gateway_name(name, &meta.namespace) == gateway)
+    }
+}
+
+impl Snapshot {
+    /// Indexes a world and a configuration.
+    pub fn new(
+        generation: u64,
+        world: Arc<World>,
+        config: Arc<ConfigSet>,
+        domain: impl Into<String>,
+    ) -> Self {
+        let domain = domain.into();
+        let mut rules: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
+        for rule in &config.destination_rules {
+            let host = full_host(&rule.spec.host, &rule.meta.namespace, &domain);
+            rules.entry(host).or_default().push(rule.clone());
+        }
+        let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
+            object: object.clone(),
+            hosts: object
+                .spec
+                .hosts
+                .iter()
+                .map(|host| full_host(host, &object.meta.namespace, &domain))
+                .collect(),
+        };
+        Snapshot {
+            generation,
+            accounts: accounts(&world, config.mesh.trust_domain()),
+            virtual_services: config.virtual_services.iter().map(hosted).collect(),
+            rules,
+            world,
+            config,
+            domain,
+        }
+    }
+
+    /// Services that a namespace sees.
+    pub(crate) fn services<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Service>> {
+        let default = &self.config.mesh.default_service_export_to;
+        self.world.services.values().filter(move |service| {
+            is_visible(&service.export_to, default, &service.namespace, namespace)
+        })
+    }
+
+    /// A service that a namespace sees, by full name.
+    pub(crate) fn service(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let service = self.world.services.get(host)?;
+        let default = &self.config.mesh.default_service_export_to;
+        is_visible(&service.export_to, default, &service.namespace, namespace).then_some(service)
+    }
+
+    /// The SPIFFE names of those who serve a host, sorted.
+    pub(crate) fn accounts(&self, host: &Hostname) -> Arc<[String]> {
+        self.accounts.get(host).cloned().unwrap_or_default()
+    }
+
+    /// The DestinationRules that hold for a proxy towards a service: those of the proxy's
+    /// namespace, else of the service's, else of the root namespace. A rule for the exact host beats
+    /// a wildcard, a rule that selects the proxy's workload beats one that selects all.
+    pub(crate) fn rules(
+        &self,
+        proxy: &Proxy,
+        service: &Service,
+    ) -> Vec<Arc<Object<DestinationRule>>> {
+        let root = self.config.mesh.root_namespace();
+        [proxy.namespace.as_str(), &service.namespace, root]
+            .into_iter()
+            .map(|namespace| self.rules_in(namespace, proxy, &service.hostname))
+            .find(|rules| !rules.is_empty())
+            .unwrap_or_default()
+    }
+
+    fn rules_in(
+        &self,
+        namespace: &str,
+        proxy: &Proxy,
+        host: &Hostname,
+    ) -> Vec<Arc<Object<DestinationRule>>> {
+        let default = &self.config.mesh.default_destination_rule_export_to;
+        let here = |rule: &&Arc<Object<DestinationRule>>| {
+            let (meta, spec) = (&rule.meta, &rule.spec);
+            let selected = spec.workload_selector.as_ref().is_none_or(|selector| {
+                namespace == proxy.namespace
+                    && crate::wire::selects(&selector.labels, &proxy.labels)
+            });
+            meta.namespace == namespace
+                && is_visible(&spec.export_to, default, namespace, &proxy.namespace)
+                && selected
+        };
+        let exact = self.rules.get(host.as_str());
+        let mut wildcards: Vec<_> = self
+            .rules
+            .iter()
+            .filter(|(pattern, _)| pattern.is_wildcard() && pattern.covers(host))
+            .collect();
+        wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        let candidates = exact
+            .into_iter()
+            .chain(wildcards.into_iter().map(|(_, r)| r));
+        for rules in candidates {
+            let mut found: Vec<_> = rules.iter().filter(here).cloned().collect();
+            if found.iter().any(|r| r.spec.workload_selector.is_some()) {
+                found.retain(|r| r.spec.workload_selector.is_some());
+            }
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
+    }
+
+    /// VirtualServices that a namespace sees and that are bound to a gateway, oldest first.
+    pub(crate) fn virtual_services<'a>(
+        &'a self,
+        namespace: &str,
+        gateway: &str,
+    ) -> impl Iterator<Item = &'a HostedVirtualService> {
+        self.virtual_services
+            .iter()
+            .filter(move |hosted| hosted.is_bound(gateway) && self.sees(namespace, hosted))
+    }
+
+    fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {
+        let default = &self.config.mesh.default_virtual_service_export_to;
+        let object = &hosted.object;
+        is_visible(
+            &object.spec.export_to,
+            default,
+            &object.meta.namespace,
+            namespace,
+        )
+    }
+
+    /// The workload of a proxy: its labels from the registry, or from its node until the registry
+    /// knows it.
+    pub(crate) fn labels<'a>(&'a self, proxy: &'a Proxy) -> &'a Labels {
+        match self.world.workload(proxy.ip) {
+            Some(workload) => &workload.labels,
+            None => &proxy.labels,
+        }
+    }
+}
+
+/// `gateway` or `namespace/gateway` as `namespace/gateway`; `mesh` stays.
+pub(crate) fn gateway_name(name: &str, namespace: &str) -> String {
+    if name == MESH_GATEWAY || name.contains('/') {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
+/// A host of a configuration object in full: a name without dots is a service of the object's
+/// namespace.
+pub(crate) fn full_host(host: &str, namespace: &str, domain: &str) -> Hostname {
+    if host.contains('.') || host.contains('*') {
+        Hostname::new(host)
+    } else {
+        Hostname::service(host, namespace, domain)
+    }
+}
+
+/// Whether something of namespace `home` is visible in `namespace`.
+pub(crate) fn is_visible(
+    export_to: &[String],
+    default: &[String],
+    home: &str,
+    namespace: &str,
+) -> bool {
+    let export_to = if export_to.is_empty() {
+        default
+    } else {
+        export_to
+    };
+    export_to.is_empty()
+        || export_to.iter().any(|to| match to.as_str() {
+            "*" => true,
+            "." => home == namespace,
+            named => named == namespace,
+        })
+}
+
+fn accounts(world: &World, trust_domain: &str) -> BTreeMap<Hostname, Arc<[String]>> {
+    let mut by_host: BTreeMap<Hostname, BTreeSet<String>> = BTreeMap::new();
+    for (key, endpoints) in &world.endpoints {
+        let names = by_host.entry(key.hostname.clone()).or_default();
+        for endpoint in endpoints.iter().filter(|e| !e.service_account.is_empty()) {
+            // Names that are no identity cannot be verified either.
+            let id = SpiffeId::new(trust_domain, &endpoint.namespace, &endpoint.service_account);
+            names.extend(id.ok().map(|id| id.to_string()));
+        }
+    }
+    for service in world.services.values() {
+        if !service.subject_alt_names.is_empty() {
+            let names = by_host.entry(service.hostname.clone()).or_default();
+            names.extend(service.subject_alt_names.iter().cloned());
+        }
+    }
+    let shared = |(host, names): (Hostname, BTreeSet<String>)| (host, names.into_iter().collect());
+    by_host.into_iter().map(shared).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_in_full() {
+        let check = |host: &str, want: &str| {
+            assert_eq!(full_host(host, "ns", "cluster.local").as_str(), want);
+        };
+        check("reviews", "reviews.ns.svc.cluster.local");
+        check("reviews.other", "reviews.other");
+        check("*.example.com", "*.example.com");
+        check("*", "*");
+    }
+
+    #[test]
+    fn visibility() {
+        let check = |export: &[&str], default: &[&str], want: bool| {
+            let owned = |of: &[&str]| of.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            let seen = is_visible(&owned(export), &owned(default), "home", "away");
+            assert_eq!(seen, want, "{export:?} {default:?}");
+        };
+        check(&[], &[], true);
+        check(&["*"], &["."], true);
+        check(&["."], &[], false);
+        check(&[], &["."], false);
+        check(&["other", "away"], &[], true);
+    }
+}

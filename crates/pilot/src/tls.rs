@@ -1,0 +1,165 @@
+//! TLS settings of both directions.
+//!
+//! The mesh marks its own TLS by ALPN, so that a server that takes both plain and mutual TLS can
+//! tell them from the application's. Istio's proxies choose the marks per connection by a filter
+//! that Envoy does not have; here they are fixed per cluster by the protocol of the port, which
+//! Envoy accepts everywhere:
+//!
+//! - HTTP/1.1 ports offer `istio-http/1.1, istio, http/1.1`,
+//! - HTTP/2 and gRPC ports offer `istio-h2, istio, h2`,
+//! - all others offer `istio`: a port whose protocol is unknown is carried as bytes, because one
+//!   list must do for whatever turns up.
+//!
+//! Servers choose from `h2, http/1.1, istio`. `istio-peer-exchange` is never offered: it promises a
+//! preamble that only Istio's own filter sends.
+
+use lateen_core::Protocol;
+use lateen_xds::names;
+use lateen_xds::pack_any;
+use lateen_xds::types::core::{ConfigSource, DataSource, TransportSocket, data_source};
+use lateen_xds::types::tls::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
+    SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext, common_tls_context,
+    subject_alt_name_matcher, tls_parameters,
+};
+
+use crate::wire;
+
+/// ALPN values of the mesh that say HTTP.
+pub(crate) const MESH_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// Those of them that say "bytes".
+pub(crate) const MESH_TCP_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
+/// What plain HTTP looks like to the inspector.
+pub(crate) const PLAIN_HTTP_ALPN: [&str; 2] = ["http/1.1", "h2c"];
+
+const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
+
+pub(crate) fn secret(name: impl Into<String>, from: ConfigSource) -> SdsSecretConfig {
+    SdsSecretConfig {
+        name: name.into(),
+        sds_config: Some(from),
+    }
+}
+
+/// The client's side of TLS inside the mesh.
+pub(crate) fn mesh_client(protocol: Protocol, sni: String, accounts: &[String]) -> TransportSocket {
+    let alpn: &[&str] = match protocol {
+        p if p.is_http2() => &["istio-h2", "istio", "h2"],
+        p if p.is_http() => &["istio-http/1.1", "istio", "http/1.1"],
+        _ => &["istio"],
+    };
+    client(UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            alpn_protocols: owned(alpn),
+            validation_context_type: Some(mesh_peers(accounts)),
+            ..mesh_identity()
+        }),
+        sni,
+        ..UpstreamTlsContext::default()
+    })
+}
+
+pub(crate) fn client(context: UpstreamTlsContext) -> TransportSocket {
+    wire::transport_socket(TLS_SOCKET, pack_any(&context))
+}
+
+pub(crate) fn server(context: DownstreamTlsContext) -> TransportSocket {
+    wire::transport_socket(TLS_SOCKET, pack_any(&context))
+}
+
+/// The server's side of mutual TLS inside the mesh.
+pub(crate) fn mesh_server() -> TransportSocket {
+    server(DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            alpn_protocols: owned(&["h2", "http/1.1", "istio"]),
+            validation_context_type: Some(mesh_peers(&[])),
+            tls_params: Some(at_least_1_2()),
+            ..mesh_identity()
+        }),
+        require_client_certificate: wire::boolean(true),
+        ..DownstreamTlsContext::default()
+    })
+}
+
+/// The workload's own certificate.
+pub(crate) fn mesh_identity() -> CommonTlsContext {
+    CommonTlsContext {
+        tls_certificate_sds_secret_configs: vec![secret(
+            names::SECRET_DEFAULT,
+            wire::agent_secrets(),
+        )],
+        ..CommonTlsContext::default()
+    }
+}
+
+/// Peers signed by the mesh's roots that have one of these names; any name when there are none.
+pub(crate) fn mesh_peers(accounts: &[String]) -> common_tls_context::ValidationContextType {
+    peers(
+        accounts,
+        names::SECRET_ROOT,
+        wire::agent_secrets(),
+        SanType::Uri,
+    )
+}
+
+pub(crate) use subject_alt_name_matcher::SanType;
+
+pub(crate) fn peers(
+    accounts: &[String],
+    root: &str,
+    from: ConfigSource,
+    san: SanType,
+) -> common_tls_context::ValidationContextType {
+    common_tls_context::ValidationContextType::CombinedValidationContext(
+        common_tls_context::CombinedCertificateValidationContext {
+            default_validation_context: Some(CertificateValidationContext {
+                match_typed_subject_alt_names: sans(accounts, san),
+                ..CertificateValidationContext::default()
+            }),
+            validation_context_sds_secret_config: Some(secret(root, from)),
+            ..Default::default()
+        },
+    )
+}
+
+pub(crate) fn sans(names: &[String], san: SanType) -> Vec<SubjectAltNameMatcher> {
+    let matcher = |name: &String| SubjectAltNameMatcher {
+        san_type: if name.contains("://") {
+            SanType::Uri
+        } else {
+            san
+        }
+        .into(),
+        matcher: Some(wire::exact(name)),
+        ..SubjectAltNameMatcher::default()
+    };
+    names.iter().map(matcher).collect()
+}
+
+pub(crate) fn at_least_1_2() -> TlsParameters {
+    TlsParameters {
+        tls_minimum_protocol_version: tls_parameters::TlsProtocol::TlSv12.into(),
+        tls_maximum_protocol_version: tls_parameters::TlsProtocol::TlSv13.into(),
+        ..TlsParameters::default()
+    }
+}
+
+/// A certificate that the proxy reads from its own files.
+pub(crate) fn file_certificate(chain: &str, key: &str) -> TlsCertificate {
+    TlsCertificate {
+        certificate_chain: Some(file(chain)),
+        private_key: Some(file(key)),
+        ..TlsCertificate::default()
+    }
+}
+
+pub(crate) fn file(path: &str) -> DataSource {
+    DataSource {
+        specifier: Some(data_source::Specifier::Filename(path.into())),
+        ..DataSource::default()
+    }
+}
+
+pub(crate) fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}

@@ -1,0 +1,129 @@
+//! What one proxy sees of a snapshot: the keys of its resources.
+
+mod clusters;
+mod endpoints;
+mod gateways;
+mod inbound;
+mod outbound;
+mod routes;
+mod tcp;
+
+use std::sync::Arc;
+
+use lateen_core::Labels;
+use lateen_registry::Service;
+
+use crate::mtls;
+use crate::policy::Rule;
+use crate::proxy::Proxy;
+use crate::route::{Client, Target, Targets};
+use crate::shared::Shared;
+use crate::snapshot::{HostedVirtualService, Snapshot};
+
+/// A proxy and the snapshot that it is served from.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) proxy: &'a Proxy,
+}
+
+impl<'a> View<'a> {
+    /// Services that the proxy sees, the oldest first: where two want the same, it wins.
+    fn services(self) -> Vec<&'a Arc<Service>> {
+        let mut services: Vec<_> = self.snapshot.services(&self.proxy.namespace).collect();
+        services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
+        services
+    }
+
+    fn rules(self, service: &Service) -> Vec<Rule> {
+        let rules = self.snapshot.rules(self.proxy, service);
+        rules.into_iter().map(Shared).collect()
+    }
+
+    fn labels(self) -> &'a Labels {
+        self.snapshot.labels(self.proxy)
+    }
+
+    /// Services that the proxy's workload serves, the oldest first.
+    fn own_services(self) -> Vec<&'a Arc<Service>> {
+        let labels = self.labels();
+        let own = |service: &&Arc<Service>| {
+            service.namespace == self.proxy.namespace
+                && !service.selector.is_empty()
+                && service.selector.selects(labels)
+        };
+        let mut services: Vec<_> = self.snapshot.world.services.values().filter(own).collect();
+        services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
+        services
+    }
+
+    /// The number that a service's port has at the proxy's workload.
+    fn target_port(self, port: &lateen_registry::ServicePort) -> Option<u16> {
+        match &port.target_port {
+            lateen_registry::TargetPort::Number(number) => Some(*number),
+            lateen_registry::TargetPort::Name(name) => {
+                let workload = self.snapshot.world.workload(self.proxy.ip)?;
+                workload.ports.get(name).copied()
+            }
+        }
+    }
+
+    fn mode(self, port: Option<u16>) -> crate::listener::Mode {
+        mtls::mode(self.snapshot, &self.proxy.namespace, self.labels(), port)
+    }
+
+    /// What routes may depend on; labels only where a rule asks for them.
+    fn client<'b>(self, rules: impl IntoIterator<Item = &'b HostedVirtualService>) -> Client {
+        let asks = |hosted: &HostedVirtualService| {
+            let spec = &hosted.object.spec;
+            let http = spec.http.iter().flat_map(|r| &r.r#match);
+            http.into_iter().any(|m| !m.source_labels.is_empty())
+        };
+        let labels = if rules.into_iter().any(asks) {
+            self.labels().0.clone()
+        } else {
+            Default::default()
+        };
+        Client {
+            namespace: self.proxy.namespace.clone(),
+            labels,
+            domain: self.snapshot.domain.clone(),
+        }
+    }
+
+    fn targets<'b>(
+        self,
+        rules: impl IntoIterator<Item = &'b HostedVirtualService>,
+        own: Option<&Service>,
+    ) -> Targets {
+        let domain = &self.snapshot.domain;
+        let mut targets = Targets::new();
+        for hosted in rules {
+            let object = &hosted.object;
+            let namespace = &object.meta.namespace;
+            for host in crate::route::destinations(&object.spec, namespace, domain) {
+                let target = self.target(&host);
+                targets.insert(host.to_string(), target);
+            }
+        }
+        if let Some(service) = own {
+            let target = self.target(&service.hostname);
+            targets.insert(service.hostname.to_string(), target);
+        }
+        targets
+    }
+
+    fn target(self, host: &str) -> Target {
+        let Some(service) = self.snapshot.service(host, &self.proxy.namespace) else {
+            return Target::default();
+        };
+        let rules = self.rules(service);
+        let hashes = rules
+            .iter()
+            .any(|rule| crate::policy::uses_hash(&rule.spec));
+        Target {
+            ports: service.ports.iter().map(|port| port.port).collect(),
+            rules: if hashes { rules } else { Vec::new() },
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Which clusters a proxy has.
+
+use lateen_core::Protocol;
+use lateen_registry::{EndpointKey, Service};
+use lateen_xds::types::cluster::cluster::DiscoveryType;
+
+use super::View;
+use crate::cluster::{self, InboundKey, OutboundKey};
+use crate::key::Key;
+use crate::policy::{Rule, subsets};
+use crate::shared::Shared;
+
+impl View<'_> {
+    /// Keys of all clusters.
+    pub(crate) fn clusters(self) -> Vec<Key> {
+        let mesh = &self.snapshot.config.mesh;
+        let mut keys = vec![
+            Key::BlackHole(Shared::of(mesh)),
+            Key::Passthrough(Shared::of(mesh)),
+        ];
+        for service in self.services() {
+            let rules = self.rules(service);
+            for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+                let names = subsets(&rules).map(|subset| subset.name.as_str());
+                for subset in [""].into_iter().chain(names) {
+                    let key = self.outbound_cluster(service, port.port, subset, &rules);
+                    keys.push(Key::Cluster(key));
+                }
+            }
+        }
+        if !self.proxy.is_router() {
+            keys.extend(self.inbound_clusters().into_iter().map(Key::InboundCluster));
+        }
+        keys
+    }
+
+    fn outbound_cluster(
+        self,
+        service: &std::sync::Arc<Service>,
+        port: u16,
+        subset: &str,
+        rules: &[Rule],
+    ) -> OutboundKey {
+        let router = self.proxy.is_router();
+        let inline = matches!(
+            cluster::discovery_type(service, router),
+            DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static
+        );
+        let port_name = service.port(port).map_or("", |p| &p.name);
+        let endpoints = inline.then(|| {
+            let key = EndpointKey::new(service.hostname.clone(), port_name);
+            self.snapshot.world.endpoints.get(&key).map(Shared::of)
+        });
+        OutboundKey {
+            service: Shared::of(service),
+            port,
+            subset: subset.to_owned(),
+            rules: rules.to_vec(),
+            mesh: Shared::of(&self.snapshot.config.mesh),
+            accounts: self.snapshot.accounts(&service.hostname),
+            endpoints: endpoints.flatten(),
+            router,
+        }
+    }
+
+    fn inbound_clusters(self) -> Vec<InboundKey> {
+        let connect_timeout = self.snapshot.config.mesh.connect_timeout();
+        let mut keys = vec![InboundKey {
+            port: None,
+            protocol: Protocol::Unsupported,
+            connect_timeout,
+            services: Vec::new(),
+        }];
+        for inbound in self.inbound_ports() {
+            let leads_here = |service: &&std::sync::Arc<Service>| {
+                let mut ports = service.ports.iter();
+                ports.any(|port| self.target_port(port) == Some(inbound.port))
+            };
+            let own = self.own_services();
+            let services = own.into_iter().filter(leads_here).map(|service| {
+                [
+                    service.hostname.to_string(),
+                    service.name.clone(),
+                    service.namespace.clone(),
+                ]
+            });
+            keys.push(InboundKey {
+                port: Some(inbound.port),
+                protocol: inbound.protocol,
+                connect_timeout,
+                services: services.collect(),
+            });
+        }
+        keys
+    }
+}

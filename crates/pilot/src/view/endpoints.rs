@@ -1,0 +1,79 @@
+//! The endpoints behind a cluster name.
+
+use lateen_core::Direction;
+use lateen_registry::{Endpoint, EndpointKey};
+use lateen_xds::names::ClusterName;
+
+use super::View;
+use crate::endpoint::EndpointsKey;
+use crate::listener::Mode;
+use crate::mtls;
+use crate::policy::{Policy, find_subset};
+use crate::shared::Shared;
+
+impl View<'_> {
+    /// The key of a cluster's load assignment. A well-formed name of something that is not there
+    /// has an empty one: a cluster that waits for endpoints would otherwise wait for ever.
+    pub(crate) fn endpoints(self, cluster: &str) -> Option<EndpointsKey> {
+        let name: ClusterName = cluster.parse().ok()?;
+        if name.direction != Direction::Outbound {
+            return None;
+        }
+        let nothing = EndpointsKey {
+            cluster: cluster.to_owned(),
+            endpoints: None,
+            subset: None,
+            plain: Vec::new(),
+            near: None,
+        };
+        let service = self.snapshot.service(&name.host, &self.proxy.namespace);
+        let port = service.and_then(|service| service.port(name.port));
+        let (Some(service), Some(port)) = (service, port) else {
+            return Some(nothing);
+        };
+        let rules = self.rules(service);
+        let subset = find_subset(&rules, &name.subset);
+        if !name.subset.is_empty() && subset.is_none() {
+            return Some(nothing);
+        }
+        let key = EndpointKey::new(service.hostname.clone(), &port.name);
+        let endpoints = self.snapshot.world.endpoints.get(&key);
+        let policy = Policy::of(&rules, name.port, &name.subset);
+        Some(EndpointsKey {
+            endpoints: endpoints.map(Shared::of),
+            subset: subset.map(|subset| subset.labels.clone()),
+            plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
+            near: self.near(&policy),
+            ..nothing
+        })
+    }
+
+    /// Endpoints that take mutual TLS in general but were told not to.
+    fn plain(self, endpoints: &[Endpoint]) -> Vec<String> {
+        if !mtls::is_off_somewhere(self.snapshot) {
+            return Vec::new();
+        }
+        let off = |e: &&Endpoint| {
+            mtls::mode(self.snapshot, &e.namespace, &e.labels, Some(e.port)) == Mode::Disable
+        };
+        endpoints
+            .iter()
+            .filter(off)
+            .map(|e| e.address.clone())
+            .collect()
+    }
+
+    /// Where the proxy is, where that counts: going on to another place needs outlier detection,
+    /// by which the nearer one is found to fail.
+    fn near(self, policy: &Policy<'_>) -> Option<lateen_core::Locality> {
+        policy.outlier_detection?;
+        let of_rule = policy
+            .load_balancer
+            .and_then(|lb| lb.locality_lb_setting.as_ref());
+        let of_mesh = self.snapshot.config.mesh.locality_lb_setting.as_ref();
+        let enabled = of_rule.or(of_mesh).and_then(|setting| setting.enabled);
+        let workload = self.snapshot.world.workload(self.proxy.ip)?;
+        let locality = &workload.locality;
+        (enabled != Some(false) && !locality.region.is_empty()).then(|| locality.clone())
+    }
+}

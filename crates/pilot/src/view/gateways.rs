@@ -1,0 +1,345 @@
+//! What a gateway listens on and where it leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lateen_api::Object;
+use lateen_api::networking::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
+use lateen_core::Hostname;
+use lateen_xds::names;
+
+use super::View;
+use crate::listener::{GatewayKey, GatewayServer, Logging, ServerTls};
+use crate::route::{GatewayHost, GatewayRoutesKey};
+use crate::shared::Shared;
+use crate::snapshot::HostedVirtualService;
+use crate::wire;
+
+/// A server of a Gateway that selects the proxy.
+struct Bound<'a> {
+    gateway: &'a Object<Gateway>,
+    server: &'a Server,
+    /// The port that clients name.
+    port: u16,
+    /// The port that the proxy listens on.
+    listens: u16,
+}
+
+/// What a server's protocol and TLS mode come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Http,
+    Https,
+    /// TLS is passed on unopened.
+    Passthrough,
+    /// TLS ends here, bytes go on.
+    TerminatedTcp,
+    Tcp,
+    /// Not supported here (AUTO_PASSTHROUGH, unknown protocols).
+    None,
+}
+
+impl Bound<'_> {
+    fn role(&self) -> Role {
+        let protocol = self.server.port.as_ref().map_or("", |port| &port.protocol);
+        let mode = self.server.tls.as_ref().and_then(|tls| tls.mode);
+        let terminates = self.server.tls.is_some() && mode != Some(ServerTlsMode::Passthrough);
+        match protocol.to_ascii_uppercase().as_str() {
+            "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY" => Role::Http,
+            _ if mode == Some(ServerTlsMode::AutoPassthrough) => Role::None,
+            "HTTPS" if terminates => Role::Https,
+            "HTTPS" => Role::Passthrough,
+            "TLS" if terminates => Role::TerminatedTcp,
+            "TLS" => Role::Passthrough,
+            "TCP" | "MONGO" | "MYSQL" | "REDIS" if terminates => Role::TerminatedTcp,
+            "TCP" | "MONGO" | "MYSQL" | "REDIS" => Role::Tcp,
+            _ => Role::None,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.gateway.key()
+    }
+
+    /// The server's hosts without their namespaces.
+    fn hosts(&self) -> Vec<Hostname> {
+        let hosts = self.server.hosts.iter();
+        hosts
+            .map(|host| Hostname::new(split_host(host).1))
+            .collect()
+    }
+
+    /// The name of the server's route table.
+    fn routes(&self) -> String {
+        let server_port = self.server.port.as_ref();
+        match self.role() {
+            Role::Https => {
+                let meta = &self.gateway.meta;
+                let port_name = server_port.map_or("", |port| &port.name);
+                names::gateway_https_route(self.port, port_name, &meta.name, &meta.namespace)
+            }
+            _ => names::gateway_http_route(self.listens),
+        }
+    }
+
+    fn https_only(&self) -> bool {
+        self.server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.https_redirect)
+    }
+
+    /// The host that a server and a VirtualService's host have in common.
+    fn common(&self, hosted: &HostedVirtualService, host: &Hostname) -> Vec<Hostname> {
+        let namespace = &hosted.object.meta.namespace;
+        let mut common = Vec::new();
+        for served in &self.server.hosts {
+            let (wanted, served) = split_host(served);
+            let allowed = match wanted {
+                None | Some("*") => true,
+                Some(".") => self.gateway.meta.namespace == *namespace,
+                Some(wanted) => wanted == namespace,
+            };
+            let served = Hostname::new(served);
+            if allowed && served.covers(host) {
+                common.push(host.clone());
+            } else if allowed && host.covers(&served) {
+                common.push(served);
+            }
+        }
+        common
+    }
+}
+
+/// `namespace/host` or `host`.
+fn split_host(host: &str) -> (Option<&str>, &str) {
+    match host.split_once('/') {
+        Some((namespace, host)) => (Some(namespace), host),
+        None => (None, host),
+    }
+}
+
+impl<'a> View<'a> {
+    fn bound(self) -> Vec<Bound<'a>> {
+        let labels = self.labels();
+        let mut bound = Vec::new();
+        for gateway in &self.snapshot.config.gateways {
+            if !wire::selects(&gateway.spec.selector, labels) {
+                continue;
+            }
+            for server in &gateway.spec.servers {
+                let port = server.port.as_ref().map_or(0, |port| port.number);
+                let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+                    continue;
+                };
+                bound.push(Bound {
+                    gateway,
+                    server,
+                    port,
+                    listens: self.listening_port(port),
+                });
+            }
+        }
+        bound
+    }
+
+    /// A gateway listens where its Service leads to.
+    fn listening_port(self, port: u16) -> u16 {
+        let mut services = self.own_services().into_iter();
+        services
+            .find_map(|service| self.target_port(service.port(port)?))
+            .unwrap_or(port)
+    }
+
+    pub(super) fn gateway_listeners(self) -> Vec<GatewayKey> {
+        let mut ports: BTreeMap<(String, u16), Vec<Bound<'a>>> = BTreeMap::new();
+        for bound in self.bound() {
+            let bind = bound.server.bind.as_str();
+            let address = if bind.is_empty() { "0.0.0.0" } else { bind };
+            let key = (address.to_owned(), bound.listens);
+            ports.entry(key).or_default().push(bound);
+        }
+        let listener = |((address, port), bound): ((String, u16), Vec<Bound<'a>>)| {
+            let servers = self.servers(&bound);
+            (!servers.is_empty()).then(|| GatewayKey {
+                address,
+                port,
+                servers,
+                logging: Logging::of(&self.snapshot.config.mesh),
+            })
+        };
+        ports.into_iter().filter_map(listener).collect()
+    }
+
+    /// The servers of one port: the first decides whether it is plain HTTP, plain bytes or TLS.
+    fn servers(self, bound: &[Bound<'a>]) -> Vec<GatewayServer> {
+        let plain = |role: Role| matches!(role, Role::Http | Role::Tcp);
+        let roles: Vec<_> = bound.iter().map(Bound::role).collect();
+        let Some(first) = roles.iter().copied().find(|role| *role != Role::None) else {
+            return Vec::new();
+        };
+        let mut servers = Vec::new();
+        for (bound, role) in bound.iter().zip(roles) {
+            let fits = if plain(first) {
+                role == first
+            } else {
+                !plain(role)
+            };
+            if !fits {
+                continue;
+            }
+            let server = match role {
+                Role::None => None,
+                Role::Http => Some(GatewayServer::Http {
+                    routes: bound.routes(),
+                }),
+                Role::Https => server_tls(bound, true).map(|tls| GatewayServer::Https {
+                    routes: bound.routes(),
+                    sni: sni(&bound.hosts()),
+                    tls,
+                }),
+                Role::Passthrough | Role::Tcp => Some(self.tcp_server(bound, None)),
+                Role::TerminatedTcp => server_tls(bound, false)
+                    .map(|tls| self.tcp_server(bound, Some((sni(&bound.hosts()), tls)))),
+            };
+            // All plain HTTP servers of a port share one chain and one table.
+            servers.extend(server.filter(|s| role != Role::Http || !servers.contains(s)));
+        }
+        let nothing = |server: &GatewayServer| matches!(server, GatewayServer::Tcp { rules, .. } if rules.is_empty());
+        servers.retain(|server| !nothing(server));
+        servers
+    }
+
+    fn tcp_server(self, bound: &Bound<'a>, tls: Option<(Vec<String>, ServerTls)>) -> GatewayServer {
+        let name = bound.name();
+        let hosts = bound.hosts();
+        let mut rules = Vec::new();
+        for hosted in self.bound_rules(&name) {
+            if !hosted
+                .hosts
+                .iter()
+                .any(|host| !bound.common(hosted, host).is_empty())
+            {
+                continue;
+            }
+            if bound.role() == Role::Passthrough {
+                rules.extend(self.tls_rules(hosted, &name, bound.port, Some(&hosts)));
+            } else {
+                rules.extend(self.opaque_rules(hosted, &name, bound.port));
+            }
+        }
+        GatewayServer::Tcp { rules, tls }
+    }
+
+    /// VirtualServices bound to a gateway. A gateway serves all namespaces that export to its own.
+    fn bound_rules(self, gateway: &str) -> Vec<&'a HostedVirtualService> {
+        let namespace = &self.proxy.namespace;
+        self.snapshot.virtual_services(namespace, gateway).collect()
+    }
+
+    pub(super) fn gateway_routes(self, table: &str) -> Option<GatewayRoutesKey> {
+        let bound: Vec<_> = self
+            .bound()
+            .into_iter()
+            .filter(|b| matches!(b.role(), Role::Http | Role::Https) && b.routes() == table)
+            .collect();
+        let port = bound.first()?.port;
+        let mut hosts: BTreeMap<String, HostRules<'a>> = BTreeMap::new();
+        for bound in &bound {
+            self.add_hosts(bound, &mut hosts);
+        }
+        let hosts = hosts.into_iter().map(|(host, found)| GatewayHost {
+            host,
+            targets: self.targets(found.rules.iter().map(|(_, hosted)| *hosted), None),
+            rules: found
+                .rules
+                .into_iter()
+                .map(|(gateway, hosted)| (gateway, Shared::of(&hosted.object)))
+                .collect(),
+            https_only: found.https_only,
+        });
+        Some(GatewayRoutesKey {
+            name: table.to_owned(),
+            port,
+            hosts: hosts.collect(),
+            client: self.client([]),
+        })
+    }
+
+    fn add_hosts(self, bound: &Bound<'a>, hosts: &mut BTreeMap<String, HostRules<'a>>) {
+        let name = bound.name();
+        for hosted in self.bound_rules(&name) {
+            if hosted.object.spec.http.is_empty() {
+                continue;
+            }
+            for host in hosted
+                .hosts
+                .iter()
+                .flat_map(|host| bound.common(hosted, host))
+            {
+                let rules = hosts.entry(host.to_string()).or_default();
+                rules.https_only |= bound.https_only();
+                let known = rules.rules.iter().any(|(_, r)| std::ptr::eq(*r, hosted));
+                if !known {
+                    rules.rules.push((name.clone(), hosted));
+                }
+            }
+        }
+        if bound.https_only() {
+            for host in bound.hosts() {
+                hosts.entry(host.to_string()).or_default().https_only = true;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct HostRules<'a> {
+    rules: Vec<(String, &'a HostedVirtualService)>,
+    https_only: bool,
+}
+
+/// Server names of a chain; none where every name is served.
+fn sni(hosts: &[Hostname]) -> Vec<String> {
+    if hosts.iter().any(|host| host.as_str() == "*") {
+        return Vec::new();
+    }
+    let names: BTreeSet<String> = hosts.iter().map(ToString::to_string).collect();
+    names.into_iter().collect()
+}
+
+/// How TLS ends at a server; `None` where nothing says with which certificate.
+fn server_tls(bound: &Bound<'_>, http: bool) -> Option<ServerTls> {
+    let settings: &ServerTlsSettings = bound.server.tls.as_ref()?;
+    let mode = settings.mode.unwrap_or(ServerTlsMode::Simple);
+    let first_of_many = settings.credential_names.first();
+    let credential = if settings.credential_name.is_empty() {
+        first_of_many.cloned().unwrap_or_default()
+    } else {
+        settings.credential_name.clone()
+    };
+    let mesh = mode == ServerTlsMode::IstioMutual;
+    if credential.is_empty() && settings.server_certificate.is_empty() && !mesh {
+        return None;
+    }
+    Some(ServerTls {
+        credential,
+        files: [
+            settings.server_certificate.clone(),
+            settings.private_key.clone(),
+            settings.ca_certificates.clone(),
+        ],
+        client: match mode {
+            ServerTlsMode::Mutual => Some(true),
+            ServerTlsMode::OptionalMutual => Some(false),
+            _ => None,
+        },
+        mesh,
+        names: settings.subject_alt_names.clone(),
+        versions: (
+            settings.min_protocol_version.into(),
+            settings.max_protocol_version.into(),
+        ),
+        ciphers: settings.cipher_suites.clone(),
+        http,
+    })
+}

@@ -1,0 +1,115 @@
+//! Which listeners a proxy has.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use lateen_core::{Protocol, ports};
+use lateen_registry::{Resolution, Service, ServicePort};
+use lateen_xds::names;
+
+use super::View;
+use crate::key::Key;
+use crate::listener::{Logging, OutboundKey, VirtualOutboundKey, Want};
+
+/// Every address.
+const ANY: &str = "0.0.0.0";
+
+type Listeners = BTreeMap<(String, u16), Want>;
+
+impl View<'_> {
+    /// Keys of all listeners.
+    pub(crate) fn listeners(self) -> Vec<Key> {
+        if self.proxy.is_router() {
+            return self
+                .gateway_listeners()
+                .into_iter()
+                .map(Key::Gateway)
+                .collect();
+        }
+        let mesh = &self.snapshot.config.mesh;
+        let mut wants = Listeners::new();
+        for service in self.services() {
+            for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+                self.outbound(service, port, &mut wants);
+            }
+        }
+        let logging = Logging::of(mesh);
+        let outbound = wants.into_iter().map(|((address, port), want)| {
+            Key::Listener(OutboundKey {
+                address,
+                port,
+                want,
+                logging: logging.clone(),
+            })
+        });
+        let ends = [
+            Key::VirtualOutbound(VirtualOutboundKey {
+                others: mesh.outbound_mode().into(),
+                logging: logging.clone(),
+            }),
+            Key::VirtualInbound(self.virtual_inbound()),
+        ];
+        ends.into_iter().chain(outbound).collect()
+    }
+
+    fn outbound(self, service: &Arc<Service>, port: &ServicePort, wants: &mut Listeners) {
+        // These ports are the proxy's own.
+        if [ports::OUTBOUND, ports::INBOUND].contains(&port.port) {
+            return;
+        }
+        if port.protocol.is_http() {
+            // Services share the port; which came first does not matter for HTTP, and a service
+            // that wants its bytes carried has an address of its own, or comes too late.
+            wants.entry((ANY.into(), port.port)).or_insert(Want::Http);
+            return;
+        }
+        let rules = self.tcp_rules(service, port);
+        for address in self.addresses(service, port) {
+            let shared = address == ANY;
+            let want = if port.protocol.is_unsupported() {
+                let routes = if shared {
+                    names::outbound_route(port.port)
+                } else {
+                    names::sniffed_route(service.hostname.as_str(), port.port)
+                };
+                let tcp = rules.clone();
+                Want::Sniff { routes, tcp }
+            } else {
+                Want::Tcp(rules.clone())
+            };
+            match wants.entry((address, port.port)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(want);
+                }
+                // Services without an address may share a port by their server names.
+                Entry::Occupied(mut entry) => {
+                    if let (Want::Tcp(there), Want::Tcp(more)) = (entry.get_mut(), want) {
+                        there.extend(more);
+                        there.sort_by_key(|rule| rule.sni.is_empty());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where clients of a service connect to: its virtual addresses, or where it has none, those of
+    /// its endpoints, or any.
+    fn addresses(self, service: &Service, port: &ServicePort) -> Vec<String> {
+        if !service.addresses.is_empty() {
+            return service.addresses.iter().map(ToString::to_string).collect();
+        }
+        if service.resolution != Resolution::Passthrough {
+            return vec![ANY.into()];
+        }
+        let endpoints = self.snapshot.world.endpoints(&service.hostname, &port.name);
+        let mut addresses: Vec<_> = endpoints
+            .iter()
+            .filter(|e| e.port == port.port && e.address.parse::<std::net::IpAddr>().is_ok())
+            .map(|e| e.address.clone())
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+}

@@ -1,0 +1,184 @@
+//! Where the bytes of a port go: the `tls` and `tcp` parts of VirtualServices.
+
+use lateen_api::networking::{
+    Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes,
+};
+use lateen_core::{Hostname, Protocol};
+use lateen_registry::{Service, ServicePort};
+use lateen_xds::names::ClusterName;
+
+use super::View;
+use crate::listener::TcpRule;
+use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host, gateway_name};
+use crate::wire;
+
+impl<'a> View<'a> {
+    /// Rules for a service's port at a sidecar, ending with the service itself.
+    pub(super) fn tcp_rules(self, service: &Service, port: &ServicePort) -> Vec<TcpRule> {
+        let mut rules = Vec::new();
+        if let Some(hosted) = self.rule_for(&service.hostname, MESH_GATEWAY) {
+            rules.extend(self.tls_rules(hosted, MESH_GATEWAY, port.port, None));
+            rules.extend(self.opaque_rules(hosted, MESH_GATEWAY, port.port));
+        }
+        let catches_all = |r: &TcpRule| r.sni.is_empty() && r.subnets.is_empty();
+        if !rules.iter().any(catches_all) {
+            let cluster = ClusterName::outbound(port.port, "", service.hostname.as_str());
+            let mut rule = TcpRule::all_to(cluster.to_string());
+            let tls = matches!(port.protocol, Protocol::Tls | Protocol::Https);
+            if tls && service.addresses.is_empty() {
+                // Only the server name tells it from others on this port.
+                rule.sni = vec![service.hostname.to_string()];
+            }
+            rules.push(rule);
+        }
+        rules
+    }
+
+    /// The `tls` rules of a VirtualService; `only` limits server names to those of a server.
+    pub(super) fn tls_rules(
+        self,
+        hosted: &HostedVirtualService,
+        gateway: &str,
+        port: u16,
+        only: Option<&[Hostname]>,
+    ) -> Vec<TcpRule> {
+        let mut rules = Vec::new();
+        for route in &hosted.object.spec.tls {
+            for of in &route.r#match {
+                if !self.tls_applies(hosted, of, gateway, port) {
+                    continue;
+                }
+                let served = |name: &&String| {
+                    let name = Hostname::new(name.as_str());
+                    only.is_none_or(|only| only.iter().any(|host| host.covers(&name)))
+                };
+                let sni: Vec<String> = of.sni_hosts.iter().filter(served).cloned().collect();
+                if !sni.is_empty() {
+                    rules.push(TcpRule {
+                        sni,
+                        subnets: of.destination_subnets.clone(),
+                        clusters: self.clusters_of(hosted, &route.route, port),
+                    });
+                }
+            }
+        }
+        rules
+    }
+
+    /// The `tcp` rules of a VirtualService.
+    pub(super) fn opaque_rules(
+        self,
+        hosted: &HostedVirtualService,
+        gateway: &str,
+        port: u16,
+    ) -> Vec<TcpRule> {
+        let mut rules = Vec::new();
+        for route in &hosted.object.spec.tcp {
+            let clusters = self.clusters_of(hosted, &route.route, port);
+            let all = [L4MatchAttributes::default()];
+            let matches = if route.r#match.is_empty() {
+                &all[..]
+            } else {
+                &route.r#match[..]
+            };
+            for of in matches {
+                if self.tcp_applies(hosted, of, gateway, port) {
+                    rules.push(TcpRule {
+                        sni: Vec::new(),
+                        subnets: of.destination_subnets.clone(),
+                        clusters: clusters.clone(),
+                    });
+                }
+            }
+        }
+        rules
+    }
+
+    fn tls_applies(
+        self,
+        hosted: &HostedVirtualService,
+        of: &TlsMatchAttributes,
+        gateway: &str,
+        port: u16,
+    ) -> bool {
+        let namespace = &of.source_namespace;
+        self.applies(hosted, &of.gateways, gateway, of.port, port)
+            && (gateway != MESH_GATEWAY || wire::selects(&of.source_labels, self.labels()))
+            && (namespace.is_empty() || *namespace == self.proxy.namespace)
+    }
+
+    fn tcp_applies(
+        self,
+        hosted: &HostedVirtualService,
+        of: &L4MatchAttributes,
+        gateway: &str,
+        port: u16,
+    ) -> bool {
+        let namespace = &of.source_namespace;
+        self.applies(hosted, &of.gateways, gateway, of.port, port)
+            && (gateway != MESH_GATEWAY || wire::selects(&of.source_labels, self.labels()))
+            && (namespace.is_empty() || *namespace == self.proxy.namespace)
+    }
+
+    fn applies(
+        self,
+        hosted: &HostedVirtualService,
+        gateways: &[String],
+        gateway: &str,
+        wanted: Option<u32>,
+        port: u16,
+    ) -> bool {
+        let home = &hosted.object.meta.namespace;
+        let bound =
+            gateways.is_empty() || gateways.iter().any(|g| gateway_name(g, home) == gateway);
+        bound && wanted.is_none_or(|wanted| wanted == u32::from(port))
+    }
+
+    fn clusters_of(
+        self,
+        hosted: &HostedVirtualService,
+        routes: &[RouteDestination],
+        port: u16,
+    ) -> Vec<(String, u32)> {
+        let cluster = |destination: &Destination| {
+            let namespace = &hosted.object.meta.namespace;
+            let host = full_host(&destination.host, namespace, &self.snapshot.domain);
+            let port = self.target(&host).port(destination, port);
+            ClusterName::outbound(port, &destination.subset, host.as_str()).to_string()
+        };
+        let weight = |route: &RouteDestination| match routes.len() {
+            1 => 1,
+            _ => u32::try_from(route.weight).unwrap_or(0),
+        };
+        routes
+            .iter()
+            .filter_map(|route| Some((cluster(route.destination.as_ref()?), weight(route))))
+            .filter(|(_, weight)| *weight > 0)
+            .collect()
+    }
+
+    /// The VirtualService that counts for a host: one that names it, else the one with the longest
+    /// wildcard; of equals, the oldest.
+    pub(super) fn rule_for(
+        self,
+        host: &Hostname,
+        gateway: &'a str,
+    ) -> Option<&'a HostedVirtualService> {
+        let mut best: Option<(usize, &'a HostedVirtualService)> = None;
+        for hosted in self
+            .snapshot
+            .virtual_services(&self.proxy.namespace, gateway)
+        {
+            let covering = hosted.hosts.iter().filter(|pattern| pattern.covers(host));
+            let rank = covering.map(|pattern| match pattern.is_wildcard() {
+                true => pattern.len(),
+                false => usize::MAX,
+            });
+            let Some(rank) = rank.max() else { continue };
+            if best.is_none_or(|(best, _)| rank > best) {
+                best = Some((rank, hosted));
+            }
+        }
+        best.map(|(_, hosted)| hosted)
+    }
+}
