@@ -50,7 +50,6 @@ fn delay(delay: &FaultDelay) -> Option<common_fault::FaultDelay> {
     Some(common_fault::FaultDelay {
         percentage: Some(share(delay.percentage.as_ref(), delay.percent)),
         fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(wire::duration(fixed))),
-        ..common_fault::FaultDelay::default()
     })
 }
 
