@@ -1,8 +1,9 @@
-//! Runs the API server alone, without TLS: `apiserver DIRECTORY [ADDRESS]`.
+//! Runs the API server alone, for trying `kubectl`: `apiserver DIRECTORY [ADDRESS]`; writes `DIRECTORY/kubeconfig`.
 
 use std::sync::Arc;
 
 use futures::StreamExt;
+use lateen_local::apiserver::pki::Pki;
 use lateen_local::apiserver::{ApiServer, Config, LogOptions, LogSource, LogStream};
 
 struct Sample;
@@ -33,11 +34,19 @@ async fn main() -> anyhow::Result<()> {
         .into();
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".into());
     let listener = std::net::TcpListener::bind(address)?;
-    tracing::info!("http://{}", listener.local_addr()?);
+    let directory: std::path::PathBuf = store;
+    let pki = Pki::load_or_create(&directory.join("pki"))?;
+    let server = format!("https://{}", listener.local_addr()?);
+    std::fs::write(
+        directory.join("kubeconfig"),
+        pki.admin_kubeconfig("example", &server)?,
+    )?;
     let server = ApiServer::new(Config {
-        store,
+        store: directory,
         listeners: vec![listener],
+        pki: Some(Arc::new(pki)),
         logs: Some(Arc::new(Sample)),
+        dialer: None,
     })
     .await?;
     server

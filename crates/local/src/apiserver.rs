@@ -13,6 +13,7 @@ mod kinds;
 mod logs;
 mod meta;
 mod patch;
+pub mod pki;
 mod port_forward;
 mod read;
 mod reply;
@@ -43,6 +44,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Where to listen; already bound.
     pub listeners: Vec<std::net::TcpListener>,
+    /// The cluster's keys. Without them the listeners are plain and trust everybody: for tests.
+    pub pki: Option<Arc<pki::Pki>>,
     /// Where pods' logs are read from; without one `logs` answers "not supported".
     pub logs: Option<Arc<dyn LogSource>>,
     /// How ports of pods are reached; without one `portforward` answers "not supported".
@@ -64,12 +67,13 @@ impl ApiServer {
         let Config {
             store,
             listeners,
+            pki,
             logs,
             dialer,
         } = config;
         std::fs::create_dir_all(&store).map_err(|error| StoreError::Storage(error.to_string()))?;
         let store = Store::open(&store.join("state.redb"))?;
-        let core = core::Core::new(store, logs, dialer);
+        let core = core::Core::new(store, pki, logs, dialer);
         core::bootstrap::run(&core)
             .await
             .map_err(|error| StoreError::Storage(error.to_string()))?;

@@ -1,11 +1,25 @@
 //! Who asks, and whether they may.
 
+pub(super) mod rbac;
+pub(super) mod reviews;
+pub(super) mod token;
+
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
+
+use super::core::Core;
+use super::error::ApiError;
+use super::request::Target;
+use rbac::Attributes;
 
 /// The group whose members may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
+
+/// The group of all service accounts, and the prefix of that of one namespace's.
+const ACCOUNT_GROUPS: &str = "system:serviceaccounts";
 
 /// An authenticated caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +48,12 @@ impl User {
         }
     }
 
+    fn service_account(namespace: &str, account: &str) -> Self {
+        let name = format!("system:serviceaccount:{namespace}:{account}");
+        let groups = reviews::implied_groups(&name);
+        Self::new(name, groups)
+    }
+
     /// Whether the user may do everything.
     #[must_use]
     pub fn is_master(&self) -> bool {
@@ -52,4 +72,129 @@ impl User {
         }
         user
     }
+}
+
+/// Finds out who asks: by token, else by the connection's client certificate.
+pub(super) fn authenticate(
+    core: &Core,
+    peer: Option<User>,
+    headers: &HeaderMap,
+) -> Result<User, ApiError> {
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let user = match (bearer, &core.pki) {
+        (Some(token), Some(pki)) => {
+            let audiences = [token::ISSUER.to_owned()];
+            let verified = token::verify(core, &pki.tokens, token, &audiences);
+            let (user, _) = verified.map_err(|error| {
+                tracing::debug!(error, "a token was refused");
+                ApiError::unauthorized()
+            })?;
+            user
+        }
+        _ => peer.ok_or_else(ApiError::unauthorized)?,
+    };
+    impersonate(core, user, headers)
+}
+
+/// Lets those who may act as another user (`kubectl --as`).
+fn impersonate(core: &Core, user: User, headers: &HeaderMap) -> Result<User, ApiError> {
+    let values = |name: &str| -> Vec<String> {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .collect()
+    };
+    let groups = values("impersonate-group");
+    let Some(name) = values("impersonate-user").into_iter().next() else {
+        return if groups.is_empty() {
+            Ok(user)
+        } else {
+            Err(ApiError::bad_request(
+                "requested groups to impersonate without a user",
+            ))
+        };
+    };
+    let wanted = std::iter::once(("users", name.clone()))
+        .chain(groups.iter().map(|group| ("groups", group.clone())));
+    for (resource, name) in wanted {
+        let wanted = Attributes {
+            verb: "impersonate".into(),
+            resource: resource.into(),
+            name,
+            ..Attributes::default()
+        };
+        if !rbac::allows(core, &user, &wanted) {
+            let message = format!(
+                "{resource} {:?} is forbidden: {}",
+                wanted.name,
+                wanted.refusal(&user)
+            );
+            return Err(ApiError::new(
+                http::StatusCode::FORBIDDEN,
+                "Forbidden",
+                message,
+            ));
+        }
+    }
+    let groups = if groups.is_empty() {
+        reviews::implied_groups(&name)
+    } else {
+        groups
+    };
+    Ok(User::new(name, groups))
+}
+
+/// Refuses what no role allows.
+pub(super) fn authorize(
+    core: &Core,
+    user: &User,
+    target: &Target,
+    verb: &str,
+) -> Result<(), ApiError> {
+    let namespace = match target.resource.is("", "namespaces") {
+        true => target.name.clone(),
+        false => target.namespace.clone(),
+    };
+    let wanted = Attributes {
+        verb: verb.into(),
+        group: target.resource.group.to_string(),
+        resource: target.resource.plural.to_string(),
+        subresource: target.subresource.clone(),
+        namespace,
+        name: target.name.clone(),
+        path: None,
+    };
+    if rbac::allows(core, user, &wanted) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(
+        &target.resource,
+        &target.name,
+        &wanted.refusal(user),
+    ))
+}
+
+/// Refuses a path that no role allows.
+pub(super) fn authorize_path(core: &Core, user: &User, path: &str) -> Result<(), ApiError> {
+    let wanted = Attributes {
+        verb: "get".into(),
+        path: Some(path.to_owned()),
+        ..Attributes::default()
+    };
+    if rbac::allows(core, user, &wanted) {
+        return Ok(());
+    }
+    let message = format!("forbidden: {}", wanted.refusal(user));
+    Err(ApiError::new(
+        http::StatusCode::FORBIDDEN,
+        "Forbidden",
+        message,
+    ))
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kinds::{Kinds, Resource};
 use super::logs::LogSource;
+use super::pki::Pki;
 use super::port_forward::PodDialer;
 use crate::store::{Key, Object, Store};
 
@@ -17,6 +18,8 @@ pub(super) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8
 /// The shared state of the server.
 pub(super) struct Core {
     pub(super) store: Store,
+    /// Keys; without them there is no TLS and whoever connects is trusted.
+    pub(super) pki: Option<Arc<Pki>>,
     pub(super) logs: Option<Arc<dyn LogSource>>,
     pub(super) dialer: Option<Arc<dyn PodDialer>>,
     /// Ends watches and log streams at shutdown.
@@ -29,11 +32,13 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         store: Store,
+        pki: Option<Arc<Pki>>,
         logs: Option<Arc<dyn LogSource>>,
         dialer: Option<Arc<dyn PodDialer>>,
     ) -> Arc<Self> {
         let core = Self {
             store,
+            pki,
             logs,
             dialer,
             shutdown: CancellationToken::new(),

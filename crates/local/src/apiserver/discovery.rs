@@ -6,7 +6,6 @@ mod openapi;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::auth::User;
 use super::core::Core;
 use super::kinds::{Kinds, Resource, api_version};
 use super::reply::{self, Reply};
@@ -26,7 +25,7 @@ const VERBS: [&str; 8] = [
 ];
 
 /// Answers a path that is not about objects.
-pub(super) fn get(core: &Core, path: &str, headers: &HeaderMap, _user: &User) -> Option<Reply> {
+pub(super) fn get(core: &Core, path: &str, headers: &HeaderMap) -> Option<Reply> {
     let kinds = core.kinds();
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let ok = |value: Value| Some(reply::json(StatusCode::OK, &value));

@@ -1,6 +1,7 @@
 //! Connections: accept, read requests, find out who asks and what for, and answer.
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use lateen_tls::https::Listener;
+use lateen_tls::{CertInfo, ClientAuth, PeerRule};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-use super::auth::{MASTERS, User};
+use super::auth::{self, MASTERS, User, reviews};
 use super::core::Core;
 use super::error::ApiError;
 use super::reply::{self, Reply};
@@ -24,6 +27,9 @@ use super::{discovery, logs, port_forward, read, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
 const MAX_BODY: usize = 3 << 20;
+
+/// The addresses under which clients know us: this machine, and the `kubernetes` service.
+const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 96, 0, 1)];
 
 /// How long open requests may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -34,11 +40,26 @@ pub(super) async fn run(
     listeners: Vec<std::net::TcpListener>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
-    let mut loops = JoinSet::new();
+    let mut addresses: Vec<IpAddr> = WELL_KNOWN.map(IpAddr::V4).to_vec();
+    let mut tokio_listeners = Vec::new();
     for listener in listeners {
         listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        loops.spawn(accept(Arc::clone(&core), listener));
+        addresses.push(listener.local_addr()?.ip());
+        tokio_listeners.push(tokio::net::TcpListener::from_std(listener)?);
+    }
+    let mut loops = JoinSet::new();
+    match &core.pki {
+        Some(pki) => {
+            let identity = pki.serving(&addresses).map_err(std::io::Error::other)?;
+            let auth = ClientAuth::Optional(PeerRule::AnyTrusted);
+            let listener = Listener::http(tokio_listeners, identity, auth)?;
+            loops.spawn(accept_tls(Arc::clone(&core), listener));
+        }
+        None => {
+            for listener in tokio_listeners {
+                loops.spawn(accept(Arc::clone(&core), listener));
+            }
+        }
     }
     shutdown.await;
     core.shutdown.cancel();
@@ -66,10 +87,32 @@ async fn accept(core: Arc<Core>, listener: tokio::net::TcpListener) {
             }
         }
     }
-    let _ = tokio::time::timeout(DRAIN, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    drain(connections).await;
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, all).await;
+}
+
+async fn accept_tls(core: Arc<Core>, mut listener: Listener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            () = core.shutdown.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            (stream, _) = listener.next() => stream,
+        };
+        let peer = stream.info().peer.as_deref().and_then(certificate_user);
+        connections.spawn(connection(Arc::clone(&core), stream, peer));
+    }
+    drain(connections).await;
+}
+
+/// The user whom a client certificate names.
+fn certificate_user(certificate: &CertInfo) -> Option<User> {
+    let name = certificate.common_name.clone()?;
+    Some(User::new(name, certificate.organizations.iter().cloned()))
 }
 
 /// Whoever reaches a listener without TLS is trusted; only tests have one.
@@ -122,13 +165,21 @@ async fn dispatch(
     {
         return Ok(reply::text(StatusCode::OK, "ok"));
     }
-    let user = peer.ok_or_else(ApiError::unauthorized)?;
+    let user = auth::authenticate(core, peer, request.headers())?;
     match request::parse_path(&path, &core.kinds()) {
         Path::Unknown => Err(ApiError::no_such_path()),
         Path::Other => {
-            discovery::get(core, &path, request.headers(), &user).ok_or_else(ApiError::no_such_path)
+            auth::authorize_path(core, &user, &path)?;
+            discovery::get(core, &path, request.headers()).ok_or_else(ApiError::no_such_path)
         }
         Path::Resource(target) => {
+            let query = request
+                .uri()
+                .query()
+                .map(request::parse_query)
+                .unwrap_or_default();
+            let verb = request::verb(request.method(), &target, &query);
+            auth::authorize(core, &user, &target, verb)?;
             let call = call(target, user, request).await?;
             resource(core, &call).await
         }
@@ -213,6 +264,18 @@ async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
                 "NotImplemented",
                 format!("{} is not supported by this platform", target.subresource),
             ));
+        }
+        ("token", "create") if target.resource.is("", "serviceaccounts") => {
+            let token = reviews::token_request(core, call)?;
+            return Ok(reply::formed(StatusCode::CREATED, &token, call.form));
+        }
+        ("", "create") if target.resource.virtual_only => {
+            let review = reviews::create(core, call)?;
+            return Ok(reply::formed(StatusCode::CREATED, &review, call.form));
+        }
+        ("eviction", "create") if target.resource.is("", "pods") => {
+            let status = write::evict(core, call).await?;
+            return Ok(reply::formed(StatusCode::CREATED, &status, call.form));
         }
         _ => {}
     }

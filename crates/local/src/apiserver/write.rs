@@ -14,7 +14,7 @@ use super::request::Call;
 use super::{crd, meta, patch, read, strategy};
 use crate::store::{Expect, Object, StoreError};
 
-pub(super) use delete::{delete, delete_collection};
+pub(super) use delete::{delete, delete_collection, evict};
 pub(super) use prepare::random_suffix;
 
 /// Attempts of a patch that does not say which revision it is for.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use nix::mount::{MsFlags, mount};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use tracing::{error, info};
 
 use super::{HostResources, Options, forward, status};
 use crate::Error;
+use crate::apiserver::pki::Pki;
 use crate::apiserver::{ApiServer, Config};
 use crate::controllers;
 use crate::dns::{self, Upstream};
@@ -140,28 +142,56 @@ async fn start_api(
         .map_err(Error::io("listen for the platform's own parts"))?;
     let pods =
         StdTcpListener::bind((crate::net::API_IP, 443)).map_err(Error::io("listen for pods"))?;
+    let pki = Pki::load_or_create(&state.api_dir().join("pki")).map_err(api_error)?;
+    let address = host
+        .local_addr()
+        .map_err(Error::io("name the API socket"))?;
+    let kubeconfig = pki
+        .admin_kubeconfig("lateen", &format!("https://{address}"))
+        .map_err(api_error)?;
+    write_secret(&state.kubeconfig(), &kubeconfig)?;
+    let own = pki
+        .admin_kubeconfig("lateen", &format!("https://{LOCAL_API}"))
+        .map_err(api_error)?;
     let config = Config {
         store: state.api_dir(),
         listeners: vec![host, local, pods],
+        pki: Some(Arc::new(pki)),
         logs: Some(Arc::new(ContainerLogs::new(state.clone()))),
         dialer: Some(Arc::new(dialer.clone())),
     };
-    let server = ApiServer::new(config)
-        .await
-        .map_err(|error| Error::Container(format!("API server: {error}")))?;
+    let server = ApiServer::new(config).await.map_err(api_error)?;
     let stop = stop.clone();
     let task = tokio::spawn(async move {
         if let Err(error) = server.serve(stop.cancelled_owned()).await {
             error!(%error, "the API server ended");
         }
     });
-    let uri = format!("http://{LOCAL_API}")
-        .parse()
-        .expect("a fixed address is a URI");
-    let mut config = kube::Config::new(uri);
+    lateen_tls::install_provider();
+    let own = Kubeconfig::from_yaml(&own).map_err(api_error)?;
+    let mut config = kube::Config::from_custom_kubeconfig(own, &KubeConfigOptions::default())
+        .await
+        .map_err(api_error)?;
     // Watches are quiet for long.
     config.read_timeout = None;
     Ok((kube::Client::try_from(config)?, task))
+}
+
+fn api_error(error: impl std::fmt::Display) -> Error {
+    Error::Container(format!("API server: {error}"))
+}
+
+/// Writes a file that only its owner may read.
+fn write_secret(path: &std::path::Path, text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options
+        .open(path)
+        .map_err(Error::io("write the kubeconfig"))?;
+    file.write_all(text.as_bytes())
+        .map_err(Error::io("write the kubeconfig"))
 }
 
 /// Takes over a listening socket of the launcher.

@@ -246,3 +246,17 @@ pub(in crate::apiserver) async fn delete_collection(
         "metadata": {"resourceVersion": revision.to_string()}, "items": items,
     }))
 }
+
+/// Answers `POST …/pods/{name}/eviction`; budgets are stored but not enforced.
+pub(in crate::apiserver) async fn evict(core: &Arc<Core>, call: &Call) -> Result<Value, ApiError> {
+    let body = call.json_body()?;
+    let given = &body["deleteOptions"];
+    let options = Options {
+        grace: given["gracePeriodSeconds"].as_i64(),
+        uid: meta::text(given, "/preconditions/uid").map(str::to_owned),
+        dry_run: call.is_dry_run()?,
+        ..Options::default()
+    };
+    delete_one(core, call, &call.target, &options).await?;
+    Ok(serve::success(Value::Null))
+}
