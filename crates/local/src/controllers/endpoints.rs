@@ -159,8 +159,11 @@ where
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            api.create(&PostParams::default(), object).await?;
-            Ok(())
+            match api.create(&PostParams::default(), object).await {
+                // The namespace is going, and the service with it.
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+                other => Ok(other.map(|_| ())?),
+            }
         }
         Err(error) => Err(error.into()),
     }

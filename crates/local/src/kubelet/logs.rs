@@ -56,6 +56,21 @@ pub(super) fn open(
     LogFile::open(dir.join(format!("{run}.log")))
 }
 
+/// Removes all logs of a pod.
+pub(super) fn forget(state: &StateDir, pod: &Pod) {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let _ = fs::remove_dir_all(pod_dir(
+        state,
+        &namespace,
+        &name,
+        &pod.uid().unwrap_or_default(),
+    ));
+}
+
+fn pod_dir(state: &StateDir, namespace: &str, pod: &str, uid: &str) -> PathBuf {
+    state.logs_dir().join(format!("{namespace}_{pod}_{uid}"))
+}
+
 fn container_dir(
     state: &StateDir,
     namespace: &str,
@@ -63,10 +78,7 @@ fn container_dir(
     uid: &str,
     container: &str,
 ) -> PathBuf {
-    state
-        .logs_dir()
-        .join(format!("{namespace}_{pod}_{uid}"))
-        .join(container)
+    pod_dir(state, namespace, pod, uid).join(container)
 }
 
 /// The runs that have a log, in order.

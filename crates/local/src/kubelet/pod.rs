@@ -32,6 +32,17 @@ pub(super) struct Worker {
     platform_stops: CancellationToken,
 }
 
+/// Why a pod stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// Its object was marked, and waits to be removed.
+    Deleted,
+    /// Its object is no more.
+    Gone,
+    /// It will run again.
+    WithThePlatform,
+}
+
 /// What all containers of a pod share.
 pub(super) struct PodContext {
     pub(super) kubelet: Arc<Kubelet>,
@@ -95,17 +106,20 @@ impl Worker {
         let stop = CancellationToken::new();
         let live = self.live(&pod, &board, &grace, &stop);
         let stopped = self.until_stopped(&grace, &stop);
-        let finalize = tokio::join!(live, stopped).1;
-        if finalize {
+        let stopped = tokio::join!(live, stopped).1;
+        if stopped == Stopped::Deleted {
             self.remove_object(&pod).await;
+        }
+        if stopped != Stopped::WithThePlatform {
+            super::logs::forget(&self.kubelet.state, &pod);
         }
         self.kubelet.enlist(&uid, None);
         writer.abort();
         let _ = std::fs::remove_dir_all(self.kubelet.pod_dir(&uid));
     }
 
-    /// Waits until the pod is to stop, says so to `stop`, and whether its object is then to be removed.
-    async fn until_stopped(&self, grace: &AtomicU64, stop: &CancellationToken) -> bool {
+    /// Waits until the pod is to stop, says so to `stop`, and why.
+    async fn until_stopped(&self, grace: &AtomicU64, stop: &CancellationToken) -> Stopped {
         let mut pod_rx = self.pod_rx.clone();
         loop {
             let pod = pod_rx.borrow_and_update().clone();
@@ -113,19 +127,19 @@ impl Worker {
                 let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
                 grace.store(u64::try_from(seconds).unwrap_or(0), Ordering::Relaxed);
                 stop.cancel();
-                return true;
+                return Stopped::Deleted;
             }
             tokio::select! {
                 () = self.platform_stops.cancelled() => {
                     grace.fetch_min(SHUTDOWN_GRACE.as_secs(), Ordering::Relaxed);
                     stop.cancel();
-                    return false;
+                    return Stopped::WithThePlatform;
                 }
                 changed = pod_rx.changed() => if changed.is_err() {
                     // The object is gone already: nobody waits for a graceful end.
                     grace.store(0, Ordering::Relaxed);
                     stop.cancel();
-                    return false;
+                    return Stopped::Gone;
                 }
             }
         }

@@ -31,6 +31,16 @@ impl Pool {
         (first <= last).then(|| Self::new(first, last))
     }
 
+    /// The smallest prefix that covers the range.
+    pub(crate) fn prefix(&self) -> (Ipv4Addr, u8) {
+        let shared = (self.first ^ self.last).leading_zeros().min(32);
+        let mask = u32::MAX.checked_shl(32 - shared).unwrap_or(0);
+        (
+            (self.first & mask).into(),
+            u8::try_from(shared).unwrap_or(32),
+        )
+    }
+
     /// Takes a free address.
     pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
         let size = self.last - self.first + 1;
@@ -75,6 +85,16 @@ mod tests {
         pool.give_back(one);
         assert!(pool.take_exactly(one));
         assert!(!pool.take_exactly(Ipv4Addr::new(10, 0, 0, 3)));
+    }
+
+    #[test]
+    fn prefix_covers() {
+        let prefix = |text: &str| Pool::parse(text).unwrap().prefix();
+        assert_eq!(
+            prefix("10.10.99.148-10.10.99.155"),
+            (Ipv4Addr::new(10, 10, 99, 144), 28)
+        );
+        assert_eq!(prefix("10.0.0.1"), (Ipv4Addr::new(10, 0, 0, 1), 32));
     }
 
     #[test]

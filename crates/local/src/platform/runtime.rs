@@ -64,6 +64,8 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
             options.vip_pool
         ))
     })?;
+    let (range, prefix) = pool.prefix();
+    net.route_to_loopback(range, prefix).await?;
     let api_stop = CancellationToken::new();
     let dialer = Dialer::default();
     let (client, api_server) = start_api(state, api, &dialer, &api_stop).await?;
