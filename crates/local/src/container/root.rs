@@ -70,7 +70,7 @@ fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<
         Some("proc") => Ok(()),
         Some("dev" | "sys") => bind(&from, &to),
         Some("run") => tmpfs(&to, "mode=0755"),
-        Some(name) if overlay(&spec.scratch, name, &from, &to).is_ok() => {
+        Some(name) if overlay(spec, name, &from, &to).is_ok() => {
             submounts(spec, &from, root);
             Ok(())
         }
@@ -79,13 +79,19 @@ fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<
     }
 }
 
-fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Error> {
+fn overlay(spec: &ContainerSpec, name: &str, lower: &Path, to: &Path) -> Result<(), Error> {
+    let scratch = &spec.scratch;
     let (upper, work) = (
         scratch.join("upper").join(name),
         scratch.join("work").join(name),
     );
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).map_err(Error::io("create an overlay"))?;
+    }
+    let lateen = Path::new(LATEEN_IN_POD);
+    mount_point(lower, &upper, lateen, false)?;
+    for volume in &spec.mounts {
+        mount_point(lower, &upper, &volume.target, volume.source.is_dir())?;
     }
     if let Ok(meta) = fs::metadata(lower) {
         let _ = fs::set_permissions(&upper, meta.permissions());
@@ -111,6 +117,53 @@ fn overlay(scratch: &Path, name: &str, lower: &Path, to: &Path) -> Result<(), Er
     attempt(options(""))
         .or_else(|_| attempt(options(",userxattr")))
         .map_err(Error::sys("overlay"))
+}
+
+/// Makes a mount point in the upper layer. In the mounted overlay a user namespace could not: a directory of
+/// the host belongs to a user that it does not know.
+fn mount_point(lower: &Path, upper: &Path, target: &Path, is_dir: bool) -> Result<(), Error> {
+    let failed = || Error::io(format!("mount point {}", target.display()));
+    let target = resolved(target);
+    let Ok(inside) = target.strip_prefix(lower) else {
+        return Ok(());
+    };
+    if target.exists() {
+        return Ok(());
+    }
+    let mut at = upper.to_owned();
+    let mut below = lower.to_owned();
+    let dirs = if is_dir {
+        Some(inside)
+    } else {
+        inside.parent()
+    };
+    for part in dirs.into_iter().flat_map(Path::components) {
+        at.push(part);
+        below.push(part);
+        if !at.exists() {
+            fs::create_dir(&at).map_err(failed())?;
+            let mode = fs::metadata(&below).map_or(0o755, |meta| meta.permissions().mode());
+            fs::set_permissions(&at, fs::Permissions::from_mode(mode)).map_err(failed())?;
+        }
+    }
+    if !is_dir {
+        File::create(upper.join(inside)).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// The path with the links of the part that exists on the host followed.
+fn resolved(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
+            return if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            };
+        }
+    }
+    path.to_owned()
 }
 
 /// An overlay shows the mount points within it empty: put the mounts back, all but the platform's own.
