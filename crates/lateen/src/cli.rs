@@ -1,0 +1,122 @@
+//! The command line: what users type. Names and flags are `istioctl`'s where it has the command.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::command;
+
+/// The service mesh that runs on Kubernetes, and whole on one Linux machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lateen",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Examples:\n  lateen up                        Start a mesh with Bookinfo on this machine\n  lateen status                    Show what runs\n  lateen proxy-status              Show which proxies have the newest configuration\n  lateen down                      Stop the mesh and remove every trace of it"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which cluster a command speaks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The kubeconfig file; without it $KUBECONFIG, then the local mesh's, then ~/.kube/config.
+    #[arg(short = 'c', long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use.
+    #[arg(long, global = true)]
+    pub(crate) context: Option<String>,
+    /// The namespace of the workloads that the command names.
+    #[arg(short, long, global = true, default_value = "default")]
+    pub(crate) namespace: String,
+    /// The control plane's namespace.
+    #[arg(
+        short,
+        long = "istioNamespace",
+        global = true,
+        default_value = "istio-system"
+    )]
+    pub(crate) istio_namespace: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a mesh with Bookinfo on this machine
+    Up(command::up::Up),
+    /// Stop the mesh and remove every trace of it
+    Down(command::down::Down),
+    /// Show each component and pod of the local mesh with its state
+    Status(command::status::Status),
+    /// Say which local command an image name runs
+    Image(command::image::Image),
+    /// Add the sidecar to the workloads of a YAML file
+    KubeInject(command::kube_inject::KubeInject),
+    /// Show which proxies have the newest configuration
+    #[command(visible_alias = "ps")]
+    ProxyStatus(command::proxy_status::ProxyStatus),
+    /// Show what a proxy was configured with
+    #[command(visible_alias = "pc")]
+    ProxyConfig(command::proxy_config::ProxyConfig),
+    /// Print the versions of the command, the control plane and the proxies
+    Version(command::version::Version),
+    /// Print a completion script for a shell
+    Completion(Completion),
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  lateen completion bash > /etc/bash_completion.d/lateen")]
+struct Completion {
+    /// The shell to complete for.
+    shell: clap_complete::Shell,
+}
+
+/// Parses the arguments and runs the command; errors go to standard error in one paragraph.
+pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args);
+    lateen_tls::install_provider();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start threads")),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("lateen: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Up(up) => up.run().await,
+        Command::Down(down) => down.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Image(image) => image.run(),
+        Command::KubeInject(inject) => inject.run(),
+        Command::ProxyStatus(status) => status.run(global).await,
+        Command::ProxyConfig(config) => config.run(global).await,
+        Command::Version(version) => version.run(global).await,
+        Command::Completion(completion) => {
+            let mut command = Cli::command();
+            clap_complete::generate(
+                completion.shell,
+                &mut command,
+                "lateen",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+    }
+}

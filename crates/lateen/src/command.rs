@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub(crate) mod down;
+pub(crate) mod image;
+pub(crate) mod kube_inject;
+pub(crate) mod proxy_config;
+pub(crate) mod proxy_status;
+pub(crate) mod status;
+pub(crate) mod up;
+pub(crate) mod version;

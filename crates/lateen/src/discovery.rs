@@ -1,0 +1,214 @@
+//! `pilot-discovery`: the control plane in one process. It wires the crates
+//! together and decides nothing itself.
+
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use kube::Client;
+use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
+use lateen_core::{Backoff, ports};
+use lateen_registry::Registry;
+use lateen_tls::IdentityStore;
+use tracing::{info, warn};
+
+mod access;
+mod credentials;
+mod roots;
+mod secrets;
+mod servers;
+mod tokens;
+mod webhooks;
+
+/// The control plane of the mesh.
+#[derive(Debug, Parser)]
+#[command(name = "pilot-discovery", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve configuration, certificates and webhooks
+    Discovery(Options),
+}
+
+/// The flags are those of Istio's `pilot-discovery discovery`.
+#[derive(Clone, Debug, Args)]
+struct Options {
+    /// Debug interface and readiness.
+    #[arg(long = "httpAddr", default_value_t = any(ports::CONTROL_PLANE_DEBUG), value_parser = address)]
+    http: SocketAddr,
+    /// Webhooks.
+    #[arg(long = "httpsAddr", default_value_t = any(ports::WEBHOOK), value_parser = address)]
+    https: SocketAddr,
+    /// xDS in plaintext.
+    #[arg(long = "grpcAddr", default_value_t = any(ports::XDS_PLAINTEXT), value_parser = address)]
+    grpc: SocketAddr,
+    /// xDS and certificates over TLS.
+    #[arg(long = "secureGRPCAddr", default_value_t = any(ports::XDS_TLS), value_parser = address)]
+    secure_grpc: SocketAddr,
+    /// Metrics and version.
+    #[arg(long = "monitoringAddr", default_value_t = any(ports::CONTROL_PLANE_METRICS), value_parser = address)]
+    monitoring: SocketAddr,
+    /// Domain of the cluster's services.
+    #[arg(long, default_value = "cluster.local")]
+    domain: String,
+    /// What this cluster is called in the mesh.
+    #[arg(long = "clusterID", default_value = "Kubernetes", env = "CLUSTER_ID")]
+    cluster_id: String,
+    /// The control plane's own namespace.
+    #[arg(long, default_value = "istio-system", env = "POD_NAMESPACE")]
+    namespace: String,
+    /// The mesh's trust domain.
+    #[arg(
+        long = "trustDomain",
+        default_value = "cluster.local",
+        env = "TRUST_DOMAIN"
+    )]
+    trust_domain: String,
+    /// How long requests in flight may take at the end.
+    #[arg(long = "shutdownDuration", default_value = "10s", value_parser = seconds)]
+    shutdown: Duration,
+    /// What is logged: `info`, `debug`, or directives such as `info,lateen_pilot=debug`.
+    #[arg(long = "log_output_level", default_value = "info")]
+    log: String,
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+/// `:15010` listens on every address, as Go's flags have it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.to_owned()
+    };
+    full.parse()
+        .map_err(|error| format!("{text:?} is not address:port or :port ({error})"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text
+        .strip_suffix('s')
+        .and_then(|number| number.parse().ok());
+    number
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is not like 10s"))
+}
+
+/// Runs the control plane until it is told to stop.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let Command::Discovery(options) = Cli::parse_from(args).command;
+    // Istio's form is `scope:level`, of which only the default scope exists here.
+    let level = options.log.strip_prefix("default:").unwrap_or(&options.log);
+    if let Err(error) = lateen_telemetry::init(level, false) {
+        eprintln!("pilot-discovery: --log_output_level: {error}");
+        return ExitCode::FAILURE;
+    }
+    lateen_tls::install_provider();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads");
+    match runtime.and_then(|runtime| runtime.block_on(run(options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("cannot find the API server")?;
+    let registry = Registry::kubernetes(
+        client.clone(),
+        lateen_registry::Options {
+            domain: options.domain.clone(),
+            namespace: options.namespace.clone(),
+        },
+    );
+    let galley = lateen_galley::Galley::start(registry.config());
+    let authority = Arc::new(authority(&client, &options).await);
+    let serving = Arc::new(IdentityStore::empty());
+    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
+    registry.synced().await;
+    info!("configuration is in sync");
+
+    let root = authority.root_pem().to_owned();
+    let namespaces = roots::namespaces(registry.world());
+    let target = roots::ConfigMaps(client.clone());
+    tokio::spawn(RootPublisher::new(root.clone(), namespaces, target).run());
+
+    let parts = servers::Parts::new(&client, &registry, &galley, authority, serving, &options);
+    let running = servers::Servers::bind(&options).await?.serve(parts)?;
+    // Only now is there something behind the webhooks to call.
+    tokio::spawn(webhooks::keep_trusted(
+        client,
+        options.namespace.clone(),
+        root,
+    ));
+    terminated().await;
+    info!("stopping");
+    running.stop(options.shutdown).await;
+    Ok(())
+}
+
+/// The certificate authority; waits for the API server, since without it nothing works.
+async fn authority(client: &Client, options: &Options) -> CertificateAuthority {
+    let store = secrets::Secrets(client.clone());
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        let ca = CaOptions {
+            namespace: options.namespace.clone(),
+            trust_domain: options.trust_domain.clone(),
+            ..CaOptions::default()
+        };
+        match CertificateAuthority::load_or_create(&store, ca).await {
+            Ok(authority) => return authority,
+            Err(error) => {
+                warn!(%error, "no certificate authority yet; trying again");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(error) => {
+            warn!(%error, "cannot wait for SIGTERM");
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn istios_flags_are_taken() {
+        let cli = Cli::try_parse_from([
+            "pilot-discovery",
+            "discovery",
+            "--monitoringAddr=:15014",
+            "--log_output_level=default:info",
+            "--domain",
+            "cluster.local",
+            "--grpcAddr",
+            "127.0.0.1:1",
+        ]);
+        let Command::Discovery(options) = cli.unwrap().command;
+        assert_eq!(options.monitoring, any(15014));
+        assert_eq!(options.grpc, SocketAddr::from(([127, 0, 0, 1], 1)));
+    }
+}

@@ -1,0 +1,72 @@
+//! The root certificate in ConfigMap `istio-ca-root-cert` of every namespace, where pods mount it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams},
+};
+use lateen_citadel::{RootTarget, StoreError};
+use lateen_registry::World;
+use tokio::sync::watch;
+
+/// The ConfigMap's name, as the injected pods mount it.
+const NAME: &str = "istio-ca-root-cert";
+/// Its one key.
+const KEY: &str = "root-cert.pem";
+
+/// Writes the root to an API server.
+pub(super) struct ConfigMaps(pub(super) Client);
+
+#[async_trait::async_trait]
+impl RootTarget for ConfigMaps {
+    async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.0.clone(), namespace);
+        let params = PatchParams::apply("istiod").force();
+        match api
+            .patch(NAME, &params, &Patch::Apply(&config_map(root_pem)))
+            .await
+        {
+            Ok(_) => Ok(()),
+            // The namespace is gone or on its way out.
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 403 => Ok(()),
+            Err(error) => Err(StoreError(error.to_string())),
+        }
+    }
+}
+
+fn config_map(root_pem: &str) -> ConfigMap {
+    let labels = BTreeMap::from([("istio.io/config".to_owned(), "true".to_owned())]);
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(NAME.to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(KEY.to_owned(), root_pem.to_owned())])),
+        ..ConfigMap::default()
+    }
+}
+
+/// The names of the world's namespaces, as they come and go.
+pub(super) fn namespaces(
+    mut world: watch::Receiver<Arc<World>>,
+) -> watch::Receiver<Arc<BTreeSet<String>>> {
+    let names = |world: &World| Arc::new(world.namespaces.keys().cloned().collect::<BTreeSet<_>>());
+    let (names_tx, names_rx) = watch::channel(names(&world.borrow_and_update()));
+    tokio::spawn(async move {
+        while world.changed().await.is_ok() {
+            let now = names(&world.borrow_and_update());
+            names_tx.send_if_modified(|held| {
+                let changed = *held != now;
+                *held = now;
+                changed
+            });
+        }
+    });
+    names_rx
+}

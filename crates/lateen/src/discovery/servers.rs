@@ -1,0 +1,229 @@
+//! The control plane's listeners: what is served on which port.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::{Router, extract::Request, response::IntoResponse, routing::get};
+use http_body_util::BodyExt;
+use kube::Client;
+use lateen_citadel::{Authenticator, CertificateAuthority, Citadel};
+use lateen_core::ports;
+use lateen_galley::{ConfigSet, Galley};
+use lateen_injector::Params;
+use lateen_pilot::{Anonymous, Discovery};
+use lateen_registry::Registry;
+use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport;
+use tower::ServiceExt;
+use tracing::{error, info};
+
+use super::{Options, access::Identified, credentials::Credentials, tokens::Tokens};
+
+/// What stands behind the listeners.
+pub(super) struct Parts {
+    discovery: Discovery,
+    authority: Arc<CertificateAuthority>,
+    authenticator: Arc<dyn Authenticator>,
+    serving: Arc<IdentityStore>,
+    webhooks: Router,
+    metrics: Router,
+}
+
+impl Parts {
+    pub(super) fn new(
+        client: &Client,
+        registry: &Registry,
+        galley: &Galley,
+        authority: Arc<CertificateAuthority>,
+        serving: Arc<IdentityStore>,
+        options: &Options,
+    ) -> Self {
+        let discovery = Discovery::new(
+            registry.world(),
+            galley.config(),
+            lateen_pilot::Options {
+                domain: options.domain.clone(),
+                credentials: Arc::new(Credentials::follow(client.clone())),
+            },
+        );
+        let validations = Arc::new(lateen_galley::Counters::default());
+        let injections = Arc::new(lateen_injector::Counters::default());
+        let validate = lateen_galley::router(galley.config(), Arc::clone(&validations));
+        let inject = lateen_injector::router(params(galley, options), Arc::clone(&injections));
+        let counters = Counters {
+            authority: Arc::clone(&authority),
+            validations,
+            injections,
+        };
+        Parts {
+            metrics: metrics(discovery.metrics_router(), counters),
+            discovery,
+            authority,
+            authenticator: Arc::new(Tokens::new(client.clone(), &options.trust_domain)),
+            serving,
+            webhooks: validate
+                .merge(inject)
+                .route("/ready", get(async || "ready")),
+        }
+    }
+}
+
+/// What pods are injected with, as the mesh's configuration changes.
+fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
+    let mut config = galley.config();
+    let base = Params {
+        domain: options.domain.clone(),
+        cluster_id: options.cluster_id.clone(),
+        ca_address: format!("istiod.{}.svc:{}", options.namespace, ports::XDS_TLS),
+        ..Params::default()
+    };
+    let of = move |config: &ConfigSet| Arc::new(base.with_mesh(Arc::clone(&config.mesh)));
+    let (params_tx, params_rx) = watch::channel(of(&config.borrow_and_update()));
+    tokio::spawn(async move {
+        while config.changed().await.is_ok() {
+            params_tx.send_replace(of(&config.borrow_and_update()));
+        }
+    });
+    params_rx
+}
+
+/// Counters of the parts beside discovery.
+#[derive(Clone)]
+struct Counters {
+    authority: Arc<CertificateAuthority>,
+    validations: Arc<lateen_galley::Counters>,
+    injections: Arc<lateen_injector::Counters>,
+}
+
+/// The metrics of every part on one page.
+fn metrics(discovery: Router, counters: Counters) -> Router {
+    let page = discovery.clone();
+    let all = async move |request: Request| {
+        let own = page.oneshot(request).await.into_response();
+        let (head, body) = own.into_parts();
+        let mut text = match body.collect().await {
+            Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            Err(error) => return error.to_string().into_response(),
+        };
+        counters.authority.metrics().render(&mut text);
+        text.push_str(&counters.validations.render());
+        text.push_str(&counters.injections.render());
+        (head.status, text).into_response()
+    };
+    let rest = Router::new().fallback_service(discovery);
+    Router::new().route("/metrics", get(all)).merge(rest)
+}
+
+/// Every port, bound: a port in use is told before anything is served.
+pub(super) struct Servers {
+    http: TcpListener,
+    https: TcpListener,
+    grpc: TcpListener,
+    secure_grpc: TcpListener,
+    monitoring: TcpListener,
+}
+
+impl Servers {
+    pub(super) async fn bind(options: &Options) -> anyhow::Result<Self> {
+        Ok(Servers {
+            http: bind(options.http, "--httpAddr").await?,
+            https: bind(options.https, "--httpsAddr").await?,
+            grpc: bind(options.grpc, "--grpcAddr").await?,
+            secure_grpc: bind(options.secure_grpc, "--secureGRPCAddr").await?,
+            monitoring: bind(options.monitoring, "--monitoringAddr").await?,
+        })
+    }
+
+    /// Serves everything until the result is stopped.
+    pub(super) fn serve(self, parts: Parts) -> anyhow::Result<Running> {
+        let mut running = Running {
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        let trust_domain = parts.authority.trust_domain().to_owned();
+        let access = Identified {
+            authenticator: Arc::clone(&parts.authenticator),
+            trust_domain: trust_domain.clone(),
+        };
+        let open = parts.discovery.ads_service(Anonymous);
+        let open = transport::Server::builder().add_service(open);
+        let incoming = TcpListenerStream::new(self.grpc);
+        running.spawn("xDS", |stop| {
+            open.serve_with_incoming_shutdown(incoming, stop)
+        });
+
+        let citadel = Citadel::new(parts.authority, parts.authenticator).into_server();
+        let secure = parts.discovery.ads_service(access);
+        let secure = transport::Server::builder()
+            .add_service(secure)
+            .add_service(citadel);
+        let serving = Arc::clone(&parts.serving);
+        let workloads = ClientAuth::Optional(PeerRule::TrustDomains(vec![trust_domain]));
+        let incoming = https::Listener::http(vec![self.secure_grpc], serving, workloads)?;
+        let incoming = Box::pin(incoming.into_incoming());
+        running.spawn("secure xDS", |stop| {
+            secure.serve_with_incoming_shutdown(incoming, stop)
+        });
+
+        let webhooks = https::Listener::http(vec![self.https], parts.serving, ClientAuth::None)?;
+        running.serve("webhooks", webhooks, parts.webhooks);
+        running.serve("debug", self.http, parts.discovery.debug_router());
+        running.serve("metrics", self.monitoring, parts.metrics);
+        Ok(running)
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({flag})"))
+}
+
+/// Servers at work.
+pub(super) struct Running {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn serve<L>(&mut self, name: &'static str, listener: L, router: Router)
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
+        let serve = axum::serve(listener, router.into_make_service());
+        self.spawn(name, |stop| {
+            serve.with_graceful_shutdown(stop).into_future()
+        });
+    }
+
+    fn spawn<F, E>(
+        &mut self,
+        name: &'static str,
+        serve: impl FnOnce(tokio_util::sync::WaitForCancellationFutureOwned) -> F,
+    ) where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send,
+    {
+        let serving = serve(self.stop.clone().cancelled_owned());
+        info!(name, "serving");
+        self.tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                error!(name, %error, "a server ended");
+            }
+        });
+    }
+
+    /// Takes no more connections and lets what is in flight end, for so long.
+    pub(super) async fn stop(mut self, limit: Duration) {
+        self.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            // Streams of proxies never end by themselves; those move on to another replica.
+            info!("streams that are still open are cut");
+        }
+    }
+}

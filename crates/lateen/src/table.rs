@@ -1,0 +1,68 @@
+//! Columns as `istioctl` prints them: left-aligned, five spaces apart.
+
+/// Spaces between columns.
+const PADDING: usize = 5;
+
+/// Rows under a header; each column is as wide as its widest cell.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
+        Table {
+            rows: vec![header.map(str::to_owned).to_vec()],
+        }
+    }
+
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
+    }
+
+    /// Sorts the rows below the header.
+    pub(crate) fn sort(&mut self) {
+        if let Some(rows) = self.rows.get_mut(1..) {
+            rows.sort();
+        }
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                line.push_str(cell);
+                if column + 1 < row.len() {
+                    let pad = widths[column] + PADDING - cell.chars().count();
+                    line.extend(std::iter::repeat_n(' ', pad));
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(["NAME", "CDS"]);
+        table.row(["b".into(), "SYNCED".into()]);
+        table.row(["a-long-name".into(), "STALE".into()]);
+        table.sort();
+        assert_eq!(
+            table.to_string(),
+            "NAME            CDS\na-long-name     STALE\nb               SYNCED\n"
+        );
+    }
+}

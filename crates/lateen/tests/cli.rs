@@ -1,0 +1,82 @@
+//! The command line as a user meets it.
+
+use std::process::{Command, Output};
+
+fn lateen(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
+    let state = std::env::temp_dir().join(format!("lateen-cli-{}", std::process::id()));
+    command
+        .args(args)
+        .env("XDG_STATE_HOME", state)
+        .output()
+        .unwrap()
+}
+
+fn stdout(args: &[&str]) -> String {
+    let output = lateen(args);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refusal(args: &[&str]) -> String {
+    let output = lateen(args);
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn help_has_examples() {
+    for command in [
+        "up",
+        "down",
+        "status",
+        "image",
+        "kube-inject",
+        "proxy-status",
+        "proxy-config",
+    ] {
+        assert!(
+            stdout(&[command, "--help"]).contains("Examples:"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn the_version_needs_no_cluster() {
+    assert_eq!(
+        stdout(&["version", "--remote=false"]).trim(),
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+#[test]
+fn completion_covers_the_commands() {
+    assert!(stdout(&["completion", "bash"]).contains("proxy-config"));
+}
+
+#[test]
+fn status_of_no_mesh_says_how_to_start_one() {
+    assert!(refusal(&["status"]).contains("lateen up"));
+}
+
+#[test]
+fn a_busy_port_is_named_with_its_flag() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = refusal(&["up", "--http-port", &port]);
+    assert!(
+        said.contains(&port) && said.contains("--http-port"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_unknown_command_is_a_usage_error() {
+    assert_eq!(lateen(&["upp"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_mesh_name_that_is_a_path_is_refused() {
+    assert!(refusal(&["up", "--name", "../x"]).contains("../x"));
+}

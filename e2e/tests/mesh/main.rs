@@ -1,0 +1,115 @@
+//! One mesh for all of these tests, because starting one costs more than asking it:
+//! they run one after the other, each puts back what it changed, and at the end
+//! the mesh is stopped and the machine compared with what it was.
+
+use std::sync::Arc;
+
+use lateen_e2e::{Mesh, machine::Machine};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+mod cluster;
+mod control_plane;
+mod resilience;
+mod routing;
+mod security;
+
+/// An asynchronous test on the shared mesh.
+macro_rules! trials {
+    ($mesh:expr, $($module:ident :: $name:ident),+ $(,)?) => {
+        vec![$({
+            let mesh = Arc::clone($mesh);
+            let name = concat!(stringify!($module), "::", stringify!($name));
+            Trial::test(name, move || block_on($module::$name(&mesh)))
+        }),+]
+    };
+}
+
+fn main() -> std::process::ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    if args.list {
+        return libtest_mimic::run(&args, trials(&Arc::default())).exit_code();
+    }
+    let before = Machine::look();
+    let mesh = match Mesh::start("e2e") {
+        Ok(mesh) => mesh,
+        Err(error) => {
+            eprintln!("no mesh to test: {error:#}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    let holder = Arc::new(Some(mesh));
+    let conclusion = libtest_mimic::run(&args, trials(&holder));
+    let mesh = Arc::into_inner(holder).flatten();
+    finish(conclusion, mesh, &before)
+}
+
+fn finish(conclusion: Conclusion, mesh: Option<Mesh>, before: &Machine) -> std::process::ExitCode {
+    let Some(mesh) = mesh else {
+        eprintln!("a test still holds the mesh");
+        return std::process::ExitCode::FAILURE;
+    };
+    if conclusion.has_failed() {
+        eprintln!(
+            "{}",
+            mesh.lateen_ok(&["status", "--name", &mesh.name])
+                .unwrap_or_default()
+        );
+    }
+    let name = mesh.name.clone();
+    if let Err(error) = mesh.stop() {
+        eprintln!("the mesh did not stop: {error:#}");
+        return std::process::ExitCode::FAILURE;
+    }
+    let left = lateen_e2e::machine::processes_naming(&name);
+    let after = Machine::look();
+    if !left.is_empty() || after != *before {
+        eprintln!("the machine is not as it was:\n{left:#?}\nbefore {before:#?}\nafter {after:#?}");
+        return std::process::ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
+    trials![
+        mesh,
+        routing::every_version_of_reviews_appears,
+        routing::all_v1_pins_v1,
+        routing::weights_split_traffic,
+        routing::jason_sees_v2,
+        routing::a_delay_acts_on_jason_alone,
+        routing::an_abort_acts_on_jason_alone,
+        routing::a_change_is_live_everywhere_within_a_second,
+        routing::every_networking_sample_is_accepted_or_rightly_refused,
+        cluster::pods_and_services_print_as_kubernetes_prints_them,
+        cluster::namespaces_are_labelled_and_described,
+        cluster::logs_are_kept,
+        cluster::an_unmapped_image_says_how_to_map_it,
+        cluster::requests_without_credentials_are_refused,
+        cluster::malformed_yaml_is_refused,
+        cluster::a_tenant_may_not_write_the_control_plane,
+        control_plane::proxy_status_shows_every_proxy_in_sync,
+        control_plane::proxy_config_shows_what_a_proxy_has,
+        control_plane::broken_rules_are_refused_with_a_reason,
+        security::only_tls_is_on_the_wire,
+        security::strict_refuses_plaintext_and_permissive_serves_it,
+        resilience::a_restarted_control_plane_costs_no_request,
+        resilience::a_rolling_restart_costs_no_request,
+        resilience::fifty_route_changes_cost_no_request,
+        resilience::a_killed_sidecar_comes_back,
+    ]
+}
+
+/// Runs one test to its end on a runtime of its own.
+fn block_on(test: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime
+        .block_on(test)
+        .map_err(|error| Failed::from(format!("{error:?}")))
+}
+
+/// The mesh that every test shares.
+fn shared(mesh: &Option<Mesh>) -> &Mesh {
+    mesh.as_ref()
+        .expect("the mesh is started before the tests run")
+}
