@@ -9,6 +9,7 @@ mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -55,6 +56,13 @@ pub(crate) struct SliceAddress {
     pub(crate) node: String,
 }
 
+impl SliceAddress {
+    /// What it stands for: a pod by name, else whatever has the address.
+    fn target(&self) -> &str {
+        self.pod.as_deref().unwrap_or(&self.address)
+    }
+}
+
 /// Everything the writer knows.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -69,6 +77,10 @@ pub(crate) struct State {
     /// The last form of each that could be read.
     service_entries: BTreeMap<Key, Object<ServiceEntry>>,
     workload_entries: BTreeMap<Key, Object<WorkloadEntry>>,
+    /// Which slices name a pod (or, where they name none, an address): namespace, target, slice.
+    mentions: BTreeSet<(String, String, String)>,
+    /// Pods by address. Two may share one for a moment, while one comes and one goes.
+    pods_by_ip: BTreeMap<IpAddr, BTreeSet<Key>>,
     dirty: Dirty,
     /// Host names that ServiceEntries gave to the world.
     external_hosts: BTreeSet<Hostname>,
@@ -79,7 +91,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 struct Dirty {
     services: BTreeSet<Key>,
-    pods: Vec<(Key, Option<Arc<Workload>>)>,
+    /// Addresses whose workload may be another.
+    ips: BTreeSet<IpAddr>,
     external: bool,
     world: bool,
     config: bool,
@@ -101,6 +114,8 @@ impl State {
                 .collect(),
             service_entries: BTreeMap::new(),
             workload_entries: BTreeMap::new(),
+            mentions: BTreeSet::new(),
+            pods_by_ip: BTreeMap::new(),
             dirty: Dirty::default(),
             external_hosts: BTreeSet::new(),
             world: World::default(),
@@ -155,7 +170,16 @@ impl State {
 
     fn apply_slice(&mut self, event: Event<Slice>) {
         for (key, old) in self.slices.apply(event) {
+            let mention = |target: &str| (key.0.clone(), target.to_owned(), key.1.clone());
+            for address in old.iter().flat_map(|slice| &slice.addresses) {
+                self.mentions.remove(&mention(address.target()));
+            }
             let new = self.slices.get(&key.0, &key.1);
+            self.mentions.extend(
+                new.iter()
+                    .flat_map(|slice| &slice.addresses)
+                    .map(|a| mention(a.target())),
+            );
             for slice in old.iter().chain(new) {
                 self.dirty
                     .services
@@ -166,23 +190,42 @@ impl State {
 
     fn apply_pod(&mut self, event: Event<Arc<Workload>>) {
         for (key, old) in self.pods.apply(event) {
-            let new = self.pods.get(&key.0, &key.1);
-            for (service_key, service) in self.services.in_namespace(&key.0) {
-                // A service without selector may have the pod in slices made by hand.
-                let touches = service.selector.is_empty()
-                    || old
-                        .iter()
-                        .chain(new)
-                        .any(|pod| service.selector.selects(&pod.labels));
-                if touches {
-                    self.dirty.services.insert(service_key.clone());
+            for ip in old.iter().flat_map(|pod| &pod.ips) {
+                if let Some(pods) = self.pods_by_ip.get_mut(ip) {
+                    pods.remove(&key);
+                    if pods.is_empty() {
+                        self.pods_by_ip.remove(ip);
+                    }
                 }
+            }
+            let new = self.pods.get(&key.0, &key.1).cloned();
+            for ip in new.iter().flat_map(|pod| &pod.ips) {
+                self.pods_by_ip.entry(*ip).or_default().insert(key.clone());
+            }
+            let ips = old.iter().chain(&new).flat_map(|pod| &pod.ips);
+            self.dirty.ips.extend(ips.clone());
+            let targets: Vec<String> = ips.map(IpAddr::to_string).chain([key.1.clone()]).collect();
+            for target in targets {
+                self.touch_mentioning(&key.0, &target);
             }
             self.dirty.external |= self
                 .service_entries
                 .values()
                 .any(external::selects_workloads);
-            self.dirty.pods.push((key, old));
+        }
+    }
+
+    /// Marks the services whose slices name this pod or address.
+    fn touch_mentioning(&mut self, namespace: &str, target: &str) {
+        let first = (namespace.to_owned(), target.to_owned(), String::new());
+        let slices = self.mentions.range(first..);
+        let slices = slices.take_while(|(ns, to, _)| ns == namespace && to == target);
+        for (_, _, slice) in slices {
+            if let Some(slice) = self.slices.get(namespace, slice) {
+                self.dirty
+                    .services
+                    .insert((namespace.to_owned(), slice.service.clone()));
+            }
         }
     }
 
@@ -194,7 +237,16 @@ impl State {
                 keep_last_good(&mut self.service_entries, &key, value.as_deref());
                 self.dirty.external = true;
             } else if kind.kind == kinds::WORKLOAD_ENTRY.kind {
+                let ip = |entries: &BTreeMap<Key, Object<WorkloadEntry>>| {
+                    entries
+                        .get(&key)
+                        .and_then(|entry| entry.spec.address.parse().ok())
+                };
+                let before: Option<IpAddr> = ip(&self.workload_entries);
                 keep_last_good(&mut self.workload_entries, &key, value.as_deref());
+                self.dirty
+                    .ips
+                    .extend(before.into_iter().chain(ip(&self.workload_entries)));
                 self.dirty.external = true;
                 self.dirty
                     .services
@@ -215,11 +267,7 @@ impl State {
         self.dirty
             .services
             .extend(self.services.iter().map(|(key, _)| key.clone()));
-        self.dirty.pods.extend(
-            self.pods
-                .iter()
-                .map(|(key, pod)| (key.clone(), Some(pod.clone()))),
-        );
+        self.dirty.ips.extend(self.pods_by_ip.keys());
         self.world.nodes = self
             .nodes
             .iter()
@@ -233,7 +281,7 @@ impl State {
     pub(crate) fn fold(&mut self) -> bool {
         let dirty = std::mem::take(&mut self.dirty);
         let mut changed = dirty.world;
-        changed |= self.fold_pods(dirty.pods);
+        changed |= self.fold_workloads(&dirty.ips);
         for key in &dirty.services {
             changed |= self.fold_service(key);
         }
@@ -338,5 +386,7 @@ pub(crate) async fn run(
     }
 }
 
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,14 @@
 //! Services of the platform and the endpoints of each of their ports.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use lateen_api::networking::WorkloadEntry;
 use lateen_core::{Hostname, Labels};
 
 use super::{Slice, SliceAddress, State};
-use crate::{Endpoint, EndpointKey, Service, ServicePort, TargetPort, service_entry, store::Key};
+use crate::{
+    Endpoint, EndpointKey, Service, ServicePort, TargetPort, Workload, service_entry, store::Key,
+};
 
 impl State {
     pub(super) fn fold_service(&mut self, key: &Key) -> bool {
@@ -107,11 +109,7 @@ impl State {
     fn endpoint(&self, key: &Key, source: &SliceAddress, port: u16) -> Option<Endpoint> {
         let pod = match &source.pod {
             Some(pod) => Some(self.pods.get(&key.0, pod)?),
-            None => source
-                .address
-                .parse()
-                .ok()
-                .and_then(|ip| self.world.workloads_by_ip.get(&ip)),
+            None => self.pod_in(&key.0, source.address.parse().ok()),
         };
         let own = pod.map(|pod| pod.locality.clone()).unwrap_or_default();
         Some(Endpoint {
@@ -131,6 +129,13 @@ impl State {
             ready: source.ready,
             network: network(pod.map(|pod| &pod.labels)),
         })
+    }
+
+    /// The pod of the namespace that has the address.
+    fn pod_in(&self, namespace: &str, ip: Option<IpAddr>) -> Option<&Arc<Workload>> {
+        let pods = self.pods_by_ip.get(&ip?)?;
+        let key = pods.iter().rev().find(|key| key.0 == namespace)?;
+        self.pods.get(&key.0, &key.1)
     }
 
     /// WorkloadEntries serve the services whose selector picks them, as pods do.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
 };
 
 use lateen_api::{Object, networking::ServiceEntry};
@@ -45,25 +44,20 @@ impl State {
             .map(|(key, _)| Hostname::service(&key.1, &key.0, &self.domain))
             .collect();
         services.retain(|hostname, _| !platform.contains(hostname));
-        self.replace_external(services, endpoints) | self.fold_entry_workloads()
+        self.replace_external(services, endpoints, &platform)
     }
 
     fn replace_external(
         &mut self,
         services: BTreeMap<Hostname, Service>,
         mut endpoints: BTreeMap<EndpointKey, Vec<Endpoint>>,
+        platform: &BTreeSet<Hostname>,
     ) -> bool {
         let hosts: BTreeSet<Hostname> = services.keys().cloned().collect();
         let old = std::mem::replace(&mut self.external_hosts, hosts);
-        let platform_took_over = |host: &Hostname| {
-            self.world
-                .services
-                .get(host)
-                .is_some_and(|s| !s.selector.is_empty())
-        };
         let gone: Vec<Hostname> = old
             .into_iter()
-            .filter(|host| !services.contains_key(host) && !platform_took_over(host))
+            .filter(|host| !services.contains_key(host) && !platform.contains(host))
             .collect();
         let mut changed = false;
         for host in gone {
@@ -143,44 +137,5 @@ impl State {
             ready: pod.ready,
             network: String::new(),
         }
-    }
-
-    /// Workload entries by address; a pod of the same address is stronger.
-    fn fold_entry_workloads(&mut self) -> bool {
-        let mut changed = false;
-        let wanted: BTreeMap<IpAddr, Workload> = self
-            .workload_entries
-            .values()
-            .filter_map(service_entry::workload)
-            .collect();
-        let held: Vec<IpAddr> = self
-            .world
-            .workloads_by_ip
-            .iter()
-            .filter(|(ip, w)| {
-                w.node.is_empty()
-                    && w.owner
-                        .as_ref()
-                        .is_some_and(|o| o.kind == service_entry::OWNER)
-                    && !wanted.contains_key(ip)
-            })
-            .map(|(ip, _)| *ip)
-            .collect();
-        for ip in held {
-            changed |= self.world.workloads_by_ip.remove(&ip).is_some();
-        }
-        for (ip, workload) in wanted {
-            let old = self.world.workloads_by_ip.get(&ip);
-            let pod_has_it = old.is_some_and(|w| {
-                w.owner
-                    .as_ref()
-                    .is_none_or(|o| o.kind != service_entry::OWNER)
-            });
-            if !pod_has_it && old.is_none_or(|old| **old != workload) {
-                self.world.workloads_by_ip.insert(ip, Arc::new(workload));
-                changed = true;
-            }
-        }
-        changed
     }
 }

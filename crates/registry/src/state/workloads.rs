@@ -1,11 +1,11 @@
 //! Pods and workload entries by address.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use lateen_core::Locality;
 
 use super::State;
-use crate::{Workload, store::Key};
+use crate::{Workload, service_entry};
 
 impl State {
     /// Where a workload is: its own label, else its node's.
@@ -19,37 +19,40 @@ impl State {
             .unwrap_or_default()
     }
 
-    pub(super) fn fold_pods(&mut self, changes: Vec<(Key, Option<Arc<Workload>>)>) -> bool {
+    pub(super) fn fold_workloads(&mut self, ips: &BTreeSet<IpAddr>) -> bool {
         let mut changed = false;
-        // Addresses first leave, then arrive: one pod may take over the address of another.
-        for (key, old) in &changes {
-            let Some(old) = old else { continue };
-            for ip in &old.ips {
-                let held = self.world.workloads_by_ip.get(ip);
-                if held.is_some_and(|w| w.namespace == key.0 && w.name == key.1) {
-                    self.world.workloads_by_ip.remove(ip);
-                    changed = true;
-                }
-            }
-        }
-        for (key, _) in &changes {
-            let Some(pod) = self.pods.get(&key.0, &key.1) else {
-                continue;
-            };
-            let locality = self.locality(&pod.locality, &pod.node);
-            let workload = if locality == pod.locality {
-                pod.clone()
-            } else {
-                Arc::new(Workload {
-                    locality,
-                    ..Workload::clone(pod)
-                })
-            };
-            for ip in &workload.ips {
-                self.world.workloads_by_ip.insert(*ip, workload.clone());
+        for ip in ips {
+            let workload = self.pod_at(*ip).or_else(|| self.entry_at(*ip));
+            let held = self.world.workloads_by_ip.get(ip);
+            if held != workload.as_ref() {
+                super::set(&mut self.world.workloads_by_ip, *ip, workload);
                 changed = true;
             }
         }
         changed
+    }
+
+    fn pod_at(&self, ip: IpAddr) -> Option<Arc<Workload>> {
+        let key = self.pods_by_ip.get(&ip)?.last()?;
+        let pod = self.pods.get(&key.0, &key.1)?;
+        let locality = self.locality(&pod.locality, &pod.node);
+        if locality == pod.locality {
+            return Some(pod.clone());
+        }
+        Some(Arc::new(Workload {
+            locality,
+            ..Workload::clone(pod)
+        }))
+    }
+
+    /// A pod of the same address is stronger than an entry.
+    fn entry_at(&self, ip: IpAddr) -> Option<Arc<Workload>> {
+        let mut entries = self
+            .workload_entries
+            .values()
+            .filter_map(service_entry::workload);
+        entries
+            .find(|(address, _)| *address == ip)
+            .map(|(_, workload)| Arc::new(workload))
     }
 }
