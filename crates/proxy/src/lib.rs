@@ -1,1 +1,28 @@
-//! .
+//! The data plane: a proxy that starts from an Envoy bootstrap, takes its configuration from any
+//! Envoy v3 discovery server, and carries the traffic.
+//!
+//! Entry point: [`run`]. `state` writes the snapshot, `worker` threads serve from it. Invariant: no
+//! Kubernetes here; what the proxy knows comes from the bootstrap and from discovery.
+
+mod admin;
+mod ads;
+mod bootstrap;
+mod cluster;
+mod decode;
+mod drain;
+mod error;
+mod http;
+mod listener;
+mod network;
+mod node;
+mod peer;
+mod run;
+mod secrets;
+mod snapshot;
+mod socket;
+mod state;
+mod stats;
+mod worker;
+
+pub use error::Error;
+pub use run::{BootstrapSource, DEFAULT_CONCURRENCY, ProxyOptions, run};

@@ -269,7 +269,7 @@ impl Registry {
         {
             collect(&mut out);
         }
-        out.finish()
+        out.into_text()
     }
 }
 

@@ -26,7 +26,8 @@ impl Writer {
         };
     }
 
-    pub(super) fn finish(self) -> String {
+    /// The text so far.
+    pub fn into_text(self) -> String {
         self.text
     }
 }

@@ -1,0 +1,112 @@
+//! `/clusters`.
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Json, Response};
+use lateen_balance::Resource;
+use serde_json::{Value, json};
+
+use super::{Context, Params, socket_address};
+use crate::cluster::Cluster;
+
+pub(super) async fn handle(State(context): State<Context>, Query(params): Params) -> Response {
+    let snapshot = context.shared.snapshot.load_full();
+    let now = context.shared.now();
+    let mut clusters: Vec<_> = snapshot.clusters.values().collect();
+    clusters.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    if params.get("format").is_some_and(|format| format == "json") {
+        let list: Vec<Value> = clusters
+            .iter()
+            .map(|cluster| as_json(cluster, now))
+            .collect();
+        return Json(json!({ "cluster_statuses": list })).into_response();
+    }
+    clusters
+        .iter()
+        .map(|cluster| as_text(cluster, now))
+        .collect::<String>()
+        .into_response()
+}
+
+fn as_json(cluster: &Cluster, now: u64) -> Value {
+    let limits = &cluster.spec.limits;
+    let hosts = cluster
+        .hosts
+        .hosts
+        .iter()
+        .zip(&cluster.hosts.specs)
+        .map(|(host, spec)| {
+            let health = if spec.healthy { "HEALTHY" } else { "UNHEALTHY" };
+            let active = spec.state.active.load(std::sync::atomic::Ordering::Relaxed);
+            let mut region = host.locality.split('/');
+            let mut part = || region.next().unwrap_or("").to_owned();
+            json!({
+                "address": socket_address(host.address),
+                "stats": [{ "type": "GAUGE", "name": "rq_active", "value": active.to_string() }],
+                "health_status": {
+                    "eds_health_status": health,
+                    "failed_outlier_check": spec.state.is_ejected(now),
+                },
+                "weight": spec.weight,
+                "priority": spec.priority,
+                "hostname": &*host.hostname,
+                "locality": { "region": part(), "zone": part(), "sub_zone": part() },
+            })
+        });
+    let hosts: Vec<Value> = hosts.collect();
+    json!({
+        "name": &*cluster.spec.name,
+        "added_via_api": true,
+        "host_statuses": hosts,
+        "circuit_breakers": { "thresholds": [{
+            "max_connections": limits.connections,
+            "max_pending_requests": limits.pending,
+            "max_requests": limits.requests,
+            "max_retries": limits.retries,
+        }] },
+    })
+}
+
+fn as_text(cluster: &Cluster, now: u64) -> String {
+    let name = &cluster.spec.name;
+    let limits = &cluster.spec.limits;
+    let mut text = String::new();
+    let mut line = |rest: String| {
+        text.push_str(name);
+        text.push_str("::");
+        text.push_str(&rest);
+        text.push('\n');
+    };
+    line(format!(
+        "default_priority::max_connections::{}",
+        limits.connections
+    ));
+    line(format!(
+        "default_priority::max_pending_requests::{}",
+        limits.pending
+    ));
+    line(format!(
+        "default_priority::max_requests::{}",
+        limits.requests
+    ));
+    line(format!("default_priority::max_retries::{}", limits.retries));
+    line(format!(
+        "default_priority::rq_active::{}",
+        cluster.breaker.active(Resource::Request)
+    ));
+    line("added_via_api::true".to_owned());
+    for (host, spec) in cluster.hosts.hosts.iter().zip(&cluster.hosts.specs) {
+        let address = host.address;
+        let active = spec.state.active.load(std::sync::atomic::Ordering::Relaxed);
+        let health = match (spec.healthy, spec.state.is_ejected(now)) {
+            (_, true) => "/failed_outlier_check",
+            (true, false) => "healthy",
+            (false, false) => "/failed_eds_health",
+        };
+        line(format!("{address}::rq_active::{active}"));
+        line(format!("{address}::hostname::{}", host.hostname));
+        line(format!("{address}::health_flags::{health}"));
+        line(format!("{address}::weight::{}", spec.weight));
+        line(format!("{address}::priority::{}", spec.priority));
+    }
+    text
+}

@@ -1,0 +1,147 @@
+//! `/config_dump`.
+
+use std::sync::PoisonError;
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Json, Response};
+use lateen_xds::json::any_to_value;
+use serde_json::{Value, json};
+
+use super::{Context, Params};
+use crate::state::RawKind;
+
+const PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
+
+pub(super) async fn handle(State(context): State<Context>, Query(params): Params) -> Response {
+    let mut configs = vec![
+        bootstrap(&context),
+        clusters(&context),
+        listeners(&context),
+        routes(&context),
+        secrets(&context),
+    ];
+    if params.contains_key("include_eds") {
+        configs.push(endpoints(&context));
+    }
+    if let Some(wanted) = params.get("resource") {
+        let lists: Vec<Value> = configs
+            .iter_mut()
+            .filter_map(|config| config.get_mut(wanted.as_str()).map(Value::take))
+            .flat_map(|list| match list {
+                Value::Array(list) => list,
+                other => vec![other],
+            })
+            .collect();
+        return Json(json!({ "configs": lists })).into_response();
+    }
+    Json(json!({ "configs": configs })).into_response()
+}
+
+/// The resources of one kind, each under `key`.
+fn list(context: &Context, kind: RawKind, key: &str) -> Vec<Value> {
+    let raw = context
+        .raw
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .of(kind);
+    raw.into_iter()
+        .map(|raw| {
+            let message = any_to_value(&raw.any).unwrap_or_else(
+                |error| json!({ "@type": raw.any.type_url, "error": error.to_string() }),
+            );
+            let mut entry = json!({ "last_updated": raw.updated.to_string() });
+            if !raw.version.is_empty() {
+                entry["version_info"] = raw.version.into();
+            }
+            entry[key] = message;
+            // Kept for listeners, whose dump names them outside of their state.
+            entry["name"] = raw.name.as_str().into();
+            entry
+        })
+        .collect()
+}
+
+fn unnamed(mut entries: Vec<Value>) -> Vec<Value> {
+    for entry in &mut entries {
+        if let Some(entry) = entry.as_object_mut() {
+            entry.remove("name");
+        }
+    }
+    entries
+}
+
+fn bootstrap(context: &Context) -> Value {
+    let node = lateen_xds::json::to_value(&context.shared.node.message).unwrap_or_default();
+    json!({
+        "@type": format!("{PREFIX}BootstrapConfigDump"),
+        "bootstrap": { "node": node },
+    })
+}
+
+fn clusters(context: &Context) -> Value {
+    json!({
+        "@type": format!("{PREFIX}ClustersConfigDump"),
+        "static_clusters": unnamed(list(context, RawKind::StaticCluster, "cluster")),
+        "dynamic_active_clusters": unnamed(list(context, RawKind::Cluster, "cluster")),
+    })
+}
+
+fn listeners(context: &Context) -> Value {
+    let dynamic = list(context, RawKind::Listener, "listener")
+        .into_iter()
+        .map(|mut entry| {
+            let name = entry["name"].take();
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("name");
+            }
+            json!({ "name": name, "active_state": entry })
+        });
+    json!({
+        "@type": format!("{PREFIX}ListenersConfigDump"),
+        "static_listeners": unnamed(list(context, RawKind::StaticListener, "listener")),
+        "dynamic_listeners": dynamic.collect::<Vec<_>>(),
+    })
+}
+
+fn routes(context: &Context) -> Value {
+    json!({
+        "@type": format!("{PREFIX}RoutesConfigDump"),
+        "dynamic_route_configs": unnamed(list(context, RawKind::Route, "route_config")),
+    })
+}
+
+fn endpoints(context: &Context) -> Value {
+    json!({
+        "@type": format!("{PREFIX}EndpointsConfigDump"),
+        "dynamic_endpoint_configs": unnamed(list(context, RawKind::Endpoint, "endpoint_config")),
+    })
+}
+
+/// Names and certificates; keys are never shown.
+fn secrets(context: &Context) -> Value {
+    let identity = context.shared.secrets.identity().current().ok();
+    let (mut active, mut warming) = (Vec::new(), Vec::new());
+    for (name, there) in context.shared.secrets.names() {
+        let mut secret = json!({
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            "name": name,
+        });
+        if let Some(own) = identity.as_ref().filter(|_| name == "default") {
+            secret["tls_certificate"] = json!({
+                "certificate_chain": { "inline_string": own.chain_pem() },
+                "private_key": { "inline_string": "[redacted]" },
+            });
+        }
+        if let Some(own) = identity.as_ref().filter(|_| name == "ROOTCA") {
+            secret["validation_context"] =
+                json!({ "trusted_ca": { "inline_string": own.roots_pem() } });
+        }
+        let entry = json!({ "name": name, "secret": secret });
+        if there { &mut active } else { &mut warming }.push(entry);
+    }
+    json!({
+        "@type": format!("{PREFIX}SecretsConfigDump"),
+        "dynamic_active_secrets": active,
+        "dynamic_warming_secrets": warming,
+    })
+}

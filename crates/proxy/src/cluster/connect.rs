@@ -1,0 +1,243 @@
+//! Connections to hosts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use lateen_balance::Permit;
+use lateen_http::{ClientConfig, Connection};
+use lateen_tls::{ConnInfo, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::{Cluster, ClusterStats, Transport};
+use crate::socket;
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The host could not be reached.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("connection timeout")]
+    Timeout,
+    /// The handshake failed: the host is not who it should be, or does not take us.
+    #[error("TLS error: {0}")]
+    Tls(#[from] lateen_tls::Error),
+    /// HTTP did not start.
+    #[error("{0}")]
+    Http(#[from] lateen_http::Error),
+    /// A limit is reached.
+    #[error("{0}")]
+    Overflow(#[from] lateen_balance::Overflow),
+}
+
+/// A stream to a host; dropping it counts it off.
+pub(crate) struct UpstreamIo {
+    io: Io,
+    stats: Arc<ClusterStats>,
+    _permit: Permit,
+}
+
+enum Io {
+    Raw(TcpStream),
+    Tls(Box<Stream<TcpStream>>),
+}
+
+/// An established stream.
+pub(crate) struct Connected {
+    pub io: UpstreamIo,
+    pub local: Option<SocketAddr>,
+    pub tls: Option<Arc<ConnInfo>>,
+}
+
+/// Which HTTP a connection is to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum HttpWant {
+    Http1,
+    Http2,
+    /// What ALPN says.
+    Auto,
+}
+
+/// The use of a connection decides which protocols TLS offers.
+#[derive(Clone, Copy)]
+enum Use {
+    Tcp,
+    Http(HttpWant),
+}
+
+/// Connects for TCP proxying.
+pub(crate) async fn connect(
+    cluster: &Cluster,
+    address: SocketAddr,
+    transport: usize,
+) -> Result<Connected, ConnectError> {
+    establish(cluster, address, transport, None, Use::Tcp).await
+}
+
+/// Connects for HTTP.
+pub(crate) async fn connect_http(
+    cluster: &Cluster,
+    address: SocketAddr,
+    transport: usize,
+    authority: &str,
+    want: HttpWant,
+) -> Result<(Connection, Option<SocketAddr>), ConnectError> {
+    let connected = establish(
+        cluster,
+        address,
+        transport,
+        Some(authority),
+        Use::Http(want),
+    )
+    .await?;
+    let alpn = connected.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    let http2 = match want {
+        HttpWant::Http1 => false,
+        HttpWant::Http2 => true,
+        HttpWant::Auto => matches!(alpn, Some(b"h2" | b"istio-h2")),
+    };
+    let local = connected.local;
+    let connection = lateen_http::connect(connected.io, &ClientConfig { http2 }).await?;
+    Ok((connection, local))
+}
+
+async fn establish(
+    cluster: &Cluster,
+    address: SocketAddr,
+    transport: usize,
+    authority: Option<&str>,
+    used: Use,
+) -> Result<Connected, ConnectError> {
+    let limits = &cluster.spec.limits;
+    let permit = cluster
+        .breaker
+        .acquire(lateen_balance::Resource::Connection, limits)?;
+    let attempt = handshake(cluster, address, transport, authority, used);
+    let result = match tokio::time::timeout(cluster.spec.connect_timeout, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout),
+    };
+    let (io, local, tls) = result.inspect_err(|error| {
+        cluster.stats.cx_connect_fail.inc();
+        tracing::debug!(cluster = %cluster.spec.name, %address, %error, "connection failed");
+    })?;
+    cluster.stats.cx_total.inc();
+    cluster.stats.cx_active.add(1);
+    let io = UpstreamIo {
+        io,
+        stats: cluster.stats.clone(),
+        _permit: permit,
+    };
+    Ok(Connected { io, local, tls })
+}
+
+async fn handshake(
+    cluster: &Cluster,
+    address: SocketAddr,
+    transport: usize,
+    authority: Option<&str>,
+    used: Use,
+) -> Result<(Io, Option<SocketAddr>, Option<Arc<ConnInfo>>), ConnectError> {
+    let stream = socket::connect(address, cluster.spec.bind).await?;
+    let local = stream.local_addr().ok();
+    let tls = match &*cluster.spec.transports[transport] {
+        Transport::Raw => return Ok((Io::Raw(stream), local, None)),
+        Transport::Tls(tls) => tls,
+    };
+    let connector = match used {
+        Use::Tcp => &tls.tcp,
+        Use::Http(HttpWant::Http1) => &tls.http1,
+        Use::Http(HttpWant::Http2) => &tls.http2,
+        Use::Http(HttpWant::Auto) => &tls.auto,
+    };
+    let host = authority.filter(|_| tls.auto_sni).map(|authority| {
+        authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host)
+    });
+    let sni = tls.sni.as_deref().or(host);
+    let stream = connector.connect(stream, sni).await?;
+    let info = stream.info().clone();
+    Ok((Io::Tls(Box::new(stream)), local, Some(info)))
+}
+
+impl Drop for UpstreamIo {
+    fn drop(&mut self) {
+        self.stats.cx_active.add(-1);
+    }
+}
+
+impl UpstreamIo {
+    fn inner(&mut self) -> Pin<&mut (dyn Duplex + Unpin)> {
+        match &mut self.io {
+            Io::Raw(stream) => Pin::new(stream),
+            Io::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite {}
+
+impl<T: AsyncRead + AsyncWrite> Duplex for T {}
+
+impl AsyncRead for UpstreamIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = self.inner().poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.stats.rx_bytes.add(read as u64);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for UpstreamIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.inner().poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &result {
+            self.stats.tx_bytes.add(*written as u64);
+        }
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.inner().poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(written)) = &result {
+            self.stats.tx_bytes.add(*written as u64);
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Raw(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,107 @@
+//! The hosts of a cluster at one moment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arcstr::ArcStr;
+use lateen_balance::{Balancer, HostSpec};
+
+use super::ClusterSpec;
+use crate::decode::{EndpointSpec, NamedEndpoint};
+use crate::peer::Workload;
+
+/// One host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub address: SocketAddr,
+    /// Its name, where it has one.
+    pub hostname: ArcStr,
+    /// Which of the cluster's transports it takes.
+    pub transport: usize,
+    pub workload: Option<Arc<Workload>>,
+    pub locality: ArcStr,
+}
+
+/// All hosts, and the choice among them.
+pub(crate) struct HostSet {
+    pub hosts: Vec<Arc<Host>>,
+    pub specs: Vec<HostSpec>,
+    pub balancer: Balancer,
+}
+
+impl HostSet {
+    /// No host.
+    pub(crate) fn empty(spec: &ClusterSpec) -> Self {
+        HostSet::new(spec, Vec::new(), None)
+    }
+
+    /// Hosts at these addresses. What is known of a host that stays (requests under way, failures)
+    /// is taken over from the set before.
+    pub(crate) fn new(
+        spec: &ClusterSpec,
+        endpoints: Vec<(SocketAddr, EndpointSpec)>,
+        before: Option<&HostSet>,
+    ) -> Self {
+        let mut hosts = Vec::with_capacity(endpoints.len());
+        let mut specs = Vec::with_capacity(endpoints.len());
+        for (address, endpoint) in endpoints {
+            let known = before.and_then(|before| before.position(address));
+            let state = match (known, before) {
+                (Some(index), Some(before)) => before.specs[index].state.clone(),
+                _ => Arc::default(),
+            };
+            let weight = endpoint.locality_weight.filter(|_| spec.locality_weighted);
+            specs.push(HostSpec {
+                key: address.to_string().into(),
+                weight: endpoint.weight,
+                priority: endpoint.priority,
+                locality: (endpoint.locality.clone(), weight),
+                healthy: endpoint.healthy,
+                state,
+            });
+            hosts.push(Arc::new(Host {
+                address,
+                transport: spec.transport_for(&endpoint.socket_match),
+                hostname: endpoint.hostname,
+                workload: endpoint.workload,
+                locality: endpoint.locality,
+            }));
+        }
+        let balancer = Balancer::new(spec.policy, spec.panic_percent, &specs);
+        HostSet {
+            hosts,
+            specs,
+            balancer,
+        }
+    }
+
+    /// Hosts of endpoints that have addresses; others are left out.
+    pub(crate) fn from_endpoints(
+        spec: &ClusterSpec,
+        endpoints: Vec<NamedEndpoint>,
+        before: Option<&HostSet>,
+    ) -> Self {
+        let addressed = endpoints
+            .into_iter()
+            .filter_map(|endpoint| Some((endpoint.address()?, endpoint.spec)))
+            .collect();
+        HostSet::new(spec, addressed, before)
+    }
+
+    fn position(&self, address: SocketAddr) -> Option<usize> {
+        self.hosts.iter().position(|host| host.address == address)
+    }
+}
+
+impl Host {
+    /// A host of which nothing but the address is known.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Host {
+            address,
+            hostname: ArcStr::new(),
+            transport: 0,
+            workload: None,
+            locality: ArcStr::new(),
+        }
+    }
+}

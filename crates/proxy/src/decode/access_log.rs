@@ -1,0 +1,108 @@
+//! Access logs.
+
+use std::path::Path;
+
+use lateen_telemetry::access_log::{Format, Shape, Sink};
+use lateen_xds::TypeUrl;
+use lateen_xds::envoy::extensions::access_loggers::{file::v3 as file, stream::v3 as stream};
+use lateen_xds::types::{accesslog as pb, core, wkt};
+
+use super::{DecodeError, Result, typed};
+use crate::http::log::AccessLog;
+
+/// Compiles the access logs of a listener or filter; loggers that are not files are refused.
+pub(super) fn access_logs(list: &[pb::AccessLog]) -> Result<Vec<AccessLog>> {
+    list.iter().map(access_log).collect()
+}
+
+fn access_log(spec: &pb::AccessLog) -> Result<AccessLog> {
+    use file::file_access_log::AccessLogFormat;
+    use stream::stdout_access_log::AccessLogFormat as StreamFormat;
+    let field = format!("access_log[{}]", spec.name);
+    let only_flagged = match &spec.filter {
+        None => false,
+        Some(filter) => match &filter.filter_specifier {
+            Some(pb::access_log_filter::FilterSpecifier::ResponseFlagFilter(_)) => true,
+            Some(_) => return Err(DecodeError::unsupported(field, "this filter")),
+            None => false,
+        },
+    };
+    let Some(pb::access_log::ConfigType::TypedConfig(any)) = &spec.config_type else {
+        return Err(DecodeError::new(field, "has no typed config"));
+    };
+    let (path, shape) = match TypeUrl::new(&any.type_url).message() {
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog" => {
+            let log: file::FileAccessLog = typed(&field, any)?;
+            #[allow(deprecated)]
+            let shape = match &log.access_log_format {
+                None => Shape::istio(),
+                Some(AccessLogFormat::Format(text)) => text_shape(&field, text)?,
+                Some(AccessLogFormat::LogFormat(format)) => shape(&field, format)?,
+                Some(
+                    AccessLogFormat::JsonFormat(json) | AccessLogFormat::TypedJsonFormat(json),
+                ) => json_shape(&field, json)?,
+            };
+            (log.path, shape)
+        }
+        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
+            let log: stream::StdoutAccessLog = typed(&field, any)?;
+            let shape = match &log.access_log_format {
+                None => Shape::istio(),
+                Some(StreamFormat::LogFormat(format)) => shape(&field, format)?,
+            };
+            ("/dev/stdout".to_owned(), shape)
+        }
+        kind => {
+            return Err(DecodeError::unsupported(
+                field,
+                format!("the logger type {kind}"),
+            ));
+        }
+    };
+    let sink = Sink::open(Path::new(&path))
+        .map_err(|error| DecodeError::new(field, format!("{path}: {error}")))?;
+    Ok(AccessLog {
+        shape,
+        sink,
+        only_flagged,
+    })
+}
+
+fn text_shape(field: &str, text: &str) -> Result<Shape> {
+    if text.is_empty() {
+        return Ok(Shape::istio());
+    }
+    Ok(Shape::Text(format(field, text)?))
+}
+
+fn format(field: &str, text: &str) -> Result<Format> {
+    Format::parse(text).map_err(|error| DecodeError::new(field, error.to_string()))
+}
+
+fn shape(field: &str, spec: &core::SubstitutionFormatString) -> Result<Shape> {
+    use core::substitution_format_string::Format as Kind;
+    match &spec.format {
+        Some(Kind::TextFormat(text)) => text_shape(field, text),
+        Some(Kind::TextFormatSource(source)) => {
+            let bytes = super::tls::data(field, source)?;
+            text_shape(field, &String::from_utf8_lossy(&bytes))
+        }
+        Some(Kind::JsonFormat(json)) => json_shape(field, json),
+        None => Ok(Shape::istio()),
+    }
+}
+
+fn json_shape(field: &str, json: &wkt::Struct) -> Result<Shape> {
+    let fields = json
+        .fields
+        .iter()
+        .map(|(key, value)| match &value.kind {
+            Some(wkt::value::Kind::StringValue(text)) => Ok((key.clone(), format(field, text)?)),
+            _ => Err(DecodeError::unsupported(
+                field,
+                "a JSON format with nested values",
+            )),
+        })
+        .collect::<Result<_>>()?;
+    Ok(Shape::Json(fields))
+}

@@ -1,0 +1,401 @@
+//! Clusters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_balance::{Limits, OutlierConfig, Policy};
+use lateen_xds::types::{cluster as pb, core, tls as tls_pb, upstream};
+use lateen_xds::{Any, TypeUrl};
+
+use super::common::{FormatValue, duration, socket_address, struct_path};
+use super::endpoint::assignment;
+use super::{DecodeError, Result, tls, typed};
+use crate::cluster::{
+    ClusterSpec, Discovery, DnsSpec, Service, Transport, TransportMatch, UpstreamProtocol,
+};
+use crate::secrets::Secrets;
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// Compiles a cluster.
+pub(crate) fn cluster(spec: &pb::Cluster, secrets: &Secrets) -> Result<ClusterSpec> {
+    if spec.lb_subset_config.is_some() {
+        return Err(DecodeError::unsupported(
+            "lb_subset_config",
+            "choice by metadata subset",
+        ));
+    }
+    let options = spec
+        .typed_extension_protocol_options
+        .get(HTTP_OPTIONS)
+        .map(|any| typed::<upstream::http::HttpProtocolOptions>("http_protocol_options", any))
+        .transpose()?;
+    #[allow(deprecated)]
+    let legacy = spec.common_http_protocol_options.as_ref();
+    let common = options
+        .as_ref()
+        .and_then(|options| options.common_http_protocol_options.as_ref());
+    let idle = common
+        .or(legacy)
+        .and_then(|common| duration(common.idle_timeout.as_ref()));
+    let (transports, transport_matches) = transports(spec, secrets)?;
+    let lb = spec.common_lb_config.as_ref();
+    Ok(ClusterSpec {
+        name: spec.name.as_str().into(),
+        discovery: discovery(spec)?,
+        connect_timeout: duration(spec.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
+        policy: policy(spec)?,
+        panic_percent: lb
+            .and_then(|lb| lb.healthy_panic_threshold.as_ref())
+            .map_or(50, |percent| percent.value as u32),
+        locality_weighted: matches!(
+            lb.and_then(|lb| lb.locality_config_specifier.as_ref()),
+            Some(
+                pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(_)
+            )
+        ),
+        protocol: protocol(spec, options.as_ref())?,
+        transports,
+        transport_matches,
+        limits: limits(spec.circuit_breakers.as_ref()),
+        outlier: spec.outlier_detection.as_ref().map(outlier),
+        bind: bind(spec)?,
+        // Envoy's default for upstream connections is one hour.
+        idle_timeout: idle
+            .filter(|idle| !idle.is_zero())
+            .unwrap_or(Duration::from_secs(3600)),
+        services: services(spec.metadata.as_ref()),
+    })
+}
+
+fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
+    use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
+    let kind = match &spec.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind)
+            .map_err(|_| DecodeError::new("type", format!("{kind} is unknown")))?,
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return Err(DecodeError::unsupported(
+                "cluster_type",
+                format!("{:?}", custom.name),
+            ));
+        }
+        None => DiscoveryType::Static,
+    };
+    let endpoints = || match &spec.load_assignment {
+        Some(load) => assignment(load),
+        None => Ok(Vec::new()),
+    };
+    let dns = |logical: bool| {
+        let refresh = duration(spec.dns_refresh_rate.as_ref()).unwrap_or(Duration::from_secs(5));
+        let v4 = spec.dns_lookup_family != pb::cluster::DnsLookupFamily::V6Only as i32;
+        let v6 = spec.dns_lookup_family != pb::cluster::DnsLookupFamily::V4Only as i32;
+        Ok(Discovery::Dns(Arc::new(DnsSpec {
+            endpoints: endpoints()?,
+            logical,
+            refresh,
+            v4,
+            v6,
+        })))
+    };
+    match kind {
+        DiscoveryType::Static => {
+            let list = endpoints()?;
+            let bad = list
+                .iter()
+                .find(|e| e.address().is_none() && !e.host.starts_with("unix:"));
+            match bad {
+                Some(bad) => Err(DecodeError::new(
+                    "load_assignment",
+                    format!("{:?} is not an IP address", bad.host),
+                )),
+                None => Ok(Discovery::Static(list)),
+            }
+        }
+        DiscoveryType::Eds => {
+            let config = spec.eds_cluster_config.as_ref();
+            let service = config.map_or("", |config| config.service_name.as_str());
+            let service = if service.is_empty() {
+                &spec.name
+            } else {
+                service
+            };
+            Ok(Discovery::Eds(service.into()))
+        }
+        DiscoveryType::StrictDns => dns(false),
+        DiscoveryType::LogicalDns => dns(true),
+        DiscoveryType::OriginalDst => {
+            let header = match &spec.lb_config {
+                Some(LbConfig::OriginalDstLbConfig(config)) if config.use_http_header => {
+                    let name = config.http_header_name.as_str();
+                    let default = "x-envoy-original-dst-host";
+                    Some(if name.is_empty() { default } else { name }.to_ascii_lowercase())
+                }
+                _ => None,
+            };
+            let port = match &spec.lb_config {
+                Some(LbConfig::OriginalDstLbConfig(config)) => {
+                    let port = config.upstream_port_override.as_ref();
+                    port.and_then(|port| u16::try_from(port.value).ok())
+                }
+                _ => None,
+            };
+            Ok(Discovery::OriginalDst { header, port })
+        }
+    }
+}
+
+fn policy(spec: &pb::Cluster) -> Result<Policy> {
+    use pb::cluster::{LbConfig, LbPolicy};
+    if let Some(policies) = &spec.load_balancing_policy {
+        return extension_policy(policies);
+    }
+    Ok(match spec.lb_policy() {
+        LbPolicy::RoundRobin | LbPolicy::ClusterProvided => Policy::RoundRobin,
+        LbPolicy::LeastRequest => Policy::LeastRequest {
+            choices: match &spec.lb_config {
+                Some(LbConfig::LeastRequestLbConfig(config)) => {
+                    config.choice_count.as_ref().map_or(2, |count| count.value)
+                }
+                _ => 2,
+            },
+        },
+        LbPolicy::Random => Policy::Random,
+        LbPolicy::RingHash => {
+            let (mut min, mut max) = (1024, 8_388_608);
+            if let Some(LbConfig::RingHashLbConfig(config)) = &spec.lb_config {
+                let size = |value: Option<u64>, default: u32| {
+                    value
+                        .and_then(|value| u32::try_from(value).ok())
+                        .unwrap_or(default)
+                };
+                min = size(
+                    config.minimum_ring_size.as_ref().map(|size| size.value),
+                    min,
+                );
+                max = size(
+                    config.maximum_ring_size.as_ref().map(|size| size.value),
+                    max,
+                );
+            }
+            Policy::RingHash { min, max }
+        }
+        LbPolicy::Maglev => Policy::Maglev { size: 65_537 },
+        LbPolicy::LoadBalancingPolicyConfig => {
+            return Err(DecodeError::new("load_balancing_policy", "is required"));
+        }
+    })
+}
+
+/// The newer form, by type alone; the first known policy counts.
+fn extension_policy(list: &pb::LoadBalancingPolicy) -> Result<Policy> {
+    for policy in &list.policies {
+        let any = policy
+            .typed_extension_config
+            .as_ref()
+            .and_then(|c| c.typed_config.as_ref());
+        let Some(any) = any else { continue };
+        match TypeUrl::new(&any.type_url).message().rsplit('.').next() {
+            Some("RoundRobin") => return Ok(Policy::RoundRobin),
+            Some("LeastRequest") => return Ok(Policy::LeastRequest { choices: 2 }),
+            Some("Random") => return Ok(Policy::Random),
+            Some("RingHash") => {
+                return Ok(Policy::RingHash {
+                    min: 1024,
+                    max: 8_388_608,
+                });
+            }
+            Some("Maglev") => return Ok(Policy::Maglev { size: 65_537 }),
+            Some("ClusterProvided") => return Ok(Policy::RoundRobin),
+            _ => {}
+        }
+    }
+    Err(DecodeError::unsupported(
+        "load_balancing_policy",
+        "any of these policies",
+    ))
+}
+
+fn protocol(
+    spec: &pb::Cluster,
+    options: Option<&upstream::http::HttpProtocolOptions>,
+) -> Result<UpstreamProtocol> {
+    use upstream::http::http_protocol_options::UpstreamProtocolOptions;
+    use upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
+            match &explicit.protocol_config {
+                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Ok(UpstreamProtocol::Http2),
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    Err(DecodeError::unsupported("explicit_http_config", "HTTP/3"))
+                }
+                _ => Ok(UpstreamProtocol::Http1),
+            }
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => {
+            Ok(UpstreamProtocol::Downstream)
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => Ok(UpstreamProtocol::Auto),
+        None => {
+            #[allow(deprecated)]
+            let http2 = spec.http2_protocol_options.is_some();
+            #[allow(deprecated)]
+            let downstream = spec.protocol_selection == 1;
+            Ok(match (downstream, http2) {
+                (true, _) => UpstreamProtocol::Downstream,
+                (false, true) => UpstreamProtocol::Http2,
+                (false, false) => UpstreamProtocol::Http1,
+            })
+        }
+    }
+}
+
+/// The transports of a cluster, the default first, and the matches that lead to the others.
+fn transports(
+    spec: &pb::Cluster,
+    secrets: &Secrets,
+) -> Result<(Vec<Arc<Transport>>, Vec<TransportMatch>)> {
+    let mut transports = vec![transport(spec.transport_socket.as_ref(), secrets)?];
+    let mut matches = Vec::new();
+    if spec.transport_socket_matcher.is_some() {
+        return Err(DecodeError::unsupported(
+            "transport_socket_matcher",
+            "a matcher tree",
+        ));
+    }
+    for item in &spec.transport_socket_matches {
+        let labels = item.r#match.as_ref().map_or_else(Vec::new, |fields| {
+            let pairs = fields.fields.iter();
+            pairs
+                .map(|(key, value)| (key.clone(), value.text().unwrap_or("").to_owned()))
+                .collect()
+        });
+        matches.push(TransportMatch {
+            labels,
+            transport: transports.len(),
+        });
+        transports.push(transport(item.transport_socket.as_ref(), secrets)?);
+    }
+    Ok((transports, matches))
+}
+
+fn transport(socket: Option<&core::TransportSocket>, secrets: &Secrets) -> Result<Arc<Transport>> {
+    use core::transport_socket::ConfigType;
+    let Some(socket) = socket else {
+        return Ok(Arc::new(Transport::Raw));
+    };
+    let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
+        return match socket.name.as_str() {
+            "envoy.transport_sockets.raw_buffer" => Ok(Arc::new(Transport::Raw)),
+            name => Err(DecodeError::unsupported(
+                "transport_socket",
+                format!("{name:?}"),
+            )),
+        };
+    };
+    match TypeUrl::new(&any.type_url).message() {
+        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => {
+            Ok(Arc::new(Transport::Raw))
+        }
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" => {
+            upstream_tls(any, secrets)
+        }
+        kind => Err(DecodeError::unsupported(
+            "transport_socket",
+            format!("the type {kind}"),
+        )),
+    }
+}
+
+fn upstream_tls(any: &Any, secrets: &Secrets) -> Result<Arc<Transport>> {
+    let spec: tls_pb::UpstreamTlsContext = typed("transport_socket", any)?;
+    let auto_sni = spec.auto_host_sni;
+    let tls = tls::upstream(&spec)?;
+    Ok(Arc::new(Transport::Tls(secrets.connector(tls, auto_sni)?)))
+}
+
+fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {
+    let defaults = Limits::default();
+    let Some(default) =
+        spec.and_then(|breakers| breakers.thresholds.iter().find(|t| t.priority == 0))
+    else {
+        return defaults;
+    };
+    let value = |value: &Option<lateen_xds::types::wkt::UInt32Value>, default: u32| {
+        value.as_ref().map_or(default, |value| value.value)
+    };
+    Limits {
+        connections: value(&default.max_connections, defaults.connections),
+        pending: value(&default.max_pending_requests, defaults.pending),
+        requests: value(&default.max_requests, defaults.requests),
+        retries: value(&default.max_retries, defaults.retries),
+        retry_budget: default.retry_budget.as_ref().map(|budget| {
+            let percent = budget
+                .budget_percent
+                .as_ref()
+                .map_or(20.0, |percent| percent.value);
+            (percent, value(&budget.min_retry_concurrency, 3))
+        }),
+    }
+}
+
+fn outlier(spec: &pb::OutlierDetection) -> OutlierConfig {
+    let defaults = OutlierConfig::default();
+    let value = |value: &Option<lateen_xds::types::wkt::UInt32Value>, default: u32| {
+        value.as_ref().map_or(default, |value| value.value)
+    };
+    let enforced = |count: u32, enforcing: u32| (count > 0 && enforcing > 0).then_some(count);
+    let base = duration(spec.base_ejection_time.as_ref()).unwrap_or(defaults.base_ejection);
+    OutlierConfig {
+        consecutive_5xx: enforced(
+            value(&spec.consecutive_5xx, 5),
+            value(&spec.enforcing_consecutive_5xx, 100),
+        ),
+        consecutive_gateway: enforced(
+            value(&spec.consecutive_gateway_failure, 5),
+            value(&spec.enforcing_consecutive_gateway_failure, 0),
+        ),
+        consecutive_local: spec
+            .split_external_local_origin_errors
+            .then(|| value(&spec.consecutive_local_origin_failure, 5)),
+        base_ejection: base,
+        max_ejection: duration(spec.max_ejection_time.as_ref()).unwrap_or(defaults.max_ejection),
+        max_percent: value(&spec.max_ejection_percent, 10),
+    }
+}
+
+fn bind(spec: &pb::Cluster) -> Result<Option<std::net::SocketAddr>> {
+    let Some(bind) = &spec.upstream_bind_config else {
+        return Ok(None);
+    };
+    match &bind.source_address {
+        None => Ok(None),
+        Some(source) => {
+            let address = socket_address("upstream_bind_config.source_address", source)?;
+            Ok((!address.ip().is_unspecified()).then_some(address))
+        }
+    }
+}
+
+/// The services that the control plane says a cluster stands for.
+fn services(metadata: Option<&core::Metadata>) -> Vec<Service> {
+    let Some(istio) = metadata.and_then(|metadata| metadata.filter_metadata.get("istio")) else {
+        return Vec::new();
+    };
+    let list = struct_path(istio, &["services"]).map_or(&[][..], |value| value.list());
+    list.iter()
+        .filter_map(|service| {
+            let service = service.object()?;
+            let text = |key: &str| {
+                struct_path(service, &[key])
+                    .and_then(FormatValue::text)
+                    .unwrap_or("")
+                    .into()
+            };
+            Some(Service {
+                host: text("host"),
+                name: text("name"),
+                namespace: text("namespace"),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,194 @@
+//! Small messages that occur everywhere.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lateen_route::{
+    Fraction, HeaderMutation, HeaderOption, Prefix, RegexRewrite, StringMatch, StringTest,
+};
+use lateen_telemetry::access_log::Format;
+use lateen_xds::types::{core, kind, matcher, wkt};
+
+use super::{DecodeError, Result};
+
+pub(crate) fn duration(value: Option<&wkt::Duration>) -> Option<Duration> {
+    let value = value?;
+    let seconds = u64::try_from(value.seconds).unwrap_or(0);
+    Some(Duration::new(
+        seconds,
+        u32::try_from(value.nanos).unwrap_or(0).min(999_999_999),
+    ))
+}
+
+/// A TCP socket address.
+pub(crate) fn address(field: &str, value: Option<&core::Address>) -> Result<SocketAddr> {
+    use core::address::Address;
+    match value.and_then(|address| address.address.as_ref()) {
+        Some(Address::SocketAddress(socket)) => socket_address(field, socket),
+        Some(Address::Pipe(_)) => Err(DecodeError::unsupported(field, "a pipe address")),
+        Some(Address::EnvoyInternalAddress(_)) => {
+            Err(DecodeError::unsupported(field, "an internal address"))
+        }
+        None => Err(DecodeError::new(field, "is required")),
+    }
+}
+
+pub(super) fn socket_address(field: &str, socket: &core::SocketAddress) -> Result<SocketAddr> {
+    let ip: IpAddr = socket.address.parse().map_err(|_| {
+        DecodeError::new(field, format!("{:?} is not an IP address", socket.address))
+    })?;
+    Ok(SocketAddr::new(ip, port(field, socket)?))
+}
+
+pub(super) fn port(field: &str, socket: &core::SocketAddress) -> Result<u16> {
+    use core::socket_address::PortSpecifier;
+    if socket.protocol == core::socket_address::Protocol::Udp as i32 {
+        return Err(DecodeError::unsupported(field, "UDP"));
+    }
+    match &socket.port_specifier {
+        Some(PortSpecifier::PortValue(port)) => u16::try_from(*port)
+            .map_err(|_| DecodeError::new(field, format!("port {port} is out of range"))),
+        Some(PortSpecifier::NamedPort(name)) => Err(DecodeError::unsupported(
+            field,
+            format!("the named port {name:?}"),
+        )),
+        None => Ok(0),
+    }
+}
+
+pub(super) fn prefix(field: &str, range: &core::CidrRange) -> Result<Prefix> {
+    let fault = || {
+        DecodeError::new(
+            field,
+            format!("{:?} is not a network", range.address_prefix),
+        )
+    };
+    let ip: IpAddr = range.address_prefix.parse().map_err(|_| fault())?;
+    let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
+    Prefix::new(ip, u8::try_from(length).map_err(|_| fault())?).map_err(|_| fault())
+}
+
+pub(super) fn string_match(
+    field: &str,
+    value: &matcher::StringMatcher,
+) -> Result<(StringMatch, bool)> {
+    use matcher::string_matcher::MatchPattern;
+    let pattern = match &value.match_pattern {
+        Some(MatchPattern::Exact(text)) => StringMatch::Exact(text.clone()),
+        Some(MatchPattern::Prefix(text)) => StringMatch::Prefix(text.clone()),
+        Some(MatchPattern::Suffix(text)) => StringMatch::Suffix(text.clone()),
+        Some(MatchPattern::Contains(text)) => StringMatch::Contains(text.clone()),
+        Some(MatchPattern::SafeRegex(regex)) => StringMatch::Regex(regex.regex.clone()),
+        Some(_) => return Err(DecodeError::unsupported(field, "this string matcher")),
+        None => return Err(DecodeError::new(field, "has no pattern")),
+    };
+    Ok((pattern, value.ignore_case))
+}
+
+pub(super) fn string_test(field: &str, value: &matcher::StringMatcher) -> Result<StringTest> {
+    let (spec, ignore_case) = string_match(field, value)?;
+    Ok(StringTest::new(field, spec, ignore_case)?)
+}
+
+pub(super) fn regex_rewrite(
+    field: &str,
+    value: &matcher::RegexMatchAndSubstitute,
+) -> Result<RegexRewrite> {
+    let pattern = value
+        .pattern
+        .as_ref()
+        .map_or("", |pattern| pattern.regex.as_str());
+    Ok(RegexRewrite::new(field, pattern, &value.substitution)?)
+}
+
+/// A share of requests; absent means all.
+pub(super) fn fraction(value: Option<&kind::FractionalPercent>) -> Fraction {
+    use kind::fractional_percent::DenominatorType;
+    let Some(value) = value else {
+        return Fraction::ALL;
+    };
+    let per = match value.denominator() {
+        DenominatorType::Hundred => 10_000,
+        DenominatorType::TenThousand => 100,
+        DenominatorType::Million => 1,
+    };
+    Fraction {
+        millionths: value.numerator.saturating_mul(per),
+    }
+}
+
+pub(super) fn header_options(
+    field: &str,
+    list: &[core::HeaderValueOption],
+) -> Result<Vec<HeaderMutation>> {
+    use core::header_value_option::HeaderAppendAction;
+    list.iter()
+        .map(|item| {
+            let header = item
+                .header
+                .as_ref()
+                .ok_or_else(|| DecodeError::new(field, "has no header"))?;
+            let option = match (item.append.as_ref(), item.append_action()) {
+                (Some(append), _) if !append.value => HeaderOption::Overwrite,
+                (_, HeaderAppendAction::AppendIfExistsOrAdd) => HeaderOption::Append,
+                (_, HeaderAppendAction::AddIfAbsent) => HeaderOption::AddIfAbsent,
+                (_, HeaderAppendAction::OverwriteIfExistsOrAdd) => HeaderOption::Overwrite,
+                (_, HeaderAppendAction::OverwriteIfExists) => HeaderOption::OverwriteIfPresent,
+            };
+            Format::parse(&header.value)
+                .map_err(|error| DecodeError::new(field, error.to_string()))?;
+            let name = header.key.to_ascii_lowercase();
+            Ok(HeaderMutation {
+                name,
+                value: header.value.clone(),
+                option,
+            })
+        })
+        .collect()
+}
+
+/// A value of a `Struct` by a path of keys.
+pub(crate) fn struct_path<'a>(root: &'a wkt::Struct, path: &[&str]) -> Option<&'a wkt::Value> {
+    let (first, rest) = path.split_first()?;
+    let value = root.fields.get(*first)?;
+    if rest.is_empty() {
+        return Some(value);
+    }
+    match &value.kind {
+        Some(wkt::value::Kind::StructValue(inner)) => struct_path(inner, rest),
+        _ => None,
+    }
+}
+
+/// Reads plain values out of a protobuf `Value`.
+pub(crate) trait FormatValue {
+    /// The text, where it is one.
+    fn text(&self) -> Option<&str>;
+    /// The list, where it is one.
+    fn list(&self) -> &[wkt::Value];
+    /// The object, where it is one.
+    fn object(&self) -> Option<&wkt::Struct>;
+}
+
+impl FormatValue for wkt::Value {
+    fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Some(wkt::value::Kind::StringValue(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn list(&self) -> &[wkt::Value] {
+        match &self.kind {
+            Some(wkt::value::Kind::ListValue(list)) => &list.values,
+            _ => &[],
+        }
+    }
+
+    fn object(&self) -> Option<&wkt::Struct> {
+        match &self.kind {
+            Some(wkt::value::Kind::StructValue(object)) => Some(object),
+            _ => None,
+        }
+    }
+}

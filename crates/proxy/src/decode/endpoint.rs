@@ -1,0 +1,126 @@
+//! Endpoints of a cluster.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arcstr::ArcStr;
+use lateen_xds::types::{core, endpoint as pb};
+
+use super::common::{FormatValue, port, struct_path};
+use super::{DecodeError, Result};
+use crate::peer::Workload;
+
+/// One endpoint with a name or an address.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedEndpoint {
+    /// An address, or a name that DNS is to resolve.
+    pub host: String,
+    pub port: u16,
+    pub spec: EndpointSpec,
+}
+
+/// What is known of an endpoint besides its address.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointSpec {
+    pub hostname: ArcStr,
+    pub weight: u32,
+    pub priority: u32,
+    pub locality: ArcStr,
+    pub locality_weight: Option<u32>,
+    pub healthy: bool,
+    /// What transport socket matches are compared with.
+    pub socket_match: Vec<(String, String)>,
+    pub workload: Option<Arc<Workload>>,
+}
+
+impl NamedEndpoint {
+    /// Its address, where it is one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(
+            self.host.parse::<IpAddr>().ok()?,
+            self.port,
+        ))
+    }
+}
+
+/// All endpoints of an assignment.
+pub(crate) fn assignment(spec: &pb::ClusterLoadAssignment) -> Result<Vec<NamedEndpoint>> {
+    let mut list = Vec::new();
+    for group in &spec.endpoints {
+        let locality = group
+            .locality
+            .as_ref()
+            .map_or_else(ArcStr::new, |locality| {
+                let core::Locality {
+                    region,
+                    zone,
+                    sub_zone,
+                } = locality;
+                format!("{region}/{zone}/{sub_zone}").into()
+            });
+        for endpoint in &group.lb_endpoints {
+            list.push(one(endpoint, group, &locality)?);
+        }
+    }
+    Ok(list)
+}
+
+fn one(
+    spec: &pb::LbEndpoint,
+    group: &pb::LocalityLbEndpoints,
+    locality: &ArcStr,
+) -> Result<NamedEndpoint> {
+    let Some(pb::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &spec.host_identifier else {
+        return Err(DecodeError::unsupported("lb_endpoints", "a named endpoint"));
+    };
+    let address = endpoint
+        .address
+        .as_ref()
+        .and_then(|address| address.address.as_ref());
+    let (host, port) = match address {
+        Some(core::address::Address::SocketAddress(socket)) => (
+            socket.address.clone(),
+            port("lb_endpoints.address", socket)?,
+        ),
+        Some(core::address::Address::Pipe(pipe)) => (format!("unix:{}", pipe.path), 0),
+        Some(core::address::Address::EnvoyInternalAddress(_)) => {
+            return Err(DecodeError::unsupported(
+                "lb_endpoints",
+                "an internal address",
+            ));
+        }
+        None => return Err(DecodeError::new("lb_endpoints.address", "is required")),
+    };
+    let metadata = spec.metadata.as_ref();
+    let filter = |name: &str| metadata.and_then(|metadata| metadata.filter_metadata.get(name));
+    let socket_match = filter("envoy.transport_socket_match").map_or_else(Vec::new, |fields| {
+        let pairs = fields.fields.iter();
+        pairs
+            .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
+            .collect()
+    });
+    let workload = filter("istio")
+        .and_then(|fields| struct_path(fields, &["workload"]))
+        .and_then(|value| Workload::from_endpoint(value.text()?));
+    Ok(NamedEndpoint {
+        host,
+        port,
+        spec: EndpointSpec {
+            hostname: endpoint.hostname.as_str().into(),
+            weight: spec
+                .load_balancing_weight
+                .as_ref()
+                .map_or(1, |weight| weight.value.max(1)),
+            priority: group.priority,
+            locality: locality.clone(),
+            locality_weight: group
+                .load_balancing_weight
+                .as_ref()
+                .map(|weight| weight.value),
+            // UNKNOWN, HEALTHY and DEGRADED take traffic.
+            healthy: matches!(spec.health_status, 0 | 1 | 5),
+            socket_match,
+            workload: workload.map(Arc::new),
+        },
+    })
+}

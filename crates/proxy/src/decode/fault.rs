@@ -1,0 +1,63 @@
+//! The fault filter's settings.
+
+use lateen_xds::types::http_filter::{common_fault, fault as pb};
+
+use super::common::{duration, fraction};
+use super::route::header_tests;
+use super::{DecodeError, Result};
+use crate::http::filters::{Abort, AbortStatus, Fault};
+
+/// Compiles them.
+pub(super) fn fault(spec: &pb::HttpFault) -> Result<Fault> {
+    use common_fault::fault_delay::FaultDelaySecifier;
+    use pb::fault_abort::ErrorType;
+    if spec.response_rate_limit.is_some() {
+        return Err(DecodeError::unsupported(
+            "fault.response_rate_limit",
+            "a response rate limit",
+        ));
+    }
+    let delay = match &spec.delay {
+        None => None,
+        Some(delay) => match &delay.fault_delay_secifier {
+            Some(FaultDelaySecifier::FixedDelay(fixed)) => Some((
+                fraction(delay.percentage.as_ref()),
+                duration(Some(fixed)).unwrap_or_default(),
+            )),
+            _ => return Err(DecodeError::unsupported("fault.delay", "a delay by header")),
+        },
+    };
+    let abort = match &spec.abort {
+        None => None,
+        Some(abort) => {
+            let status = match abort.error_type {
+                Some(ErrorType::HttpStatus(status)) => {
+                    let status = u16::try_from(status)
+                        .ok()
+                        .filter(|s| (200..600).contains(s));
+                    AbortStatus::Http(status.ok_or_else(|| {
+                        DecodeError::new("fault.abort.http_status", "is not between 200 and 599")
+                    })?)
+                }
+                Some(ErrorType::GrpcStatus(status)) => AbortStatus::Grpc(status),
+                _ => {
+                    return Err(DecodeError::unsupported(
+                        "fault.abort",
+                        "an abort by header",
+                    ));
+                }
+            };
+            Some(Abort {
+                share: fraction(abort.percentage.as_ref()),
+                status,
+            })
+        }
+    };
+    Ok(Fault {
+        delay,
+        abort,
+        headers: header_tests(&spec.headers)?,
+        upstream_cluster: spec.upstream_cluster.clone(),
+        max_active: spec.max_active_faults.as_ref().map(|max| max.value),
+    })
+}

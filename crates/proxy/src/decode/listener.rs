@@ -1,0 +1,297 @@
+//! Listeners and their filter chains.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_core::Direction;
+use lateen_route::{ChainMatch, Chains, Target, Weighted, WeightedClusters};
+use lateen_xds::TypeUrl;
+use lateen_xds::types::{listener as pb, network, tls as tls_pb};
+use prost::Message;
+
+use super::common::{address, duration, prefix};
+use super::{DecodeError, Result, access_log, hcm, tls, typed};
+use crate::listener::{Downstream, FilterChain, Listener, Network, TcpProxy};
+use crate::secrets::Secrets;
+
+/// Envoy's default for listener filters.
+const FILTER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Compiles a listener. Chains that did not change are taken over from the one before.
+pub(crate) fn listener(
+    spec: &pb::Listener,
+    secrets: &Secrets,
+    before: Option<&Listener>,
+) -> Result<Listener> {
+    if spec.api_listener.is_some() || spec.udp_listener_config.is_some() {
+        return Err(DecodeError::unsupported(
+            "listener",
+            "anything but a TCP listener",
+        ));
+    }
+    if spec.filter_chain_matcher.is_some() {
+        return Err(DecodeError::unsupported(
+            "filter_chain_matcher",
+            "a matcher tree",
+        ));
+    }
+    let mut addresses = vec![address("address", spec.address.as_ref())?];
+    for (index, extra) in spec.additional_addresses.iter().enumerate() {
+        let field = format!("additional_addresses[{index}]");
+        addresses.push(address(&field, extra.address.as_ref())?);
+    }
+    let direction = match spec.traffic_direction {
+        1 => Some(Direction::Inbound),
+        2 => Some(Direction::Outbound),
+        _ => None,
+    };
+    let mut matches = Vec::new();
+    let mut chains = Vec::new();
+    for (index, chain) in spec.filter_chains.iter().enumerate() {
+        let at = |error: DecodeError| {
+            let name = if chain.name.is_empty() {
+                index.to_string()
+            } else {
+                chain.name.clone()
+            };
+            DecodeError::new(
+                format!("filter_chains[{name}].{}", error.field),
+                error.reason,
+            )
+        };
+        matches.push(chain_match(chain.filter_chain_match.as_ref()).map_err(at)?);
+        chains.push(filter_chain(chain, direction, secrets, before).map_err(at)?);
+    }
+    let default_chain = spec
+        .default_filter_chain
+        .as_ref()
+        .map(|chain| filter_chain(chain, direction, secrets, before))
+        .transpose()?;
+    let is = |value: &Option<lateen_xds::types::wkt::BoolValue>, default: bool| {
+        value.as_ref().map_or(default, |value| value.value)
+    };
+    let inspectors = listener_filters(&spec.listener_filters)?;
+    let bind = is(&spec.bind_to_port, true)
+        && spec
+            .deprecated_v1
+            .as_ref()
+            .is_none_or(|v1| is(&v1.bind_to_port, true));
+    Ok(Listener {
+        name: spec.name.as_str().into(),
+        addresses,
+        bind,
+        use_original_dst: is(&spec.use_original_dst, false),
+        original_dst: inspectors.original_dst || is(&spec.use_original_dst, false),
+        inspect_tls: inspectors.tls,
+        inspect_http: inspectors.http,
+        filter_timeout: duration(spec.listener_filters_timeout.as_ref()).unwrap_or(FILTER_TIMEOUT),
+        continue_on_timeout: spec.continue_on_listener_filters_timeout,
+        direction,
+        matches: Chains::new(matches),
+        chains,
+        default_chain,
+        access_logs: access_log::access_logs(&spec.access_log)?,
+    })
+}
+
+#[derive(Default)]
+struct Inspectors {
+    original_dst: bool,
+    tls: bool,
+    http: bool,
+}
+
+fn listener_filters(list: &[pb::ListenerFilter]) -> Result<Inspectors> {
+    let mut inspectors = Inspectors::default();
+    for filter in list {
+        let kind = match &filter.config_type {
+            Some(pb::listener_filter::ConfigType::TypedConfig(any)) => {
+                TypeUrl::new(&any.type_url).message().to_owned()
+            }
+            _ => filter.name.clone(),
+        };
+        match kind.rsplit('.').next().unwrap_or("") {
+            "OriginalDst" | "original_dst" => inspectors.original_dst = true,
+            "TlsInspector" | "tls_inspector" => inspectors.tls = true,
+            "HttpInspector" | "http_inspector" => inspectors.http = true,
+            _ => {
+                let field = format!("listener_filters[{}]", filter.name);
+                return Err(DecodeError::unsupported(
+                    field,
+                    format!("the filter type {kind}"),
+                ));
+            }
+        }
+    }
+    Ok(inspectors)
+}
+
+fn chain_match(spec: Option<&pb::FilterChainMatch>) -> Result<ChainMatch> {
+    let Some(spec) = spec else {
+        return Ok(ChainMatch::default());
+    };
+    if !spec.direct_source_prefix_ranges.is_empty() || !spec.address_suffix.is_empty() {
+        return Err(DecodeError::unsupported(
+            "filter_chain_match",
+            "this criterion",
+        ));
+    }
+    let port = |port: u32| {
+        u16::try_from(port)
+            .map_err(|_| DecodeError::new("filter_chain_match", format!("port {port}")))
+    };
+    let ranges = |list: &[lateen_xds::types::core::CidrRange]| {
+        list.iter()
+            .map(|range| prefix("filter_chain_match", range))
+            .collect::<Result<Vec<_>>>()
+    };
+    Ok(ChainMatch {
+        destination_port: spec
+            .destination_port
+            .as_ref()
+            .map(|p| port(p.value))
+            .transpose()?,
+        destinations: ranges(&spec.prefix_ranges)?,
+        server_names: spec.server_names.clone(),
+        transport: (!spec.transport_protocol.is_empty()).then(|| spec.transport_protocol.clone()),
+        application: spec.application_protocols.clone(),
+        source_local: match spec.source_type {
+            1 => Some(true),
+            2 => Some(false),
+            _ => None,
+        },
+        sources: ranges(&spec.source_prefix_ranges)?,
+        source_ports: spec
+            .source_ports
+            .iter()
+            .map(|p| port(*p))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn filter_chain(
+    spec: &pb::FilterChain,
+    direction: Option<Direction>,
+    secrets: &Secrets,
+    before: Option<&Listener>,
+) -> Result<Arc<FilterChain>> {
+    let mut hasher = DefaultHasher::new();
+    spec.encode_to_vec().hash(&mut hasher);
+    direction.map(Direction::as_str).hash(&mut hasher);
+    let hash = hasher.finish();
+    if let Some(same) = before.and_then(|before| before.chain_by_hash(hash)) {
+        return Ok(same);
+    }
+    let transport = match &spec.transport_socket {
+        None => Downstream::Raw,
+        Some(socket) => transport(socket, secrets)?,
+    };
+    let handshake = duration(spec.transport_socket_connect_timeout.as_ref());
+    Ok(Arc::new(FilterChain {
+        name: spec.name.as_str().into(),
+        hash,
+        transport,
+        // Envoy has no default; a client that never finishes its handshake is not kept for ever.
+        handshake_timeout: handshake.unwrap_or(Duration::from_secs(15)),
+        network: network_filters(&spec.filters)?,
+        drain: crate::drain::Drain::default(),
+    }))
+}
+
+fn transport(
+    socket: &lateen_xds::types::core::TransportSocket,
+    secrets: &Secrets,
+) -> Result<Downstream> {
+    use lateen_xds::types::core::transport_socket::ConfigType;
+    let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
+        return match socket.name.as_str() {
+            "envoy.transport_sockets.raw_buffer" => Ok(Downstream::Raw),
+            name => Err(DecodeError::unsupported(
+                "transport_socket",
+                format!("{name:?}"),
+            )),
+        };
+    };
+    match TypeUrl::new(&any.type_url).message() {
+        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(Downstream::Raw),
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" => {
+            let spec: tls_pb::DownstreamTlsContext = typed("transport_socket", any)?;
+            Ok(Downstream::Tls(secrets.acceptor(tls::downstream(&spec)?)?))
+        }
+        kind => Err(DecodeError::unsupported(
+            "transport_socket",
+            format!("the type {kind}"),
+        )),
+    }
+}
+
+/// Filters whose work the engine does on its own.
+const IMPLIED: [&str; 3] = [
+    "envoy.tcp.metadataexchange.config.MetadataExchange",
+    "stats.PluginConfig",
+    "envoy.extensions.filters.network.set_filter_state.v3.Config",
+];
+
+fn network_filters(list: &[pb::Filter]) -> Result<Network> {
+    let mut network = Network::Close;
+    for filter in list {
+        let field = format!("filters[{}]", filter.name);
+        let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+            return Err(DecodeError::unsupported(
+                field,
+                "a filter without a typed config",
+            ));
+        };
+        if !matches!(network, Network::Close) {
+            return Err(DecodeError::new(field, "stands behind a terminal filter"));
+        }
+        match TypeUrl::new(&any.type_url).message() {
+            kind if kind.ends_with(".http_connection_manager.v3.HttpConnectionManager") => {
+                let spec: network::hcm::HttpConnectionManager = typed(&field, any)?;
+                network = Network::Http(Arc::new(hcm::hcm(&spec)?));
+            }
+            kind if kind.ends_with(".tcp_proxy.v3.TcpProxy") => {
+                let spec: network::tcp_proxy::TcpProxy = typed(&field, any)?;
+                network = Network::Tcp(Arc::new(tcp_proxy(&spec)?));
+            }
+            "envoy.extensions.filters.network.sni_cluster.v3.SniCluster" => {
+                return Err(DecodeError::unsupported(field, "routing by SNI cluster"));
+            }
+            kind if IMPLIED.contains(&kind) => {}
+            kind => return Err(DecodeError::unsupported(field, format!("the type {kind}"))),
+        }
+    }
+    Ok(network)
+}
+
+fn tcp_proxy(spec: &network::tcp_proxy::TcpProxy) -> Result<TcpProxy> {
+    use network::tcp_proxy::tcp_proxy::ClusterSpecifier;
+    if spec.tunneling_config.is_some() {
+        return Err(DecodeError::unsupported("tunneling_config", "tunnelling"));
+    }
+    let target = match &spec.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(cluster)) => Target::Cluster(cluster.into()),
+        Some(ClusterSpecifier::WeightedClusters(list)) => {
+            let clusters = list.clusters.iter().map(|cluster| Weighted {
+                cluster: cluster.name.as_str().into(),
+                weight: cluster.weight,
+                headers: lateen_route::HeaderMutations::default(),
+                host: None,
+            });
+            Target::Weighted(WeightedClusters::new("tcp_proxy", clusters.collect())?)
+        }
+        None => return Err(DecodeError::new("cluster_specifier", "is required")),
+    };
+    Ok(TcpProxy {
+        stat_prefix: spec.stat_prefix.as_str().into(),
+        target,
+        idle_timeout: duration(spec.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(3600)),
+        connect_attempts: spec
+            .max_connect_attempts
+            .as_ref()
+            .map_or(1, |max| max.value.max(1)),
+        access_logs: access_log::access_logs(&spec.access_log)?,
+        by_source: !spec.hash_policy.is_empty(),
+    })
+}

@@ -1,0 +1,231 @@
+//! TLS contexts and secrets.
+
+use lateen_tls::{PeerRule, SanMatch, Version};
+use lateen_xds::types::{core, matcher, tls as pb};
+
+use super::{DecodeError, Result};
+
+/// Where a context's certificate and roots come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct SecretNames {
+    /// The certificate and its key.
+    pub cert: Source,
+    /// The roots that peers are verified against.
+    pub roots: Source,
+}
+
+/// Where one half of an identity comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Source {
+    /// Nowhere.
+    #[default]
+    None,
+    /// From a secret of that name.
+    Sds(String),
+    /// From the configuration itself: certificate chain and key, or roots and nothing.
+    Inline(String, String),
+}
+
+/// What both sides' contexts have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsSpec {
+    pub names: SecretNames,
+    pub rule: PeerRule,
+    pub alpn: Vec<String>,
+    pub min: Version,
+    pub max: Version,
+    /// Only for clients.
+    pub sni: Option<String>,
+    /// Only for servers.
+    pub require_client: bool,
+}
+
+pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
+    let mut tls = common(spec.common_tls_context.as_ref())?;
+    tls.require_client = spec
+        .require_client_certificate
+        .as_ref()
+        .is_some_and(|v| v.value);
+    if tls.names.cert == Source::None {
+        return Err(DecodeError::new(
+            "tls_certificates",
+            "a server needs a certificate",
+        ));
+    }
+    if tls.require_client && tls.names.roots == Source::None {
+        return Err(DecodeError::new(
+            "require_client_certificate",
+            "needs roots to verify clients against",
+        ));
+    }
+    Ok(tls)
+}
+
+pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
+    let mut tls = common(spec.common_tls_context.as_ref())?;
+    tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
+    Ok(tls)
+}
+
+fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
+    let empty = pb::CommonTlsContext::default();
+    let spec = spec.unwrap_or(&empty);
+    let (roots, rule) = validation(spec)?;
+    let params = spec.tls_params.as_ref();
+    Ok(TlsSpec {
+        names: SecretNames {
+            cert: certificate(spec)?,
+            roots,
+        },
+        rule,
+        alpn: spec.alpn_protocols.clone(),
+        min: match params.map_or(0, |params| params.tls_minimum_protocol_version) {
+            4 => Version::Tls13,
+            _ => Version::Tls12,
+        },
+        max: match params.map_or(0, |params| params.tls_maximum_protocol_version) {
+            1..=3 => Version::Tls12,
+            _ => Version::Tls13,
+        },
+        sni: None,
+        require_client: false,
+    })
+}
+
+fn certificate(spec: &pb::CommonTlsContext) -> Result<Source> {
+    match (
+        spec.tls_certificates.as_slice(),
+        spec.tls_certificate_sds_secret_configs.as_slice(),
+    ) {
+        ([], []) => Ok(Source::None),
+        ([], [secret, ..]) => Ok(Source::Sds(secret.name.clone())),
+        ([inline, ..], _) => {
+            let (chain, key) = certificate_pem(inline)?;
+            Ok(Source::Inline(chain, key))
+        }
+    }
+}
+
+fn certificate_pem(spec: &pb::TlsCertificate) -> Result<(String, String)> {
+    let part = |field: &str, source: Option<&core::DataSource>| {
+        let source = source.ok_or_else(|| DecodeError::new(field, "is required"))?;
+        text(field, source)
+    };
+    Ok((
+        part("certificate_chain", spec.certificate_chain.as_ref())?,
+        part("private_key", spec.private_key.as_ref())?,
+    ))
+}
+
+fn validation(spec: &pb::CommonTlsContext) -> Result<(Source, PeerRule)> {
+    use pb::common_tls_context::ValidationContextType;
+    match &spec.validation_context_type {
+        None => Ok((Source::None, PeerRule::AnyTrusted)),
+        Some(ValidationContextType::ValidationContext(context)) => {
+            Ok((roots(context)?, rule(context)?))
+        }
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => {
+            Ok((Source::Sds(secret.name.clone()), PeerRule::AnyTrusted))
+        }
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            let context = combined.default_validation_context.as_ref();
+            let rule = context.map(rule).transpose()?.unwrap_or_default();
+            let source = match &combined.validation_context_sds_secret_config {
+                Some(secret) => Source::Sds(secret.name.clone()),
+                None => context.map(roots).transpose()?.unwrap_or_default(),
+            };
+            Ok((source, rule))
+        }
+        Some(_) => Err(DecodeError::unsupported(
+            "validation_context",
+            "a certificate provider",
+        )),
+    }
+}
+
+fn roots(context: &pb::CertificateValidationContext) -> Result<Source> {
+    match &context.trusted_ca {
+        None => Ok(Source::None),
+        Some(source) => Ok(Source::Inline(text("trusted_ca", source)?, String::new())),
+    }
+}
+
+fn rule(context: &pb::CertificateValidationContext) -> Result<PeerRule> {
+    // Fails closed: a restriction that we do not know is not dropped.
+    if !context.verify_certificate_spki.is_empty() || !context.verify_certificate_hash.is_empty() {
+        return Err(DecodeError::unsupported(
+            "validation_context",
+            "pinning of certificates",
+        ));
+    }
+    if context.crl.is_some() {
+        return Err(DecodeError::unsupported(
+            "validation_context.crl",
+            "a revocation list",
+        ));
+    }
+    #[allow(deprecated)]
+    let untyped = context.match_subject_alt_names.iter();
+    let typed = context.match_typed_subject_alt_names.iter().map(|san| {
+        let missing = || DecodeError::new("match_typed_subject_alt_names", "has no matcher");
+        san.matcher.as_ref().ok_or_else(missing)
+    });
+    let names = typed
+        .chain(untyped.map(Ok))
+        .map(|san| san_match(san?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(if names.is_empty() {
+        PeerRule::AnyTrusted
+    } else {
+        PeerRule::Names(names)
+    })
+}
+
+fn san_match(spec: &matcher::StringMatcher) -> Result<SanMatch> {
+    use matcher::string_matcher::MatchPattern;
+    match &spec.match_pattern {
+        Some(MatchPattern::Exact(text)) => Ok(SanMatch::Exact(text.clone())),
+        Some(MatchPattern::Prefix(text)) => Ok(SanMatch::Prefix(text.clone())),
+        Some(MatchPattern::Suffix(text)) => Ok(SanMatch::Suffix(text.clone())),
+        Some(MatchPattern::Contains(text)) => Ok(SanMatch::Contains(text.clone())),
+        _ => Err(DecodeError::unsupported(
+            "match_subject_alt_names",
+            "this string matcher",
+        )),
+    }
+}
+
+/// The PEM texts of a secret: a certificate with its key, or roots.
+pub(crate) fn secret_pem(secret: &pb::Secret) -> Result<(String, Option<String>)> {
+    match &secret.r#type {
+        Some(pb::secret::Type::TlsCertificate(certificate)) => {
+            let (chain, key) = certificate_pem(certificate)?;
+            Ok((chain, Some(key)))
+        }
+        Some(pb::secret::Type::ValidationContext(context)) => match roots(context)? {
+            Source::Inline(pem, _) => Ok((pem, None)),
+            _ => Err(DecodeError::new("trusted_ca", "is required")),
+        },
+        _ => Err(DecodeError::unsupported("secret", "this kind of secret")),
+    }
+}
+
+fn text(field: &str, source: &core::DataSource) -> Result<String> {
+    String::from_utf8(data(field, source)?).map_err(|_| DecodeError::new(field, "is not UTF-8"))
+}
+
+/// The bytes of a data source.
+pub(super) fn data(field: &str, source: &core::DataSource) -> Result<Vec<u8>> {
+    use core::data_source::Specifier;
+    match &source.specifier {
+        Some(Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
+        Some(Specifier::InlineString(text)) => Ok(text.clone().into_bytes()),
+        Some(Specifier::Filename(path)) => {
+            std::fs::read(path).map_err(|error| DecodeError::new(field, format!("{path}: {error}")))
+        }
+        Some(Specifier::EnvironmentVariable(name)) => std::env::var(name)
+            .map(String::into_bytes)
+            .map_err(|error| DecodeError::new(field, format!("{name}: {error}"))),
+        None => Err(DecodeError::new(field, "names no source")),
+    }
+}

@@ -1,0 +1,129 @@
+//! HTTP on the data path: one exchange from the first header to the last byte of the answer.
+
+mod cors;
+mod edge;
+mod exchange;
+mod fault;
+pub(crate) mod filters;
+mod forward;
+mod headers;
+pub(crate) mod log;
+mod meter;
+mod mirror;
+mod path;
+mod replay;
+mod reply;
+mod retry;
+mod upgrade;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcstr::ArcStr;
+use lateen_http::{Protocol, ServerConfig, Value};
+use lateen_route::RouteTable;
+
+use crate::listener::{Connection, DownstreamIo};
+use crate::worker::Worker;
+use exchange::Service;
+use filters::{Filters, RouteExtra};
+use log::AccessLog;
+
+/// How long connections of a chain that was replaced may go on before they are asked to close.
+const DRAIN_TIME: Duration = Duration::from_secs(45);
+
+/// The HTTP connection manager's settings.
+pub(crate) struct Hcm {
+    pub stat_prefix: ArcStr,
+    pub protocol: Protocol,
+    pub routes: Routes,
+    pub filters: Filters,
+    pub access_logs: Vec<AccessLog>,
+    pub use_remote_address: bool,
+    pub trusted_hops: u32,
+    pub skip_xff_append: bool,
+    pub generate_request_id: bool,
+    pub preserve_external_request_id: bool,
+    pub request_id_in_response: bool,
+    pub server_name: Value,
+    pub server_header: ServerHeader,
+    pub cert_header: CertHeader,
+    pub cert_subject: bool,
+    pub cert_pem: bool,
+    pub cert_chain: bool,
+    pub cert_dns: bool,
+    pub cert_uri: bool,
+    /// In lower case.
+    pub upgrades: Vec<String>,
+    pub normalize_path: bool,
+    pub merge_slashes: bool,
+    pub strip_any_port: bool,
+    pub strip_matching_port: bool,
+    pub idle_timeout: Duration,
+    pub stream_idle_timeout: Duration,
+    pub request_timeout: Duration,
+    pub max_concurrent_streams: u32,
+    pub max_head_bytes: usize,
+}
+
+/// Where routes come from.
+pub(crate) enum Routes {
+    /// From discovery, by name.
+    Named(ArcStr),
+    Inline(Arc<RouteTable<RouteExtra>>),
+}
+
+/// What becomes of `Server` in responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerHeader {
+    Overwrite,
+    IfAbsent,
+    Keep,
+}
+
+/// What becomes of `X-Forwarded-Client-Cert` in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CertHeader {
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    SanitizeSet,
+    AlwaysForward,
+}
+
+/// Serves HTTP on a connection.
+pub(crate) async fn serve_http(
+    worker: &Arc<Worker>,
+    hcm: Arc<Hcm>,
+    connection: Arc<Connection>,
+    io: DownstreamIo,
+) {
+    let config = ServerConfig {
+        protocol: hcm.protocol,
+        idle_timeout: if hcm.idle_timeout.is_zero() {
+            Duration::from_secs(86_400)
+        } else {
+            hcm.idle_timeout
+        },
+        max_concurrent_streams: hcm.max_concurrent_streams,
+        max_head_bytes: hcm.max_head_bytes,
+    };
+    let chain = connection.chain.clone();
+    let shared = worker.shared.clone();
+    // Draining asks for a close with the next response; whoever sends no request is closed later.
+    let drain = async move {
+        tokio::select! {
+            () = chain.drain.wait() => tokio::time::sleep(DRAIN_TIME).await,
+            () = shared.drain.wait() => tokio::time::sleep(shared.drain_time).await,
+        }
+    };
+    let service = Service {
+        worker: worker.clone(),
+        hcm,
+        connection,
+    };
+    if let Err(error) = lateen_http::serve(io, &config, service, drain).await {
+        tracing::debug!(%error, "downstream connection ended");
+    }
+}

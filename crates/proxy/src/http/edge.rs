@@ -1,0 +1,191 @@
+//! What every request goes through before it is routed: its address, scheme, identifier and
+//! certificate headers are settled, and what a client may not claim is taken out.
+
+use lateen_http::{RequestHead, Scheme, Value};
+
+use super::path::normalize;
+use super::{CertHeader, Hcm};
+use crate::listener::Connection;
+use crate::worker::Shared;
+
+/// A request that cannot be routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// No authority.
+    NoAuthority,
+    /// The path climbs above its root.
+    Path,
+}
+
+/// Prepares a head.
+pub(crate) fn prepare(
+    shared: &Shared,
+    hcm: &Hcm,
+    connection: &Connection,
+    head: &mut RequestHead,
+) -> Result<(), Malformed> {
+    if head.authority.is_none() || head.authority().is_empty() {
+        return Err(Malformed::NoAuthority);
+    }
+    authority(hcm, connection, head);
+    path(hcm, head)?;
+    forwarded(hcm, connection, head);
+    request_id(hcm, head);
+    client_cert(shared, hcm, connection, head);
+    Ok(())
+}
+
+fn authority(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
+    let authority = head.authority();
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return;
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return;
+    };
+    if hcm.strip_any_port || (hcm.strip_matching_port && port == connection.local.port()) {
+        let host = host.to_owned();
+        // A part of a valid value is valid.
+        let _ = head.set_authority(&host);
+    }
+}
+
+fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Malformed> {
+    if !hcm.normalize_path && !hcm.merge_slashes {
+        return Ok(());
+    }
+    let new = match normalize(head.path(), hcm.merge_slashes).ok_or(Malformed::Path)? {
+        std::borrow::Cow::Borrowed(_) => return Ok(()),
+        std::borrow::Cow::Owned(path) => match head.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        },
+    };
+    head.set_target(&new).map_err(|_| Malformed::Path)
+}
+
+fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
+    let address = connection.remote.ip().to_string();
+    if hcm.use_remote_address && !hcm.skip_xff_append {
+        let value = match head.headers.joined("x-forwarded-for") {
+            Some(before) => format!("{before},{address}"),
+            None => address,
+        };
+        // Both parts are valid header text.
+        let _ = head.headers.set("x-forwarded-for", value);
+    }
+    if hcm.use_remote_address {
+        // Clients at the edge may not speak for the mesh.
+        for name in [
+            "x-envoy-internal",
+            "x-envoy-original-dst-host",
+            "x-envoy-retry-on",
+            "x-envoy-max-retries",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-envoy-expected-rq-timeout-ms",
+            "x-envoy-attempt-count",
+            "x-envoy-decorator-operation",
+        ] {
+            head.headers.remove(name);
+        }
+    }
+    let trusted = !hcm.use_remote_address || hcm.trusted_hops > 0;
+    let known = matches!(
+        head.headers.get("x-forwarded-proto"),
+        Some("http" | "https")
+    );
+    if !(trusted && known) {
+        let secure = connection.tls.is_some();
+        let scheme = if secure { "https" } else { "http" };
+        head.headers
+            .set_value("x-forwarded-proto", Value::from_static(scheme));
+    }
+    head.scheme = match head.headers.get("x-forwarded-proto") {
+        Some("https") => Some(Scheme::Https),
+        _ => Some(Scheme::Http),
+    };
+}
+
+fn request_id(hcm: &Hcm, head: &mut RequestHead) {
+    if !hcm.generate_request_id {
+        return;
+    }
+    let outside = hcm.use_remote_address && !hcm.preserve_external_request_id;
+    if outside || !head.headers.contains("x-request-id") {
+        let mut text = [0; 36];
+        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+        let id = id.as_hyphenated().encode_lower(&mut text);
+        // An identifier is hexadecimal digits and hyphens.
+        let _ = head.headers.set("x-request-id", id.as_bytes());
+    }
+}
+
+fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
+    const NAME: &str = "x-forwarded-client-cert";
+    let mutual = connection.is_mutual();
+    match hcm.cert_header {
+        CertHeader::AlwaysForward => {}
+        CertHeader::ForwardOnly if mutual => {}
+        CertHeader::Sanitize | CertHeader::ForwardOnly => {
+            head.headers.remove(NAME);
+        }
+        CertHeader::AppendForward | CertHeader::SanitizeSet if !mutual => {
+            head.headers.remove(NAME);
+        }
+        CertHeader::AppendForward => {
+            if let Some(element) = element(shared, hcm, connection) {
+                let value = match head.headers.joined(NAME) {
+                    Some(before) => format!("{before},{element}"),
+                    None => element,
+                };
+                let _ = head.headers.set(NAME, value);
+            }
+        }
+        CertHeader::SanitizeSet => {
+            head.headers.remove(NAME);
+            if let Some(element) = element(shared, hcm, connection) {
+                let _ = head.headers.set(NAME, element);
+            }
+        }
+    }
+}
+
+/// Our entry: who we are, and what the peer's verified certificate says.
+fn element(shared: &Shared, hcm: &Hcm, connection: &Connection) -> Option<String> {
+    let peer = connection.tls.as_ref()?.peer.as_ref()?;
+    let own = shared.secrets.identity().current().ok();
+    let own = own.and_then(|own| own.spiffe().map(ToString::to_string));
+    let mut parts = Vec::new();
+    if let Some(own) = own {
+        parts.push(format!("By={own}"));
+    }
+    parts.push(format!("Hash={}", peer.sha256()));
+    let escaped = |text: &str| {
+        let mut out = String::new();
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    out.push(char::from(byte));
+                }
+                _ => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        out
+    };
+    if hcm.cert_pem {
+        parts.push(format!("Cert=\"{}\"", escaped(&peer.pem())));
+    }
+    if hcm.cert_chain {
+        parts.push(format!("Chain=\"{}\"", escaped(&peer.pem())));
+    }
+    if hcm.cert_subject {
+        parts.push(format!("Subject=\"{}\"", peer.subject.replace('"', "\\\"")));
+    }
+    if hcm.cert_uri {
+        parts.extend(peer.uris.iter().map(|uri| format!("URI={uri}")));
+    }
+    if hcm.cert_dns {
+        parts.extend(peer.dns.iter().map(|name| format!("DNS={name}")));
+    }
+    Some(parts.join(";"))
+}

@@ -1,0 +1,289 @@
+//! One exchange from its request to its response.
+//!
+//! The order of policies is that of `run` and `respond`, and it is the same for every connection
+//! manager, whatever the order of its filter list:
+//!
+//! 1. the edge: address, scheme, identifier, certificate header, path
+//! 2. peer metadata is taken out of the request
+//! 3. virtual host and route
+//! 4. cross-origin resource sharing
+//! 5. fault injection
+//! 6. the route's action: a direct answer, a redirect, or forwarding (see `forward`)
+//! 7. the response's headers
+//! 8. metrics and access log, when the last byte is out
+
+use std::sync::Arc;
+
+use lateen_core::{Direction, Reason};
+use lateen_http::{Abort, Handler, Request, RequestHead, Response, Value};
+use lateen_route::{Action, PathRedirect, Redirect, Route, RouteTable};
+
+use super::edge::{Malformed, prepare};
+use super::filters::RouteExtra;
+use super::forward::{Answer, forward};
+use super::meter::Meter;
+use super::reply::LocalReply;
+use super::view::HeadView;
+use super::{Hcm, Routes, ServerHeader, cors, fault};
+use crate::listener::Connection;
+use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
+use crate::worker::Worker;
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub worker: Arc<Worker>,
+    pub hcm: Arc<Hcm>,
+    pub connection: Arc<Connection>,
+}
+
+impl Handler for Service {
+    async fn handle(&self, request: Request) -> Result<Response, Abort> {
+        Ok(run(self, request).await)
+    }
+}
+
+async fn run(service: &Service, mut request: Request) -> Response {
+    let Service {
+        worker,
+        hcm,
+        connection,
+    } = service;
+    let shared = &worker.shared;
+    let version = request.head.version;
+    let mut meter = Meter::new(worker.clone(), hcm.clone(), connection.clone(), version);
+    let is_grpc = request.head.is_grpc();
+    meter.facts.grpc = is_grpc;
+    let prepared = prepare(shared, hcm, connection, &mut request.head);
+    let request_id = request.head.headers.value("x-request-id");
+    let exchanged = take_peer(connection, &mut request.head, &mut meter);
+    if meter.is_logged() {
+        meter.entry.head = Some(Box::new(request.head.clone()));
+    }
+    let answer = match prepared {
+        Ok(()) => Box::pin(respond(service, request, &mut meter)).await,
+        Err(Malformed::NoAuthority) => Err(LocalReply::plain(
+            400,
+            "missing_host_header",
+            "missing host header",
+        )),
+        Err(Malformed::Path) => Err(LocalReply::plain(400, "path_normalization_failed", "")),
+    };
+    let mut answer = answer.unwrap_or_else(|reply| {
+        meter.entry.reasons.extend(reply.reason);
+        meter.entry.details = reply.details;
+        Answer::local(reply.into_response(is_grpc))
+    });
+    decorate(service, &mut answer.response, exchanged, request_id);
+    let head = &answer.response.head;
+    meter.entry.status = head.status;
+    if is_grpc {
+        meter.entry.grpc_status = head
+            .headers
+            .get("grpc-status")
+            .and_then(|status| status.parse().ok());
+    }
+    if meter.is_logged() {
+        meter.entry.response_headers = Some(head.headers.clone());
+    }
+    let mut response = answer.response;
+    if response.head.status == 101 {
+        meter.finish();
+    } else {
+        let body = std::mem::take(&mut response.body);
+        response.body = meter.count_response(body, answer.deadline, answer.idle, is_grpc);
+    }
+    response
+}
+
+/// Takes the client's metadata out of a request; true where it expects ours.
+fn take_peer(connection: &Connection, head: &mut RequestHead, meter: &mut Meter) -> bool {
+    if connection.listener.direction != Some(Direction::Inbound) {
+        return false;
+    }
+    let metadata = head.headers.remove(PEER_METADATA);
+    let id = head.headers.remove(PEER_METADATA_ID);
+    let text = metadata.as_ref().and_then(Value::as_str);
+    meter.facts.peer = text.and_then(Workload::from_header).map(Arc::new);
+    metadata.is_some() || id.is_some()
+}
+
+async fn respond(
+    service: &Service,
+    request: Request,
+    meter: &mut Meter,
+) -> Result<Answer, LocalReply> {
+    let Service {
+        worker,
+        hcm,
+        connection,
+    } = service;
+    let not_found = || LocalReply::new(Reason::NoRouteFound, "route_not_found", "");
+    let table: Arc<RouteTable<RouteExtra>> = match &hcm.routes {
+        Routes::Inline(table) => table.clone(),
+        Routes::Named(name) => worker.shared.routes(name).await.ok_or_else(not_found)?,
+    };
+    let host = table.host(request.head.authority()).ok_or_else(not_found)?;
+    if host.require_tls && request.head.headers.get("x-forwarded-proto") != Some("https") {
+        let location = format!(
+            "https://{}{}",
+            request.head.authority(),
+            request.head.target()
+        );
+        let mut reply = LocalReply::plain(301, "http_to_https_redirect", "");
+        reply.headers.push(("location", location));
+        return Err(reply);
+    }
+    let route = host
+        .route(&HeadView(&request.head), fastrand::u64(..))
+        .ok_or_else(not_found)?;
+    meter.entry.route = route.name.clone();
+
+    let sharing = route.extra.cors.as_ref().or(host.extra.cors.as_ref());
+    let sharing = sharing.filter(|cors| hcm.filters.cors_enabled && cors.enabled);
+    let origin = sharing.and_then(|cors| cors::allowed_origin(cors, &request.head));
+    if let Some(cors) = sharing.filter(|_| cors::is_preflight(&request.head)) {
+        match &origin {
+            Some(origin) => return Ok(Answer::local(cors::preflight(cors, origin))),
+            None if !cors.forward_unmatched => return Ok(Answer::local(Response::new(200, ""))),
+            None => {}
+        }
+    }
+
+    if hcm.filters.fault_enabled {
+        let fault = route.extra.fault.as_ref().or(host.extra.fault.as_ref());
+        if let Some(fault) = fault.or(hcm.filters.fault.as_ref()) {
+            let cluster = only_cluster(route);
+            fault::inject(fault, &request.head, cluster, &mut meter.entry.reasons).await?;
+        }
+    }
+
+    let mut answer = match &route.action {
+        Action::Direct(direct) => {
+            meter.entry.details = "direct_response";
+            let body = lateen_http::Body::from(direct.body.clone());
+            let mut response = Response::new(direct.status, body);
+            if !direct.body.is_empty() {
+                let kind = Value::from_static("text/plain");
+                response.head.headers.set_value("content-type", kind);
+            }
+            let list = [&route.headers, &host.headers, &table.headers];
+            super::headers::response(&mut response.head.headers, &list, &meter.entry);
+            Answer::local(response)
+        }
+        Action::Redirect(redirect) => {
+            let mut response = redirect_to(redirect, route, &request.head).into_response(false);
+            meter.entry.details = "direct_response";
+            let list = [&route.headers, &host.headers, &table.headers];
+            super::headers::response(&mut response.head.headers, &list, &meter.entry);
+            Answer::local(response)
+        }
+        Action::Forward(action) => {
+            let place = super::forward::Place {
+                table: &table,
+                host,
+                route,
+                action,
+            };
+            Box::pin(forward(worker, hcm, connection, place, request, meter)).await?
+        }
+    };
+    if let (Some(cors), Some(origin)) = (sharing, &origin) {
+        cors::decorate(cors, origin, &mut answer.response.head);
+    }
+    Ok(answer)
+}
+
+fn only_cluster(route: &Route<RouteExtra>) -> Option<&str> {
+    match &route.action {
+        Action::Forward(forward) => match &forward.target {
+            lateen_route::Target::Cluster(cluster) => Some(cluster),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn redirect_to(redirect: &Redirect, route: &Route<RouteExtra>, head: &RequestHead) -> LocalReply {
+    let old_scheme = head.headers.get("x-forwarded-proto").unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().unwrap_or(old_scheme);
+    let authority = head.authority();
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
+        _ => (authority, None),
+    };
+    let host = redirect.host.as_deref().unwrap_or(name);
+    // The old port means nothing under another scheme or host.
+    let kept = port.filter(|_| redirect.scheme.is_none() && redirect.host.is_none());
+    let port = redirect
+        .port
+        .map(|port| port.to_string())
+        .or(kept.map(str::to_owned));
+    let port =
+        port.filter(|port| !matches!((scheme, port.as_str()), ("http", "80") | ("https", "443")));
+    let query = head.query().filter(|_| !redirect.strip_query);
+    let mut path = match &redirect.path {
+        None => head.path().to_owned(),
+        Some(PathRedirect::Full(path)) => path.clone(),
+        Some(PathRedirect::Rewrite(rewrite)) => {
+            rewrite.apply(&route.matcher.path, head.path(), None)
+        }
+    };
+    if let Some(query) = query.filter(|_| !path.contains('?')) {
+        path = format!("{path}?{query}");
+    }
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    let mut reply = LocalReply::plain(redirect.status, "direct_response", "");
+    reply
+        .headers
+        .push(("location", format!("{scheme}://{host}{port}{path}")));
+    reply
+}
+
+/// The headers that every response carries.
+fn decorate(
+    service: &Service,
+    response: &mut Response,
+    exchanged: bool,
+    request_id: Option<Value>,
+) {
+    let Service {
+        worker,
+        hcm,
+        connection,
+    } = service;
+    let headers = &mut response.head.headers;
+    match hcm.server_header {
+        ServerHeader::Keep => {}
+        ServerHeader::IfAbsent if headers.contains("server") => {}
+        _ => headers.set_value("server", hcm.server_name.clone()),
+    }
+    if !headers.contains("date") {
+        headers.set_value("date", worker.shared.date());
+    }
+    if let Some(id) = request_id.filter(|_| hcm.request_id_in_response) {
+        headers.set_value("x-request-id", id);
+    }
+    if exchanged {
+        headers.set_value(PEER_METADATA, worker.shared.node.peer_header.clone());
+        headers.set_value(PEER_METADATA_ID, worker.shared.node.id_header.clone());
+    }
+    let draining = connection.chain.drain.is_set() || worker.shared.drain.is_set();
+    if draining && response.head.status != 101 && service.is_http1() {
+        headers.set_value("connection", Value::from_static("close"));
+    }
+}
+
+impl Service {
+    /// Connection fields exist in HTTP/1 alone; by ALPN or configuration we may know that this is
+    /// not it. The engine drops the field where we do not.
+    fn is_http1(&self) -> bool {
+        let alpn = self
+            .connection
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.alpn.as_deref());
+        self.hcm.protocol != lateen_http::Protocol::Http2
+            && !matches!(alpn, Some(b"h2" | b"istio-h2"))
+    }
+}

@@ -1,0 +1,581 @@
+//! Forwarding a request to a cluster: rewrites, limits, attempts, and what comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lateen_balance::{Outcome, Permit, Resource, hash_bytes};
+use lateen_core::{Direction, Reason};
+use lateen_http::{Body, Request, RequestHead, Response, SendError, Value, Version};
+use lateen_route::{
+    Forward, HashPolicy, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route,
+    RouteTable,
+};
+use tokio::time::Instant;
+
+use super::filters::RouteExtra;
+use super::meter::Meter;
+use super::replay::Replay;
+use super::reply::{LocalReply, reset};
+use super::retry::{Failure, pause, response_wants_retry};
+use super::{Hcm, headers, mirror, upgrade};
+use crate::cluster::{
+    Cluster, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
+};
+use crate::listener::Connection;
+use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
+use crate::worker::{PoolKey, Worker};
+
+/// Where a request was routed.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub table: &'a RouteTable<RouteExtra>,
+    pub host: &'a VirtualHost<RouteExtra>,
+    pub route: &'a Route<RouteExtra>,
+    pub action: &'a Forward,
+}
+
+/// A response with the bounds on the rest of it.
+pub(crate) struct Answer {
+    pub response: Response,
+    pub deadline: Option<Instant>,
+    pub idle: Duration,
+}
+
+impl Answer {
+    /// A response of our own.
+    pub(crate) fn local(response: Response) -> Self {
+        Answer {
+            response,
+            deadline: None,
+            idle: Duration::ZERO,
+        }
+    }
+}
+
+/// A request on its way to one cluster.
+struct Exchange<'a> {
+    worker: &'a Arc<Worker>,
+    connection: &'a Connection,
+    cluster: Arc<Cluster>,
+    action: &'a Forward,
+    hash: Option<u64>,
+    upgrade: bool,
+    deadline: Option<Instant>,
+    tried: Vec<usize>,
+    _permit: Permit,
+}
+
+/// Forwards a request.
+pub(crate) async fn forward(
+    worker: &Arc<Worker>,
+    hcm: &Hcm,
+    connection: &Arc<Connection>,
+    place: Place<'_>,
+    request: Request,
+    meter: &mut Meter,
+) -> Result<Answer, LocalReply> {
+    let Place {
+        action,
+        host,
+        route,
+        table,
+    } = place;
+    let Request {
+        mut head,
+        body,
+        upgrade: raw,
+    } = request;
+    let (name, weighted) = {
+        let choice = action.target.choose(fastrand::u64(..), |_| None);
+        match (&action.target, choice) {
+            (lateen_route::Target::Header(header), _) => {
+                let name = head.headers.get(header).ok_or_else(no_cluster)?;
+                (name.to_owned(), None)
+            }
+            (_, Some(choice)) => (choice.cluster.to_owned(), choice.weighted),
+            (_, None) => return Err(no_cluster()),
+        }
+    };
+    meter.entry.cluster = name.as_str().into();
+    let cluster = worker.shared.cluster(&name).await.ok_or_else(no_cluster)?;
+    meter.facts.service = Some(cluster.service.clone());
+    let upgrading = upgrade::wanted(hcm, action, &head)?;
+    let limits = &cluster.spec.limits;
+    let permit = cluster
+        .breaker
+        .acquire(Resource::Request, limits)
+        .map_err(|_| reset(Reason::UpstreamOverflow, ""))?;
+
+    let empty = HeaderMutations::default();
+    let by_weight = weighted.map_or(&empty, |weighted| &weighted.headers);
+    let mutations = [by_weight, &route.headers, &host.headers, &table.headers];
+    let hash = hash_of(action, &head, connection);
+    rewrite(
+        &mut head,
+        place,
+        weighted.and_then(|weighted| weighted.host.as_deref()),
+    );
+    if !upgrading {
+        head.headers.remove_hop_by_hop();
+    }
+    if !headers::is_idle(&mutations, false) {
+        headers::request(&mut head.headers, &mutations, &meter.entry);
+    }
+    let body = meter.count_request(body);
+    let (body, copy) = mirror::tee(action, body).await;
+    mirror::send(worker, action, &head, copy);
+
+    let deadline = timeout(action, &head).map(|timeout| Instant::now() + timeout);
+    let mut exchange = Exchange {
+        worker,
+        connection,
+        cluster,
+        action,
+        hash,
+        upgrade: upgrading,
+        deadline,
+        tried: Vec::new(),
+        _permit: permit,
+    };
+    let mut response = exchange
+        .attempts(&mut head, body, host.include_attempt_count, meter)
+        .await?;
+    if let Some(raw) = raw.filter(|_| upgrading && upgrade::is_switch(&head, &response)) {
+        upgrade::relay(
+            raw,
+            &mut response,
+            action.idle_timeout.unwrap_or(hcm.stream_idle_timeout),
+        );
+    } else {
+        response.head.headers.remove_hop_by_hop();
+    }
+    if !headers::is_idle(&mutations, true) {
+        headers::response(&mut response.head.headers, &mutations, &meter.entry);
+    }
+    let idle = action.idle_timeout.unwrap_or(hcm.stream_idle_timeout);
+    Ok(Answer {
+        response,
+        deadline,
+        idle,
+    })
+}
+
+fn no_cluster() -> LocalReply {
+    LocalReply::new(Reason::NoClusterFound, "cluster_not_found", "")
+}
+
+/// The bound on the exchange: the route's, or the client's own where gRPC names a shorter one.
+fn timeout(action: &Forward, head: &RequestHead) -> Option<Duration> {
+    let own = (!action.timeout.is_zero()).then_some(action.timeout);
+    let Some(max) = action.grpc_timeout_max else {
+        return own;
+    };
+    let Some(asked) = head.headers.get("grpc-timeout").and_then(grpc_timeout) else {
+        return own;
+    };
+    Some(if max.is_zero() { asked } else { asked.min(max) })
+}
+
+/// The header `grpc-timeout`: at most eight digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// Changes path and authority as the route says.
+fn rewrite(head: &mut RequestHead, place: Place<'_>, weighted_host: Option<&str>) {
+    let old_path = head.target().to_owned();
+    if let Some(rewrite) = &place.action.path {
+        let new = rewrite.apply(&place.route.matcher.path, head.path(), head.query());
+        match head.set_target(&new) {
+            Ok(()) => {
+                // The old target was a valid one.
+                let _ = head.headers.set("x-envoy-original-path", &old_path);
+            }
+            Err(error) => tracing::debug!(%error, "a rewritten path is no path"),
+        }
+    }
+    let new_host = match (weighted_host, &place.action.host) {
+        (Some(host), _) => Some(host.to_owned()),
+        (None, Some(HostRewrite::Literal(host))) => Some(host.clone()),
+        (None, Some(HostRewrite::Header(name))) => head.headers.get(name).map(str::to_owned),
+        (None, Some(HostRewrite::PathRegex(regex))) => {
+            Some(regex.apply(old_path.split('?').next().unwrap_or("")))
+        }
+        (None, Some(HostRewrite::Auto) | None) => None,
+    };
+    if let Some(host) = new_host.filter(|host| !host.is_empty()) {
+        // A host that is no header text leaves the old one.
+        let _ = head.set_authority(&host);
+    }
+}
+
+fn hash_of(action: &Forward, head: &RequestHead, connection: &Connection) -> Option<u64> {
+    let mut hash: Option<u64> = None;
+    for policy in &action.hash {
+        let text = match policy {
+            HashPolicy::Header(name) => head.headers.joined(name).map(|v| v.into_owned()),
+            HashPolicy::Cookie { name, .. } => cookie(head, name),
+            HashPolicy::SourceIp => Some(connection.remote.ip().to_string()),
+            HashPolicy::Query(name) => head.query().and_then(|query| {
+                let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs
+                    .find(|(key, _)| key == name)
+                    .map(|(_, value)| value.to_owned())
+            }),
+        };
+        if let Some(text) = text {
+            let new = hash_bytes(text.as_bytes());
+            hash = Some(hash.map_or(new, |old| old.rotate_left(1) ^ new));
+        }
+    }
+    hash
+}
+
+fn cookie(head: &RequestHead, name: &str) -> Option<String> {
+    let all = head
+        .headers
+        .all("cookie")
+        .filter_map(|value| std::str::from_utf8(value).ok());
+    let mut pairs = all
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim().to_owned())
+}
+
+impl Exchange<'_> {
+    /// Tries until there is an answer or nothing more to try.
+    async fn attempts(
+        &mut self,
+        head: &mut RequestHead,
+        body: Body,
+        count_attempts: bool,
+        meter: &mut Meter,
+    ) -> Result<Response, LocalReply> {
+        let policy = self.action.retry.as_ref().filter(|_| !self.upgrade);
+        let replay = Replay::new(body);
+        let mut tries = 0;
+        let mut fresh_try = true;
+        loop {
+            tries += 1;
+            let last = policy.is_none_or(|policy| tries > policy.attempts);
+            if last {
+                replay.seal();
+            }
+            if count_attempts {
+                head.headers
+                    .set_value("x-envoy-attempt-count", Value::from(u64::from(tries)));
+            }
+            let request = Request::new(head.clone(), replay.attempt());
+            let result = self.bounded(request, policy, meter).await?;
+            let again = !last && replay.is_possible();
+            match result {
+                Ok(response) => {
+                    let policy =
+                        policy.filter(|policy| again && response_wants_retry(policy, &response));
+                    match policy {
+                        Some(policy) if self.may_retry(policy, tries).await => {}
+                        _ => return Ok(response),
+                    }
+                }
+                Err(failure) => {
+                    // The reuse race: a connection that was closing takes no blame, and a request
+                    // that may be repeated is sent once more on another one.
+                    let raced = matches!(&failure, Failure::Exchange { reused: true, error }
+                        if matches!(error, lateen_http::Error::Closed(_)))
+                        && head.method.is_idempotent()
+                        && replay.is_possible();
+                    if raced && fresh_try {
+                        fresh_try = false;
+                        tries -= 1;
+                        continue;
+                    }
+                    meter.entry.failure = failure.text();
+                    let policy = policy.filter(|policy| again && failure.wants_retry(policy));
+                    match policy {
+                        Some(policy) if self.may_retry(policy, tries).await => {}
+                        _ => {
+                            if tries > 1 && last {
+                                meter.entry.reasons.push(Reason::UpstreamRetryLimitExceeded);
+                            }
+                            return Err(reset(failure.reason(), &failure.text()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits before the next try; false where the limit on retries is reached.
+    async fn may_retry(&self, policy: &RetryPolicy, tries: u32) -> bool {
+        let limits = &self.cluster.spec.limits;
+        let Ok(_permit) = self.cluster.breaker.acquire(Resource::Retry, limits) else {
+            return false;
+        };
+        self.cluster.stats.rq_retry.inc();
+        tokio::time::sleep(pause(policy, tries)).await;
+        true
+    }
+
+    /// One try within the bounds of the try and of the exchange.
+    async fn bounded(
+        &mut self,
+        request: Request,
+        policy: Option<&RetryPolicy>,
+        meter: &mut Meter,
+    ) -> Result<Result<Response, Failure>, LocalReply> {
+        let per_try = policy.map_or(Duration::ZERO, |policy| policy.per_try_timeout);
+        let try_deadline = (!per_try.is_zero()).then(|| Instant::now() + per_try);
+        let bound = [self.deadline, try_deadline].into_iter().flatten().min();
+        let deadline = self.deadline;
+        let stats = self.cluster.stats.clone();
+        let attempt = self.attempt(request, policy, meter);
+        let Some(bound) = bound else {
+            return Ok(attempt.await.map_err(|error| *error)?);
+        };
+        match tokio::time::timeout_at(bound, attempt).await {
+            Ok(result) => Ok(result.map_err(|error| *error)?),
+            Err(_) => {
+                stats.rq_timeout.inc();
+                stats.response(504);
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return Err(reset(Reason::UpstreamRequestTimeout, ""));
+                }
+                Ok(Err(Failure::PerTryTimeout))
+            }
+        }
+    }
+
+    /// One try: choose a host, send, and report how it went.
+    async fn attempt(
+        &mut self,
+        mut request: Request,
+        policy: Option<&RetryPolicy>,
+        meter: &mut Meter,
+    ) -> Result<Result<Response, Failure>, Box<LocalReply>> {
+        let Some((index, host)) = self.choose(&request.head, policy) else {
+            return Err(Box::new(reset(Reason::NoHealthyUpstream, "")));
+        };
+        meter.entry.host = Some(host.address);
+        meter.facts.host = Some(host.clone());
+        let mesh = self.is_mesh(&host);
+        if matches!(self.action.host, Some(HostRewrite::Auto)) && !host.hostname.is_empty() {
+            // A name that DNS resolved is header text.
+            let _ = request.head.set_authority(&host.hostname);
+        }
+        self.add_peer(&mut request.head, &host, mesh);
+        let stats = self.cluster.stats.clone();
+        let _active = Active::new(&self.cluster, index);
+        stats.rq_total.inc();
+        let started = Instant::now();
+        let result = self.send(&host, request).await;
+        let outlier = |outcome| {
+            if let Some(index) = index {
+                self.worker.shared.report(&self.cluster, index, outcome);
+            }
+        };
+        match result {
+            Ok(mut response) => {
+                let status = response.head.status;
+                stats.response(status);
+                outlier(Outcome::Status(status));
+                let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let headers = &mut response.head.headers;
+                headers.set_value("x-envoy-upstream-service-time", Value::from(elapsed));
+                self.take_peer(&mut response, meter);
+                meter.entry.details = "via_upstream";
+                Ok(Ok(response))
+            }
+            Err(failure) => {
+                if !matches!(failure.reason(), Reason::DownstreamConnectionTermination) {
+                    outlier(Outcome::LocalFailure);
+                }
+                stats.response(503);
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        head: &RequestHead,
+        policy: Option<&RetryPolicy>,
+    ) -> Option<(Option<usize>, Arc<Host>)> {
+        if let Discovery::OriginalDst { header, port } = &self.cluster.spec.discovery {
+            let named = header
+                .as_ref()
+                .and_then(|name| head.headers.get(name)?.parse().ok());
+            let mut address = named.unwrap_or(self.connection.local);
+            if let Some(port) = port {
+                address.set_port(*port);
+            }
+            return Some((None, Arc::new(Host::at(address))));
+        }
+        let attempts = policy.map_or(1, |policy| policy.host_attempts);
+        let avoid = policy.is_some_and(|policy| policy.avoid_previous_hosts);
+        let tried = if avoid { self.tried.as_slice() } else { &[] };
+        let index = self
+            .worker
+            .shared
+            .pick(&self.cluster, self.hash, tried, attempts)?;
+        self.tried.push(index);
+        Some((Some(index), self.cluster.hosts.hosts[index].clone()))
+    }
+
+    fn is_mesh(&self, host: &Host) -> bool {
+        matches!(&*self.cluster.spec.transports[host.transport], Transport::Tls(tls) if tls.mesh)
+    }
+
+    /// Tells a workload of the mesh who is calling. Nobody else is told.
+    fn add_peer(&self, head: &mut RequestHead, host: &Host, mesh: bool) {
+        let outbound = self.connection.listener.direction == Some(Direction::Outbound);
+        if outbound && (mesh || host.workload.is_some()) {
+            let node = &self.worker.shared.node;
+            head.headers
+                .set_value(PEER_METADATA, node.peer_header.clone());
+            head.headers
+                .set_value(PEER_METADATA_ID, node.id_header.clone());
+        }
+    }
+
+    /// Takes the answering workload's metadata out of a response.
+    fn take_peer(&self, response: &mut Response, meter: &mut Meter) {
+        if self.connection.listener.direction != Some(Direction::Outbound) {
+            return;
+        }
+        let metadata = response.head.headers.remove(PEER_METADATA);
+        response.head.headers.remove(PEER_METADATA_ID);
+        let text = metadata.as_ref().and_then(Value::as_str);
+        if let Some(workload) = text.and_then(Workload::from_header) {
+            meter.facts.peer = Some(Arc::new(workload));
+        }
+    }
+
+    fn want(&self, head: &RequestHead) -> HttpWant {
+        if self.upgrade {
+            return HttpWant::Http1;
+        }
+        match (self.cluster.spec.protocol, head.version) {
+            (UpstreamProtocol::Http1, _) => HttpWant::Http1,
+            (UpstreamProtocol::Http2, _) => HttpWant::Http2,
+            (UpstreamProtocol::Auto, _) => HttpWant::Auto,
+            (UpstreamProtocol::Downstream, Version::Http2) => HttpWant::Http2,
+            (UpstreamProtocol::Downstream, _) => HttpWant::Http1,
+        }
+    }
+
+    /// Sends on a connection of the pool, or on a new one.
+    async fn send(&self, host: &Host, mut request: Request) -> Result<Response, Failure> {
+        let want = self.want(&request.head);
+        let key = PoolKey {
+            cluster: self.cluster.id,
+            address: host.address,
+            transport: host.transport,
+            want,
+            sni: self.sni_of(host, &request.head),
+        };
+        let mut fresh = false;
+        loop {
+            let pooled = if fresh {
+                None
+            } else {
+                self.worker.pool.checkout(&key)
+            };
+            let lease = match pooled {
+                Some(lease) => lease,
+                None => {
+                    let authority = request.head.authority();
+                    let connecting =
+                        connect_http(&self.cluster, host.address, host.transport, authority, want);
+                    let (connection, _) = connecting.await.map_err(Failure::Connect)?;
+                    self.worker.pool.admit(&key, connection)
+                }
+            };
+            match lease.send(request).await {
+                Ok(response) => return Ok(response),
+                // Not one byte went out: no policy is needed to send it elsewhere.
+                Err(SendError {
+                    unsent: Some(unsent),
+                    reused: true,
+                    ..
+                }) => {
+                    request = *unsent;
+                    fresh = true;
+                }
+                Err(SendError { error, reused, .. }) => {
+                    return Err(Failure::Exchange { error, reused });
+                }
+            }
+        }
+    }
+
+    /// Connections that asked for different names are not interchangeable.
+    fn sni_of(&self, host: &Host, head: &RequestHead) -> Option<String> {
+        match &*self.cluster.spec.transports[host.transport] {
+            Transport::Tls(tls) if tls.auto_sni && tls.sni.is_none() => {
+                Some(head.authority().to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Counts a request to a host while it waits for the response's head.
+struct Active {
+    cluster: Arc<Cluster>,
+    index: Option<usize>,
+}
+
+impl Active {
+    fn new(cluster: &Arc<Cluster>, index: Option<usize>) -> Self {
+        cluster.stats.rq_active.add(1);
+        if let Some(index) = index {
+            cluster.hosts.specs[index]
+                .state
+                .active
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        Active {
+            cluster: cluster.clone(),
+            index,
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.cluster.stats.rq_active.add(-1);
+        if let Some(index) = self.index {
+            self.cluster.hosts.specs[index]
+                .state
+                .active
+                .fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts() {
+        assert_eq!(grpc_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(grpc_timeout("999999999S"), None);
+        assert_eq!(grpc_timeout("S"), None);
+        assert_eq!(grpc_timeout("5"), None);
+    }
+}

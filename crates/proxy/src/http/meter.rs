@@ -1,0 +1,224 @@
+//! Counting an exchange to its end: bytes, status, duration; then the metrics and the log line,
+//! also where the client goes away in the middle.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lateen_core::Reason;
+use lateen_http::{Body, BodyError, Frame, Source};
+use tokio::time::{Instant, Sleep};
+
+use super::Hcm;
+use super::log::{Entry, write_logs};
+use crate::listener::Connection;
+use crate::stats::HttpFacts;
+use crate::worker::Worker;
+
+/// An exchange under way. Dropping it ends it.
+pub(crate) struct Meter {
+    pub entry: Entry,
+    pub facts: HttpFacts,
+    pub received: Arc<AtomicU64>,
+    worker: Arc<Worker>,
+    hcm: Arc<Hcm>,
+    connection: Arc<Connection>,
+    complete: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        hcm: Arc<Hcm>,
+        connection: Arc<Connection>,
+        version: lateen_http::Version,
+    ) -> Self {
+        worker.shared.stats.downstream_active.add(1);
+        Meter {
+            entry: Entry::http(&connection, version),
+            facts: HttpFacts::default(),
+            received: Arc::default(),
+            worker,
+            hcm,
+            connection,
+            complete: false,
+        }
+    }
+
+    /// True where somebody will read the log line.
+    pub(crate) fn is_logged(&self) -> bool {
+        !self.hcm.access_logs.is_empty() || !self.connection.listener.access_logs.is_empty()
+    }
+
+    /// Counts a request's body.
+    pub(crate) fn count_request(&self, body: Body) -> Body {
+        if body.is_end() {
+            return body;
+        }
+        Body::from_source(Counted {
+            body,
+            bytes: self.received.clone(),
+        })
+    }
+
+    /// Counts a response's body and ends with it. `deadline` bounds the whole exchange, `idle` the
+    /// time between two pieces.
+    pub(crate) fn count_response(
+        mut self,
+        body: Body,
+        deadline: Option<Instant>,
+        idle: Duration,
+        grpc: bool,
+    ) -> Body {
+        if body.is_end() {
+            self.complete = true;
+            return Body::empty();
+        }
+        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let idle_timer = (!idle.is_zero()).then(|| Box::pin(tokio::time::sleep(idle)));
+        Body::from_source(Metered {
+            meter: Some(self),
+            body,
+            deadline,
+            idle,
+            idle_timer,
+            grpc,
+        })
+    }
+
+    /// The exchange goes on outside of HTTP.
+    pub(crate) fn finish(mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let shared = &self.worker.shared;
+        shared.stats.downstream_active.add(-1);
+        if !self.complete && self.entry.reasons.is_empty() {
+            self.entry
+                .reasons
+                .push(Reason::DownstreamConnectionTermination);
+            self.entry.details = "downstream_remote_disconnect";
+        }
+        self.entry.bytes_received = self.received.load(Ordering::Relaxed);
+        shared
+            .stats
+            .http(shared, &self.connection, &self.entry, &self.facts);
+        write_logs(
+            &[&self.hcm.access_logs, &self.connection.listener.access_logs],
+            &self.entry,
+        );
+    }
+}
+
+struct Counted {
+    body: Body,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Source for Counted {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = std::task::ready!(self.body.poll_next(cx));
+        if let Some(Ok(Frame::Data(data))) = &frame {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
+}
+
+struct Metered {
+    meter: Option<Meter>,
+    body: Body,
+    deadline: Option<Pin<Box<Sleep>>>,
+    idle: Duration,
+    idle_timer: Option<Pin<Box<Sleep>>>,
+    grpc: bool,
+}
+
+impl Metered {
+    fn end(&mut self, failure: Option<Reason>) {
+        let Some(mut meter) = self.meter.take() else {
+            return;
+        };
+        meter.complete = true;
+        meter.entry.reasons.extend(failure);
+    }
+
+    fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<Reason> {
+        let fired = |timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>| {
+            timer
+                .as_mut()
+                .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+        };
+        if fired(&mut self.deadline, cx) {
+            return Some(Reason::UpstreamRequestTimeout);
+        }
+        fired(&mut self.idle_timer, cx).then_some(Reason::StreamIdleTimeout)
+    }
+}
+
+impl Source for Metered {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let Poll::Ready(frame) = self.body.poll_next(cx) else {
+            if let Some(reason) = self.timed_out(cx) {
+                self.end(Some(reason));
+                self.body = Body::empty();
+                return Poll::Ready(Some(Err(BodyError("timeout".to_owned()))));
+            }
+            return Poll::Pending;
+        };
+        let idle = self.idle;
+        if let Some(timer) = &mut self.idle_timer {
+            timer.as_mut().reset(Instant::now() + idle);
+        }
+        match &frame {
+            None => self.end(None),
+            Some(Err(_)) => self.end(Some(Reason::UpstreamConnectionTermination)),
+            Some(Ok(Frame::Trailers(trailers))) => {
+                let grpc = self.grpc;
+                if let Some(meter) = self.meter.as_mut().filter(|_| grpc) {
+                    meter.entry.grpc_status = trailers
+                        .get("grpc-status")
+                        .and_then(|status| status.parse().ok());
+                }
+                self.end(None);
+            }
+            Some(Ok(Frame::Data(data))) => {
+                if let Some(meter) = &mut self.meter {
+                    meter.entry.bytes_sent += data.len() as u64;
+                }
+                if self.body.is_end() {
+                    self.end(None);
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
+}

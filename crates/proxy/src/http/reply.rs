@@ -1,0 +1,134 @@
+//! Answers of the proxy's own, in the texts that Envoy's users know.
+
+use lateen_core::Reason;
+use lateen_http::{Response, Value};
+
+/// An answer instead of the upstream's.
+#[derive(Debug)]
+pub(crate) struct LocalReply {
+    /// Why; none for answers that are no failures, such as redirects.
+    pub reason: Option<Reason>,
+    /// The access log's response code details.
+    pub details: &'static str,
+    status: u16,
+    grpc: Option<u32>,
+    body: String,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl LocalReply {
+    /// The answer for a reason.
+    pub(crate) fn new(reason: Reason, details: &'static str, body: impl Into<String>) -> Self {
+        LocalReply {
+            reason: Some(reason),
+            details,
+            status: reason.status(),
+            grpc: None,
+            body: body.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// An answer that is no failure.
+    pub(crate) fn plain(status: u16, details: &'static str, body: impl Into<String>) -> Self {
+        LocalReply {
+            reason: None,
+            details,
+            status,
+            grpc: None,
+            body: body.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn with_grpc(mut self, status: u32) -> Self {
+        self.grpc = Some(status);
+        self
+    }
+
+    /// The response; a gRPC client gets the status in its own terms.
+    pub(crate) fn into_response(self, is_grpc: bool) -> Response {
+        let mut response = if is_grpc || self.grpc.is_some() {
+            let code = self.grpc.unwrap_or_else(|| grpc_code(self.status));
+            let mut response = Response::new(200, "");
+            let headers = &mut response.head.headers;
+            headers.set_value("content-type", Value::from_static("application/grpc"));
+            headers.set_value("grpc-status", Value::from(u64::from(code)));
+            let message: String = self
+                .body
+                .chars()
+                .map(|c| if c < ' ' { ' ' } else { c })
+                .collect();
+            if !message.is_empty() && message.is_ascii() {
+                // Printable ASCII is header text; a percent sign would start an escape.
+                let _ = headers.set("grpc-message", message.replace('%', "%25"));
+            }
+            response
+        } else if self.body.is_empty() {
+            Response::new(self.status, "")
+        } else {
+            Response::text(self.status, self.body)
+        };
+        for (name, value) in self.headers {
+            // A value that is no header text is left out.
+            let _ = response.head.headers.set(name, value);
+        }
+        response
+    }
+}
+
+/// gRPC's mapping of HTTP status codes.
+fn grpc_code(status: u16) -> u32 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// The reply where an upstream did not answer.
+pub(crate) fn reset(reason: Reason, failure: &str) -> LocalReply {
+    let (details, what) = match reason {
+        Reason::NoHealthyUpstream => {
+            return LocalReply::new(reason, "no_healthy_upstream", "no healthy upstream");
+        }
+        Reason::UpstreamRequestTimeout => {
+            return LocalReply::new(reason, "response_timeout", "upstream request timeout");
+        }
+        Reason::UpstreamOverflow => (
+            "upstream_reset_before_response_started{overflow}",
+            "overflow",
+        ),
+        Reason::UpstreamConnectionFailure => (
+            "upstream_reset_before_response_started{remote_connection_failure}",
+            "remote connection failure",
+        ),
+        Reason::UpstreamRemoteReset => (
+            "upstream_reset_before_response_started{remote_reset}",
+            "remote reset",
+        ),
+        Reason::UpstreamProtocolError => (
+            "upstream_reset_before_response_started{protocol_error}",
+            "protocol error",
+        ),
+        _ => (
+            "upstream_reset_before_response_started{connection_termination}",
+            "connection termination",
+        ),
+    };
+    let mut text =
+        format!("upstream connect error or disconnect/reset before headers. reset reason: {what}");
+    if !failure.is_empty() {
+        text.push_str(", transport failure reason: ");
+        text.push_str(failure);
+    }
+    LocalReply::new(reason, details, text)
+}

@@ -1,0 +1,141 @@
+//! Listeners: from an accepted connection to the filter chain that serves it.
+
+mod accept;
+mod inspect;
+mod stream;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcstr::ArcStr;
+use lateen_core::Direction;
+use lateen_route::{Chains, ConnectionView, Target};
+use lateen_tls::Acceptor;
+
+use crate::drain::Drain;
+use crate::http::Hcm;
+use crate::http::log::AccessLog;
+
+pub(crate) use accept::accept_loop;
+pub(crate) use stream::DownstreamIo;
+
+/// A listener as configured.
+pub(crate) struct Listener {
+    pub name: ArcStr,
+    /// The first is the main one.
+    pub addresses: Vec<SocketAddr>,
+    /// False for a listener that only takes connections from another one.
+    pub bind: bool,
+    /// Hand connections to the listener of their original destination, where there is one.
+    pub use_original_dst: bool,
+    /// Take the original destination for the local address.
+    pub original_dst: bool,
+    pub inspect_tls: bool,
+    pub inspect_http: bool,
+    pub filter_timeout: Duration,
+    pub continue_on_timeout: bool,
+    pub direction: Option<Direction>,
+    pub matches: Chains,
+    pub chains: Vec<Arc<FilterChain>>,
+    pub default_chain: Option<Arc<FilterChain>>,
+    pub access_logs: Vec<AccessLog>,
+}
+
+/// A filter chain.
+pub(crate) struct FilterChain {
+    pub name: ArcStr,
+    /// Of the configuration, so that a chain that did not change is kept.
+    pub hash: u64,
+    pub transport: Downstream,
+    pub handshake_timeout: Duration,
+    pub network: Network,
+    pub drain: Drain,
+}
+
+/// How the downstream side is secured.
+pub(crate) enum Downstream {
+    Raw,
+    Tls(Arc<Acceptor>),
+}
+
+/// What serves the bytes.
+pub(crate) enum Network {
+    /// Nothing does.
+    Close,
+    Tcp(Arc<TcpProxy>),
+    Http(Arc<Hcm>),
+}
+
+/// The TCP proxy's settings.
+pub(crate) struct TcpProxy {
+    pub stat_prefix: ArcStr,
+    pub target: Target,
+    pub idle_timeout: Duration,
+    pub connect_attempts: u32,
+    pub access_logs: Vec<AccessLog>,
+    /// Hash by the client's address.
+    pub by_source: bool,
+}
+
+impl Listener {
+    /// A chain of this listener whose configuration has that hash.
+    pub(crate) fn chain_by_hash(&self, hash: u64) -> Option<Arc<FilterChain>> {
+        let mut chains = self.chains.iter().chain(&self.default_chain);
+        chains
+            .find(|chain| chain.hash == hash && !chain.drain.is_set())
+            .cloned()
+    }
+
+    /// The chain for a connection.
+    pub(crate) fn select(&self, view: &ConnectionView<'_>) -> Option<Arc<FilterChain>> {
+        match self.matches.select(view) {
+            Some(index) => self.chains.get(index).cloned(),
+            None => self.default_chain.clone(),
+        }
+    }
+
+    /// All chains.
+    pub(crate) fn all_chains(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// True where a connection for that destination is this listener's.
+    pub(crate) fn serves(&self, destination: SocketAddr) -> bool {
+        self.addresses.contains(&destination)
+    }
+}
+
+/// An accepted connection, after everything is known about it.
+pub(crate) struct Connection {
+    /// Where the client meant to go.
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// The name that a TLS client asked for, whether we ended its TLS or not.
+    pub sni: Option<ArcStr>,
+    pub tls: Option<Arc<lateen_tls::ConnInfo>>,
+    pub listener: Arc<Listener>,
+    pub chain: Arc<FilterChain>,
+}
+
+impl Connection {
+    /// The peer's SPIFFE identity, by its verified certificate.
+    pub(crate) fn peer_principal(&self) -> Option<String> {
+        let peer = self.tls.as_ref()?.peer.as_ref()?;
+        Some(peer.spiffe.as_ref()?.to_string())
+    }
+
+    /// True where the peer proved who it is.
+    pub(crate) fn is_mutual(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.peer.is_some())
+    }
+}
+
+/// An address of any interface with that port.
+pub(crate) fn wildcard_of(address: SocketAddr) -> SocketAddr {
+    let any = match address.ip() {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    SocketAddr::new(any, address.port())
+}

@@ -1,0 +1,7 @@
+//! Network filters: what serves the bytes of a connection that is not HTTP.
+
+mod copy;
+mod tcp;
+
+pub(crate) use copy::copy;
+pub(crate) use tcp::proxy_tcp;

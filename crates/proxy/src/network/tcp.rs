@@ -1,0 +1,135 @@
+//! The TCP proxy.
+
+use std::sync::Arc;
+
+use lateen_core::Reason;
+
+use super::copy;
+use crate::cluster::{Cluster, ConnectError, Connected, Discovery, Host, connect};
+use crate::http::log::{Entry, write_logs};
+use crate::listener::{Connection, DownstreamIo, TcpProxy};
+use crate::stats::TcpLabels;
+use crate::worker::Worker;
+
+/// Serves one connection.
+pub(crate) async fn proxy_tcp(
+    worker: &Arc<Worker>,
+    tcp: Arc<TcpProxy>,
+    connection: Arc<Connection>,
+    mut io: DownstreamIo,
+) {
+    let mut entry = Entry::tcp(&connection);
+    let choice = tcp.target.choose(fastrand::u64(..), |_| None);
+    let Some(name) = choice.map(|choice| choice.cluster.to_owned()) else {
+        return;
+    };
+    entry.cluster = name.as_str().into();
+    let outcome = serve(worker, &tcp, &connection, &mut io, &name, &mut entry).await;
+    if let Err(reason) = outcome {
+        entry.reasons.push(reason);
+    }
+    write_logs(
+        &[&tcp.access_logs, &connection.listener.access_logs],
+        &entry,
+    );
+}
+
+async fn serve(
+    worker: &Arc<Worker>,
+    tcp: &TcpProxy,
+    connection: &Connection,
+    io: &mut DownstreamIo,
+    name: &str,
+    entry: &mut Entry,
+) -> Result<(), Reason> {
+    let cluster = worker
+        .shared
+        .cluster(name)
+        .await
+        .ok_or(Reason::NoClusterFound)?;
+    let hash = tcp
+        .by_source
+        .then(|| lateen_balance::hash_bytes(connection.remote.ip().to_string().as_bytes()));
+    let mut tried = Vec::new();
+    let mut failure = Reason::NoHealthyUpstream;
+    for _ in 0..tcp.connect_attempts {
+        let Some((index, host)) = pick(worker, &cluster, connection, hash, &tried) else {
+            break;
+        };
+        entry.host = Some(host.address);
+        match connect(&cluster, host.address, host.transport).await {
+            Ok(connected) => {
+                return relay(
+                    worker, tcp, connection, &cluster, &host, io, connected, entry,
+                )
+                .await;
+            }
+            Err(ConnectError::Overflow(_)) => return Err(Reason::UpstreamOverflow),
+            Err(error) => {
+                failure = Reason::UpstreamConnectionFailure;
+                entry.failure = error.to_string();
+                worker.shared.local_failure(&cluster, index);
+                tried.extend(index);
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// A host, and its place in the cluster's list where it is in one.
+fn pick(
+    worker: &Worker,
+    cluster: &Cluster,
+    connection: &Connection,
+    hash: Option<u64>,
+    tried: &[usize],
+) -> Option<(Option<usize>, Arc<Host>)> {
+    if let Discovery::OriginalDst { port, .. } = &cluster.spec.discovery {
+        let mut address = connection.local;
+        if let Some(port) = port {
+            address.set_port(*port);
+        }
+        return Some((None, Arc::new(Host::at(address))));
+    }
+    let index = worker.shared.pick(cluster, hash, tried, 3)?;
+    Some((Some(index), cluster.hosts.hosts[index].clone()))
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the parts of one connection, used once"
+)]
+async fn relay(
+    worker: &Arc<Worker>,
+    tcp: &TcpProxy,
+    connection: &Connection,
+    cluster: &Arc<Cluster>,
+    host: &Host,
+    io: &mut DownstreamIo,
+    mut connected: Connected,
+    entry: &mut Entry,
+) -> Result<(), Reason> {
+    entry.upstream_local = connected.local;
+    let labels = TcpLabels::new(&worker.shared, connection, cluster, host, &connected);
+    let series = labels.map(|labels| worker.shared.stats.tcp(&labels));
+    if let Some(series) = &series {
+        series.opened.inc();
+    }
+    let count = |sent: u64, received: u64| {
+        if let Some(series) = &series {
+            // Istio counts from the server's side: what the client sent was received.
+            series.received.add(sent);
+            series.sent.add(received);
+        }
+    };
+    let (copied, result) = copy(io, &mut connected.io, tcp.idle_timeout, count).await;
+    if let Some(series) = &series {
+        series.closed.inc();
+    }
+    entry.bytes_received = copied.sent;
+    entry.bytes_sent = copied.received;
+    if copied.timed_out {
+        return Err(Reason::StreamIdleTimeout);
+    }
+    result.map_err(|_| Reason::UpstreamConnectionTermination)
+}

@@ -1,0 +1,36 @@
+//! Who this proxy is.
+
+use std::sync::Arc;
+
+use lateen_http::Value;
+use lateen_xds::types::core;
+
+use crate::peer::Workload;
+
+/// The node of the bootstrap, and what is derived from it once.
+pub(crate) struct Node {
+    pub message: core::Node,
+    pub workload: Arc<Workload>,
+    /// Our metadata as others read it from the header.
+    pub peer_header: Value,
+    pub id_header: Value,
+}
+
+impl Node {
+    /// From the bootstrap.
+    pub(crate) fn new(message: core::Node) -> Self {
+        let workload = message
+            .metadata
+            .as_ref()
+            .map(Workload::from_node)
+            .unwrap_or_default();
+        let text =
+            |text: &str| Value::new(text.as_bytes()).unwrap_or_else(|_| Value::from_static(""));
+        Node {
+            peer_header: text(&workload.to_header()),
+            id_header: text(&message.id),
+            workload: Arc::new(workload),
+            message,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Certificates and roots by name: the workload's own from the agent in this process, others from
+//! discovery, others from the configuration itself.
+//!
+//! A TLS context holds a store, not a certificate, so that a rotation needs no new configuration
+//! and touches no established connection. A store without its secret refuses every handshake.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lateen_tls::{
+    Acceptor, ClientAuth, ClientOptions, Connector, Identity, IdentityStore, ServerCheck,
+    ServerOptions,
+};
+use lateen_xds::names::{SECRET_DEFAULT, SECRET_ROOT};
+
+use crate::cluster::TlsUpstream;
+use crate::decode::{DecodeError, SecretNames, Source, TlsSpec};
+
+/// ALPN names that mark traffic inside the mesh (the inbound listener's chains match on them).
+const MESH_ALPN: [&str; 4] = ["istio-http/1.1", "istio-h2", "istio", "istio-http/1.0"];
+/// Asks for an exchange of metadata ahead of TCP payload, which is not supported: it is never
+/// negotiated.
+const PEER_EXCHANGE: &str = "istio-peer-exchange";
+
+/// The secrets of a proxy.
+pub(crate) struct Secrets {
+    identity: Arc<IdentityStore>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Certificate chain and key, or roots and nothing.
+    texts: HashMap<String, (String, Option<String>)>,
+    stores: HashMap<SecretNames, Arc<IdentityStore>>,
+}
+
+impl Secrets {
+    /// Secrets beside the workload's own identity.
+    pub(crate) fn new(identity: Arc<IdentityStore>) -> Self {
+        Secrets {
+            identity,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The workload's own identity.
+    pub(crate) fn identity(&self) -> &Arc<IdentityStore> {
+        &self.identity
+    }
+
+    /// The names that discovery has to deliver.
+    pub(crate) fn wanted(&self) -> Vec<String> {
+        let inner = self.lock();
+        let mut names: Vec<String> = inner
+            .stores
+            .keys()
+            .flat_map(|names| [&names.cert, &names.roots])
+            .filter_map(|source| match source {
+                Source::Sds(name) if !is_own(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Takes a secret's texts and renews what uses it.
+    pub(crate) fn set(&self, name: &str, pem: (String, Option<String>)) -> Result<(), DecodeError> {
+        let mut inner = self.lock();
+        let before = inner.texts.insert(name.to_owned(), pem);
+        let uses = |source: &Source| matches!(source, Source::Sds(used) if used == name);
+        let affected: Vec<_> = inner
+            .stores
+            .iter()
+            .filter(|(names, _)| uses(&names.cert) || uses(&names.roots))
+            .map(|(names, store)| (names.clone(), store.clone()))
+            .collect();
+        for (names, store) in affected {
+            match self.build(&inner, &names) {
+                Ok(Some(identity)) => store.set(identity),
+                Ok(None) => {}
+                Err(error) => {
+                    // The last good text stays.
+                    match before {
+                        Some(before) => inner.texts.insert(name.to_owned(), before),
+                        None => inner.texts.remove(name),
+                    };
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews what combines a part of the workload's identity with another secret.
+    pub(crate) fn own_identity_changed(&self) {
+        let inner = self.lock();
+        for (names, store) in &inner.stores {
+            if let Ok(Some(identity)) = self.build(&inner, names) {
+                store.set(identity);
+            }
+        }
+    }
+
+    /// The names and the states of all secrets, for the config dump.
+    pub(crate) fn names(&self) -> Vec<(String, bool)> {
+        let wanted = self.wanted();
+        let inner = self.lock();
+        let own = [SECRET_DEFAULT, SECRET_ROOT].map(str::to_owned);
+        let ready = self.identity.current().is_ok();
+        let own = own.into_iter().map(|name| (name, ready));
+        let others = wanted.into_iter().map(|name| {
+            let there = inner.texts.contains_key(&name);
+            (name, there)
+        });
+        own.chain(others).collect()
+    }
+
+    fn store(&self, names: &SecretNames) -> Result<Arc<IdentityStore>, DecodeError> {
+        let own = |source: &Source| match source {
+            Source::None => true,
+            Source::Sds(name) => is_own(name),
+            Source::Inline(..) => false,
+        };
+        let nothing = names.cert == Source::None && names.roots == Source::None;
+        if own(&names.cert) && own(&names.roots) && !nothing {
+            return Ok(self.identity.clone());
+        }
+        let mut inner = self.lock();
+        if let Some(store) = inner.stores.get(names) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(IdentityStore::empty());
+        if let Some(identity) = self.build(&inner, names)? {
+            store.set(identity);
+        }
+        inner.stores.insert(names.clone(), store.clone());
+        Ok(store)
+    }
+
+    /// The identity of these names; none while a part is missing.
+    fn build(&self, inner: &Inner, names: &SecretNames) -> Result<Option<Identity>, DecodeError> {
+        let own = self.identity.current().ok();
+        let cert = match &names.cert {
+            Source::None => None,
+            Source::Inline(chain, key) => Some((chain.clone(), key.clone())),
+            Source::Sds(name) if is_own(name) => match &own {
+                Some(own) => Some((own.chain_pem().to_owned(), own.key_pem().to_owned())),
+                None => return Ok(None),
+            },
+            Source::Sds(name) => match inner.texts.get(name) {
+                Some((chain, Some(key))) => Some((chain.clone(), key.clone())),
+                _ => return Ok(None),
+            },
+        };
+        let roots = match &names.roots {
+            Source::None => String::new(),
+            Source::Inline(roots, _) => roots.clone(),
+            Source::Sds(name) if is_own(name) => match &own {
+                Some(own) => own.roots_pem().to_owned(),
+                None => return Ok(None),
+            },
+            Source::Sds(name) => match inner.texts.get(name) {
+                Some((roots, None)) => roots.clone(),
+                _ => return Ok(None),
+            },
+        };
+        let identity = match cert {
+            Some((chain, key)) => Identity::from_pem(&chain, &key, &roots),
+            None => Identity::roots_only(&roots),
+        };
+        identity
+            .map(Some)
+            .map_err(|error| DecodeError::new("secret", error.to_string()))
+    }
+
+    /// The server side of a context.
+    pub(crate) fn acceptor(&self, spec: TlsSpec) -> Result<Arc<Acceptor>, DecodeError> {
+        let store = self.store(&spec.names)?;
+        let client_auth = match (spec.require_client, spec.names.roots != Source::None) {
+            (true, _) => ClientAuth::Required(spec.rule),
+            (false, true) => ClientAuth::Optional(spec.rule),
+            (false, false) => ClientAuth::None,
+        };
+        let mut alpn = without_exchange(&spec.alpn);
+        if matches!(&spec.names.cert, Source::Sds(name) if is_own(name)) {
+            // A client of the mesh that offers its marks alone must find one of them here.
+            for mark in MESH_ALPN {
+                if !alpn.iter().any(|known| known == mark.as_bytes()) {
+                    alpn.push(mark.as_bytes().to_vec());
+                }
+            }
+        }
+        let options = ServerOptions {
+            client_auth,
+            alpn,
+            min_version: spec.min,
+            max_version: spec.max,
+        };
+        Ok(Arc::new(Acceptor::new(store, options)))
+    }
+
+    /// The client side of a context.
+    pub(crate) fn connector(
+        &self,
+        spec: TlsSpec,
+        auto_sni: bool,
+    ) -> Result<TlsUpstream, DecodeError> {
+        let store = self.store(&spec.names)?;
+        let check = if spec.names.roots == Source::None {
+            ServerCheck::Insecure
+        } else {
+            ServerCheck::Peer(spec.rule)
+        };
+        let mesh = spec
+            .alpn
+            .iter()
+            .any(|name| name == "istio" || name == PEER_EXCHANGE);
+        let make = |alpn: Vec<Vec<u8>>| {
+            let options = ClientOptions {
+                check: check.clone(),
+                present_identity: spec.names.cert != Source::None,
+                alpn,
+                min_version: spec.min,
+                max_version: spec.max,
+            };
+            Connector::new(store.clone(), options)
+        };
+        let words = |list: &[&str]| {
+            list.iter()
+                .map(|word| word.as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        };
+        let (tcp, http1, http2, auto) = if mesh {
+            (
+                words(&["istio"]),
+                words(&["istio-http/1.1", "istio", "http/1.1"]),
+                words(&["istio-h2", "istio", "h2"]),
+                words(&["istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1"]),
+            )
+        } else {
+            (
+                without_exchange(&spec.alpn),
+                words(&["http/1.1"]),
+                words(&["h2"]),
+                words(&["h2", "http/1.1"]),
+            )
+        };
+        Ok(TlsUpstream {
+            tcp: make(tcp),
+            http1: make(http1),
+            http2: make(http2),
+            auto: make(auto),
+            sni: spec.sni.map(Into::into),
+            auto_sni,
+            mesh,
+        })
+    }
+}
+
+fn is_own(name: &str) -> bool {
+    // What the agent serves as files or over its socket is in this process under these names.
+    name == SECRET_DEFAULT || name == SECRET_ROOT
+}
+
+fn without_exchange(alpn: &[String]) -> Vec<Vec<u8>> {
+    let kept = alpn.iter().filter(|name| *name != PEER_EXCHANGE);
+    kept.map(|name| name.clone().into_bytes()).collect()
+}

@@ -1,0 +1,48 @@
+//! What the data plane runs on at one moment: one consistent world for whoever takes it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arcstr::ArcStr;
+use lateen_route::RouteTable;
+
+use crate::cluster::Cluster;
+use crate::http::filters::RouteExtra;
+use crate::listener::{Listener, wildcard_of};
+
+/// A compiled route configuration.
+pub(crate) type Routes = Arc<RouteTable<RouteExtra>>;
+
+/// One consistent world.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshot {
+    pub listeners: HashMap<ArcStr, Arc<Listener>>,
+    by_address: HashMap<SocketAddr, Arc<Listener>>,
+    pub routes: HashMap<ArcStr, Routes>,
+    pub clusters: HashMap<ArcStr, Arc<Cluster>>,
+}
+
+impl Snapshot {
+    /// The listener for a connection's original destination: the exact address, then any address
+    /// with that port.
+    pub(crate) fn listener_for(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
+        self.by_address
+            .get(&destination)
+            .or_else(|| self.by_address.get(&wildcard_of(destination)))
+    }
+
+    /// Brings the index up to date after listeners changed.
+    pub(crate) fn index_listeners(&mut self) {
+        self.by_address = self
+            .listeners
+            .values()
+            .flat_map(|listener| {
+                listener
+                    .addresses
+                    .iter()
+                    .map(|address| (*address, listener.clone()))
+            })
+            .collect();
+    }
+}

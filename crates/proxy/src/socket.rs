@@ -1,0 +1,122 @@
+//! Sockets as the data plane needs them: marked so that capture rules leave them alone, shared by
+//! workers, and asked where a redirected connection was going.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::{Ip6tOriginalDst, OriginalDst};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// The mark by which capture rules know the proxy's own connections.
+const MARK: u32 = 1337;
+/// Connections that the kernel keeps for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// Set once marking was refused, so that it is not tried and reported for every socket.
+static UNMARKED: AtomicBool = AtomicBool::new(false);
+
+fn mark(socket: SockRef<'_>) {
+    if UNMARKED.load(Ordering::Relaxed) {
+        return;
+    }
+    if let Err(error) = socket.set_mark(MARK)
+        && !UNMARKED.swap(true, Ordering::Relaxed)
+    {
+        tracing::info!(%error, "sockets are not marked; capture rules must know us by user id");
+    }
+}
+
+/// Binds one listening socket of several that share an address.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    mark(SockRef::from(&socket));
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connects, from `source` where one is given.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    source: Option<SocketAddr>,
+) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    mark(SockRef::from(&socket));
+    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+        // Without it each connection from one address would take a port from all the others.
+        let _ = SockRef::from(&socket).set_bind_address_no_port(true);
+        socket.bind(source)?;
+    }
+    let stream = socket.connect(address).await?;
+    tune(&stream);
+    Ok(stream)
+}
+
+/// Settings of every connection.
+pub(crate) fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300));
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Where the peer of an accepted connection meant to go; the socket's own address for a connection
+/// that was not redirected.
+pub(crate) fn original_dst(stream: &impl AsFd, local: SocketAddr) -> SocketAddr {
+    let found = match local.ip().to_canonical() {
+        IpAddr::V4(_) => getsockopt(stream, OriginalDst).ok().map(|raw| {
+            let ip = IpAddr::from(u32::from_be(raw.sin_addr.s_addr).to_be_bytes());
+            SocketAddr::new(ip, u16::from_be(raw.sin_port))
+        }),
+        IpAddr::V6(_) => getsockopt(stream, Ip6tOriginalDst).ok().map(|raw| {
+            let ip = IpAddr::from(raw.sin6_addr.s6_addr);
+            SocketAddr::new(ip, u16::from_be(raw.sin6_port))
+        }),
+    };
+    found.unwrap_or(local)
+}
+
+trait BindNoPort {
+    fn set_bind_address_no_port(&self, on: bool) -> io::Result<()>;
+}
+
+impl BindNoPort for SockRef<'_> {
+    #[allow(
+        unsafe_code,
+        reason = "socket2 has no such option; the call passes one valid int"
+    )]
+    fn set_bind_address_no_port(&self, on: bool) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let value = libc::c_int::from(on);
+        // SAFETY: the descriptor is open while `self` borrows it, and the pointer and length
+        // describe `value`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                std::ptr::from_ref(&value).cast(),
+                std::mem::size_of_val(&value) as libc::socklen_t,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}

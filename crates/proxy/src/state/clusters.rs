@@ -1,0 +1,169 @@
+//! Clusters and their hosts, as the writer keeps them.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arcstr::ArcStr;
+use lateen_route::{Action, RouteTable, Target};
+use lateen_xds::types::{cluster as pb, endpoint};
+
+use super::{Event, State};
+use crate::cluster::{Cluster, Discovery, HostSet, resolve_forever};
+use crate::decode::{EndpointSpec, assignment, cluster};
+use crate::http::filters::RouteExtra;
+
+impl State {
+    /// Adds or replaces a cluster.
+    pub(super) fn set_cluster(&mut self, name: &ArcStr, spec: &pb::Cluster) -> Result<(), String> {
+        let spec = cluster(spec, &self.shared.secrets).map_err(|error| error.to_string())?;
+        let spec = Arc::new(spec);
+        let before = self.snapshot.clusters.get(name).cloned();
+        let old_hosts = before.as_ref().map(|before| &*before.hosts);
+        let (hosts, warm) = match &spec.discovery {
+            Discovery::Static(list) => (
+                HostSet::from_endpoints(&spec, list.clone(), old_hosts),
+                true,
+            ),
+            Discovery::OriginalDst { .. } => (HostSet::empty(&spec), true),
+            Discovery::Eds(service) => match self.endpoints.get(service) {
+                Some(list) => (
+                    HostSet::from_endpoints(&spec, list.clone(), old_hosts),
+                    true,
+                ),
+                None => (HostSet::empty(&spec), false),
+            },
+            // Until the names are resolved, no host is known.
+            Discovery::Dns(_) => (HostSet::empty(&spec), false),
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        if let Some(resolver) = self.resolvers.remove(name) {
+            resolver.abort();
+        }
+        if let Discovery::Dns(dns) = &spec.discovery {
+            let (events_tx, cluster) = (self.events_tx.clone(), name.clone());
+            let found = move |list| {
+                let cluster = cluster.clone();
+                events_tx
+                    .send(Event::Resolved { cluster, id, list })
+                    .is_ok()
+            };
+            let task = tokio::spawn(resolve_forever(dns.clone(), found));
+            self.resolvers.insert(name.clone(), task.abort_handle());
+        }
+        let (stats, breaker) = match &before {
+            Some(before) => (before.stats.clone(), before.breaker.clone()),
+            None => Default::default(),
+        };
+        let service = spec.service();
+        let hosts = Arc::new(hosts);
+        let cluster = Cluster {
+            id,
+            spec,
+            hosts,
+            warm,
+            stats,
+            breaker,
+            service,
+        };
+        self.snapshot
+            .clusters
+            .insert(name.clone(), Arc::new(cluster));
+        Ok(())
+    }
+
+    /// Takes the endpoints of a service.
+    pub(super) fn set_endpoints(
+        &mut self,
+        service: &ArcStr,
+        spec: &endpoint::ClusterLoadAssignment,
+    ) -> Result<(), String> {
+        let list = assignment(spec).map_err(|error| error.to_string())?;
+        if let Some(bad) = list.iter().find(|endpoint| endpoint.address().is_none()) {
+            return Err(format!("endpoint {:?} is not an IP address", bad.host));
+        }
+        self.endpoints.insert(service.clone(), list);
+        self.renew_hosts(service);
+        Ok(())
+    }
+
+    /// The server knows no endpoints of that name.
+    pub(super) fn remove_endpoints(&mut self, service: &ArcStr) {
+        self.endpoints.insert(service.clone(), Vec::new());
+        self.renew_hosts(service);
+    }
+
+    fn renew_hosts(&mut self, service: &ArcStr) {
+        let list = self.endpoints.get(service).cloned().unwrap_or_default();
+        for cluster in self.snapshot.clusters.values_mut() {
+            if matches!(&cluster.spec.discovery, Discovery::Eds(name) if name == service) {
+                let hosts =
+                    HostSet::from_endpoints(&cluster.spec, list.clone(), Some(&cluster.hosts));
+                *cluster = Arc::new(cluster.with_hosts(hosts));
+            }
+        }
+    }
+
+    /// Takes resolved hosts, unless the cluster has changed since.
+    pub(super) fn resolved(
+        &mut self,
+        name: &ArcStr,
+        id: u64,
+        list: Vec<(SocketAddr, EndpointSpec)>,
+    ) {
+        let Some(cluster) = self.snapshot.clusters.get_mut(name) else {
+            return;
+        };
+        if cluster.id != id {
+            return;
+        }
+        let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts));
+        *cluster = Arc::new(cluster.with_hosts(hosts));
+        self.publish();
+        self.judge_readiness();
+    }
+
+    /// The names of services whose endpoints are needed.
+    pub(super) fn wanted_endpoints(&self) -> HashSet<String> {
+        let clusters = self.snapshot.clusters.values();
+        clusters
+            .filter_map(|cluster| match &cluster.spec.discovery {
+                Discovery::Eds(service) => Some(service.to_string()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// Collects the clusters that routes name.
+pub(super) fn named_by_routes(table: &RouteTable<RouteExtra>, names: &mut HashSet<String>) {
+    for route in table.hosts().iter().flat_map(|host| &host.routes) {
+        if let Action::Forward(forward) = &route.action {
+            named_by_target(&forward.target, names);
+            names.extend(
+                forward
+                    .mirrors
+                    .iter()
+                    .map(|mirror| mirror.cluster.to_string()),
+            );
+        }
+    }
+}
+
+/// Collects the clusters that a target names.
+pub(super) fn named_by_target(target: &Target, names: &mut HashSet<String>) {
+    match target {
+        Target::Cluster(name) => {
+            names.insert(name.to_string());
+        }
+        Target::Header(_) => {}
+        Target::Weighted(list) => {
+            names.extend(
+                list.clusters()
+                    .iter()
+                    .map(|cluster| cluster.cluster.to_string()),
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Workers: one thread each, with a runtime of its own, listening sockets of its own and upstream
+//! connections of its own. What they share is a snapshot and a few atomics.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use arcstr::ArcStr;
+use lateen_balance::{Outcome, Pick};
+use lateen_http::{Pool, Value};
+use tokio::sync::{mpsc, watch};
+
+use crate::cluster::{Cluster, HttpWant};
+use crate::drain::Drain;
+use crate::listener::accept_loop;
+use crate::node::Node;
+use crate::secrets::Secrets;
+use crate::snapshot::{Routes, Snapshot};
+use crate::stats::Stats;
+
+/// How long a request waits for configuration that is on its way.
+const WARMING: Duration = Duration::from_secs(5);
+/// How long an unused upstream connection is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often unused ones are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Unused HTTP/1 connections kept for one host and worker.
+const MAX_IDLE: usize = 256;
+
+/// What workers share.
+pub(crate) struct Shared {
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Counts snapshots.
+    pub changed_tx: watch::Sender<u64>,
+    pub stats: Stats,
+    pub secrets: Arc<Secrets>,
+    pub node: Node,
+    /// Set when the whole proxy is to end.
+    pub drain: Drain,
+    pub drain_time: Duration,
+    pub ready: AtomicBool,
+    /// Set by an operator: health checks are to fail.
+    pub unhealthy: AtomicBool,
+    pub epoch: Instant,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub shared: Arc<Shared>,
+    pub pool: Pool<PoolKey>,
+}
+
+/// Everything that makes two upstream connections interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub cluster: u64,
+    pub address: SocketAddr,
+    pub transport: usize,
+    pub want: HttpWant,
+    pub sni: Option<String>,
+}
+
+impl Shared {
+    /// Milliseconds since the start, never 0.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
+    /// Makes a new world visible.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed_tx.send_modify(|generation| *generation += 1);
+    }
+
+    /// A cluster by name. One whose hosts were never heard of is waited for: its route arrived a
+    /// moment too early.
+    pub(crate) async fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
+        let find = || self.snapshot.load().clusters.get(name).cloned();
+        let found = find()?;
+        if found.warm {
+            return Some(found);
+        }
+        self.wait(|| find().filter(|cluster| cluster.warm))
+            .await
+            .or_else(find)
+    }
+
+    /// A route configuration by name. One that is on its way is waited for.
+    pub(crate) async fn routes(&self, name: &str) -> Option<Routes> {
+        let find = || self.snapshot.load().routes.get(name).cloned();
+        match find() {
+            Some(found) => Some(found),
+            None => self.wait(find).await,
+        }
+    }
+
+    async fn wait<T>(&self, find: impl Fn() -> Option<T>) -> Option<T> {
+        let mut changed_rx = self.changed_tx.subscribe();
+        let looking = async {
+            loop {
+                if let Some(found) = find() {
+                    return Some(found);
+                }
+                changed_rx.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(WARMING, looking).await.ok().flatten()
+    }
+
+    /// A host of a cluster.
+    pub(crate) fn pick(
+        &self,
+        cluster: &Cluster,
+        hash: Option<u64>,
+        tried: &[usize],
+        attempts: u32,
+    ) -> Option<usize> {
+        let mut random = || fastrand::u64(..);
+        let mut pick = Pick {
+            now: self.now(),
+            random: &mut random,
+            hash,
+            tried,
+            attempts,
+        };
+        cluster.hosts.balancer.pick(&cluster.hosts.specs, &mut pick)
+    }
+
+    /// Reports how a request to a host ended.
+    pub(crate) fn report(&self, cluster: &Cluster, index: usize, outcome: Outcome) {
+        let Some(config) = &cluster.spec.outlier else {
+            return;
+        };
+        let specs = &cluster.hosts.specs;
+        if lateen_balance::report(config, specs, index, outcome, self.now()) {
+            let host = cluster.hosts.hosts.get(index).map(|host| host.address);
+            tracing::info!(cluster = %cluster.spec.name, ?host, "host ejected");
+        }
+    }
+
+    /// Reports that a host could not be reached.
+    pub(crate) fn local_failure(&self, cluster: &Cluster, index: Option<usize>) {
+        if let Some(index) = index {
+            self.report(cluster, index, Outcome::LocalFailure);
+        }
+    }
+
+    /// The time for `Date`, made once per second and thread.
+    pub(crate) fn date(&self) -> Value {
+        thread_local! {
+            static DATE: RefCell<(i64, Option<Value>)> = const { RefCell::new((0, None)) };
+        }
+        let now = jiff::Timestamp::now();
+        DATE.with_borrow_mut(|(second, text)| {
+            if *second != now.as_second() || text.is_none() {
+                let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                *text = Value::new(date.as_bytes()).ok();
+                *second = now.as_second();
+            }
+            text.clone().unwrap_or_else(|| Value::from_static(""))
+        })
+    }
+
+    /// True where traffic should come.
+    pub(crate) fn is_live(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+            && !self.unhealthy.load(Ordering::Relaxed)
+            && !self.drain.is_set()
+    }
+}
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// Accept on this socket.
+    Listen {
+        name: ArcStr,
+        socket: std::net::TcpListener,
+        stop: Arc<Drain>,
+    },
+}
+
+/// Starts a worker's thread. It ends when its commands do, with whatever is still under way.
+pub(crate) fn start(
+    index: usize,
+    shared: Arc<Shared>,
+) -> std::io::Result<mpsc::UnboundedSender<Command>> {
+    let (commands_tx, mut commands_rx) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let worker = Arc::new(Worker {
+                shared,
+                pool: Pool::new(MAX_IDLE),
+            });
+            runtime.block_on(async {
+                tokio::spawn(sweep(worker.clone()));
+                while let Some(command) = commands_rx.recv().await {
+                    obey(&worker, command);
+                }
+            });
+        })?;
+    Ok(commands_tx)
+}
+
+fn obey(worker: &Arc<Worker>, command: Command) {
+    let Command::Listen { name, socket, stop } = command;
+    match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => {
+            tokio::spawn(accept_loop(worker.clone(), name, socket, stop));
+        }
+        Err(error) => tracing::error!(listener = %name, %error, "socket not usable"),
+    }
+}
+
+/// Closes what nobody uses any more.
+async fn sweep(worker: Arc<Worker>) {
+    let mut timer = tokio::time::interval(SWEEP);
+    loop {
+        timer.tick().await;
+        let snapshot = worker.shared.snapshot.load_full();
+        let wanted: std::collections::HashSet<u64> = snapshot
+            .clusters
+            .values()
+            .map(|cluster| cluster.id)
+            .collect();
+        drop(snapshot);
+        worker.pool.sweep(IDLE, |key| wanted.contains(&key.cluster));
+    }
+}
