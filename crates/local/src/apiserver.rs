@@ -4,6 +4,7 @@
 //! then one of [`read`], [`watch`] and [`write`] answers it. Builtin kinds differ only in the
 //! tables and functions of [`strategy`]; custom ones only in their schema.
 
+mod admission;
 mod auth;
 mod core;
 mod crd;

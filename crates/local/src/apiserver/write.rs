@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::admission::{self, Operation};
 use super::core::{Core, DEFINITIONS};
 use super::error::{ApiError, FieldError};
 use super::kinds::Resource;
@@ -53,12 +54,19 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
     let resource = &call.target.resource;
     strategy::default(resource, &mut object);
     strategy::for_create(core, resource, &mut object)?;
+    let operation = Operation {
+        verb: "CREATE",
+        old: None,
+    };
+    admission::mutate(core, call, operation, &mut object).await?;
+    strategy::default(resource, &mut object);
     let _allocation = strategy::service::lock(core, resource).await;
     strategy::service::allocate(core, resource, &mut object, None)?;
     check(resource, &object, strategy::validate(resource, &object))?;
     if resource.storage == DEFINITIONS {
         crd::establish(&mut object, None);
     }
+    admission::validate(core, call, operation, Some(&object)).await?;
     let key = Core::key(resource, meta::namespace(&object), meta::name(&object));
     if call.is_dry_run()? {
         if core.store.get(&key).is_some() {
@@ -153,11 +161,17 @@ async fn replace(
     mut new: Value,
 ) -> Result<Value, Refused> {
     let resource = &call.target.resource;
-    let _allocation = strategy::service::lock(core, resource).await;
     prepare::identity_of_update(call, old, &mut new)?;
     prepare::carry_over(call, &old.value, &mut new);
     strategy::default(resource, &mut new);
     strategy::for_update(&call.target, &old.value, &mut new);
+    let operation = Operation {
+        verb: "UPDATE",
+        old: Some(&old.value),
+    };
+    admission::mutate(core, call, operation, &mut new).await?;
+    strategy::default(resource, &mut new);
+    let _allocation = strategy::service::lock(core, resource).await;
     strategy::service::allocate(core, resource, &mut new, Some(&old.value))?;
     let mut errors = strategy::validate(resource, &new);
     errors.extend(strategy::validate_update(resource, &old.value, &new));
@@ -166,6 +180,7 @@ async fn replace(
         crd::establish(&mut new, Some(&old.value));
     }
     prepare::bump_generation(resource, &old.value, &mut new);
+    admission::validate(core, call, operation, Some(&new)).await?;
     if new == old.value || call.is_dry_run()? {
         return Ok(new);
     }

@@ -68,14 +68,14 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     net.route_to_loopback(range, prefix).await?;
     let api_stop = CancellationToken::new();
     let dialer = Dialer::default();
-    let (client, api_server) = start_api(state, api, &dialer, &api_stop).await?;
+    let (client, api_server, api_ca) = start_api(state, api, &dialer, &api_stop).await?;
     let events = Recorder::start(client.clone());
     kubelet::register_node(&client).await?;
     start_network(&client, host, &shutdown);
     let context = controllers::Context {
         client: client.clone(),
         events: events.clone(),
-        api_ca: None,
+        api_ca: Some(api_ca),
     };
     controllers::start(&context, pool, &shutdown);
     let kubelet = Arc::new(Kubelet::new(
@@ -138,7 +138,7 @@ async fn start_api(
     host: tokio::net::TcpListener,
     dialer: &Dialer,
     stop: &CancellationToken,
-) -> Result<(kube::Client, tokio::task::JoinHandle<()>), Error> {
+) -> Result<(kube::Client, tokio::task::JoinHandle<()>, String), Error> {
     let host = host.into_std().map_err(Error::io("take the API socket"))?;
     let local = StdTcpListener::bind(LOCAL_API)
         .map_err(Error::io("listen for the platform's own parts"))?;
@@ -155,6 +155,7 @@ async fn start_api(
     let own = pki
         .admin_kubeconfig("lateen", &format!("https://{LOCAL_API}"))
         .map_err(api_error)?;
+    let root = pki.root_pem().to_owned();
     let config = Config {
         store: state.api_dir(),
         listeners: vec![host, local, pods],
@@ -176,7 +177,7 @@ async fn start_api(
         .map_err(api_error)?;
     // Watches are quiet for long.
     config.read_timeout = None;
-    Ok((kube::Client::try_from(config)?, task))
+    Ok((kube::Client::try_from(config)?, task, root))
 }
 
 fn api_error(error: impl std::fmt::Display) -> Error {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{PATCH_ATTEMPTS, Refused, prepare, written};
+use crate::apiserver::admission::{self, Operation};
 use crate::apiserver::core::Core;
 use crate::apiserver::error::ApiError;
 use crate::apiserver::kinds::Resource;
@@ -115,12 +116,19 @@ async fn delete_one(
 
 async fn try_delete(
     core: &Arc<Core>,
-    _call: &Call,
+    call: &Call,
     target: &Target,
     options: &Options,
     object: &Arc<Object>,
 ) -> Result<Value, Refused> {
     let resource = &target.resource;
+    if !meta::is_deleting(&object.value) {
+        let operation = Operation {
+            verb: "DELETE",
+            old: Some(&object.value),
+        };
+        admission::validate(core, call, operation, None).await?;
+    }
     let mut value = object.value.clone();
     begin(resource, options, &mut value);
     if is_finished(resource, &value) {
