@@ -14,6 +14,7 @@ mod config;
 mod envoy;
 mod error;
 mod http;
+mod inprocess;
 mod metadata;
 mod relay;
 mod request;

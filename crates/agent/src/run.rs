@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::certificates::Certificates;
 use crate::config::AgentConfig;
 use crate::envoy::Envoy;
+use crate::inprocess::InProcess;
 use crate::relay::{self, Relay};
 use crate::status::{self, Status};
 use crate::{Error, bootstrap, http, sds};
@@ -38,7 +39,7 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
     }
     parts.spawn(Certificates::new(config.clone()).keep(identity.clone()));
     let bootstrap = bootstrap::write(&config)?;
-    let mut proxy = Proxy::start(&config, &bootstrap, &identity).await?;
+    let mut proxy = Proxy::start(&config, &bootstrap, &identity)?;
     tracing::info!(node = config.node_id(), "agent started");
     let asked = tokio::select! {
         error = proxy.ended() => return Err(error),
@@ -90,31 +91,32 @@ async fn drain_listeners(config: &AgentConfig) {
 
 /// The proxy, in whichever form.
 enum Proxy {
+    InProcess(InProcess),
     Envoy(Envoy),
 }
 
 impl Proxy {
-    async fn start(
-        config: &Arc<AgentConfig>,
+    fn start(
+        config: &AgentConfig,
         bootstrap: &Path,
-        _identity: &Arc<IdentityStore>,
+        identity: &Arc<IdentityStore>,
     ) -> Result<Self, Error> {
-        match &config.envoy {
-            Some(binary) => Ok(Proxy::Envoy(Envoy::start(config, binary, bootstrap)?)),
-            None => Err(Error::Proxy(
-                "the built-in proxy is not supported yet".to_owned(),
-            )),
-        }
+        Ok(match &config.envoy {
+            Some(binary) => Proxy::Envoy(Envoy::start(config, binary, bootstrap)?),
+            None => Proxy::InProcess(InProcess::start(config, bootstrap, identity)),
+        })
     }
 
     async fn ended(&mut self) -> Error {
         match self {
+            Proxy::InProcess(proxy) => proxy.ended().await,
             Proxy::Envoy(envoy) => envoy.ended().await,
         }
     }
 
     async fn stop(self) {
         match self {
+            Proxy::InProcess(proxy) => proxy.stop().await,
             Proxy::Envoy(envoy) => envoy.stop().await,
         }
     }

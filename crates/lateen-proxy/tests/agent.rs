@@ -376,6 +376,11 @@ async fn lives_and_ends(mut pod: Pod) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_proxy_starts_from_our_bootstrap_and_speaks_with_our_certificate() {
+    lives_and_ends(start(None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Envoy: set ENVOY to the path of its binary"]
 async fn envoy_starts_from_our_bootstrap_and_speaks_with_our_certificate() {
     let envoy = std::env::var("ENVOY").expect("ENVOY is the path of an Envoy binary");
