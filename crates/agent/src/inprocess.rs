@@ -31,7 +31,10 @@ impl InProcess {
         }
         options.drain_time = config.termination_drain;
         let shutdown = options.shutdown.clone();
-        Self { running: tokio::spawn(lateen_proxy::run(options)), shutdown }
+        Self {
+            running: tokio::spawn(lateen_proxy::run(options)),
+            shutdown,
+        }
     }
 
     /// Resolves when the proxy ends.
