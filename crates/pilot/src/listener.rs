@@ -1,5 +1,6 @@
 //! Listeners (LDS): where connections arrive, and what happens to them first.
 
+mod chains;
 mod filters;
 mod gateway;
 mod inbound;

@@ -123,6 +123,7 @@ impl OutboundRoutesKey {
         action.retry_policy = Some(action::default_retries());
         if let Some(target) = host.targets.get(&host.host) {
             action.hash_policy = action::hash_policy(&target.rules, self.port, "");
+            action::keep_hashed_host(&mut action);
         }
         Route {
             name: "default".into(),

@@ -9,6 +9,7 @@ use lateen_xds::types::tls::{
 };
 
 use super::Logging;
+use super::chains::distinct;
 use super::filters::{self, Routes, Side};
 use super::outbound::{TcpRule, tcp_chains};
 use crate::{tls, wire};
@@ -93,16 +94,7 @@ impl GatewayKey {
     }
 
     pub(crate) fn generate(&self) -> Listener {
-        let mut chains: Vec<FilterChain> = Vec::new();
-        for server in &self.servers {
-            for chain in self.chains(server) {
-                let matches = &chain.filter_chain_match;
-                // Two chains that ask for the same are refused as a whole; the first one counts.
-                if chains.iter().all(|c| c.filter_chain_match != *matches) {
-                    chains.push(chain);
-                }
-            }
-        }
+        let chains = self.servers.iter().flat_map(|server| self.chains(server));
         let inspects = self.servers.iter().any(|server| match server {
             GatewayServer::Http { .. } => false,
             GatewayServer::Https { .. } => true,
@@ -113,7 +105,7 @@ impl GatewayKey {
         Listener {
             name: self.name(),
             address: Some(wire::socket_address(&self.address, self.port)),
-            filter_chains: chains,
+            filter_chains: distinct(chains),
             listener_filters: inspects.then(filters::tls_inspector).into_iter().collect(),
             traffic_direction: TrafficDirection::Outbound.into(),
             ..Listener::default()

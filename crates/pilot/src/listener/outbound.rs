@@ -10,6 +10,7 @@ use lateen_xds::types::network::tcp_proxy::tcp_proxy::{
 };
 
 use super::Logging;
+use super::chains::distinct;
 use super::filters::{self, Routes, Side};
 use crate::route::Others;
 use crate::{tls, wire};
@@ -111,26 +112,28 @@ impl OutboundKey {
 }
 
 pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChain> {
-    let mut seen = Vec::new();
     let chain = |rule: &TcpRule| {
         let matches = FilterChainMatch {
-            server_names: rule.sni.clone(),
+            server_names: server_names(&rule.sni),
             prefix_ranges: rule.subnets.iter().filter_map(|s| range(s)).collect(),
             transport_protocol: if rule.sni.is_empty() { "" } else { "tls" }.into(),
             ..FilterChainMatch::default()
         };
-        // Envoy refuses a listener in which two chains ask for the same; the first one counts.
-        if seen.contains(&matches) {
-            return None;
-        }
-        seen.push(matches.clone());
         let anything = matches == FilterChainMatch::default();
         let prefix = rule.clusters.first().map_or("", |(name, _)| name);
         let mut chain = plain_chain(filters::tcp(prefix, specifier(&rule.clusters), logging));
         chain.filter_chain_match = (!anything).then_some(matches);
-        Some(chain)
+        chain
     };
-    rules.iter().filter_map(chain).collect()
+    distinct(rules.iter().map(chain))
+}
+
+/// Envoy has no name for "any name": no names at all say that.
+fn server_names(names: &[String]) -> Vec<String> {
+    if names.iter().any(|name| name == "*") {
+        return Vec::new();
+    }
+    names.to_vec()
 }
 
 fn plain_chain(filter: Filter) -> FilterChain {

@@ -75,6 +75,16 @@ fn previous_hosts() -> RetryHostPredicate {
     }
 }
 
+/// A hashed request is retried where its hash leads, also when it has been there before.
+pub(super) fn keep_hashed_host(action: &mut RouteAction) {
+    if let Some(retries) = action.retry_policy.as_mut()
+        && !action.hash_policy.is_empty()
+    {
+        retries.retry_host_predicate.clear();
+        retries.host_selection_retry_max_attempts = 0;
+    }
+}
+
 /// A rule's retries: unset means the default, zero attempts means none.
 pub(super) fn retries(rule: Option<&HttpRetry>) -> Option<RetryPolicy> {
     let mut policy = default_retries();

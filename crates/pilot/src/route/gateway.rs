@@ -70,12 +70,23 @@ impl GatewayRoutesKey {
         VirtualHost {
             name: format!("{}:{}", host.host, self.port),
             domains: vec![host.host.clone()],
-            routes: routes.collect(),
+            routes: in_reach(routes),
             require_tls: require_tls.into(),
             include_request_attempt_count: true,
             ..VirtualHost::default()
         }
     }
+}
+
+/// Rules of several VirtualServices, none of which knows of the others: what matches everything
+/// goes to the end, and there only the first one counts.
+fn in_reach(routes: impl Iterator<Item = Route>) -> Vec<Route> {
+    let all = everything();
+    let (mut catch_all, mut routes): (Vec<_>, Vec<_>) =
+        routes.partition(|route| route.r#match.as_ref() == Some(&all));
+    catch_all.truncate(1);
+    routes.append(&mut catch_all);
+    routes
 }
 
 fn nothing(port: u16) -> VirtualHost {

@@ -146,6 +146,10 @@ impl Context<'_> {
                 action.hash_policy = chosen.first().map(|r| self.single(r).1).unwrap_or_default();
             }
         }
+        let retries = rule.retries.as_ref();
+        if retries.and_then(|r| r.retry_ignore_previous_hosts) != Some(true) {
+            action::keep_hashed_host(&mut action);
+        }
         action
     }
 
