@@ -24,6 +24,9 @@ mod tls;
 mod view;
 mod wire;
 
+#[cfg(test)]
+mod fixture;
+
 pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options};
 pub use lateen_xds::server::Peer;

@@ -1,0 +1,53 @@
+//! Whole tables and listeners, from YAML to the messages' JSON.
+
+mod gateways;
+mod http;
+mod samples;
+
+use lateen_xds::json;
+use serde_json::Value;
+
+use super::View;
+use crate::fixture::snapshot;
+use crate::key::Key;
+use crate::proxy::Proxy;
+
+/// The route table of this name.
+#[track_caller]
+fn table(yaml: &str, proxy: &Proxy, name: &str) -> Value {
+    let snapshot = snapshot(yaml);
+    let view = View {
+        snapshot: &snapshot,
+        proxy,
+    };
+    let message = match view.routes(name) {
+        Some(Key::Routes(key)) => key.generate(),
+        Some(Key::GatewayRoutes(key)) => key.generate(),
+        other => panic!("{name} is {other:?}"),
+    };
+    json::to_value(&message).expect("the message's JSON")
+}
+
+/// The routes of one virtual host of a table.
+#[track_caller]
+fn routes(yaml: &str, proxy: &Proxy, name: &str, host: &str) -> Value {
+    let table = table(yaml, proxy, name);
+    let hosts = table["virtual_hosts"].as_array().expect("hosts");
+    let found = hosts.iter().find(|h| h["name"] == host);
+    let found = found.unwrap_or_else(|| panic!("no {host} in {table:#}"));
+    found["routes"].clone()
+}
+
+/// All listeners of a gateway.
+fn gateway_listeners(yaml: &str, proxy: &Proxy) -> Vec<Value> {
+    let snapshot = snapshot(yaml);
+    let view = View {
+        snapshot: &snapshot,
+        proxy,
+    };
+    let listener = |key: Key| match key {
+        Key::Gateway(key) => json::to_value(&key.generate()).expect("the message's JSON"),
+        other => panic!("a gateway has {other:?}"),
+    };
+    view.listeners().into_iter().map(listener).collect()
+}

@@ -1,0 +1,354 @@
+//! Listeners and route tables of gateways.
+
+use serde_json::{Value, json};
+
+use super::{gateway_listeners, table};
+use crate::fixture::{assert_has, ingress, sidecar};
+
+/// A Gateway of `default` with these servers.
+fn gateway(name: &str, servers: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\n\
+         spec:\n  selector: {{istio: ingressgateway}}\n  servers: [{servers}]\n"
+    )
+}
+
+/// A VirtualService that is bound to gateway `gw`.
+fn bound(name: &str, hosts: &str, rules: &str) -> String {
+    bound_to("gw", name, hosts, rules)
+}
+
+fn bound_to(gateway: &str, name: &str, hosts: &str, rules: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+         spec:\n  gateways: [{gateway}]\n  hosts: [{hosts}]\n  {rules}\n"
+    )
+}
+
+fn http_to(service: &str) -> String {
+    format!("http: [{{route: [{{destination: {{host: {service}}}}}]}}]")
+}
+
+fn server(port: u16, protocol: &str, hosts: &str) -> String {
+    format!("{{port: {{number: {port}, name: p{port}, protocol: {protocol}}}, hosts: [{hosts}]}}")
+}
+
+fn tls_server(port: u16, protocol: &str, hosts: &str, tls: &str) -> String {
+    format!(
+        "{{port: {{number: {port}, name: p{port}, protocol: {protocol}}}, hosts: [{hosts}], tls: {tls}}}"
+    )
+}
+
+/// Hosts of a table, each with the clusters that its routes lead to.
+fn hosts(table: &Value) -> Vec<(String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let clusters = |host: &Value| {
+        let routes = host["routes"].as_array().cloned().unwrap_or_default();
+        routes
+            .iter()
+            .map(|r| text(&r["route"]["cluster"]))
+            .collect()
+    };
+    let hosts = table["virtual_hosts"].as_array().expect("hosts");
+    hosts
+        .iter()
+        .map(|h| (text(&h["name"]), clusters(h)))
+        .collect()
+}
+
+#[track_caller]
+fn check_hosts(yaml: &str, name: &str, want: &[(&str, &[&str])]) {
+    let cluster = |service: &&str| format!("outbound|9080||{service}.default.svc.cluster.local");
+    let want: Vec<(String, Vec<String>)> = want
+        .iter()
+        .map(|(host, to)| ((*host).to_owned(), to.iter().map(cluster).collect()))
+        .collect();
+    assert_eq!(hosts(&table(yaml, &ingress(), name)), want);
+}
+
+#[test]
+fn a_port_listens_where_the_service_leads() {
+    let yaml =
+        gateway("gw", &server(80, "HTTP", "\"*\"")) + &gateway("b", &server(31400, "HTTP", "a"));
+    let listeners = gateway_listeners(&yaml, &ingress());
+    let manager = |table: &str| {
+        json!([{"filters": [{"typed_config": {
+            "rds": {"route_config_name": table},
+            "use_remote_address": true,
+            "forward_client_cert_details": "SANITIZE_SET",
+            "normalize_path": true,
+            "stream_idle_timeout": "0s",
+            "upgrade_configs": [{"upgrade_type": "websocket"}]
+        }}]}])
+    };
+    assert_has(
+        &Value::Array(listeners),
+        &json!([
+            {"name": "0.0.0.0_8080", "filter_chains": manager("http.8080")},
+            {"name": "0.0.0.0_31400", "filter_chains": manager("http.31400")},
+        ]),
+    );
+    assert!(
+        gateway_listeners(&yaml, &{
+            let mut other = ingress();
+            other.labels.0.remove("istio");
+            other
+        })
+        .is_empty()
+    );
+}
+
+#[test]
+fn ports_of_two_kinds_go_to_the_older_gateway() {
+    let tcp = "tcp: [{route: [{destination: {host: db}}]}]";
+    let yaml = gateway("first", &server(9000, "HTTP", "\"*\""))
+        + &gateway("gw", &server(9000, "TCP", "\"*\""))
+        + &bound("a", "\"*\"", tcp);
+    let listeners = gateway_listeners(&yaml, &ingress());
+    let chains = json!([{"filters": [{"name": "envoy.filters.network.http_connection_manager"}]}]);
+    assert_has(
+        &Value::Array(listeners),
+        &json!([{"filter_chains": chains}]),
+    );
+}
+
+#[test]
+fn hosts_are_what_server_and_rule_have_in_common() {
+    let check = |served: &str, named: &str, want: &[&str]| {
+        let yaml =
+            gateway("gw", &server(80, "HTTP", served)) + &bound("a", named, &http_to("reviews"));
+        let found = hosts(&table(&yaml, &ingress(), "http.8080"));
+        let found: Vec<_> = found.into_iter().map(|(host, _)| host).collect();
+        assert_eq!(found, want, "{served} {named}");
+    };
+    check("\"*\"", "\"*\"", &["*:80"]);
+    check("\"*\"", "a.com, b.com", &["a.com:80", "b.com:80"]);
+    check("a.com", "\"*\"", &["a.com:80"]);
+    check("\"*.com\"", "a.com, b.org", &["a.com:80"]);
+    check("default/a.com", "a.com", &["a.com:80"]);
+    check("./a.com", "a.com", &["a.com:80"]);
+    check("other/a.com", "a.com", &["blackhole:80"]);
+    check("\"*/a.com\"", "a.com", &["a.com:80"]);
+    check("a.com", "b.com", &["blackhole:80"]);
+}
+
+#[test]
+fn only_rules_bound_to_the_gateway_count() {
+    for (name, want) in [
+        ("gw", "*:80"),
+        ("default/gw", "*:80"),
+        ("other/gw", "blackhole:80"),
+        ("mesh", "blackhole:80"),
+    ] {
+        let yaml = gateway("gw", &server(80, "HTTP", "\"*\""))
+            + &bound_to(name, "a", "\"*\"", &http_to("reviews"));
+        let found = hosts(&table(&yaml, &ingress(), "http.8080"));
+        assert_eq!(found[0].0, want, "{name}");
+    }
+}
+
+#[test]
+fn an_unknown_host_is_not_found() {
+    let yaml = gateway("gw", &server(80, "HTTP", "\"*\""));
+    let found = table(&yaml, &ingress(), "http.8080");
+    let nothing = json!({"domains": ["*"], "routes": [{"direct_response": {"status": 404}}]});
+    assert_has(&found, &json!({"virtual_hosts": [nothing]}));
+}
+
+#[test]
+fn rules_of_one_host_add_up_and_the_older_comes_first() {
+    let path = |path: &str, service: &str| {
+        format!(
+            "http: [{{match: [{{uri: {{prefix: {path}}}}}], route: [{{destination: {{host: {service}}}}}]}}]"
+        )
+    };
+    let yaml = gateway("gw", &server(80, "HTTP", "\"*\""))
+        + &bound("a", "a.com", &path("/x", "reviews"))
+        + &bound("b", "a.com", &path("/x/y", "ratings"));
+    check_hosts(&yaml, "http.8080", &[("a.com:80", &["reviews", "ratings"])]);
+}
+
+/// The older rule takes everything that no other one names; it does not hide the younger one.
+#[test]
+fn a_rule_for_everything_comes_last() {
+    let path = "http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: ratings}}]}]";
+    let yaml = gateway("gw", &server(80, "HTTP", "\"*\""))
+        + &bound("a", "a.com", &http_to("reviews"))
+        + &bound("b", "a.com", path)
+        + &bound("c", "a.com", &http_to("details"));
+    check_hosts(&yaml, "http.8080", &[("a.com:80", &["ratings", "reviews"])]);
+}
+
+#[test]
+fn https_redirect() {
+    let yaml = gateway(
+        "gw",
+        &tls_server(80, "HTTP", "a.com", "{httpsRedirect: true}"),
+    ) + &bound("a", "a.com", &http_to("reviews"));
+    let found = table(&yaml, &ingress(), "http.8080");
+    assert_has(&found, &json!({"virtual_hosts": [{"require_tls": "ALL"}]}));
+}
+
+#[test]
+fn https_servers_have_a_chain_and_a_table_each() {
+    let yaml = gateway(
+        "gw",
+        &[
+            tls_server(443, "HTTPS", "a.com", "{mode: SIMPLE, credentialName: a}"),
+            tls_server(443, "HTTPS", "b.com", "{mode: MUTUAL, credentialName: b}")
+                .replace("p443", "more"),
+        ]
+        .join(", "),
+    ) + &bound("a", "\"*\"", &http_to("reviews"));
+    let chain = |host: &str, table: &str, context: Value| {
+        json!({
+            "filter_chain_match": {"server_names": [host], "transport_protocol": "tls"},
+            "filters": [{"typed_config": {"rds": {"route_config_name": table}}}],
+            "transport_socket": {"typed_config": context}
+        })
+    };
+    let secret = |name: &str| json!({"name": name, "sds_config": {"ads": {}}});
+    let simple = json!({
+        "require_client_certificate": false,
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificate_sds_secret_configs": [secret("kubernetes://a")],
+            "combined_validation_context": null
+        }
+    });
+    let mutual = json!({
+        "require_client_certificate": true,
+        "common_tls_context": {
+            "tls_certificate_sds_secret_configs": [secret("kubernetes://b")],
+            "combined_validation_context": {
+                "validation_context_sds_secret_config": secret("kubernetes://b-cacert")
+            }
+        }
+    });
+    assert_has(
+        &Value::Array(gateway_listeners(&yaml, &ingress())),
+        &json!([{
+            "name": "0.0.0.0_8443",
+            "listener_filters": [{"name": "envoy.filters.listener.tls_inspector"}],
+            "filter_chains": [
+                chain("a.com", "https.443.p443.gw.default", simple),
+                chain("b.com", "https.443.more.gw.default", mutual),
+            ]
+        }]),
+    );
+    check_hosts(
+        &yaml,
+        "https.443.p443.gw.default",
+        &[("a.com:443", &["reviews"])],
+    );
+    check_hosts(
+        &yaml,
+        "https.443.more.gw.default",
+        &[("b.com:443", &["reviews"])],
+    );
+}
+
+#[test]
+fn optional_client_certificates() {
+    let tls = "{mode: OPTIONAL_MUTUAL, credentialName: a}";
+    let yaml = gateway("gw", &tls_server(443, "HTTPS", "a.com", tls));
+    let context = json!({
+        "require_client_certificate": false,
+        "common_tls_context": {"combined_validation_context": {
+            "validation_context_sds_secret_config": {"name": "kubernetes://a-cacert"}
+        }}
+    });
+    let chain = json!({"transport_socket": {"typed_config": context}});
+    let listeners = gateway_listeners(&yaml, &ingress());
+    assert_has(
+        &Value::Array(listeners),
+        &json!([{"filter_chains": [chain]}]),
+    );
+}
+
+#[test]
+fn tls_that_is_passed_on() {
+    let rules = "tls: [{match: [{port: 443, sniHosts: [a.com, c.org]}], route: [{destination: {host: reviews}}]}]";
+    let yaml = gateway(
+        "gw",
+        &tls_server(443, "TLS", "\"*.com\"", "{mode: PASSTHROUGH}"),
+    ) + &bound("a", "a.com, c.org", rules);
+    let chain = json!({
+        "filter_chain_match": {"server_names": ["a.com"], "transport_protocol": "tls"},
+        "transport_socket": null,
+        "filters": [{"typed_config": {
+            "cluster": "outbound|9080||reviews.default.svc.cluster.local"
+        }}]
+    });
+    let listeners = gateway_listeners(&yaml, &ingress());
+    assert_has(
+        &Value::Array(listeners),
+        &json!([{"filter_chains": [chain]}]),
+    );
+}
+
+/// Envoy refuses a listener in which a server name occurs twice.
+#[test]
+fn a_server_name_belongs_to_the_older_server() {
+    let yaml = gateway(
+        "gw",
+        &[
+            tls_server(
+                443,
+                "HTTPS",
+                "a.com, b.com",
+                "{mode: SIMPLE, credentialName: a}",
+            ),
+            tls_server(
+                443,
+                "HTTPS",
+                "b.com, c.com",
+                "{mode: SIMPLE, credentialName: b}",
+            ),
+            tls_server(443, "HTTPS", "b.com", "{mode: SIMPLE, credentialName: c}"),
+        ]
+        .join(", "),
+    );
+    let names = |names: Value| json!({"filter_chain_match": {"server_names": names}});
+    let chains = [names(json!(["a.com", "b.com"])), names(json!(["c.com"]))];
+    let listeners = gateway_listeners(&yaml, &ingress());
+    assert_has(
+        &Value::Array(listeners),
+        &json!([{"filter_chains": chains}]),
+    );
+}
+
+#[test]
+fn bytes_with_shares() {
+    let rules = "tcp: [{match: [{port: 9000}], route: [{destination: {host: db}, weight: 80}, \
+                 {destination: {host: db, subset: v2}, weight: 20}]}]";
+    let yaml = gateway("gw", &server(9000, "TCP", "\"*\"")) + &bound("a", "\"*\"", rules);
+    let host = "db.default.svc.cluster.local";
+    let clusters = json!([
+        {"name": format!("outbound|3306||{host}"), "weight": 80},
+        {"name": format!("outbound|3306|v2|{host}"), "weight": 20},
+    ]);
+    let chain = json!({"filters": [{
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {"weighted_clusters": {"clusters": clusters}}
+    }]});
+    let listeners = gateway_listeners(&yaml, &ingress());
+    assert_has(
+        &Value::Array(listeners),
+        &json!([{"name": "0.0.0.0_9000", "filter_chains": [chain]}]),
+    );
+}
+
+#[test]
+fn sidecars_take_no_part() {
+    let yaml =
+        gateway("gw", &server(80, "HTTP", "\"*\"")) + &bound("a", "reviews", &http_to("ratings"));
+    let found = table(&yaml, &sidecar("productpage"), "9080");
+    let found = hosts(&found);
+    let reviews = "reviews.default.svc.cluster.local";
+    let own = (
+        format!("{reviews}:9080"),
+        vec![format!("outbound|9080||{reviews}")],
+    );
+    assert!(found.contains(&own), "{found:?}");
+}
