@@ -135,7 +135,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let authority = Arc::new(authority(&client, &options).await);
     let serving = Arc::new(IdentityStore::empty());
     tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
-    registry.synced().await;
+    galley.synced(&registry).await;
     info!("configuration is in sync");
 
     let root = authority.root_pem().to_owned();

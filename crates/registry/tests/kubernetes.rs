@@ -34,7 +34,10 @@ impl Server {
     }
 
     fn list(&self, path: &str, items: Vec<Value>) {
-        self.lists.lock().unwrap().insert(path.into(), items);
+        self.lists
+            .lock()
+            .expect("no test panics with it held")
+            .insert(path.into(), items);
     }
 
     fn answer(&self, uri: &http::Uri) -> Response<Body> {
@@ -44,7 +47,10 @@ impl Server {
             .is_some_and(|query| query.contains("watch=true"))
         {
             let (events_tx, mut events) = mpsc::unbounded_channel::<Value>();
-            self.watches.lock().unwrap().insert(path, events_tx);
+            self.watches
+                .lock()
+                .expect("no test panics with it held")
+                .insert(path, events_tx);
             let frames = futures::stream::poll_fn(move |cx| {
                 events.poll_recv(cx).map(|event| {
                     event.map(|event| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n")))))
@@ -52,7 +58,7 @@ impl Server {
             });
             return Response::new(StreamBody::new(frames).boxed());
         }
-        let lists = self.lists.lock().unwrap();
+        let lists = self.lists.lock().expect("no test panics with it held");
         let (status, body) = match lists.get(&path) {
             Some(items) => (
                 200,
@@ -73,7 +79,11 @@ impl Server {
     /// Sends an event, once the watch is there.
     async fn send(&self, path: &str, event: Value) {
         loop {
-            if let Some(watch) = self.watches.lock().unwrap().get(path)
+            if let Some(watch) = self
+                .watches
+                .lock()
+                .expect("no test panics with it held")
+                .get(path)
                 && watch.send(event.clone()).is_ok()
             {
                 return;
@@ -84,7 +94,10 @@ impl Server {
 
     /// Breaks a watch off.
     fn cut(&self, path: &str) {
-        self.watches.lock().unwrap().remove(path);
+        self.watches
+            .lock()
+            .expect("no test panics with it held")
+            .remove(path);
     }
 }
 

@@ -103,7 +103,7 @@ fn pod(n: u8, ip: u8, labels: u8) -> Arc<Workload> {
         locality: lateen_core::Locality::default(),
         ports: BTreeMap::new(),
         owner: None,
-        mtls: n % 2 == 0,
+        mtls: n.is_multiple_of(2),
         ready: true,
     })
 }
