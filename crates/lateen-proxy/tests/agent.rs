@@ -20,6 +20,8 @@ use lateen_xds::server::{Ads, Connections, Names, Peer, Resource, ResourceSource
 use lateen_xds::types::core::Node;
 use lateen_xds::types::listener::Listener;
 use lateen_xds::{TypeUrl, json};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -308,13 +310,9 @@ impl Pod {
             .map_err(|e| e.to_string())
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.agent.0.id().to_string();
-        let sent = Command::new("kill")
-            .args([name, &pid])
-            .status()
-            .expect("kill runs");
-        assert!(sent.success());
+    fn terminate(&self) {
+        let pid = i32::try_from(self.agent.0.id()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the agent runs");
     }
 }
 
@@ -361,7 +359,7 @@ async fn lives_and_ends(mut pod: Pod) {
         "{metrics}"
     );
 
-    pod.signal("-TERM");
+    pod.terminate();
     pod.ready(false).await;
     let status = tokio::task::spawn_blocking(move || {
         let status = pod.agent.0.wait().expect("it ends");
