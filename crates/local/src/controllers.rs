@@ -30,7 +30,7 @@ pub(crate) struct Context {
     pub(crate) client: kube::Client,
     pub(crate) events: Recorder,
     /// Certificate authority of the API server, PEM; given to every namespace.
-    pub(crate) api_ca: Option<String>,
+    pub(crate) api_ca: String,
 }
 
 /// Starts all controllers; they end with `shutdown`.

@@ -109,8 +109,9 @@ fn name_servers(resolv_conf: &str) -> Vec<std::net::IpAddr> {
 
 fn tracing_subscriber_init() -> bool {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("LATEEN_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=warn,hyper=warn,tower=warn"));
+    let filter = EnvFilter::try_from_env("LATEEN_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,kube_client=off,kube_runtime=warn,hyper=warn,tower=warn")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -53,11 +53,8 @@ async fn fill(context: &Context, namespace: &str) -> Result<(), Error> {
         ..ServiceAccount::default()
     };
     unless_there(accounts.create(&PostParams::default(), &account).await)?;
-    let Some(ca) = &context.api_ca else {
-        return Ok(());
-    };
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
-    let data = BTreeMap::from([("ca.crt".to_owned(), ca.clone())]);
+    let data = BTreeMap::from([("ca.crt".to_owned(), context.api_ca.clone())]);
     match maps.get_opt(ROOT_CA).await? {
         Some(map) if map.data.as_ref() == Some(&data) => Ok(()),
         Some(_) => {

@@ -75,7 +75,7 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     let context = controllers::Context {
         client: client.clone(),
         events: events.clone(),
-        api_ca: Some(api_ca),
+        api_ca,
     };
     controllers::start(&context, pool, &shutdown);
     let kubelet = Arc::new(Kubelet::new(
