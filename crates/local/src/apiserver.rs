@@ -22,6 +22,7 @@ mod request;
 mod selector;
 mod serve;
 mod strategy;
+mod table;
 mod watch;
 mod write;
 

@@ -1,5 +1,7 @@
 //! Custom resources: what a CustomResourceDefinition adds to the served kinds.
 
+pub(super) mod schema;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

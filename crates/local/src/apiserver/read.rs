@@ -13,7 +13,7 @@ use super::kinds::Resource;
 use super::reply::{self, Reply};
 use super::request::{Call, Form, Target};
 use super::selector::Selectors;
-use super::strategy;
+use super::{strategy, table};
 use crate::store::Object;
 
 /// The object that a path names.
@@ -92,7 +92,8 @@ fn collection(call: &Call, metadata: Value, items: Vec<Value>) -> Value {
             "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             "items": items.iter().map(metadata_only).collect::<Vec<_>>(),
         }),
-        Form::Json | Form::Yaml | Form::Table => json!({
+        Form::Table => table::render(call, metadata, &items, true),
+        Form::Json | Form::Yaml => json!({
             "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items,
         }),
     }
@@ -100,9 +101,18 @@ fn collection(call: &Call, metadata: Value, items: Vec<Value>) -> Value {
 
 /// An object in the version and the form that were asked for.
 pub(super) fn present(call: &Call, object: &Value) -> Value {
+    present_with(call, object, true)
+}
+
+/// As [`present`]; a watch sends the columns of a table once only.
+pub(super) fn present_with(call: &Call, object: &Value, with_columns: bool) -> Value {
     let object = converted(&call.target.resource, object);
     match call.form {
         Form::Metadata => metadata_only(&object),
+        Form::Table if object["kind"] != "Status" => {
+            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+            table::render(call, metadata, &[object], with_columns)
+        }
         Form::Json | Form::Yaml | Form::Table => object,
     }
 }

@@ -11,13 +11,18 @@ mod workload;
 use serde_json::Value;
 
 use super::core::Core;
+use super::crd::schema;
 use super::error::{ApiError, FieldError};
 use super::kinds::Resource;
 use super::request::Target;
 
 /// Fills in what the user left out.
 pub(super) fn default(resource: &Resource, object: &mut Value) {
-    if resource.custom.is_some() {
+    if let Some(custom) = &resource.custom {
+        if let Some(schema) = &custom.schema {
+            schema::prune(schema, object);
+            schema::default(schema, object);
+        }
         return;
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
@@ -68,7 +73,10 @@ pub(super) fn for_update(target: &Target, old: &Value, new: &mut Value) {
 /// What is wrong with an object by itself.
 pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = names::validate(resource, object);
-    if resource.custom.is_some() {
+    if let Some(custom) = &resource.custom {
+        if let Some(schema) = &custom.schema {
+            errors.extend(schema::validate(schema, object));
+        }
         return errors;
     }
     match (resource.group.as_str(), resource.plural.as_str()) {

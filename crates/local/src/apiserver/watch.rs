@@ -1,6 +1,7 @@
 //! `watch`: the objects there are, if asked for, and then every change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,7 @@ pub(super) fn watch(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
         call: call.clone(),
         bookmarks: is_true(&call.query, "allowWatchBookmarks"),
         revision: 0,
+        columns_sent: AtomicBool::new(false),
         lines,
     };
     let start = watcher.start()?;
@@ -76,6 +78,8 @@ struct Watcher {
     selectors: Selectors,
     bookmarks: bool,
     revision: u64,
+    /// Of a table.
+    columns_sent: AtomicBool,
     lines: mpsc::Sender<std::io::Result<Bytes>>,
 }
 
@@ -195,7 +199,8 @@ impl Watcher {
     }
 
     fn shown(&self, object: &Object) -> Value {
-        read::present(&self.call, &object.value)
+        let first = !self.columns_sent.swap(true, Ordering::Relaxed);
+        read::present_with(&self.call, &object.value, first)
     }
 
     async fn send_bookmark(&self, initial_end: bool) -> Result<(), Gone> {

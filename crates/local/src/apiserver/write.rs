@@ -35,6 +35,7 @@ pub(super) async fn create(core: &Arc<Core>, call: &Call) -> Result<Value, ApiEr
 /// Creates an object from a decoded body; a create and an apply of what is not there end here.
 async fn create_object(core: &Arc<Core>, call: &Call, body: Value) -> Result<Value, ApiError> {
     let resource = &call.target.resource;
+    prepare::check_unknown(call, &body)?;
     let generated = meta::text(&body, "/metadata/name").is_none_or(str::is_empty);
     for attempt in 1.. {
         let mut object = body.clone();
@@ -87,7 +88,10 @@ pub(super) async fn update(core: &Arc<Core>, call: &Call) -> Result<Value, ApiEr
     let old = read::object(core, &call.target)?;
     let body = match call.target.subresource.as_str() {
         "scale" => strategy::scale::apply(&call.target.resource, &old.value, &body)?,
-        _ => body,
+        _ => {
+            prepare::check_unknown(call, &body)?;
+            body
+        }
     };
     replace(core, call, &old, body)
         .await

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::apiserver::core::Core;
+use crate::apiserver::crd::schema;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::kinds::Resource;
 use crate::apiserver::meta;
@@ -103,6 +104,31 @@ fn check_namespace(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     let namespace = call.target.namespace.clone();
     meta::metadata(object).insert("namespace".into(), namespace.into());
     Ok(())
+}
+
+/// Refuses members that the schema does not know, where the client asks for that.
+pub(super) fn check_unknown(call: &Call, object: &Value) -> Result<(), ApiError> {
+    let resource = &call.target.resource;
+    let schema = resource
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.schema.as_ref());
+    let (Some(schema), Some("Strict")) = (schema, call.parameter("fieldValidation")) else {
+        return Ok(());
+    };
+    let unknown = schema::prune(schema, &mut object.clone());
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field {path:?}"))
+        .collect();
+    let (kind, version) = (&resource.kind, &resource.version);
+    Err(ApiError::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
+        list.join(", ")
+    )))
 }
 
 /// Refuses new objects in a namespace that is not there or is going away.
