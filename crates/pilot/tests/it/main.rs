@@ -1,0 +1,7 @@
+//! The discovery server with clients: our own, and real Envoy.
+
+mod bootstrap;
+mod envoy;
+mod fixture;
+mod paths;
+mod secrets;

@@ -1,0 +1,1 @@
+//! The same end from any path.
