@@ -110,6 +110,14 @@ impl Connection {
     pub async fn send(&mut self, request: Request) -> Result<Response, SendError> {
         let reused = std::mem::replace(&mut self.reused, true);
         let is_connect = request.head.method == Method::CONNECT;
+        // An HTTP/1 connection may not yet have seen the end of the exchange before.
+        if let Err(error) = self.ready().await {
+            return Err(SendError {
+                error,
+                unsent: Some(Box::new(request)),
+                reused,
+            });
+        }
         let fail = |error| SendError {
             error,
             unsent: None,

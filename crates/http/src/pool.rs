@@ -101,14 +101,13 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pool<K> {
         }
     }
 
-    /// Closes connections that were not used for `idle`, and those whose key is no longer wanted.
-    pub fn sweep(&self, idle: Duration, wanted: impl Fn(&K) -> bool) {
+    /// Closes connections that were not used for as long as `idle` says for their key; none means
+    /// that the key is no longer wanted at all.
+    pub fn sweep(&self, idle: impl Fn(&K) -> Option<Duration>) {
         let now = Instant::now();
-        let fresh = |used: &Instant| now.duration_since(*used) < idle;
         self.lock().retain(|key, slot| {
-            if !wanted(key) {
-                return false;
-            }
+            let Some(idle) = idle(key) else { return false };
+            let fresh = |used: &Instant| now.duration_since(*used) < idle;
             slot.idle
                 .retain(|(used, connection)| fresh(used) && !connection.is_closed());
             slot.shared

@@ -77,7 +77,7 @@ pub(crate) enum UpstreamProtocol {
 /// How connections are secured.
 pub(crate) enum Transport {
     Raw,
-    Tls(TlsUpstream),
+    Tls(Box<TlsUpstream>),
 }
 
 /// TLS towards hosts; one connector for each use, since they offer different protocols.

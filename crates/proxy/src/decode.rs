@@ -28,11 +28,11 @@ pub(crate) use tls::{SecretNames, Source, TlsSpec, secret_pem};
 /// Why a resource was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
-pub struct DecodeError {
+pub(crate) struct DecodeError {
     /// The field at fault.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wrong with it.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl DecodeError {

@@ -35,7 +35,6 @@ const DRAIN_TIME: Duration = Duration::from_secs(45);
 
 /// The HTTP connection manager's settings.
 pub(crate) struct Hcm {
-    pub stat_prefix: ArcStr,
     pub protocol: Protocol,
     pub routes: Routes,
     pub filters: Filters,
@@ -62,7 +61,6 @@ pub(crate) struct Hcm {
     pub strip_matching_port: bool,
     pub idle_timeout: Duration,
     pub stream_idle_timeout: Duration,
-    pub request_timeout: Duration,
     pub max_concurrent_streams: u32,
     pub max_head_bytes: usize,
 }

@@ -44,7 +44,6 @@ pub(crate) struct Listener {
 
 /// A filter chain.
 pub(crate) struct FilterChain {
-    pub name: ArcStr,
     /// Of the configuration, so that a chain that did not change is kept.
     pub hash: u64,
     pub transport: Downstream,
@@ -69,7 +68,6 @@ pub(crate) enum Network {
 
 /// The TCP proxy's settings.
 pub(crate) struct TcpProxy {
-    pub stat_prefix: ArcStr,
     pub target: Target,
     pub idle_timeout: Duration,
     pub connect_attempts: u32,
@@ -98,11 +96,6 @@ impl Listener {
     /// All chains.
     pub(crate) fn all_chains(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
         self.chains.iter().chain(&self.default_chain)
-    }
-
-    /// True where a connection for that destination is this listener's.
-    pub(crate) fn serves(&self, destination: SocketAddr) -> bool {
-        self.addresses.contains(&destination)
     }
 }
 

@@ -168,18 +168,6 @@ impl Stats {
         self.listener(name).tls_failures.inc();
     }
 
-    /// Connections of all listeners.
-    pub(crate) fn connections(&self) -> i64 {
-        let listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        listeners
-            .values()
-            .map(|listener| listener.active.value())
-            .sum()
-    }
-
     /// Names and stats of the listeners.
     pub(crate) fn listeners(&self) -> Vec<(ArcStr, Arc<ListenerStats>)> {
         let listeners = self

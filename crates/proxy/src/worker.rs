@@ -2,6 +2,7 @@
 //! connections of its own. What they share is a snapshot and a few atomics.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,12 +227,12 @@ async fn sweep(worker: Arc<Worker>) {
     loop {
         timer.tick().await;
         let snapshot = worker.shared.snapshot.load_full();
-        let wanted: std::collections::HashSet<u64> = snapshot
+        let idle: HashMap<u64, Duration> = snapshot
             .clusters
             .values()
-            .map(|cluster| cluster.id)
+            .map(|cluster| (cluster.id, cluster.spec.idle_timeout.min(IDLE)))
             .collect();
         drop(snapshot);
-        worker.pool.sweep(IDLE, |key| wanted.contains(&key.cluster));
+        worker.pool.sweep(|key| idle.get(&key.cluster).copied());
     }
 }

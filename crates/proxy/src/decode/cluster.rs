@@ -310,7 +310,9 @@ fn upstream_tls(any: &Any, secrets: &Secrets) -> Result<Arc<Transport>> {
     let spec: tls_pb::UpstreamTlsContext = typed("transport_socket", any)?;
     let auto_sni = spec.auto_host_sni;
     let tls = tls::upstream(&spec)?;
-    Ok(Arc::new(Transport::Tls(secrets.connector(tls, auto_sni)?)))
+    Ok(Arc::new(Transport::Tls(Box::new(
+        secrets.connector(tls, auto_sni)?,
+    ))))
 }
 
 fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {

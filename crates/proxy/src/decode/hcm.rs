@@ -18,12 +18,15 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
             "detection of the client's address by an extension",
         ));
     }
+    if duration(spec.request_timeout.as_ref()).is_some_and(|timeout| !timeout.is_zero()) {
+        return Err(DecodeError::unsupported(
+            "request_timeout",
+            "a bound on receiving requests",
+        ));
+    }
     let common = spec.common_http_protocol_options.as_ref();
     let http2 = spec.http2_protocol_options.as_ref();
-    let details = spec
-        .set_current_client_cert_details
-        .clone()
-        .unwrap_or_default();
+    let details = spec.set_current_client_cert_details.unwrap_or_default();
     let is = |value: &Option<lateen_xds::types::wkt::BoolValue>, default: bool| {
         value.as_ref().map_or(default, |value| value.value)
     };
@@ -38,7 +41,6 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
         }
     }
     Ok(Hcm {
-        stat_prefix: spec.stat_prefix.as_str().into(),
         protocol: match spec.codec_type() {
             nested::CodecType::Auto => Protocol::Auto,
             nested::CodecType::Http1 => Protocol::Http1,
@@ -92,7 +94,6 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
             .unwrap_or(Duration::from_secs(3600)),
         stream_idle_timeout: duration(spec.stream_idle_timeout.as_ref())
             .unwrap_or(Duration::from_secs(300)),
-        request_timeout: duration(spec.request_timeout.as_ref()).unwrap_or_default(),
         max_concurrent_streams: http2
             .and_then(|http2| http2.max_concurrent_streams.as_ref())
             .map_or(1024, |max| max.value),

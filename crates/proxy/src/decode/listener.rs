@@ -189,7 +189,6 @@ fn filter_chain(
     };
     let handshake = duration(spec.transport_socket_connect_timeout.as_ref());
     Ok(Arc::new(FilterChain {
-        name: spec.name.as_str().into(),
         hash,
         transport,
         // Envoy has no default; a client that never finishes its handshake is not kept for ever.
@@ -284,7 +283,6 @@ fn tcp_proxy(spec: &network::tcp_proxy::TcpProxy) -> Result<TcpProxy> {
         None => return Err(DecodeError::new("cluster_specifier", "is required")),
     };
     Ok(TcpProxy {
-        stat_prefix: spec.stat_prefix.as_str().into(),
         target,
         idle_timeout: duration(spec.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(3600)),
         connect_attempts: spec

@@ -150,6 +150,7 @@ pub(crate) async fn forward(
     } else {
         response.head.headers.remove_hop_by_hop();
     }
+    meter.entry.status = response.head.status;
     if !headers::is_idle(&mutations, true) {
         headers::response(&mut response.head.headers, &mutations, &meter.entry);
     }
@@ -343,7 +344,7 @@ impl Exchange<'_> {
         let stats = self.cluster.stats.clone();
         let attempt = self.attempt(request, policy, meter);
         let Some(bound) = bound else {
-            return Ok(attempt.await.map_err(|error| *error)?);
+            return attempt.await.map_err(|error| *error);
         };
         match tokio::time::timeout_at(bound, attempt).await {
             Ok(result) => Ok(result.map_err(|error| *error)?),

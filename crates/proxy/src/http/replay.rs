@@ -55,7 +55,7 @@ impl Replay {
     pub(crate) fn is_possible(&self) -> bool {
         self.state.as_ref().is_none_or(|state| {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            !state.overflowed && !(state.sealed && state.size > 0)
+            !(state.overflowed || state.sealed && state.size > 0)
         })
     }
 
