@@ -7,7 +7,9 @@ mod security;
 mod service_entry;
 mod virtual_service;
 
-use lateen_api::{Object, kinds};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use lateen_api::{Kind, Object, kinds};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -38,7 +40,7 @@ pub fn validate(document: &Value) -> Vec<Fault> {
         faults.add(&at, "Required value", "add a spec");
         return faults.0;
     }
-    shape::check(spec, &kind.spec_schema(), &at, &mut faults);
+    shape::check(spec, schema(kind), &at, &mut faults);
     // What has the wrong shape cannot be read, so its meaning is judged only once the shape is right.
     // Unknown fields do not hinder reading.
     let readable = faults
@@ -49,6 +51,17 @@ pub fn validate(document: &Value) -> Vec<Fault> {
         judge(kind.kind, document, &mut faults);
     }
     faults.0
+}
+
+/// Schemas are made once: they are large, and the same for all documents of a kind.
+fn schema(kind: &Kind) -> &'static Value {
+    static SCHEMAS: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {
+        kinds::ALL
+            .iter()
+            .map(|kind| (kind.kind, kind.spec_schema()))
+            .collect()
+    });
+    SCHEMAS.get(kind.kind).unwrap_or(&Value::Null)
 }
 
 fn unknown_kind(api_version: &str, kind: &str, faults: &mut Faults) {

@@ -1,7 +1,7 @@
 //! Checks of a document against what is in force.
 
 use lateen_api::{
-    Object,
+    Object, kinds,
     networking::{Gateway, Server, VirtualService},
 };
 use serde_json::Value;
@@ -17,6 +17,15 @@ pub(super) fn check(
     faults: &mut Vec<Fault>,
     warnings: &mut Vec<String>,
 ) {
+    let text = |key: &str| {
+        document
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    if let Some(kind) = kinds::find(text("apiVersion"), text("kind")) {
+        not_in_force(kind.kind, faults, warnings);
+    }
     match document.get("kind").and_then(Value::as_str) {
         Some("VirtualService") => {
             if let Ok(object) = Object::from_value(document) {
@@ -29,6 +38,25 @@ pub(super) fn check(
                 port_clashes(&object, config, &mut found);
                 faults.extend(found.0);
             }
+        }
+        _ => {}
+    }
+}
+
+/// Kinds that are checked and stored, but that nothing acts on. A policy that is not enforced would
+/// leave a door open that its author believes shut, and so it is refused.
+fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
+    match kind {
+        "AuthorizationPolicy" | "RequestAuthentication" => faults.push(Fault {
+            field: "kind".into(),
+            reason: format!("{kind} is not supported"),
+            help: "it would be stored and not enforced; remove it".into(),
+        }),
+        "Sidecar" | "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry"
+        | "WasmPlugin" | "TrafficExtension" => {
+            warnings.push(format!(
+                "{kind} is not supported: it is stored and has no effect"
+            ));
         }
         _ => {}
     }

@@ -89,6 +89,31 @@ fn an_unknown_gateway_is_a_warning() {
     );
 }
 
+#[test]
+fn what_is_not_in_force_is_said() {
+    let object = |api: &str, kind: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": {"name": "a"}, "spec": spec});
+    let policy = object(
+        "security.istio.io/v1",
+        "AuthorizationPolicy",
+        json!({"rules": [{}]}),
+    );
+    let verdict = judge(&context(), policy, "default");
+    assert_eq!(
+        verdict.faults[0].reason,
+        "AuthorizationPolicy is not supported"
+    );
+    let sidecar = object(
+        "networking.istio.io/v1",
+        "Sidecar",
+        json!({"egress": [{"hosts": ["./*"]}]}),
+    );
+    let verdict = judge(&context(), sidecar, "default");
+    assert!(
+        verdict.faults.is_empty() && verdict.warnings.len() == 1,
+        "{verdict:?}"
+    );
+}
+
 #[tokio::test]
 async fn answers_a_review() {
     let context = context();
