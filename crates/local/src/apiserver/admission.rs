@@ -2,6 +2,7 @@
 
 mod call;
 mod select;
+pub(super) mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +109,9 @@ async fn review(
             "received invalid webhook response: no response with the uid of the request".to_owned(),
         ),
     });
+    if let Ok(response) = &response {
+        warnings::note(response);
+    }
     match response {
         Ok(response) if response["allowed"] == true => Ok(Some(response)),
         Ok(response) => Err(denied(name, &response)),

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
+use super::admission::warnings;
 use super::auth::{self, MASTERS, User, reviews};
 use super::core::Core;
 use super::error::ApiError;
@@ -127,7 +128,10 @@ where
     let shutdown = core.shutdown.clone();
     let service = service_fn(move |request| {
         let (core, peer) = (Arc::clone(&core), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(&core, peer, request).await) }
+        async move {
+            let answer = warnings::gather(answer(&core, peer, request));
+            Ok::<_, std::convert::Infallible>(answer.await)
+        }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
