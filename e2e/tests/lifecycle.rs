@@ -120,7 +120,7 @@ fn an_ordinary_user_runs_a_mesh() -> anyhow::Result<()> {
     let mesh = Mesh::prepare("plain")?;
     std::fs::set_permissions(mesh.state_folder(), std::fs::Permissions::from_mode(0o700))?;
     std::os::unix::fs::chown(mesh.state_folder(), Some(NOBODY), Some(NOBODY))?;
-    let binary = mesh.state_folder().join("lateen");
+    let binary = mesh.state_folder().join("binary");
     std::fs::copy(mesh.binary(), &binary)?;
     let run = |args: &[&str]| {
         let mut command = Command::new(&binary);
@@ -167,7 +167,7 @@ fn without_privileges_it_says_what_is_missing() -> anyhow::Result<()> {
     let said = text(&output);
     ensure!(!output.status.success(), "it started: {said}");
     ensure!(
-        said.contains("user namespace") && said.contains("max_user_namespaces"),
+        said.contains("cannot create namespaces") && said.contains("max_user_namespaces"),
         "{said}"
     );
     ensure!(is_empty(mesh.state_folder())?, "files are left behind");

@@ -1,15 +1,26 @@
 //! Server-side apply of manifests, in their order.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind, TypeMeta},
+    core::{ApiResource, GroupVersionKind, Status, TypeMeta},
     discovery::{self, Scope},
 };
 use serde_json::Value;
+
+/// How long a webhook may be away before that is an error.
+const WEBHOOK: Duration = Duration::from_secs(30);
+
+/// Whether the API server could not reach a webhook, which says nothing about the object.
+fn is_webhook_away(status: &Status) -> bool {
+    status.code == 500 && status.message.contains("failed calling webhook")
+}
 
 /// Applies objects through one client, remembering how each kind is reached.
 pub(crate) struct Applier {
@@ -49,14 +60,22 @@ impl Applier {
                 Api::namespaced_with(self.client.clone(), namespace, &resource)
             }
         };
-        api.patch(
-            &name,
-            &PatchParams::apply("lateen").force(),
-            &Patch::Apply(value),
-        )
-        .await
-        .with_context(|| format!("cannot apply {} {name}", kind.kind))?;
-        Ok(())
+        // A webhook that is just starting again refuses for a moment; what it judges comes later.
+        let start = Instant::now();
+        loop {
+            let params = PatchParams::apply("lateen").force();
+            match api.patch(&name, &params, &Patch::Apply(value)).await {
+                Err(kube::Error::Api(status))
+                    if is_webhook_away(&status) && start.elapsed() < WEBHOOK =>
+                {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                applied => {
+                    applied.with_context(|| format!("cannot apply {} {name}", kind.kind))?;
+                    return Ok(());
+                }
+            }
+        }
     }
 
     async fn kind(&mut self, kind: &TypeMeta) -> anyhow::Result<(ApiResource, Scope)> {

@@ -105,7 +105,7 @@ fn block_on(test: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed
     let runtime = tokio::runtime::Runtime::new()?;
     runtime
         .block_on(test)
-        .map_err(|error| Failed::from(format!("{error:?}")))
+        .map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 /// The mesh that every test shares.

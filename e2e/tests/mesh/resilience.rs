@@ -43,11 +43,14 @@ pub(crate) async fn a_restarted_control_plane_costs_no_request(
     })
     .await?;
     mesh.wait_ready("istio-system", "app=istiod", 1).await?;
-    // The new control plane must take changes again.
-    mesh.apply(&networking("destination-rule-all.yaml")?)
-        .await?;
-    mesh.apply(&networking("virtual-service-all-v1.yaml")?)
-        .await?;
+    // The new control plane must take changes again, once its webhook answers.
+    eventually("changes to be taken", async || {
+        mesh.apply(&networking("destination-rule-all.yaml")?)
+            .await?;
+        mesh.apply(&networking("virtual-service-all-v1.yaml")?)
+            .await
+    })
+    .await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     mesh.delete(&networking("virtual-service-all-v1.yaml")?)
         .await?;

@@ -77,6 +77,7 @@ impl Up {
         let http = bind(self.http_port, "--http-port")?;
         let http_address = http.local_addr()?;
         state.create()?;
+        forget_status(&state)?;
         let mut progress = Progress::new();
         progress.step("Start the platform");
         let mut platform = self.launch(&state, api, http)?;
@@ -185,6 +186,16 @@ impl Up {
                 bail!("the platform ended ({status}):\n{}", log_tail(&state.log_file()));
             }
         }
+    }
+}
+
+/// Removes the last word of a platform that was killed, which would be taken for the new one's.
+fn forget_status(state: &StateDir) -> anyhow::Result<()> {
+    match std::fs::remove_file(state.status_file()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot remove the old status")
+        }
+        _ => Ok(()),
     }
 }
 
