@@ -16,6 +16,7 @@ mod meta;
 mod patch;
 pub mod pki;
 mod port_forward;
+mod protobuf;
 mod read;
 mod reply;
 mod request;

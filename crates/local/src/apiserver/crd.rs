@@ -67,6 +67,7 @@ pub(crate) fn resources(definition: &Value) -> Vec<Resource> {
             storage_version: storage_version.into(),
             custom: Some(Arc::new(custom_version(version))),
             virtual_only: false,
+            read_only: false,
         })
         .collect()
 }

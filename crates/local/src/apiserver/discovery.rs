@@ -63,6 +63,14 @@ pub(super) fn get(core: &Core, path: &str, headers: &HeaderMap) -> Option<Reply>
     }
 }
 
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    match (resource.virtual_only, resource.read_only) {
+        (true, _) => &["create"],
+        (_, true) => &["get", "list", "watch"],
+        _ => &VERBS,
+    }
+}
+
 fn version() -> Value {
     json!({
         "major": "1", "minor": MINOR,
@@ -96,7 +104,7 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
 fn entries(resource: &Resource) -> Vec<Value> {
     let mut main = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-        "kind": resource.kind, "verbs": if resource.virtual_only { &["create"][..] } else { &VERBS[..] },
+        "kind": resource.kind, "verbs": verbs(resource),
     });
     if !resource.short_names.is_empty() {
         main["shortNames"] = json!(resource.short_names);

@@ -41,6 +41,8 @@ pub(crate) struct Resource {
     pub custom: Option<Arc<CustomVersion>>,
     /// Answered on the spot, never stored (reviews).
     pub virtual_only: bool,
+    /// Known, so that clients may ask, but none can be made: it would not be enforced.
+    pub read_only: bool,
 }
 
 impl Resource {
@@ -92,7 +94,7 @@ struct Builtin {
     version: &'static str,
     plural: &'static str,
     kind: &'static str,
-    /// Letters: n namespaced, s status, c scale, a category "all", v virtual, p category api-extensions.
+    /// Letters: n namespaced, s status, c scale, a category "all", v virtual, r always empty, p category api-extensions.
     traits: &'static str,
     short: &'static [&'static str],
 }
@@ -123,9 +125,11 @@ const BUILTIN: &[Builtin] = &[
     row("", "v1", "configmaps", "ConfigMap", "n", &["cm"]),
     row("", "v1", "endpoints", "Endpoints", "n", &["ep"]),
     row("", "v1", "events", "Event", "n", &["ev"]),
+    row("", "v1", "limitranges", "LimitRange", "nr", &["limits"]),
     row("", "v1", "namespaces", "Namespace", "s", &["ns"]),
     row("", "v1", "nodes", "Node", "s", &["no"]),
     row("", "v1", "pods", "Pod", "nsa", &["po"]),
+    row("", "v1", "resourcequotas", "ResourceQuota", "nr", &["quota"]),
     row("", "v1", "secrets", "Secret", "n", &[]),
     row("", "v1", "serviceaccounts", "ServiceAccount", "n", &["sa"]),
     row("", "v1", "services", "Service", "nsa", &["svc"]),
@@ -188,6 +192,7 @@ impl Builtin {
             storage_version: self.version.into(),
             custom: None,
             virtual_only: self.has('v'),
+            read_only: self.has('r'),
         }
     }
 }
@@ -227,12 +232,6 @@ impl Kinds {
         self.by_path
             .get(&(group.into(), version.into(), plural.into()))
             .cloned()
-    }
-
-    /// The resource of a group whatever the version, the first served one.
-    #[must_use]
-    pub(crate) fn find_any_version(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.all.iter().find(|one| one.is(group, plural)).cloned()
     }
 
     /// Groups in order, each with its versions in order, without the core group.

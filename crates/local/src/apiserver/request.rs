@@ -11,6 +11,10 @@ use serde_json::Value;
 use super::auth::User;
 use super::error::ApiError;
 use super::kinds::{Kinds, Resource};
+use super::protobuf;
+
+/// The binary form that some clients insist on sending.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A resource, a collection, one object or one of its subresources.
 #[derive(Clone, Debug)]
@@ -249,6 +253,10 @@ impl Call {
     /// 400 if it is neither, 415 for a media type that is not supported.
     pub(crate) fn json_body(&self) -> Result<Value, ApiError> {
         match self.content_type.as_str() {
+            PROTOBUF => protobuf::decode(&self.body).map_err(|error| {
+                let code = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                ApiError::new(code, "UnsupportedMediaType", error)
+            }),
             "application/yaml" | "application/apply-patch+yaml" => parse_yaml(&self.body),
             ""
             | "application/json"

@@ -240,15 +240,6 @@ impl FieldSelector {
             .iter()
             .all(|condition| (field(object, &condition.path) == condition.value) == condition.equal)
     }
-
-    /// The name, if it is asked for exactly.
-    #[must_use]
-    pub(crate) fn exact_name(&self) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|one| one.path == "metadata.name" && one.equal)
-            .map(|one| one.value.as_str())
-    }
 }
 
 fn is_selectable(resource: &Resource, path: &str) -> bool {

@@ -24,7 +24,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::request::{self, Call, Form, Path, Target};
-use super::{discovery, logs, port_forward, read, watch, write};
+use super::{discovery, logs, port_forward, read, strategy, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
 const MAX_BODY: usize = 3 << 20;
@@ -283,28 +283,35 @@ async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
         }
         _ => {}
     }
+    if target.resource.read_only && !matches!(call.verb, "get" | "list" | "watch") {
+        let what = format!(
+            "{} of {}, which this platform does not enforce,",
+            call.verb,
+            target.resource.qualified()
+        );
+        return Err(ApiError::method_not_allowed(&what));
+    }
     match call.verb {
         "get" => read::get(core, call),
         "list" => read::list(core, call),
         "watch" => watch::watch(core, call),
-        "create" => write::create(core, call).await.map(|object| {
-            reply::formed(
-                StatusCode::CREATED,
-                &read::present(call, &object),
-                call.form,
-            )
-        }),
-        "update" => write::update(core, call)
-            .await
-            .map(|object| ok(call, &object)),
-        "patch" => write::patch(core, call).await.map(|(object, created)| {
+        "create" => {
+            let object = write::create(core, call).await?;
+            written(call, StatusCode::CREATED, &object)
+        }
+        "update" => {
+            let object = write::update(core, call).await?;
+            written(call, StatusCode::OK, &object)
+        }
+        "patch" => {
+            let (object, created) = write::patch(core, call).await?;
             let code = if created {
                 StatusCode::CREATED
             } else {
                 StatusCode::OK
             };
-            reply::formed(code, &read::present(call, &object), call.form)
-        }),
+            written(call, code, &object)
+        }
         "delete" => write::delete(core, call)
             .await
             .map(|object| reply::formed(StatusCode::OK, &object, call.form)),
@@ -315,8 +322,13 @@ async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
     }
 }
 
-fn ok(call: &Call, object: &serde_json::Value) -> Reply {
-    reply::formed(StatusCode::OK, &read::present(call, object), call.form)
+/// An object after a write, or its scale if that is what was written.
+fn written(call: &Call, code: StatusCode, object: &serde_json::Value) -> Result<Reply, ApiError> {
+    let shown = match call.target.subresource.as_str() {
+        "scale" => strategy::scale::of(&call.target.resource, object)?,
+        _ => read::present(call, object),
+    };
+    Ok(reply::formed(code, &shown, call.form))
 }
 
 /// A `Status` that says that something was done.

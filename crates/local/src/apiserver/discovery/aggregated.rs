@@ -4,7 +4,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::{VERBS, subresources};
+use super::{subresources, verbs};
 use crate::apiserver::kinds::{Kinds, Resource};
 use crate::apiserver::reply::{self, Reply};
 
@@ -70,7 +70,7 @@ fn resource(resource: &Resource) -> Value {
         "responseKind": kind(&resource.group, &resource.version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": if resource.virtual_only { &["create"][..] } else { &VERBS[..] },
+        "verbs": verbs(resource),
     });
     for (key, list) in [
         ("shortNames", &resource.short_names),
