@@ -67,6 +67,7 @@ fn run(args: &[OsString]) -> Result<ExitCode, Error> {
     let options: Options =
         serde_json::from_str(json).map_err(|error| Error::Option(error.to_string()))?;
     let state = StateDir::at(&options.state_dir);
+    isolate::close_on_exec()?;
     let host = HostResources::take();
     if let Some(id) = ProcessId::this() {
         write_json(&state.pid_file(), &id)?;

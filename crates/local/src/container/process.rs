@@ -64,7 +64,8 @@ pub(crate) async fn start(
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::io("start a container"))
-    })?;
+    })
+    .await?;
     let (stdout, stderr) = child
         .stdout
         .take()

@@ -13,10 +13,13 @@ use crate::apiserver::PodDialer;
 use crate::net::PodNet;
 use crate::net::namespace::on_thread;
 
+/// Networks by namespace and name of their pod.
+type Networks = HashMap<(String, String), Weak<PodNet>>;
+
 /// Knows the network namespaces of the pods that run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialer {
-    pods: Arc<Mutex<HashMap<(String, String), Weak<PodNet>>>>,
+    pods: Arc<Mutex<Networks>>,
 }
 
 impl Dialer {
@@ -47,6 +50,7 @@ impl PodDialer for Dialer {
             net.namespaces.enter()?;
             Socket::new(Domain::IPV4, Type::STREAM, None).map_err(Error::io("make a socket"))
         })
+        .await
         .map_err(io::Error::other)?;
         socket.set_nonblocking(true)?;
         let socket = TcpSocket::from_std_stream(socket.into());

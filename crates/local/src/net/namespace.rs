@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use tokio::sync::oneshot;
 
 use crate::Error;
 
@@ -20,7 +21,7 @@ pub(crate) struct PodNamespaces {
 
 impl PodNamespaces {
     /// Makes both, with `hostname` set, and runs `then` inside them.
-    pub(crate) fn create<T, F>(hostname: String, then: F) -> Result<(Self, T), Error>
+    pub(crate) async fn create<T, F>(hostname: String, then: F) -> Result<(Self, T), Error>
     where
         T: Send + 'static,
         F: FnOnce() -> Result<T, Error> + Send + 'static,
@@ -36,6 +37,7 @@ impl PodNamespaces {
             let value = then()?;
             Ok((this, value))
         })
+        .await
     }
 
     /// Enters both with the calling thread, which must end afterwards.
@@ -53,18 +55,18 @@ pub(crate) fn current_net() -> Result<OwnedFd, Error> {
 }
 
 /// Runs `f` on a thread that ends with it, so that it may change namespaces.
-pub(crate) fn on_thread<T, F>(f: F) -> Result<T, Error>
+pub(crate) async fn on_thread<T, F>(f: F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Error> + Send + 'static,
 {
-    let thread = thread::Builder::new()
+    let (value_tx, value_rx) = oneshot::channel();
+    thread::Builder::new()
         .name("namespace".into())
-        .spawn(f)
+        .spawn(move || value_tx.send(f()))
         .map_err(Error::io("start a thread"))?;
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(Error::Container("a namespace thread panicked".into())))
+    let panicked = |_| Err(Error::Container("a namespace thread panicked".into()));
+    value_rx.await.unwrap_or_else(panicked)
 }
 
 fn open(kind: &str) -> Result<OwnedFd, Error> {

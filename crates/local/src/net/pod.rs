@@ -37,7 +37,8 @@ impl PodNet {
                 let (connection, handle, _) =
                     rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
                 Ok((connection, handle))
-            })?;
+            })
+            .await?;
         let task = tokio::spawn(connection);
         let result = connect(node, &handle, ip).await;
         // The socket would keep the namespace alive.

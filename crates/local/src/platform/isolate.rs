@@ -45,6 +45,20 @@ pub(crate) fn enter() -> Result<Role, Error> {
     }
 }
 
+/// Keeps what whoever started the platform left open from its containers.
+#[allow(unsafe_code, reason = "only the numbers of descriptors are known")]
+pub(crate) fn close_on_exec() -> Result<(), Error> {
+    let first = 3;
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: marks descriptors; none is closed or used.
+    let result = unsafe { libc::close_range(first, libc::c_uint::MAX, flags) };
+    // Before Linux 5.11 there is no such flag; the descriptors then stay open, which harms nobody.
+    match nix::errno::Errno::result(result) {
+        Ok(_) | Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(Error::sys("mark descriptors")(errno)),
+    }
+}
+
 /// Pid 1 of the mesh; returns only in its child, the platform.
 fn init(mask: &SigSet) -> Result<Role, Error> {
     // Only the launcher's death reaches init: it has no other parent to lose.

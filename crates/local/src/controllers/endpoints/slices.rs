@@ -159,14 +159,10 @@ pub(super) fn slices(service: &Service, pods: &[&Pod]) -> BTreeMap<String, Endpo
     if groups.is_empty() {
         groups.insert(String::new(), (Vec::new(), Vec::new()));
     }
-    let build = |(index, (_, (ports, endpoints))): (
-        usize,
-        (String, (Vec<EndpointPort>, Vec<Endpoint>)),
-    )| {
-        let slice = slice(service, index, ports, endpoints);
-        (slice.name_any(), slice)
-    };
-    groups.into_iter().enumerate().map(build).collect()
+    let numbered = groups.into_values().enumerate();
+    let slices =
+        numbered.map(|(index, (ports, endpoints))| slice(service, index, ports, endpoints));
+    slices.map(|slice| (slice.name_any(), slice)).collect()
 }
 
 fn endpoint(service: &Service, member: &Member<'_>) -> Endpoint {
