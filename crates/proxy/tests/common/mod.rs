@@ -114,8 +114,33 @@ impl Proxy {
         clusters: Value,
         identity: Arc<IdentityStore>,
     ) -> Proxy {
+        let resources = json!({ "listeners": listeners, "clusters": clusters });
+        Self::launch(port, json!({}), resources, identity).await
+    }
+
+    /// A proxy whose configuration comes from a server on this port.
+    pub(crate) async fn with_discovery(
+        port: u16,
+        xds: u16,
+        identity: Arc<IdentityStore>,
+    ) -> Proxy {
+        let dynamic = json!({
+            "lds_config": { "ads": {} }, "cds_config": { "ads": {} },
+            "ads_config": { "api_type": "DELTA_GRPC", "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }] },
+        });
+        let server = cluster("xds-grpc", &[([127, 0, 0, 1], xds).into()]);
+        Self::launch(port, dynamic, json!({ "clusters": [server] }), identity).await
+    }
+
+    async fn launch(
+        port: u16,
+        dynamic: Value,
+        resources: Value,
+        identity: Arc<IdentityStore>,
+    ) -> Proxy {
         let admin = free_port();
-        let bootstrap = json!({
+        let mut bootstrap = json!({
             "node": {
                 "id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local",
                 "metadata": {
@@ -124,8 +149,11 @@ impl Proxy {
                 },
             },
             "admin": { "address": socket("127.0.0.1", admin) },
-            "static_resources": { "listeners": listeners, "clusters": clusters },
+            "static_resources": resources,
         });
+        if dynamic["ads_config"].is_object() {
+            bootstrap["dynamic_resources"] = dynamic;
+        }
         let shutdown = CancellationToken::new();
         let options = ProxyOptions {
             concurrency: 1,
