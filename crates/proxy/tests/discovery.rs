@@ -47,12 +47,17 @@ impl ResourceSource for Source {
         names: Names<'_>,
     ) -> Vec<Arc<Resource>> {
         let all = snapshot.1.get(type_url).cloned().unwrap_or_default();
-        all.into_iter().filter(|resource| names.contains(&resource.name)).collect()
+        all.into_iter()
+            .filter(|resource| names.contains(&resource.name))
+            .collect()
     }
 
     fn observe(&self, event: Event<'_>) {
         if let Event::Refused { reason, .. } = event {
-            self.refused.lock().expect("not poisoned").push(reason.to_owned());
+            self.refused
+                .lock()
+                .expect("not poisoned")
+                .push(reason.to_owned());
         }
     }
 }
@@ -67,7 +72,10 @@ impl Source {
 
 fn routes(to: &str, path: Value) -> Resource {
     let mut matches = json!({});
-    matches.as_object_mut().expect("object").extend(path.as_object().expect("object").clone());
+    matches
+        .as_object_mut()
+        .expect("object")
+        .extend(path.as_object().expect("object").clone());
     let message: route::RouteConfiguration = from_value(json!({
         "name": "main", "virtual_hosts": [{ "name": "all", "domains": ["*"],
             "routes": [{ "match": matches, "route": { "cluster": to } }] }],
@@ -87,7 +95,10 @@ fn eds(name: &str, address: std::net::SocketAddr) -> (Resource, Resource) {
             "address": socket(&address.ip().to_string(), address.port()) } }] }],
     }))
     .expect("endpoints");
-    (Resource::new(name, &cluster), Resource::new(name, &endpoints))
+    (
+        Resource::new(name, &cluster),
+        Resource::new(name, &endpoints),
+    )
 }
 
 async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
@@ -122,12 +133,16 @@ async fn configuration_is_live_and_a_bad_one_is_refused() {
     source.set(&TypeUrl::ROUTE, vec![routes("a", json!({ "prefix": "/" }))]);
     source.set(&TypeUrl::LISTENER, vec![Resource::new("main", &main)]);
 
-    let xds = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let xds = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     let xds_port = xds.local_addr().expect("bound").port();
     let service = Ads::new(source.clone(), Arc::new(Connections::default())).into_service();
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(xds);
     tokio::spawn(
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming),
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
     );
     let identity = Arc::new(IdentityStore::empty());
     let proxy = Proxy::with_discovery(port, xds_port, identity).await;
@@ -136,13 +151,22 @@ async fn configuration_is_live_and_a_bad_one_is_refused() {
     assert_eq!(client.get("x", "/").await.json()["backend"], "a");
 
     source.set(&TypeUrl::ROUTE, vec![routes("b", json!({ "prefix": "/" }))]);
-    until("b", async || client.get("x", "/").await.json()["backend"] == "b").await;
+    until("b", async || {
+        client.get("x", "/").await.json()["backend"] == "b"
+    })
+    .await;
 
     let bad = json!({ "safe_regex": { "regex": "(" } });
     source.set(&TypeUrl::ROUTE, vec![routes("a", bad)]);
-    until("refused", async || !source.refused.lock().expect("not poisoned").is_empty()).await;
+    until("refused", async || {
+        !source.refused.lock().expect("not poisoned").is_empty()
+    })
+    .await;
     let reason = source.refused.lock().expect("not poisoned")[0].clone();
-    assert!(reason.contains("main") && reason.contains("regex"), "{reason}");
+    assert!(
+        reason.contains("main") && reason.contains("regex"),
+        "{reason}"
+    );
     assert_eq!(client.get("x", "/").await.json()["backend"], "b");
 
     // A cluster that a route still names stays until the route is gone.
@@ -155,11 +179,16 @@ async fn configuration_is_live_and_a_bad_one_is_refused() {
     let taken_port = taken.local_addr().expect("bound").port();
     let second: listener_pb::Listener =
         from_value(listener("second", taken_port, "OUTBOUND", hcm(json!([])))).expect("listener");
-    let both = vec![Resource::new("main", &main), Resource::new("second", &second)];
+    let both = vec![
+        Resource::new("main", &main),
+        Resource::new("second", &second),
+    ];
     source.set(&TypeUrl::LISTENER, both);
     until("refused", async || {
         let refused = source.refused.lock().expect("not poisoned");
-        refused.iter().any(|reason| reason.contains("second") && reason.contains("cannot bind"))
+        refused
+            .iter()
+            .any(|reason| reason.contains("second") && reason.contains("cannot bind"))
     })
     .await;
     assert_eq!(client.get("x", "/").await.status, 200);

@@ -88,6 +88,18 @@ impl HostSet {
         HostSet::new(spec, addressed, before)
     }
 
+    /// The same hosts under another configuration.
+    pub(crate) fn moved(spec: &ClusterSpec, before: Option<&HostSet>) -> Self {
+        let Some(before) = before else {
+            return HostSet::empty(spec);
+        };
+        HostSet {
+            hosts: before.hosts.clone(),
+            specs: before.specs.clone(),
+            balancer: Balancer::new(spec.policy, spec.panic_percent, &before.specs),
+        }
+    }
+
     fn position(&self, address: SocketAddr) -> Option<usize> {
         self.hosts.iter().position(|host| host.address == address)
     }

@@ -9,7 +9,7 @@ use lateen_route::{Action, RouteTable, Target};
 use lateen_xds::types::{cluster as pb, endpoint};
 
 use super::{Event, State};
-use crate::cluster::{Cluster, Discovery, HostSet, resolve_forever};
+use crate::cluster::{Cluster, ClusterSpec, Discovery, HostSet, resolve_forever};
 use crate::decode::{EndpointSpec, assignment, cluster};
 use crate::http::filters::RouteExtra;
 
@@ -33,6 +33,10 @@ impl State {
                 ),
                 None => (HostSet::empty(&spec), false),
             },
+            // The old addresses serve until the names are resolved again.
+            Discovery::Dns(_) if keeps_hosts(before.as_deref(), &spec) => {
+                (HostSet::moved(&spec, old_hosts), true)
+            }
             // Until the names are resolved, no host is known.
             Discovery::Dns(_) => (HostSet::empty(&spec), false),
         };
@@ -134,6 +138,24 @@ impl State {
             })
             .collect()
     }
+}
+
+/// True where the hosts of the configuration before mean the same under the new one.
+fn keeps_hosts(before: Option<&Cluster>, spec: &ClusterSpec) -> bool {
+    before.is_some_and(|before| {
+        let names = |discovery: &Discovery| match discovery {
+            Discovery::Dns(dns) => dns
+                .endpoints
+                .iter()
+                .map(|endpoint| (endpoint.host.clone(), endpoint.port))
+                .collect(),
+            _ => Vec::new(),
+        };
+        before.warm
+            && before.spec.transports.len() == spec.transports.len()
+            && !names(&before.spec.discovery).is_empty()
+            && names(&before.spec.discovery) == names(&spec.discovery)
+    })
 }
 
 /// Collects the clusters that routes name.

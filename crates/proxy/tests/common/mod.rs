@@ -119,11 +119,7 @@ impl Proxy {
     }
 
     /// A proxy whose configuration comes from a server on this port.
-    pub(crate) async fn with_discovery(
-        port: u16,
-        xds: u16,
-        identity: Arc<IdentityStore>,
-    ) -> Proxy {
+    pub(crate) async fn with_discovery(port: u16, xds: u16, identity: Arc<IdentityStore>) -> Proxy {
         let dynamic = json!({
             "lds_config": { "ads": {} }, "cds_config": { "ads": {} },
             "ads_config": { "api_type": "DELTA_GRPC", "transport_api_version": "V3",
