@@ -57,8 +57,8 @@ pub(crate) fn parse_path(path: &str, kinds: &Kinds) -> Path {
     // `/api/v1/watch/…` is the old way to watch; no current client uses it.
     let (namespace, rest) = match rest {
         ["namespaces", namespace, rest @ ..]
-            if !rest.is_empty()
-                && !(group.is_empty() && matches!(rest, ["status" | "finalize"])) =>
+            if !(rest.is_empty()
+                || group.is_empty() && matches!(rest, ["status" | "finalize"])) =>
         {
             (*namespace, rest)
         }

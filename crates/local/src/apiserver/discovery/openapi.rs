@@ -1,20 +1,59 @@
 //! OpenAPI, as far as `kubectl` needs it: which operations take which parameters, and custom schemas.
 
+use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::apiserver::kinds::{Kinds, Resource};
 use crate::apiserver::reply::{self, Reply};
 
+const TITLE: &str = "Kubernetes";
+const VERSION: &str = "v1.32.0";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
 /// Answers what is under `/openapi`.
-pub(super) fn get(kinds: &Kinds, rest: &[&str], _headers: &HeaderMap) -> Option<Reply> {
+pub(super) fn get(kinds: &Kinds, rest: &[&str], headers: &HeaderMap) -> Option<Reply> {
     let ok = |value: Value| Some(reply::json(StatusCode::OK, &value));
     match rest {
+        ["v2"] => Some(version_2(headers)),
         ["v3"] => ok(index(kinds)),
         ["v3", "api", version] => document(kinds, "", version).and_then(ok),
         ["v3", "apis", group, version] => document(kinds, group, version).and_then(ok),
         _ => None,
     }
+}
+
+/// The old form, which describes nothing: clients then validate nothing and merge by what they
+/// know themselves. kubectl before 1.24 reads it in protobuf only.
+fn version_2(headers: &HeaderMap) -> Reply {
+    let accept = headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if accept.contains("proto-openapi") {
+        return reply::bytes(StatusCode::OK, V2_PROTOBUF, empty_document());
+    }
+    let document = json!({
+        "swagger": "2.0", "info": {"title": TITLE, "version": VERSION}, "paths": {}, "definitions": {},
+    });
+    reply::json(StatusCode::OK, &document)
+}
+
+/// A `Document` of `openapi.v2`: its fields 1 (`swagger`), 2 (`info`: `title`, `version`), 8
+/// (`paths`) and 9 (`definitions`).
+fn empty_document() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let length = u8::try_from(bytes.len()).expect("short constants");
+        [&[number << 3 | 2, length], bytes].concat()
+    };
+    let info = [field(1, TITLE.as_bytes()), field(2, VERSION.as_bytes())].concat();
+    [
+        field(1, b"2.0"),
+        field(2, &info),
+        field(8, b""),
+        field(9, b""),
+    ]
+    .concat()
 }
 
 fn index(kinds: &Kinds) -> Value {
@@ -40,7 +79,7 @@ fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     }
     (paths.as_object().is_some_and(|paths| !paths.is_empty())).then(|| {
         json!({
-            "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.32.0"},
+            "openapi": "3.0.0", "info": {"title": TITLE, "version": VERSION},
             "paths": paths, "components": {"schemas": schemas},
         })
     })

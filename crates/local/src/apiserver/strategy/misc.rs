@@ -74,11 +74,8 @@ pub(super) fn validate_data(object: &Value) -> Vec<FieldError> {
                 ));
             }
             let encoded = object["kind"] == "Secret" || part == "binaryData";
-            if encoded
-                && !value
-                    .as_str()
-                    .is_some_and(|text| STANDARD.decode(text).is_ok())
-            {
+            let decodes = |text: &str| STANDARD.decode(text).is_ok();
+            if encoded && value.as_str().is_none_or(|text| !decodes(text)) {
                 errors.push(FieldError::invalid(
                     format!("{part}[{key}]"),
                     &"<value>".into(),

@@ -88,9 +88,8 @@ fn validate_name(resource: &Resource, name: &str, errors: &mut Vec<FieldError>) 
     let bad = |detail: &str| FieldError::invalid("metadata.name", &name.into(), detail);
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("rbac.authorization.k8s.io", _) => {
-            if name.contains(['/', '%']) || matches!(name, "." | "..") {
-                errors.push(bad("may not contain '/' or '%'"));
-            }
+            let bad_path = name.contains(['/', '%']) || matches!(name, "." | "..");
+            errors.extend(bad_path.then(|| bad("may not contain '/' or '%'")));
         }
         ("", "namespaces") if !is_label(name) => errors.push(bad(LABEL)),
         ("", "services") if !is_label(name) || name.starts_with(|c: char| c.is_ascii_digit()) => {

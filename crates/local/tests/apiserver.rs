@@ -1,0 +1,453 @@
+//! The API server as the `kube` crate sees it, over TLS on loopback.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
+};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt};
+use lateen_local::apiserver::pki::Pki;
+use lateen_local::apiserver::{ApiServer, Config};
+use lateen_local::store::StoreError;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+struct Server {
+    pki: Arc<Pki>,
+    url: String,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start(directory: &std::path::Path) -> Self {
+        lateen_tls::install_provider();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("https://{}", listener.local_addr().expect("an address"));
+        let pki = Arc::new(Pki::load_or_create(&directory.join("pki")).expect("keys"));
+        let server = loop {
+            let server = ApiServer::new(Config {
+                store: directory.to_owned(),
+                listeners: vec![listener.try_clone().expect("a copy")],
+                pki: Some(Arc::clone(&pki)),
+                logs: None,
+                dialer: None,
+            });
+            match server.await {
+                Ok(server) => break server,
+                // The thread of the server before closes the file on its own time.
+                Err(StoreError::Storage(why)) if why.contains("already open") => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
+        Self {
+            pki,
+            url,
+            stop,
+            task,
+        }
+    }
+
+    async fn client(&self, user: &str, groups: &[&str]) -> Client {
+        let text = self
+            .pki
+            .kubeconfig("test", &self.url, user, groups)
+            .expect("a kubeconfig");
+        let file = Kubeconfig::from_yaml(&text).expect("parses");
+        let config =
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        Client::try_from(config.expect("resolves")).expect("a client")
+    }
+
+    async fn admin(&self) -> Client {
+        self.client("admin", &["system:masters"]).await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("no panic").expect("ends well");
+    }
+}
+
+fn code(error: kube::Error) -> (u16, String) {
+    match error {
+        kube::Error::Api(status) => (status.code, status.message),
+        other => panic!("{other}"),
+    }
+}
+
+fn config_map(name: &str, value: &str) -> ConfigMap {
+    serde_json::from_value(
+        json!({"metadata": {"name": name, "labels": {"v": value}}, "data": {"key": value}}),
+    )
+    .expect("a config map")
+}
+
+#[tokio::test]
+async fn objects_live_through_their_verbs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let maps: Api<ConfigMap> = Api::namespaced(server.admin().await, "default");
+    let made = maps
+        .create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect("created");
+    let taken = maps
+        .create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect_err("taken");
+    assert_eq!(code(taken), (409, "configmaps \"a\" already exists".into()));
+
+    let mut stale = made.clone();
+    let mut fresh = made;
+    fresh
+        .data
+        .get_or_insert_default()
+        .insert("key".into(), "2".into());
+    let fresh = maps
+        .replace("a", &PostParams::default(), &fresh)
+        .await
+        .expect("replaced");
+    stale.data = None;
+    let conflict = maps
+        .replace("a", &PostParams::default(), &stale)
+        .await
+        .expect_err("stale");
+    assert_eq!(code(conflict).0, 409);
+
+    let patch = Patch::Merge(json!({"data": {"other": "3"}}));
+    let patched = maps
+        .patch("a", &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+    assert_eq!(
+        patched.data.as_ref().map(std::collections::BTreeMap::len),
+        Some(2)
+    );
+    assert_ne!(patched.resource_version(), fresh.resource_version());
+
+    maps.create(&PostParams::default(), &config_map("b", "9"))
+        .await
+        .expect("created");
+    let listed = maps
+        .list(&ListParams::default().labels("v in (9)"))
+        .await
+        .expect("listed");
+    assert_eq!(
+        listed
+            .items
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect::<Vec<_>>(),
+        ["b"]
+    );
+    let page = maps
+        .list(&ListParams::default().limit(1))
+        .await
+        .expect("listed");
+    let token = page.metadata.continue_.expect("more");
+    let rest = maps
+        .list(&ListParams::default().limit(1).continue_token(&token))
+        .await
+        .expect("listed");
+    assert_eq!(
+        (page.items[0].name_any(), rest.items[0].name_any()),
+        ("a".into(), "b".into())
+    );
+
+    maps.delete("a", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    assert_eq!(
+        code(maps.get("a").await.expect_err("gone")),
+        (404, "configmaps \"a\" not found".into())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_sees_every_change_of_what_it_selects() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let maps: Api<ConfigMap> = Api::namespaced(server.admin().await, "default");
+    let start = maps
+        .list(&ListParams::default())
+        .await
+        .expect("listed")
+        .metadata
+        .resource_version
+        .expect("set");
+    let watch = maps
+        .watch(&WatchParams::default().labels("v=1"), &start)
+        .await
+        .expect("watching");
+    maps.create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect("created");
+    maps.create(&PostParams::default(), &config_map("b", "2"))
+        .await
+        .expect("created");
+    let away = Patch::Merge(json!({"metadata": {"labels": {"v": "2"}}}));
+    maps.patch("a", &PatchParams::default(), &away)
+        .await
+        .expect("patched");
+    let seen: Vec<String> = watch
+        .take(2)
+        .map_ok(|event| match event {
+            WatchEvent::Added(map) => format!("added {}", map.name_any()),
+            WatchEvent::Deleted(map) => format!("deleted {}", map.name_any()),
+            other => format!("{other:?}"),
+        })
+        .try_collect()
+        .await
+        .expect("events");
+    assert_eq!(seen, ["added a", "deleted a"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pods_end_gracefully_and_finalizers_hold() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let client = server.admin().await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "x"}]}}))
+    .expect("a pod");
+    pods.create(&PostParams::default(), &pod)
+        .await
+        .expect("created");
+    pods.delete("p", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    let ending = pods.get("p").await.expect("still there");
+    assert_eq!(ending.metadata.deletion_grace_period_seconds, Some(30));
+    pods.delete("p", &DeleteParams::default().grace_period(0))
+        .await
+        .expect("deleted");
+    assert_eq!(code(pods.get("p").await.expect_err("gone")).0, 404);
+
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let mut held = config_map("held", "1");
+    held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    maps.create(&PostParams::default(), &held)
+        .await
+        .expect("created");
+    maps.delete("held", &DeleteParams::default())
+        .await
+        .expect("accepted");
+    assert!(
+        maps.get("held")
+            .await
+            .expect("held")
+            .metadata
+            .deletion_timestamp
+            .is_some()
+    );
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    maps.patch("held", &PatchParams::default(), &release)
+        .await
+        .expect("released");
+    assert_eq!(code(maps.get("held").await.expect_err("gone")).0, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn callers_are_known_and_tenants_stay_in_their_namespace() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let admin = server.admin().await;
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    for name in ["team", "istio-system"] {
+        let namespace =
+            serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace");
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("created");
+    }
+    let binding = serde_json::from_value(json!({"metadata": {"name": "tenant"},
+        "roleRef": {"kind": "ClusterRole", "name": "edit", "apiGroup": "rbac.authorization.k8s.io"},
+        "subjects": [{"kind": "User", "name": "tenant"}]}))
+    .expect("a binding");
+    let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> =
+        Api::namespaced(admin.clone(), "team");
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .expect("created");
+
+    let tenant = server.client("tenant", &["tenants"]).await;
+    let own: Api<ConfigMap> = Api::namespaced(tenant.clone(), "team");
+    own.create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect("allowed");
+    let foreign: Api<ConfigMap> = Api::namespaced(tenant, "istio-system");
+    let refused = foreign
+        .create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect_err("forbidden");
+    let wording = "configmaps is forbidden: User \"tenant\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"istio-system\"";
+    assert_eq!(code(refused), (403, wording.into()));
+
+    let mut anonymous = kube::Config::new(server.url.parse().expect("a URL"));
+    anonymous.accept_invalid_certs = true;
+    let anonymous: Api<ConfigMap> =
+        Api::namespaced(Client::try_from(anonymous).expect("a client"), "team");
+    assert_eq!(
+        code(
+            anonymous
+                .list(&ListParams::default())
+                .await
+                .expect_err("who?")
+        ),
+        (401, "Unauthorized".into())
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_are_bound_and_reviewed() {
+    use k8s_openapi::api::authentication::v1::{TokenRequest, TokenReview};
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let admin = server.admin().await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "default");
+    let account = serde_json::from_value(json!({"metadata": {"name": "app"}})).expect("an account");
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .expect("created");
+    let request: TokenRequest =
+        serde_json::from_value(json!({"spec": {"audiences": ["istio-ca"]}})).expect("a request");
+    let issued = accounts
+        .create_token_request("app", &PostParams::default(), &request)
+        .await
+        .expect("issued");
+    let token = issued.status.expect("a status").token.expect("a token");
+
+    let reviews: Api<TokenReview> = Api::all(admin);
+    let review = async |token: &str, audience: &str| {
+        let review =
+            serde_json::from_value(json!({"spec": {"token": token, "audiences": [audience]}}))
+                .expect("a review");
+        reviews
+            .create(&PostParams::default(), &review)
+            .await
+            .expect("reviewed")
+            .status
+            .expect("a status")
+    };
+    let good = review(&token, "istio-ca").await;
+    assert_eq!(good.authenticated, Some(true));
+    assert_eq!(
+        good.user.and_then(|user| user.username).as_deref(),
+        Some("system:serviceaccount:default:app")
+    );
+    assert_ne!(review(&token, "other").await.authenticated, Some(true));
+    let mut forged = token.clone();
+    forged.replace_range(token.len() - 8..token.len() - 4, "AAAA");
+    assert_ne!(review(&forged, "istio-ca").await.authenticated, Some(true));
+    accounts
+        .delete("app", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    assert_ne!(review(&token, "istio-ca").await.authenticated, Some(true));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn custom_resources_follow_their_schema() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let client = server.admin().await;
+    let definition = serde_json::from_value(json!({"metadata": {"name": "boats.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "boats", "kind": "Boat"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                "spec": {"type": "object", "required": ["sails"], "properties": {
+                    "sails": {"type": "integer", "minimum": 1}, "rig": {"type": "string", "default": "lateen"}}},
+                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}]}}))
+    .expect("a definition");
+    let definitions: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> =
+        Api::all(client.clone());
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .expect("created");
+    let kind = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("example.com", "v1", "Boat"),
+        "boats",
+    );
+    let boats: Api<DynamicObject> = Api::namespaced_with(client, "default", &kind);
+    let boat =
+        |spec| DynamicObject::new("dhow", &kind).data(json!({"spec": spec, "status": {"x": 1}}));
+    let refused = boats
+        .create(&PostParams::default(), &boat(json!({"sails": 0})))
+        .await
+        .expect_err("invalid");
+    let wording = "Boat.example.com \"dhow\" is invalid: spec.sails: Invalid value: 0: spec.sails in body should be greater than or equal to 1";
+    assert_eq!(code(refused), (422, wording.into()));
+    let made = boats
+        .create(
+            &PostParams::default(),
+            &boat(json!({"sails": 2, "oars": 4})),
+        )
+        .await
+        .expect("created");
+    assert_eq!(made.data, json!({"spec": {"sails": 2, "rig": "lateen"}}));
+    assert_eq!(made.metadata.generation, Some(1));
+    let status = Patch::Merge(json!({"status": {"afloat": true}, "spec": {"sails": 9}}));
+    let patched = boats
+        .patch_status("dhow", &PatchParams::default(), &status)
+        .await
+        .expect("patched");
+    assert_eq!(
+        (
+            &patched.data["status"]["afloat"],
+            &patched.data["spec"]["sails"]
+        ),
+        (&json!(true), &json!(2))
+    );
+    assert_eq!(patched.metadata.generation, Some(1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn services_get_addresses_that_survive_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let services: Api<Service> = Api::namespaced(server.admin().await, "default");
+    let service = serde_json::from_value(json!({"metadata": {"name": "web"},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}}))
+    .expect("a service");
+    let made = services
+        .create(&PostParams::default(), &service)
+        .await
+        .expect("created");
+    let spec = made.spec.clone().expect("a spec");
+    let port = spec.ports.expect("ports")[0].clone();
+    assert!(
+        port.node_port
+            .is_some_and(|port| (30_000..=32_767).contains(&port))
+    );
+    assert!(spec.cluster_ip.is_some());
+    server.stop().await;
+
+    let server = Server::start(directory.path()).await;
+    let services: Api<Service> = Api::namespaced(server.admin().await, "default");
+    assert_eq!(services.get("web").await.expect("kept"), made);
+    tokio::time::timeout(Duration::from_secs(5), server.stop())
+        .await
+        .expect("stops");
+}
