@@ -14,6 +14,7 @@ mod path;
 mod replay;
 mod reply;
 mod retry;
+mod rewrite;
 mod upgrade;
 mod view;
 

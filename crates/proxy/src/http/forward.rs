@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lateen_balance::{Outcome, Permit, Resource, hash_bytes};
+use lateen_balance::{Outcome, Permit, Resource};
 use lateen_core::{Direction, Reason};
 use lateen_http::{Body, Request, RequestHead, Response, SendError, Value, Version};
 use lateen_route::{
-    Forward, HashPolicy, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route,
-    RouteTable,
+    Forward, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route, RouteTable,
 };
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::meter::Meter;
 use super::replay::Replay;
 use super::reply::{LocalReply, reset};
 use super::retry::{Failure, pause, response_wants_retry};
+use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
 use crate::cluster::{
     Cluster, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
@@ -166,96 +166,6 @@ fn no_cluster() -> LocalReply {
     LocalReply::new(Reason::NoClusterFound, "cluster_not_found", "")
 }
 
-/// The bound on the exchange: the route's, or the client's own where gRPC names a shorter one.
-fn timeout(action: &Forward, head: &RequestHead) -> Option<Duration> {
-    let own = (!action.timeout.is_zero()).then_some(action.timeout);
-    let Some(max) = action.grpc_timeout_max else {
-        return own;
-    };
-    let Some(asked) = head.headers.get("grpc-timeout").and_then(grpc_timeout) else {
-        return own;
-    };
-    Some(if max.is_zero() { asked } else { asked.min(max) })
-}
-
-/// The header `grpc-timeout`: at most eight digits and a unit.
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-/// Changes path and authority as the route says.
-fn rewrite(head: &mut RequestHead, place: Place<'_>, weighted_host: Option<&str>) {
-    let old_path = head.target().to_owned();
-    if let Some(rewrite) = &place.action.path {
-        let new = rewrite.apply(&place.route.matcher.path, head.path(), head.query());
-        match head.set_target(&new) {
-            Ok(()) => {
-                // The old target was a valid one.
-                let _ = head.headers.set("x-envoy-original-path", &old_path);
-            }
-            Err(error) => tracing::debug!(%error, "a rewritten path is no path"),
-        }
-    }
-    let new_host = match (weighted_host, &place.action.host) {
-        (Some(host), _) => Some(host.to_owned()),
-        (None, Some(HostRewrite::Literal(host))) => Some(host.clone()),
-        (None, Some(HostRewrite::Header(name))) => head.headers.get(name).map(str::to_owned),
-        (None, Some(HostRewrite::PathRegex(regex))) => {
-            Some(regex.apply(old_path.split('?').next().unwrap_or("")))
-        }
-        (None, Some(HostRewrite::Auto) | None) => None,
-    };
-    if let Some(host) = new_host.filter(|host| !host.is_empty()) {
-        // A host that is no header text leaves the old one.
-        let _ = head.set_authority(&host);
-    }
-}
-
-fn hash_of(action: &Forward, head: &RequestHead, connection: &Connection) -> Option<u64> {
-    let mut hash: Option<u64> = None;
-    for policy in &action.hash {
-        let text = match policy {
-            HashPolicy::Header(name) => head.headers.joined(name).map(|v| v.into_owned()),
-            HashPolicy::Cookie { name, .. } => cookie(head, name),
-            HashPolicy::SourceIp => Some(connection.remote.ip().to_string()),
-            HashPolicy::Query(name) => head.query().and_then(|query| {
-                let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-                pairs
-                    .find(|(key, _)| key == name)
-                    .map(|(_, value)| value.to_owned())
-            }),
-        };
-        if let Some(text) = text {
-            let new = hash_bytes(text.as_bytes());
-            hash = Some(hash.map_or(new, |old| old.rotate_left(1) ^ new));
-        }
-    }
-    hash
-}
-
-fn cookie(head: &RequestHead, name: &str) -> Option<String> {
-    let all = head
-        .headers
-        .all("cookie")
-        .filter_map(|value| std::str::from_utf8(value).ok());
-    let mut pairs = all
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(key, _)| key.trim() == name)
-        .map(|(_, value)| value.trim().to_owned())
-}
-
 impl Exchange<'_> {
     /// Tries until there is an answer or nothing more to try.
     async fn attempts(
@@ -287,7 +197,7 @@ impl Exchange<'_> {
                     let policy =
                         policy.filter(|policy| again && response_wants_retry(policy, &response));
                     match policy {
-                        Some(policy) if self.may_retry(policy, tries).await => {}
+                        Some(policy) if self.may_retry(policy, tries).await => self.refresh(),
                         _ => return Ok(response),
                     }
                 }
@@ -306,7 +216,7 @@ impl Exchange<'_> {
                     meter.entry.failure = failure.text();
                     let policy = policy.filter(|policy| again && failure.wants_retry(policy));
                     match policy {
-                        Some(policy) if self.may_retry(policy, tries).await => {}
+                        Some(policy) if self.may_retry(policy, tries).await => self.refresh(),
                         _ => {
                             if tries > 1 && last {
                                 meter.entry.reasons.push(Reason::UpstreamRetryLimitExceeded);
@@ -328,6 +238,18 @@ impl Exchange<'_> {
         self.cluster.stats.rq_retry.inc();
         tokio::time::sleep(pause(policy, tries)).await;
         true
+    }
+
+    /// Hosts may have come and gone since the try before.
+    fn refresh(&mut self) {
+        let snapshot = self.worker.shared.snapshot.load();
+        if let Some(found) = snapshot.clusters.get(&self.cluster.spec.name)
+            && found.warm
+            && !Arc::ptr_eq(found, &self.cluster)
+        {
+            self.cluster = found.clone();
+            self.tried.clear();
+        }
     }
 
     /// One try within the bounds of the try and of the exchange.
@@ -564,19 +486,5 @@ impl Drop for Active {
                 .active
                 .fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_timeouts() {
-        assert_eq!(grpc_timeout("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(grpc_timeout("999999999S"), None);
-        assert_eq!(grpc_timeout("S"), None);
-        assert_eq!(grpc_timeout("5"), None);
     }
 }
