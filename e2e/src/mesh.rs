@@ -196,6 +196,33 @@ impl Mesh {
         .await
     }
 
+    /// GET from a port inside a pod, through the API server.
+    pub async fn pod_get(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+        path: &str,
+    ) -> anyhow::Result<String> {
+        use http_body_util::{BodyExt, Empty};
+        use hyper::body::Bytes;
+        let pods: Api<Pod> = Api::namespaced(self.client().await?, namespace);
+        let mut forward = pods.portforward(pod, &[port]).await?;
+        let stream = forward
+            .take_stream(port)
+            .context("the API server forwarded no port")?;
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        let connection = tokio::spawn(connection);
+        let request = hyper::Request::get(path).header("host", "localhost");
+        let answer = sender
+            .send_request(request.body(Empty::<Bytes>::new())?)
+            .await?;
+        let body = answer.into_body().collect().await?.to_bytes();
+        connection.abort();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// `lateen down`, which must succeed.
     pub fn stop(mut self) -> anyhow::Result<PathBuf> {
         self.stopped = true;

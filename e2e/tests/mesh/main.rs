@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 mod cluster;
 mod control_plane;
+mod envoy;
 mod resilience;
 mod routing;
 mod security;
@@ -91,6 +92,7 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
         control_plane::broken_rules_are_refused_with_a_reason,
+        envoy::real_envoy_serves_in_place_of_ours,
         security::only_tls_is_on_the_wire,
         security::strict_refuses_plaintext_and_permissive_serves_it,
         resilience::a_restarted_control_plane_costs_no_request,

@@ -123,7 +123,9 @@ pub(crate) async fn only_tls_is_on_the_wire(mesh: &Option<Mesh>) -> anyhow::Resu
         .wait_ready("default", "app=reviews,version=v1", 1)
         .await?;
     let pod = pods[0].metadata.name.clone().context("a pod has a name")?;
-    let stats = pod_get(mesh, &pod, 15020, "/stats/prometheus").await?;
+    let stats = mesh
+        .pod_get("default", &pod, 15020, "/stats/prometheus")
+        .await?;
     let inbound = stats.lines().find(|line| {
         line.starts_with("istio_requests_total") && line.contains("reporter=\"destination\"")
     });
@@ -136,22 +138,4 @@ pub(crate) async fn only_tls_is_on_the_wire(mesh: &Option<Mesh>) -> anyhow::Resu
         ensure!(inbound.contains(label), "{label} is not in {inbound}");
     }
     Ok(())
-}
-
-/// GET from a port inside a pod, through the API server.
-async fn pod_get(mesh: &Mesh, pod: &str, port: u16, path: &str) -> anyhow::Result<String> {
-    use http_body_util::BodyExt;
-    let pods: kube::Api<Pod> = kube::Api::default_namespaced(mesh.client().await?);
-    let mut forward = pods.portforward(pod, &[port]).await?;
-    let stream = forward.take_stream(port).context("no stream")?;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-    let connection = tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", "localhost");
-    let answer = sender
-        .send_request(request.body(http_body_util::Empty::<hyper::body::Bytes>::new())?)
-        .await?;
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok(String::from_utf8_lossy(&body).into_owned())
 }

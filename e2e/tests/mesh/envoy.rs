@@ -1,0 +1,105 @@
+//! Real Envoy as the sidecar of some pods: what the control plane sends must be right by its
+//! judgement, and its connections must be understood by our proxies.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use lateen_e2e::{Mesh, eventually};
+use serde_json::json;
+
+use super::shared;
+
+/// Deployments that get Envoy: a client and the servers that it calls.
+const WITH_ENVOY: [&str; 2] = ["productpage-v1", "reviews-v1"];
+
+/// `ENVOY`, or what is in the path.
+fn envoy() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("ENVOY") {
+        return Some(path.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("envoy"))
+        .find(|file| file.is_file())
+}
+
+pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let Some(envoy) = envoy() else {
+        eprintln!("Envoy is not on this machine (set ENVOY): it did not judge the configuration");
+        return Ok(());
+    };
+    let config = format!("binaryPath: {}", envoy.display());
+    annotate(mesh, json!(config)).await?;
+    let served = serves(mesh).await;
+    annotate(mesh, json!(null)).await?;
+    served
+}
+
+/// Sets the annotation that chooses the sidecar, and waits for the new pods.
+async fn annotate(mesh: &Mesh, config: serde_json::Value) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::default_namespaced(mesh.client().await?);
+    let annotations = json!({"proxy.istio.io/config": config});
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+    for name in WITH_ENVOY {
+        let patched = deployments
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        let generation = patched.metadata.generation;
+        eventually(&format!("the rollout of {name}"), async || {
+            let status = deployments.get(name).await?.status.context("no status")?;
+            ensure!(status.observed_generation >= generation, "not seen yet");
+            ensure!(
+                status.updated_replicas == Some(1) && status.replicas == Some(1),
+                "{status:?}"
+            );
+            ensure!(status.available_replicas == Some(1), "{status:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn serves(mesh: &Mesh) -> anyhow::Result<()> {
+    let http = mesh.gateway();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        let answer = http.get("/api/v1/products/0/reviews").await?;
+        ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+        let body: serde_json::Value = serde_json::from_str(&answer.body)?;
+        seen.extend(
+            body["podname"]
+                .as_str()
+                .and_then(|pod| pod.split('-').nth(1))
+                .map(str::to_owned),
+        );
+    }
+    ensure!(seen.len() == 3, "only {seen:?} answered");
+    let table = mesh.lateen_ok(&["proxy-status"])?;
+    ensure!(!table.contains("STALE"), "{table}");
+    let pods = mesh.wait_ready("istio-system", "app=istiod", 1).await?;
+    let istiod = pods[0].metadata.name.clone().context("a pod has a name")?;
+    let metrics = mesh
+        .pod_get("istio-system", &istiod, 15014, "/metrics")
+        .await?;
+    let rejects = metrics
+        .lines()
+        .filter(|line| line.starts_with("pilot_total_xds_rejects"));
+    for line in rejects {
+        ensure!(line.ends_with(" 0"), "Envoy refused something: {line}");
+    }
+    let pods = mesh.wait_ready("default", "app=productpage", 1).await?;
+    let pod = pods[0].metadata.name.clone().context("a pod has a name")?;
+    let info = mesh.pod_get("default", &pod, 15000, "/server_info").await?;
+    ensure!(
+        info.contains("hot_restart_version"),
+        "that is not Envoy: {info}"
+    );
+    Ok(())
+}
