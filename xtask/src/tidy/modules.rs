@@ -74,6 +74,8 @@ fn is_root(file: &Path) -> bool {
     match parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
         [.., "src", "lib.rs" | "main.rs"] | [.., "build.rs"] | [.., "build", "main.rs"] => true,
         [.., "src", "bin", _] => true,
+        // A test of several files.
+        [.., "tests" | "benches" | "examples", _, "main.rs"] => true,
         [.., parent, _] => {
             matches!(parent, "tests" | "benches" | "examples" | "fuzz_targets")
                 && !parts.contains(&"src".into())
@@ -138,6 +140,7 @@ mod tests {
         check("crates/x/src/lib.rs", "crates/x/src/a.rs");
         check("crates/x/src/foo.rs", "crates/x/src/foo/a.rs");
         check("crates/x/tests/it.rs", "crates/x/tests/a.rs");
+        check("crates/x/tests/it/main.rs", "crates/x/tests/it/a.rs");
         check("crates/x/src/foo/tests.rs", "crates/x/src/foo/tests/a.rs");
     }
 }
