@@ -3,7 +3,11 @@
 //! The platform re-executes its own program, so this test is its own harness: its `main` answers the hidden
 //! subcommands first.
 
-#![allow(clippy::print_stdout, reason = "a test harness prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test harness prints, and fails by panics"
+)]
 
 #[path = "platform/mesh.rs"]
 mod mesh;

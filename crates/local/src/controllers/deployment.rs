@@ -1,15 +1,15 @@
 //! Deployments: one ReplicaSet for each pod template, and the passage from one to the next.
 
+mod status;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
-use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet, ReplicaSetSpec,
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, ResourceExt};
 use kube::runtime::controller::{Action, Controller};
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::rolling::{Limits, Set, step};
 use super::{Context, ignore_missing, is_conflict, owned, retry};
 use crate::Error;
+use status::status;
 
 const COMPONENT: &str = "deployment-controller";
 const HASH_LABEL: &str = "pod-template-hash";
@@ -60,15 +61,17 @@ async fn reconcile(deployment: Arc<Deployment>, context: Arc<Context>) -> Result
         return Ok(Action::await_change());
     }
     let sets = Api::namespaced(context.client.clone(), &namespace);
-    Rollout {
+    let deadline = deployment.spec.progress_deadline_seconds.unwrap_or(600);
+    let rollout = Rollout {
         context,
         deployment,
         api,
         sets,
-    }
-    .advance()
-    .await?;
-    Ok(Action::await_change())
+    };
+    rollout.advance().await?;
+    // A rollout that stands still brings no event: look again when its time is over.
+    let deadline = u64::try_from(deadline).unwrap_or(600).max(1);
+    Ok(Action::requeue(Duration::from_secs(deadline)))
 }
 
 impl Rollout {
@@ -366,103 +369,10 @@ fn hash(template: &PodTemplateSpec) -> String {
         .collect()
 }
 
-fn status(
-    deployment: &Deployment,
-    spec: &DeploymentSpec,
-    before: &DeploymentStatus,
-    new: Option<&ReplicaSet>,
-    old: &[ReplicaSet],
-) -> DeploymentStatus {
-    let sum = |field: fn(&k8s_openapi::api::apps::v1::ReplicaSetStatus) -> i32| -> i32 {
-        old.iter()
-            .chain(new)
-            .filter_map(|set| set.status.as_ref())
-            .map(field)
-            .sum()
-    };
-    let replicas = sum(|status| status.replicas);
-    let available = sum(|status| status.available_replicas.unwrap_or(0));
-    let updated = new
-        .and_then(|set| set.status.as_ref())
-        .map_or(0, |status| status.replicas);
-    let wanted = spec.replicas.unwrap_or(1);
-    let limits_met = available >= wanted - Limits::of(spec).max_unavailable();
-    let complete = updated == wanted && replicas == wanted && available == wanted;
-    let name = new.map(ResourceExt::name_any).unwrap_or_default();
-    let availability = if limits_met {
-        (
-            "True",
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.".to_owned(),
-        )
-    } else {
-        (
-            "False",
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.".to_owned(),
-        )
-    };
-    let progress = match (complete, new) {
-        (true, _) => (
-            "True",
-            "NewReplicaSetAvailable",
-            format!("ReplicaSet \"{name}\" has successfully progressed."),
-        ),
-        (_, None) => (
-            "Unknown",
-            "DeploymentPaused",
-            "Deployment is paused".to_owned(),
-        ),
-        _ => (
-            "True",
-            "ReplicaSetUpdated",
-            format!("ReplicaSet \"{name}\" is progressing."),
-        ),
-    };
-    DeploymentStatus {
-        observed_generation: deployment.metadata.generation,
-        replicas: Some(replicas),
-        updated_replicas: Some(updated),
-        ready_replicas: Some(sum(|status| status.ready_replicas.unwrap_or(0))),
-        available_replicas: Some(available),
-        unavailable_replicas: Some((wanted.max(replicas) - available).max(0)),
-        conditions: Some(vec![
-            condition("Available", availability, before),
-            condition("Progressing", progress, before),
-        ]),
-        ..DeploymentStatus::default()
-    }
-}
-
-fn condition(
-    kind: &str,
-    (status, reason, message): (&str, &str, String),
-    before: &DeploymentStatus,
-) -> DeploymentCondition {
-    let earlier = before
-        .conditions
-        .iter()
-        .flatten()
-        .find(|one| one.type_.as_deref() == Some(kind));
-    let same_status = earlier.filter(|one| one.status.as_deref() == Some(status));
-    let same = same_status.filter(|one| {
-        one.reason.as_deref() == Some(reason) && one.message.as_ref() == Some(&message)
-    });
-    let now = Some(Time(Timestamp::now()));
-    DeploymentCondition {
-        type_: Some(kind.to_owned()),
-        status: Some(status.to_owned()),
-        reason: Some(reason.to_owned()),
-        last_transition_time: same_status
-            .map_or_else(|| now.clone(), |one| one.last_transition_time.clone()),
-        last_update_time: same.map_or(now, |one| one.last_update_time.clone()),
-        message: Some(message),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::apps::v1::DeploymentStatus;
 
     fn deployment(image: &str) -> DeploymentSpec {
         serde_json::from_value(json!({

@@ -3,6 +3,8 @@
 //! All live on the platform's private tmpfs, so secrets never reach a disk. Files of ConfigMaps, Secrets and
 //! tokens are replaced in place, by rename, when their source changes.
 
+mod etc;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
@@ -25,7 +27,7 @@ use super::env::{expand, pod_field, resource_field};
 use super::pod::PodContext;
 use crate::Error;
 use crate::container::Mount;
-use crate::net::DNS_IP;
+use etc::write_etc;
 
 /// How often sources are looked at again.
 const REFRESH: Duration = Duration::from_secs(20);
@@ -138,75 +140,6 @@ pub(super) async fn keep_fresh(context: Arc<PodContext>) {
             }
         }
     }
-}
-
-fn write_etc(pod: &Pod, ip: Ipv4Addr, etc: &Path) -> Result<(), Error> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let hostname = spec.hostname.clone().unwrap_or_else(|| pod.name_any());
-    let namespace = pod.namespace().unwrap_or_default();
-    let mut hosts =
-        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    let fqdn = spec
-        .subdomain
-        .as_ref()
-        .map(|sub| format!("{hostname}.{sub}.{namespace}.svc.cluster.local\t"));
-    hosts.push_str(&format!("{ip}\t{}{hostname}\n", fqdn.unwrap_or_default()));
-    for alias in spec.host_aliases.iter().flatten() {
-        hosts.push_str(&format!(
-            "{}\t{}\n",
-            alias.ip,
-            alias.hostnames.clone().unwrap_or_default().join("\t")
-        ));
-    }
-    fs::create_dir_all(etc).map_err(Error::io("create a pod's files"))?;
-    write_file(&etc.join("hosts"), hosts.as_bytes(), 0o644)?;
-    write_file(
-        &etc.join("hostname"),
-        format!("{hostname}\n").as_bytes(),
-        0o644,
-    )?;
-    write_file(
-        &etc.join("resolv.conf"),
-        resolv_conf(&spec, &namespace).as_bytes(),
-        0o644,
-    )
-}
-
-fn resolv_conf(spec: &k8s_openapi::api::core::v1::PodSpec, namespace: &str) -> String {
-    let config = spec.dns_config.clone().unwrap_or_default();
-    let cluster = spec.dns_policy.as_deref() != Some("None");
-    let mut servers = config.nameservers.unwrap_or_default();
-    let mut searches = config.searches.unwrap_or_default();
-    let mut options: Vec<String> = Vec::new();
-    if cluster {
-        servers.insert(0, DNS_IP.to_string());
-        let own = ["svc.cluster.local", "cluster.local"].map(str::to_owned);
-        searches.splice(
-            0..0,
-            std::iter::once(format!("{namespace}.svc.cluster.local")).chain(own),
-        );
-        options.push("ndots:5".into());
-    }
-    for option in config.options.unwrap_or_default() {
-        let name = option.name.unwrap_or_default();
-        options.retain(|have| have.split(':').next() != Some(&name));
-        options.push(
-            option
-                .value
-                .map_or_else(|| name.clone(), |value| format!("{name}:{value}")),
-        );
-    }
-    let mut text: String = servers
-        .iter()
-        .map(|server| format!("nameserver {server}\n"))
-        .collect();
-    if !searches.is_empty() {
-        text.push_str(&format!("search {}\n", searches.join(" ")));
-    }
-    if !options.is_empty() {
-        text.push_str(&format!("options {}\n", options.join(" ")));
-    }
-    text
 }
 
 /// Files of a volume by relative path, with their mode.
@@ -493,17 +426,6 @@ fn place(dir: &Path, files: Files) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let write = || {
-        fs::write(&new, bytes)?;
-        fs::set_permissions(&new, Permissions::from_mode(mode))?;
-        fs::rename(&new, path)
-    };
-    write().map_err(Error::io(format!("write {}", path.display())))
-}
-
 /// Whether a token has more than a fifth of its life ahead, as the kubelet has it.
 fn is_fresh(path: &Path, seconds: i64) -> bool {
     let Some(written) = fs::metadata(path).and_then(|meta| meta.modified()).ok() else {
@@ -516,25 +438,21 @@ fn is_fresh(path: &Path, seconds: i64) -> bool {
     age < seconds * 4 / 5
 }
 
+/// Replaces a file in one step.
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let write = || {
+        fs::write(&new, bytes)?;
+        fs::set_permissions(&new, Permissions::from_mode(mode))?;
+        fs::rename(&new, path)
+    };
+    write().map_err(Error::io(format!("write {}", path.display())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn resolv_conf_of_policies() {
-        let spec = |value| serde_json::from_value(value).unwrap();
-        assert_eq!(
-            resolv_conf(&spec(json!({"containers": []})), "shop"),
-            "nameserver 10.96.0.10\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
-        );
-        let none = spec(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
-            "nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}}));
-        assert_eq!(
-            resolv_conf(&none, "shop"),
-            "nameserver 1.1.1.1\noptions ndots:2\n"
-        );
-    }
 
     #[test]
     fn items_select_and_missing_keys_are_named() {
