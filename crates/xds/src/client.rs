@@ -149,7 +149,8 @@ impl Subscriber {
         let _ = self.commands.send(Command::Subscribe(type_url, names));
     }
 
-    /// No longer asks for these names. Their state is the caller's to drop.
+    /// No longer asks for these names. Their state is the caller's to drop; a response that was
+    /// already on its way may still bring them, and is to be ignored.
     pub fn unsubscribe(&self, type_url: TypeUrl, names: impl IntoIterator<Item = String>) {
         let names = names.into_iter().collect();
         let _ = self.commands.send(Command::Unsubscribe(type_url, names));
