@@ -379,8 +379,10 @@ async fn our_proxy_starts_from_our_bootstrap_and_speaks_with_our_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Envoy: set ENVOY to the path of its binary"]
 async fn envoy_starts_from_our_bootstrap_and_speaks_with_our_certificate() {
-    let envoy = std::env::var("ENVOY").expect("ENVOY is the path of an Envoy binary");
+    let Ok(envoy) = std::env::var("ENVOY") else {
+        eprintln!("ENVOY does not name an Envoy binary: nothing was checked with it");
+        return;
+    };
     lives_and_ends(start(Some(&envoy)).await).await;
 }

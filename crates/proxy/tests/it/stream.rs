@@ -1,11 +1,9 @@
 //! Bytes through the proxy: TCP, WebSocket, and mutual TLS between two listeners.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Echo, Proxy, TCP, cluster, free_port, hcm, listener};
+use crate::common::{Echo, Proxy, TCP, cluster, free_port, hcm, listener};
 use lateen_core::SpiffeId;
 use lateen_tls::{Authority, IdentityStore, LeafRequest};
 use serde_json::{Value, json};

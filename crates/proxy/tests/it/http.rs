@@ -1,11 +1,9 @@
 //! HTTP through the proxy, from a static bootstrap: routing, rewriting, failing and counting.
 
-mod common;
-
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::{Client, Echo, Proxy, cluster, free_port, hcm, listener};
+use crate::common::{Client, Echo, Proxy, cluster, free_port, hcm, listener};
 use serde_json::{Value, json};
 
 /// A proxy in front of two backends, with these routes for every authority.

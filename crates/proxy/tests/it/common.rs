@@ -1,7 +1,5 @@
 //! Backends, clients and a proxy in this process, for tests of whole exchanges on loopback.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,13 +1,11 @@
 //! Configuration by discovery: what arrives is live, what is bad is refused with its reason while
 //! the last good one stays, and what goes takes nothing along.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Echo, Proxy, free_port, hcm, listener, socket};
+use crate::common::{Echo, Proxy, free_port, hcm, listener, socket};
 use lateen_tls::IdentityStore;
 use lateen_xds::TypeUrl;
 use lateen_xds::json::from_value;

@@ -1,0 +1,6 @@
+//! The proxy from the outside: whole exchanges on loopback.
+
+mod common;
+mod discovery;
+mod http;
+mod stream;
