@@ -1,5 +1,7 @@
 //! The four kinds of patch.
 
+pub(super) mod apply;
+mod fields;
 pub(super) mod strategic;
 
 use http::StatusCode;
@@ -60,7 +62,7 @@ impl Document {
     }
 
     /// The state after the patch.
-    pub(super) fn apply(&self, _call: &Call, old: &Value) -> Result<Value, ApiError> {
+    pub(super) fn apply(&self, call: &Call, old: &Value) -> Result<Value, ApiError> {
         let mut new = old.clone();
         match self {
             Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|error| {
@@ -73,7 +75,8 @@ impl Document {
                 )
             })?,
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
-            Self::Strategic(patch) | Self::Apply(patch) => strategic::merge(&mut new, patch)?,
+            Self::Strategic(patch) => strategic::merge(&mut new, patch)?,
+            Self::Apply(applied) => new = apply::apply(call, old, applied)?,
         }
         if !new.is_object() {
             return Err(ApiError::bad_request("the patched object is not an object"));

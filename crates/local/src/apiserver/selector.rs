@@ -220,8 +220,7 @@ impl FieldSelector {
             };
             if !is_selectable(resource, path) {
                 return Err(ApiError::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {text:?}: field label not supported: {path}",
-                    resource.api_version() + "/" + &resource.plural,
+                    "field label not supported: {path}"
                 )));
             }
             conditions.push(FieldCondition {

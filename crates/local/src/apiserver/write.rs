@@ -68,6 +68,7 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
         crd::establish(&mut object, None);
     }
     admission::validate(core, call, operation, Some(&object)).await?;
+    track(call, None, &mut object);
     let key = Core::key(resource, meta::namespace(&object), meta::name(&object));
     if call.is_dry_run()? {
         if core.store.get(&key).is_some() {
@@ -134,6 +135,13 @@ pub(super) async fn patch(core: &Arc<Core>, call: &Call) -> Result<(Value, bool)
     unreachable!("the loop ends by returning")
 }
 
+/// Notes who set which fields; an apply has done so already.
+fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
+    if call.content_type != "application/apply-patch+yaml" {
+        patch::apply::track(call, old, new);
+    }
+}
+
 /// A refusal by us or by the store, kept apart since a conflict in the store may be tried again.
 enum Refused {
     Api(ApiError),
@@ -184,6 +192,7 @@ async fn replace(
         crd::establish(&mut new, Some(&old.value));
     }
     prepare::bump_generation(resource, &old.value, &mut new);
+    track(call, Some(&old.value), &mut new);
     admission::validate(core, call, operation, Some(&new)).await?;
     if new == old.value || call.is_dry_run()? {
         return Ok(new);

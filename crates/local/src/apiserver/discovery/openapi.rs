@@ -9,7 +9,7 @@ use crate::apiserver::reply::{self, Reply};
 
 const TITLE: &str = "Kubernetes";
 const VERSION: &str = "v1.32.0";
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers what is under `/openapi`.
 pub(super) fn get(kinds: &Kinds, rest: &[&str], headers: &HeaderMap) -> Option<Reply> {
