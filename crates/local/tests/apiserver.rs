@@ -451,3 +451,92 @@ async fn services_get_addresses_that_survive_a_restart() {
         .await
         .expect("stops");
 }
+
+/// A webhook on loopback that labels config maps, and refuses those named "bad".
+async fn webhook() -> (String, String) {
+    use axum::Json;
+    use base64::Engine;
+    use lateen_tls::{Authority, ClientAuth, IdentityStore, LeafRequest, https};
+    let hour = Duration::from_secs(3600);
+    let authority = Authority::self_signed("test", hour).expect("a root");
+    let identity = authority
+        .identity(&LeafRequest::server(["localhost"], hour))
+        .expect("a leaf");
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    let store = Arc::new(IdentityStore::new(identity));
+    let listener =
+        https::Listener::http(vec![socket], store, ClientAuth::None).expect("a listener");
+    let answer = async |Json(review): Json<serde_json::Value>| {
+        let request = &review["request"];
+        let patch = r#"[{"op": "add", "path": "/metadata/labels/seen", "value": "yes"}]"#;
+        let mut response = json!({"uid": request["uid"], "allowed": request["name"] != "bad",
+            "status": {"message": "it is bad"}});
+        if request["operation"] == "CREATE" {
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = base64::engine::general_purpose::STANDARD
+                .encode(patch)
+                .into();
+        }
+        Json(
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
+        )
+    };
+    let router = axum::Router::new().route("/admit", axum::routing::post(answer));
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let bundle = base64::engine::general_purpose::STANDARD.encode(authority.root_pem());
+    (format!("https://localhost:{port}/admit"), bundle)
+}
+
+#[tokio::test]
+async fn webhooks_change_and_refuse() {
+    use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let client = server.admin().await;
+    let (url, bundle) = webhook().await;
+    let configuration = |url: &str, policy: &str| {
+        serde_json::from_value(json!({"metadata": {"name": "hook"}, "webhooks": [{
+            "name": "hook.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": url, "caBundle": bundle}, "failurePolicy": policy,
+            "objectSelector": {"matchExpressions": [{"key": "v", "operator": "Exists"}]},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]}]}))
+        .expect("a configuration")
+    };
+    let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    hooks
+        .create(&PostParams::default(), &configuration(&url, "Fail"))
+        .await
+        .expect("created");
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let made = maps
+        .create(&PostParams::default(), &config_map("good", "1"))
+        .await
+        .expect("created");
+    assert_eq!(made.labels().get("seen").map(String::as_str), Some("yes"));
+    let refused = maps
+        .create(&PostParams::default(), &config_map("bad", "1"))
+        .await
+        .expect_err("refused");
+    let wording = "admission webhook \"hook.example.com\" denied the request: it is bad";
+    assert_eq!(code(refused), (403, wording.into()));
+
+    for (policy, expect) in [("Fail", Some(500)), ("Ignore", None)] {
+        hooks
+            .delete("hook", &DeleteParams::default())
+            .await
+            .expect("deleted");
+        let away = configuration("https://localhost:1/", policy);
+        hooks
+            .create(&PostParams::default(), &away)
+            .await
+            .expect("created");
+        let result = maps
+            .create(&PostParams::default(), &config_map("away", "1"))
+            .await;
+        assert_eq!(result.err().map(|error| code(error).0), expect, "{policy}");
+    }
+    server.stop().await;
+}
