@@ -108,7 +108,6 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .half_close(true)
-        .pipeline_flush(true)
         .max_buf_size(config.max_head_bytes.max(8192))
         .header_read_timeout(config.idle_timeout);
     builder
