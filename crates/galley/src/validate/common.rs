@@ -110,9 +110,21 @@ pub(super) fn regex(text: &str, at: &Path<'_>, faults: &mut Faults) {
             .trim_start_matches("error: ");
         faults.add(
             at,
-            format!("invalid regex {text:?}: {cause}"),
-            "write an RE2 expression",
+            format!("invalid regex {:?}: {cause}", shortened(text)),
+            match error {
+                regex::Error::CompiledTooBig(_) => "write a smaller one, with fewer repetitions",
+                _ => "write an RE2 expression",
+            },
         );
+    }
+}
+
+/// As much of a text as a message can bear.
+fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
     }
 }
 
