@@ -101,6 +101,12 @@ pub enum StoreError {
     /// The disk refused.
     #[error("the store cannot write: {0}")]
     Storage(String),
+    /// The disk has no room; nothing of the write was applied.
+    #[error(
+        "the store cannot write: no space left on the disk of {0}; free some and try again \
+         (nothing was changed)"
+    )]
+    Full(String),
     /// The store has been shut down.
     #[error("the store is closed")]
     Closed,
@@ -119,7 +125,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Storage`] if the file cannot be opened or holds what cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(disk::file_opener(path.to_owned()), DEFAULT_WINDOW)
+        let opener = disk::file_opener(path.to_owned());
+        Self::open_at(path.display().to_string(), opener, DEFAULT_WINDOW)
     }
 
     /// As [`Store::open`], with another way to open the database and another event window.
@@ -127,7 +134,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_with(opener: Opener, window: usize) -> Result<Self, StoreError> {
-        let mut disk = disk::Disk::open(opener)?;
+        Self::open_at("the store".into(), opener, window)
+    }
+
+    fn open_at(place: String, opener: Opener, window: usize) -> Result<Self, StoreError> {
+        let mut disk = disk::Disk::open(place, opener)?;
         let state = Arc::new(RwLock::new(disk.load(window)?));
         let (commands, queue) = std::sync::mpsc::channel();
         let shared = Arc::clone(&state);

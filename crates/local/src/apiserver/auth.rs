@@ -21,6 +21,10 @@ pub(crate) const MASTERS: &str = "system:masters";
 /// The group of all service accounts, and the prefix of that of one namespace's.
 const ACCOUNT_GROUPS: &str = "system:serviceaccounts";
 
+/// What a caller is told who shows nothing.
+const NOBODY: &str = "neither a client certificate nor a bearer token; use the kubeconfig that \
+                      `lateen status` names";
+
 /// An authenticated caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -92,11 +96,11 @@ pub(super) fn authenticate(
             let verified = token::verify(core, &pki.tokens, token, &audiences);
             let (user, _) = verified.map_err(|error| {
                 tracing::debug!(error, "a token was refused");
-                ApiError::unauthorized()
+                ApiError::unauthorized(&error)
             })?;
             user
         }
-        _ => peer.ok_or_else(ApiError::unauthorized)?,
+        _ => peer.ok_or_else(|| ApiError::unauthorized(NOBODY))?,
     };
     impersonate(core, user, headers)
 }

@@ -124,9 +124,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// 401.
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    /// 401. The first word is what Kubernetes says and all it says; the rest helps its owner.
+    pub(crate) fn unauthorized(why: &str) -> Self {
+        let message = format!("Unauthorized: {why}");
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
     /// 404 for a path that means nothing.
@@ -269,6 +270,11 @@ impl ApiError {
             StoreError::NotFound => Self::not_found(resource, name),
             StoreError::Conflict => Self::modified(resource, name),
             StoreError::Gone { .. } => Self::gone(error.to_string()),
+            StoreError::Full(_) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "InsufficientStorage",
+                error.to_string(),
+            ),
             StoreError::Storage(_) | StoreError::Closed => Self::internal(error),
         }
     }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -28,6 +29,9 @@ use super::{discovery, logs, port_forward, read, strategy, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
 const MAX_BODY: usize = 3 << 20;
+
+/// How much of a body that is too large is read before the connection is closed on it.
+const MAX_DISCARDED: usize = 64 << 20;
 
 /// The addresses under which clients know us: this machine, and the `kubernetes` service.
 const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 96, 0, 1)];
@@ -228,16 +232,7 @@ async fn call(
         .trim()
         .to_ascii_lowercase();
     let user_agent = header(http::header::USER_AGENT).to_owned();
-    let body = Limited::new(body, MAX_BODY)
-        .collect()
-        .await
-        .map_err(|error| {
-            ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLarge",
-                format!("cannot read the body: {error}"),
-            )
-        })?;
+    let body = read_body(body).await?;
     Ok(Call {
         target,
         verb,
@@ -246,9 +241,35 @@ async fn call(
         user,
         user_agent,
         content_type,
-        body: body.to_bytes(),
+        body,
         websocket: websocket.map(Arc::new),
     })
+}
+
+/// Reads a body whole. One that is too large is read to its end and thrown away, since many clients
+/// look for an answer only once they have sent everything.
+async fn read_body(mut body: Incoming) -> Result<Bytes, ApiError> {
+    let broken = |error| ApiError::bad_request(format!("cannot read the body: {error}"));
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
+        length += data.len();
+        match length {
+            0..=MAX_BODY => bytes.extend_from_slice(&data),
+            _ if length > MAX_DISCARDED => break,
+            _ => bytes = Vec::new(),
+        }
+    }
+    if length <= MAX_BODY {
+        return Ok(bytes.into());
+    }
+    Err(ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "RequestEntityTooLarge",
+        format!("the request is too large: the limit is {MAX_BODY} bytes; make it smaller"),
+    ))
 }
 
 async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {

@@ -29,12 +29,27 @@ pub(super) struct Row<'a> {
 
 /// The file, reopened after a failure since redb refuses to go on after one.
 pub(super) struct Disk {
+    /// Where the file is, for messages.
+    place: String,
     opener: Opener,
     database: Option<Database>,
 }
 
 fn storage(error: impl std::fmt::Display) -> StoreError {
     StoreError::Storage(error.to_string())
+}
+
+/// A full disk is told apart, since its owner can do something about it.
+fn failure(error: impl Into<redb::Error>, place: &str) -> StoreError {
+    match error.into() {
+        redb::Error::Io(io) if is_full(&io) => StoreError::Full(place.to_owned()),
+        other => storage(other),
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn row_name(key: &Key) -> String {
@@ -52,9 +67,10 @@ fn parse_row_name(name: &str) -> Option<Key> {
 }
 
 impl Disk {
-    pub(super) fn open(opener: Opener) -> Result<Self, StoreError> {
-        let database = opener().map_err(storage)?;
+    pub(super) fn open(place: String, opener: Opener) -> Result<Self, StoreError> {
+        let database = opener().map_err(|error| failure(error, &place))?;
         Ok(Self {
+            place,
             opener,
             database: Some(database),
         })
@@ -84,45 +100,47 @@ impl Disk {
 
     fn database(&mut self) -> Result<&Database, StoreError> {
         if self.database.is_none() {
-            self.database = Some((self.opener)().map_err(storage)?);
+            let opened = (self.opener)().map_err(|error| failure(error, &self.place))?;
+            self.database = Some(opened);
         }
         Ok(self.database.as_ref().expect("opened above"))
     }
 
     /// Writes all rows or none.
     pub(super) fn commit(&mut self, rows: &[Row<'_>], revision: u64) -> Result<(), StoreError> {
-        let result = self
-            .database()
-            .and_then(|database| write(database, rows, revision));
+        let result = self.try_commit(rows, revision);
         if result.is_err() {
             self.database = None;
         }
         result
     }
+
+    fn try_commit(&mut self, rows: &[Row<'_>], revision: u64) -> Result<(), StoreError> {
+        let place = self.place.clone();
+        write(self.database()?, rows, revision).map_err(|error| failure(error, &place))
+    }
 }
 
-fn write(database: &Database, rows: &[Row<'_>], revision: u64) -> Result<(), StoreError> {
-    let transaction = database.begin_write().map_err(storage)?;
+fn write(database: &Database, rows: &[Row<'_>], revision: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
     {
-        let mut objects = transaction.open_table(OBJECTS).map_err(storage)?;
+        let mut objects = transaction.open_table(OBJECTS)?;
         for row in rows {
             let name = row_name(row.key);
             match row.value {
                 Some(value) => {
-                    let bytes = serde_json::to_vec(value).map_err(storage)?;
-                    objects
-                        .insert(name.as_str(), bytes.as_slice())
-                        .map_err(storage)?;
+                    let bytes = serde_json::to_vec(value).map_err(std::io::Error::other)?;
+                    objects.insert(name.as_str(), bytes.as_slice())?;
                 }
                 None => {
-                    objects.remove(name.as_str()).map_err(storage)?;
+                    objects.remove(name.as_str())?;
                 }
             }
         }
-        let mut meta = transaction.open_table(META).map_err(storage)?;
-        meta.insert(REVISION, revision).map_err(storage)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(REVISION, revision)?;
     }
-    transaction.commit().map_err(storage)
+    Ok(transaction.commit()?)
 }
 
 fn load_object(name: &str, bytes: &[u8]) -> Result<Object, StoreError> {

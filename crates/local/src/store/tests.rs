@@ -177,10 +177,7 @@ async fn a_full_disk_applies_nothing_and_recovers() {
     full.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         let refused = store.put(key("b"), object("b", 1), Expect::Absent).await;
-        assert!(
-            matches!(refused, Err(StoreError::Storage(_))),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     }
     assert_eq!(store.revision(), before);
     assert!(store.get(&key("b")).is_none());
