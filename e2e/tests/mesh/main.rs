@@ -7,12 +7,15 @@ use std::sync::Arc;
 use lateen_e2e::{Mesh, machine::Machine};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
+mod bad_http;
+mod bad_input;
 mod cluster;
 mod control_plane;
 mod envoy;
 mod resilience;
 mod routing;
 mod security;
+mod tokens;
 
 /// An asynchronous test on the shared mesh.
 macro_rules! trials {
@@ -87,11 +90,21 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         cluster::logs_are_kept,
         cluster::an_unmapped_image_says_how_to_map_it,
         cluster::requests_without_credentials_are_refused,
-        cluster::malformed_yaml_is_refused,
         cluster::a_tenant_may_not_write_the_control_plane,
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
-        control_plane::broken_rules_are_refused_with_a_reason,
+        bad_input::malformed_documents_name_their_place,
+        bad_input::weights_of_zero_are_refused,
+        bad_input::bad_and_huge_regexes_are_refused,
+        bad_input::an_unknown_gateway_is_warned_of,
+        bad_input::a_gateway_on_a_port_in_use_is_refused,
+        bad_input::shapes_that_do_not_fit_are_refused,
+        bad_input::an_object_of_4_mib_is_refused,
+        bad_input::a_tenant_may_not_delete_the_control_plane,
+        tokens::the_control_plane_refuses_bad_tokens,
+        bad_http::oversized_heads_are_refused,
+        bad_http::bad_framing_is_refused,
+        bad_http::old_versions_and_climbing_paths,
         envoy::real_envoy_serves_in_place_of_ours,
         security::only_tls_is_on_the_wire,
         security::strict_refuses_plaintext_and_permissive_serves_it,
