@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 
 /// Which cluster a command speaks to.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct Global {
     /// The kubeconfig file; without it $KUBECONFIG, then the local mesh's, then ~/.kube/config.
     #[arg(short = 'c', long, global = true, value_name = "FILE")]

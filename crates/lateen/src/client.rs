@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, Client, Config,
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
+    core::Selector,
 };
 
 use lateen_local::state::{self, DEFAULT_NAME, StateDir};
@@ -122,12 +123,7 @@ pub(crate) async fn control_plane_pods(
         .await?;
     let running = list
         .into_iter()
-        .filter(|pod| {
-            pod.status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref())
-                == Some("Running")
-        })
+        .filter(is_running)
         .filter_map(|pod| pod.metadata.name)
         .collect::<Vec<_>>();
     if running.is_empty() {
@@ -139,8 +135,53 @@ pub(crate) async fn control_plane_pods(
     Ok(running)
 }
 
-/// Splits `name[.namespace]`, as `istioctl` takes pods.
-pub(crate) fn split_pod<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
-    let bare = name.strip_prefix("pod/").unwrap_or(name);
-    bare.split_once('.').unwrap_or((bare, &global.namespace))
+/// The pod that a user names, with its namespace: `name[.namespace]`, or `deploy/name[.namespace]`
+/// for a running pod of a Deployment, as `istioctl` takes them.
+pub(crate) async fn find_pod<'a>(
+    client: &Client,
+    name: &'a str,
+    global: &'a Global,
+) -> anyhow::Result<(String, &'a str)> {
+    let (kind, bare) = name.split_once('/').unwrap_or(("pod", name));
+    let (bare, namespace) = split_namespace(bare, global);
+    let pod = match kind {
+        "pod" | "pods" | "po" => bare.to_owned(),
+        "deploy" | "deployment" | "deployments" | "deployments.apps" => {
+            pod_of_deployment(client, namespace, bare).await?
+        }
+        _ => bail!("{kind}/{bare} is not supported: name a pod, or deploy/NAME"),
+    };
+    Ok((pod, namespace))
+}
+
+fn split_namespace<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
+    name.split_once('.').unwrap_or((name, &global.namespace))
+}
+
+async fn pod_of_deployment(
+    client: &Client,
+    namespace: &str,
+    deployment: &str,
+) -> anyhow::Result<String> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let selector = deployments
+        .get(deployment)
+        .await
+        .with_context(|| format!("cannot read deployment {deployment}.{namespace}"))?
+        .spec
+        .selector;
+    let selector = Selector::try_from(selector).context("the deployment's selector")?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    pods.list(&ListParams::default().labels_from(&selector))
+        .await?
+        .into_iter()
+        .filter(is_running)
+        .find_map(|pod| pod.metadata.name)
+        .with_context(|| format!("deployment {deployment}.{namespace} has no running pod"))
+}
+
+/// A pod that is on its way out may be gone before it answers.
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
 }

@@ -16,7 +16,7 @@ use crate::{output, table::Table};
 )]
 pub(crate) struct Image {
     /// The mesh's name.
-    #[arg(long, default_value = DEFAULT_NAME)]
+    #[arg(long, global = true, default_value = DEFAULT_NAME)]
     name: String,
     #[command(subcommand)]
     action: Action,

@@ -21,7 +21,7 @@ const ADMIN: u16 = 15000;
 /// Show what a proxy was configured with.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen proxy-config listener productpage-v1-5d9b --port 15006\n  lateen proxy-config route istio-ingressgateway-7c6f.istio-system --name http.8080 -o json\n  lateen proxy-config cluster reviews-v1-77bb --fqdn ratings.default.svc.cluster.local\n  lateen proxy-config endpoint reviews-v1-77bb --port 9080"
+    after_help = "Examples:\n  lateen proxy-config listener deploy/productpage-v1 --port 15006\n  lateen proxy-config route deploy/istio-ingressgateway.istio-system --name http.8080 -o json\n  lateen proxy-config cluster deploy/reviews-v1 --fqdn ratings.default.svc.cluster.local\n  lateen proxy-config endpoint reviews-v1-77bb --port 9080"
 )]
 pub(crate) struct ProxyConfig {
     #[command(subcommand)]
@@ -47,7 +47,8 @@ enum What {
 /// The proxy and the form of the answer.
 #[derive(Debug, Args)]
 struct Target {
-    /// The proxy's pod: `name[.namespace]`.
+    /// The proxy's pod, `name[.namespace]`, or a Deployment for one of its pods,
+    /// `deploy/name[.namespace]`.
     pod: String,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
@@ -68,8 +69,8 @@ impl ProxyConfig {
 impl Target {
     async fn admin(&self, global: &Global, path: &str) -> anyhow::Result<Value> {
         let client = client::connect(global).await?;
-        let (pod, namespace) = client::split_pod(&self.pod, global);
-        let text = client::pod_get(&client, namespace, pod, ADMIN, path).await?;
+        let (pod, namespace) = client::find_pod(&client, &self.pod, global).await?;
+        let text = client::pod_get(&client, namespace, &pod, ADMIN, path).await?;
         Ok(serde_json::from_str(&text)?)
     }
 
