@@ -3,6 +3,7 @@
 #[path = "apiserver/server.rs"]
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
