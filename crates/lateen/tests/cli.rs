@@ -9,19 +9,19 @@ fn lateen(args: &[&str]) -> Output {
         .args(args)
         .env("XDG_STATE_HOME", state)
         .output()
-        .unwrap()
+        .expect("the binary was built")
 }
 
 fn stdout(args: &[&str]) -> String {
     let output = lateen(args);
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn refusal(args: &[&str]) -> String {
     let output = lateen(args);
     assert!(!output.status.success(), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -62,8 +62,12 @@ fn status_of_no_mesh_says_how_to_start_one() {
 
 #[test]
 fn a_busy_port_is_named_with_its_flag() {
-    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = taken
+        .local_addr()
+        .expect("a bound socket")
+        .port()
+        .to_string();
     let said = refusal(&["up", "--http-port", &port]);
     assert!(
         said.contains(&port) && said.contains("--http-port"),

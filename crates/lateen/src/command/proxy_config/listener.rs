@@ -111,11 +111,7 @@ fn destination(chain: &Value) -> String {
         if let Some(cluster) = config["cluster"].as_str() {
             return format!("Cluster: {cluster}");
         }
-        for cluster in config["weighted_clusters"]["clusters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        if let Some(cluster) = config.pointer("/weighted_clusters/clusters/0") {
             return format!("Weighted clusters: {}…", text(cluster, "name"));
         }
     }
