@@ -1,8 +1,8 @@
 //! A Kubernetes-style API server: what `kubectl` and the `kube` crate need, on an embedded store.
 //!
 //! A request is authenticated, its path is matched against the kinds served, RBAC is asked, and
-//! then one of [`read`], [`watch`] and [`write`] answers it. Builtin kinds differ only in the
-//! tables and functions of [`strategy`]; custom ones only in their schema.
+//! then one of `read`, `watch` and `write` answers it. Builtin kinds differ only in the
+//! tables and functions of `strategy`; custom ones only in their schema.
 
 mod admission;
 mod auth;

@@ -1,6 +1,6 @@
 //! The process behind `lateen up`.
 //!
-//! It leaves the host's namespaces before it starts a thread; see [`isolate`] for the process tree.
+//! It leaves the host's namespaces before it starts a thread; see `isolate` for the process tree.
 
 mod forward;
 pub(crate) mod isolate;
