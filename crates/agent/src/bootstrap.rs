@@ -43,7 +43,7 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
         ] },
         "stats_config": stats(),
         "admin": { "address": tcp("127.0.0.1", config.ports.admin) },
-        "dynamic_resources": dynamic(),
+        "dynamic_resources": dynamic(config.delta),
         "static_resources": {
             "clusters": clusters(config),
             "listeners": [
@@ -82,7 +82,7 @@ fn stats() -> Value {
     })
 }
 
-fn dynamic() -> Value {
+fn dynamic(delta: bool) -> Value {
     let source = json!({
         "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3",
     });
@@ -90,7 +90,7 @@ fn dynamic() -> Value {
         "lds_config": source,
         "cds_config": source,
         "ads_config": {
-            "api_type": "DELTA_GRPC",
+            "api_type": if delta { "DELTA_GRPC" } else { "GRPC" },
             "transport_api_version": "V3",
             "set_node_on_first_message_only": true,
             "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],

@@ -47,6 +47,8 @@ pub(crate) struct AgentConfig {
     pub(crate) ports: Ports,
     pub(crate) termination_drain: Duration,
     pub(crate) envoy: Option<PathBuf>,
+    /// Whether configuration comes as differences; Envoy can also take it whole.
+    pub(crate) delta: bool,
     /// `ISTIO_KUBE_APP_PROBERS`: rewritten path to original probe.
     pub(crate) app_probers: BTreeMap<String, Value>,
     /// `ISTIO_PROMETHEUS_ANNOTATIONS`: where the application's own metrics are.
@@ -103,6 +105,12 @@ impl AgentConfig {
         let discovery = mesh.discovery_address.clone();
         let discovery = discovery.unwrap_or_else(|| DEFAULT_DISCOVERY.to_owned());
         let ips = addresses(&env)?;
+        let envoy = envoy(&args, &mesh, &env, &annotations);
+        let delta = parsed(&env, "ISTIO_DELTA_XDS")?.unwrap_or(true);
+        if !delta && envoy.is_none() {
+            let reason = "state-of-the-world discovery is not supported by this proxy";
+            return Err(bad("ISTIO_DELTA_XDS", reason));
+        }
         let facts = crate::metadata::Facts {
             pod_name: &pod_name,
             namespace: &namespace,
@@ -117,7 +125,8 @@ impl AgentConfig {
             cluster: service_cluster(&args, &mesh, &labels, &namespace),
             domain: non_empty(&args.domain)
                 .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
-            envoy: envoy(&args, &mesh, &env, &annotations),
+            envoy,
+            delta,
             concurrency: args
                 .concurrency
                 .or(mesh.concurrency)
@@ -403,5 +412,12 @@ pub(crate) mod tests {
     fn what_is_missing_is_named() {
         let error = AgentConfig::resolve(ProxyArgs::default(), Env::new()).expect_err("empty");
         assert_eq!(error.to_string(), "POD_NAMESPACE: is not set");
+    }
+
+    #[test]
+    fn only_envoy_takes_the_whole_state() {
+        let whole = ("ISTIO_DELTA_XDS", "false");
+        assert!(!sample(&[whole, ("LATEEN_PROXY", "envoy")]).delta);
+        assert!(sample(&[]).delta);
     }
 }

@@ -34,9 +34,20 @@ pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> a
         eprintln!("Envoy is not on this machine (set ENVOY): it did not judge the configuration");
         return Ok(());
     };
-    let config = format!("binaryPath: {}", envoy.display());
-    annotate(mesh, json!(config)).await?;
-    let served = serves(mesh).await;
+    let served = async {
+        for (port, delta) in [(15012, true), (15012, false), (15010, true), (15010, false)] {
+            let config = format!(
+                "binaryPath: {}\ndiscoveryAddress: istiod.istio-system.svc:{port}\n\
+                 proxyMetadata: {{ISTIO_DELTA_XDS: '{delta}'}}\n",
+                envoy.display()
+            );
+            annotate(mesh, json!(config)).await?;
+            let served = serves(mesh).await;
+            served.with_context(|| format!("over port {port}, delta {delta}"))?;
+        }
+        Ok(())
+    }
+    .await;
     annotate(mesh, json!(null)).await?;
     served
 }
