@@ -51,7 +51,16 @@ pub(crate) async fn a_restarted_control_plane_costs_no_request(
             .await
     })
     .await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    eventually(
+        "every proxy to have what the new control plane knows",
+        async || {
+            let table = mesh.lateen_ok(&["proxy-status"])?;
+            let in_sync = |line: &str| line.matches("SYNCED").count() == 4;
+            ensure!(table.lines().skip(1).all(in_sync), "{table}");
+            Ok(())
+        },
+    )
+    .await?;
     mesh.delete(&networking("virtual-service-all-v1.yaml")?)
         .await?;
     mesh.delete(&networking("destination-rule-all.yaml")?)

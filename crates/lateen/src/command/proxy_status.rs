@@ -34,6 +34,9 @@ struct Sync {
     cluster_id: String,
     #[serde(default)]
     istio_version: String,
+    /// The newest state of the control plane, and the one that the proxy has accepted in full.
+    generation: Option<u64>,
+    generation_acked: Option<u64>,
     #[serde(flatten)]
     nonces: BTreeMap<String, serde_json::Value>,
 }
@@ -46,7 +49,12 @@ impl Sync {
                 .and_then(|value| value.as_str())
                 .filter(|nonce| !nonce.is_empty())
         };
+        // A proxy that came back with everything it needs is sent nothing.
+        let has_all = self.nonces.contains_key(&format!("{kind}_sent"))
+            && self.generation_acked.is_some()
+            && self.generation_acked == self.generation;
         match (nonce("sent"), nonce("acked")) {
+            (None, _) if has_all => "SYNCED",
             (None, _) => "NOT SENT",
             (Some(_), None) => "STALE (Never Acknowledged)",
             (Some(sent), Some(acked)) if sent == acked => "SYNCED",
@@ -116,6 +124,9 @@ mod tests {
             assert_eq!(sync.state("cluster"), expect);
         };
         check(serde_json::json!({"proxy": "a.b"}), "NOT SENT");
+        let back = |acked| serde_json::json!({"proxy": "a.b", "cluster_sent": "", "generation": 7, "generation_acked": acked});
+        check(back(7), "SYNCED");
+        check(back(6), "NOT SENT");
         check(
             serde_json::json!({"proxy": "a.b", "cluster_sent": "1"}),
             "STALE (Never Acknowledged)",
