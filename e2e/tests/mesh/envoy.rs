@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{LogParams, Patch, PatchParams},
 };
 use lateen_e2e::{Mesh, eventually};
 use serde_json::json;
@@ -44,6 +44,7 @@ pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> a
             annotate(mesh, json!(config)).await?;
             let served = serves(mesh).await;
             served.with_context(|| format!("over port {port}, delta {delta}"))?;
+            spoke(mesh, if delta { "delta" } else { "sotw" }).await?;
         }
         Ok(())
     }
@@ -74,6 +75,22 @@ async fn annotate(mesh: &Mesh, config: serde_json::Value) -> anyhow::Result<()> 
         })
         .await?;
     }
+    Ok(())
+}
+
+/// The control plane's log must show that the productpage's proxy came over this protocol.
+async fn spoke(mesh: &Mesh, protocol: &str) -> anyhow::Result<()> {
+    let pods = mesh.wait_ready("default", "app=productpage", 1).await?;
+    let proxy = pods[0].metadata.name.clone().context("a pod has a name")?;
+    let pods = mesh.wait_ready("istio-system", "app=istiod", 1).await?;
+    let istiod = pods[0].metadata.name.clone().context("a pod has a name")?;
+    let api: Api<Pod> = Api::namespaced(mesh.client().await?, "istio-system");
+    let log = api.logs(&istiod, &LogParams::default()).await?;
+    let line = log
+        .lines()
+        .find(|line| line.contains("client connected") && line.contains(&proxy));
+    let line = line.with_context(|| format!("{proxy} never connected"))?;
+    ensure!(line.contains(&format!("protocol=\"{protocol}\"")), "{line}");
     Ok(())
 }
 
