@@ -27,7 +27,8 @@ impl Machine {
     }
 }
 
-/// The processes whose command line or environment names this text, apart from this one.
+/// The processes whose command line names this text, apart from this one. Of a mesh that is its
+/// platform; pods' processes do not name the mesh, they die with the platform's pid namespace.
 pub fn processes_naming(text: &str) -> Vec<String> {
     let own = std::process::id().to_string();
     let numbers = entries("/proc")

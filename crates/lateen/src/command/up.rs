@@ -76,6 +76,8 @@ impl Up {
         let api = bind(self.api_port, "--api-port")?;
         let http = bind(self.http_port, "--http-port")?;
         let http_address = http.local_addr()?;
+        // What a mesh that was killed left is its state, which a failed start must not cost.
+        let resumed = state.path().exists();
         state.create()?;
         forget_status(&state)?;
         let mut progress = Progress::new();
@@ -86,7 +88,11 @@ impl Up {
             () = interrupted() => Err(anyhow::anyhow!("interrupted")),
         };
         if let Err(error) = started {
-            lateen_local::state::stop_and_clean(&self.name)?;
+            if resumed {
+                state.stop()?;
+            } else {
+                lateen_local::state::stop_and_clean(&self.name)?;
+            }
             return Err(error);
         }
         progress.finish();
