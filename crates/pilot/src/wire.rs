@@ -119,6 +119,22 @@ pub(crate) fn text(value: impl Into<String>) -> Value {
     }
 }
 
+/// Any JSON.
+pub(crate) fn value(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => value::Kind::NullValue(0),
+        Json::Bool(truth) => value::Kind::BoolValue(truth),
+        Json::Number(number) => value::Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(of) => return text(of),
+        Json::Array(items) => return list(items.into_iter().map(value).collect()),
+        Json::Object(fields) => {
+            return structure(record(fields.into_iter().map(|(k, v)| (k, value(v)))));
+        }
+    };
+    Value { kind: Some(kind) }
+}
+
 pub(crate) fn list(values: Vec<Value>) -> Value {
     Value {
         kind: Some(value::Kind::ListValue(ListValue { values })),

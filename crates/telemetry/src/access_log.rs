@@ -191,7 +191,38 @@ pub enum Shape {
     /// A text line.
     Text(Format),
     /// A JSON object of these keys.
-    Json(Vec<(String, Format)>),
+    Json(Vec<(String, Template)>),
+}
+
+/// A value of a JSON line.
+#[derive(Debug, Clone)]
+pub enum Template {
+    /// What the format gives.
+    Text(Format),
+    /// An object.
+    Object(Vec<(String, Template)>),
+    /// An array.
+    List(Vec<Template>),
+    /// Always the same: a number, a truth value, or null.
+    Fixed(serde_json::Value),
+}
+
+impl Template {
+    fn fill(&self, source: &dyn LogSource) -> serde_json::Value {
+        match self {
+            Template::Text(format) => json_value(format, source),
+            Template::Object(fields) => fill_all(fields, source),
+            Template::List(items) => items.iter().map(|item| item.fill(source)).collect(),
+            Template::Fixed(value) => value.clone(),
+        }
+    }
+}
+
+fn fill_all(fields: &[(String, Template)], source: &dyn LogSource) -> serde_json::Value {
+    let filled = fields
+        .iter()
+        .map(|(key, template)| (key.clone(), template.fill(source)));
+    serde_json::Value::Object(filled.collect())
 }
 
 impl Shape {
@@ -211,11 +242,7 @@ impl Shape {
                 }
             }
             Shape::Json(fields) => {
-                let mut object = serde_json::Map::new();
-                for (key, format) in fields {
-                    object.insert(key.clone(), json_value(format, source));
-                }
-                out = serde_json::Value::Object(object).to_string();
+                out = fill_all(fields, source).to_string();
                 out.push('\n');
             }
         }
@@ -298,15 +325,23 @@ mod tests {
 
     #[test]
     fn json_keeps_numbers_and_nulls() {
-        let format = |text: &str| Format::parse(text).expect("valid");
+        let format = |text: &str| Template::Text(Format::parse(text).expect("valid"));
         let shape = Shape::Json(vec![
             ("code".into(), format("%RESPONSE_CODE%")),
             ("none".into(), format("%RESP(X)%")),
             ("both".into(), format("%RESPONSE_CODE% %REQ(USER-AGENT)%")),
+            (
+                "nested".into(),
+                Template::Object(vec![(
+                    "list".into(),
+                    Template::List(vec![format("%REQ(:PATH)%"), Template::Fixed(true.into())]),
+                )]),
+            ),
         ]);
         assert_eq!(
             shape.line(&Fixed),
-            "{\"code\":200,\"none\":null,\"both\":\"200 curl\"}\n"
+            "{\"code\":200,\"none\":null,\"both\":\"200 curl\",\
+             \"nested\":{\"list\":[\"/productpage\",true]}}\n"
         );
     }
 }

@@ -161,8 +161,9 @@ fn access_log(logging: &Logging) -> Vec<AccessLog> {
         return Vec::new();
     }
     let format = if logging.json {
-        let fields = JSON_FIELDS.map(|(name, operator)| (name, wire::text(operator)));
-        json_format(wire::record(fields))
+        json_format(own_fields(&logging.format).unwrap_or_else(|| {
+            wire::record(JSON_FIELDS.map(|(name, operator)| (name, wire::text(operator))))
+        }))
     } else {
         let text = if logging.format.is_empty() {
             TEXT_FORMAT
@@ -180,6 +181,18 @@ fn access_log(logging: &Logging) -> Vec<AccessLog> {
         config_type: Some(access_log::ConfigType::TypedConfig(pack_any(&config))),
         ..AccessLog::default()
     }]
+}
+
+/// The user's own fields, where the format is a JSON object; Istio's default otherwise.
+fn own_fields(format: &str) -> Option<Struct> {
+    match serde_json::from_str(format).ok()? {
+        serde_json::Value::Object(fields) => Some(wire::record(
+            fields
+                .into_iter()
+                .map(|(key, value)| (key, wire::value(value))),
+        )),
+        _ => None,
+    }
 }
 
 fn text_format(text: &str) -> SubstitutionFormatString {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lateen_telemetry::access_log::{Format, Shape, Sink};
+use lateen_telemetry::access_log::{Format, Shape, Sink, Template};
 use lateen_xds::TypeUrl;
 use lateen_xds::envoy::extensions::access_loggers::{file::v3 as file, stream::v3 as stream};
 use lateen_xds::types::{accesslog as pb, core, wkt};
@@ -93,16 +93,25 @@ fn shape(field: &str, spec: &core::SubstitutionFormatString) -> Result<Shape> {
 }
 
 fn json_shape(field: &str, json: &wkt::Struct) -> Result<Shape> {
-    let fields = json
-        .fields
-        .iter()
-        .map(|(key, value)| match &value.kind {
-            Some(wkt::value::Kind::StringValue(text)) => Ok((key.clone(), format(field, text)?)),
-            _ => Err(DecodeError::unsupported(
-                field,
-                "a JSON format with nested values",
-            )),
-        })
-        .collect::<Result<_>>()?;
-    Ok(Shape::Json(fields))
+    Ok(Shape::Json(fields(field, json)?))
+}
+
+fn fields(field: &str, json: &wkt::Struct) -> Result<Vec<(String, Template)>> {
+    let one = |(key, value): (&String, &wkt::Value)| Ok((key.clone(), template(field, value)?));
+    json.fields.iter().map(one).collect()
+}
+
+fn template(field: &str, value: &wkt::Value) -> Result<Template> {
+    use wkt::value::Kind;
+    Ok(match &value.kind {
+        Some(Kind::StringValue(text)) => Template::Text(format(field, text)?),
+        Some(Kind::StructValue(json)) => Template::Object(fields(field, json)?),
+        Some(Kind::ListValue(list)) => {
+            let items = list.values.iter().map(|value| template(field, value));
+            Template::List(items.collect::<Result<_>>()?)
+        }
+        Some(Kind::NumberValue(number)) => Template::Fixed((*number).into()),
+        Some(Kind::BoolValue(truth)) => Template::Fixed((*truth).into()),
+        Some(Kind::NullValue(_)) | None => Template::Fixed(serde_json::Value::Null),
+    })
 }

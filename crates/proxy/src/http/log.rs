@@ -129,7 +129,7 @@ impl LogSource for Entry {
             "START_TIME" => text(self.start_time(argument)),
             "PROTOCOL" => self.version.map(|version| version.as_str().into()),
             "RESPONSE_CODE" => text(self.status.to_string()),
-            "RESPONSE_FLAGS" => Some(self.flags()).filter(|flags| flags != "-"),
+            "RESPONSE_FLAGS" => Some(self.flags()),
             "RESPONSE_CODE_DETAILS" => some(self.details),
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => borrowed(&self.failure),
             "BYTES_RECEIVED" => text(self.bytes_received.to_string()),
