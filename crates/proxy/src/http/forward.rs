@@ -124,7 +124,7 @@ pub(crate) async fn forward(
     }
     let body = meter.count_request(body);
     let (body, copy) = mirror::tee(action, body).await;
-    mirror::send(worker, action, &head, copy);
+    mirror::send(worker, connection, action, &head, copy);
 
     let deadline = timeout(action, &head).map(|timeout| Instant::now() + timeout);
     let mut exchange = Exchange {
@@ -293,12 +293,17 @@ impl Exchange<'_> {
         };
         meter.entry.host = Some(host.address);
         meter.facts.host = Some(host.clone());
-        let mesh = self.is_mesh(&host);
         if matches!(self.action.host, Some(HostRewrite::Auto)) && !host.hostname.is_empty() {
             // A name that DNS resolved is header text.
             let _ = request.head.set_authority(&host.hostname);
         }
-        self.add_peer(&mut request.head, &host, mesh);
+        add_peer(
+            self.worker,
+            self.connection,
+            &self.cluster,
+            &host,
+            &mut request.head,
+        );
         let stats = self.cluster.stats.clone();
         let _active = Active::new(&self.cluster, index);
         stats.rq_total.inc();
@@ -355,22 +360,6 @@ impl Exchange<'_> {
             .pick(&self.cluster, self.hash, tried, attempts)?;
         self.tried.push(index);
         Some((Some(index), self.cluster.hosts.hosts[index].clone()))
-    }
-
-    fn is_mesh(&self, host: &Host) -> bool {
-        matches!(&*self.cluster.spec.transports[host.transport], Transport::Tls(tls) if tls.mesh)
-    }
-
-    /// Tells a workload of the mesh who is calling. Nobody else is told.
-    fn add_peer(&self, head: &mut RequestHead, host: &Host, mesh: bool) {
-        let outbound = self.connection.listener.direction == Some(Direction::Outbound);
-        if outbound && (mesh || host.workload.is_some()) {
-            let node = &self.worker.shared.node;
-            head.headers
-                .set_value(PEER_METADATA, node.peer_header.clone());
-            head.headers
-                .set_value(PEER_METADATA_ID, node.id_header.clone());
-        }
     }
 
     /// Takes the answering workload's metadata out of a response.
@@ -452,6 +441,26 @@ impl Exchange<'_> {
             }
             _ => None,
         }
+    }
+}
+
+/// Tells a workload of the mesh who is calling. Nobody else is told.
+pub(super) fn add_peer(
+    worker: &Worker,
+    connection: &Connection,
+    cluster: &Cluster,
+    host: &Host,
+    head: &mut RequestHead,
+) {
+    let transport = &*cluster.spec.transports[host.transport];
+    let mesh = matches!(transport, Transport::Tls(tls) if tls.mesh);
+    let outbound = connection.listener.direction == Some(Direction::Outbound);
+    if outbound && (mesh || host.workload.is_some()) {
+        let node = &worker.shared.node;
+        head.headers
+            .set_value(PEER_METADATA, node.peer_header.clone());
+        head.headers
+            .set_value(PEER_METADATA_ID, node.id_header.clone());
     }
 }
 

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use lateen_http::{Body, Request, RequestHead};
 use lateen_route::{Forward, Fraction};
 
+use super::forward::add_peer;
 use crate::cluster::{HttpWant, UpstreamProtocol, connect_http};
+use crate::listener::Connection;
 use crate::worker::Worker;
 
 /// Bodies that announce more than this are not mirrored: a copy must not hold up the original.
@@ -44,6 +46,7 @@ impl lateen_http::Source for Broken {
 /// Sends the copies.
 pub(crate) fn send(
     worker: &Arc<Worker>,
+    connection: &Arc<Connection>,
     action: &Forward,
     head: &RequestHead,
     body: Option<Bytes>,
@@ -64,15 +67,22 @@ pub(crate) fn send(
         };
         let _ = head.set_authority(&shadow);
         let (worker, cluster, body) = (worker.clone(), mirror.cluster.clone(), body.clone());
+        let connection = connection.clone();
         tokio::spawn(async move {
-            if let Err(error) = one(&worker, &cluster, head, body).await {
+            if let Err(error) = one(&worker, &connection, &cluster, head, body).await {
                 tracing::debug!(%cluster, error, "mirrored request failed");
             }
         });
     }
 }
 
-async fn one(worker: &Worker, cluster: &str, head: RequestHead, body: Bytes) -> Result<(), String> {
+async fn one(
+    worker: &Worker,
+    connection: &Connection,
+    cluster: &str,
+    mut head: RequestHead,
+    body: Bytes,
+) -> Result<(), String> {
     let cluster = worker
         .shared
         .cluster(cluster)
@@ -87,6 +97,7 @@ async fn one(worker: &Worker, cluster: &str, head: RequestHead, body: Bytes) -> 
         UpstreamProtocol::Http2 => HttpWant::Http2,
         _ => HttpWant::Http1,
     };
+    add_peer(worker, connection, &cluster, &host, &mut head);
     let connecting = connect_http(
         &cluster,
         host.address,
