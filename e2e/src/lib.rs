@@ -2,12 +2,18 @@
 //! binary, requests through its gateway, and a look at the machine before and
 //! after.
 
+pub mod grpc;
 pub mod http;
+pub mod idle;
+pub mod inside;
 pub mod machine;
 pub mod mesh;
 pub mod samples;
+pub mod tls;
+pub mod web;
 pub mod wire;
 
+pub use idle::Idle;
 pub use mesh::Mesh;
 
 use std::time::{Duration, Instant};

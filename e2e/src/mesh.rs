@@ -204,23 +204,13 @@ impl Mesh {
         port: u16,
         path: &str,
     ) -> anyhow::Result<String> {
-        use http_body_util::{BodyExt, Empty};
-        use hyper::body::Bytes;
-        let pods: Api<Pod> = Api::namespaced(self.client().await?, namespace);
-        let mut forward = pods.portforward(pod, &[port]).await?;
-        let stream = forward
-            .take_stream(port)
-            .context("the API server forwarded no port")?;
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-        let connection = tokio::spawn(connection);
-        let request = hyper::Request::get(path).header("host", "localhost");
-        let answer = sender
-            .send_request(request.body(Empty::<Bytes>::new())?)
-            .await?;
-        let body = answer.into_body().collect().await?.to_bytes();
-        connection.abort();
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        get(
+            &Api::namespaced(self.client().await?, namespace),
+            pod,
+            port,
+            path,
+        )
+        .await
     }
 
     /// `lateen down`, which must succeed.
@@ -239,6 +229,26 @@ impl Drop for Mesh {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// GET from a port inside one of these pods, through the API server.
+pub async fn get(pods: &Api<Pod>, pod: &str, port: u16, path: &str) -> anyhow::Result<String> {
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Bytes;
+    let mut forward = pods.portforward(pod, &[port]).await?;
+    let stream = forward
+        .take_stream(port)
+        .context("the API server forwarded no port")?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", "localhost");
+    let answer = sender
+        .send_request(request.body(Empty::<Bytes>::new())?)
+        .await?;
+    let body = answer.into_body().collect().await?.to_bytes();
+    connection.abort();
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Whether a pod's condition `Ready` is true and it is not on its way out.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use lateen_e2e::{
     Mesh, eventually,
-    machine::{Machine, processes_naming},
+    machine::{Machine, Processes},
     mesh::text,
 };
 use nix::{sys::signal::Signal, unistd::Pid};
@@ -36,7 +36,9 @@ fn config_map(name: &str) -> String {
 fn two_meshes_run_side_by_side_and_leave_nothing() -> anyhow::Result<()> {
     let _alone = alone();
     let before = Machine::look();
-    let first = Mesh::start("one")?;
+    let mut first = Mesh::prepare("one")?;
+    let mut processes = Processes::before(first.binary())?;
+    first.up()?;
     let second = Mesh::start("two")?;
     block_on(async {
         for mesh in [&first, &second] {
@@ -52,7 +54,6 @@ fn two_meshes_run_side_by_side_and_leave_nothing() -> anyhow::Result<()> {
         );
         Ok(())
     })?;
-    let names = [first.name.clone(), second.name.clone()];
     let again = first.lateen(&["up", "--detach", "--name", &first.name, "--http-port", "0"])?;
     ensure!(
         !again.status.success() && text(&again).contains("runs already"),
@@ -60,15 +61,16 @@ fn two_meshes_run_side_by_side_and_leave_nothing() -> anyhow::Result<()> {
         text(&again)
     );
     for mesh in [first, second] {
+        processes.note(mesh.pid("platform")?);
         mesh.stop()?;
     }
-    for name in names {
-        ensure!(
-            processes_naming(&name).is_empty(),
-            "{:?}",
-            processes_naming(&name)
-        );
-    }
+    // Two control planes, two gateways, twelve pods of Bookinfo with two containers each.
+    ensure!(
+        processes.n_noted() > 28,
+        "only {} processes",
+        processes.n_noted()
+    );
+    ensure!(processes.left().is_empty(), "{:#?}", processes.left());
     ensure!(
         Machine::look() == before,
         "before {before:#?}\nafter {:#?}",
@@ -81,16 +83,35 @@ fn two_meshes_run_side_by_side_and_leave_nothing() -> anyhow::Result<()> {
 fn a_killed_platform_leaves_nothing_running_and_comes_back_with_its_state() -> anyhow::Result<()> {
     let _alone = alone();
     let before = Machine::look();
-    let mut mesh = Mesh::start("crash")?;
+    let mut mesh = Mesh::prepare("crash")?;
+    let mut processes = Processes::before(mesh.binary())?;
+    mesh.up()?;
     block_on(mesh.apply(&config_map("kept")))?;
-    let pid = Pid::from_raw(mesh.pid("platform")?);
-    nix::sys::signal::kill(pid, Signal::SIGKILL)?;
+    let platform = mesh.pid("platform")?;
+    processes.note(platform);
+    nix::sys::signal::kill(Pid::from_raw(platform), Signal::SIGKILL)?;
     block_on(eventually("every process to end", async || {
-        let left = processes_naming(&mesh.name);
-        ensure!(left.is_empty(), "{left:?}");
+        ensure!(processes.left().is_empty(), "{:#?}", processes.left());
         Ok(())
     }))?;
     ensure!(mesh.status()?["state"] == "dead", "{}", mesh.status()?);
+    // A start that fails must not cost what the mesh had.
+    let failed = mesh.lateen(&[
+        "up",
+        "--detach",
+        "--name",
+        &mesh.name,
+        "--http-port",
+        "0",
+        "--vip-pool",
+        "nonsense",
+    ])?;
+    ensure!(
+        !failed.status.success() && text(&failed).contains("nonsense"),
+        "{}",
+        text(&failed)
+    );
+    ensure!(processes.left().is_empty(), "{:#?}", processes.left());
     mesh.up()?;
     block_on(async {
         let api: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
@@ -122,6 +143,7 @@ fn an_ordinary_user_runs_a_mesh() -> anyhow::Result<()> {
     std::os::unix::fs::chown(mesh.state_folder(), Some(NOBODY), Some(NOBODY))?;
     let binary = mesh.state_folder().join("binary");
     std::fs::copy(mesh.binary(), &binary)?;
+    let processes = Processes::before(&binary)?;
     let run = |args: &[&str]| {
         let mut command = Command::new(&binary);
         command
@@ -141,11 +163,7 @@ fn an_ordinary_user_runs_a_mesh() -> anyhow::Result<()> {
     let down = run(&["down", "--name", &mesh.name])?;
     ensure!(down.status.success(), "{}", text(&down));
     ensure!(page?.status == 200, "no productpage");
-    ensure!(
-        processes_naming(&mesh.name).is_empty(),
-        "{:?}",
-        processes_naming(&mesh.name)
-    );
+    ensure!(processes.left().is_empty(), "{:#?}", processes.left());
     Ok(())
 }
 

@@ -116,9 +116,11 @@ async fn serves(mesh: &Mesh) -> anyhow::Result<()> {
     let metrics = mesh
         .pod_get("istio-system", &istiod, 15014, "/metrics")
         .await?;
-    let rejects = metrics
+    let rejects: Vec<_> = metrics
         .lines()
-        .filter(|line| line.starts_with("pilot_total_xds_rejects"));
+        .filter(|line| line.starts_with("pilot_total_xds_rejects"))
+        .collect();
+    ensure!(!rejects.is_empty(), "no count of rejects in\n{metrics}");
     for line in rejects {
         ensure!(line.ends_with(" 0"), "Envoy refused something: {line}");
     }

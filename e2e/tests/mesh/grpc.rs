@@ -1,0 +1,196 @@
+//! HTTP/2 and gRPC from one sidecar to another.
+
+use anyhow::{Context, ensure};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Frame, Incoming},
+};
+use hyper_util::rt::TokioIo;
+use lateen_e2e::{
+    Idle, Mesh, eventually,
+    grpc::{self, Client},
+    idle::{self, demand},
+    inside,
+};
+
+use super::shared;
+
+const GRPC: u16 = 7070;
+const WEB: u16 = 7071;
+
+/// A server and a client, each with a sidecar, and a Service between them.
+struct Stage {
+    server: Idle,
+    client: Idle,
+    service: String,
+    ip: String,
+}
+
+impl Stage {
+    async fn set(mesh: &Mesh) -> anyhow::Result<Stage> {
+        let ports = [("grpc-echo", GRPC), ("http2-web", WEB)];
+        let service = idle::service("echo", "echo-server", &ports);
+        mesh.apply(&service).await?;
+        Ok(Stage {
+            server: Idle::start(mesh, "echo-server").await?,
+            client: Idle::start(mesh, "echo-client").await?,
+            ip: mesh.cluster_ip("echo").await?,
+            service,
+        })
+    }
+
+    async fn grpc(&self) -> anyhow::Result<Client> {
+        let stream = self.client.connect(inside::at(&self.ip, GRPC)?).await?;
+        Client::new(stream, &format!("echo:{GRPC}")).await
+    }
+
+    async fn clear(self, mesh: &Mesh) -> anyhow::Result<()> {
+        mesh.delete(&self.service).await?;
+        self.client.remove(mesh).await?;
+        self.server.remove(mesh).await
+    }
+}
+
+pub(crate) async fn calls_pass_both_sidecars(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let stage = Stage::set(mesh).await?;
+    let served = grpc::serve(stage.server.listen(GRPC).await?, grpc::echo);
+    let result = async {
+        unary(&stage).await?;
+        streaming(&stage).await?;
+        counted(mesh, &stage).await
+    }
+    .await;
+    served.abort();
+    stage.clear(mesh).await?;
+    result
+}
+
+async fn unary(stage: &Stage) -> anyhow::Result<()> {
+    let reply = eventually("a call to be answered", async || {
+        let reply = stage
+            .grpc()
+            .await?
+            .unary("/test.Echo/Echo", b"hello")
+            .await?;
+        ensure!(reply.trailers.contains_key("x-n-bytes"), "{reply:?}");
+        Ok(reply)
+    })
+    .await?;
+    ensure!(reply.body == grpc::message(b"hello"), "{reply:?}");
+    ensure!(reply.trailers["grpc-status"] == "0", "{reply:?}");
+    ensure!(reply.trailers["x-n-bytes"] == "10", "{reply:?}");
+    let certificate = reply.headers["x-seen-certificate"].to_str()?;
+    ensure!(
+        certificate.contains("URI=spiffe://cluster.local/ns/default/sa/default"),
+        "no mutual TLS: {certificate}"
+    );
+    // A status without a body is in the headers ("trailers only").
+    let refused = stage.grpc().await?.unary("/test.Echo/Refuse", b"").await?;
+    ensure!(refused.headers["grpc-status"] == "7", "{refused:?}");
+    // More than any window of flow control, so that it has to move both ways at once.
+    let large = vec![b'x'; 4 << 20];
+    let reply = stage.grpc().await?.unary("/test.Echo/Echo", &large).await?;
+    ensure!(reply.body == grpc::message(&large), "a large message broke");
+    ensure!(reply.trailers["grpc-status"] == "0", "{:?}", reply.trailers);
+    Ok(())
+}
+
+/// Each message is answered before the next is sent: nobody on the way may hold one back.
+async fn streaming(stage: &Stage) -> anyhow::Result<()> {
+    let mut client = stage.grpc().await?;
+    let (frames_tx, body) = grpc::frames();
+    let first = grpc::message(b"0");
+    frames_tx.send(Ok(Frame::data(first.clone()))).await?;
+    let mut answer = client.open("/test.Echo/Echo", body).await?.into_body();
+    ensure!(grpc::next_data(&mut answer).await? == first, "other bytes");
+    // A second call on the same connection, while the first is open.
+    let reply = client.unary("/test.Echo/Echo", b"beside").await?;
+    ensure!(reply.trailers["grpc-status"] == "0", "{reply:?}");
+    for n in 1..20 {
+        let sent = grpc::message(n.to_string().as_bytes());
+        frames_tx.send(Ok(Frame::data(sent.clone()))).await?;
+        ensure!(grpc::next_data(&mut answer).await? == sent, "other bytes");
+    }
+    drop(frames_tx);
+    let rest = answer.collect().await?;
+    let trailers = rest.trailers().context("no trailers")?;
+    ensure!(trailers["grpc-status"] == "0", "{trailers:?}");
+    Ok(())
+}
+
+async fn counted(mesh: &Mesh, stage: &Stage) -> anyhow::Result<()> {
+    let ok = ["request_protocol=\"grpc\"", "grpc_response_status=\"0\""];
+    let refused = ["request_protocol=\"grpc\"", "grpc_response_status=\"7\""];
+    let service = "destination_service=\"echo.default.svc.cluster.local\"";
+    eventually("both sides to count the calls", async || {
+        let source = stage.client.metrics(mesh).await?;
+        let destination = stage.server.metrics(mesh).await?;
+        for status in [&ok, &refused] {
+            let both = |more: &[&'static str]| [&status[..], &[service], more].concat();
+            let sides = [
+                (
+                    &source,
+                    both(&[
+                        "reporter=\"source\"",
+                        "destination_workload=\"echo-server\"",
+                    ]),
+                ),
+                (
+                    &destination,
+                    both(&[
+                        "reporter=\"destination\"",
+                        "source_workload=\"echo-client\"",
+                        "connection_security_policy=\"mutual_tls\"",
+                    ]),
+                ),
+            ];
+            for (metrics, labels) in sides {
+                demand(metrics, "istio_requests_total", &labels, 1.0)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// What the server of the web saw: the version and the path.
+async fn web(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let seen = format!("{:?} {}", request.version(), request.uri().path());
+    Response::new(seen.into())
+}
+
+pub(crate) async fn an_http2_port_is_spoken_to_in_http2(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let stage = Stage::set(mesh).await?;
+    let served = grpc::serve(stage.server.listen(WEB).await?, web);
+    let result = eventually("the server to see HTTP/2", async || {
+        // The client speaks HTTP/1.1: the port's name decides.
+        let stream = stage.client.connect(inside::at(&stage.ip, WEB)?).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::get("/page").header("host", format!("echo:{WEB}"));
+        let response = sender
+            .send_request(request.body(Empty::<Bytes>::new())?)
+            .await?;
+        let status = response.status();
+        let seen = response.into_body().collect().await?.to_bytes();
+        ensure!(
+            status == 200 && seen.as_ref() == b"HTTP/2.0 /page",
+            "{status} {seen:?}"
+        );
+        let metrics = stage.client.metrics(mesh).await?;
+        let labels = [
+            "request_protocol=\"http\"",
+            "grpc_response_status=\"\"",
+            "destination_service=\"echo.default.svc.cluster.local\"",
+        ];
+        demand(&metrics, "istio_requests_total", &labels, 1.0)
+    })
+    .await;
+    served.abort();
+    stage.clear(mesh).await?;
+    result
+}
