@@ -9,6 +9,10 @@
     reason = "a test harness prints, and fails by panics"
 )]
 
+#[path = "platform/containers.rs"]
+mod containers;
+#[path = "platform/health.rs"]
+mod health;
 #[path = "platform/mesh.rs"]
 mod mesh;
 
@@ -48,6 +52,34 @@ const TESTS: &[Test] = &[
         a_namespace_goes_with_all_that_is_in_it,
     ),
     (
+        "exec_probes_look_inside_the_container",
+        containers::exec_probes_look_inside_the_container,
+    ),
+    (
+        "grpc_probes_ask_for_the_health_of_a_service",
+        containers::grpc_probes_ask_for_the_health_of_a_service,
+    ),
+    (
+        "hooks_run_before_the_next_container_and_before_the_end",
+        containers::hooks_run_before_the_next_container_and_before_the_end,
+    ),
+    (
+        "a_pod_gets_its_grace_and_no_more",
+        containers::a_pod_gets_its_grace_and_no_more,
+    ),
+    (
+        "sidecars_start_before_and_end_after_the_others",
+        containers::sidecars_start_before_and_end_after_the_others,
+    ),
+    (
+        "a_sidecar_that_dies_is_restarted",
+        containers::a_sidecar_that_dies_is_restarted,
+    ),
+    (
+        "an_empty_pool_of_addresses_says_so",
+        containers::an_empty_pool_of_addresses_says_so,
+    ),
+    (
         "pods_come_back_after_a_restart",
         pods_come_back_after_a_restart,
     ),
@@ -58,6 +90,11 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     if let Some(code) = lateen_local::entry(&args) {
         return code;
+    }
+    if args.first().is_some_and(|arg| arg == health::SUBCOMMAND) {
+        let port = args[1].to_str().and_then(|port| port.parse().ok());
+        health::serve(port.unwrap());
+        return ExitCode::FAILURE;
     }
     let filter = args
         .iter()

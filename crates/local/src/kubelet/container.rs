@@ -19,12 +19,15 @@ use crate::Error;
 use crate::container::process::{self, Exit, Running};
 use crate::container::{Capabilities, ContainerSpec, scratch_dir};
 use crate::images::how_to_map;
-use k8s_openapi::api::core::v1::Lifecycle;
+use k8s_openapi::api::core::v1::LifecycleHandler;
 
 /// How often an image without a mapping is looked up again.
 const IMAGE_RETRY: Duration = Duration::from_secs(1);
 /// How often a configuration that cannot be resolved is tried again.
 const CONFIG_RETRY: Duration = Duration::from_secs(1);
+
+/// What a container gets to end at least, whatever its hook took of the grace (as Kubernetes).
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Which part a container plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub(super) struct ContainerTask {
     kind: Kind,
     stop: CancellationToken,
     started: CancellationToken,
+    settled: CancellationToken,
 }
 
 /// A container that runs, with what is needed to talk to it.
@@ -72,7 +76,14 @@ impl ContainerTask {
             kind,
             stop,
             started: CancellationToken::new(),
+            settled: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled once the next container may start: this one has, and its postStart hook is done;
+    /// or it will not start before something changes.
+    pub(super) fn settled(&self) -> CancellationToken {
+        self.settled.clone()
     }
 
     /// Cancelled once the container has started (and its startup probe has passed).
@@ -81,6 +92,7 @@ impl ContainerTask {
     }
 
     pub(super) async fn run(self) -> End {
+        let _settled = self.settled.clone().drop_guard();
         let mut backoff = RestartBackoff::default();
         let mut first = true;
         loop {
@@ -141,6 +153,7 @@ impl ContainerTask {
     }
 
     fn waiting(&self, reason: &str, message: Option<String>) {
+        self.settled.cancel();
         self.context.board.container(&self.container.name, |state| {
             keep_last(state);
             state.phase = Phase::Waiting {
@@ -291,15 +304,15 @@ impl ContainerTask {
         );
         let since = Timestamp::now();
         let mut restarts = 0;
-        let has_startup = self.container.startup_probe.is_some();
+        let is_up = self.container.startup_probe.is_none() && self.post_start().is_none();
         let has_readiness = self.container.readiness_probe.is_some();
         self.context.board.container(name, |state| {
             keep_last(state);
             state.restarts += i32::from(!first);
             restarts = state.restarts;
             state.phase = Phase::Running { since };
-            state.started = !has_startup;
-            state.ready = !has_startup && !has_readiness && self.kind != Kind::Init;
+            state.started = is_up;
+            state.ready = is_up && !has_readiness && self.kind != Kind::Init;
             state.id.clone_from(&id);
             state.pid = running.pid;
             state.image_id = format!(
@@ -307,7 +320,7 @@ impl ContainerTask {
                 self.container.image.as_deref().unwrap_or_default()
             );
         });
-        if !has_startup {
+        if is_up {
             self.started.cancel();
         }
         let file = logs::open(
@@ -335,33 +348,44 @@ impl ContainerTask {
         let (verdict_tx, mut verdict_rx) = mpsc::channel(16);
         let target =
             hooks::Target::new(&self.context, &self.container, &run.spec, run.running.init);
-        let hook = self
-            .container
-            .lifecycle
-            .clone()
-            .and_then(|lifecycle: Lifecycle| lifecycle.post_start);
-        let mut probes = probe::start(&self.container, target.clone(), verdict_tx.clone());
-        if let Some(hook) = hook {
-            probes.spawn(hooks::post_start(hook, target.clone(), verdict_tx.clone()));
-        }
-        // So that `recv` never ends: the probes may all be done.
-        let _keep = verdict_tx;
+        // Ends with the run; the sender here is kept so that `recv` never ends before.
+        let mut observing = Box::pin(self.observe(&target, &verdict_tx));
+        let mut observed = false;
         let exit = loop {
             tokio::select! {
                 exit = run.running.wait() => break exit,
                 () = self.stop.cancelled() => {
                     self.context.normal("Killing", format!("Stopping container {}", self.container.name));
-                    break self.terminate(&mut run, &target, self.context.grace()).await;
+                    let end = self.context.end();
+                    break self.terminate(&mut run, &target, end).await;
                 }
                 Some(verdict) = verdict_rx.recv() => if let Some(reason) = self.judge(verdict) {
                     self.context.normal("Killing", reason);
-                    break self.terminate(&mut run, &target, self.context.grace()).await;
-                }
+                    let end = tokio::time::Instant::now() + self.context.grace();
+                    break self.terminate(&mut run, &target, end).await;
+                },
+                () = &mut observing, if !observed => observed = true,
             }
         };
-        drop(probes);
         let _ = std::fs::remove_dir_all(scratch);
         ended(&run, exit)
+    }
+
+    fn post_start(&self) -> Option<&LifecycleHandler> {
+        self.container.lifecycle.as_ref()?.post_start.as_ref()
+    }
+
+    /// The hook, and then the probes: before the hook is done, a container does not count as running.
+    async fn observe(&self, target: &hooks::Target, verdict_tx: &mpsc::Sender<Verdict>) {
+        if let Some(hook) = self.post_start() {
+            let succeeded = hooks::post_start(hook, target, verdict_tx).await;
+            if succeeded && self.container.startup_probe.is_none() {
+                // The other end is there for as long as this runs.
+                let _ = verdict_tx.send(Verdict::Started).await;
+            }
+        }
+        self.settled.cancel();
+        probe::run(&self.container, target, verdict_tx).await;
     }
 
     /// Takes a probe's verdict; `Some` when the container has to be killed for it.
@@ -397,39 +421,45 @@ impl ContainerTask {
         &self,
         run: &mut Run,
         target: &hooks::Target,
-        grace: Duration,
+        end: tokio::time::Instant,
     ) -> Result<Exit, Error> {
+        use tokio::time::Instant;
         self.context
             .board
             .container(&self.container.name, |state| state.ready = false);
-        let deadline = tokio::time::Instant::now() + grace;
-        if let Some(hook) = self
-            .container
-            .lifecycle
-            .clone()
-            .and_then(|lifecycle| lifecycle.pre_stop)
-            && !grace.is_zero()
+        let granted = self.context.grace();
+        let least = if granted.is_zero() {
+            Duration::ZERO
+        } else {
+            LEAST_GRACE
+        };
+        let hook = self.container.lifecycle.as_ref();
+        if let Some(hook) = hook.and_then(|lifecycle| lifecycle.pre_stop.clone())
+            && !granted.is_zero()
         {
+            let left = end.max(Instant::now() + least) - Instant::now();
             tokio::select! {
-                () = hooks::pre_stop(hook, target, grace) => {}
+                () = hooks::pre_stop(hook, target, left) => {}
                 exit = run.running.wait() => return exit,
+                () = self.grace_ends(granted, end - granted) => {}
             }
         }
         run.running.signal(Signal::SIGTERM);
         tokio::select! {
             exit = run.running.wait() => return exit,
-            () = tokio::time::sleep_until(deadline) => {}
-            () = self.grace_ends(deadline - grace) => {}
+            () = tokio::time::sleep_until(end.max(Instant::now() + least)) => {}
+            () = self.grace_ends(granted, end - granted) => {}
         }
         run.running.signal(Signal::SIGKILL);
         run.running.wait().await
     }
 
     /// Ends when the pod's grace was shortened, by a second deletion, and is over.
-    async fn grace_ends(&self, begun: tokio::time::Instant) {
+    async fn grace_ends(&self, granted: Duration, begun: tokio::time::Instant) {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if tokio::time::Instant::now() >= begun + self.context.grace() {
+            let grace = self.context.grace();
+            if grace < granted && tokio::time::Instant::now() >= begun + grace {
                 return;
             }
         }

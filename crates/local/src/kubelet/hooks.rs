@@ -125,13 +125,14 @@ impl Target {
     }
 }
 
-/// Runs the hook after a start; a failure kills the container.
+/// Runs the hook after a start; a failure kills the container. Whether it succeeded.
 pub(super) async fn post_start(
-    hook: LifecycleHandler,
-    target: Target,
-    verdict_tx: mpsc::Sender<Verdict>,
-) {
-    if let Err(message) = target.handle(&hook, Duration::from_secs(300)).await {
+    hook: &LifecycleHandler,
+    target: &Target,
+    verdict_tx: &mpsc::Sender<Verdict>,
+) -> bool {
+    let outcome = target.handle(hook, Duration::from_secs(300)).await;
+    if let Err(message) = &outcome {
         target.context.warning(
             "FailedPostStartHook",
             format!("PostStartHook failed: {message}"),
@@ -140,6 +141,7 @@ pub(super) async fn post_start(
             .send(Verdict::Kill("failed its PostStartHook".into()))
             .await;
     }
+    outcome.is_ok()
 }
 
 /// Runs the hook before a stop, for the grace at most.

@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Preconditions, ResourceExt};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -52,6 +53,8 @@ pub(super) struct PodContext {
     pub(super) volumes: Volumes,
     /// Seconds that containers get to end.
     pub(super) grace: Arc<AtomicU64>,
+    /// When the grace is over, set by the first container that is stopped.
+    end: OnceLock<Instant>,
 }
 
 impl PodContext {
@@ -73,6 +76,11 @@ impl PodContext {
 
     pub(super) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace.load(Ordering::Relaxed))
+    }
+
+    /// When the grace of the pod is over, which all its containers share.
+    pub(super) fn end(&self) -> Instant {
+        *self.end.get_or_init(|| Instant::now() + self.grace())
     }
 }
 
@@ -214,6 +222,7 @@ impl Worker {
             net,
             volumes,
             grace: Arc::clone(grace),
+            end: OnceLock::new(),
         })
     }
 
@@ -287,13 +296,12 @@ async fn run_containers(
     stop: &CancellationToken,
 ) -> Option<&'static str> {
     let spec = context.spec();
-    // Sidecars outlive the others: they end when these have.
-    let sidecars_stop = CancellationToken::new();
-    let mut sidecars = JoinSet::new();
+    // Sidecars outlive the others: they end when these have, the last one first.
+    let mut sidecars = Vec::new();
     let outcome = async {
         for container in spec.init_containers.iter().flatten() {
             if status::is_sidecar(container) {
-                start_sidecar(context, container, &mut sidecars, &sidecars_stop, stop).await?;
+                start_sidecar(context, container, &mut sidecars, stop).await?;
                 continue;
             }
             let task = ContainerTask::new(context, container, Kind::Init, stop.clone());
@@ -307,21 +315,25 @@ async fn run_containers(
         run_main(context, stop).await
     }
     .await;
-    sidecars_stop.cancel();
-    while sidecars.join_next().await.is_some() {}
+    while let Some((sidecar_stop, sidecar)) = sidecars.pop() {
+        sidecar_stop.cancel();
+        if let Err(error) = sidecar.await {
+            warn!(%error, "a sidecar's task failed");
+        }
+    }
     outcome
 }
 
 async fn start_sidecar(
     context: &Arc<PodContext>,
     container: &Container,
-    sidecars: &mut JoinSet<End>,
-    sidecars_stop: &CancellationToken,
+    sidecars: &mut Vec<(CancellationToken, JoinHandle<End>)>,
     stop: &CancellationToken,
 ) -> Option<()> {
-    let task = ContainerTask::new(context, container, Kind::Sidecar, sidecars_stop.clone());
+    let sidecar_stop = CancellationToken::new();
+    let task = ContainerTask::new(context, container, Kind::Sidecar, sidecar_stop.clone());
     let started = task.started();
-    sidecars.spawn(task.run());
+    sidecars.push((sidecar_stop, tokio::spawn(task.run())));
     tokio::select! {
         () = stop.cancelled() => None,
         () = started.cancelled() => Some(()),
@@ -330,10 +342,21 @@ async fn start_sidecar(
 
 async fn run_main(context: &Arc<PodContext>, stop: &CancellationToken) -> Option<&'static str> {
     let mut tasks = JoinSet::new();
-    for container in &context.spec().containers {
-        tasks.spawn(ContainerTask::new(context, container, Kind::Main, stop.clone()).run());
-    }
     let mut phase = Some("Succeeded");
+    for container in &context.spec().containers {
+        let task = ContainerTask::new(context, container, Kind::Main, stop.clone());
+        let settled = task.settled();
+        tasks.spawn(task.run());
+        // One after the other, each after the postStart hook of the one before: what
+        // `holdApplicationUntilProxyStarts` builds on.
+        tokio::select! {
+            () = settled.cancelled() => {}
+            () = stop.cancelled() => {
+                phase = None;
+                break;
+            }
+        }
+    }
     while let Some(end) = tasks.join_next().await {
         match end {
             Ok(End::Succeeded) => {}

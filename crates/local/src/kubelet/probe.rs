@@ -9,7 +9,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction, Probe};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::hooks::Target;
 
@@ -28,40 +27,29 @@ pub(super) enum Verdict {
     Kill(String),
 }
 
-/// Starts all probes of a container; they end with the set.
-pub(super) fn start(
+/// Runs all probes of a container, until nobody wants their verdicts any more.
+pub(super) async fn run(
     container: &Container,
-    target: Target,
-    verdict_tx: mpsc::Sender<Verdict>,
-) -> JoinSet<()> {
-    let mut set = JoinSet::new();
-    let (startup, readiness, liveness) = (
-        container.startup_probe.clone(),
-        container.readiness_probe.clone(),
-        container.liveness_probe.clone(),
-    );
-    if startup.is_some() || readiness.is_some() || liveness.is_some() {
-        set.spawn(async move {
-            // The others wait for the startup probe (Kubernetes, "container probes").
-            if let Some(probe) = startup
-                && !run_startup(&probe, &target, &verdict_tx).await
-            {
-                return;
-            }
-            let readiness = async {
-                if let Some(probe) = &readiness {
-                    run_readiness(probe, &target, &verdict_tx).await;
-                }
-            };
-            let liveness = async {
-                if let Some(probe) = &liveness {
-                    run_liveness(probe, &target, &verdict_tx).await;
-                }
-            };
-            tokio::join!(readiness, liveness);
-        });
+    target: &Target,
+    verdict_tx: &mpsc::Sender<Verdict>,
+) {
+    // The others wait for the startup probe (Kubernetes, "container probes").
+    if let Some(probe) = &container.startup_probe
+        && !run_startup(probe, target, verdict_tx).await
+    {
+        return;
     }
-    set
+    let readiness = async {
+        if let Some(probe) = &container.readiness_probe {
+            run_readiness(probe, target, verdict_tx).await;
+        }
+    };
+    let liveness = async {
+        if let Some(probe) = &container.liveness_probe {
+            run_liveness(probe, target, verdict_tx).await;
+        }
+    };
+    tokio::join!(readiness, liveness);
 }
 
 async fn run_startup(probe: &Probe, target: &Target, verdict_tx: &mpsc::Sender<Verdict>) -> bool {
