@@ -273,6 +273,11 @@ impl Exchange<'_> {
             Err(_) => {
                 stats.rq_timeout.inc();
                 stats.response(504);
+                // The try was cut off before it could report how it went.
+                if let Some(index) = self.tried.last() {
+                    let outcome = Outcome::LocalFailure;
+                    self.worker.shared.report(&self.cluster, *index, outcome);
+                }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     return Err(reset(Reason::UpstreamRequestTimeout, ""));
                 }

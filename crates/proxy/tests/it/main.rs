@@ -4,3 +4,4 @@ mod common;
 mod discovery;
 mod http;
 mod stream;
+mod upstream;
