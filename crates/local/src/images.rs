@@ -14,6 +14,14 @@ use crate::state::{read_json, write_json};
 /// Where a container finds this program.
 pub const LATEEN_IN_POD: &str = "/usr/local/bin/lateen";
 
+/// The names of this program in a container: its own, and those that hooks and probes of the mesh's
+/// pods call, as they are in Istio's images. By its name it knows its role.
+pub(crate) const PROGRAMS_IN_POD: [&str; 3] = [
+    LATEEN_IN_POD,
+    "/usr/local/bin/pilot-agent",
+    "/usr/local/bin/pilot-discovery",
+];
+
 /// The user's own mappings, kept in the state directory.
 #[derive(Clone, Debug)]
 pub struct Images {

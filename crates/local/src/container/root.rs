@@ -14,7 +14,7 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::spec::{ContainerSpec, Mount};
 use crate::Error;
-use crate::images::LATEEN_IN_POD;
+use crate::images::PROGRAMS_IN_POD;
 
 /// Where the host's root is while volumes are bound.
 const OLD: &str = "/.host";
@@ -38,12 +38,14 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<(), Error> {
     chdir("/").map_err(Error::sys("enter the root"))?;
     own_proc()?;
     hide(&spec.hidden)?;
-    let lateen = Mount {
-        source: spec.lateen.clone(),
-        target: LATEEN_IN_POD.into(),
-        read_only: true,
-    };
-    for volume in std::iter::once(&lateen).chain(&spec.mounts) {
+    for program in PROGRAMS_IN_POD {
+        bind_volume(&Mount {
+            source: spec.lateen.clone(),
+            target: program.into(),
+            read_only: true,
+        })?;
+    }
+    for volume in &spec.mounts {
         bind_volume(volume)?;
     }
     umount2(OLD, MntFlags::MNT_DETACH).map_err(Error::sys("leave the old root"))?;
@@ -88,8 +90,9 @@ fn overlay(spec: &ContainerSpec, name: &str, lower: &Path, to: &Path) -> Result<
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).map_err(Error::io("create an overlay"))?;
     }
-    let lateen = Path::new(LATEEN_IN_POD);
-    mount_point(lower, &upper, lateen, false)?;
+    for program in PROGRAMS_IN_POD {
+        mount_point(lower, &upper, Path::new(program), false)?;
+    }
     for volume in &spec.mounts {
         mount_point(lower, &upper, &volume.target, volume.source.is_dir())?;
     }
