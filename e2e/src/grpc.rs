@@ -15,10 +15,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 /// A body of frames that the other end of the channel sends.
-pub type Frames = StreamBody<ReceiverStream<hyper::Result<Frame<Bytes>>>>;
+pub type Frames = StreamBody<ReceiverStream<std::io::Result<Frame<Bytes>>>>;
 
 /// The sender of a body of frames; dropping it ends the body.
-pub type FrameSender = mpsc::Sender<hyper::Result<Frame<Bytes>>>;
+pub type FrameSender = mpsc::Sender<std::io::Result<Frame<Bytes>>>;
 
 /// A body and the way to fill it.
 pub fn frames() -> (FrameSender, Frames) {

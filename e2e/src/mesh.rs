@@ -213,6 +213,14 @@ impl Mesh {
         .await
     }
 
+    /// What the control plane has counted.
+    pub async fn control_plane_metrics(&self) -> anyhow::Result<String> {
+        let pods = self.wait_ready("istio-system", "app=istiod", 1).await?;
+        let istiod = pods[0].metadata.name.clone().context("a pod has a name")?;
+        self.pod_get("istio-system", &istiod, 15014, "/metrics")
+            .await
+    }
+
     /// `lateen down`, which must succeed.
     pub fn stop(mut self) -> anyhow::Result<PathBuf> {
         self.stopped = true;

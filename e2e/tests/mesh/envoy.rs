@@ -34,6 +34,7 @@ pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> a
         eprintln!("Envoy is not on this machine (set ENVOY): it did not judge the configuration");
         return Ok(());
     };
+    let before = rejects(mesh).await?;
     let served = async {
         for (port, delta) in [(15012, true), (15012, false), (15010, true), (15010, false)] {
             let config = format!(
@@ -42,7 +43,7 @@ pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> a
                 envoy.display()
             );
             annotate(mesh, json!(config)).await?;
-            let served = serves(mesh).await;
+            let served = serves(mesh, &before).await;
             served.with_context(|| format!("over port {port}, delta {delta}"))?;
             spoke(mesh, if delta { "delta" } else { "sotw" }).await?;
         }
@@ -51,6 +52,19 @@ pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> a
     .await;
     annotate(mesh, json!(null)).await?;
     served
+}
+
+/// How often proxies have refused something, in all and by type: the lines of the control plane's
+/// metrics. The total must be there, or its silence would pass for consent.
+async fn rejects(mesh: &Mesh) -> anyhow::Result<Vec<String>> {
+    let metrics = mesh.control_plane_metrics().await?;
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("pilot_total_xds_rejects ") || line.starts_with("pilot_xds_rejects{")
+    });
+    let lines: Vec<_> = lines.map(str::to_owned).collect();
+    let total = lines.iter().any(|line| line.starts_with("pilot_total"));
+    ensure!(total, "no count of rejects in\n{metrics}");
+    Ok(lines)
 }
 
 /// Sets the annotation that chooses the sidecar, and waits for the new pods.
@@ -94,7 +108,7 @@ async fn spoke(mesh: &Mesh, protocol: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serves(mesh: &Mesh) -> anyhow::Result<()> {
+async fn serves(mesh: &Mesh, before: &[String]) -> anyhow::Result<()> {
     let http = mesh.gateway();
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..60 {
@@ -111,19 +125,11 @@ async fn serves(mesh: &Mesh) -> anyhow::Result<()> {
     ensure!(seen.len() == 3, "only {seen:?} answered");
     let table = mesh.lateen_ok(&["proxy-status"])?;
     ensure!(!table.contains("STALE"), "{table}");
-    let pods = mesh.wait_ready("istio-system", "app=istiod", 1).await?;
-    let istiod = pods[0].metadata.name.clone().context("a pod has a name")?;
-    let metrics = mesh
-        .pod_get("istio-system", &istiod, 15014, "/metrics")
-        .await?;
-    let rejects: Vec<_> = metrics
-        .lines()
-        .filter(|line| line.starts_with("pilot_total_xds_rejects"))
-        .collect();
-    ensure!(!rejects.is_empty(), "no count of rejects in\n{metrics}");
-    for line in rejects {
-        ensure!(line.ends_with(" 0"), "Envoy refused something: {line}");
-    }
+    let now = rejects(mesh).await?;
+    ensure!(
+        now == before,
+        "Envoy refused something: {before:#?} is now {now:#?}"
+    );
     let pods = mesh.wait_ready("default", "app=productpage", 1).await?;
     let pod = pods[0].metadata.name.clone().context("a pod has a name")?;
     let info = mesh.pod_get("default", &pod, 15000, "/server_info").await?;

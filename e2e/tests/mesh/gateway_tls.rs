@@ -146,11 +146,35 @@ pub(crate) async fn a_certificate_comes_from_a_secret_and_is_rotated_live(
                 get(mesh, tls::client_identity(&second, None)?, "h2").await
             })
             .await?;
-            Ok(())
+            a_bad_secret_changes_nothing(mesh, &second).await
         })
         .await
     })
     .await
+}
+
+/// A certificate with the key of another is refused by the gateway, which goes on with what it has.
+async fn a_bad_secret_changes_nothing(mesh: &Mesh, authority: &Authority) -> anyhow::Result<()> {
+    let before = rejects(mesh).await?;
+    let mut mixed = tls::server(authority, HOST)?;
+    mixed.key_pem = tls::server(authority, HOST)?.key_pem;
+    mesh.apply(&secret(&mixed, None)?).await?;
+    eventually("the gateway to refuse the secret", async || {
+        ensure!(rejects(mesh).await? > before, "not yet");
+        Ok(())
+    })
+    .await?;
+    get(mesh, tls::client_identity(authority, None)?, "h2").await?;
+    Ok(())
+}
+
+/// How often proxies have refused what they were sent.
+async fn rejects(mesh: &Mesh) -> anyhow::Result<f64> {
+    let metrics = mesh.control_plane_metrics().await?;
+    let total = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("pilot_total_xds_rejects "));
+    Ok(total.context("no count of rejects")?.parse()?)
 }
 
 /// The listener is there and says in the dump what it waits for; clients get neither TLS nor text.

@@ -8,11 +8,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lateen_e2e::{
-    Idle, Mesh, eventually,
+    Idle, Mesh, PATIENCE, eventually,
     grpc::{self, Client},
     idle::{self, demand},
     inside,
 };
+use tokio::sync::mpsc;
 
 use super::shared;
 
@@ -155,10 +156,87 @@ async fn counted(mesh: &Mesh, stage: &Stage) -> anyhow::Result<()> {
     .await
 }
 
+/// Answers with one message. Then `/test.Echo/Break` fails, and `/test.Echo/Wait` waits until the
+/// client is gone, which it tells.
+async fn answer_once(
+    request: Request<Incoming>,
+    gone_tx: mpsc::Sender<()>,
+) -> Response<grpc::Frames> {
+    let (frames_tx, body) = grpc::frames();
+    let breaks = request.uri().path() == "/test.Echo/Break";
+    tokio::spawn(async move {
+        // Kept, since the client's side of the call is open.
+        let mut question = request.into_body();
+        let message = grpc::message(b"once");
+        if frames_tx.send(Ok(Frame::data(message))).await.is_err() {
+            return;
+        }
+        if breaks {
+            // A failure overtakes what is not sent yet: the client ends its side when it has it.
+            question.frame().await;
+            // Nobody is left to care where this does not arrive.
+            let _ = frames_tx.send(Err(std::io::Error::other("broken"))).await;
+            return;
+        }
+        frames_tx.closed().await;
+        let _ = gone_tx.send(()).await;
+    });
+    let mut response = Response::new(body);
+    let kind = "application/grpc".parse().expect("text");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
 /// What the server of the web saw: the version and the path.
 async fn web(request: Request<Incoming>) -> Response<Full<Bytes>> {
     let seen = format!("{:?} {}", request.version(), request.uri().path());
     Response::new(seen.into())
+}
+
+pub(crate) async fn calls_that_break_or_are_given_up_end_on_both_sides(
+    mesh: &Option<Mesh>,
+) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let stage = Stage::set(mesh).await?;
+    let (gone_tx, mut gone_rx) = mpsc::channel(1);
+    let answer = move |request| answer_once(request, gone_tx.clone());
+    let served = grpc::serve(stage.server.listen(GRPC).await?, answer);
+    let result = async {
+        let mut answer = eventually("a call to be answered", async || {
+            once(&stage, "Break").await
+        })
+        .await?
+        .0;
+        // Cut off: without trailers it must not look like an end.
+        let rest = answer.frame().await;
+        ensure!(
+            matches!(rest, Some(Err(_))),
+            "a broken call ended in {rest:?}"
+        );
+        let (answer, asking) = once(&stage, "Wait").await?;
+        drop((answer, asking));
+        tokio::time::timeout(PATIENCE, gone_rx.recv())
+            .await
+            .context("the server still waits for a client that is gone")?
+            .context("the server is gone")
+    }
+    .await;
+    served.abort();
+    stage.clear(mesh).await?;
+    result
+}
+
+/// Opens a call and takes its first message.
+async fn once(stage: &Stage, method: &str) -> anyhow::Result<(Incoming, grpc::FrameSender)> {
+    let (frames_tx, body) = grpc::frames();
+    let mut client = stage.grpc().await?;
+    let answer = client.open(&format!("/test.Echo/{method}"), body).await?;
+    let mut answer = answer.into_body();
+    ensure!(
+        grpc::next_data(&mut answer).await? == grpc::message(b"once"),
+        "other bytes"
+    );
+    Ok((answer, frames_tx))
 }
 
 pub(crate) async fn an_http2_port_is_spoken_to_in_http2(mesh: &Option<Mesh>) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ mod control_plane;
 mod envoy;
 mod gateway_tls;
 mod grpc;
+mod pods;
 mod resilience;
 mod routing;
 mod security;
@@ -131,7 +132,10 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         gateway_tls::plain_requests_are_sent_to_https,
         gateway_tls::tls_is_passed_on_by_server_name,
         grpc::calls_pass_both_sidecars,
+        grpc::calls_that_break_or_are_given_up_end_on_both_sides,
         grpc::an_http2_port_is_spoken_to_in_http2,
+        pods::an_application_waits_for_its_proxy,
+        pods::a_native_sidecar_lets_its_pod_end,
         tcp::bytes_pass_in_both_directions,
         traffic::copies_go_to_the_mirror,
         traffic::access_logs_are_as_asked_for,

@@ -15,10 +15,12 @@ use lateen_e2e::{
     web::{self, Web},
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::shared;
 
 const PORT: u16 = 8000;
+const TCP: u16 = 8001;
 
 async fn get(client: &Idle, ip: &str, host: &str, target: &str) -> anyhow::Result<(u16, String)> {
     let stream = client.connect(inside::at(ip, PORT)?).await?;
@@ -176,19 +178,29 @@ async fn log_line(mesh: &Mesh, pod: &str, target: &str) -> anyhow::Result<String
 
 pub(crate) async fn access_logs_are_as_asked_for(mesh: &Option<Mesh>) -> anyhow::Result<()> {
     let mesh = shared(mesh);
-    let service = idle::service("logged", "logged-server", &[("http", PORT)]);
+    let ports = [("http", PORT), ("tcp-bytes", TCP)];
+    let service = idle::service("logged", "logged-server", &ports);
     mesh.apply(&service).await?;
     let server = Idle::start(mesh, "logged-server").await?;
     let client = Idle::start(mesh, "logged-client").await?;
     let web = Web::serve(server.listen(PORT).await?, 200, "logged", Duration::ZERO);
     let result = async {
         let text = json!({"accessLogFile": "/dev/stdout"});
-        with_mesh_config(mesh, text, async || text_lines(mesh, &server, &client).await).await?;
+        with_mesh_config(mesh, text, async || {
+            text_lines(mesh, &server, &client).await?;
+            tcp_lines(mesh, &server, &client).await
+        })
+        .await?;
         let json = json!({"accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON"});
-        with_mesh_config(mesh, json, async || json_lines(mesh, &server, &client).await).await?;
+        with_mesh_config(mesh, json, async || {
+            json_lines(mesh, &server, &client).await
+        })
+        .await?;
+        let fields = json!({"what": "%REQ(:METHOD)% %REQ(:PATH)%", "code": "%RESPONSE_CODE%"});
         let own = json!({
-            "accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON",
-            "accessLogFormat": "{\"what\": \"%REQ(:METHOD)% %REQ(:PATH)%\", \"code\": \"%RESPONSE_CODE%\"}",
+            "accessLogFile": "/dev/stdout",
+            "accessLogEncoding": "JSON",
+            "accessLogFormat": fields.to_string(),
         });
         with_mesh_config(mesh, own, async || own_lines(mesh, &client).await).await
     }
@@ -267,6 +279,56 @@ async fn text_lines(mesh: &Mesh, server: &Idle, client: &Idle) -> anyhow::Result
     ] {
         for field in fields {
             ensure!(line.contains(&field), "{field:?} is not in {line}");
+        }
+    }
+    Ok(())
+}
+
+/// A TCP connection has a line of the same format, in which what only requests have is missing.
+async fn tcp_lines(mesh: &Mesh, server: &Idle, client: &Idle) -> anyhow::Result<()> {
+    let listener = server.listen(TCP).await?;
+    let answering = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = Vec::new();
+            if stream.read_to_end(&mut question).await.is_ok() {
+                // A client that is gone will fail its own check.
+                let _ = stream.write_all(b"answer").await;
+            }
+        }
+    });
+    let ip = mesh.cluster_ip("logged").await?;
+    let mut stream = client.connect(inside::at(&ip, TCP)?).await?;
+    stream.write_all(b"ask").await?;
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    answering.abort();
+    ensure!(answer == "answer", "{answer:?}");
+    let at = format!("{}:{TCP}", server.ip);
+    let name = "logged.default.svc.cluster.local";
+    for (pod, fields) in [
+        (
+            &client.name,
+            [
+                format!(" \"-\" \"{at}\" outbound|{TCP}||{name} {}:", client.ip),
+                format!(" {ip}:{TCP} {}:", client.ip),
+            ],
+        ),
+        (
+            &server.name,
+            [
+                format!(" \"-\" \"{at}\" inbound|{TCP}|| 127.0.0.6:"),
+                format!(" {at} {}:", client.ip),
+            ],
+        ),
+    ] {
+        let line = eventually("the connection's line", async || {
+            log_line(mesh, pod, &format!("|{TCP}|")).await
+        })
+        .await?;
+        let start = "] \"- - -\" 0 - - - \"-\" 3 6 ";
+        for field in fields.iter().map(String::as_str).chain([start]) {
+            ensure!(line.contains(field), "{field:?} is not in {line}");
         }
     }
     Ok(())
