@@ -1,12 +1,13 @@
 //! One container's life: image, start, hooks, probes, end, and again.
 
+mod stop;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, SecurityContext};
-use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +26,6 @@ use k8s_openapi::api::core::v1::LifecycleHandler;
 const IMAGE_RETRY: Duration = Duration::from_secs(1);
 /// How often a configuration that cannot be resolved is tried again.
 const CONFIG_RETRY: Duration = Duration::from_secs(1);
-
-/// What a container gets to end at least, whatever its hook took of the grace (as Kubernetes).
-const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Which part a container plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +180,7 @@ impl ContainerTask {
         match self.start(spec, first).await {
             Ok(run) => Some(self.attend(run).await),
             Err(error) => {
+                self.settled.cancel();
                 let message = error.to_string();
                 self.context.warning("Failed", format!("Error: {message}"));
                 Some(Terminated {
@@ -367,6 +366,7 @@ impl ContainerTask {
                 () = &mut observing, if !observed => observed = true,
             }
         };
+        self.settled.cancel();
         let _ = std::fs::remove_dir_all(scratch);
         ended(&run, exit)
     }
@@ -413,55 +413,6 @@ impl ContainerTask {
                 None
             }
             Verdict::Kill(reason) => Some(format!("Container {name} {reason}, will be restarted")),
-        }
-    }
-
-    /// preStop, SIGTERM, and SIGKILL when the grace is over.
-    async fn terminate(
-        &self,
-        run: &mut Run,
-        target: &hooks::Target,
-        end: tokio::time::Instant,
-    ) -> Result<Exit, Error> {
-        use tokio::time::Instant;
-        self.context
-            .board
-            .container(&self.container.name, |state| state.ready = false);
-        let granted = self.context.grace();
-        let least = if granted.is_zero() {
-            Duration::ZERO
-        } else {
-            LEAST_GRACE
-        };
-        let hook = self.container.lifecycle.as_ref();
-        if let Some(hook) = hook.and_then(|lifecycle| lifecycle.pre_stop.clone())
-            && !granted.is_zero()
-        {
-            let left = end.max(Instant::now() + least) - Instant::now();
-            tokio::select! {
-                () = hooks::pre_stop(hook, target, left) => {}
-                exit = run.running.wait() => return exit,
-                () = self.grace_ends(granted, end - granted) => {}
-            }
-        }
-        run.running.signal(Signal::SIGTERM);
-        tokio::select! {
-            exit = run.running.wait() => return exit,
-            () = tokio::time::sleep_until(end.max(Instant::now() + least)) => {}
-            () = self.grace_ends(granted, end - granted) => {}
-        }
-        run.running.signal(Signal::SIGKILL);
-        run.running.wait().await
-    }
-
-    /// Ends when the pod's grace was shortened, by a second deletion, and is over.
-    async fn grace_ends(&self, granted: Duration, begun: tokio::time::Instant) {
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let grace = self.context.grace();
-            if grace < granted && tokio::time::Instant::now() >= begun + grace {
-                return;
-            }
         }
     }
 }

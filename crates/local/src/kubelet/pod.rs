@@ -26,6 +26,9 @@ const COMPONENT: &str = "kubelet";
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A year, in seconds: users may write numbers that no clock holds.
+const LONGEST_GRACE: u64 = 365 * 86_400;
+
 /// Owns one pod.
 pub(super) struct Worker {
     kubelet: Arc<Kubelet>,
@@ -53,8 +56,8 @@ pub(super) struct PodContext {
     pub(super) volumes: Volumes,
     /// Seconds that containers get to end.
     pub(super) grace: Arc<AtomicU64>,
-    /// When the grace is over, set by the first container that is stopped.
-    end: OnceLock<Instant>,
+    /// When the first container was told to stop.
+    stopping: OnceLock<Instant>,
 }
 
 impl PodContext {
@@ -75,12 +78,12 @@ impl PodContext {
     }
 
     pub(super) fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace.load(Ordering::Relaxed))
+        Duration::from_secs(self.grace.load(Ordering::Relaxed).min(LONGEST_GRACE))
     }
 
     /// When the grace of the pod is over, which all its containers share.
     pub(super) fn end(&self) -> Instant {
-        *self.end.get_or_init(|| Instant::now() + self.grace())
+        *self.stopping.get_or_init(Instant::now) + self.grace()
     }
 }
 
@@ -222,7 +225,7 @@ impl Worker {
             net,
             volumes,
             grace: Arc::clone(grace),
-            end: OnceLock::new(),
+            stopping: OnceLock::new(),
         })
     }
 
