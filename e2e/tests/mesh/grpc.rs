@@ -13,7 +13,7 @@ use lateen_e2e::{
     idle::{self, demand},
     inside,
 };
-use tokio::sync::mpsc;
+use tokio::{net::TcpStream, sync::mpsc};
 
 use super::shared;
 
@@ -154,6 +154,53 @@ async fn counted(mesh: &Mesh, stage: &Stage) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+pub(crate) async fn calls_pass_the_gateway(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    const RULES: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: echo}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: grpc, protocol: GRPC}
+    hosts: [echo.example.com]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: echo}
+spec:
+  hosts: [echo.example.com]
+  gateways: [echo]
+  http:
+  - match: [{uri: {prefix: /test.Echo/}}]
+    route: [{destination: {host: echo, port: {number: 7070}}}]
+";
+    let mesh = shared(mesh);
+    let stage = Stage::set(mesh).await?;
+    let served = grpc::serve(stage.server.listen(GRPC).await?, grpc::echo);
+    mesh.apply(RULES).await?;
+    let result = eventually("a call through the gateway", async || {
+        let stream = TcpStream::connect(mesh.http).await?;
+        let mut client = Client::new(stream, "echo.example.com").await?;
+        let reply = client.unary("/test.Echo/Echo", b"from outside").await?;
+        let status = reply.trailers.get("grpc-status").context("no trailers")?;
+        ensure!(status == "0", "{reply:?}");
+        ensure!(reply.body == grpc::message(b"from outside"), "{reply:?}");
+        // What no rule takes is an answer of gRPC as well: UNIMPLEMENTED, from a 404.
+        let other = client.unary("/other.Service/Call", b"").await?;
+        ensure!(
+            other.headers.get("grpc-status").is_some_and(|s| s == "12"),
+            "{other:?}"
+        );
+        Ok(())
+    })
+    .await;
+    served.abort();
+    mesh.delete(RULES).await?;
+    stage.clear(mesh).await?;
+    result
 }
 
 /// Answers with one message. Then `/test.Echo/Break` fails, and `/test.Echo/Wait` waits until the

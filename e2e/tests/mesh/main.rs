@@ -10,11 +10,13 @@ use lateen_e2e::{
 };
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
+mod access_logs;
 mod bad_http;
 mod bad_input;
 mod cluster;
 mod control_plane;
 mod envoy;
+mod failing;
 mod gateway_tls;
 mod grpc;
 mod pods;
@@ -133,13 +135,16 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         gateway_tls::tls_is_passed_on_by_server_name,
         grpc::calls_pass_both_sidecars,
         grpc::calls_that_break_or_are_given_up_end_on_both_sides,
+        grpc::calls_pass_the_gateway,
         grpc::an_http2_port_is_spoken_to_in_http2,
         pods::an_application_waits_for_its_proxy,
         pods::a_native_sidecar_lets_its_pod_end,
         tcp::bytes_pass_in_both_directions,
         traffic::copies_go_to_the_mirror,
-        traffic::access_logs_are_as_asked_for,
+        access_logs::they_are_as_asked_for,
         traffic::names_are_resolved_by_the_sidecar,
+        failing::a_failing_pod_is_left_out,
+        failing::a_pod_that_hangs_costs_a_try,
         envoy::real_envoy_serves_in_place_of_ours,
         security::only_tls_is_on_the_wire,
         security::strict_refuses_plaintext_and_permissive_serves_it,
