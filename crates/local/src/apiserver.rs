@@ -6,6 +6,7 @@
 
 mod admission;
 mod auth;
+mod body;
 mod core;
 mod crd;
 mod discovery;
@@ -24,6 +25,7 @@ mod selector;
 mod serve;
 mod strategy;
 mod table;
+mod types;
 mod watch;
 mod write;
 

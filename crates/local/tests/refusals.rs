@@ -158,3 +158,156 @@ async fn bodies_that_cannot_be_are_refused_with_place_and_reason() {
     assert_eq!(code(maps.get("large").await.expect_err("not there")).0, 404);
     server.stop().await;
 }
+
+/// The answer's code, `Warning` headers and body.
+async fn send(
+    client: &kube::Client,
+    method: http::Method,
+    path: &str,
+    body: &str,
+) -> (u16, Vec<String>, Value) {
+    use http_body_util::BodyExt;
+    let media = match method {
+        http::Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", media)
+        .body(kube::client::Body::from(body.as_bytes().to_vec()))
+        .expect("a request");
+    let reply = client.send(request).await.expect("an answer");
+    let warnings = reply.headers().get_all("warning").iter();
+    let warnings = warnings.map(|value| value.to_str().expect("text").to_owned());
+    let (code, warnings) = (reply.status().as_u16(), warnings.collect());
+    let body = reply
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    (code, warnings, serde_json::from_slice(&body).expect("JSON"))
+}
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn deployment(name: &str, container: &Value) -> String {
+    json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+        "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}}})
+    .to_string()
+}
+
+#[tokio::test]
+async fn builtin_kinds_are_typed_and_checked() {
+    use http::Method;
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let admin = server.admin().await;
+    let untyped = json!({"name": "c", "image": "x", "command": [true]});
+    let (number, _, status) = send(
+        &admin,
+        Method::POST,
+        DEPLOYMENTS,
+        &deployment("d", &untyped),
+    )
+    .await;
+    let wording = "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal bool into Go struct field Container.spec.template.spec.containers.command of type string";
+    assert_eq!((number, &status["message"]), (400, &wording.into()));
+
+    let invalid = json!({"name": "C", "image": "x", "livenessProbe": {}});
+    let (number, _, status) = send(
+        &admin,
+        Method::POST,
+        DEPLOYMENTS,
+        &deployment("d", &invalid),
+    )
+    .await;
+    assert_eq!((number, &status["reason"]), (422, &"Invalid".into()));
+    let causes = status["details"]["causes"].as_array().expect("causes");
+    let fields: Vec<_> = causes
+        .iter()
+        .map(|one| (&one["reason"], &one["field"]))
+        .collect();
+    let at = "spec.template.spec.containers[0]";
+    assert_eq!(
+        fields,
+        [
+            (&json!("FieldValueInvalid"), &json!(format!("{at}.name"))),
+            (
+                &json!("FieldValueRequired"),
+                &json!(format!("{at}.livenessProbe"))
+            ),
+        ]
+    );
+
+    // What is stored cannot be made wrong by a patch, and selectors stay.
+    let good = json!({"name": "c", "image": "x"});
+    let made = send(&admin, Method::POST, DEPLOYMENTS, &deployment("d", &good)).await;
+    assert_eq!(made.0, 201, "{}", made.2);
+    let path = format!("{DEPLOYMENTS}/d");
+    for (patch, code) in [
+        (json!({"spec": {"replicas": "two"}}), 400),
+        (json!({"spec": {"replicas": -1}}), 422),
+        (
+            json!({"spec": {"selector": {"matchLabels": {"a": "b", "c": null}}}}),
+            200,
+        ),
+        (json!({"metadata": {"labels": {"a": 1}}}), 400),
+        (
+            json!({"spec": {"selector": {"matchLabels": {"a": "c"}}}}),
+            422,
+        ),
+    ] {
+        let answer = send(&admin, Method::PATCH, &path, &patch.to_string()).await;
+        assert_eq!(answer.0, code, "{patch}: {}", answer.2);
+    }
+    let (number, _, _) = send(&admin, Method::PUT, &format!("{path}/nothing"), "{}").await;
+    assert_eq!(number, 404, "a subresource that is not served");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_and_repeated_fields_are_treated_as_asked() {
+    use http::Method;
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let admin = server.admin().await;
+    let body = |name: &str| {
+        format!(
+            "{{\"metadata\": {{\"name\": {name:?}}}, \"data\": {{\"k\": \"1\", \"k\": \"2\"}}, \"dta\": {{}}}}"
+        )
+    };
+    let faults = ["duplicate field \"data.k\"", "unknown field \"dta\""];
+    let post = async |name: &str, query: &str| {
+        send(
+            &admin,
+            Method::POST,
+            &format!("{MAPS}?{query}"),
+            &body(name),
+        )
+        .await
+    };
+    let (number, _, status) = post("strict", "fieldValidation=Strict").await;
+    let wording = format!(
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: {}",
+        faults.join(", ")
+    );
+    assert_eq!((number, &status["message"]), (400, &wording.into()));
+    for (query, said) in [
+        ("", 2),
+        ("fieldValidation=Warn", 2),
+        ("fieldValidation=Ignore", 0),
+    ] {
+        let (number, warnings, map) = post(&format!("made-{}", query.len()), query).await;
+        assert_eq!((number, warnings.len()), (201, said), "{query}: {map}");
+        assert_eq!((map.get("dta"), &map["data"]["k"]), (None, &"2".into()));
+    }
+    assert_eq!(post("other", "fieldValidation=Maybe").await.0, 422);
+    // A patch is checked as well: kubectl applies with it.
+    let patch = r#"{"datta": {}}"#;
+    let path = format!("{MAPS}/made-0?fieldValidation=Strict");
+    let (number, _, status) = send(&admin, Method::PATCH, &path, patch).await;
+    assert_eq!(number, 400, "{status}");
+    server.stop().await;
+}

@@ -16,6 +16,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::kinds::Resource;
 use super::request::Call;
+use super::types::decode;
 use super::{meta, read};
 
 const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
@@ -47,6 +48,7 @@ pub(super) async fn mutate(
             continue;
         };
         apply_patch(&webhook, &response, object)?;
+        fits_its_kind(call, &webhook, object)?;
     }
     Ok(())
 }
@@ -189,6 +191,22 @@ fn denied(webhook: &str, response: &Value) -> ApiError {
         reason,
         format!("admission webhook {webhook:?} denied the request{why}"),
     )
+}
+
+/// What a webhook made of an object must still be one of its kind, under its name.
+fn fits_its_kind(call: &Call, webhook: &Value, object: &mut Value) -> Result<(), ApiError> {
+    let resource = &call.target.resource;
+    let bad = |error: String| {
+        ApiError::internal(format!("webhook {}: bad patch: {error}", webhook["name"]))
+    };
+    // Events are in the core group's form here, whichever group was asked.
+    if resource.group != "events.k8s.io" {
+        decode::decode(resource, object).map_err(bad)?;
+    }
+    if resource.namespaced && meta::namespace(object) != call.target.namespace {
+        return Err(bad("it moves the object to another namespace".into()));
+    }
+    Ok(())
 }
 
 fn apply_patch(webhook: &Value, response: &Value, object: &mut Value) -> Result<(), ApiError> {

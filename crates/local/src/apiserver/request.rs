@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::auth::User;
+use super::body::{self, parse_json, parse_yaml};
 use super::error::ApiError;
 use super::kinds::{Kinds, Resource};
 use super::protobuf;
@@ -185,6 +186,17 @@ fn form_of(range: &str) -> Option<Form> {
     }
 }
 
+/// What is done about members that are unknown or named twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    /// They are dropped.
+    Ignore,
+    /// They are dropped, and the answer says so.
+    Warn,
+    /// The request is refused.
+    Strict,
+}
+
 /// One request for objects.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
@@ -232,6 +244,35 @@ impl Call {
         }
     }
 
+    /// What is done about members that are unknown or named twice.
+    ///
+    /// # Errors
+    /// 422 for anything but `Ignore`, `Warn` and `Strict`.
+    pub(crate) fn field_validation(&self) -> Result<FieldValidation, ApiError> {
+        match self.parameter("fieldValidation") {
+            // What an apply says must be what is stored.
+            _ if self.content_type == "application/apply-patch+yaml" => Ok(FieldValidation::Strict),
+            None | Some("Warn") => Ok(FieldValidation::Warn),
+            Some("Strict") => Ok(FieldValidation::Strict),
+            Some("Ignore") => Ok(FieldValidation::Ignore),
+            Some(other) => Err(ApiError::new(
+                http::StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
+            )),
+        }
+    }
+
+    /// The members that the body names more than once.
+    pub(crate) fn duplicates(&self) -> Vec<String> {
+        match self.content_type.as_str() {
+            "application/json-patch+json" | PROTOBUF => Vec::new(),
+            _ => body::duplicates(&self.body),
+        }
+    }
+
     /// The manager of the fields that this request sets.
     #[must_use]
     pub(crate) fn field_manager(&self) -> String {
@@ -272,25 +313,6 @@ impl Call {
             )),
         }
     }
-}
-
-fn parse_json(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        ApiError::bad_request(format!(
-            "couldn't get version/kind; json parse error: {error}"
-        ))
-    })
-}
-
-fn parse_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
-    // JSON is YAML, and what kubectl sends is JSON nearly always.
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Ok(value);
-    }
-    let value: serde_yaml_ng::Value = serde_yaml_ng::from_slice(bytes)
-        .map_err(|error| ApiError::bad_request(format!("yaml parse error: {error}")))?;
-    serde_json::to_value(value)
-        .map_err(|error| ApiError::bad_request(format!("yaml parse error: {error}")))
 }
 
 #[cfg(test)]

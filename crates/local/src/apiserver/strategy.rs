@@ -1,11 +1,17 @@
 //! Where builtin kinds differ: defaults, what the server decides, and what is valid.
 
+mod checks;
+mod data;
+mod definition;
 pub(super) mod event;
+mod ingress;
 mod misc;
 mod names;
 mod pod;
+mod rbac;
 pub(super) mod scale;
 pub(super) mod service;
+mod webhooks;
 mod workload;
 
 use serde_json::Value;
@@ -28,14 +34,14 @@ pub(super) fn default(resource: &Resource, object: &mut Value) {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod::default(object),
         ("", "services") => service::default(object),
-        ("", "secrets") => misc::default_secret(object),
+        ("", "secrets") => data::default_secret(object),
         ("apps", "deployments") => workload::default_deployment(object),
         ("apps", "replicasets") => workload::default_replica_set(object),
         ("batch", "jobs") => workload::default_job(object),
-        ("rbac.authorization.k8s.io", _) => misc::default_rbac(object),
-        ("admissionregistration.k8s.io", plural) => misc::default_webhooks(plural, object),
-        ("apiextensions.k8s.io", _) => misc::default_definition(object),
-        ("networking.k8s.io", "ingresses") => misc::default_ingress(object),
+        ("rbac.authorization.k8s.io", _) => rbac::default_rbac(object),
+        ("admissionregistration.k8s.io", plural) => webhooks::default_webhooks(plural, object),
+        ("apiextensions.k8s.io", _) => definition::default_definition(object),
+        ("networking.k8s.io", "ingresses") => ingress::default_ingress(object),
         ("autoscaling", _) => misc::default_autoscaler(object),
         ("discovery.k8s.io", _) => misc::default_slice(object),
         ("" | "events.k8s.io", "events") => event::default(resource, object),
@@ -82,12 +88,13 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => errors.extend(pod::validate(object)),
         ("", "services") => errors.extend(service::validate(object)),
-        ("", "configmaps" | "secrets") => errors.extend(misc::validate_data(object)),
+        ("networking.k8s.io", "ingresses") => errors.extend(ingress::validate(object)),
+        ("", "configmaps" | "secrets") => errors.extend(data::validate_data(object)),
         ("apps", _) => errors.extend(workload::validate(object)),
         ("batch", "jobs") => errors.extend(workload::validate_job(object)),
-        ("rbac.authorization.k8s.io", _) => errors.extend(misc::validate_rbac(resource, object)),
-        ("apiextensions.k8s.io", _) => errors.extend(misc::validate_definition(object)),
-        ("admissionregistration.k8s.io", _) => errors.extend(misc::validate_webhooks(object)),
+        ("rbac.authorization.k8s.io", _) => errors.extend(rbac::validate_rbac(resource, object)),
+        ("apiextensions.k8s.io", _) => errors.extend(definition::validate_definition(object)),
+        ("admissionregistration.k8s.io", _) => errors.extend(webhooks::validate_webhooks(object)),
         _ => {}
     }
     errors
@@ -98,15 +105,18 @@ pub(super) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> 
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod::validate_update(old, new),
         ("", "services") => service::validate_update(old, new),
-        ("", "configmaps" | "secrets") => misc::validate_immutable(old, new),
+        ("", "configmaps" | "secrets") => data::validate_immutable(old, new),
         ("apps", _) => immutable(old, new, "/spec/selector"),
         ("batch", "jobs") => [
+            immutable(old, new, "/spec/completions"),
+            immutable(old, new, "/spec/completionMode"),
             immutable(old, new, "/spec/selector"),
             immutable(old, new, "/spec/template"),
         ]
         .concat(),
+        ("discovery.k8s.io", _) => immutable(old, new, "/addressType"),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-            misc::validate_role_ref(old, new)
+            rbac::validate_role_ref(old, new)
         }
         ("apiextensions.k8s.io", _) => [
             immutable(old, new, "/spec/scope"),

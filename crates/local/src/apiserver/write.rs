@@ -16,7 +16,7 @@ use super::{crd, meta, patch, read, strategy};
 use crate::store::{Expect, Object, StoreError};
 
 pub(super) use delete::{delete, delete_collection, evict};
-pub(super) use prepare::random_suffix;
+pub(super) use prepare::{decode, random_suffix};
 
 /// Attempts of a patch that does not say which revision it is for.
 const PATCH_ATTEMPTS: usize = 10;
@@ -33,9 +33,10 @@ pub(super) async fn create(core: &Arc<Core>, call: &Call) -> Result<Value, ApiEr
 }
 
 /// Creates an object from a decoded body; a create and an apply of what is not there end here.
-async fn create_object(core: &Arc<Core>, call: &Call, body: Value) -> Result<Value, ApiError> {
+async fn create_object(core: &Arc<Core>, call: &Call, mut body: Value) -> Result<Value, ApiError> {
     let resource = &call.target.resource;
-    prepare::check_unknown(call, &body)?;
+    prepare::check_type(resource, &mut body)?;
+    prepare::decode(call, &mut body)?;
     let generated = meta::text(&body, "/metadata/name").is_none_or(str::is_empty);
     for attempt in 1.. {
         let mut object = body.clone();
@@ -85,15 +86,16 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
 
 /// Answers `update`.
 pub(super) async fn update(core: &Arc<Core>, call: &Call) -> Result<Value, ApiError> {
-    let body = call.json_body()?;
+    let mut body = call.json_body()?;
+    check_subresource(call)?;
     let old = read::object(core, &call.target)?;
-    let body = match call.target.subresource.as_str() {
-        "scale" => strategy::scale::apply(&call.target.resource, &old.value, &body)?,
+    match call.target.subresource.as_str() {
+        "scale" => body = strategy::scale::apply(&call.target.resource, &old.value, &body)?,
         _ => {
-            prepare::check_unknown(call, &body)?;
-            body
+            prepare::check_type(&call.target.resource, &mut body)?;
+            prepare::decode(call, &mut body)?;
         }
-    };
+    }
     replace(core, call, &old, body)
         .await
         .map_err(|refused| refused.error(call))
@@ -101,6 +103,7 @@ pub(super) async fn update(core: &Arc<Core>, call: &Call) -> Result<Value, ApiEr
 
 /// Answers `patch`; the flag says whether the object is new.
 pub(super) async fn patch(core: &Arc<Core>, call: &Call) -> Result<(Value, bool), ApiError> {
+    check_subresource(call)?;
     let document = patch::Document::read(call)?;
     for attempt in 1.. {
         let old = match read::object(core, &call.target) {
@@ -122,7 +125,7 @@ pub(super) async fn patch(core: &Arc<Core>, call: &Call) -> Result<(Value, bool)
                     &document.apply(call, &scale)?,
                 )?
             }
-            _ => document.apply(call, &read::converted(&call.target.resource, &old.value))?,
+            _ => patched(call, &document, &old)?,
         };
         let pinned = meta::text(&new, "/metadata/resourceVersion")
             != Some(old.revision.to_string().as_str());
@@ -133,6 +136,31 @@ pub(super) async fn patch(core: &Arc<Core>, call: &Call) -> Result<(Value, bool)
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+fn patched(call: &Call, document: &patch::Document, old: &Object) -> Result<Value, ApiError> {
+    let resource = &call.target.resource;
+    let mut new = document.apply(call, &read::converted(resource, &old.value))?;
+    prepare::check_type(resource, &mut new)?;
+    prepare::decode(call, &mut new)?;
+    Ok(new)
+}
+
+/// Refuses paths below an object that the kind does not have.
+fn check_subresource(call: &Call) -> Result<(), ApiError> {
+    let resource = &call.target.resource;
+    let is_served = match call.target.subresource.as_str() {
+        "" => true,
+        "status" => resource.status,
+        "scale" => resource.scale,
+        "finalize" => resource.is("", "namespaces") && call.verb == "update",
+        _ => false,
+    };
+    if is_served {
+        Ok(())
+    } else {
+        Err(ApiError::no_such_path())
+    }
 }
 
 /// Notes who set which fields; an apply has done so already.

@@ -1,4 +1,4 @@
-//! What webhooks say without refusing: `Warning` headers of the answer, which `kubectl` prints.
+//! What is said without refusing: `Warning` headers of the answer, which `kubectl` prints.
 
 use std::cell::RefCell;
 
@@ -33,9 +33,20 @@ pub(super) fn note(response: &Value) {
     let texts = meta::list(response, "/warnings")
         .iter()
         .filter_map(Value::as_str);
-    let texts: Vec<String> = texts.map(str::to_owned).collect();
-    // Outside of a request there is nobody to warn.
-    let _ = SAID.try_with(|said| said.borrow_mut().extend(texts));
+    say(texts.map(str::to_owned));
+}
+
+/// Adds warnings to the answer of the request at hand.
+pub(in crate::apiserver) fn say(texts: impl IntoIterator<Item = String>) {
+    // Outside of a request there is nobody to warn. A patch that is tried again says the same again.
+    let _ = SAID.try_with(|said| {
+        let mut said = said.borrow_mut();
+        for text in texts {
+            if !said.contains(&text) {
+                said.push(text);
+            }
+        }
+    });
 }
 
 /// RFC 7234, section 5.5: 299 is "miscellaneous persistent", the agent is left out.

@@ -10,7 +10,7 @@ use super::{ACCOUNT_GROUPS, User};
 use crate::apiserver::core::Core;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::request::Call;
-use crate::apiserver::{meta, read};
+use crate::apiserver::{meta, read, write};
 
 /// The shortest life of a token, as in Kubernetes.
 const MIN_SECONDS: i64 = 600;
@@ -24,6 +24,7 @@ pub(in crate::apiserver) fn create(core: &Core, call: &Call) -> Result<Value, Ap
     if !review.is_object() {
         return Err(ApiError::bad_request("the body is not an object"));
     }
+    write::decode(call, &mut review)?;
     let resource = &call.target.resource;
     let status = match resource.plural.as_str() {
         "tokenreviews" => token_review(core, &review)?,

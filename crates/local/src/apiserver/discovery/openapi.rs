@@ -1,59 +1,33 @@
-//! OpenAPI, as far as `kubectl` needs it: which operations take which parameters, and custom schemas.
+//! OpenAPI, as far as `kubectl` needs it: the fields of every kind, and which operations take which parameters.
 
-use http::header::ACCEPT;
+mod v2;
+
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::apiserver::kinds::{Kinds, Resource};
 use crate::apiserver::reply::{self, Reply};
+use crate::apiserver::types::{OBJECT_META, REFERENCE, gvk, types};
 
 const TITLE: &str = "Kubernetes";
 const VERSION: &str = "v1.32.0";
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Query parameters of everything that writes.
+const PARAMETERS: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
+
+/// Where references between schemas point in version 3.
+const REFERENCE_3: &str = "#/components/schemas/";
 
 /// Answers what is under `/openapi`.
 pub(super) fn get(kinds: &Kinds, rest: &[&str], headers: &HeaderMap) -> Option<Reply> {
     let ok = |value: Value| Some(reply::json(StatusCode::OK, &value));
     match rest {
-        ["v2"] => Some(version_2(headers)),
+        ["v2"] => Some(v2::get(kinds, headers)),
         ["v3"] => ok(index(kinds)),
         ["v3", "api", version] => document(kinds, "", version).and_then(ok),
         ["v3", "apis", group, version] => document(kinds, group, version).and_then(ok),
         _ => None,
     }
-}
-
-/// The old form, which describes nothing: clients then validate nothing and merge by what they
-/// know themselves. kubectl before 1.24 reads it in protobuf only.
-fn version_2(headers: &HeaderMap) -> Reply {
-    let accept = headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if accept.contains("proto-openapi") {
-        return reply::bytes(StatusCode::OK, V2_PROTOBUF, empty_document());
-    }
-    let document = json!({
-        "swagger": "2.0", "info": {"title": TITLE, "version": VERSION}, "paths": {}, "definitions": {},
-    });
-    reply::json(StatusCode::OK, &document)
-}
-
-/// A `Document` of `openapi.v2`: its fields 1 (`swagger`), 2 (`info`: `title`, `version`), 8
-/// (`paths`) and 9 (`definitions`).
-fn empty_document() -> Vec<u8> {
-    let field = |number: u8, bytes: &[u8]| {
-        let length = u8::try_from(bytes.len()).expect("short constants");
-        [&[number << 3 | 2, length], bytes].concat()
-    };
-    let info = [field(1, TITLE.as_bytes()), field(2, VERSION.as_bytes())].concat();
-    [
-        field(1, b"2.0"),
-        field(2, &info),
-        field(8, b""),
-        field(9, b""),
-    ]
-    .concat()
 }
 
 fn index(kinds: &Kinds) -> Value {
@@ -69,47 +43,111 @@ fn index(kinds: &Kinds) -> Value {
 }
 
 fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let resources: Vec<_> = kinds.of(group, version).collect();
+    if resources.is_empty() {
+        return None;
+    }
     let mut paths = json!({});
     let mut schemas = json!({});
-    for resource in kinds.of(group, version) {
+    for resource in &resources {
         for (path, item) in path_items(resource) {
             paths[path] = item;
         }
-        schemas[schema_name(resource)] = schema(resource);
     }
-    (paths.as_object().is_some_and(|paths| !paths.is_empty())).then(|| {
-        json!({
-            "openapi": "3.0.0", "info": {"title": TITLE, "version": VERSION},
-            "paths": paths, "components": {"schemas": schemas},
-        })
-    })
+    for (name, schema) in definitions(resources.iter().map(|one| &***one)) {
+        schemas[name] = in_version_3(schema);
+    }
+    Some(json!({
+        "openapi": "3.0.0", "info": {"title": TITLE, "version": VERSION},
+        "paths": paths, "components": {"schemas": schemas},
+    }))
 }
 
-fn gvk(resource: &Resource) -> Value {
-    json!({"group": resource.group, "version": resource.version, "kind": resource.kind})
+/// The schemas of the resources, and of all that they refer to.
+fn definitions<'r>(resources: impl Iterator<Item = &'r Resource>) -> Vec<(String, Value)> {
+    let mut roots = vec![OBJECT_META];
+    let mut all = Vec::new();
+    let mut kinds: Vec<(&str, Value)> = Vec::new();
+    for resource in resources {
+        match types().name(resource) {
+            Some(name) if resource.custom.is_none() => {
+                roots.push(name);
+                kinds.push((name, gvk(resource)));
+            }
+            _ => all.push((custom_name(resource), custom(resource))),
+        }
+    }
+    for name in types().closure(roots) {
+        let mut schema = types().definitions[name].clone();
+        if let Some((_, kind)) = kinds.iter().find(|(of, _)| *of == name) {
+            schema["x-kubernetes-group-version-kind"] = json!([kind]);
+        }
+        all.push((name.to_owned(), schema));
+    }
+    all
 }
 
-fn schema_name(resource: &Resource) -> String {
-    let group = if resource.group.is_empty() {
-        "core"
-    } else {
-        resource.group.split('.').next().unwrap_or_default()
-    };
-    match resource.custom {
-        Some(_) => {
-            let reversed: Vec<_> = resource.group.split('.').rev().collect();
-            format!(
-                "{}.{}.{}",
-                reversed.join("."),
-                resource.version,
-                resource.kind
+/// Group and version are reversed, as in `io.istio.networking.v1.Gateway`.
+fn custom_name(resource: &Resource) -> String {
+    let reversed: Vec<_> = resource.group.split('.').rev().collect();
+    format!(
+        "{}.{}.{}",
+        reversed.join("."),
+        resource.version,
+        resource.kind
+    )
+}
+
+fn custom(resource: &Resource) -> Value {
+    let given = resource
+        .custom
+        .as_ref()
+        .and_then(|custom| custom.schema.clone());
+    let mut schema = given.unwrap_or_else(|| json!({"type": "object", "properties": {}}));
+    schema["x-kubernetes-group-version-kind"] = json!([gvk(resource)]);
+    let text = |description: &str| json!({"type": "string", "description": description});
+    if !schema["properties"].is_object() {
+        schema["properties"] = json!({});
+    }
+    schema["properties"]["apiVersion"] = text("The version of the representation of the object.");
+    schema["properties"]["kind"] = text("The kind of the object.");
+    schema["properties"]["metadata"] = json!({
+        "$ref": format!("{REFERENCE}{OBJECT_META}"), "description": "Standard metadata of the object.",
+    });
+    schema
+}
+
+/// Version 3 keeps schemas elsewhere, and what is said beside a reference needs `allOf`.
+fn in_version_3(schema: Value) -> Value {
+    match schema {
+        Value::Object(mut members) => {
+            let reference = match members.get("$ref").and_then(Value::as_str) {
+                Some(text) => text
+                    .strip_prefix(REFERENCE)
+                    .map(|name| json!({"$ref": format!("{REFERENCE_3}{name}")})),
+                None => None,
+            };
+            if let Some(reference) = reference {
+                members.shift_remove("$ref");
+                if members.is_empty() {
+                    return reference;
+                }
+                members.insert("allOf".into(), json!([reference]));
+                return members.into();
+            }
+            let members = members.into_iter();
+            Value::Object(
+                members
+                    .map(|(key, value)| (key, in_version_3(value)))
+                    .collect(),
             )
         }
-        None => format!("io.k8s.api.{group}.{}.{}", resource.version, resource.kind),
+        Value::Array(items) => items.into_iter().map(in_version_3).collect(),
+        other => other,
     }
 }
 
-fn path_items(resource: &Resource) -> Vec<(String, Value)> {
+fn collection_path(resource: &Resource) -> String {
     let root = if resource.group.is_empty() {
         "/api".to_owned()
     } else {
@@ -120,14 +158,18 @@ fn path_items(resource: &Resource) -> Vec<(String, Value)> {
     } else {
         ""
     };
-    let collection = format!("{root}/{}{scope}/{}", resource.version, resource.plural);
+    format!("{root}/{}{scope}/{}", resource.version, resource.plural)
+}
+
+fn path_items(resource: &Resource) -> Vec<(String, Value)> {
+    let collection = collection_path(resource);
     let operation = |action: &str| {
         let parameter =
-            |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
+            |name: &&str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
         json!({
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": gvk(resource),
-            "parameters": [parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation")],
+            "parameters": PARAMETERS.iter().map(parameter).collect::<Vec<_>>(),
             "responses": {"200": {"description": "OK"}},
         })
     };
@@ -145,20 +187,26 @@ fn path_items(resource: &Resource) -> Vec<(String, Value)> {
     ]
 }
 
-fn schema(resource: &Resource) -> Value {
-    let custom = resource
-        .custom
-        .as_ref()
-        .and_then(|custom| custom.schema.clone());
-    let mut schema = custom.unwrap_or_else(|| json!({"type": "object", "properties": {}}));
-    schema["x-kubernetes-group-version-kind"] = json!([gvk(resource)]);
-    let text = |description: &str| json!({"type": "string", "description": description});
-    if !schema["properties"].is_object() {
-        schema["properties"] = json!({});
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_described() {
+        let kinds = Kinds::new(&[]);
+        let document = document(&kinds, "apps", "v1").expect("served");
+        let schemas = &document["components"]["schemas"];
+        let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
+        assert_eq!(
+            deployment["x-kubernetes-group-version-kind"][0]["kind"],
+            "Deployment"
+        );
+        let reference = &deployment["properties"]["spec"]["allOf"][0]["$ref"];
+        assert_eq!(
+            reference,
+            "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"
+        );
+        assert!(schemas["io.k8s.api.core.v1.Container"]["properties"]["image"].is_object());
+        assert_eq!(schemas.get("io.k8s.api.core.v1.Node"), None);
     }
-    schema["properties"]["apiVersion"] = text("The version of the representation of the object.");
-    schema["properties"]["kind"] = text("The kind of the object.");
-    schema["properties"]["metadata"] =
-        json!({"type": "object", "description": "Standard metadata of the object."});
-    schema
 }

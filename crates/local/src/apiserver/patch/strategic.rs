@@ -30,7 +30,7 @@ const MERGE_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Lists of plain values that are merged as sets.
-const SETS: &[&str] = &["finalizers", "podCIDRs"];
+pub(in crate::apiserver) const SETS: &[&str] = &["finalizers", "podCIDRs"];
 
 /// The merge key of a list, from its name and its items.
 pub(in crate::apiserver) fn merge_key(field: &str, items: &[Value]) -> Option<&'static str> {

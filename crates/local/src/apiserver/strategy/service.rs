@@ -1,17 +1,20 @@
 //! Services: defaults, cluster addresses and node ports.
 
+mod validate;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
 
-use super::names;
 use crate::apiserver::SERVICE_CIDR;
 use crate::apiserver::core::Core;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::kinds::Resource;
 use crate::apiserver::meta;
+
+pub(super) use validate::{validate, validate_update};
 
 /// Ports of nodes that services may have; Kubernetes' default range.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
@@ -293,86 +296,4 @@ fn free_port(used: &BTreeSet<u64>) -> Option<u64> {
     (0..n)
         .map(|step| u64::from(*NODE_PORTS.start()) + (start + step) % n)
         .find(|port| !used.contains(port))
-}
-
-pub(super) fn validate(service: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let kinds = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !kinds.contains(&kind(service)) {
-        errors.push(FieldError::unsupported(
-            "spec.type",
-            &service["spec"]["type"],
-            &kinds,
-        ));
-    }
-    if kind(service) == "ExternalName"
-        && meta::text(service, "/spec/externalName").is_none_or(str::is_empty)
-    {
-        errors.push(FieldError::required("spec.externalName", ""));
-    }
-    let ports = meta::list(service, "/spec/ports");
-    let headless = meta::text(service, "/spec/clusterIP") == Some("None");
-    if ports.is_empty() && kind(service) != "ExternalName" && !headless {
-        errors.push(FieldError::required("spec.ports", ""));
-    }
-    let mut seen = BTreeSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let field = |name: &str| format!("spec.ports[{index}].{name}");
-        if ports.len() > 1 {
-            names::require_label(&field("name"), meta::text(port, "/name"), &mut errors);
-        }
-        if !port["port"]
-            .as_u64()
-            .is_some_and(|number| (1..=65535).contains(&number))
-        {
-            errors.push(FieldError::invalid(
-                field("port"),
-                &port["port"],
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-        if let Some(target) = port["targetPort"].as_i64()
-            && !(1..=65535).contains(&target)
-        {
-            errors.push(FieldError::invalid(
-                field("targetPort"),
-                &target.into(),
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-        if !matches!(meta::text(port, "/protocol"), Some("TCP" | "UDP" | "SCTP")) {
-            errors.push(FieldError::unsupported(
-                field("protocol"),
-                &port["protocol"],
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
-        let name = meta::text(port, "/name").unwrap_or_default();
-        if !name.is_empty() && !seen.insert(name) {
-            errors.push(FieldError::duplicate(field("name"), &name.into()));
-        }
-    }
-    names::validate_labels(
-        service.pointer("/spec/selector"),
-        "spec.selector",
-        &mut errors,
-    );
-    errors
-}
-
-pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
-    let (before, after) = (
-        meta::text(old, "/spec/clusterIP"),
-        meta::text(new, "/spec/clusterIP"),
-    );
-    match (before, after) {
-        (Some(before), Some(after)) if before != after && !before.is_empty() => {
-            vec![FieldError::invalid(
-                "spec.clusterIPs[0]",
-                &json!([after]),
-                "may not change once set",
-            )]
-        }
-        _ => Vec::new(),
-    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::checks::{non_negative, one_of, validate_selector};
 use super::{names, pod};
 use crate::apiserver::error::FieldError;
 use crate::apiserver::meta;
@@ -87,31 +88,48 @@ pub(super) fn label_job(job: &mut Value) {
 
 pub(super) fn validate(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if object
-        .pointer("/spec/replicas")
-        .and_then(Value::as_i64)
-        .is_none_or(|replicas| replicas < 0)
-    {
-        errors.push(FieldError::invalid(
-            "spec.replicas",
-            &object["spec"]["replicas"],
-            "must be greater than or equal to 0",
-        ));
+    for name in [
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ] {
+        non_negative(&object["spec"], name, "spec", &mut errors);
     }
+    validate_selection(object, &mut errors);
+    if object["kind"] == "Deployment" {
+        validate_strategy(&object["spec"], &mut errors);
+    }
+    let template = &object["spec"]["template"];
+    let at = "spec.template.spec.restartPolicy";
+    let policy = &template["spec"]["restartPolicy"];
+    if policy != "Always" && !errors.iter().any(|error| error.field == at) {
+        errors.push(FieldError::unsupported(at, policy, &["Always"]));
+    }
+    errors
+}
+
+/// The selector, the template, and whether one selects the other.
+fn validate_selection(object: &Value, errors: &mut Vec<FieldError>) {
     let selector = object.pointer("/spec/selector");
     let parsed = LabelSelector::from_object(selector);
+    let before = errors.len();
+    validate_selector(selector, "spec.selector", errors);
+    let is_sound = errors.len() == before;
     if selector.is_none() {
         errors.push(FieldError::required("spec.selector", ""));
     } else if parsed.is_empty() {
+        let kind = meta::text(object, "/kind")
+            .unwrap_or_default()
+            .to_lowercase();
         errors.push(FieldError::invalid(
             "spec.selector",
             &object["spec"]["selector"],
-            "empty selector is invalid for deployment",
+            format!("empty selector is invalid for {kind}"),
         ));
     }
-    validate_template(object, &mut errors);
     let template = &object["spec"]["template"];
-    if selector.is_some() && !parsed.matches(template) {
+    if selector.is_some() && is_sound && !parsed.matches(template) {
         let labels = template
             .pointer("/metadata/labels")
             .cloned()
@@ -122,34 +140,93 @@ pub(super) fn validate(object: &Value) -> Vec<FieldError> {
             "`selector` does not match template `labels`",
         ));
     }
-    if !errors
-        .iter()
-        .any(|error| error.field.starts_with("spec.template"))
-        && meta::text(template, "/spec/restartPolicy") != Some("Always")
-    {
-        let policy = &template["spec"]["restartPolicy"];
-        errors.push(FieldError::unsupported(
-            "spec.template.spec.restartPolicy",
-            policy,
-            &["Always"],
+    validate_template(object, errors);
+}
+
+fn validate_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
+    let field = "spec.strategy";
+    let strategy = &spec["strategy"];
+    one_of(
+        strategy,
+        "type",
+        field,
+        &["Recreate", "RollingUpdate"],
+        errors,
+    );
+    let Some(rolling) = strategy.get("rollingUpdate") else {
+        return;
+    };
+    let at = |name: &str| format!("{field}.rollingUpdate{name}");
+    if strategy["type"] == "Recreate" {
+        let why = "may not be specified when strategy `type` is 'Recreate'";
+        errors.push(FieldError::forbidden(at(""), why));
+        return;
+    }
+    let mut zeros = 0;
+    for name in ["maxUnavailable", "maxSurge"] {
+        let value = &rolling[name];
+        let amount = match value {
+            Value::Number(number) => number.as_i64(),
+            Value::String(text) => text
+                .strip_suffix('%')
+                .filter(|digits| digits.chars().all(|c| c.is_ascii_digit()))
+                .and_then(|digits| digits.parse().ok()),
+            _ => continue,
+        };
+        let place = at(&format!(".{name}"));
+        match amount {
+            None => errors.push(FieldError::invalid(
+                place,
+                value,
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+            )),
+            Some(amount) if amount < 0 => errors.push(FieldError::invalid(
+                place,
+                value,
+                "must be greater than or equal to 0",
+            )),
+            Some(amount) if name == "maxUnavailable" && value.is_string() && amount > 100 => {
+                errors.push(FieldError::invalid(place, value, "must not be greater than 100%"));
+            }
+            Some(amount) => zeros += usize::from(amount == 0),
+        }
+    }
+    if zeros == 2 {
+        errors.push(FieldError::invalid(
+            at(".maxUnavailable"),
+            &rolling["maxUnavailable"],
+            "may not be 0 when `maxSurge` is 0",
         ));
     }
-    errors
 }
 
 pub(super) fn validate_job(job: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    for name in [
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ] {
+        non_negative(&job["spec"], name, "spec", &mut errors);
+    }
+    let modes = ["Indexed", "NonIndexed"];
+    one_of(&job["spec"], "completionMode", "spec", &modes, &mut errors);
     validate_template(job, &mut errors);
-    let policy = job
-        .pointer("/spec/template/spec/restartPolicy")
-        .cloned()
-        .unwrap_or_default();
-    if policy != "Never" && policy != "OnFailure" {
-        errors.push(FieldError {
-            reason: "FieldValueRequired",
-            field: "spec.template.spec.restartPolicy".into(),
-            detail: "Required value: valid values: \"OnFailure\", \"Never\"".into(),
-        });
+    let at = "spec.template.spec.restartPolicy";
+    let policy = job.pointer("/spec/template/spec/restartPolicy");
+    let policy = policy.cloned().unwrap_or_default();
+    if policy == "Always" {
+        let why = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required(at, why));
+    } else if policy != "Never" && policy != "OnFailure" {
+        errors.retain(|error| error.field != at);
+        errors.push(FieldError::unsupported(
+            at,
+            &policy,
+            &["OnFailure", "Never"],
+        ));
     }
     errors
 }
@@ -164,4 +241,73 @@ fn validate_template(object: &Value, errors: &mut Vec<FieldError>) {
     let empty = json!({"restartPolicy": "Always"});
     let spec = template.get("spec").unwrap_or(&empty);
     pod::validate_spec(spec, "spec.template.spec", errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: Value, expect: &[&str]) {
+        let mut deployment = json!({"kind": "Deployment", "spec": {"selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+        json_patch::merge(&mut deployment, &change);
+        default_deployment(&mut deployment);
+        let errors: Vec<_> = validate(&deployment)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(errors, expect, "{change}");
+    }
+
+    #[test]
+    fn deployments() {
+        check(json!({}), &[]);
+        check(
+            json!({"spec": {"replicas": -1}}),
+            &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"],
+        );
+        check(
+            json!({"spec": {"selector": {"matchLabels": {"a": "c"}}}}),
+            &[
+                "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+            ],
+        );
+        check(
+            json!({"spec": {"selector": null}}),
+            &["spec.selector: Required value"],
+        );
+        check(
+            json!({"spec": {"template": {"spec": {"restartPolicy": "Never"}}}}),
+            &[
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn strategies() {
+        let rolling = |value: Value| json!({"spec": {"strategy": {"rollingUpdate": value}}});
+        check(
+            rolling(json!({"maxSurge": "30%", "maxUnavailable": 0})),
+            &[],
+        );
+        check(
+            rolling(json!({"maxSurge": 0, "maxUnavailable": "0%"})),
+            &[
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
+            ],
+        );
+        check(
+            rolling(json!({"maxSurge": "many"})),
+            &[
+                "spec.strategy.rollingUpdate.maxSurge: Invalid value: \"many\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+            ],
+        );
+        check(
+            json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": {}}}}),
+            &[
+                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            ],
+        );
+    }
 }

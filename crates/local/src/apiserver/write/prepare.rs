@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use crate::apiserver::admission::warnings;
 use crate::apiserver::core::Core;
 use crate::apiserver::crd::schema;
 use crate::apiserver::error::{ApiError, FieldError};
 use crate::apiserver::kinds::Resource;
 use crate::apiserver::meta;
-use crate::apiserver::request::Call;
+use crate::apiserver::request::{Call, FieldValidation};
+use crate::apiserver::types::decode;
 use crate::store::Object;
 
 /// Letters of generated names: no vowels, so no words.
@@ -56,7 +58,8 @@ fn wrong_name(call: &Call, given: &str) -> ApiError {
     ))
 }
 
-fn check_type(resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
+/// Checks that the body is an object of the kind that the path says, and says so in it.
+pub(super) fn check_type(resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
     if !object.is_object() {
         return Err(ApiError::bad_request(
             "couldn't get version/kind; json parse error: the body is not an object",
@@ -106,29 +109,45 @@ fn check_namespace(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses members that the schema does not know, where the client asks for that.
-pub(super) fn check_unknown(call: &Call, object: &Value) -> Result<(), ApiError> {
+/// Checks the types of a body and takes out what its kind does not know: refused, told or dropped,
+/// as the client asks.
+pub(in crate::apiserver) fn decode(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     let resource = &call.target.resource;
-    let schema = resource
+    let (kind, version) = (&resource.kind, &resource.version);
+    let refuse = |why: &str| {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        ))
+    };
+    let mut unknown = decode::decode(resource, object).map_err(|error| refuse(&error))?;
+    if let Some(schema) = resource
         .custom
         .as_ref()
-        .and_then(|custom| custom.schema.as_ref());
-    let (Some(schema), Some("Strict")) = (schema, call.parameter("fieldValidation")) else {
-        return Ok(());
-    };
-    let unknown = schema::prune(schema, &mut object.clone());
-    if unknown.is_empty() {
+        .and_then(|custom| custom.schema.as_ref())
+    {
+        unknown.extend(schema::prune(schema, object));
+    }
+    let validation = call.field_validation()?;
+    if validation == FieldValidation::Ignore {
         return Ok(());
     }
-    let list: Vec<String> = unknown
-        .iter()
-        .map(|path| format!("unknown field {path:?}"))
-        .collect();
-    let (kind, version) = (&resource.kind, &resource.version);
-    Err(ApiError::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
-        list.join(", ")
-    )))
+    let duplicates = call
+        .duplicates()
+        .into_iter()
+        .map(|path| format!("duplicate field {path:?}"));
+    let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
+    let faults: Vec<String> = duplicates.chain(unknown).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    if validation == FieldValidation::Strict {
+        return Err(refuse(&format!(
+            "strict decoding error: {}",
+            faults.join(", ")
+        )));
+    }
+    warnings::say(faults);
+    Ok(())
 }
 
 /// Refuses new objects in a namespace that is not there or is going away.
