@@ -90,7 +90,7 @@ pub enum StoreError {
     /// [`Expect::Revision`] did not hold.
     #[error("the object has been modified")]
     Conflict,
-    /// The events after this revision are no longer kept.
+    /// The events after this revision are no longer kept, or never were.
     #[error("too old resource version: {asked} ({oldest})")]
     Gone {
         /// The revision asked for.

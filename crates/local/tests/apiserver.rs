@@ -1,9 +1,10 @@
 //! The API server as the `kube` crate sees it, over TLS on loopback.
 
+#[path = "apiserver/hook.rs"]
+mod hook;
 #[path = "apiserver/server.rs"]
 mod server;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -376,40 +377,16 @@ async fn services_get_addresses_that_survive_a_restart() {
 
 /// A webhook on loopback that labels config maps, and refuses those named "bad".
 async fn webhook() -> (String, String) {
-    use axum::Json;
-    use base64::Engine;
-    use lateen_tls::{Authority, ClientAuth, IdentityStore, LeafRequest, https};
-    let hour = Duration::from_secs(3600);
-    let authority = Authority::self_signed("test", hour).expect("a root");
-    let identity = authority
-        .identity(&LeafRequest::server(["localhost"], hour))
-        .expect("a leaf");
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    let port = socket.local_addr().expect("an address").port();
-    let store = Arc::new(IdentityStore::new(identity));
-    let listener =
-        https::Listener::http(vec![socket], store, ClientAuth::None).expect("a listener");
-    let answer = async |Json(review): Json<serde_json::Value>| {
-        let request = &review["request"];
+    hook::serve(|request| {
         let patch = r#"[{"op": "add", "path": "/metadata/labels/seen", "value": "yes"}]"#;
         let mut response = json!({"uid": request["uid"], "allowed": request["name"] != "bad",
             "status": {"message": "it is bad"}});
         if request["operation"] == "CREATE" {
-            response["patchType"] = "JSONPatch".into();
-            response["patch"] = base64::engine::general_purpose::STANDARD
-                .encode(patch)
-                .into();
+            hook::add_patch(&mut response, patch);
         }
-        Json(
-            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
-        )
-    };
-    let router = axum::Router::new().route("/admit", axum::routing::post(answer));
-    tokio::spawn(axum::serve(listener, router).into_future());
-    let bundle = base64::engine::general_purpose::STANDARD.encode(authority.root_pem());
-    (format!("https://localhost:{port}/admit"), bundle)
+        response
+    })
+    .await
 }
 
 #[tokio::test]

@@ -38,19 +38,40 @@ pub(super) async fn mutate(
     operation: Operation<'_>,
     object: &mut Value,
 ) -> Result<(), ApiError> {
-    for webhook in webhooks(core, call, MUTATING) {
-        let Some(resource) = select::matches(core, call, &webhook, operation, Some(object)) else {
-            continue;
-        };
-        let Some(response) =
-            review(core, call, &webhook, &resource, operation, Some(object)).await?
-        else {
-            continue;
-        };
-        apply_patch(&webhook, &response, object)?;
-        fits_its_kind(call, &webhook, object)?;
+    let webhooks = webhooks(core, call, MUTATING);
+    // The object as each webhook left it; nothing for those that were not asked.
+    let mut left: Vec<Option<Value>> = Vec::new();
+    for webhook in &webhooks {
+        let asked = ask_to_change(core, call, webhook, operation, object).await?;
+        left.push(asked.then(|| object.clone()));
+    }
+    // Those that want to see what others changed after them are asked once more, and no further.
+    for (webhook, left) in webhooks.iter().zip(left) {
+        let again = webhook["reinvocationPolicy"] == "IfNeeded";
+        if again && left.is_some_and(|left| left != *object) {
+            ask_to_change(core, call, webhook, operation, object).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether the webhook was concerned; its changes are made.
+async fn ask_to_change(
+    core: &Arc<Core>,
+    call: &Call,
+    webhook: &Value,
+    operation: Operation<'_>,
+    object: &mut Value,
+) -> Result<bool, ApiError> {
+    let Some(resource) = select::matches(core, call, webhook, operation, Some(object)) else {
+        return Ok(false);
+    };
+    let response = review(core, call, webhook, &resource, operation, Some(object)).await?;
+    if let Some(response) = response {
+        apply_patch(webhook, &response, object)?;
+        fits_its_kind(call, webhook, object)?;
+    }
+    Ok(true)
 }
 
 /// Asks the validating webhooks, all at once.

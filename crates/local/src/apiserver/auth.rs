@@ -1,5 +1,6 @@
 //! Who asks, and whether they may.
 
+pub(super) mod escalation;
 pub(super) mod rbac;
 pub(super) mod reviews;
 pub(super) mod token;

@@ -56,8 +56,10 @@ impl Core {
 
     /// Takes up the stored definitions; called after each write of one.
     pub(super) fn reload_kinds(&self) {
+        // Listed under the lock: of two writes at once, the later list must be the one that stays.
+        let mut kinds = self.kinds.write().expect("no panic while held");
         let (definitions, _) = self.store.list(DEFINITIONS, None);
-        *self.kinds.write().expect("no panic while held") = Arc::new(Kinds::new(&definitions));
+        *kinds = Arc::new(Kinds::new(&definitions));
     }
 
     pub(super) fn key(resource: &Resource, namespace: &str, name: &str) -> Key {

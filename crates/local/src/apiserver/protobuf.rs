@@ -164,6 +164,10 @@ fn put(object: &mut Map<String, Value>, field: &Field, wire: Wire<'_>) -> Result
         }
         return Ok(());
     }
+    if let (Kind::Inline(name), Wire::Bytes(bytes)) = (field.kind, &wire) {
+        object.extend(read_known(name, bytes)?);
+        return Ok(());
+    }
     if let Some(value) = single(field.kind, wire)? {
         object.insert(key, value);
     }
@@ -269,6 +273,22 @@ mod tests {
             Ok(
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "labels": {"a": "b"}}})
             )
+        );
+    }
+
+    #[test]
+    fn an_ingress() {
+        let port = field(2, &[0x10, 80]);
+        let service = field(4, &[field(1, b"web"), port].concat());
+        let path = [field(1, b"/bar"), field(2, &service), field(3, b"Exact")].concat();
+        let paths = field(1, &field(1, &path));
+        let rule = [field(1, b"foo.com"), field(2, &paths)].concat();
+        let raw = [field(1, &field(1, b"in")), field(2, &field(3, &rule))].concat();
+        let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+        let path = json!({"path": "/bar", "backend": backend, "pathType": "Exact"});
+        assert_eq!(
+            decode(&body("Ingress", &raw)).expect("known")["spec"],
+            json!({"rules": [{"host": "foo.com", "http": {"paths": [path]}}]})
         );
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::admission::{self, Operation};
+use super::auth::escalation;
 use super::core::{Core, DEFINITIONS};
 use super::error::{ApiError, FieldError};
 use super::kinds::Resource;
@@ -65,6 +66,7 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
     let _allocation = strategy::service::lock(core, resource).await;
     strategy::service::allocate(core, resource, &mut object, None)?;
     check(resource, &object, strategy::validate(resource, &object))?;
+    escalation::check(core, call, None, &object)?;
     if resource.storage == DEFINITIONS {
         crd::establish(&mut object, None);
     }
@@ -86,19 +88,28 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
 
 /// Answers `update`.
 pub(super) async fn update(core: &Arc<Core>, call: &Call) -> Result<Value, ApiError> {
-    let mut body = call.json_body()?;
     check_subresource(call)?;
-    let old = read::object(core, &call.target)?;
-    match call.target.subresource.as_str() {
-        "scale" => body = strategy::scale::apply(&call.target.resource, &old.value, &body)?,
-        _ => {
-            prepare::check_type(&call.target.resource, &mut body)?;
-            prepare::decode(call, &mut body)?;
+    let mut body = call.json_body()?;
+    let is_scale = call.target.subresource == "scale";
+    if !is_scale {
+        prepare::check_type(&call.target.resource, &mut body)?;
+        prepare::decode(call, &mut body)?;
+    }
+    let pinned =
+        meta::text(&body, "/metadata/resourceVersion").is_some_and(|given| !given.is_empty());
+    for attempt in 1.. {
+        let old = read::object(core, &call.target)?;
+        let new = match is_scale {
+            true => strategy::scale::apply(&call.target.resource, &old.value, &body)?,
+            false => body.clone(),
+        };
+        match replace(core, call, &old, new).await {
+            // Who names no revision wants this state whatever was before.
+            Err(Refused::Store(StoreError::Conflict)) if !pinned && attempt < PATCH_ATTEMPTS => {}
+            result => return result.map_err(|refused| refused.error(call)),
         }
     }
-    replace(core, call, &old, body)
-        .await
-        .map_err(|refused| refused.error(call))
+    unreachable!("the loop ends by returning")
 }
 
 /// Answers `patch`; the flag says whether the object is new.
@@ -216,6 +227,7 @@ async fn replace(
     let mut errors = strategy::validate(resource, &new);
     errors.extend(strategy::validate_update(resource, &old.value, &new));
     check(resource, &new, errors)?;
+    escalation::check(core, call, Some(&old.value), &new)?;
     if resource.storage == DEFINITIONS && call.target.subresource != "status" {
         crd::establish(&mut new, Some(&old.value));
     }

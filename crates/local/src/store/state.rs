@@ -105,8 +105,10 @@ impl State {
         Ok(table.log.iter().skip(first).cloned().collect())
     }
 
+    /// A revision that has not been yet is of another store, one that was here before: whoever knows
+    /// it must begin anew, or would wait and miss all that happens until then.
     fn check_reach(&self, asked: u64, oldest: u64) -> Result<(), StoreError> {
-        if asked < oldest {
+        if asked < oldest || asked > self.revision {
             Err(StoreError::Gone { asked, oldest })
         } else {
             Ok(())

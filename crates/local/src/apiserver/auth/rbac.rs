@@ -69,7 +69,8 @@ fn binds(binding: &Value, user: &User, namespace: &str) -> bool {
     })
 }
 
-fn rules_of(core: &Core, binding: &Value, namespace: &str) -> Vec<Value> {
+/// The rules of the role that a binding names.
+pub(super) fn rules_of(core: &Core, binding: &Value, namespace: &str) -> Vec<Value> {
     let name = meta::text(binding, "/roleRef/name").unwrap_or_default();
     let role = match meta::text(binding, "/roleRef/kind") {
         Some("ClusterRole") => core.get(CLUSTER_ROLES, "", name),
@@ -80,7 +81,8 @@ fn rules_of(core: &Core, binding: &Value, namespace: &str) -> Vec<Value> {
         .unwrap_or_default()
 }
 
-fn rule_allows(rule: &Value, wanted: &Attributes) -> bool {
+/// Whether one rule lets it be done.
+pub(super) fn rule_allows(rule: &Value, wanted: &Attributes) -> bool {
     let has = |list: &str, matches: &dyn Fn(&str) -> bool| {
         meta::list(rule, list)
             .iter()

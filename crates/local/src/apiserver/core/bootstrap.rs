@@ -101,8 +101,8 @@ fn roles() -> Vec<Value> {
     let namespaced = |verbs: &[&str]| {
         json!([
             {"apiGroups": [""], "verbs": verbs, "resources": ["pods", "pods/log", "pods/status", "services", "services/status",
-                "endpoints", "configmaps", "serviceaccounts", "events", "namespaces/status"]},
-            {"apiGroups": [""], "verbs": READ, "resources": ["namespaces"]},
+                "endpoints", "configmaps", "serviceaccounts", "events"]},
+            {"apiGroups": [""], "verbs": READ, "resources": ["namespaces", "namespaces/status"]},
             {"apiGroups": ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "discovery.k8s.io", "events.k8s.io"],
              "resources": ["*"], "verbs": verbs},
         ])

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Time,
     Message(&'static str),
     Messages(&'static str),
+    /// A message whose members JSON has among those of its holder.
+    Inline(&'static str),
 }
 
 /// One field of a message.
@@ -33,7 +35,7 @@ const fn f(number: u64, name: &'static str, kind: Kind) -> Field {
 }
 
 use Kind::{
-    BytesMap, Flag, IntOrString, Message, Messages, Number, PresentFlag, PresentNumber,
+    BytesMap, Flag, Inline, IntOrString, Message, Messages, Number, PresentFlag, PresentNumber,
     QuantityMap, Text, TextMap, Texts, Time,
 };
 
@@ -124,6 +126,21 @@ const MESSAGES: &[Row] = &[
             f(1, "parallelism", PresentNumber), f(2, "completions", PresentNumber), f(6, "template", Message("PodTemplate")),
             f(7, "backoffLimit", PresentNumber),
         ]),
+    ("Ingress", &[META, f(2, "spec", Message("IngressSpec"))]),
+    ("IngressSpec", &[
+            f(1, "defaultBackend", Message("IngressBackend")), f(2, "tls", Messages("IngressTLS")),
+            f(3, "rules", Messages("IngressRule")), f(4, "ingressClassName", Text),
+        ]),
+    ("IngressBackend", &[f(4, "service", Message("IngressService"))]),
+    ("IngressService", &[f(1, "name", Text), f(2, "port", Message("IngressPort"))]),
+    ("IngressPort", &[f(1, "name", Text), f(2, "number", Number)]),
+    ("IngressTLS", &[f(1, "hosts", Texts), f(2, "secretName", Text)]),
+    ("IngressRule", &[f(1, "host", Text), f(2, "", Inline("IngressRuleValue"))]),
+    ("IngressRuleValue", &[f(1, "http", Message("IngressPaths"))]),
+    ("IngressPaths", &[f(1, "paths", Messages("IngressPath"))]),
+    ("IngressPath", &[f(1, "path", Text), f(2, "backend", Message("IngressBackend")), f(3, "pathType", Text)]),
+    ("PodDisruptionBudget", &[META, f(2, "spec", Message("BudgetSpec"))]),
+    ("BudgetSpec", &[f(1, "minAvailable", IntOrString), f(2, "selector", Message("Selector")), f(3, "maxUnavailable", IntOrString)]),
 ];
 
 /// The fields of a message.

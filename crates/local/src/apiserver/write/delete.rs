@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 
 use super::{PATCH_ATTEMPTS, Refused, prepare, written};
 use crate::apiserver::admission::{self, Operation};
-use crate::apiserver::core::Core;
+use crate::apiserver::core::{Core, DEFINITIONS};
 use crate::apiserver::error::ApiError;
 use crate::apiserver::kinds::Resource;
 use crate::apiserver::request::{Call, Target};
 use crate::apiserver::selector::Selectors;
 use crate::apiserver::{meta, read, serve};
 use crate::store::{Expect, Object, StoreError};
+
+/// Namespaces without which there is no cluster.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +125,10 @@ async fn try_delete(
     object: &Arc<Object>,
 ) -> Result<Value, Refused> {
     let resource = &target.resource;
+    if resource.is("", "namespaces") && IMMORTAL.contains(&target.name.as_str()) {
+        let why = "this namespace may not be deleted";
+        return Err(ApiError::forbidden(resource, &target.name, why).into());
+    }
     if !meta::is_deleting(&object.value) {
         let operation = Operation {
             verb: "DELETE",
@@ -138,6 +145,9 @@ async fn try_delete(
                 .await
                 .map_err(Refused::Store)?;
             written(core, resource);
+            if resource.storage == DEFINITIONS {
+                delete_instances(core, &target.name).await;
+            }
         }
         return Ok(
             if resource.is("", "pods") || resource.is("", "namespaces") {
@@ -158,6 +168,17 @@ async fn try_delete(
     let stored = stored.map_err(Refused::Store)?;
     written(core, resource);
     Ok(read::converted(resource, &stored.value))
+}
+
+/// Removes the objects of a definition that has gone: nobody could reach them any more, and they
+/// would come back with the next definition of that name.
+async fn delete_instances(core: &Arc<Core>, definition: &str) {
+    let (objects, _) = core.store.list(definition, None);
+    for object in objects {
+        if let Err(error) = core.store.delete(object.key.clone(), None).await {
+            tracing::warn!(?error, key = ?object.key, "an object outlives its definition");
+        }
+    }
 }
 
 fn removed(resource: &Resource, value: &Value) -> Value {
