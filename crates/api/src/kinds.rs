@@ -201,12 +201,20 @@ pub const WORKLOAD_ENTRY: Kind = net(
     "workloadentries",
     "workloadentry",
     &["we"],
-    &[column(
-        "Address",
-        "string",
-        ".spec.address",
-        "Address of the workload",
-    )],
+    &[
+        column(
+            "Age",
+            "date",
+            ".metadata.creationTimestamp",
+            "Time since the object was made",
+        ),
+        column(
+            "Address",
+            "string",
+            ".spec.address",
+            "Address of the workload",
+        ),
+    ],
     net::WorkloadEntry::schema,
 );
 /// WorkloadGroup.

@@ -59,14 +59,17 @@ fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
         })
     });
     let mut columns: Vec<Value> = columns.collect();
-    // Naming columns takes the usual age away.
-    if !columns.is_empty() {
+    // Naming columns takes the usual age away; some have it elsewhere than at the end.
+    let has_age = kind.columns.iter().any(|column| column.name == "Age");
+    if !columns.is_empty() && !has_age {
         columns.push(json!({
             "name": "Age",
             "type": "date",
             "jsonPath": ".metadata.creationTimestamp",
             "description": "Time since the object was made",
         }));
+    }
+    if !columns.is_empty() {
         out["additionalPrinterColumns"] = Value::Array(columns);
     }
     out

@@ -237,6 +237,6 @@ fn binding(name: &str, account: &str, namespace: &str) -> Value {
         "kind": "RoleBinding",
         "metadata": {"name": name, "namespace": namespace, "labels": {"release": "istio"}},
         "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": account}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     })
 }

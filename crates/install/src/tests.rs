@@ -127,3 +127,28 @@ fn the_ingress_gateway_is_reached_as_documented() {
     );
     assert_eq!(proxy["readinessProbe"]["httpGet"]["port"], 15021);
 }
+
+#[test]
+fn crds_print_the_columns_that_istio_prints() {
+    for (kind, expect) in [
+        ("Gateway", &[][..]),
+        ("VirtualService", &["Gateways", "Hosts", "Age"]),
+        ("DestinationRule", &["Host", "Age"]),
+        ("ServiceEntry", &["Hosts", "Location", "Resolution", "Age"]),
+        ("WorkloadEntry", &["Age", "Address"]),
+        ("PeerAuthentication", &["Mode", "Age"]),
+        ("AuthorizationPolicy", &["Action", "Age"]),
+        ("Sidecar", &[]),
+    ] {
+        let definition = crate::crds::all()
+            .find(|one| one["spec"]["names"]["kind"] == kind)
+            .expect("defined");
+        let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array();
+        let names: Vec<_> = columns
+            .into_iter()
+            .flatten()
+            .map(|column| column["name"].as_str().expect("named"))
+            .collect();
+        assert_eq!(names, expect, "{kind}");
+    }
+}

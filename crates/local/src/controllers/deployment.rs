@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, ResourceExt};
@@ -18,7 +18,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::rolling::{Limits, Set, step};
-use super::{Context, ignore_missing, is_conflict, owned, retry};
+use super::{Context, ignore_missing, is_conflict, owned, pods, retry};
 use crate::Error;
 use status::status;
 
@@ -27,6 +27,9 @@ const HASH_LABEL: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Letters that a hash is written in: no vowels, so no words (as Kubernetes does).
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// How often pods are looked at that must end before others begin.
+const RECHECK: Duration = Duration::from_millis(300);
 
 pub(super) async fn run(context: Arc<Context>) {
     let client = &context.client;
@@ -41,6 +44,15 @@ pub(super) async fn run(context: Arc<Context>) {
     .run(reconcile, retry, Arc::clone(&context))
     .for_each(|_| async {})
     .await;
+}
+
+/// How a rollout goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// By events of the sets.
+    Tells,
+    /// When pods have ended, of which the sets tell nothing.
+    WaitsForPods,
 }
 
 /// A deployment with what it owns.
@@ -68,7 +80,9 @@ async fn reconcile(deployment: Arc<Deployment>, context: Arc<Context>) -> Result
         api,
         sets,
     };
-    rollout.advance().await?;
+    if rollout.advance().await? == Progress::WaitsForPods {
+        return Ok(Action::requeue(RECHECK));
+    }
     // A rollout that stands still brings no event: look again when its time is over.
     let deadline = u64::try_from(deadline).unwrap_or(600).max(1);
     Ok(Action::requeue(Duration::from_secs(deadline)))
@@ -79,9 +93,10 @@ impl Rollout {
         self.deployment.spec.clone()
     }
 
-    async fn advance(&self) -> Result<(), Error> {
-        let mut all = owned::list(&self.sets, &self.deployment.uid().unwrap_or_default()).await?;
+    async fn advance(&self) -> Result<Progress, Error> {
+        let mut progress = Progress::Tells;
         let spec = self.spec();
+        let mut all = owned::claim(&self.sets, &self.deployment, &spec.selector).await?;
         let paused = spec.paused == Some(true);
         let position = all.iter().position(|set| same_template(set, &spec));
         let mut new = match position {
@@ -99,12 +114,13 @@ impl Rollout {
                 .as_ref()
                 .and_then(|strategy| strategy.type_.as_deref())
             {
-                Some("Recreate") => self.recreate(&spec, new, &mut old).await?,
+                Some("Recreate") => progress = self.recreate(&spec, new, &mut old).await?,
                 _ => self.roll(&spec, new, &mut old).await?,
             }
         }
         self.write_status(&spec, new.as_ref(), &old).await?;
-        self.forget_old(&spec, &old).await
+        self.forget_old(&spec, &old).await?;
+        Ok(progress)
     }
 
     async fn create_set(
@@ -127,8 +143,7 @@ impl Rollout {
             .match_labels
             .get_or_insert_default()
             .insert(HASH_LABEL.into(), hash.clone());
-        let mut annotations = self.deployment.annotations().clone();
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        let mut annotations = own_annotations(&self.deployment);
         annotations.insert(REVISION.into(), (max_revision(old) + 1).to_string());
         let owner = self
             .deployment
@@ -182,8 +197,14 @@ impl Rollout {
     /// The newest template has the highest revision, also when it comes back after a rollback.
     async fn mark_revision(&self, new: &mut ReplicaSet, old: &[ReplicaSet]) -> Result<(), Error> {
         let wanted = revision(new).max(max_revision(old) + 1);
-        if revision(new) != wanted {
-            let patch = json!({"metadata": {"annotations": {REVISION: wanted.to_string()}}});
+        let mut annotations = own_annotations(&self.deployment);
+        annotations.insert(REVISION.into(), wanted.to_string());
+        let given = new.annotations();
+        if annotations
+            .iter()
+            .any(|(key, value)| given.get(key) != Some(value))
+        {
+            let patch = json!({"metadata": {"annotations": annotations}});
             *new = self
                 .sets
                 .patch(
@@ -226,20 +247,29 @@ impl Rollout {
         spec: &DeploymentSpec,
         new: &mut ReplicaSet,
         old: &mut [ReplicaSet],
-    ) -> Result<(), Error> {
+    ) -> Result<Progress, Error> {
         for set in old.iter_mut() {
             self.scale(set, 0).await?;
         }
-        let gone = old.iter().all(|set| {
-            set.status
-                .as_ref()
-                .is_none_or(|status| status.replicas == 0)
-        });
-        if gone {
-            self.scale(new, spec.replicas.unwrap_or(1)).await
-        } else {
-            Ok(())
+        if self.any_runs(old).await? {
+            return Ok(Progress::WaitsForPods);
         }
+        self.scale(new, spec.replicas.unwrap_or(1)).await?;
+        Ok(Progress::Tells)
+    }
+
+    /// Whether pods of these sets are still there; those that are ending run too, and a set no
+    /// longer counts them.
+    async fn any_runs(&self, sets: &[ReplicaSet]) -> Result<bool, Error> {
+        let namespace = self.deployment.namespace().unwrap_or_default();
+        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
+        let uids: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
+        let all = pods.list(&Default::default()).await?.items;
+        Ok(all.iter().any(|pod| {
+            let of = owned::controller_uid(&pod.metadata);
+            let is_theirs = of.is_some_and(|uid| uids.iter().any(|one| one == uid));
+            is_theirs && !matches!(pods::phase(pod), "Succeeded" | "Failed")
+        }))
     }
 
     async fn scale(&self, set: &mut ReplicaSet, wanted: i32) -> Result<(), Error> {
@@ -315,6 +345,14 @@ impl Rollout {
         )?;
         Ok(())
     }
+}
+
+/// What a set shows of its deployment, the cause of a change among it.
+fn own_annotations(deployment: &Deployment) -> BTreeMap<String, String> {
+    let mut annotations = deployment.annotations().clone();
+    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    annotations.remove(REVISION);
+    annotations
 }
 
 fn size(set: &ReplicaSet) -> Set {

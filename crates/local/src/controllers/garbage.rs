@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::select_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::discovery::ApiResource;
 use kube::runtime::watcher::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::ignore_missing;
@@ -65,19 +66,22 @@ pub(super) async fn run(client: kube::Client) {
     });
     let mut stream = select_all(streams.map(StreamExt::boxed));
     let mut graph = Graph::new(KINDS.len());
-    while let Some((kind, event)) = stream.next().await {
-        let mut actions = graph.take(kind, event_of(kind, event));
-        while !actions.is_empty() {
-            let mut failed = Vec::new();
-            for action in actions {
-                if let Err(error) = carry_out(&client, &action).await {
-                    warn!(?action, %error, "garbage collection");
+    // What failed waits apart: one object that cannot go must not hold up the others.
+    let mut failed: Vec<Action> = Vec::new();
+    loop {
+        let actions = tokio::select! {
+            event = stream.next() => match event {
+                Some((kind, event)) => graph.take(kind, event_of(kind, event)),
+                None => return,
+            },
+            () = tokio::time::sleep(RETRY), if !failed.is_empty() => std::mem::take(&mut failed),
+        };
+        for action in actions {
+            if let Err(error) = carry_out(&client, &action).await {
+                warn!(?action, %error, "garbage collection");
+                if !failed.contains(&action) {
                     failed.push(action);
                 }
-            }
-            actions = failed;
-            if !actions.is_empty() {
-                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -105,56 +109,89 @@ fn event_of(kind: usize, event: Event<DynamicObject>) -> Event<Node> {
 }
 
 async fn carry_out(client: &kube::Client, action: &Action) -> Result<(), Error> {
-    let node = match action {
-        Action::Delete { node, .. }
-        | Action::Disown { node, .. }
-        | Action::Release { node, .. } => node,
-    };
-    let resource = resource(node.kind);
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &node.namespace, &resource);
     match action {
-        Action::Delete { foreground, .. } => {
-            let params = if *foreground {
-                DeleteParams::foreground()
-            } else {
-                DeleteParams::background()
-            };
-            let uid = Preconditions {
-                uid: Some(node.uid.clone()),
-                resource_version: None,
-            };
-            match api.delete(&node.name, &params.preconditions(uid)).await {
-                // Another object has the name by now.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => {
-                    ignore_missing(other)?;
-                }
-            }
+        Action::Delete { node, foreground } => delete(client, node, *foreground).await,
+        Action::Disown { node, owner } => {
+            change(client, node, |meta| {
+                let owners = meta.owner_references.get_or_insert_default();
+                owners.retain(|reference| reference.uid != *owner);
+                json!({"ownerReferences": owners})
+            })
+            .await
         }
-        Action::Disown { owner, .. } => {
-            let left: Vec<_> = node
-                .owners
-                .iter()
-                .filter(|reference| reference.uid != *owner)
-                .collect();
-            let patch = json!({"metadata": {"uid": node.uid, "ownerReferences": left}});
-            ignore_missing(
-                api.patch(&node.name, &PatchParams::default(), &Patch::Merge(patch))
-                    .await,
-            )?;
-        }
-        Action::Release { finalizer, .. } => {
-            let left: Vec<_> = node
-                .finalizers
-                .iter()
-                .filter(|one| one != finalizer)
-                .collect();
-            let patch = json!({"metadata": {"uid": node.uid, "finalizers": left}});
-            ignore_missing(
-                api.patch(&node.name, &PatchParams::default(), &Patch::Merge(patch))
-                    .await,
-            )?;
+        Action::Release { node, finalizer } => {
+            change(client, node, |meta| {
+                let finalizers = meta.finalizers.get_or_insert_default();
+                finalizers.retain(|one| one != finalizer);
+                json!({"finalizers": finalizers})
+            })
+            .await
         }
     }
-    Ok(())
+}
+
+fn api_of(client: &kube::Client, kind: usize, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+async fn delete(client: &kube::Client, node: &Node, foreground: bool) -> Result<(), Error> {
+    if !foreground && has_living_owner(client, node).await? {
+        return Ok(());
+    }
+    let params = if foreground {
+        DeleteParams::foreground()
+    } else {
+        DeleteParams::background()
+    };
+    let uid = Preconditions {
+        uid: Some(node.uid.clone()),
+        resource_version: None,
+    };
+    let api = api_of(client, node.kind, &node.namespace);
+    match api.delete(&node.name, &params.preconditions(uid)).await {
+        // Another object has the name by now.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => ignore_missing(other).map(drop),
+    }
+}
+
+/// Whether an owner that no watch has told of is there all the same: each kind has its own watch,
+/// and the news of a pod may come before that of its owner.
+async fn has_living_owner(client: &kube::Client, node: &Node) -> Result<bool, Error> {
+    for owner in &node.owners {
+        let kind = KINDS.iter().position(|(group, version, kind, _)| {
+            let api_version = match *group {
+                "" => (*version).to_owned(),
+                group => format!("{group}/{version}"),
+            };
+            *kind == owner.kind && api_version == owner.api_version
+        });
+        let Some(kind) = kind else { return Ok(true) };
+        let found = api_of(client, kind, &node.namespace)
+            .get_opt(&owner.name)
+            .await?;
+        if found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&owner.uid)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Changes the metadata of the object as it is now, and of no later one.
+async fn change(
+    client: &kube::Client,
+    node: &Node,
+    change: impl FnOnce(&mut ObjectMeta) -> Value,
+) -> Result<(), Error> {
+    let api = api_of(client, node.kind, &node.namespace);
+    let found = api.get_opt(&node.name).await?;
+    let Some(mut found) = found.filter(|found| found.metadata.uid.as_ref() == Some(&node.uid))
+    else {
+        return Ok(());
+    };
+    let mut metadata = change(&mut found.metadata);
+    metadata["uid"] = node.uid.clone().into();
+    metadata["resourceVersion"] = json!(found.metadata.resource_version);
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    ignore_missing(api.patch(&node.name, &PatchParams::default(), &patch).await).map(drop)
 }

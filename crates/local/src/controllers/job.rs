@@ -38,6 +38,8 @@ struct Tally {
     succeeded: i32,
     failed: i32,
     last_failure: Option<Timestamp>,
+    /// Of containers that are started again in their pods.
+    restarts: i32,
 }
 
 impl Tally {
@@ -55,12 +57,25 @@ impl Tally {
                 _ if pod.metadata.deletion_timestamp.is_some() => {}
                 _ => {
                     tally.ready += i32::from(pods::is_ready(&pod));
+                    tally.restarts += restarts(&pod);
                     tally.active.push(pod);
                 }
             }
         }
         tally
     }
+}
+
+/// How often the pod's containers were started again.
+fn restarts(pod: &Pod) -> i32 {
+    let status = pod.status.clone().unwrap_or_default();
+    let all = [status.init_container_statuses, status.container_statuses];
+    let counts = all
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|one| one.restart_count);
+    counts.sum()
 }
 
 async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, Error> {
@@ -80,15 +95,17 @@ async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action, Error
     let spec = job.spec.clone().unwrap_or_default();
     let outcome = outcome(&spec, &job, &tally);
     let mut action = Action::await_change();
-    if outcome.is_some() {
-        for pod in tally.active.drain(..) {
-            ignore_missing(
-                pod_api
-                    .delete(&pod.name_any(), &DeleteParams::default())
-                    .await,
-            )?;
-        }
-    } else if spec.suspend != Some(true) {
+    let surplus = match outcome {
+        Some(_) => tally.active.len(),
+        None => tally.active.len().saturating_sub(wanted(&spec, &tally)),
+    };
+    // The youngest go first: they have done least.
+    let kept = tally.active.len() - surplus;
+    for pod in tally.active.drain(kept..) {
+        let params = DeleteParams::default();
+        ignore_missing(pod_api.delete(&pod.name_any(), &params).await)?;
+    }
+    if outcome.is_none() && spec.suspend != Some(true) {
         action = start_pods(&context, &job, &spec, &pod_api, &mut tally).await?;
     }
     write_status(&context, &api, &job, &tally, outcome).await?;
@@ -146,7 +163,13 @@ fn outcome(spec: &JobSpec, job: &Job, tally: &Tally) -> Outcome {
             "Reached expected number of succeeded pods".to_owned(),
         ));
     }
-    if tally.failed > spec.backoff_limit.unwrap_or(6) {
+    let limit = spec.backoff_limit.unwrap_or(6);
+    let pod = spec.template.spec.as_ref();
+    // Pods that start their containers again never fail themselves.
+    let restarts_fail = pod.and_then(|pod| pod.restart_policy.as_deref()) == Some("OnFailure")
+        && tally.restarts > 0
+        && tally.restarts >= limit;
+    if tally.failed > limit || restarts_fail {
         let message = "Job has reached the specified backoff limit";
         return Some(("Failed", "BackoffLimitExceeded", message.to_owned()));
     }
@@ -166,6 +189,21 @@ fn outcome(spec: &JobSpec, job: &Job, tally: &Tally) -> Outcome {
     None
 }
 
+/// How many pods are to run at this moment.
+fn wanted(spec: &JobSpec, tally: &Tally) -> usize {
+    let parallelism = spec.parallelism.unwrap_or(1);
+    let wanted = match spec.completions {
+        _ if spec.suspend == Some(true) => 0,
+        Some(completions) => parallelism.min(completions - tally.succeeded),
+        // A work queue: those that run see to the rest.
+        None if tally.succeeded > 0 => {
+            parallelism.min(i32::try_from(tally.active.len()).unwrap_or(0))
+        }
+        None => parallelism,
+    };
+    usize::try_from(wanted).unwrap_or(0)
+}
+
 async fn start_pods(
     context: &Context,
     job: &Job,
@@ -173,22 +211,14 @@ async fn start_pods(
     api: &Api<Pod>,
     tally: &mut Tally,
 ) -> Result<Action, Error> {
-    let wanted = match spec.completions {
-        Some(completions) => spec
-            .parallelism
-            .unwrap_or(1)
-            .min(completions - tally.succeeded),
-        None if tally.succeeded > 0 => 0,
-        None => spec.parallelism.unwrap_or(1),
-    };
-    let lacking = wanted - i32::try_from(tally.active.len()).unwrap_or(i32::MAX);
+    let lacking = wanted(spec, tally).saturating_sub(tally.active.len());
     let deadline = spec
         .active_deadline_seconds
         .and_then(|seconds| u64::try_from(seconds).ok());
     let idle = deadline.map_or_else(Action::await_change, |seconds| {
         Action::requeue(Duration::from_secs(seconds.min(60)))
     });
-    if lacking <= 0 {
+    if lacking == 0 {
         return Ok(idle);
     }
     if let Some(wait) = backoff(tally, Timestamp::now()) {
@@ -319,6 +349,54 @@ mod tests {
         assert_eq!(check(tally(1, 1)), None);
         assert_eq!(check(tally(2, 1)), Some("CompletionsReached"));
         assert_eq!(check(tally(0, 2)), Some("BackoffLimitExceeded"));
+    }
+
+    #[test]
+    fn restarts_within_pods_count_against_the_limit() {
+        let spec = |policy: &str| JobSpec {
+            completions: Some(1),
+            backoff_limit: Some(2),
+            template: serde_json::from_value(
+                json!({"spec": {"restartPolicy": policy, "containers": []}}),
+            )
+            .unwrap(),
+            ..JobSpec::default()
+        };
+        let check = |policy: &str, restarts| {
+            let tally = Tally {
+                restarts,
+                ..Tally::default()
+            };
+            outcome(&spec(policy), &Job::default(), &tally).map(|(_, reason, _)| reason)
+        };
+        assert_eq!(check("OnFailure", 1), None);
+        assert_eq!(check("OnFailure", 2), Some("BackoffLimitExceeded"));
+        assert_eq!(check("Never", 2), None);
+    }
+
+    #[test]
+    fn so_many_pods_run_as_are_asked_for() {
+        let check = |spec: JobSpec, succeeded, active, expect| {
+            let tally = Tally {
+                active: vec![Pod::default(); active],
+                ..tally(succeeded, 0)
+            };
+            assert_eq!(wanted(&spec, &tally), expect, "{spec:?}");
+        };
+        let spec = |completions, parallelism| JobSpec {
+            completions,
+            parallelism: Some(parallelism),
+            ..JobSpec::default()
+        };
+        check(spec(Some(5), 2), 0, 0, 2);
+        check(spec(Some(5), 2), 4, 1, 1);
+        check(spec(None, 3), 0, 1, 3);
+        check(spec(None, 3), 1, 2, 2);
+        let suspended = JobSpec {
+            suspend: Some(true),
+            ..spec(Some(5), 2)
+        };
+        check(suspended, 0, 2, 0);
     }
 
     #[test]

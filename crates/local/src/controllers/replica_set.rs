@@ -37,7 +37,10 @@ async fn reconcile(set: Arc<ReplicaSet>, context: Arc<Context>) -> Result<Action
         return Ok(Action::await_change());
     };
     let pod_api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-    let mut active = owned::list(&pod_api, &set.uid().unwrap_or_default()).await?;
+    let mut active = match set.metadata.deletion_timestamp {
+        None => owned::claim(&pod_api, &set, &set.spec.selector).await?,
+        Some(_) => owned::list(&pod_api, &set.uid().unwrap_or_default()).await?,
+    };
     active.retain(pods::is_active);
     if set.metadata.deletion_timestamp.is_none() {
         scale(&context, &set, &pod_api, &mut active).await?;

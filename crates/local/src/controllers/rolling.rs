@@ -62,13 +62,13 @@ fn resolve(value: Option<&IntOrString>, replicas: i32, up: bool) -> i32 {
         Some(IntOrString::String(text)) => text.trim_end_matches('%').parse().unwrap_or(25),
         None => 25,
     };
-    let scaled = percent * replicas;
+    let scaled = i64::from(percent) * i64::from(replicas);
     let rounded = if up {
         (scaled + 99) / 100
     } else {
         scaled / 100
     };
-    rounded.max(0)
+    i32::try_from(rounded.max(0)).unwrap_or(i32::MAX / 2)
 }
 
 /// The next step from `new` and `old` towards `replicas` new pods.
@@ -135,6 +135,8 @@ mod tests {
                 unavailable: 2
             }
         );
+        let huge = Limits::of(&spec(i32::MAX)).surge;
+        assert!(huge > 0, "a percentage of very many overflows: {huge}");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::net::{NODE_IP, POD_CIDR};
 
 /// How often the lease says that the node lives.
 const RENEW: Duration = Duration::from_secs(10);
+/// Pause before a pod that could not be bound is tried again.
+const REBIND: Duration = Duration::from_secs(1);
 const FIELD_MANAGER: &str = "lateen-node";
 
 /// Creates or refreshes the Node object.
@@ -138,11 +140,24 @@ pub(crate) async fn schedule(client: kube::Client, events: Recorder, shutdown: C
         match next {
             Ok(Some(pod)) => {
                 if let Err(error) = bind(&client, &pod, &events).await {
-                    warn!(pod = pod.name_any(), %error, "cannot bind the pod");
+                    warn!(pod = pod.name_any(), %error, "cannot bind the pod, trying again");
+                    let again = bind_later(client.clone(), pod, events.clone());
+                    tokio::spawn(shutdown.clone().run_until_cancelled_owned(again));
                 }
             }
             Ok(None) => return,
             Err(error) => warn!(%error, "watching pods to bind"),
+        }
+    }
+}
+
+/// Binds a pod of which there will be no more news until it is bound.
+async fn bind_later(client: kube::Client, pod: Pod, events: Recorder) {
+    loop {
+        tokio::time::sleep(REBIND).await;
+        match bind(&client, &pod, &events).await {
+            Ok(()) => return,
+            Err(error) => warn!(pod = pod.name_any(), %error, "still cannot bind the pod"),
         }
     }
 }

@@ -115,8 +115,17 @@ impl Worker {
             tokio::spawn(Arc::clone(&board).write(self.kubelet.client.clone(), Arc::clone(&pod)));
         let grace = Arc::new(AtomicU64::new(spec_grace(&pod)));
         let stop = CancellationToken::new();
-        let live = self.live(&pod, &board, &grace, &stop);
-        let stopped = self.until_stopped(&grace, &stop);
+        let ended = CancellationToken::new();
+        let live = async {
+            self.live(&pod, &board, &grace, &stop).await;
+            ended.cancel();
+        };
+        let stopped = async {
+            let stopped = self.until_stopped(&grace, &stop).await;
+            let shorten = self.shorten_grace(&grace);
+            ended.run_until_cancelled(shorten).await;
+            stopped
+        };
         let stopped = tokio::join!(live, stopped).1;
         if stopped == Stopped::Deleted {
             self.remove_object(&pod).await;
@@ -151,6 +160,31 @@ impl Worker {
                     grace.store(0, Ordering::Relaxed);
                     stop.cancel();
                     return Stopped::Gone;
+                }
+            }
+        }
+    }
+
+    /// A second deletion, or the end of the platform, may leave containers less time than the first.
+    async fn shorten_grace(&self, grace: &AtomicU64) {
+        let mut pod_rx = self.pod_rx.clone();
+        loop {
+            tokio::select! {
+                () = self.platform_stops.cancelled() => {
+                    grace.fetch_min(SHUTDOWN_GRACE.as_secs(), Ordering::Relaxed);
+                    return;
+                }
+                changed = pod_rx.changed() => {
+                    let seconds = match changed {
+                        Ok(()) => pod_rx.borrow_and_update().metadata.deletion_grace_period_seconds,
+                        // Removed by force.
+                        Err(_) => Some(0),
+                    };
+                    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+                    grace.fetch_min(seconds.unwrap_or(u64::MAX), Ordering::Relaxed);
+                    if changed.is_err() {
+                        return;
+                    }
                 }
             }
         }
@@ -216,7 +250,11 @@ impl Worker {
             .enlist(pod.namespace().unwrap_or_default(), pod.name_any(), &net);
         let dir: PathBuf = self.kubelet.pod_dir(&pod.uid().unwrap_or_default());
         let volumes = || Volumes::prepare(&self.kubelet, pod, net.ip, &dir);
-        let volumes = retry(stop, volumes, |error| warn("FailedMount", error)).await?;
+        let volumes = retry(stop, volumes, |error| warn("FailedMount", error)).await;
+        let Some(volumes) = volumes else {
+            self.kubelet.give_back(net.ip);
+            return None;
+        };
         board.update(|state| state.ip = Some(net.ip));
         Some(PodContext {
             kubelet: Arc::clone(&self.kubelet),
