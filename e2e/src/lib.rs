@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod http;
 pub mod idle;
 pub mod inside;
+pub mod kubectl;
 pub mod machine;
 pub mod mesh;
 pub mod samples;
@@ -14,6 +15,7 @@ pub mod web;
 pub mod wire;
 
 pub use idle::Idle;
+pub use kubectl::Kubectl;
 pub use mesh::Mesh;
 
 use std::time::{Duration, Instant};

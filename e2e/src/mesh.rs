@@ -17,7 +17,7 @@ use kube::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{eventually, http::Http};
+use crate::{Kubectl, eventually, http::Http};
 
 /// A running mesh. `stop` ends it; dropping it does too, so that a failed test leaves nothing.
 #[derive(Debug)]
@@ -94,15 +94,9 @@ impl Mesh {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Runs `kubectl`; `None` where this machine has none.
-    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<Option<Output>> {
-        let mut command = Command::new("kubectl");
-        command.args(args).env("KUBECONFIG", self.kubeconfig()?);
-        match command.output() {
-            Ok(output) => Ok(Some(output)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// Every `kubectl` that there is.
+    pub fn kubectls(&self) -> anyhow::Result<Vec<Kubectl>> {
+        Kubectl::all(&self.kubeconfig()?)
     }
 
     /// `lateen status -o json`.

@@ -1,121 +1,160 @@
 //! The platform as `kubectl` users know it.
 
 use anyhow::{Context, bail, ensure};
-use lateen_e2e::{Mesh, eventually, mesh::text};
+use lateen_e2e::{Kubectl, Mesh, eventually};
 
 use super::shared;
 
-/// Runs kubectl and returns what it printed; an absent kubectl ends the test with a word.
-macro_rules! kubectl {
-    ($mesh:expr, $($arg:expr),+) => {
-        match $mesh.kubectl(&[$($arg),+])? {
-            Some(output) if output.status.success() => String::from_utf8(output.stdout)?,
-            Some(output) => bail!("kubectl {:?} failed: {}", [$($arg),+], text(&output)),
-            None => {
-                eprintln!("kubectl is not on this machine: its output was not checked");
-                return Ok(());
-            }
-        }
-    };
+fn words(line: Option<&str>) -> Vec<&str> {
+    line.unwrap_or_default().split_whitespace().collect()
+}
+
+/// The line of a table that begins with a name.
+fn row<'t>(table: &'t str, name: &str) -> Vec<&'t str> {
+    words(
+        table
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name)),
+    )
 }
 
 pub(crate) async fn pods_and_services_print_as_kubernetes_prints_them(
     mesh: &Option<Mesh>,
 ) -> anyhow::Result<()> {
-    let mesh = shared(mesh);
-    let pods = kubectl!(mesh, "get", "pods", "-n", "istio-system");
-    let mut lines = pods.lines();
-    let header: Vec<&str> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    ensure!(
-        header == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
-        "{pods}"
-    );
-    for line in lines {
-        let cells: Vec<&str> = line.split_whitespace().collect();
+    for kubectl in shared(mesh).kubectls()? {
+        let pods = kubectl.run(&["get", "pods", "-n", "istio-system"])?;
+        let header = words(pods.lines().next());
         ensure!(
-            cells.get(1) == Some(&"1/1") && cells.get(2) == Some(&"Running"),
+            header == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
+            "{pods}"
+        );
+        for line in pods.lines().skip(1) {
+            let cells = words(Some(line));
+            ensure!(cells.get(1..3) == Some(&["1/1", "Running"]), "{pods}");
+        }
+        let services = kubectl.run(&["get", "svc", "-n", "istio-system"])?;
+        let header = words(services.lines().next());
+        let expect = [
+            "NAME",
+            "TYPE",
+            "CLUSTER-IP",
+            "EXTERNAL-IP",
+            "PORT(S)",
+            "AGE",
+        ];
+        ensure!(header == expect, "{services}");
+        let gateway = row(&services, "istio-ingressgateway");
+        ensure!(
+            gateway.len() == 6
+                && gateway[1] == "LoadBalancer"
+                && gateway[3].starts_with("10.10.99."),
+            "{services}"
+        );
+        ensure!(
+            gateway[4].contains("80:3"),
+            "node ports are shown: {services}"
+        );
+        let pods = kubectl.run(&["get", "pods"])?;
+        ensure!(
+            pods.lines().filter(|line| line.contains("2/2")).count() == 6,
             "{pods}"
         );
     }
-    let services = kubectl!(mesh, "get", "svc", "-n", "istio-system");
-    let header: Vec<&str> = services
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    ensure!(
-        header
-            == [
-                "NAME",
-                "TYPE",
-                "CLUSTER-IP",
-                "EXTERNAL-IP",
-                "PORT(S)",
-                "AGE"
-            ],
-        "{services}"
-    );
-    let gateway = services
-        .lines()
-        .find(|line| line.starts_with("istio-ingressgateway"));
-    let cells: Vec<&str> = gateway.context("no gateway")?.split_whitespace().collect();
-    ensure!(
-        cells[1] == "LoadBalancer" && cells[3].starts_with("10.10.99."),
-        "{services}"
-    );
-    ensure!(
-        cells[4].contains("80:3"),
-        "node ports are shown: {services}"
-    );
-    let pods = kubectl!(mesh, "get", "pods");
-    ensure!(
-        pods.lines().filter(|line| line.contains("2/2")).count() == 6,
-        "{pods}"
-    );
     Ok(())
+}
+
+const ISTIO_KINDS: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: printed}
+spec: {hosts: [a.example.com, b.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443, name: https, protocol: HTTPS}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: printed}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [x.example.com]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: printed}
+spec: {hosts: [x.example.com, y.example.com], gateways: [printed], http: [{route: [{destination: {host: reviews}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: printed}
+spec: {host: reviews.example.com}
+"#;
+
+pub(crate) async fn istio_kinds_print_the_columns_of_istio(
+    mesh: &Option<Mesh>,
+) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    mesh.apply(ISTIO_KINDS).await?;
+    for kubectl in mesh.kubectls()? {
+        for (kind, header, cells) in [
+            ("gateway", "NAME AGE", ""),
+            (
+                "virtualservice",
+                "NAME GATEWAYS HOSTS AGE",
+                r#"["printed"] ["x.example.com","y.example.com"]"#,
+            ),
+            ("destinationrule", "NAME HOST AGE", "reviews.example.com"),
+            (
+                "serviceentry",
+                "NAME HOSTS LOCATION RESOLUTION AGE",
+                r#"["a.example.com","b.example.com"] MESH_EXTERNAL DNS"#,
+            ),
+        ] {
+            let table = kubectl.run(&["get", kind])?;
+            ensure!(words(table.lines().next()).join(" ") == header, "{table}");
+            let row = row(&table, "printed");
+            let shown = row
+                .get(1..row.len().max(2) - 1)
+                .unwrap_or_default()
+                .join(" ");
+            ensure!(shown == cells, "{table}");
+        }
+    }
+    mesh.delete(ISTIO_KINDS).await
 }
 
 pub(crate) async fn namespaces_are_labelled_and_described(
     mesh: &Option<Mesh>,
 ) -> anyhow::Result<()> {
-    let mesh = shared(mesh);
-    kubectl!(mesh, "create", "namespace", "labelled");
-    let said = kubectl!(mesh, "label", "ns", "labelled", "istio-injection=enabled");
-    ensure!(said.trim() == "namespace/labelled labeled", "{said}");
-    let described = kubectl!(mesh, "describe", "ns", "labelled");
-    for expected in [
-        "Name:         labelled",
-        "istio-injection=enabled",
-        "kubernetes.io/metadata.name=labelled",
-        "Status:       Active",
-        "No resource quota.",
-        "No LimitRange resource.",
-    ] {
-        ensure!(
-            described.contains(expected),
-            "{expected:?} is not in\n{described}"
-        );
+    for kubectl in shared(mesh).kubectls()? {
+        kubectl.run(&["create", "namespace", "labelled"])?;
+        let said = kubectl.run(&["label", "ns", "labelled", "istio-injection=enabled"])?;
+        ensure!(said.trim() == "namespace/labelled labeled", "{said}");
+        let described = kubectl.run(&["describe", "ns", "labelled"])?;
+        for expected in [
+            "Name:         labelled",
+            "istio-injection=enabled",
+            "kubernetes.io/metadata.name=labelled",
+            "Status:       Active",
+            "No resource quota.",
+            "No LimitRange resource.",
+        ] {
+            ensure!(
+                described.contains(expected),
+                "{expected:?} is not in\n{described}"
+            );
+        }
+        kubectl.run(&[
+            "delete",
+            "namespace",
+            "labelled",
+            "--wait=true",
+            "--timeout=60s",
+        ])?;
     }
-    kubectl!(
-        mesh,
-        "delete",
-        "namespace",
-        "labelled",
-        "--wait=true",
-        "--timeout=60s"
-    );
     Ok(())
 }
 
 pub(crate) async fn logs_are_kept(mesh: &Option<Mesh>) -> anyhow::Result<()> {
-    let mesh = shared(mesh);
-    let log = kubectl!(mesh, "logs", "-n", "istio-system", "deploy/istiod");
-    ensure!(!log.trim().is_empty(), "istiod logged nothing");
+    for kubectl in shared(mesh).kubectls()? {
+        let log = kubectl.run(&["logs", "-n", "istio-system", "deploy/istiod"])?;
+        ensure!(!log.trim().is_empty(), "istiod logged nothing");
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod envoy;
 mod failing;
 mod gateway_tls;
 mod grpc;
+mod kubectl;
 mod pods;
 mod resilience;
 mod routing;
@@ -110,11 +111,17 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         routing::a_change_is_live_on_every_proxy,
         routing::every_networking_sample_is_accepted_or_rightly_refused,
         cluster::pods_and_services_print_as_kubernetes_prints_them,
+        cluster::istio_kinds_print_the_columns_of_istio,
         cluster::namespaces_are_labelled_and_described,
         cluster::logs_are_kept,
         cluster::an_unmapped_image_says_how_to_map_it,
         cluster::requests_without_credentials_are_refused,
         cluster::a_tenant_may_not_write_the_control_plane,
+        kubectl::objects_are_applied_changed_and_deleted,
+        kubectl::rollouts_are_followed_and_undone,
+        kubectl::logs_are_read_in_every_way,
+        kubectl::the_cluster_is_explored,
+        kubectl::what_is_wrong_is_said,
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
         bad_input::malformed_documents_name_their_place,
