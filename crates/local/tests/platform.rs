@@ -22,8 +22,8 @@ use std::process::ExitCode;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use mesh::{Mesh, Snapshot};
 use serde_json::{Value, json};
 
@@ -78,6 +78,10 @@ const TESTS: &[Test] = &[
     (
         "an_empty_pool_of_addresses_says_so",
         containers::an_empty_pool_of_addresses_says_so,
+    ),
+    (
+        "dependents_go_with_their_owner_or_are_left",
+        dependents_go_with_their_owner_or_are_left,
     ),
     (
         "pods_come_back_after_a_restart",
@@ -285,6 +289,57 @@ fn a_deployment_rolls_and_its_pods_go_with_it() {
             })
         };
         mesh.wait("the job to complete", "j", done).await;
+    });
+}
+
+fn dependents_go_with_their_owner_or_are_left() {
+    Mesh::run("garbage", async |mesh| {
+        let map = |name: &str, owner: Option<&ConfigMap>| -> ConfigMap {
+            let owners = owner.map(|owner| {
+                json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name,
+                        "uid": owner.metadata.uid, "controller": true, "blockOwnerDeletion": true}])
+            });
+            serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": owners}}))
+                .unwrap()
+        };
+        let maps = mesh.api::<ConfigMap>();
+        // Owner and dependents are made without a pause: each of them may be heard of first.
+        for (policy, stay) in [
+            (PropagationPolicy::Orphan, true),
+            (PropagationPolicy::Background, false),
+            (PropagationPolicy::Foreground, false),
+        ] {
+            let post = PostParams::default();
+            let owner = maps.create(&post, &map("owner", None)).await.unwrap();
+            let names: Vec<String> = (0..30).map(|n| format!("dependent-{n}")).collect();
+            for name in &names {
+                mesh.create(&map(name, Some(&owner))).await;
+            }
+            let params = DeleteParams {
+                propagation_policy: Some(policy),
+                ..DeleteParams::default()
+            };
+            maps.delete("owner", &params).await.unwrap();
+            mesh.wait_absent::<ConfigMap>("the owner to go", "owner")
+                .await;
+            for name in &names {
+                if stay {
+                    let is_free = |map: &ConfigMap| {
+                        map.metadata
+                            .owner_references
+                            .iter()
+                            .flatten()
+                            .next()
+                            .is_none()
+                    };
+                    mesh.wait("the dependent to be free", name, is_free).await;
+                    maps.delete(name, &DeleteParams::default()).await.unwrap();
+                } else {
+                    mesh.wait_absent::<ConfigMap>("the dependent to go", name)
+                        .await;
+                }
+            }
+        }
     });
 }
 

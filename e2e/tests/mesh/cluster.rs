@@ -1,7 +1,7 @@
 //! The platform as `kubectl` users know it.
 
 use anyhow::{Context, bail, ensure};
-use lateen_e2e::{Kubectl, Mesh, eventually};
+use lateen_e2e::{Mesh, eventually};
 
 use super::shared;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::select_all;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ResourceExt};
 use kube::discovery::ApiResource;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -77,13 +77,28 @@ pub(super) async fn run(client: kube::Client) {
             () = tokio::time::sleep(RETRY), if !failed.is_empty() => std::mem::take(&mut failed),
         };
         for action in actions {
-            if let Err(error) = carry_out(&client, &action).await {
-                warn!(?action, %error, "garbage collection");
-                if !failed.contains(&action) {
-                    failed.push(action);
-                }
+            let done = match failed.iter().any(|before| holds_up(before, &action)) {
+                true => false,
+                false => match carry_out(&client, &action).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        warn!(?action, %error, "garbage collection");
+                        false
+                    }
+                },
+            };
+            if !done && !failed.contains(&action) {
+                failed.push(action);
             }
         }
+    }
+}
+
+/// Whether an action must not be done before another: an owner goes only when all are released from it.
+fn holds_up(first: &Action, second: &Action) -> bool {
+    match (first, second) {
+        (Action::Disown { owner, .. }, Action::Release { node, .. }) => *owner == node.uid,
+        _ => false,
     }
 }
 
@@ -134,8 +149,20 @@ fn api_of(client: &kube::Client, kind: usize, namespace: &str) -> Api<DynamicObj
     Api::namespaced_with(client.clone(), namespace, &resource(kind))
 }
 
+/// Deletes an object whose owners have gone, if that is still so: each kind has its own watch, and
+/// the news of a pod may come before that of its owner, or that of an owner's end before that of
+/// the pod's release from it.
 async fn delete(client: &kube::Client, node: &Node, foreground: bool) -> Result<(), Error> {
-    if !foreground && has_living_owner(client, node).await? {
+    let api = api_of(client, node.kind, &node.namespace);
+    let Some(found) = api.get_opt(&node.name).await? else {
+        return Ok(());
+    };
+    let owners = found.owner_references();
+    let is_this = found.metadata.uid.as_ref() == Some(&node.uid);
+    if !is_this || owners.is_empty() {
+        return Ok(());
+    }
+    if !foreground && has_living_owner(client, &node.namespace, owners).await? {
         return Ok(());
     }
     let params = if foreground {
@@ -143,22 +170,19 @@ async fn delete(client: &kube::Client, node: &Node, foreground: bool) -> Result<
     } else {
         DeleteParams::background()
     };
-    let uid = Preconditions {
+    let as_seen = Preconditions {
         uid: Some(node.uid.clone()),
-        resource_version: None,
+        resource_version: found.metadata.resource_version,
     };
-    let api = api_of(client, node.kind, &node.namespace);
-    match api.delete(&node.name, &params.preconditions(uid)).await {
-        // Another object has the name by now.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => ignore_missing(other).map(drop),
-    }
+    ignore_missing(api.delete(&node.name, &params.preconditions(as_seen)).await).map(drop)
 }
 
-/// Whether an owner that no watch has told of is there all the same: each kind has its own watch,
-/// and the news of a pod may come before that of its owner.
-async fn has_living_owner(client: &kube::Client, node: &Node) -> Result<bool, Error> {
-    for owner in &node.owners {
+async fn has_living_owner(
+    client: &kube::Client,
+    namespace: &str,
+    owners: &[OwnerReference],
+) -> Result<bool, Error> {
+    for owner in owners {
         let kind = KINDS.iter().position(|(group, version, kind, _)| {
             let api_version = match *group {
                 "" => (*version).to_owned(),
@@ -167,9 +191,7 @@ async fn has_living_owner(client: &kube::Client, node: &Node) -> Result<bool, Er
             *kind == owner.kind && api_version == owner.api_version
         });
         let Some(kind) = kind else { return Ok(true) };
-        let found = api_of(client, kind, &node.namespace)
-            .get_opt(&owner.name)
-            .await?;
+        let found = api_of(client, kind, namespace).get_opt(&owner.name).await?;
         if found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&owner.uid)) {
             return Ok(true);
         }

@@ -244,6 +244,20 @@ impl View<'_> {
         }
     }
 
+    pub(crate) async fn wait_absent<K>(&self, what: &str, name: &str)
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let begun = Instant::now();
+        while let Some(object) = self.api::<K>().get_opt(name).await.unwrap() {
+            assert!(begun.elapsed() < PATIENCE, "waited for {what}: {object:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) async fn wait_empty<K>(&self, what: &str)
     where
         K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
