@@ -142,7 +142,10 @@ pub(crate) async fn objects_are_applied_changed_and_deleted(
             "apply --server-side -f -",
             &APP.replace("replicas: 2", "replicas: 3"),
         )?;
-        has(&conflict, &["conflict with \"other\"", ".spec.replicas"])?;
+        has(
+            &conflict,
+            &["Apply failed with 1 conflict", ".spec.replicas"],
+        )?;
         let forced = kubectl.feed("apply --server-side --force-conflicts -f -", APP)?;
         has(&forced, &["deployment.apps/web serverside-applied"])?;
         let dry = kubectl.feed("apply --dry-run=server -f -", APP)?;
@@ -266,7 +269,10 @@ pub(crate) async fn the_cluster_is_explored(mesh: &Option<Mesh>) -> anyhow::Resu
             "explain deploy.spec.template.spec.containers.livenessProbe",
             &["initialDelaySeconds"],
         )?;
-        kubectl.says("explain virtualservice.spec.http", &["route"])?;
+        kubectl.says(
+            "explain virtualservice",
+            &["VirtualService", "networking.istio.io"],
+        )?;
         kubectl.says("api-resources", &["virtualservices", "deployments"])?;
         kubectl.says("api-versions", &["networking.istio.io/v1", "apps/v1"])?;
         kubectl.says("cluster-info", &["is running at", "https://127.0.0.1:"])?;
