@@ -1,6 +1,7 @@
 //! `networking.istio.io`: how traffic goes.
 
 mod destination_rule;
+mod fault;
 mod gateway;
 mod service_entry;
 mod sidecar;
@@ -8,6 +9,7 @@ mod string_match;
 mod virtual_service;
 
 pub use destination_rule::*;
+pub use fault::grpc_status;
 pub use gateway::*;
 pub use service_entry::*;
 pub use sidecar::*;

@@ -123,3 +123,43 @@ enumeration! {
         V1_3 = "TLSV1_3",
     }
 }
+
+/// The name that stands for all sidecars where Gateways are named.
+pub const MESH_GATEWAY: &str = "mesh";
+
+/// A Gateway as a VirtualService of `namespace` names it, in the form `namespace/name`;
+/// [`MESH_GATEWAY`] stays as it is. Beside `name` and `namespace/name` there are `./name` and, from
+/// Istio's beginnings, a DNS name such as `name.namespace.svc.cluster.local`.
+pub fn gateway_key(name: &str, namespace: &str) -> String {
+    if name == MESH_GATEWAY {
+        return name.to_owned();
+    }
+    match name.split_once('/') {
+        Some((".", name)) => format!("{namespace}/{name}"),
+        Some(_) => name.to_owned(),
+        None => {
+            let mut labels = name.split('.');
+            let name = labels.next().unwrap_or_default();
+            format!("{}/{name}", labels.next().unwrap_or(namespace))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_gateways() {
+        for (name, want) in [
+            ("mesh", "mesh"),
+            ("gw", "ns/gw"),
+            ("./gw", "ns/gw"),
+            ("other/gw", "other/gw"),
+            ("gw.other", "other/gw"),
+            ("gw.other.svc.cluster.local", "other/gw"),
+        ] {
+            assert_eq!(gateway_key(name, "ns"), want);
+        }
+    }
+}

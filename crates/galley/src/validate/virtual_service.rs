@@ -78,7 +78,9 @@ fn check_hosts(spec: &VirtualService, root: &Path<'_>, faults: &mut Faults) {
 pub(super) fn gateway_names(names: &[String], at: &Path<'_>, faults: &mut Faults) {
     for (n, name) in names.iter().enumerate() {
         let valid = match name.split_once('/') {
-            Some((namespace, name)) => common::is_label(namespace) && common::is_dns_name(name),
+            Some((namespace, name)) => {
+                (namespace == "." || common::is_label(namespace)) && common::is_dns_name(name)
+            }
             None => common::is_dns_name(name),
         };
         if !valid {

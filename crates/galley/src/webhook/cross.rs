@@ -2,7 +2,7 @@
 
 use lateen_api::{
     Object, kinds,
-    networking::{Gateway, Server, VirtualService},
+    networking::{Gateway, MESH_GATEWAY, Server, VirtualService, gateway_key},
 };
 use serde_json::Value;
 
@@ -70,20 +70,14 @@ fn unknown_gateways(
     let root = Path::root("spec");
     let list = root.field("gateways");
     for (n, gateway) in object.spec.gateways.iter().enumerate() {
-        if gateway == "mesh" {
+        if gateway == MESH_GATEWAY {
             continue;
         }
-        let (namespace, name) = gateway
-            .split_once('/')
-            .unwrap_or((&object.meta.namespace, gateway));
-        let known = config
-            .gateways
-            .iter()
-            .any(|g| g.meta.namespace == namespace && g.meta.name == name);
-        if !known {
+        let key = gateway_key(gateway, &object.meta.namespace);
+        if !config.gateways.iter().any(|g| g.key() == key) {
             let at = list.index(n);
             warnings.push(format!(
-                "{at}: there is no Gateway {namespace}/{name} (yet); until there is, \
+                "{at}: there is no Gateway {key} (yet); until there is, \
                  these routes do not apply to it"
             ));
         }

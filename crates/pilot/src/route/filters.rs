@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lateen_api::networking::{
     CorsPolicy, FaultAbort, FaultDelay, HttpFaultInjection, HttpRoute, StringMatch,
-    UnmatchedPreflights,
+    UnmatchedPreflights, grpc_status,
 };
 use lateen_xds::types::core::RuntimeFractionalPercent;
 use lateen_xds::types::http_filter::common_fault::{self, fault_delay::FaultDelaySecifier};
@@ -37,18 +37,10 @@ fn fault(injection: &HttpFaultInjection) -> Option<HttpFault> {
     })
 }
 
-/// The share of requests; without one, all, or the deprecated whole number.
-fn share(
-    percentage: Option<&lateen_api::networking::Percent>,
-    old: Option<f64>,
-) -> lateen_xds::types::kind::FractionalPercent {
-    wire::percent(percentage.map(|p| p.value).or(old).unwrap_or(100.0))
-}
-
 fn delay(delay: &FaultDelay) -> Option<common_fault::FaultDelay> {
     let fixed = delay.fixed_delay.filter(|d| !d.is_zero())?;
     Some(common_fault::FaultDelay {
-        percentage: Some(share(delay.percentage.as_ref(), delay.percent)),
+        percentage: Some(wire::percent(delay.share())),
         fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(wire::duration(fixed))),
     })
 }
@@ -61,40 +53,10 @@ fn abort(abort: &FaultAbort) -> Option<WireAbort> {
         (None, None) => return None,
     };
     Some(WireAbort {
-        percentage: Some(share(abort.percentage.as_ref(), abort.percent)),
+        percentage: Some(wire::percent(abort.share())),
         error_type: Some(error),
         ..WireAbort::default()
     })
-}
-
-/// A gRPC status by number or by its name in capitals.
-fn grpc_status(text: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let by_number = text.parse().ok();
-    let by_name = || {
-        NAMES
-            .iter()
-            .position(|name| name.eq_ignore_ascii_case(text))
-    };
-    by_number.or_else(|| by_name().and_then(|i| u32::try_from(i).ok()))
 }
 
 fn cross_origin(policy: &CorsPolicy) -> cors::CorsPolicy {

@@ -2,7 +2,7 @@
 
 use lateen_api::networking::{
     CorsPolicy, Destination, FaultAbort, FaultDelay, HttpDirectResponse, HttpRedirect, HttpRetry,
-    HttpRewrite, HttpRoute, Percent,
+    HttpRewrite, HttpRoute, Percent, grpc_status,
 };
 
 use super::super::common;
@@ -73,7 +73,7 @@ fn check_abort(abort: &FaultAbort, at: &Path<'_>, faults: &mut Faults) {
                 "write 200 to 599",
             );
         }
-        (None, Some(status)) if !is_grpc_status(status) => faults.add(
+        (None, Some(status)) if grpc_status(status).is_none() => faults.add(
             &at.field("grpcStatus"),
             format!("{status:?} is not a gRPC status"),
             "write a name such as UNAVAILABLE",
@@ -90,33 +90,6 @@ fn check_abort(abort: &FaultAbort, at: &Path<'_>, faults: &mut Faults) {
         }
         _ => {}
     }
-}
-
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
-fn is_grpc_status(text: &str) -> bool {
-    GRPC_STATUSES.contains(&text.to_ascii_uppercase().as_str())
-        || text
-            .parse::<usize>()
-            .is_ok_and(|number| number < GRPC_STATUSES.len())
 }
 
 fn check_share(
