@@ -78,9 +78,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// The port with this number.
+    /// The port with this number. Datagrams, which may have the same number, are not carried.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
-        self.ports.iter().find(|port| port.port == number)
+        let mut ports = self.ports.iter();
+        ports.find(|port| port.port == number && port.protocol != Protocol::Udp)
     }
 
     /// The port with this name.

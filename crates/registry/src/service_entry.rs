@@ -60,11 +60,10 @@ fn range(text: &str) -> Option<IpNet> {
 }
 
 fn service_port(port: &lateen_api::networking::ServicePort) -> Option<ServicePort> {
-    let number = u16::try_from(port.number).ok()?;
-    let target = port
-        .target_port
-        .and_then(|n| u16::try_from(n).ok())
-        .unwrap_or(number);
+    // Validation refuses others; one that got past it would spoil the listeners of every proxy.
+    let valid = |number: u32| u16::try_from(number).ok().filter(|n| *n > 0);
+    let number = valid(port.number)?;
+    let target = port.target_port.and_then(valid).unwrap_or(number);
     Some(ServicePort {
         name: port.name.as_str().into(),
         port: number,

@@ -239,3 +239,17 @@ fn service_entries_select_pods() {
     state.fold();
     assert_eq!(state.world.endpoints("reviews.internal", "http").len(), 2);
 }
+
+#[test]
+fn the_datagrams_of_a_port_do_not_stand_for_its_connections() {
+    let mut dns = reviews();
+    dns.ports = [("dns", Protocol::Udp), ("dns-tcp", Protocol::Tcp)]
+        .map(|(name, protocol)| ServicePort {
+            name: name.into(),
+            port: 53,
+            target_port: TargetPort::Number(53),
+            protocol,
+        })
+        .into();
+    assert_eq!(dns.port(53).map(|p| p.name.as_str()), Some("dns-tcp"));
+}
