@@ -7,6 +7,7 @@ pub(crate) mod transport;
 use std::sync::Arc;
 
 use lateen_api::mesh::MeshConfig;
+use lateen_api::networking::SimpleLb;
 use lateen_core::Protocol;
 use lateen_registry::{Endpoint, Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
@@ -42,6 +43,8 @@ pub(crate) struct OutboundKey {
     pub(crate) endpoints: Option<Shared<[Endpoint]>>,
     /// A router has no original destination to go to.
     pub(crate) router: bool,
+    /// Where the client chooses the endpoint: all that there are take the mesh's TLS.
+    pub(crate) all_take_tls: bool,
 }
 
 impl OutboundKey {
@@ -96,10 +99,30 @@ impl OutboundKey {
         }
     }
 
+    /// Whether the cluster can be: one that is resolved by name and has none is refused by Envoy,
+    /// or never leads anywhere.
+    pub(crate) fn is_servable(&self) -> bool {
+        match discovery_type(&self.service, self.router) {
+            DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+                !self.load_assignment().endpoints.is_empty()
+            }
+            _ => true,
+        }
+    }
+
     fn load_assignment(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let labels = crate::policy::find_subset(&self.rules, &self.subset).map(|s| &s.labels);
-        endpoint::load_assignment(self.name().to_string(), endpoints, labels, |_| true)
+        let name = self.name().to_string();
+        let mut assignment = endpoint::load_assignment(name, endpoints, labels, |_| true);
+        if discovery_type(&self.service, self.router) == DiscoveryType::LogicalDns {
+            // One name, says Envoy, and refuses more.
+            assignment.endpoints.truncate(1);
+            for place in &mut assignment.endpoints {
+                place.lb_endpoints.truncate(1);
+            }
+        }
+        assignment
     }
 
     /// What telemetry calls this destination.
@@ -133,6 +156,13 @@ pub(crate) fn discovery_type(service: &Service, router: bool) -> DiscoveryType {
         Resolution::Dns => DiscoveryType::StrictDns,
         Resolution::DnsRoundRobin | Resolution::DynamicDns => DiscoveryType::LogicalDns,
     }
+}
+
+/// Whether connections go to the address that the client chose.
+pub(crate) fn goes_where_asked(service: &Service, router: bool, policy: &Policy<'_>) -> bool {
+    let wish = policy.load_balancer.and_then(|lb| lb.simple);
+    discovery_type(service, router) == DiscoveryType::OriginalDst
+        || wish == Some(SimpleLb::Passthrough)
 }
 
 /// The cluster that drops everything.

@@ -84,6 +84,7 @@ pub(crate) fn config(yaml: &str) -> ConfigSet {
             "VirtualService" => config.virtual_services.push(object(&document)),
             "DestinationRule" => config.destination_rules.push(object(&document)),
             "Gateway" => config.gateways.push(object(&document)),
+            "PeerAuthentication" => config.peer_authentications.push(object(&document)),
             other => panic!("the fixture does not know kind {other}"),
         }
     }

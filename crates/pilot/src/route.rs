@@ -103,7 +103,6 @@ impl OutboundRoutesKey {
                 port: self.port,
                 client: &self.client,
                 targets: &host.targets,
-                is_gateway: false,
             }
             .routes(),
             None => vec![self.default_route(host)],

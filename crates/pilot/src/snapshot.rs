@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lateen_api::Object;
-use lateen_api::networking::{DestinationRule, VirtualService};
+pub(crate) use lateen_api::networking::MESH_GATEWAY;
+use lateen_api::networking::{DestinationRule, VirtualService, gateway_key};
 use lateen_core::{Hostname, Labels, SpiffeId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Service, World};
 
 use crate::proxy::Proxy;
-
-/// The gateway name that means "every sidecar".
-pub(crate) const MESH_GATEWAY: &str = "mesh";
 
 /// One immutable state of the world and the configuration.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ impl HostedVirtualService {
             return gateway == MESH_GATEWAY;
         }
         let mut gateways = spec.gateways.iter();
-        gateways.any(|name| gateway_name(name, &meta.namespace) == gateway)
+        gateways.any(|name| gateway_key(name, &meta.namespace) == gateway)
     }
 }
 
@@ -108,22 +106,33 @@ impl Snapshot {
     /// The DestinationRules that hold for a proxy towards a service: those of the proxy's
     /// namespace, else of the service's, else of the root namespace. A rule for the exact host beats
     /// a wildcard, a rule that selects the proxy's workload beats one that selects all.
+    ///
+    /// What the root namespace exports is meant for the whole mesh, so a proxy that lives there (a
+    /// gateway) has only what is not exported for its own.
     pub(crate) fn rules(
         &self,
         proxy: &Proxy,
         service: &Service,
     ) -> Vec<Arc<Object<DestinationRule>>> {
         let root = self.config.mesh.root_namespace();
-        [proxy.namespace.as_str(), &service.namespace, root]
+        let own = proxy.namespace.as_str();
+        let scopes = [
+            (own, own == root),
+            (service.namespace.as_str(), false),
+            (root, false),
+        ];
+        scopes
             .into_iter()
-            .map(|namespace| self.rules_in(namespace, proxy, &service.hostname))
+            .map(|(namespace, private)| self.rules_in(namespace, private, proxy, &service.hostname))
             .find(|rules| !rules.is_empty())
             .unwrap_or_default()
     }
 
+    /// The rules of one namespace; `private` leaves out those that other namespaces see too.
     fn rules_in(
         &self,
         namespace: &str,
+        private: bool,
         proxy: &Proxy,
         host: &Hostname,
     ) -> Vec<Arc<Object<DestinationRule>>> {
@@ -136,6 +145,7 @@ impl Snapshot {
             });
             meta.namespace == namespace
                 && is_visible(&spec.export_to, default, namespace, &proxy.namespace)
+                && (!private || is_private(&spec.export_to, default, namespace))
                 && selected
         };
         let exact = self.rules.get(host.as_str());
@@ -192,15 +202,6 @@ impl Snapshot {
     }
 }
 
-/// `gateway` or `namespace/gateway` as `namespace/gateway`; `mesh` stays.
-pub(crate) fn gateway_name(name: &str, namespace: &str) -> String {
-    if name == MESH_GATEWAY || name.contains('/') {
-        name.to_owned()
-    } else {
-        format!("{namespace}/{name}")
-    }
-}
-
 /// A host of a configuration object in full: a name without dots is a service of the object's
 /// namespace.
 pub(crate) fn full_host(host: &str, namespace: &str, domain: &str) -> Hostname {
@@ -218,17 +219,29 @@ pub(crate) fn is_visible(
     home: &str,
     namespace: &str,
 ) -> bool {
-    let export_to = if export_to.is_empty() {
-        default
-    } else {
-        export_to
-    };
+    let export_to = effective(export_to, default);
     export_to.is_empty()
         || export_to.iter().any(|to| match to.as_str() {
             "*" => true,
             "." => home == namespace,
             named => named == namespace,
         })
+}
+
+/// Whether something of namespace `home` is visible there alone.
+fn is_private(export_to: &[String], default: &[String], home: &str) -> bool {
+    match effective(export_to, default) {
+        [only] => only == "." || only == home,
+        _ => false,
+    }
+}
+
+fn effective<'a>(export_to: &'a [String], default: &'a [String]) -> &'a [String] {
+    if export_to.is_empty() {
+        default
+    } else {
+        export_to
+    }
 }
 
 fn accounts(world: &World, trust_domain: &str) -> BTreeMap<Hostname, Arc<[String]>> {

@@ -38,13 +38,14 @@ pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_
 }
 
 /// Mutual TLS to those endpoints that take it, plain to the others. Where endpoints are not listed
-/// (the original destination) there is nothing to tell them by, and nothing is assumed.
+/// (the original destination) there is nothing to tell one from another by: it is all or none.
 fn automatic(cluster: &mut Cluster, key: &OutboundKey) {
-    let original = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
-    if !key.mesh.auto_mtls() || cluster.cluster_discovery_type == Some(original) {
+    if !key.mesh.auto_mtls() || (key.service.external && key.accounts.is_empty()) {
         return;
     }
-    if key.service.external && key.accounts.is_empty() {
+    let original = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
+    if cluster.cluster_discovery_type == Some(original) {
+        cluster.transport_socket = key.all_take_tls.then(|| mesh(key, None));
         return;
     }
     let mode = wire::record([(TLS_MODE, wire::text(TLS_MODE_MESH))]);

@@ -15,6 +15,9 @@ use super::filters::{self, Routes, Side};
 use crate::route::Others;
 use crate::{tls, wire};
 
+/// The address of listeners that services share.
+pub(crate) const EVERYWHERE: &str = "0.0.0.0";
+
 /// All that an outbound listener is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OutboundKey {
@@ -22,6 +25,8 @@ pub(crate) struct OutboundKey {
     pub(crate) address: String,
     pub(crate) port: u16,
     pub(crate) want: Want,
+    /// What happens to connections that are not for any service here.
+    pub(crate) others: Others,
     pub(crate) logging: Logging,
 }
 
@@ -48,6 +53,11 @@ pub(crate) struct TcpRule {
 }
 
 impl TcpRule {
+    /// Whether it leaves no connection to others.
+    fn is_for_all(&self) -> bool {
+        self.subnets.is_empty() && self.sni.is_empty()
+    }
+
     /// Everything to one cluster.
     pub(crate) fn all_to(cluster: String) -> Self {
         TcpRule {
@@ -95,7 +105,18 @@ impl OutboundKey {
                     vec![filters::tls_inspector(), filters::http_inspector()];
             }
         }
+        listener.default_filter_chain = self.rest();
         listener
+    }
+
+    /// A port of every address is not the services' alone: what none of them asks for goes where it
+    /// would without them.
+    fn rest(&self) -> Option<FilterChain> {
+        let (Want::Tcp(rules) | Want::Sniff { tcp: rules, .. }) = &self.want else {
+            return None;
+        };
+        let shared = self.address == EVERYWHERE;
+        (shared && !rules.iter().any(TcpRule::is_for_all)).then(|| rest(self.others, &self.logging))
     }
 
     fn http(&self, routes: Option<&String>) -> Filter {
@@ -171,6 +192,15 @@ fn range(subnet: &str) -> Option<CidrRange> {
     })
 }
 
+/// Bytes to destinations that the mesh does not know.
+fn rest(others: Others, logging: &Logging) -> FilterChain {
+    let cluster = match others {
+        Others::Allow => names::PASSTHROUGH_CLUSTER,
+        Others::Block => names::BLACK_HOLE_CLUSTER,
+    };
+    plain_chain(filters::tcp(cluster, filters::to_cluster(cluster), logging))
+}
+
 /// All that `virtualOutbound` is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VirtualOutboundKey {
@@ -190,13 +220,9 @@ impl VirtualOutboundKey {
             filters: vec![filters::tcp("BlackHoleCluster", black_hole, &self.logging)],
             ..FilterChain::default()
         };
-        let rest = match self.others {
-            Others::Allow => names::PASSTHROUGH_CLUSTER,
-            Others::Block => names::BLACK_HOLE_CLUSTER,
-        };
         let rest = FilterChain {
             name: "virtualOutbound-catchall-tcp".into(),
-            ..plain_chain(filters::tcp(rest, filters::to_cluster(rest), &self.logging))
+            ..rest(self.others, &self.logging)
         };
         Listener {
             name: names::VIRTUAL_OUTBOUND.into(),

@@ -58,7 +58,6 @@ impl GatewayRoutesKey {
                 port: self.port,
                 client: &self.client,
                 targets: &host.targets,
-                is_gateway: true,
             }
             .routes()
         });

@@ -12,10 +12,11 @@ fn may_change(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(':') && !is_authority(name)
 }
 
-/// The authority that a request is given by `set`, if any.
+/// The authority that a request is given, by `set` before `add`.
 pub(super) fn authority(changes: Option<&HeaderOperations>) -> Option<String> {
-    let set = &changes?.set;
-    let found = set.iter().find(|(name, _)| is_authority(name));
+    let changes = changes?;
+    let mut all = changes.set.iter().chain(&changes.add);
+    let found = all.find(|(name, _)| is_authority(name));
     found.map(|(_, value)| value.clone())
 }
 

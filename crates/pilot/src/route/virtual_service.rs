@@ -3,7 +3,7 @@
 use lateen_api::Object;
 use lateen_api::networking::{
     Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
-    StringMatch, VirtualService,
+    StringMatch, VirtualService, gateway_key,
 };
 use lateen_xds::names::ClusterName;
 use lateen_xds::types::core::{DataSource, data_source};
@@ -15,7 +15,7 @@ use lateen_xds::types::route::{
 };
 
 use super::{Client, Targets, action, everything, filters, headers, matching};
-use crate::snapshot::{full_host, gateway_name};
+use crate::snapshot::full_host;
 use crate::wire;
 
 /// Everything that routes of one VirtualService depend on.
@@ -27,7 +27,6 @@ pub(super) struct Context<'a> {
     pub(super) port: u16,
     pub(super) client: &'a Client,
     pub(super) targets: &'a Targets,
-    pub(super) is_gateway: bool,
 }
 
 impl Context<'_> {
@@ -35,7 +34,7 @@ impl Context<'_> {
     /// can never be reached and is left out.
     pub(super) fn routes(&self) -> Vec<Route> {
         let mut routes = Vec::new();
-        for rule in &self.rule.spec.http {
+        for rule in self.rule.spec.http.iter().filter(|r| leads_somewhere(r)) {
             if rule.r#match.is_empty() {
                 routes.push(self.route(rule, None));
                 return routes;
@@ -57,17 +56,12 @@ impl Context<'_> {
         let gateway = gateways.is_empty()
             || gateways
                 .iter()
-                .any(|g| gateway_name(g, namespace) == self.gateway);
+                .any(|g| gateway_key(g, namespace) == self.gateway);
         let port = of.port.is_none_or(|port| port == u32::from(self.port));
-        // A gateway's clients are not workloads of the mesh: their labels are not known.
-        let labels = self.is_gateway
-            || of
-                .source_labels
-                .iter()
-                .all(|(key, value)| self.client.labels.get(key) == Some(value));
-        let source = of.source_namespace.is_empty()
-            || self.is_gateway
-            || of.source_namespace == self.client.namespace;
+        // To the rule the client is the workload of the proxy, which may be a gateway.
+        let mut labels = of.source_labels.iter();
+        let labels = labels.all(|(key, value)| self.client.labels.get(key) == Some(value));
+        let source = of.source_namespace.is_empty() || of.source_namespace == self.client.namespace;
         gateway && port && labels && source
     }
 
@@ -241,6 +235,12 @@ impl Context<'_> {
         let port = target.port(destination, self.port);
         (host, port)
     }
+}
+
+/// A rule that only delegates, which is not supported, leaves nothing to do with a request; Envoy
+/// would refuse the whole table for it.
+fn leads_somewhere(rule: &HttpRoute) -> bool {
+    !rule.route.is_empty() || rule.redirect.is_some() || rule.direct_response.is_some()
 }
 
 fn name(rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> String {

@@ -1,13 +1,13 @@
 //! Which clusters a proxy has.
 
 use lateen_core::Protocol;
-use lateen_registry::{EndpointKey, Service};
+use lateen_registry::{Endpoint, EndpointKey, Service};
 use lateen_xds::types::cluster::cluster::DiscoveryType;
 
 use super::View;
 use crate::cluster::{self, InboundKey, OutboundKey};
 use crate::key::Key;
-use crate::policy::{Rule, subsets};
+use crate::policy::{Policy, Rule, subsets};
 use crate::shared::Shared;
 
 impl View<'_> {
@@ -24,7 +24,7 @@ impl View<'_> {
                 let names = subsets(&rules).map(|subset| subset.name.as_str());
                 for subset in [""].into_iter().chain(names) {
                     let key = self.outbound_cluster(service, port.port, subset, &rules);
-                    keys.push(Key::Cluster(key));
+                    keys.extend(key.is_servable().then_some(Key::Cluster(key)));
                 }
             }
         }
@@ -47,10 +47,9 @@ impl View<'_> {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static
         );
         let port_name = service.port(port).map_or("", |p| &p.name);
-        let endpoints = inline.then(|| {
-            let key = EndpointKey::new(service.hostname.clone(), port_name);
-            self.snapshot.world.endpoints.get(&key).map(Shared::of)
-        });
+        let key = EndpointKey::new(service.hostname.clone(), port_name);
+        let known = self.snapshot.world.endpoints.get(&key);
+        let policy = Policy::of(rules, port, subset);
         OutboundKey {
             service: Shared::of(service),
             port,
@@ -58,9 +57,19 @@ impl View<'_> {
             rules: rules.to_vec(),
             mesh: Shared::of(&self.snapshot.config.mesh),
             accounts: self.snapshot.accounts(&service.hostname),
-            endpoints: endpoints.flatten(),
+            all_take_tls: !inline
+                && cluster::goes_where_asked(service, router, &policy)
+                && known.is_some_and(|endpoints| self.all_take_tls(endpoints)),
+            endpoints: known.filter(|_| inline).map(Shared::of),
             router,
         }
+    }
+
+    /// Whether there are endpoints, and each takes the mesh's TLS.
+    fn all_take_tls(self, endpoints: &[Endpoint]) -> bool {
+        !endpoints.is_empty()
+            && endpoints.iter().all(|e| e.mtls)
+            && self.plain(endpoints).is_empty()
     }
 
     fn inbound_clusters(self) -> Vec<InboundKey> {

@@ -49,7 +49,7 @@ impl View<'_> {
     }
 
     /// Endpoints that take mutual TLS in general but were told not to.
-    fn plain(self, endpoints: &[Endpoint]) -> Vec<String> {
+    pub(super) fn plain(self, endpoints: &[Endpoint]) -> Vec<String> {
         if !mtls::is_off_somewhere(self.snapshot) {
             return Vec::new();
         }

@@ -42,7 +42,8 @@ impl Bound<'_> {
     fn role(&self) -> Role {
         let protocol = self.server.port.as_ref().map_or("", |port| &port.protocol);
         let mode = self.server.tls.as_ref().and_then(|tls| tls.mode);
-        let terminates = self.server.tls.is_some() && mode != Some(ServerTlsMode::Passthrough);
+        // Without a mode, TLS is passed through.
+        let terminates = mode.is_some_and(|mode| mode != ServerTlsMode::Passthrough);
         match protocol.to_ascii_uppercase().as_str() {
             "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY" => Role::Http,
             _ if mode == Some(ServerTlsMode::AutoPassthrough) => Role::None,
@@ -247,6 +248,8 @@ impl<'a> View<'a> {
         for bound in &bound {
             self.add_hosts(bound, &mut hosts);
         }
+        let rules = hosts.values().flat_map(|found| &found.rules);
+        let client = self.client(rules.map(|(_, hosted)| *hosted));
         let hosts = hosts.into_iter().map(|(host, found)| GatewayHost {
             host,
             targets: self.targets(found.rules.iter().map(|(_, hosted)| *hosted), None),
@@ -261,7 +264,7 @@ impl<'a> View<'a> {
             name: table.to_owned(),
             port,
             hosts: hosts.collect(),
-            client: self.client([]),
+            client,
         })
     }
 

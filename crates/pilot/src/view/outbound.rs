@@ -10,10 +10,7 @@ use lateen_xds::names;
 
 use super::View;
 use crate::key::Key;
-use crate::listener::{Logging, OutboundKey, VirtualOutboundKey, Want};
-
-/// Every address.
-const ANY: &str = "0.0.0.0";
+use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
 
 type Listeners = BTreeMap<(String, u16), Want>;
 
@@ -40,6 +37,7 @@ impl View<'_> {
                 address,
                 port,
                 want,
+                others: mesh.outbound_mode().into(),
                 logging: logging.clone(),
             })
         });
@@ -61,22 +59,27 @@ impl View<'_> {
         if port.protocol.is_http() {
             // Services share the port; which came first does not matter for HTTP, and a service
             // that wants its bytes carried has an address of its own, or comes too late.
-            wants.entry((ANY.into(), port.port)).or_insert(Want::Http);
+            wants
+                .entry((EVERYWHERE.into(), port.port))
+                .or_insert(Want::Http);
             return;
         }
         let rules = self.tcp_rules(service, port);
         for address in self.addresses(service, port) {
-            let shared = address == ANY;
+            let shared = address == EVERYWHERE;
+            let mut rules = rules.clone();
+            if shared {
+                limit(&mut rules, service);
+            }
             let want = if port.protocol.is_unsupported() {
                 let routes = if shared {
                     names::outbound_route(port.port)
                 } else {
                     names::sniffed_route(service.hostname.as_str(), port.port)
                 };
-                let tcp = rules.clone();
-                Want::Sniff { routes, tcp }
+                Want::Sniff { routes, tcp: rules }
             } else {
-                Want::Tcp(rules.clone())
+                Want::Tcp(rules)
             };
             match wants.entry((address, port.port)) {
                 Entry::Vacant(entry) => {
@@ -94,13 +97,16 @@ impl View<'_> {
     }
 
     /// Where clients of a service connect to: its virtual addresses, or where it has none, those of
-    /// its endpoints, or any.
+    /// its endpoints, or any. An address within a range is any until a filter chain asks for more.
     fn addresses(self, service: &Service, port: &ServicePort) -> Vec<String> {
-        if !service.addresses.is_empty() {
-            return service.addresses.iter().map(ToString::to_string).collect();
+        let virtual_ones = service.addresses.iter().map(ToString::to_string);
+        let within = (!service.address_ranges.is_empty()).then(|| EVERYWHERE.to_owned());
+        let known: Vec<_> = virtual_ones.chain(within).collect();
+        if !known.is_empty() {
+            return known;
         }
         if service.resolution != Resolution::Passthrough {
-            return vec![ANY.into()];
+            return vec![EVERYWHERE.into()];
         }
         let endpoints = self.snapshot.world.endpoints(&service.hostname, &port.name);
         let mut addresses: Vec<_> = endpoints
@@ -111,5 +117,14 @@ impl View<'_> {
         addresses.sort_unstable();
         addresses.dedup();
         addresses
+    }
+}
+
+/// Connections to other addresses than the service's are not its own.
+fn limit(rules: &mut [TcpRule], service: &Service) {
+    let ranges = service.address_ranges.iter().map(ToString::to_string);
+    let own: Vec<_> = ranges.collect();
+    for rule in rules.iter_mut().filter(|rule| rule.subnets.is_empty()) {
+        rule.subnets.clone_from(&own);
     }
 }

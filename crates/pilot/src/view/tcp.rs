@@ -1,7 +1,9 @@
 //! Where the bytes of a port go: the `tls` and `tcp` parts of VirtualServices.
 
+use std::collections::BTreeMap;
+
 use lateen_api::networking::{
-    Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes,
+    Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes, gateway_key,
 };
 use lateen_core::{Hostname, Protocol};
 use lateen_registry::{Service, ServicePort};
@@ -9,8 +11,33 @@ use lateen_xds::names::ClusterName;
 
 use super::View;
 use crate::listener::TcpRule;
-use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host, gateway_name};
+use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
 use crate::wire;
+
+/// What `tls` and `tcp` matches ask of the client and the listener alike.
+struct Conditions<'a> {
+    gateways: &'a [String],
+    port: Option<u32>,
+    source_labels: &'a BTreeMap<String, String>,
+    source_namespace: &'a str,
+}
+
+macro_rules! conditions_from {
+    ($($of:ty),*) => {
+        $(impl<'a> From<&'a $of> for Conditions<'a> {
+            fn from(of: &'a $of) -> Self {
+                Conditions {
+                    gateways: &of.gateways,
+                    port: of.port,
+                    source_labels: &of.source_labels,
+                    source_namespace: &of.source_namespace,
+                }
+            }
+        })*
+    };
+}
+
+conditions_from!(TlsMatchAttributes, L4MatchAttributes);
 
 impl<'a> View<'a> {
     /// Rules for a service's port at a sidecar, ending with the service itself.
@@ -44,8 +71,12 @@ impl<'a> View<'a> {
     ) -> Vec<TcpRule> {
         let mut rules = Vec::new();
         for route in &hosted.object.spec.tls {
+            let clusters = self.clusters_of(hosted, &route.route, port);
+            if clusters.is_empty() {
+                continue;
+            }
             for of in &route.r#match {
-                if !self.tls_applies(hosted, of, gateway, port) {
+                if !self.applies(hosted, Conditions::from(of), gateway, port) {
                     continue;
                 }
                 let served = |name: &&String| {
@@ -57,7 +88,7 @@ impl<'a> View<'a> {
                     rules.push(TcpRule {
                         sni,
                         subnets: of.destination_subnets.clone(),
-                        clusters: self.clusters_of(hosted, &route.route, port),
+                        clusters: clusters.clone(),
                     });
                 }
             }
@@ -75,6 +106,9 @@ impl<'a> View<'a> {
         let mut rules = Vec::new();
         for route in &hosted.object.spec.tcp {
             let clusters = self.clusters_of(hosted, &route.route, port);
+            if clusters.is_empty() {
+                continue;
+            }
             let all = [L4MatchAttributes::default()];
             let matches = if route.r#match.is_empty() {
                 &all[..]
@@ -82,7 +116,7 @@ impl<'a> View<'a> {
                 &route.r#match[..]
             };
             for of in matches {
-                if self.tcp_applies(hosted, of, gateway, port) {
+                if self.applies(hosted, Conditions::from(of), gateway, port) {
                     rules.push(TcpRule {
                         sni: Vec::new(),
                         subnets: of.destination_subnets.clone(),
@@ -94,44 +128,20 @@ impl<'a> View<'a> {
         rules
     }
 
-    fn tls_applies(
-        self,
-        hosted: &HostedVirtualService,
-        of: &TlsMatchAttributes,
-        gateway: &str,
-        port: u16,
-    ) -> bool {
-        let namespace = &of.source_namespace;
-        self.applies(hosted, &of.gateways, gateway, of.port, port)
-            && (gateway != MESH_GATEWAY || wire::selects(&of.source_labels, self.labels()))
-            && (namespace.is_empty() || *namespace == self.proxy.namespace)
-    }
-
-    fn tcp_applies(
-        self,
-        hosted: &HostedVirtualService,
-        of: &L4MatchAttributes,
-        gateway: &str,
-        port: u16,
-    ) -> bool {
-        let namespace = &of.source_namespace;
-        self.applies(hosted, &of.gateways, gateway, of.port, port)
-            && (gateway != MESH_GATEWAY || wire::selects(&of.source_labels, self.labels()))
-            && (namespace.is_empty() || *namespace == self.proxy.namespace)
-    }
-
+    /// The conditions that are about the client or the listener are decided here.
     fn applies(
         self,
         hosted: &HostedVirtualService,
-        gateways: &[String],
+        of: Conditions<'_>,
         gateway: &str,
-        wanted: Option<u32>,
         port: u16,
     ) -> bool {
         let home = &hosted.object.meta.namespace;
-        let bound =
-            gateways.is_empty() || gateways.iter().any(|g| gateway_name(g, home) == gateway);
-        bound && wanted.is_none_or(|wanted| wanted == u32::from(port))
+        let mut gateways = of.gateways.iter();
+        (of.gateways.is_empty() || gateways.any(|g| gateway_key(g, home) == gateway))
+            && of.port.is_none_or(|wanted| wanted == u32::from(port))
+            && wire::selects(of.source_labels, self.labels())
+            && (of.source_namespace.is_empty() || of.source_namespace == self.proxy.namespace)
     }
 
     fn clusters_of(
@@ -146,14 +156,16 @@ impl<'a> View<'a> {
             let port = self.target(&host).port(destination, port);
             ClusterName::outbound(port, &destination.subset, host.as_str()).to_string()
         };
-        let weight = |route: &RouteDestination| match routes.len() {
-            1 => 1,
-            _ => u32::try_from(route.weight).unwrap_or(0),
+        // The only one whatever its weight, else those with a weight, else all alike.
+        let is_weighted = |route: &&RouteDestination| route.weight > 0;
+        let alike = routes.len() == 1 || !routes.iter().any(|r| is_weighted(&r));
+        let taken = routes.iter().filter(|route| alike || is_weighted(route));
+        let weight = |route: &RouteDestination| match alike {
+            true => 1,
+            false => u32::try_from(route.weight).unwrap_or(0),
         };
-        routes
-            .iter()
+        taken
             .filter_map(|route| Some((cluster(route.destination.as_ref()?), weight(route))))
-            .filter(|(_, weight)| *weight > 0)
             .collect()
     }
 

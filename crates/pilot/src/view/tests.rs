@@ -2,6 +2,7 @@
 
 mod gateways;
 mod http;
+mod outbound;
 mod samples;
 
 use lateen_xds::json;

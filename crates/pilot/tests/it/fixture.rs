@@ -97,6 +97,11 @@ impl Mesh {
         mesh.pod("istio-ingressgateway.istio-system", "v1");
         mesh.outside("www.example.com", Resolution::Dns);
         mesh.outside("api.example.org", Resolution::None);
+        mesh.outside("any.example.net", Resolution::DynamicDns);
+        mesh.service("range", &[], &[("tcp", 5000, 5000, Protocol::Tcp)]);
+        mesh.change("range", |service| {
+            service.address_ranges = vec!["10.1.0.0/16".parse().expect("a range")];
+        });
         mesh
     }
 

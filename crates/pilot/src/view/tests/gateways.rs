@@ -352,3 +352,55 @@ fn sidecars_take_no_part() {
     );
     assert!(found.contains(&own), "{found:?}");
 }
+
+#[test]
+fn a_gateway_is_named_in_several_ways() {
+    let yaml = gateway("gw", &server(80, "HTTP", "\"*\""));
+    for name in [
+        "gw",
+        "./gw",
+        "default/gw",
+        "gw.default",
+        "gw.default.svc.cluster.local",
+    ] {
+        let yaml = yaml.clone() + &bound_to(name, "a", "a.com", &http_to("reviews"));
+        check_hosts(&yaml, "http.8080", &[("a.com:80", &["reviews"])]);
+    }
+}
+
+#[test]
+fn clients_of_a_gateway_are_not_the_workloads_that_a_rule_asks_for() {
+    let rule = |of: &str| {
+        format!(
+            "http: [{{match: [{of}], route: [{{destination: {{host: ratings}}}}]}}, \
+             {{route: [{{destination: {{host: reviews}}}}]}}]"
+        )
+    };
+    let check = |of: &str, want: &[&str]| {
+        let yaml = gateway("gw", &server(80, "HTTP", "\"*\"")) + &bound("a", "a.com", &rule(of));
+        check_hosts(&yaml, "http.8080", &[("a.com:80", want)]);
+    };
+    check("{sourceLabels: {app: productpage}}", &["reviews"]);
+    check("{sourceNamespace: default}", &["reviews"]);
+    check(
+        "{uri: {prefix: /a}, sourceLabels: {istio: ingressgateway}}",
+        &["ratings", "reviews"],
+    );
+}
+
+#[test]
+fn tls_without_a_mode_is_passed_through() {
+    let yaml = gateway("gw", &tls_server(443, "TLS", "a.com", "{}"))
+        + &bound(
+            "a",
+            "a.com",
+            "tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: db}}]}]",
+        );
+    let listeners = gateway_listeners(&yaml, &ingress());
+    let chain = &listeners[0]["filter_chains"][0];
+    assert!(chain["transport_socket"].is_null(), "{chain:#}");
+    assert_has(
+        chain,
+        &json!({"filter_chain_match": {"server_names": ["a.com"]}}),
+    );
+}

@@ -328,3 +328,51 @@ fn hashing_keeps_retries_at_their_host() {
         assert_has(&routes(&yaml, &sidecar("productpage"), "9080", HOST), &want);
     }
 }
+
+#[test]
+fn a_fault_without_a_share_is_for_nobody() {
+    let none = json!({"numerator": null, "denominator": "MILLION"});
+    for (fault, want) in [
+        (
+            "{abort: {httpStatus: 500}}",
+            json!({"abort": {"percentage": none}}),
+        ),
+        (
+            "{delay: {fixedDelay: 1s}}",
+            json!({"delay": {"percentage": none}}),
+        ),
+        (
+            "{delay: {fixedDelay: 1s, percent: 30}}",
+            json!({"delay": {"percentage": {"numerator": 300_000}}}),
+        ),
+    ] {
+        let want = json!({"envoy.filters.http.fault": want});
+        check(
+            &to_v1(&format!("fault: {fault}")),
+            json!([{"typed_per_filter_config": want}]),
+        );
+    }
+}
+
+#[test]
+fn the_authority_may_also_be_added() {
+    for (changes, want) in [
+        ("{add: {host: a.com}}", "a.com"),
+        (
+            "{add: {Host: a.com}, set: {\":authority\": b.com}}",
+            "b.com",
+        ),
+    ] {
+        check(
+            &to_v1(&format!("headers: {{request: {changes}}}")),
+            json!([{"route": {"host_rewrite_literal": want}}]),
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_leads_nowhere_does_not_spoil_the_table() {
+    let two = "[{match: [{uri: {prefix: /a}}], delegate: {name: a}}, \
+               {route: [{destination: {host: reviews, subset: v1}}]}]";
+    check(two, json!([{"route": {"cluster": V1}}]));
+}
