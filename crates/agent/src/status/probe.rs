@@ -73,16 +73,26 @@ fn http_request(
         .to_ascii_lowercase();
     let path = get["path"].as_str().unwrap_or("/").trim_start_matches('/');
     let url = format!("{scheme}://{}/{path}", SocketAddr::new(pod, port(get)?));
-    let mut request = Request::get(url);
-    for (name, value) in headers
+    let given: Vec<_> = get["httpHeaders"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|header| {
+            let text = |key: &str| header[key].as_str().unwrap_or_default();
+            (text("name"), text("value"))
+        })
+        .collect();
+    // The kubelet sends the probe's own headers too.
+    let is_given = |name: &str| given.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+    let forwarded = headers
         .iter()
-        .filter(|(name, _)| !NOT_FORWARDED.contains(name))
-    {
+        .filter(|(name, _)| !NOT_FORWARDED.contains(name) && !is_given(name.as_str()));
+    let mut request = Request::get(url);
+    for (name, value) in forwarded {
         request = request.header(name, value);
     }
-    for given in get["httpHeaders"].as_array().into_iter().flatten() {
-        let (name, value) = (given["name"].as_str(), given["value"].as_str());
-        request = request.header(name.unwrap_or_default(), value.unwrap_or_default());
+    for (name, value) in &given {
+        request = request.header(*name, *value);
     }
     request.body(Full::default()).map_err(|e| e.to_string())
 }

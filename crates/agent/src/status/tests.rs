@@ -39,6 +39,8 @@ async fn ask(
         .method(method)
         .uri(path)
         .header("user-agent", "kube-probe/1.32")
+        // The kubelet sends what the probe's definition says, as rewriting leaves it there.
+        .header("x-mine", "1")
         .extension(ConnectInfo(SocketAddr::from((from, 1))))
         .body(Body::empty())
         .expect("a request");
@@ -101,12 +103,12 @@ async fn only_the_pod_itself_may_end_its_proxy() {
 async fn probes_ask_the_application_what_the_kubelet_would_have_asked() {
     let pod = Pod::new();
     let echo = |headers: HeaderMap| async move {
-        let value = |name: &str| {
-            headers
-                .get(name)
-                .and_then(|v| v.to_str().ok().map(str::to_owned))
+        let values = |name: &str| {
+            let all = headers.get_all(name).iter();
+            all.filter_map(|v| v.to_str().ok().map(str::to_owned))
+                .collect::<Vec<_>>()
         };
-        format!("{:?} {:?}", value("user-agent"), value("x-mine"))
+        format!("{:?} {:?}", values("user-agent"), values("x-mine"))
     };
     let missing = || async { StatusCode::IM_A_TEAPOT };
     let port = app(Router::new()
@@ -126,7 +128,7 @@ async fn probes_ask_the_application_what_the_kubelet_would_have_asked() {
     let (code, text) = get("/app-health/c/readyz").await;
     assert_eq!(
         (code, text.as_str()),
-        (StatusCode::OK, r#"Some("kube-probe/1.32") Some("1")"#)
+        (StatusCode::OK, r#"["kube-probe/1.32"] ["1"]"#)
     );
     assert_eq!(get("/app-health/c/livez").await.0, StatusCode::IM_A_TEAPOT);
     assert_eq!(get("/app-health/c/startupz").await.0, StatusCode::OK);
