@@ -25,15 +25,13 @@ pub enum KubeInjectError {
         /// Why.
         source: serde_yaml_ng::Error,
     },
-    /// A template is asked for that is not there.
-    #[error(
-        "document {number}: template {template:?} is not supported, only sidecar and gateway are"
-    )]
-    UnknownTemplate {
+    /// An annotation asks for what is not there, or cannot be read.
+    #[error("document {number}: {reason}")]
+    Refused {
         /// Which, from 1.
         number: usize,
-        /// The template.
-        template: String,
+        /// What is wrong with which annotation.
+        reason: String,
     },
 }
 
@@ -48,15 +46,15 @@ pub fn kube_inject(text: &str, params: &Params) -> Result<String, KubeInjectErro
             continue;
         }
         inject_document(&mut value, params)
-            .map_err(|template| KubeInjectError::UnknownTemplate { number, template })?;
+            .map_err(|reason| KubeInjectError::Refused { number, reason })?;
         let written = serde_yaml_ng::to_string(&value);
         out.push(written.map_err(|source| KubeInjectError::Write { number, source })?);
     }
     Ok(out.join("---\n"))
 }
 
-/// Injects a workload, or each workload of a list. Returns whether anything was; an error names the
-/// template that is not supported.
+/// Injects a workload, or each workload of a list. Returns whether anything was; an error says what
+/// is wrong with which annotation.
 pub fn inject_document(document: &mut Value, params: &Params) -> Result<bool, String> {
     let text = |key: &str| {
         document
@@ -120,9 +118,14 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
         match template {
             "sidecar" => {}
             "gateway" => gateway = true,
-            other => return Err(other.to_owned()),
+            other => {
+                return Err(format!(
+                    "injection template {other:?} is not supported, only sidecar and gateway are"
+                ));
+            }
         }
     }
+    check_proxy_config(pod)?;
     if gateway {
         inject_gateway(pod, owner, params)
     } else {
@@ -131,9 +134,47 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
     Ok(true)
 }
 
+/// A pod whose settings cannot be read must not run with others.
+fn check_proxy_config(pod: &Value) -> Result<(), String> {
+    let key = annotations::PROXY_CONFIG;
+    let Some(text) = values::annotation(pod, key).filter(|text| !text.trim().is_empty()) else {
+        return Ok(());
+    };
+    match serde_yaml_ng::from_str::<Value>(text) {
+        Ok(Value::Object(_)) => Ok(()),
+        Ok(_) => Err(format!(
+            "annotation {key} is not a list of fields: {text:?}"
+        )),
+        Err(error) => Err(format!("annotation {key} is not valid YAML: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_read_are_refused() {
+        let check = |config: &str, reason: Option<&str>| {
+            let mut pod = serde_json::json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "a", "annotations": {"proxy.istio.io/config": config}},
+                "spec": {"containers": [{"name": "c"}]},
+            });
+            let refused = inject_document(&mut pod, &Params::default()).err();
+            match reason {
+                None => assert_eq!(refused, None, "{config:?}"),
+                Some(reason) => {
+                    let refused = refused.unwrap_or_default();
+                    assert!(refused.contains(reason), "{config:?}: {refused}");
+                }
+            }
+        };
+        check("concurrency: 2", None);
+        check("", None);
+        check("concurrency", Some("is not a list of fields"));
+        check("concurrency: [2", Some("is not valid YAML"));
+    }
 
     #[test]
     fn other_documents_stay() {

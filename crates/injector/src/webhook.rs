@@ -150,11 +150,8 @@ fn answer(context: &Context, params: &Params, review: Review) -> Answer {
         Ok(false) => {
             count(&context.counters.skipped);
         }
-        Err(template) => {
+        Err(message) => {
             count(&context.counters.failed);
-            let message = format!(
-                "injection template {template:?} is not supported, only sidecar and gateway are"
-            );
             response["allowed"] = json!(false);
             response["status"] = json!({"status": "Failure", "code": 400, "message": message});
         }
