@@ -61,13 +61,9 @@ struct Options {
     /// The control plane's own namespace.
     #[arg(long, default_value = "istio-system", env = "POD_NAMESPACE")]
     namespace: String,
-    /// The mesh's trust domain.
-    #[arg(
-        long = "trustDomain",
-        default_value = "cluster.local",
-        env = "TRUST_DOMAIN"
-    )]
-    trust_domain: String,
+    /// The mesh's trust domain; without it, that of the mesh's configuration.
+    #[arg(long = "trustDomain", env = "TRUST_DOMAIN")]
+    trust_domain: Option<String>,
     /// How long requests in flight may take at the end.
     #[arg(long = "shutdownDuration", default_value = "10s", value_parser = seconds)]
     shutdown: Duration,
@@ -132,11 +128,15 @@ async fn run(options: Options) -> anyhow::Result<()> {
         },
     );
     let galley = lateen_galley::Galley::start(registry.config());
-    let authority = Arc::new(authority(&client, &options).await);
-    let serving = Arc::new(IdentityStore::empty());
-    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
     galley.synced(&registry).await;
     info!("configuration is in sync");
+    // Proxies expect their peers in the mesh's trust domain, so certificates must be for that.
+    let mesh = Arc::clone(&galley.config().borrow().mesh);
+    let trust_domain = options.trust_domain.as_deref();
+    let trust_domain = trust_domain.unwrap_or_else(|| mesh.trust_domain());
+    let authority = Arc::new(authority(&client, &options, trust_domain).await);
+    let serving = Arc::new(IdentityStore::empty());
+    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
 
     let root = authority.root_pem().to_owned();
     let namespaces = roots::namespaces(registry.world());
@@ -158,13 +158,13 @@ async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// The certificate authority; waits for the API server, since without it nothing works.
-async fn authority(client: &Client, options: &Options) -> CertificateAuthority {
+async fn authority(client: &Client, options: &Options, trust_domain: &str) -> CertificateAuthority {
     let store = secrets::Secrets(client.clone());
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let ca = CaOptions {
             namespace: options.namespace.clone(),
-            trust_domain: options.trust_domain.clone(),
+            trust_domain: trust_domain.to_owned(),
             ..CaOptions::default()
         };
         match CertificateAuthority::load_or_create(&store, ca).await {

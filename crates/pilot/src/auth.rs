@@ -17,6 +17,16 @@ pub trait Authenticate: Send + Sync + 'static {
         &'a self,
         peer: &'a Peer,
     ) -> BoxFuture<'a, Result<Option<SpiffeId>, Status>>;
+
+    /// Whether the platform lets this identity read the Secrets of its namespace. A gateway is given
+    /// certificates only if it does: any workload can say that it is a gateway. By default nobody is.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    fn reads_secrets<'a>(&'a self, identity: &'a SpiffeId) -> BoxFuture<'a, Result<bool, Status>> {
+        let _ = identity;
+        Box::pin(async { Ok(false) })
+    }
 }
 
 /// For the plaintext port: everybody is admitted, nobody has an identity, and nobody gets secrets.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lateen_galley::ConfigSet;
 use lateen_registry::World;
-use lateen_xds::server::{Ads, Connections};
+use lateen_xds::server::{Ads, Connections, STREAM_LIFETIME};
 use lateen_xds::types::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ pub struct Options {
     pub domain: String,
     /// Certificates for gateways.
     pub credentials: Arc<dyn CredentialSource>,
+    /// How long a stream may live before its client must prove again who it is.
+    pub stream_lifetime: Duration,
 }
 
 impl Default for Options {
@@ -40,6 +42,7 @@ impl Default for Options {
         Options {
             domain: "cluster.local".into(),
             credentials: Arc::new(NoCredentials),
+            stream_lifetime: STREAM_LIFETIME,
         }
     }
 }
@@ -72,6 +75,7 @@ impl Discovery {
             cache: Cache::default(),
             credentials: options.credentials,
             metrics,
+            stream_lifetime: options.stream_lifetime,
         });
         tokio::spawn(inputs.follow(snapshots_tx, core.clone()));
         Discovery {

@@ -121,6 +121,7 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
         cluster_id: "Kubernetes".into(),
         lateen: false,
         version: String::new(),
+        own_version: String::new(),
     }
 }
 

@@ -38,8 +38,10 @@ pub struct Proxy {
     pub cluster_id: String,
     /// It is this project's own proxy, which knows what Envoy does not.
     pub lateen: bool,
-    /// What it says its version is.
+    /// The version of Istio that it says it behaves like.
     pub version: String,
+    /// This project's version of what runs in the pod; empty where something else does.
+    pub own_version: String,
 }
 
 /// Why a node is not a proxy of the mesh.
@@ -82,6 +84,7 @@ impl Proxy {
             cluster_id: string(metadata, "CLUSTER_ID").to_owned(),
             lateen: string(metadata, "LATEEN_PROXY") == "true",
             version: string(metadata, "ISTIO_VERSION").to_owned(),
+            own_version: string(metadata, "LATEEN_VERSION").to_owned(),
         })
     }
 

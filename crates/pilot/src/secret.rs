@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use lateen_core::SpiffeId;
 use lateen_xds::names;
 use lateen_xds::server::Resource;
 use lateen_xds::types::core::{DataSource, data_source};
 use lateen_xds::types::tls::{CertificateValidationContext, Secret, TlsCertificate, secret};
 use tokio::sync::watch;
 
-use crate::proxy::{Kind, Proxy};
+use crate::proxy::Kind;
+use crate::source::Client;
 
 /// A certificate for a gateway, as PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,15 +45,15 @@ impl CredentialSource for NoCredentials {
     }
 }
 
-/// The secret of a name for a proxy. Only gateways that have proved who they are get any, and only
-/// those of their own namespace.
+/// The secret of a name for a client. Only gateways that have proved who they are, and that the
+/// platform lets read Secrets, get any, and only those of their own namespace.
 pub(crate) fn resource(
     source: &dyn CredentialSource,
-    proxy: &Proxy,
-    identity: Option<&SpiffeId>,
+    client: &Client,
     name: &str,
 ) -> Option<Arc<Resource>> {
-    if proxy.kind != Kind::Router || identity.is_none() {
+    let proxy = &client.proxy;
+    if proxy.kind != Kind::Router || client.identity.is_none() || !client.reads_secrets {
         return None;
     }
     let wanted = name.strip_prefix(names::SECRET_KUBERNETES)?;
@@ -107,5 +107,63 @@ fn inline(bytes: Vec<u8>) -> DataSource {
     DataSource {
         specifier: Some(data_source::Specifier::InlineBytes(bytes)),
         ..DataSource::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_core::SpiffeId;
+
+    use super::*;
+    use crate::fixture;
+
+    /// Every namespace has every credential.
+    struct Everything;
+
+    impl CredentialSource for Everything {
+        fn credential(&self, _namespace: &str, _name: &str) -> Option<Credential> {
+            Some(Credential {
+                certificate: b"c".to_vec(),
+                key: b"k".to_vec(),
+                roots: b"r".to_vec(),
+            })
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            watch::channel(0).1
+        }
+    }
+
+    #[test]
+    fn only_gateways_that_may_read_secrets_get_those_of_their_namespace() {
+        let gateway = || Client {
+            proxy: fixture::ingress(),
+            identity: SpiffeId::new("cluster.local", "istio-system", "gateway").ok(),
+            reads_secrets: true,
+        };
+        let check = |client: Client, name: &str, given: bool| {
+            let found = resource(&Everything, &client, name);
+            assert_eq!(found.is_some(), given, "{name} for {client:?}");
+        };
+        check(gateway(), "kubernetes://a", true);
+        check(gateway(), "kubernetes://a-cacert", true);
+        check(gateway(), "kubernetes://istio-system/a", true);
+        check(gateway(), "kubernetes://other/a", false);
+        check(gateway(), "default", false);
+        let unproved = Client {
+            identity: None,
+            ..gateway()
+        };
+        check(unproved, "kubernetes://a", false);
+        let without_the_right = Client {
+            reads_secrets: false,
+            ..gateway()
+        };
+        check(without_the_right, "kubernetes://a", false);
+        let sidecar = Client {
+            proxy: fixture::sidecar("a"),
+            ..gateway()
+        };
+        check(sidecar, "kubernetes://a", false);
     }
 }

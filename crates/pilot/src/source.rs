@@ -1,6 +1,7 @@
 //! Joins the generators to the discovery service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lateen_core::SpiffeId;
 use lateen_xds::TypeUrl;
@@ -24,6 +25,8 @@ pub struct Client {
     pub proxy: Proxy,
     /// What its certificate or token says; `None` on the plaintext port.
     pub identity: Option<SpiffeId>,
+    /// It is a gateway whose service account may read the Secrets of its namespace.
+    pub reads_secrets: bool,
 }
 
 /// What all ports share.
@@ -32,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) cache: Cache,
     pub(crate) credentials: Arc<dyn CredentialSource>,
     pub(crate) metrics: Metrics,
+    pub(crate) stream_lifetime: Duration,
 }
 
 impl Core {
@@ -48,8 +52,7 @@ impl Core {
             proxy: &client.proxy,
         };
         if *type_url == TypeUrl::SECRET {
-            let (source, identity) = (&*self.credentials, client.identity.as_ref());
-            let secret = |name: &String| secret::resource(source, &client.proxy, identity, name);
+            let secret = |name: &String| secret::resource(&*self.credentials, client, name);
             return named(names).filter_map(secret).collect();
         }
         let keys = if *type_url == TypeUrl::CLUSTER {
@@ -91,10 +94,21 @@ impl ResourceSource for Source {
         let identity = self.auth.authenticate(peer).await?;
         let proxy =
             Proxy::from_node(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut reads_secrets = false;
         if let Some(identity) = &identity {
             auth::check(&proxy, identity)?;
+            // That it is a gateway is only what its node says.
+            reads_secrets = proxy.is_router() && self.auth.reads_secrets(identity).await?;
         }
-        Ok(Client { proxy, identity })
+        Ok(Client {
+            proxy,
+            identity,
+            reads_secrets,
+        })
+    }
+
+    fn stream_lifetime(&self) -> Duration {
+        self.core.stream_lifetime
     }
 
     fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {

@@ -37,6 +37,9 @@ pub use resource::{Names, Resource};
 /// Responses on their way to the transport; beyond that the stream waits.
 const OUTGOING: usize = 4;
 
+/// Istio's age of connections.
+pub const STREAM_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
 /// Who is at the other end of a stream.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -107,6 +110,12 @@ pub trait ResourceSource: Send + Sync + 'static {
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>>;
+
+    /// How long a stream may live. Who the client is was proved at its beginning, and what has been
+    /// revoked since must not count for ever.
+    fn stream_lifetime(&self) -> Duration {
+        STREAM_LIFETIME
+    }
 
     /// Takes note of something. By default of nothing.
     fn observe(&self, event: Event<'_>) {

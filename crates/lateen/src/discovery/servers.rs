@@ -22,8 +22,13 @@ use tracing::{error, info};
 
 use super::{Options, access::Identified, credentials::Credentials, tokens::Tokens};
 
+/// Istio's figures.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What stands behind the listeners.
 pub(super) struct Parts {
+    client: Client,
     discovery: Discovery,
     authority: Arc<CertificateAuthority>,
     authenticator: Arc<dyn Authenticator>,
@@ -47,6 +52,7 @@ impl Parts {
             lateen_pilot::Options {
                 domain: options.domain.clone(),
                 credentials: Arc::new(Credentials::follow(client.clone())),
+                ..lateen_pilot::Options::default()
             },
         );
         let validations = Arc::new(lateen_galley::Counters::default());
@@ -59,10 +65,11 @@ impl Parts {
             injections,
         };
         Parts {
+            client: client.clone(),
             metrics: metrics(discovery.metrics_router(), counters),
             discovery,
+            authenticator: Arc::new(Tokens::new(client.clone(), authority.trust_domain())),
             authority,
-            authenticator: Arc::new(Tokens::new(client.clone(), &options.trust_domain)),
             serving,
             webhooks: validate
                 .merge(inject)
@@ -145,11 +152,12 @@ impl Servers {
         };
         let trust_domain = parts.authority.trust_domain().to_owned();
         let access = Identified {
+            client: parts.client,
             authenticator: Arc::clone(&parts.authenticator),
             trust_domain: trust_domain.clone(),
         };
         let open = parts.discovery.ads_service(Anonymous);
-        let open = transport::Server::builder().add_service(open);
+        let open = server().add_service(open);
         let incoming = TcpListenerStream::new(self.grpc);
         running.spawn("xDS", |stop| {
             open.serve_with_incoming_shutdown(incoming, stop)
@@ -157,9 +165,7 @@ impl Servers {
 
         let citadel = Citadel::new(parts.authority, parts.authenticator).into_server();
         let secure = parts.discovery.ads_service(access);
-        let secure = transport::Server::builder()
-            .add_service(secure)
-            .add_service(citadel);
+        let secure = server().add_service(secure).add_service(citadel);
         let serving = Arc::clone(&parts.serving);
         let workloads = ClientAuth::Optional(PeerRule::TrustDomains(vec![trust_domain]));
         let incoming = https::Listener::http(vec![self.secure_grpc], serving, workloads)?;
@@ -174,6 +180,14 @@ impl Servers {
         running.serve("metrics", self.monitoring, parts.metrics);
         Ok(running)
     }
+}
+
+/// A gRPC server that notices when a client is gone without a word: the network of a pod that was
+/// killed says nothing, and its streams would stay.
+fn server() -> transport::Server {
+    transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -41,7 +41,7 @@ pub(super) fn syncz(discovery: &Discovery) -> Value {
             ),
             ("proxy_type", json!(kind)),
             ("proxy_version", json!(proxy.version)),
-            ("istio_version", json!(env!("CARGO_PKG_VERSION"))),
+            ("istio_version", json!(running_version(proxy))),
             ("generation_acked", json!(connection.acked_generation())),
             ("generation", json!(snapshot.generation)),
         ] {
@@ -59,6 +59,14 @@ pub(super) fn syncz(discovery: &Discovery) -> Value {
         .iter()
         .map(|connection| each(connection))
         .collect()
+}
+
+/// The version of what runs in the pod.
+fn running_version(proxy: &crate::Proxy) -> &str {
+    match proxy.own_version.as_str() {
+        "" => &proxy.version,
+        own => own,
+    }
 }
 
 fn insert_status(entry: &mut Map<String, Value>, name: &str, status: &TypeStatus) {

@@ -3,5 +3,6 @@
 mod bootstrap;
 mod envoy;
 mod fixture;
+mod limits;
 mod paths;
 mod secrets;

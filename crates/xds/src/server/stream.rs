@@ -19,6 +19,12 @@ use crate::TypeUrl;
 /// clusters until they are warm, which a dead name server or a missing secret can delay for ever.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Resource types that one stream may ask for: more than there are.
+const MAX_TYPES: usize = 32;
+/// Names of one type that one stream may ask for or hold: more than a large mesh has, and a bound to
+/// what a client can make us remember.
+const MAX_NAMES: usize = 250_000;
+
 type Responses<R> = mpsc::Sender<Result<R, Status>>;
 
 /// Serves one stream until either side ends it.
@@ -118,6 +124,16 @@ enum Stage {
     Done,
 }
 
+/// The lifetime of a stream, less up to a tenth: those that came together do not leave together.
+fn lifetime(most: Duration, id: u64) -> Duration {
+    let part = u32::try_from(id % 100).unwrap_or_default();
+    most - most / 1000 * part
+}
+
+fn too_much(of: &str) -> Status {
+    Status::resource_exhausted(format!("too many {of} on one stream"))
+}
+
 impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     async fn run(
         &mut self,
@@ -125,6 +141,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         mut requests: Streaming<P::Request>,
     ) -> Result<(), Status> {
         self.request(first).await?;
+        let end = Instant::now() + lifetime(self.source.stream_lifetime(), self.connection.id);
         loop {
             self.advance().await?;
             let patience = self.last_sent + PATIENCE;
@@ -139,6 +156,10 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                     self.outdated = true;
                 }
                 () = tokio::time::sleep_until(patience), if !self.settled() => self.go_on(),
+                // What the client holds it names when it comes back, and is not sent again.
+                () = tokio::time::sleep_until(end) => {
+                    return Err(Status::unavailable("the stream is of age, open another one"));
+                }
             }
         }
     }
@@ -169,7 +190,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             wants,
             ..
         } = incoming;
+        let n_types = self.types.len();
         let reply = match self.types.get_mut(&type_url) {
+            None if n_types >= MAX_TYPES => return Err(too_much("resource types")),
             None => {
                 let (watched, reply) = Watched::open(&type_url, wants);
                 self.types.insert(type_url.clone(), watched);
@@ -193,6 +216,10 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                 watched.change(wants)
             }
         };
+        let known = self.types.get(&type_url).map_or(0, Watched::n_known);
+        if known > MAX_NAMES {
+            return Err(too_much("resource names"));
+        }
         self.reply(&type_url, reply).await
     }
 

@@ -222,6 +222,11 @@ impl Watched {
             .filter_map(|sent| sent.resource.as_deref())
     }
 
+    /// How many names are kept for the client.
+    pub(super) fn n_known(&self) -> usize {
+        self.names.len() + self.sent.len()
+    }
+
     pub(super) fn n_sent(&self) -> usize {
         self.sent.len()
     }
