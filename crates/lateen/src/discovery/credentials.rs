@@ -1,5 +1,7 @@
 //! Certificates of gateways, from Secrets of the cluster.
 
+use std::collections::HashSet;
+
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -34,11 +36,14 @@ impl Credentials {
         let (changes_tx, changes_rx) = watch::channel(0);
         tokio::spawn(async move {
             let events = watcher(Api::<Secret>::all(client), watcher::Config::default());
-            let events = reflector::reflector(writer, events.default_backoff());
+            let events = events.default_backoff().modify(keep_parts);
+            let events = reflector::reflector(writer, events);
             let mut events = std::pin::pin!(events);
+            let mut known = Known::default();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(_) => changes_tx.send_modify(|n| *n += 1),
+                    Ok(event) if known.concerns(&event) => changes_tx.send_modify(|n| *n += 1),
+                    Ok(_) => {}
                     Err(error) => warn!(%error, "the watch of Secrets broke; it starts again"),
                 }
             }
@@ -59,6 +64,44 @@ impl Credentials {
     }
 }
 
+/// Other secrets of the cluster are none of ours, and are not kept.
+fn keep_parts(secret: &mut Secret) {
+    let parts = [CERTIFICATE, KEY, ROOTS].concat();
+    if let Some(data) = &mut secret.data {
+        data.retain(|key, _| parts.contains(&key.as_str()));
+    }
+}
+
+/// Secrets that hold a credential. Others change all the time (tokens, releases), and what proxies
+/// are sent does not depend on them.
+#[derive(Default)]
+struct Known(HashSet<ObjectRef<Secret>>);
+
+impl Known {
+    /// Whether an event may change a credential.
+    fn concerns(&mut self, event: &watcher::Event<Secret>) -> bool {
+        let holds_parts = |secret: &Secret| secret.data.as_ref().is_some_and(|d| !d.is_empty());
+        match event {
+            watcher::Event::Apply(secret) if holds_parts(secret) => {
+                self.0.insert(ObjectRef::from_obj(secret));
+                true
+            }
+            watcher::Event::Apply(secret) | watcher::Event::Delete(secret) => {
+                self.0.remove(&ObjectRef::from_obj(secret))
+            }
+            watcher::Event::InitApply(secret) => {
+                if holds_parts(secret) {
+                    self.0.insert(ObjectRef::from_obj(secret));
+                }
+                false
+            }
+            watcher::Event::Init => false,
+            // Some may have gone while nobody watched.
+            watcher::Event::InitDone => !self.0.is_empty(),
+        }
+    }
+}
+
 impl CredentialSource for Credentials {
     fn credential(&self, namespace: &str, name: &str) -> Option<Credential> {
         let mut roots = self.part(namespace, &format!("{name}{ROOTS_SUFFIX}"), ROOTS);
@@ -75,5 +118,65 @@ impl CredentialSource for Credentials {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes_rx.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use kube::api::ObjectMeta;
+    use watcher::Event;
+
+    use super::*;
+
+    fn secret(name: &str, keys: &[&str]) -> Secret {
+        let value = |key: &&str| ((*key).to_owned(), ByteString(b"x".to_vec()));
+        let mut secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some("ns".to_owned()),
+                ..ObjectMeta::default()
+            },
+            data: Some(keys.iter().map(value).collect()),
+            ..Secret::default()
+        };
+        keep_parts(&mut secret);
+        secret
+    }
+
+    #[test]
+    fn only_credentials_count_as_changes() {
+        let mut known = Known::default();
+        let mut check = |event, expect: bool| {
+            assert_eq!(known.concerns(&event), expect, "{event:?}");
+        };
+        check(Event::Init, false);
+        check(Event::InitDone, false);
+        check(
+            Event::Apply(secret("token", &["token", "namespace"])),
+            false,
+        );
+        check(Event::Delete(secret("token", &["token"])), false);
+        check(Event::Apply(secret("a", &["tls.crt", "tls.key"])), true);
+        check(Event::Init, false);
+        check(Event::InitApply(secret("a", &["tls.crt"])), false);
+        check(Event::InitDone, true);
+        // It no longer is one, which gateways must hear.
+        check(Event::Apply(secret("a", &["other"])), true);
+        check(Event::Apply(secret("a", &["another"])), false);
+        check(Event::Apply(secret("b", &["cert", "key", "cacert"])), true);
+        check(Event::Delete(secret("b", &[])), true);
+    }
+
+    #[test]
+    fn nothing_else_of_a_secret_is_kept() {
+        let kept = secret("istio-ca-secret", &["ca-key.pem", "tls.crt"]);
+        let kept: Vec<_> = kept
+            .data
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(kept, ["tls.crt"]);
     }
 }

@@ -32,11 +32,16 @@ impl RootTarget for ConfigMaps {
             .await
         {
             Ok(_) => Ok(()),
-            // The namespace is gone or on its way out.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 403 => Ok(()),
+            Err(kube::Error::Api(status)) if is_gone(status.code, &status.message) => Ok(()),
             Err(error) => Err(StoreError(error.to_string())),
         }
     }
+}
+
+/// The namespace is gone or on its way out. Being forbidden for another reason is a fault of the
+/// installation, which somebody must hear of.
+fn is_gone(code: u16, message: &str) -> bool {
+    code == 404 || code == 403 && message.contains("being terminated")
 }
 
 fn config_map(root_pem: &str) -> ConfigMap {
@@ -69,4 +74,24 @@ pub(super) fn namespaces(
         }
     });
     names_rx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_namespace_that_ends_needs_no_root() {
+        let ends = "configmaps \"istio-ca-root-cert\" is forbidden: unable to create new content in \
+                    namespace a because it is being terminated";
+        let denied = "configmaps is forbidden: User \"x\" cannot patch resource \"configmaps\"";
+        for (code, message, expect) in [
+            (404, "namespaces \"a\" not found", true),
+            (403, ends, true),
+            (403, denied, false),
+            (500, "", false),
+        ] {
+            assert_eq!(is_gone(code, message), expect, "{code} {message}");
+        }
+    }
 }
