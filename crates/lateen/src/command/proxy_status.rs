@@ -18,7 +18,8 @@ use crate::{
     after_help = "Examples:\n  lateen proxy-status\n  lateen proxy-status productpage-v1-5d9b.default"
 )]
 pub(crate) struct ProxyStatus {
-    /// Only this proxy: `pod[.namespace]`.
+    /// Only this proxy: `pod[.namespace]`, or a Deployment for one of its pods,
+    /// `deploy/name[.namespace]`.
     proxy: Option<String>,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
@@ -70,6 +71,13 @@ impl ProxyStatus {
         let mut table = Table::new([
             "NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "ECDS", "ISTIOD", "VERSION",
         ]);
+        let wanted = match &self.proxy {
+            Some(name) => {
+                let (pod, namespace) = client::find_pod(&client, name, global).await?;
+                Some(format!("{pod}.{namespace}"))
+            }
+            None => None,
+        };
         let mut all = Vec::new();
         for pod in client::control_plane_pods(&client, global).await? {
             let text =
@@ -78,11 +86,7 @@ impl ProxyStatus {
             let proxies: Vec<serde_json::Value> = serde_json::from_str(&text)?;
             for value in proxies {
                 let sync: Sync = serde_json::from_value(value.clone())?;
-                if self
-                    .proxy
-                    .as_ref()
-                    .is_some_and(|name| !sync.proxy.starts_with(name.as_str()))
-                {
+                if wanted.as_ref().is_some_and(|name| *name != sync.proxy) {
                     continue;
                 }
                 all.push(value);
@@ -99,7 +103,7 @@ impl ProxyStatus {
                 ]);
             }
         }
-        if let (Some(name), true) = (&self.proxy, all.is_empty()) {
+        if let (Some(name), true) = (&wanted, all.is_empty()) {
             anyhow::bail!(
                 "no proxy {name} is connected; `lateen proxy-status` lists those that are"
             );
