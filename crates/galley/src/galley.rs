@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{ConfigSet, Fault, fault::describe, validate};
+use crate::{ConfigSet, Fault, fault::describe, unsupported, validate};
 
 /// A running galley. Dropping it stops it; what was published stays.
 #[derive(Debug)]
@@ -189,7 +189,12 @@ impl Fold {
         }
         self.mesh_text = raw.mesh.clone();
         match parse_mesh(self.mesh_text.as_deref().unwrap_or_default()) {
-            Ok(mesh) => self.mesh = Arc::new(mesh),
+            Ok(mesh) => {
+                for field in unsupported::of_mesh(self.mesh_text.as_deref().unwrap_or_default()) {
+                    tracing::warn!(field, "ConfigMap istio: not supported, has no effect");
+                }
+                self.mesh = Arc::new(mesh);
+            }
             Err(error) => tracing::error!(%error, "ConfigMap istio is invalid, last form kept"),
         }
     }

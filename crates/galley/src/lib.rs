@@ -7,6 +7,7 @@ mod config_set;
 mod fault;
 mod galley;
 mod shape;
+mod unsupported;
 mod validate;
 mod webhook;
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     ConfigSet, Fault,
     fault::{Faults, Path},
+    unsupported,
 };
 
 pub(super) fn check(
@@ -25,6 +26,7 @@ pub(super) fn check(
     };
     if let Some(kind) = kinds::find(text("apiVersion"), text("kind")) {
         not_in_force(kind.kind, faults, warnings);
+        unsupported::check(kind.kind, document, faults, warnings);
     }
     match document.get("kind").and_then(Value::as_str) {
         Some("VirtualService") => {

@@ -1,0 +1,294 @@
+//! Fields that are checked and stored, but that nothing acts on.
+//!
+//! Whoever writes one is told so: a rule that looks as if it were in force and is not is worse than
+//! none. A field that was to keep somebody out is refused, as nobody would be kept out.
+
+use serde_json::Value;
+
+use crate::Fault;
+
+/// One field of a kind. `[]` steps into a list, and `POLICY` and `BLOCK` stand for the places that
+/// traffic policies and their settings have.
+struct Field {
+    kind: &'static str,
+    path: &'static str,
+    then: Then,
+}
+
+/// What its author is told.
+enum Then {
+    /// It has no effect; more to say, or nothing.
+    Warn(&'static str),
+    /// It is refused.
+    Refuse,
+}
+
+const fn warn(kind: &'static str, path: &'static str, note: &'static str) -> Field {
+    let then = Then::Warn(note);
+    Field { kind, path, then }
+}
+
+const fn refuse(kind: &'static str, path: &'static str) -> Field {
+    let then = Then::Refuse;
+    Field { kind, path, then }
+}
+
+const VS: &str = "VirtualService";
+const DR: &str = "DestinationRule";
+const GW: &str = "Gateway";
+
+const FIELDS: &[Field] = &[
+    warn(VS, "http[].delegate", "the rule is left out"),
+    warn(
+        VS,
+        "tcp[].match[].sourceSubnet",
+        "the rule is for all sources",
+    ),
+    warn(DR, "POLICY.tunnel", ""),
+    warn(DR, "POLICY.proxyProtocol", ""),
+    warn(DR, "POLICY.retryBudget", ""),
+    warn(DR, "BLOCK.loadBalancer.localityLbSetting.distribute", ""),
+    warn(DR, "BLOCK.loadBalancer.localityLbSetting.failover", ""),
+    warn(
+        DR,
+        "BLOCK.loadBalancer.localityLbSetting.failoverPriority",
+        "",
+    ),
+    warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
+    warn(DR, "BLOCK.connectionPool.tcp.maxConnectionDuration", ""),
+    warn(DR, "BLOCK.connectionPool.tcp.idleTimeout", ""),
+    warn(
+        DR,
+        "BLOCK.outlierDetection.consecutiveErrors",
+        "use consecutive5xxErrors",
+    ),
+    warn(
+        DR,
+        "BLOCK.outlierDetection.outlierDetectionHttpErrorCodes",
+        "",
+    ),
+    refuse(DR, "BLOCK.tls.caCrl"),
+    warn(GW, "servers[].defaultEndpoint", ""),
+    warn(GW, "servers[].port.targetPort", ""),
+    warn(GW, "servers[].tls.tlsCertificates", "use credentialName"),
+    warn(
+        GW,
+        "servers[].tls.caCertCredentialName",
+        "the roots are those of credentialName",
+    ),
+    warn(GW, "servers[].tls.ecdhCurves", ""),
+    warn(GW, "servers[].tls.insecureSkipVerify", ""),
+    refuse(GW, "servers[].tls.caCrl"),
+    refuse(GW, "servers[].tls.verifyCertificateSpki"),
+    refuse(GW, "servers[].tls.verifyCertificateHash"),
+];
+
+const POLICIES: [&str; 2] = ["trafficPolicy", "subsets[].trafficPolicy"];
+const BLOCKS: [&str; 2] = ["", ".portLevelSettings[]"];
+
+/// Names what a document of a kind sets without effect.
+pub(crate) fn check(
+    kind: &str,
+    document: &Value,
+    faults: &mut Vec<Fault>,
+    warnings: &mut Vec<String>,
+) {
+    for field in FIELDS.iter().filter(|field| field.kind == kind) {
+        for at in places(&document["spec"], field.path) {
+            match field.then {
+                Then::Refuse => faults.push(Fault {
+                    field: at,
+                    reason: "is not supported".into(),
+                    help: "it would be stored and not enforced; remove it".into(),
+                }),
+                Then::Warn("") => warnings.push(format!("{at}: not supported, has no effect")),
+                Then::Warn(note) => warnings.push(format!("{at}: not supported, {note}")),
+            }
+        }
+    }
+    values(kind, &document["spec"], warnings);
+}
+
+/// Values of fields that are supported otherwise.
+fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
+    let servers = spec["servers"].as_array().into_iter().flatten();
+    for (n, server) in servers.enumerate().filter(|_| kind == GW) {
+        let tls = &server["tls"];
+        if tls["mode"] == "AUTO_PASSTHROUGH" {
+            warnings.push(format!(
+                "spec.servers[{n}].tls.mode: AUTO_PASSTHROUGH is not supported, the server is left out"
+            ));
+        }
+        if tls["credentialNames"]
+            .as_array()
+            .is_some_and(|names| names.len() > 1)
+        {
+            warnings.push(format!(
+                "spec.servers[{n}].tls.credentialNames: only the first is used"
+            ));
+        }
+    }
+    if kind == "ServiceEntry" && spec["resolution"] == "DYNAMIC_DNS" {
+        warnings
+            .push("spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere".into());
+    }
+    let faults = spec["http"].as_array().into_iter().flatten();
+    for (n, route) in faults.enumerate().filter(|_| kind == VS) {
+        for what in ["delay", "abort"] {
+            let fault = &route["fault"][what];
+            if is_set(fault) && fault["percentage"].is_null() && fault["percent"].is_null() {
+                warnings.push(format!(
+                    "spec.http[{n}].fault.{what}: without percentage it is for no request"
+                ));
+            }
+        }
+    }
+}
+
+/// Where a path is set in a document.
+fn places(spec: &Value, path: &str) -> Vec<String> {
+    let mut paths = vec![path.to_owned()];
+    if path.starts_with("BLOCK") {
+        let blocks = BLOCKS
+            .iter()
+            .map(|block| path.replacen("BLOCK", &format!("POLICY{block}"), 1));
+        paths = blocks.collect();
+    }
+    if paths.iter().any(|path| path.starts_with("POLICY")) {
+        let each = |path: &String| POLICIES.map(|policy| path.replacen("POLICY", policy, 1));
+        paths = paths.iter().flat_map(each).collect();
+    }
+    let mut found = Vec::new();
+    for path in paths {
+        let steps: Vec<&str> = path.split('.').collect();
+        walk(spec, &steps, "spec".to_owned(), &mut found);
+    }
+    found
+}
+
+fn walk(value: &Value, steps: &[&str], at: String, found: &mut Vec<String>) {
+    let Some((step, rest)) = steps.split_first() else {
+        if is_set(value) {
+            found.push(at);
+        }
+        return;
+    };
+    let Some(list) = step.strip_suffix("[]") else {
+        return walk(&value[*step], rest, format!("{at}.{step}"), found);
+    };
+    let items = value[list].as_array().into_iter().flatten();
+    for (n, item) in items.enumerate() {
+        walk(item, rest, format!("{at}.{list}[{n}]"), found);
+    }
+}
+
+/// Whether a value says more than its absence would.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        // A message that is there with nothing in it is there.
+        Value::Object(_) => true,
+    }
+}
+
+/// Fields of MeshConfig that something acts on.
+const MESH: [&str; 14] = [
+    "accessLogEncoding",
+    "accessLogFile",
+    "accessLogFormat",
+    "connectTimeout",
+    "defaultConfig",
+    "defaultDestinationRuleExportTo",
+    "defaultServiceExportTo",
+    "defaultVirtualServiceExportTo",
+    "enableAutoMtls",
+    "enablePrometheusMerge",
+    "localityLbSetting",
+    "outboundTrafficPolicy",
+    "rootNamespace",
+    "trustDomain",
+];
+
+/// Names fields of a mesh configuration that are set and have no effect.
+pub(crate) fn of_mesh(text: &str) -> Vec<String> {
+    let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(text) else {
+        return Vec::new();
+    };
+    let unused = fields
+        .into_iter()
+        .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
+    unused.map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn named(yaml: &str, want: &[&str]) {
+        let document: Value = serde_saphyr::from_str(yaml).expect("YAML");
+        let kind = document["kind"].as_str().expect("a kind");
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+        check(kind, &document, &mut faults, &mut warnings);
+        let faults = faults.iter().map(|f| format!("{}: refused", f.field));
+        let found: Vec<_> = faults.chain(warnings).collect();
+        assert_eq!(found, want, "{yaml}");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named() {
+        named(
+            "{kind: VirtualService, spec: {http: [{}, {delegate: {name: a}}]}}",
+            &["spec.http[1].delegate: not supported, the rule is left out"],
+        );
+        named(
+            "{kind: VirtualService, spec: {http: [{fault: {abort: {httpStatus: 500}}}]}}",
+            &["spec.http[0].fault.abort: without percentage it is for no request"],
+        );
+        named(
+            "{kind: DestinationRule, spec: {trafficPolicy: {retryBudget: {}}, subsets: [{trafficPolicy: \
+             {portLevelSettings: [{connectionPool: {tcp: {idleTimeout: 1s}}}], tls: {caCrl: a}}}]}}",
+            &[
+                "spec.subsets[0].trafficPolicy.tls.caCrl: refused",
+                "spec.trafficPolicy.retryBudget: not supported, has no effect",
+                "spec.subsets[0].trafficPolicy.portLevelSettings[0].connectionPool.tcp.idleTimeout: \
+                 not supported, has no effect",
+            ],
+        );
+        named(
+            "{kind: Gateway, spec: {servers: [{tls: {verifyCertificateHash: [a]}}, \
+             {tls: {mode: AUTO_PASSTHROUGH}}]}}",
+            &[
+                "spec.servers[0].tls.verifyCertificateHash: refused",
+                "spec.servers[1].tls.mode: AUTO_PASSTHROUGH is not supported, the server is left out",
+            ],
+        );
+        named(
+            "{kind: ServiceEntry, spec: {resolution: DYNAMIC_DNS}}",
+            &["spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere"],
+        );
+    }
+
+    #[test]
+    fn what_is_in_force_is_not() {
+        named(
+            "{kind: DestinationRule, spec: {trafficPolicy: {loadBalancer: {localityLbSetting: \
+             {enabled: true, failover: []}}, tls: {mode: SIMPLE, caCrl: \"\"}}}}",
+            &[],
+        );
+        named(
+            "{kind: Gateway, spec: {servers: [{tls: {credentialNames: [a]}}]}}",
+            &[],
+        );
+    }
+
+    #[test]
+    fn fields_of_the_mesh() {
+        let text = "trustDomain: a\nenableTracing: true\nmadeUp: 1\naccessLogFile: ''\n";
+        assert_eq!(of_mesh(text), ["enableTracing", "madeUp"]);
+    }
+}
