@@ -111,29 +111,21 @@ pub(crate) fn check(
 
 /// Values of fields that are supported otherwise.
 fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
-    let servers = spec["servers"].as_array().into_iter().flatten();
-    for (n, server) in servers.enumerate().filter(|_| kind == GW) {
-        let tls = &server["tls"];
-        if tls["mode"] == "AUTO_PASSTHROUGH" {
-            warnings.push(format!(
-                "spec.servers[{n}].tls.mode: AUTO_PASSTHROUGH is not supported, the server is left out"
-            ));
-        }
-        if tls["credentialNames"]
-            .as_array()
-            .is_some_and(|names| names.len() > 1)
-        {
-            warnings.push(format!(
-                "spec.servers[{n}].tls.credentialNames: only the first is used"
-            ));
-        }
+    match kind {
+        VS => faults_for_nobody(spec, warnings),
+        GW => of_servers(spec, warnings),
+        "ServiceEntry" => of_entry(spec, warnings),
+        _ => {}
     }
-    if kind == "ServiceEntry" && spec["resolution"] == "DYNAMIC_DNS" {
-        warnings
-            .push("spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere".into());
-    }
-    let faults = spec["http"].as_array().into_iter().flatten();
-    for (n, route) in faults.enumerate().filter(|_| kind == VS) {
+}
+
+fn items<'a>(spec: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+    let items = spec[field].as_array().into_iter().flatten();
+    items.enumerate()
+}
+
+fn faults_for_nobody(spec: &Value, warnings: &mut Vec<String>) {
+    for (n, route) in items(spec, "http") {
         for what in ["delay", "abort"] {
             let fault = &route["fault"][what];
             if is_set(fault) && fault["percentage"].is_null() && fault["percent"].is_null() {
@@ -142,6 +134,36 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+fn of_servers(spec: &Value, warnings: &mut Vec<String>) {
+    for (n, server) in items(spec, "servers") {
+        let (at, tls) = (format!("spec.servers[{n}].tls"), &server["tls"]);
+        if tls["mode"] == "AUTO_PASSTHROUGH" {
+            warnings.push(format!(
+                "{at}.mode: AUTO_PASSTHROUGH is not supported, the server is left out"
+            ));
+        }
+        if items(tls, "credentialNames").nth(1).is_some() {
+            warnings.push(format!("{at}.credentialNames: only the first is used"));
+        }
+    }
+}
+
+fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
+    for (n, endpoint) in items(spec, "endpoints") {
+        let address = endpoint["address"].as_str().unwrap_or_default();
+        if address.is_empty() || address.starts_with("unix://") {
+            warnings.push(format!(
+                "spec.endpoints[{n}].address: only addresses on the network are supported, \
+                 the endpoint is left out"
+            ));
+        }
+    }
+    if spec["resolution"] == "DYNAMIC_DNS" {
+        let text = "spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere";
+        warnings.push(text.into());
     }
 }
 
@@ -265,6 +287,13 @@ mod tests {
             &[
                 "spec.servers[0].tls.verifyCertificateHash: refused",
                 "spec.servers[1].tls.mode: AUTO_PASSTHROUGH is not supported, the server is left out",
+            ],
+        );
+        named(
+            "{kind: ServiceEntry, spec: {endpoints: [{address: 192.0.2.1}, {address: \"unix:///a\"}]}}",
+            &[
+                "spec.endpoints[1].address: only addresses on the network are supported, \
+               the endpoint is left out",
             ],
         );
         named(

@@ -46,7 +46,8 @@ impl State {
         true
     }
 
-    pub(super) fn put_endpoints(&mut self, key: EndpointKey, endpoints: Vec<Endpoint>) -> bool {
+    pub(super) fn put_endpoints(&mut self, key: EndpointKey, mut endpoints: Vec<Endpoint>) -> bool {
+        endpoints.retain(|endpoint| is_on_network(&endpoint.address));
         if endpoints.is_empty() {
             return self.world.endpoints.remove(&key).is_some();
         }
@@ -154,6 +155,12 @@ impl State {
             })
             .collect()
     }
+}
+
+/// Sockets of a file system, and entries that only name a network, cannot be connected to from
+/// here; a proxy would refuse all endpoints of the service for one of them.
+fn is_on_network(address: &str) -> bool {
+    !address.is_empty() && !address.starts_with("unix://")
 }
 
 fn entry_port(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {

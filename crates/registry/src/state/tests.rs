@@ -253,3 +253,27 @@ fn the_datagrams_of_a_port_do_not_stand_for_its_connections() {
         .into();
     assert_eq!(dns.port(53).map(|p| p.name.as_str()), Some("dns-tcp"));
 }
+
+#[test]
+fn endpoints_that_no_proxy_can_reach_are_left_out() {
+    let mut state = bookinfo();
+    let entry = json!({
+        "metadata": {"name": "db", "namespace": "default"},
+        "spec": {
+            "hosts": ["db.example.com"],
+            "ports": [{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+            "resolution": "STATIC",
+            "endpoints": [
+                {"address": "192.0.2.1"},
+                {"address": "unix:///run/db"},
+                {"network": "elsewhere"},
+            ],
+        },
+    });
+    let event = Event::Apply(key("default", "db"), Arc::new(entry));
+    state.apply(Update::Object(&kinds::SERVICE_ENTRY, event));
+    assert!(state.fold());
+    let found = state.world.endpoints("db.example.com", "tcp").iter();
+    let found: Vec<_> = found.map(|e| e.address.as_str()).collect();
+    assert_eq!(found, ["192.0.2.1"]);
+}
