@@ -162,5 +162,37 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP response")?;
     ensure!(head.contains(" 200 "), "{path}: {head}");
+    if head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked") {
+        return unchunked(body).context("chunks");
+    }
     Ok(body.to_owned())
+}
+
+/// The text in chunks (RFC 9112, 7.1).
+fn unchunked(mut body: &str) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(text);
+        }
+        text.push_str(rest.get(..size)?);
+        body = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_joined() {
+        let check = |body: &str, expect: Option<&str>| {
+            assert_eq!(unchunked(body).as_deref(), expect, "{body:?}");
+        };
+        check("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", Some("abc0123456789"));
+        check("3\r\nab", None);
+        check("", None);
+    }
 }

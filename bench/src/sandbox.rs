@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -17,7 +17,7 @@ use nix::unistd::{getegid, geteuid};
 pub(crate) const SCRATCH: &str = "/run";
 
 /// Idle connections at both ends of a proxy, with room to spare.
-const DESCRIPTORS: u64 = 65_536;
+const DESCRIPTORS: u64 = 4096;
 
 /// Runs this program again, with `args`, as the first process of fresh namespaces.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
@@ -58,12 +58,11 @@ pub(crate) fn prepare() -> Result<()> {
     )
     .context("mount the scratch file system")?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let limit = if geteuid().is_root() {
-        hard.max(DESCRIPTORS)
-    } else {
-        hard
-    };
-    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).context("raise the limit of descriptors")?;
+    ensure!(
+        hard >= DESCRIPTORS,
+        "the limit of open files is {hard}; {DESCRIPTORS} are needed (ulimit -Hn)"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of descriptors")?;
     // Many short connections: more ports than the default range, none that something listens on.
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 65000")
         .context("set the range of local ports")

@@ -31,12 +31,12 @@ fn config(ports: Ports, identity: &Path) -> String {
     let (plain, second) = (rules("h1"), rules("h2"));
     format!(
         "global
-  maxconn 16384
+  maxconn 1800
   nbthread 1
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http
-  maxconn 16384
+  maxconn 1800
   timeout connect 10s
   timeout client 1h
   timeout server 1h

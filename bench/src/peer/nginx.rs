@@ -44,8 +44,7 @@ fn config(ports: Ports, identity: &Path, directory: &Path) -> String {
     format!(
         "{user}
 daemon off; master_process off; pid {temporary}/pid; error_log stderr warn;
-worker_rlimit_nofile 65536;
-events {{ worker_connections 16384; }}
+events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_timeout 3600s; keepalive_requests 1000000000;
   client_body_buffer_size 64k; large_client_header_buffers 8 16k;
