@@ -18,6 +18,9 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
+/// How long a generator may take beyond its measurement. Bytes have no fixed time at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What to send.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Load {
@@ -146,8 +149,28 @@ impl Common {
     }
 }
 
+/// Ends the process where an answer never comes.
+fn limit(args: &Load) {
+    let common = match args {
+        Load::H1(H1 { common, .. })
+        | Load::H2(H2 { common, .. })
+        | Load::Open(Open { common, .. })
+        | Load::Handshake(Handshake { common, .. })
+        | Load::Tcp(Tcp { common, .. }) => common,
+        // It waits on purpose.
+        Load::Idle(_) => return,
+    };
+    let limit = common.warm() + common.window() + PATIENCE;
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("no end after {limit:?}: an answer is missing");
+        std::process::exit(1);
+    });
+}
+
 /// Runs a generator and prints what it saw.
 pub(crate) async fn run(load: Load) -> Result<()> {
+    limit(&load);
     let outcome = match load {
         Load::H1(args) => h1::run(args).await?,
         Load::H2(args) => h2::run(args).await?,

@@ -162,7 +162,10 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP response")?;
     ensure!(head.contains(" 200 "), "{path}: {head}");
-    if head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked") {
+    if head
+        .to_ascii_lowercase()
+        .contains("\r\ntransfer-encoding: chunked")
+    {
         return unchunked(body).context("chunks");
     }
     Ok(body.to_owned())
@@ -191,7 +194,10 @@ mod tests {
         let check = |body: &str, expect: Option<&str>| {
             assert_eq!(unchunked(body).as_deref(), expect, "{body:?}");
         };
-        check("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", Some("abc0123456789"));
+        check(
+            "3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            Some("abc0123456789"),
+        );
         check("3\r\nab", None);
         check("", None);
     }

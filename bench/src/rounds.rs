@@ -230,6 +230,7 @@ impl Rounds {
         Ok(vec![
             (Metric::Idle, idle.rss as f64 / 1e6),
             (Metric::IdlePss, idle.pss as f64 / 1e6),
+            (Metric::IdleAnonymous, idle.anonymous as f64 / 1e6),
             (Metric::PerConnection, plain),
             (Metric::PerTlsConnection, tls),
         ])
@@ -262,6 +263,7 @@ fn values(kind: Kind, outcome: &Outcome, direct: Option<&Outcome>) -> Vec<(Metri
     let mut values = vec![
         (Metric::Cpu, outcome.cpu_ns as f64 / scale / outcome.units),
         (Metric::Rate, outcome.units / outcome.seconds),
+        (Metric::Busy, outcome.cpu_ns as f64 / 1e7 / outcome.seconds),
         (Metric::P50, outcome.p50),
         (Metric::P99, outcome.p99),
     ];

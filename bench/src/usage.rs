@@ -36,6 +36,8 @@ pub(crate) struct Memory {
     pub(crate) rss: u64,
     /// Resident, with what several processes map divided among them.
     pub(crate) pss: u64,
+    /// Resident and in no file: what the program itself asked for.
+    pub(crate) anonymous: u64,
 }
 
 /// The memory of a process now.
@@ -53,6 +55,7 @@ fn rollup(text: &str) -> Option<Memory> {
     Some(Memory {
         rss: field("Rss:")?,
         pss: field("Pss:")?,
+        anonymous: field("Anonymous:")?,
     })
 }
 
@@ -63,11 +66,11 @@ mod tests {
     #[test]
     fn the_kernels_texts_are_read() {
         assert_eq!(first_number("4711 22 3\n"), Some(4711));
-        let text =
-            "5587-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 2048 kB\nPss: 1 kB\nPss_Dirty: 9 kB\n";
+        let text = "5587-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 2048 kB\nPss: 1 kB\nPss_Dirty: 9 kB\nAnonymous: 3 kB\n";
         let expect = Memory {
             rss: 2 << 20,
             pss: 1024,
+            anonymous: 3072,
         };
         assert_eq!(rollup(text), Some(expect));
         assert_eq!(rollup("Rss: 1 kB\n"), None);

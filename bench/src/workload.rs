@@ -40,13 +40,18 @@ pub(crate) enum Metric {
     Cpu,
     /// Units per second.
     Rate,
+    /// How much of the time the proxy's core worked for it, percent. Far below 100 in a closed
+    /// loop, the load or other users of the machine were the limit.
+    Busy,
     P50,
     P99,
     AddedP50,
     AddedP99,
-    /// Megabytes (10⁶) of a fresh process: resident, and its share of what is mapped by several.
+    /// Megabytes (10⁶) of a fresh process: resident, its share of what is mapped by several, and
+    /// what is in no file.
     Idle,
     IdlePss,
+    IdleAnonymous,
     /// KiB for each idle connection.
     PerConnection,
     PerTlsConnection,
@@ -58,12 +63,14 @@ impl Metric {
         match self {
             Metric::Cpu => "cpu",
             Metric::Rate => "rate",
+            Metric::Busy => "busy_percent",
             Metric::P50 => "p50_us",
             Metric::P99 => "p99_us",
             Metric::AddedP50 => "added_p50_us",
             Metric::AddedP99 => "added_p99_us",
             Metric::Idle => "idle_mb",
             Metric::IdlePss => "idle_pss_mb",
+            Metric::IdleAnonymous => "idle_anonymous_mb",
             Metric::PerConnection => "connection_kib",
             Metric::PerTlsConnection => "tls_connection_kib",
         }
@@ -77,12 +84,14 @@ impl Metric {
             Metric::Cpu => "CPU, µs/request",
             Metric::Rate if kind == Kind::Tcp => "GB/s",
             Metric::Rate => "requests/s",
+            Metric::Busy => "core, %",
             Metric::P50 => "p50, µs",
             Metric::P99 => "p99, µs",
             Metric::AddedP50 => "added p50, µs",
             Metric::AddedP99 => "added p99, µs",
             Metric::Idle => "idle process, RSS, MB",
             Metric::IdlePss => "idle process, PSS, MB",
+            Metric::IdleAnonymous => "idle process, anonymous, MB",
             Metric::PerConnection => "idle connection, KiB",
             Metric::PerTlsConnection => "idle TLS connection, KiB",
         }
@@ -219,15 +228,22 @@ impl Workload {
     /// What is shown of it, the most important first.
     pub(crate) fn metrics(&self) -> &'static [Metric] {
         use Metric::{
-            AddedP50, AddedP99, Cpu, Idle, IdlePss, P50, P99, PerConnection, PerTlsConnection, Rate,
+            AddedP50, AddedP99, Busy, Cpu, Idle, IdleAnonymous, IdlePss, P50, P99, PerConnection,
+            PerTlsConnection, Rate,
         };
         match self.kind {
             Kind::H1 { .. } | Kind::H2 { .. } | Kind::Mesh { .. } | Kind::Handshake => {
-                &[Cpu, Rate, P50, P99]
+                &[Cpu, Rate, Busy, P50, P99]
             }
-            Kind::Tcp => &[Cpu, Rate],
+            Kind::Tcp => &[Cpu, Rate, Busy],
             Kind::Latency { .. } => &[AddedP50, AddedP99, P50, P99, Cpu],
-            Kind::Memory => &[Idle, IdlePss, PerConnection, PerTlsConnection],
+            Kind::Memory => &[
+                Idle,
+                IdlePss,
+                IdleAnonymous,
+                PerConnection,
+                PerTlsConnection,
+            ],
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Tasks of the repository itself: `cargo xtask tidy`.
+//! Tasks of the repository itself: `cargo xtask tidy` and `cargo xtask bench`.
 
+mod bench;
 mod tidy;
 
 use std::path::Path;
@@ -22,10 +23,12 @@ fn run() -> Result<()> {
         .parent()
         .context("xtask is in the repository")?;
     let tasks: Vec<_> = std::env::args().skip(1).collect();
-    match tasks.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["tidy"] => tidy::run(root),
+    match tasks.split_first() {
+        Some((task, [])) if task == "tidy" => tidy::run(root),
+        Some((task, args)) if task == "bench" => bench::run(root, args.to_vec()),
         _ => bail!(
-            "usage: cargo xtask tidy\n\n  tidy   check crate arrows, module files, words and paths"
+            "usage: cargo xtask TASK\n\n  tidy    check crate arrows, module files, words and paths\n  \
+             bench   measure the sidecar beside Envoy, nginx and haproxy (--help says more)"
         ),
     }
 }

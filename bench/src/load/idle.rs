@@ -1,7 +1,6 @@
 //! Connections that were used once and then do nothing.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
 
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +15,7 @@ trait Transport: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
 
 pub(super) async fn run(args: Idle) -> Result<()> {
-    let client = args.identity.as_ref().map(PathBuf::as_path);
+    let client = args.identity.as_deref();
     let client = client.map(Client::load).transpose()?;
     let request = h1::request(0, false);
     let mut input = Vec::new();

