@@ -70,6 +70,9 @@ pub(crate) fn find(name: Name) -> Result<Found> {
         None => on_path(name.as_str())
             .with_context(|| format!("{} is missing. To install: {help}", name.as_str()))?,
     };
+    let binary = binary
+        .canonicalize()
+        .with_context(|| format!("{variable}: {}", binary.display()))?;
     let flag = match name {
         Name::Lateen => "version",
         Name::Envoy => "--version",

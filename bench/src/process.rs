@@ -69,6 +69,8 @@ impl Running {
     /// Starts a process whose messages go to a file, which is shown when it fails.
     pub(crate) fn start(name: &str, mut command: Command, directory: &Path) -> Result<Self> {
         let log = std::fs::File::create(directory.join(format!("{name}.log")))?;
+        // Where the run was started may not be readable for whoever it runs as.
+        command.current_dir(directory);
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("start {name}"))?;
         Ok(Running {

@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Only these peers
     #[arg(long, num_args = 1..)]
     peer: Vec<Name>,
+    /// Take processors before everybody else on the machine: less noise where others compute
+    #[arg(long)]
+    first: bool,
     /// Write every figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -95,6 +98,9 @@ impl Options {
 /// Runs in the namespaces that [`sandbox`] made.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let since = Instant::now();
+    if options.first {
+        sandbox::go_first()?;
+    }
     let workloads = options.workloads()?;
     let (found, missing) = options.proxies()?;
     // The control plane answers here while this thread measures; after the start it has nothing
