@@ -1,14 +1,12 @@
 //! A message body: a stream of chunks that ends, perhaps, with trailers.
 //!
-//! Nothing here buffers a whole body: a chunk is asked for when the other side has room for it.
+//! Nothing here buffers a whole body: a chunk is asked for when the other side has room for it. But
+//! a body that arrived together with its head is kept as what it is, and needs no state at all.
 
 use std::fmt;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::{BodyError, Headers};
 
@@ -24,10 +22,7 @@ pub enum Frame {
 /// Something that yields a body piece by piece.
 pub trait Source: Send {
     /// The next piece, or `None` at the end.
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame, BodyError>>>;
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>>;
 
     /// The number of bytes still to come, where it is known.
     fn remaining(&self) -> Option<u64> {
@@ -40,7 +35,7 @@ pub trait Source: Send {
     }
 }
 
-/// A streaming body.
+/// A streaming body. Dropping one that has not ended tells its sender that nobody reads it.
 #[derive(Default)]
 pub struct Body(Inner);
 
@@ -48,9 +43,8 @@ pub struct Body(Inner);
 enum Inner {
     #[default]
     Empty,
-    Full(Bytes),
-    Received(Incoming),
-    Source(Pin<Box<dyn Source>>),
+    Whole(Bytes, Option<Box<Headers>>),
+    Source(Box<dyn Source>),
 }
 
 impl Body {
@@ -61,15 +55,15 @@ impl Body {
 
     /// A body from a source.
     pub fn from_source(source: impl Source + 'static) -> Self {
-        Body(Inner::Source(Box::pin(source)))
+        Body(Inner::Source(Box::new(source)))
     }
 
-    pub(crate) fn received(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() {
-            Body::empty()
-        } else {
-            Body(Inner::Received(incoming))
+    /// All of a body, with its trailers.
+    pub fn whole(data: Bytes, trailers: Option<Headers>) -> Self {
+        if data.is_empty() && trailers.is_none() {
+            return Body::empty();
         }
+        Body(Inner::Whole(data, trailers.map(Box::new)))
     }
 
     /// The next piece, or `None` at the end.
@@ -81,16 +75,19 @@ impl Body {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         match &mut self.0 {
             Inner::Empty => Poll::Ready(None),
-            Inner::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.0 = Inner::Empty;
-                Poll::Ready(Some(Ok(Frame::Data(bytes))))
+            Inner::Whole(data, trailers) => {
+                let data = std::mem::take(data);
+                let frame = if !data.is_empty() {
+                    Some(Frame::Data(data))
+                } else {
+                    trailers.take().map(|trailers| Frame::Trailers(*trailers))
+                };
+                if trailers.is_none() {
+                    self.0 = Inner::Empty;
+                }
+                Poll::Ready(frame.map(Ok))
             }
-            Inner::Received(incoming) => {
-                let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
-                Poll::Ready(frame.map(receive))
-            }
-            Inner::Source(source) => source.as_mut().poll_frame(cx),
+            Inner::Source(source) => source.poll_frame(cx),
         }
     }
 
@@ -98,8 +95,9 @@ impl Body {
     pub fn remaining(&self) -> Option<u64> {
         match &self.0 {
             Inner::Empty => Some(0),
-            Inner::Full(bytes) => Some(bytes.len() as u64),
-            Inner::Received(incoming) => incoming.size_hint().exact(),
+            Inner::Whole(data, None) => Some(data.len() as u64),
+            // Trailers need a framing that has a place for them.
+            Inner::Whole(_, Some(_)) => None,
             Inner::Source(source) => source.remaining(),
         }
     }
@@ -108,9 +106,54 @@ impl Body {
     pub fn is_end(&self) -> bool {
         match &self.0 {
             Inner::Empty => true,
-            Inner::Full(bytes) => bytes.is_empty(),
-            Inner::Received(incoming) => incoming.is_end_stream(),
+            Inner::Whole(..) => false,
             Inner::Source(source) => source.is_end(),
+        }
+    }
+
+    /// True where all that is still to come is here already.
+    pub fn is_whole(&self) -> bool {
+        match &self.0 {
+            Inner::Empty | Inner::Whole(..) => true,
+            Inner::Source(source) => source.is_end(),
+        }
+    }
+
+    /// The number of bytes of content that are here already, of a body that is whole.
+    pub fn whole_length(&self) -> Option<u64> {
+        match &self.0 {
+            Inner::Empty => Some(0),
+            Inner::Whole(data, _) => Some(data.len() as u64),
+            Inner::Source(source) => source.is_end().then_some(0),
+        }
+    }
+
+    /// The trailers of a body that is whole.
+    pub fn whole_trailers(&self) -> Option<&Headers> {
+        match &self.0 {
+            Inner::Whole(_, trailers) => trailers.as_deref(),
+            Inner::Empty | Inner::Source(_) => None,
+        }
+    }
+
+    /// The same body once more, where it is whole. The bytes are shared.
+    pub fn duplicate(&self) -> Option<Body> {
+        match &self.0 {
+            Inner::Empty => Some(Body::empty()),
+            Inner::Whole(data, trailers) => {
+                Some(Body(Inner::Whole(data.clone(), trailers.clone())))
+            }
+            Inner::Source(source) => source.is_end().then(Body::empty),
+        }
+    }
+
+    /// All that is still to come, where it is here already; else the body itself.
+    pub(crate) fn into_whole(self) -> Result<(Bytes, Option<Headers>), Body> {
+        match self.0 {
+            Inner::Empty => Ok((Bytes::new(), None)),
+            Inner::Whole(data, trailers) => Ok((data, trailers.map(|trailers| *trailers))),
+            Inner::Source(source) if source.is_end() => Ok((Bytes::new(), None)),
+            Inner::Source(source) => Err(Body(Inner::Source(source))),
         }
     }
 
@@ -127,23 +170,6 @@ impl Body {
             }
         }
         Ok(all.into())
-    }
-}
-
-fn receive(frame: Result<hyper::body::Frame<Bytes>, hyper::Error>) -> Result<Frame, BodyError> {
-    let frame = frame.map_err(|error| {
-        use std::error::Error as _;
-        match error.source() {
-            Some(source) => BodyError(format!("{error}: {source}")),
-            None => BodyError(error.to_string()),
-        }
-    })?;
-    match frame.into_data() {
-        Ok(data) => Ok(Frame::Data(data)),
-        Err(frame) => match frame.into_trailers() {
-            Ok(trailers) => Ok(Frame::Trailers(Headers(trailers))),
-            Err(_) => Err(BodyError("frame of an unknown kind".to_owned())),
-        },
     }
 }
 
@@ -168,43 +194,49 @@ impl From<&'static str> for Body {
 }
 
 impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() {
-            Body::empty()
-        } else {
-            Body(Inner::Full(bytes))
-        }
+    fn from(data: Bytes) -> Self {
+        Body::whole(data, None)
     }
 }
 
-/// The body in the shape that the engine beneath sends.
-pub(crate) struct Wire(pub(crate) Body);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl http_body::Body for Wire {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
-        let frame = std::task::ready!(self.0.poll_next(cx));
-        Poll::Ready(frame.map(|frame| {
-            frame.map(|frame| match frame {
-                Frame::Data(bytes) => http_body::Frame::data(bytes),
-                Frame::Trailers(trailers) => http_body::Frame::trailers(trailers.0),
-            })
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        match self.0.remaining() {
-            Some(exact) => http_body::SizeHint::with_exact(exact),
-            None => http_body::SizeHint::new(),
+    async fn frames(mut body: Body) -> (Vec<u8>, Option<Headers>) {
+        let (mut data, mut trailers) = (Vec::new(), None);
+        while let Some(frame) = body.next().await {
+            match frame.expect("in memory") {
+                Frame::Data(bytes) => data.extend_from_slice(&bytes),
+                Frame::Trailers(fields) => trailers = Some(fields),
+            }
         }
+        (data, trailers)
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_yields_data_then_trailers() {
+        let mut fields = Headers::new();
+        fields.append("grpc-status", "0").expect("valid");
+        let body = Body::whole("abc".into(), Some(fields.clone()));
+        assert_eq!((body.remaining(), body.whole_length()), (None, Some(3)));
+        let copy = body.duplicate().expect("whole");
+        for body in [body, copy] {
+            let (data, trailers) = frames(body).await;
+            assert_eq!(data, b"abc");
+            assert_eq!(trailers.expect("set").get("grpc-status"), Some("0"));
+        }
+        let (data, trailers) = frames(Body::whole(Bytes::new(), Some(fields))).await;
+        assert!(data.is_empty() && trailers.is_some());
+        assert!(Body::from("").is_end());
+    }
+
+    #[tokio::test]
+    async fn collecting_is_bounded() {
+        assert_eq!(
+            Body::from("abc").collect(3).await.expect("fits").as_ref(),
+            b"abc"
+        );
+        assert!(Body::from("abc").collect(2).await.is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong on a connection, told apart as far as a retry decision needs it.
 
-use crate::Request;
+use crate::Body;
 
 /// A failure of a connection or of one exchange on it.
 #[derive(Debug, thiserror::Error)]
@@ -23,39 +23,25 @@ pub enum Error {
     /// The body that we were sending failed.
     #[error("request body failed: {0}")]
     Body(String),
+    /// What the peer had to do in time it did not.
+    #[error("timeout: {0}")]
+    Timeout(&'static str),
 }
 
 impl Error {
+    /// A failure of the stream beneath.
+    pub(crate) fn io(error: &std::io::Error) -> Self {
+        Error::Closed(error.to_string())
+    }
+
+    /// A request that is no HTTP/1.
+    pub(crate) fn parse(error: crate::h1::ParseError) -> Self {
+        Error::Protocol(error.to_string())
+    }
+
     /// True where the peer provably did not process the request.
     pub fn is_safe_to_retry(&self) -> bool {
         matches!(self, Error::Refused(_))
-    }
-
-    pub(crate) fn from_engine(error: &hyper::Error) -> Self {
-        use std::error::Error as _;
-        let mut text = error.to_string();
-        if let Some(source) = error.source() {
-            text = format!("{text}: {source}");
-        }
-        if let Some(h2) = error.source().and_then(|s| s.downcast_ref::<h2::Error>()) {
-            return match h2.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => Error::Refused(text),
-                Some(_) if h2.is_reset() => Error::Reset(text),
-                Some(_) => Error::Closed(text),
-                None => Error::Closed(text),
-            };
-        }
-        if error.is_parse() {
-            Error::Protocol(text)
-        } else if error.is_user() {
-            if text.contains("body") {
-                Error::Body(text)
-            } else {
-                Error::Unsendable(text)
-            }
-        } else {
-            Error::Closed(text)
-        }
     }
 }
 
@@ -70,8 +56,8 @@ pub struct BodyError(pub String);
 pub struct SendError {
     /// Why.
     pub error: Error,
-    /// The request itself, where not one byte of it was written.
-    pub unsent: Option<Box<Request>>,
+    /// The request's body, where not one byte of the request was written.
+    pub unsent: Option<Body>,
     /// The connection had carried an earlier exchange: it may have been closing already.
     pub reused: bool,
 }

@@ -1,8 +1,8 @@
-//! Requests and responses as the data path sees them: one shape for HTTP/1 and HTTP/2.
+//! The heads of requests and responses as the data path sees them: one shape for HTTP/1 and HTTP/2.
 
-use http::uri::PathAndQuery;
-
-use crate::{Body, Headers, InvalidHeader, Upgrade, Value};
+use crate::headers::{Span, is_token};
+use crate::names::Known;
+use crate::{Headers, InvalidHeader};
 
 /// The protocol version of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,47 +28,72 @@ impl Version {
 
 /// A request method.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Method(pub(crate) http::Method);
+pub struct Method(MethodName);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MethodName {
+    Known(&'static str),
+    Other(Box<str>),
+}
+
+/// Bytes of the longest method that is taken. The registry's longest has 17.
+const MAX_METHOD: usize = 64;
 
 impl Method {
     /// GET
-    pub const GET: Method = Method(http::Method::GET);
+    pub const GET: Method = Method(MethodName::Known("GET"));
     /// HEAD
-    pub const HEAD: Method = Method(http::Method::HEAD);
+    pub const HEAD: Method = Method(MethodName::Known("HEAD"));
     /// POST
-    pub const POST: Method = Method(http::Method::POST);
+    pub const POST: Method = Method(MethodName::Known("POST"));
+    /// PUT
+    pub const PUT: Method = Method(MethodName::Known("PUT"));
+    /// DELETE
+    pub const DELETE: Method = Method(MethodName::Known("DELETE"));
     /// CONNECT
-    pub const CONNECT: Method = Method(http::Method::CONNECT);
+    pub const CONNECT: Method = Method(MethodName::Known("CONNECT"));
+    /// OPTIONS
+    pub const OPTIONS: Method = Method(MethodName::Known("OPTIONS"));
+    /// TRACE
+    pub const TRACE: Method = Method(MethodName::Known("TRACE"));
+    /// PATCH
+    pub const PATCH: Method = Method(MethodName::Known("PATCH"));
+
+    /// A method by its name, which is a token in the case of the sender.
+    pub fn new(name: &[u8]) -> Result<Self, InvalidHeader> {
+        Ok(match name {
+            b"GET" => Method::GET,
+            b"HEAD" => Method::HEAD,
+            b"POST" => Method::POST,
+            b"PUT" => Method::PUT,
+            b"DELETE" => Method::DELETE,
+            b"CONNECT" => Method::CONNECT,
+            b"OPTIONS" => Method::OPTIONS,
+            b"TRACE" => Method::TRACE,
+            b"PATCH" => Method::PATCH,
+            other if is_token(other) && other.len() <= MAX_METHOD => {
+                let name = std::str::from_utf8(other).expect("a token is ASCII");
+                Method(MethodName::Other(name.into()))
+            }
+            other => return Err(InvalidHeader::new(other)),
+        })
+    }
 
     /// The method's name.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        match &self.0 {
+            MethodName::Known(name) => name,
+            MethodName::Other(name) => name,
+        }
     }
 
     /// True where repeating the request has the effect of sending it once (RFC 9110, 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        self.0.is_idempotent()
+        matches!(
+            self.as_str(),
+            "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"
+        )
     }
-}
-
-/// The head of a request.
-#[derive(Debug, Clone)]
-pub struct RequestHead {
-    /// The method.
-    pub method: Method,
-    /// The version in which it was received.
-    pub version: Version,
-    /// The scheme, where the request names one.
-    pub scheme: Option<Scheme>,
-    /// `:authority`, the authority of an absolute-form target, or `Host`.
-    pub authority: Option<Value>,
-    /// The header fields, without `Host`.
-    pub headers: Headers,
-    /// `:protocol` of an extended CONNECT (RFC 8441).
-    pub protocol: Option<String>,
-    pub(crate) target: PathAndQuery,
-    /// What the engine carries along, such as the original case of header names.
-    pub(crate) carried: http::Extensions,
 }
 
 /// A URI scheme of HTTP.
@@ -90,108 +115,175 @@ impl Scheme {
     }
 }
 
+/// The head of a request. What HTTP/2 has as pseudo-headers stands apart from the fields, but in
+/// the same block of bytes.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The version in which it was received.
+    pub version: Version,
+    /// The scheme, where the request names one.
+    pub scheme: Option<Scheme>,
+    /// The header fields. `Host` is among them where the sender had it, and says what
+    /// [`authority`](Self::authority) says.
+    pub headers: Headers,
+    authority: Option<Span>,
+    target: Span,
+    protocol: Option<Span>,
+}
+
 impl RequestHead {
     /// A head for a request of our own.
     pub fn new(method: Method, authority: &str, target: &str) -> Result<Self, InvalidHeader> {
-        Ok(RequestHead {
+        let mut head = RequestHead::bare(method, Version::Http11, Headers::with_capacity(128, 8));
+        head.set_authority(authority)?;
+        head.set_target(target)?;
+        Ok(head)
+    }
+
+    /// A head whose parts are still to be said.
+    pub(crate) fn bare(method: Method, version: Version, headers: Headers) -> Self {
+        RequestHead {
             method,
-            version: Version::Http11,
+            version,
             scheme: None,
-            authority: Some(Value::new(authority.as_bytes())?),
-            headers: Headers::new(),
+            headers,
+            authority: None,
+            target: Span::EMPTY,
             protocol: None,
-            target: parse_target(target)?,
-            carried: http::Extensions::new(),
-        })
+        }
+    }
+
+    /// True where the request named an authority.
+    pub fn has_authority(&self) -> bool {
+        self.authority.is_some()
     }
 
     /// The authority as text; empty where there is none.
     pub fn authority(&self) -> &str {
-        self.authority
-            .as_ref()
-            .and_then(Value::as_str)
-            .unwrap_or("")
+        self.authority.map_or("", |span| self.text(span))
     }
 
-    /// Replaces the authority.
+    /// Replaces the authority, and `Host` where the fields have it.
     pub fn set_authority(&mut self, authority: &str) -> Result<(), InvalidHeader> {
-        self.authority = Some(Value::new(authority.as_bytes())?);
+        check_authority(authority.as_bytes())?;
+        if self.headers.contains(Known::HOST) {
+            self.headers.set(Known::HOST, authority)?;
+        }
+        self.authority = Some(self.headers.store(authority.as_bytes()));
         Ok(())
     }
 
-    /// Path and query.
+    pub(crate) fn set_authority_span(&mut self, span: Span) {
+        self.authority = Some(span);
+    }
+
+    /// Path and query; for CONNECT without a protocol, what there is instead is the authority, and
+    /// this is empty.
     pub fn target(&self) -> &str {
-        self.target.as_str()
+        self.text(self.target)
     }
 
     /// The path alone.
     pub fn path(&self) -> &str {
-        self.target.path()
+        let target = self.target();
+        target.split_once('?').map_or(target, |(path, _)| path)
     }
 
     /// The query without its question mark.
     pub fn query(&self) -> Option<&str> {
-        self.target.query()
+        self.target().split_once('?').map(|(_, query)| query)
     }
 
     /// Replaces path and query.
     pub fn set_target(&mut self, target: &str) -> Result<(), InvalidHeader> {
-        self.target = parse_target(target)?;
+        let target = if target.is_empty() { "/" } else { target };
+        check_target(target.as_bytes())?;
+        self.target = self.headers.store(target.as_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn set_target_span(&mut self, span: Span) {
+        self.target = span;
+    }
+
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.map(|span| self.text(span))
+    }
+
+    /// Makes it an extended CONNECT, or an ordinary request again.
+    pub fn set_protocol(&mut self, protocol: Option<&str>) -> Result<(), InvalidHeader> {
+        self.protocol = match protocol {
+            None => None,
+            Some(protocol) if is_token(protocol.as_bytes()) => {
+                Some(self.headers.store(protocol.as_bytes()))
+            }
+            Some(protocol) => return Err(InvalidHeader::new(protocol.as_bytes())),
+        };
         Ok(())
     }
 
     /// The protocol that the request asks to upgrade to, by `Upgrade` or extended CONNECT.
     pub fn upgrade_type(&self) -> Option<&str> {
         if self.method == Method::CONNECT {
-            return Some(self.protocol.as_deref().unwrap_or("CONNECT"));
+            return Some(self.protocol().unwrap_or("CONNECT"));
         }
-        let wants = self.headers.joined("connection").is_some_and(|value| {
-            value
-                .split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-        });
-        if wants {
-            self.headers.get("upgrade")
+        if self.connection_has(b"upgrade") {
+            self.headers.get(Known::UPGRADE)
         } else {
             None
         }
     }
 
+    /// True where `Connection` has the option.
+    pub(crate) fn connection_has(&self, option: &[u8]) -> bool {
+        list_has(&self.headers, Known::CONNECTION, option)
+    }
+
     /// True for a gRPC request.
     pub fn is_grpc(&self) -> bool {
-        self.headers.get("content-type").is_some_and(|kind| {
-            kind == "application/grpc"
-                || kind.starts_with("application/grpc+")
-                || kind.starts_with("application/grpc;")
+        self.headers.get(Known::CONTENT_TYPE).is_some_and(|kind| {
+            kind.strip_prefix("application/grpc")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
         })
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.headers.stored(span)).expect("checked when it was taken in")
     }
 }
 
-fn parse_target(target: &str) -> Result<PathAndQuery, InvalidHeader> {
-    let target = if target.is_empty() { "/" } else { target };
-    PathAndQuery::try_from(target).map_err(|_| InvalidHeader(target.to_owned()))
+/// True where a comma-separated field has that token, in any case.
+pub(crate) fn list_has(headers: &Headers, name: Known, token: &[u8]) -> bool {
+    headers
+        .all(name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// A request: its head, its body, and the way to take the connection over after an upgrade.
-#[derive(Debug)]
-pub struct Request {
-    /// The head.
-    pub head: RequestHead,
-    /// The body.
-    pub body: Body,
-    /// Set on a received request: resolves to the raw stream after a response that switches
-    /// protocols.
-    pub upgrade: Option<Upgrade>,
+/// An authority has no white space, no control character, no user and no path.
+pub(crate) fn check_authority(authority: &[u8]) -> Result<(), InvalidHeader> {
+    let fits = |byte: &u8| {
+        matches!(byte, 0x21..=0x7e) && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',')
+    };
+    if authority.iter().all(fits) {
+        Ok(())
+    } else {
+        Err(InvalidHeader::new(authority))
+    }
 }
 
-impl Request {
-    /// A request of our own.
-    pub fn new(head: RequestHead, body: Body) -> Self {
-        Request {
-            head,
-            body,
-            upgrade: None,
-        }
+/// A target in origin form, or the asterisk. A fragment is for user agents and is refused, as Envoy
+/// does: one party might match on it and another cut it off.
+pub(crate) fn check_target(target: &[u8]) -> Result<(), InvalidHeader> {
+    let starts = target.first() == Some(&b'/') || target == b"*";
+    let fits = |byte: &u8| *byte > b' ' && *byte != 0x7f && *byte != b'#';
+    if starts && target.iter().all(fits) && std::str::from_utf8(target).is_ok() {
+        Ok(())
+    } else {
+        Err(InvalidHeader::new(target))
     }
 }
 
@@ -204,7 +296,6 @@ pub struct ResponseHead {
     pub version: Version,
     /// The header fields.
     pub headers: Headers,
-    pub(crate) carried: http::Extensions,
 }
 
 impl ResponseHead {
@@ -218,41 +309,68 @@ impl ResponseHead {
         ResponseHead {
             status,
             version: Version::Http11,
-            headers: Headers::new(),
-            carried: http::Extensions::new(),
-        }
-    }
-}
-
-/// A response: its head, its body, and the raw stream after a switch of protocols.
-#[derive(Debug)]
-pub struct Response {
-    /// The head.
-    pub head: ResponseHead,
-    /// The body.
-    pub body: Body,
-    /// Set on a received response that switches protocols.
-    pub upgrade: Option<Upgrade>,
-}
-
-impl Response {
-    /// A response of our own.
-    pub fn new(status: u16, body: impl Into<Body>) -> Self {
-        Response {
-            head: ResponseHead::new(status),
-            body: body.into(),
-            upgrade: None,
+            headers: Headers::with_capacity(128, 8),
         }
     }
 
-    /// The same with a plain-text body, as local replies have.
-    pub fn text(status: u16, text: impl Into<String>) -> Self {
-        let text: String = text.into();
-        let mut response = Response::new(status, Body::from(text));
-        response
-            .head
-            .headers
-            .set_value("content-type", Value::from_static("text/plain"));
-        response
+    /// True for 1xx, but 101, after which HTTP ends.
+    pub fn is_informational(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        for good in ["/", "/a?b=c", "*", "/%20", "/ä", "/a//b;c"] {
+            assert!(check_target(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "/a b", "/a#b", "/\u{7f}", "/a\r\n", "**"] {
+            assert!(check_target(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(check_target(b"/\xff").is_err());
+    }
+
+    #[test]
+    fn authorities() {
+        for good in ["", "a", "a:80", "[::1]:80", "a.b"] {
+            assert!(check_authority(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["a b", "u@h", "h/p", "h\\p", "a,b", "h#f", "ä"] {
+            assert!(check_authority(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_new_authority_reaches_host() {
+        let mut head = RequestHead::new(Method::GET, "a", "/p?q").expect("valid");
+        assert_eq!((head.path(), head.query()), ("/p", Some("q")));
+        head.headers.append("Host", "a").expect("valid");
+        head.set_authority("b").expect("valid");
+        assert_eq!(head.authority(), "b");
+        assert_eq!(head.headers.get("host"), Some("b"));
+    }
+
+    #[test]
+    fn upgrades_are_told_by_connection() {
+        let mut head = RequestHead::new(Method::GET, "a", "/").expect("valid");
+        head.headers.append("Upgrade", "websocket").expect("valid");
+        assert_eq!(head.upgrade_type(), None);
+        head.headers
+            .append("Connection", "keep-alive, Upgrade")
+            .expect("valid");
+        assert_eq!(head.upgrade_type(), Some("websocket"));
+    }
+
+    #[test]
+    fn methods_are_tokens() {
+        assert_eq!(Method::new(b"GET"), Ok(Method::GET));
+        assert_eq!(Method::new(b"get").expect("a token").as_str(), "get");
+        assert!(Method::new(b"").is_err());
+        assert!(Method::new(b"GE T").is_err());
+        assert!(Method::new(&[b'A'; 65]).is_err());
     }
 }

@@ -1,49 +1,230 @@
-//! The header list of a message, and of its trailers.
+//! The header list of a message, and of its trailers: one block of bytes and an index into it.
+//!
+//! Reading a field allocates nothing. An edit writes to the end of the block and changes the index;
+//! what it replaces stays in the block until the message is gone. Order and case of the fields are
+//! those of the sender.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::names::{Known, lookup};
 
 /// A header name or value that cannot be represented on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid header {0:?}")]
 pub struct InvalidHeader(pub String);
 
+impl InvalidHeader {
+    pub(crate) fn new(text: &[u8]) -> Self {
+        InvalidHeader(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
 /// A header value; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value(pub(crate) HeaderValue);
+pub struct Value(Bytes);
 
 impl Value {
     /// A value from bytes that hold no control character but tab.
     pub fn new(bytes: &[u8]) -> Result<Self, InvalidHeader> {
-        HeaderValue::from_bytes(bytes)
-            .map(Value)
-            .map_err(|_| InvalidHeader(String::from_utf8_lossy(bytes).into_owned()))
+        if is_value(bytes) {
+            Ok(Value(Bytes::copy_from_slice(bytes)))
+        } else {
+            Err(InvalidHeader::new(bytes))
+        }
     }
 
     /// A value known when the program is compiled. Panics on a control character.
     pub const fn from_static(text: &'static str) -> Self {
-        Value(HeaderValue::from_static(text))
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(is_value_byte(bytes[at]), "a control character in a value");
+            at += 1;
+        }
+        Value(Bytes::from_static(bytes))
     }
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.0
     }
 
     /// The text, where it is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
-        std::str::from_utf8(self.0.as_bytes()).ok()
+        std::str::from_utf8(&self.0).ok()
     }
 }
 
 impl From<u64> for Value {
     fn from(number: u64) -> Self {
-        Value(HeaderValue::from(number))
+        let mut digits = [0; 20];
+        Value(Bytes::copy_from_slice(decimal(number, &mut digits)))
     }
 }
 
-/// An ordered list of headers. Names are compared without regard to case.
-#[derive(Debug, Clone, Default)]
-pub struct Headers(pub(crate) HeaderMap);
+/// The digits of a number, in the end of the space for them.
+pub(crate) fn decimal(mut number: u64, space: &mut [u8; 20]) -> &[u8] {
+    let mut at = space.len();
+    loop {
+        at -= 1;
+        // One digit.
+        space[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &space[at..];
+        }
+    }
+}
+
+const fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| is_value_byte(*byte))
+}
+
+/// RFC 9110, 5.6.2.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// Which bytes a token may have, as a table.
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_token_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
+/// What can name a field: a text in any case, or a well-known name.
+pub trait FieldName: Copy {
+    /// The interned name, where the text has one.
+    #[doc(hidden)]
+    fn known(self) -> Option<Known>;
+    /// The text.
+    #[doc(hidden)]
+    fn text(&self) -> &[u8];
+}
+
+impl FieldName for Known {
+    #[inline]
+    fn known(self) -> Option<Known> {
+        Some(self)
+    }
+
+    #[inline]
+    fn text(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
+impl FieldName for &str {
+    #[inline]
+    fn known(self) -> Option<Known> {
+        Known::of(self.as_bytes())
+    }
+
+    #[inline]
+    fn text(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl FieldName for &String {
+    fn known(self) -> Option<Known> {
+        Known::of(self.as_bytes())
+    }
+
+    fn text(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// A piece of a block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    pub(crate) const EMPTY: Span = Span {
+        start: 0,
+        length: 0,
+    };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    name: u32,
+    value: u32,
+    value_length: u32,
+    name_length: u16,
+    known: Known,
+    /// Must not enter a compression table (RFC 7541, 7.1.3).
+    sensitive: bool,
+}
+
+/// One field as it stands in the list.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldRef<'a> {
+    /// The name in the sender's case.
+    pub name: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// True where the sender asked that it enter no compression table.
+    pub sensitive: bool,
+    known: Known,
+}
+
+impl FieldRef<'_> {
+    /// The interned name, where it has one.
+    #[inline]
+    pub fn known(&self) -> Option<Known> {
+        (!self.known.is_none()).then_some(self.known)
+    }
+
+    /// True for this well-known name.
+    #[inline]
+    pub fn is(&self, name: Known) -> bool {
+        self.known == name
+    }
+}
+
+/// An ordered list of fields. Names are compared without regard to case.
+#[derive(Clone, Default)]
+pub struct Headers {
+    block: Vec<u8>,
+    fields: Vec<Field>,
+}
 
 impl Headers {
     /// An empty list.
@@ -51,157 +232,450 @@ impl Headers {
         Self::default()
     }
 
+    /// An empty list with room for so many bytes and fields.
+    pub fn with_capacity(bytes: usize, fields: usize) -> Self {
+        Headers {
+            block: Vec::with_capacity(bytes),
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
     /// The number of fields.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.fields.len()
     }
 
     /// True where there is no field.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty()
     }
 
     /// True where a field of that name exists.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    pub fn contains(&self, name: impl FieldName) -> bool {
+        self.find(name).is_some()
     }
 
     /// The first value of that name, where it is UTF-8.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.0.get(name)?.as_bytes()).ok()
+    pub fn get(&self, name: impl FieldName) -> Option<&str> {
+        std::str::from_utf8(self.bytes(name)?).ok()
     }
 
-    /// The first value of that name.
-    pub fn value(&self, name: &str) -> Option<Value> {
-        self.0.get(name).cloned().map(Value)
+    /// The bytes of the first value of that name.
+    pub fn bytes(&self, name: impl FieldName) -> Option<&[u8]> {
+        Some(self.value_of(&self.fields[self.find(name)?]))
+    }
+
+    /// The first value of that name, copied out.
+    pub fn value(&self, name: impl FieldName) -> Option<Value> {
+        Some(Value(Bytes::copy_from_slice(self.bytes(name)?)))
     }
 
     /// All values of that name.
-    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.0.get_all(name).into_iter().map(HeaderValue::as_bytes)
+    pub fn all<'a, N: FieldName>(&'a self, name: N) -> impl Iterator<Item = &'a [u8]> + use<'a, N> {
+        let known = name.known();
+        self.fields
+            .iter()
+            .filter(move |field| self.is(field, known, name.text()))
+            .map(|field| self.value_of(field))
     }
 
     /// All values of that name joined by commas, as matching sees a repeated field. A field whose
     /// values are not UTF-8 counts as absent.
-    pub fn joined(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
-        let mut all = self.0.get_all(name).iter();
-        let first = std::str::from_utf8(all.next()?.as_bytes()).ok()?;
-        let mut text = std::borrow::Cow::Borrowed(first);
+    pub fn joined(&self, name: impl FieldName) -> Option<Cow<'_, str>> {
+        let mut all = self.all(name);
+        let first = std::str::from_utf8(all.next()?).ok()?;
+        let mut text = Cow::Borrowed(first);
         for value in all {
             let owned = text.to_mut();
             owned.push(',');
-            owned.push_str(std::str::from_utf8(value.as_bytes()).ok()?);
+            owned.push_str(std::str::from_utf8(value).ok()?);
         }
         Some(text)
     }
 
-    /// Every field in order.
+    /// Every field in order, names in the sender's case.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        self.fields().map(|field| {
+            let name = std::str::from_utf8(field.name).expect("a token is ASCII");
+            (name, field.value)
+        })
     }
 
-    /// Replaces all fields of that name by one.
-    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
-        let value = Value::new(value.as_ref())?;
-        self.0.insert(parse_name(name)?, value.0);
+    /// Every field in order.
+    pub fn fields(&self) -> impl Iterator<Item = FieldRef<'_>> {
+        self.fields.iter().map(|field| FieldRef {
+            name: self.name_of(field),
+            value: self.value_of(field),
+            sensitive: field.sensitive,
+            known: field.known,
+        })
+    }
+
+    /// Replaces all fields of that name by one, which takes the place of the first.
+    pub fn set(
+        &mut self,
+        name: impl FieldName,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), InvalidHeader> {
+        check(name.text(), value.as_ref())?;
+        self.put(name, value.as_ref());
         Ok(())
     }
 
-    /// Replaces all fields of a name that is known when the program is compiled.
-    pub fn set_value(&mut self, name: &'static str, value: Value) {
-        self.0.insert(HeaderName::from_static(name), value.0);
+    /// Replaces all fields of a name by one with a value that is known to be valid. Panics where
+    /// the name is no token.
+    pub fn set_value(&mut self, name: impl FieldName, value: &Value) {
+        assert!(is_token(name.text()), "a field name is a token");
+        self.put(name, value.as_bytes());
     }
 
-    /// Adds a field after those of the same name.
-    pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
-        let value = Value::new(value.as_ref())?;
-        self.0.append(parse_name(name)?, value.0);
+    /// Replaces all fields of a well-known name by a number.
+    pub fn set_number(&mut self, name: Known, number: u64) {
+        self.put(name, decimal(number, &mut [0; 20]));
+    }
+
+    /// Adds a field after the others.
+    pub fn append(
+        &mut self,
+        name: impl FieldName,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), InvalidHeader> {
+        check(name.text(), value.as_ref())?;
+        self.push(name.text(), value.as_ref(), false);
         Ok(())
+    }
+
+    /// Removes every field of that name; true where there was one.
+    pub fn remove(&mut self, name: impl FieldName) -> bool {
+        let Some(first) = self.find(name) else {
+            return false;
+        };
+        self.remove_from(first, name);
+        true
     }
 
     /// Removes every field of that name; the first value is returned.
-    pub fn remove(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).map(Value)
+    pub fn take(&mut self, name: impl FieldName) -> Option<Value> {
+        let first = self.find(name)?;
+        let value = self.value_of(&self.fields[first]);
+        let value = Value(Bytes::copy_from_slice(value));
+        self.remove_from(first, name);
+        Some(value)
     }
 
     /// Keeps the fields that the predicate accepts by name.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let gone: Vec<HeaderName> = self
-            .0
-            .keys()
-            .filter(|name| !keep(name.as_str()))
-            .cloned()
-            .collect();
-        for name in gone {
-            self.0.remove(name);
-        }
+        let block = &self.block;
+        self.fields.retain(|field| {
+            let start = field.name as usize;
+            let name = &block[start..start + usize::from(field.name_length)];
+            keep(std::str::from_utf8(name).expect("a token is ASCII"))
+        });
     }
 
     /// Removes the hop-by-hop fields of RFC 9110, section 7.6.1, and those that `Connection` names.
     /// `TE: trailers` stays, since gRPC needs it.
     pub fn remove_hop_by_hop(&mut self) {
-        let named: Vec<String> = self
-            .all("connection")
-            .filter_map(|value| std::str::from_utf8(value).ok())
-            .flat_map(|value| value.split(','))
-            .map(|name| name.trim().to_ascii_lowercase())
-            .filter(|name| !name.is_empty() && name != "te")
-            .collect();
+        self.remove_named_by_connection();
+        let trailers = self
+            .bytes(Known::TE)
+            .is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
+        self.fields.retain(|field| match field.known {
+            Known::CONNECTION
+            | Known::KEEP_ALIVE
+            | Known::PROXY_CONNECTION
+            | Known::TRANSFER_ENCODING
+            | Known::UPGRADE => false,
+            Known::TE => trailers,
+            _ => true,
+        });
+    }
+
+    /// Most connections name nothing but themselves; those that do, name few.
+    fn remove_named_by_connection(&mut self) {
+        let mut named = Vec::new();
+        for value in self.all(Known::CONNECTION) {
+            for token in value.split(|byte| *byte == b',') {
+                let token = token.trim_ascii();
+                let standard = token.is_empty()
+                    || [&b"close"[..], b"keep-alive", b"upgrade", b"te"]
+                        .iter()
+                        .any(|known| token.eq_ignore_ascii_case(known));
+                if !standard {
+                    named.push(token.to_ascii_lowercase());
+                }
+            }
+        }
         for name in named {
-            self.0.remove(name.as_str());
+            let known = Known::of(&name);
+            let block = std::mem::take(&mut self.block);
+            self.fields
+                .retain(|field| !is_name(&block, field, known, &name));
+            self.block = block;
         }
-        for name in [
-            "connection",
-            "keep-alive",
-            "proxy-connection",
-            "transfer-encoding",
-            "upgrade",
-        ] {
-            self.0.remove(name);
+    }
+
+    /// Adds a field that was checked already.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        let known = lookup(name);
+        let name_length = u16::try_from(name.len()).expect("heads are bounded");
+        let name = self.store(name).start;
+        let value = self.store(value);
+        self.fields.push(Field {
+            name,
+            value: value.start,
+            value_length: value.length,
+            name_length,
+            known,
+            sensitive,
+        });
+    }
+
+    /// The same for a name that was looked up already; `known` is [`Known::NONE`] for others.
+    #[inline]
+    pub(crate) fn push_known(&mut self, known: Known, name: &[u8], value: &[u8], sensitive: bool) {
+        let name_length = u16::try_from(name.len()).expect("heads are bounded");
+        let name = self.store(name).start;
+        let value = self.store(value);
+        self.fields.push(Field {
+            name,
+            value: value.start,
+            value_length: value.length,
+            name_length,
+            known,
+            sensitive,
+        });
+    }
+
+    /// Adds a field whose name and value lie in the block already.
+    pub(crate) fn push_stored(&mut self, name: std::ops::Range<usize>, value: Span) {
+        let known = lookup(&self.block[name.clone()]);
+        self.fields.push(Field {
+            name: offset(name.start),
+            value: value.start,
+            value_length: value.length,
+            name_length: u16::try_from(name.len()).expect("heads are bounded"),
+            known,
+            sensitive: false,
+        });
+    }
+
+    /// Writes bytes into the block.
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = offset(self.block.len());
+        self.block.extend_from_slice(bytes);
+        Span {
+            start,
+            length: offset(bytes.len()),
         }
-        if self
-            .get("te")
-            .is_some_and(|te| !te.eq_ignore_ascii_case("trailers"))
-        {
-            self.0.remove("te");
+    }
+
+    /// A piece of the block by its place.
+    pub(crate) fn span(&self, range: std::ops::Range<usize>) -> Span {
+        debug_assert!(range.end <= self.block.len());
+        Span {
+            start: offset(range.start),
+            length: offset(range.len()),
+        }
+    }
+
+    /// Where the first value of that name lies.
+    pub(crate) fn span_of(&self, name: Known) -> Option<Span> {
+        let field = &self.fields[self.find(name)?];
+        Some(Span {
+            start: field.value,
+            length: field.value_length,
+        })
+    }
+
+    pub(crate) fn stored(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        &self.block[start..start + span.length as usize]
+    }
+
+    fn put(&mut self, name: impl FieldName, value: &[u8]) {
+        let Some(first) = self.find(name) else {
+            return self.push(name.text(), value, false);
+        };
+        let span = self.store(value);
+        self.fields[first].value = span.start;
+        self.fields[first].value_length = span.length;
+        self.remove_from(first + 1, name);
+    }
+
+    fn remove_from(&mut self, start: usize, name: impl FieldName) {
+        let known = name.known();
+        let mut kept = start;
+        for at in start..self.fields.len() {
+            if !self.is(&self.fields[at], known, name.text()) {
+                self.fields[kept] = self.fields[at];
+                kept += 1;
+            }
+        }
+        self.fields.truncate(kept);
+    }
+
+    #[inline]
+    fn find(&self, name: impl FieldName) -> Option<usize> {
+        let known = name.known();
+        self.fields
+            .iter()
+            .position(|field| self.is(field, known, name.text()))
+    }
+
+    #[inline]
+    fn is(&self, field: &Field, known: Option<Known>, text: &[u8]) -> bool {
+        is_name(&self.block, field, known, text)
+    }
+
+    fn name_of(&self, field: &Field) -> &[u8] {
+        let start = field.name as usize;
+        &self.block[start..start + usize::from(field.name_length)]
+    }
+
+    fn value_of(&self, field: &Field) -> &[u8] {
+        let start = field.value as usize;
+        &self.block[start..start + field.value_length as usize]
+    }
+}
+
+/// A known name is told by its number; only unknown ones are compared as texts.
+#[inline]
+fn is_name(block: &[u8], field: &Field, known: Option<Known>, text: &[u8]) -> bool {
+    match known {
+        Some(known) => field.known == known,
+        None => {
+            field.known.is_none()
+                && usize::from(field.name_length) == text.len()
+                && block[field.name as usize..][..text.len()].eq_ignore_ascii_case(text)
         }
     }
 }
 
-fn parse_name(name: &str) -> Result<HeaderName, InvalidHeader> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| InvalidHeader(name.to_owned()))
+/// Heads are bounded far below 4 GiB, and so is what edits add to them.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("heads are bounded")
+}
+
+fn check(name: &[u8], value: &[u8]) -> Result<(), InvalidHeader> {
+    if !is_token(name) || name.len() > usize::from(u16::MAX) {
+        return Err(InvalidHeader::new(name));
+    }
+    if !is_value(value) {
+        return Err(InvalidHeader::new(value));
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.fields().map(|field| {
+            (
+                String::from_utf8_lossy(field.name),
+                String::from_utf8_lossy(field.value),
+            )
+        });
+        f.debug_map().entries(fields).finish()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn list(fields: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
+        for (name, value) in fields {
+            headers.append(*name, value).expect("valid");
+        }
+        headers
+    }
+
+    fn texts(headers: &Headers) -> Vec<(String, String)> {
+        headers
+            .iter()
+            .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+            .collect()
+    }
+
     #[test]
     fn hop_by_hop_fields_go_and_te_trailers_stays() {
-        let mut headers = Headers::new();
-        for (name, value) in [
+        let mut headers = list(&[
             ("Connection", "close, X-Private"),
             ("X-Private", "1"),
             ("TE", "trailers"),
             ("Upgrade", "h2c"),
             ("X-Kept", "1"),
-        ] {
-            headers.append(name, value).expect("valid");
-        }
+        ]);
         headers.remove_hop_by_hop();
         let left: Vec<&str> = headers.iter().map(|(name, _)| name).collect();
-        assert_eq!(left, ["te", "x-kept"]);
+        assert_eq!(left, ["TE", "X-Kept"]);
+        let mut headers = list(&[("te", "gzip, trailers")]);
+        headers.remove_hop_by_hop();
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn connection_may_name_well_known_fields() {
+        let mut headers = list(&[("connection", "Cookie"), ("cookie", "a=b"), ("a", "1")]);
+        headers.remove_hop_by_hop();
+        assert_eq!(texts(&headers), [("a".to_owned(), "1".to_owned())]);
     }
 
     #[test]
     fn repeated_fields_join_by_commas() {
-        let mut headers = Headers::new();
-        headers.append("a", "1").expect("valid");
-        headers.append("a", "2").expect("valid");
+        let mut headers = list(&[("a", "1"), ("A", "2")]);
         assert_eq!(headers.joined("a").as_deref(), Some("1,2"));
         assert!(headers.set("bad name", "x").is_err());
         assert!(headers.set("a", "x\r\ny").is_err());
+        assert!(headers.append("", "x").is_err());
+        assert!(headers.append("a", "\0").is_err());
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn edits_keep_place_case_and_order() {
+        let mut headers = list(&[
+            ("X-One", "1"),
+            ("Accept", "a"),
+            ("x-one", "2"),
+            ("accept", "b"),
+            ("z", "9"),
+        ]);
+        headers.set("x-oNe", "3").expect("valid");
+        headers.set(Known::ACCEPT, "c").expect("valid");
+        headers.set("new", "n").expect("valid");
+        headers.set_number(Known::CONTENT_LENGTH, u64::MAX);
+        let expect = [
+            ("X-One", "3"),
+            ("Accept", "c"),
+            ("z", "9"),
+            ("new", "n"),
+            ("content-length", "18446744073709551615"),
+        ];
+        assert_eq!(
+            texts(&headers),
+            expect.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn removal_takes_all_and_tells() {
+        let mut headers = list(&[("a", "1"), ("b", "2"), ("A", "3")]);
+        assert_eq!(
+            headers.take("a").as_ref().and_then(Value::as_str),
+            Some("1")
+        );
+        assert!(!headers.remove("a"));
+        assert!(headers.remove("B"));
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn numbers_have_their_digits() {
+        for number in [0, 7, 10, 65_535, u64::MAX] {
+            let value = Value::from(number);
+            assert_eq!(value.as_str(), Some(number.to_string().as_str()));
+        }
     }
 }

@@ -1,25 +1,38 @@
-//! The data path's HTTP engine: one head type, one streaming body, a server driver and client
-//! connections with a pool.
+//! The data path's HTTP engine.
 //!
-//! Invariant: no type of the underlying HTTP library appears in this crate's public interface, so
-//! that the engine beneath can be replaced without touching its users. No policy and no mesh type
-//! lives here.
+//! Two layers. Beneath are the codecs, [`h1`] and [`h2`]: they turn bytes into heads and bodies and
+//! back, know neither sockets nor clocks, and can be tested and fuzzed as functions. Above is the
+//! driver for tokio: servers, client connections and a pool of them.
+//!
+//! No policy and no mesh type lives here.
 
 mod body;
 mod client;
-mod convert;
 mod error;
+pub mod h1;
+pub mod h2;
 mod head;
 mod headers;
+pub mod hpack;
+mod message;
+mod names;
 mod pool;
 mod server;
+mod streams;
+mod timer;
+mod transport;
 mod upgrade;
+mod websocket;
+mod writer;
 
 pub use body::{Body, Frame, Source};
 pub use client::{ClientConfig, Connection, connect};
 pub use error::{BodyError, Error, SendError};
-pub use head::{Method, Request, RequestHead, Response, ResponseHead, Scheme, Version};
-pub use headers::{Headers, InvalidHeader, Value};
+pub use head::{Method, RequestHead, ResponseHead, Scheme, Version};
+pub use headers::{FieldName, FieldRef, Headers, InvalidHeader, Value};
+pub use message::{Interim, Request, Response};
+pub use names::Known;
 pub use pool::{Lease, Pool};
 pub use server::{Abort, Handler, Protocol, ServerConfig, serve};
+pub use transport::Io;
 pub use upgrade::{Upgrade, Upgraded};

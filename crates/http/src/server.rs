@@ -1,15 +1,17 @@
 //! Serving one accepted connection: HTTP/1 and HTTP/2, told apart by the preface.
 
-use std::future::Future;
-use std::pin::pin;
+mod http1;
+mod http2;
+
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::BytesMut;
 
-use crate::{Error, Request, Response, convert};
+use crate::timer::{Timer, after};
+use crate::transport::{Io, Transport};
+use crate::{Error, Request, Response};
 
 /// Which protocols a server connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,12 +30,18 @@ pub enum Protocol {
 pub struct ServerConfig {
     /// The protocols.
     pub protocol: Protocol,
-    /// How long a connection may be without a request head. Envoy's default is one hour.
+    /// How long a connection may be without a request. Envoy's default is one hour; zero means for
+    /// ever.
     pub idle_timeout: Duration,
+    /// How long a head may take from its first byte to its last. Envoy has no default; without one,
+    /// slow clients hold connections for nothing.
+    pub head_timeout: Duration,
     /// Streams that one HTTP/2 connection may have open.
     pub max_concurrent_streams: u32,
     /// Bytes of one head.
     pub max_head_bytes: usize,
+    /// Fields of one head. Envoy's default is 100.
+    pub max_head_fields: usize,
 }
 
 impl Default for ServerConfig {
@@ -41,8 +49,10 @@ impl Default for ServerConfig {
         ServerConfig {
             protocol: Protocol::Auto,
             idle_timeout: Duration::from_secs(3600),
+            head_timeout: Duration::from_secs(60),
             max_concurrent_streams: 1024,
             max_head_bytes: 60 * 1024,
+            max_head_fields: 100,
         }
     }
 }
@@ -54,68 +64,63 @@ pub struct Abort;
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one request.
+    /// Answers one request. The future is dropped where the client goes away.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Response, Abort>> + Send;
 }
 
+/// What every HTTP/2 client sends first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Serves one connection until it ends. When `drain` resolves, requests that are in flight are
 /// finished and no new one is taken.
-pub async fn serve<I, H>(
-    io: I,
+pub async fn serve<H: Handler>(
+    io: impl Io,
     config: &ServerConfig,
     handler: H,
-    drain: impl Future<Output = ()>,
-) -> Result<(), Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Handler,
-{
-    let builder = builder(config);
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move {
-            handler
-                .handle(convert::request_in(request))
-                .await
-                .map(convert::response_out)
-        }
-    });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    let mut drain = pin!(drain);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.as_mut() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    drain: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let mut transport = Transport::new(Box::new(io), BytesMut::new());
+    let http2 = match config.protocol {
+        Protocol::Http1 => false,
+        Protocol::Http2 => true,
+        Protocol::Auto => opens_with_preface(&mut transport, config).await?,
     };
-    result.map_err(|error| match error.downcast::<hyper::Error>() {
-        Ok(error) => Error::from_engine(&error),
-        Err(error) => Error::Closed(error.to_string()),
-    })
+    if http2 {
+        http2::serve(transport, config, handler, drain).await
+    } else {
+        http1::serve(transport, config, handler, drain).await
+    }
 }
 
-fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).preserve_header_case(true);
-    builder = match config.protocol {
-        Protocol::Auto => builder,
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_only(),
-    };
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .half_close(true)
-        .max_buf_size(config.max_head_bytes.max(8192))
-        .header_read_timeout(config.idle_timeout);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .enable_connect_protocol()
-        .max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(config.max_concurrent_streams);
-    builder
+/// Reads until the first bytes are the preface or cannot become it.
+async fn opens_with_preface(
+    transport: &mut Transport,
+    config: &ServerConfig,
+) -> Result<bool, Error> {
+    let mut timer = Timer::default();
+    let mut deadline = after(config.idle_timeout);
+    poll_fn(|cx| {
+        loop {
+            let seen = transport.read.len().min(PREFACE.len());
+            if transport.read[..seen] != PREFACE[..seen] {
+                return Poll::Ready(Ok(false));
+            }
+            if seen == PREFACE.len() {
+                return Poll::Ready(Ok(true));
+            }
+            match transport.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Ok(_)) => deadline = deadline.min(after(config.head_timeout)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::io(&error))),
+                Poll::Pending => {
+                    transport.settle();
+                    return match timer.poll_until(cx, deadline) {
+                        Poll::Ready(()) => Poll::Ready(Err(Error::Timeout("no request came"))),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    })
+    .await
 }

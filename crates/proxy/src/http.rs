@@ -100,13 +100,10 @@ pub(crate) async fn serve_http(
 ) {
     let config = ServerConfig {
         protocol: hcm.protocol,
-        idle_timeout: if hcm.idle_timeout.is_zero() {
-            Duration::from_secs(86_400)
-        } else {
-            hcm.idle_timeout
-        },
+        idle_timeout: hcm.idle_timeout,
         max_concurrent_streams: hcm.max_concurrent_streams,
         max_head_bytes: hcm.max_head_bytes,
+        ..ServerConfig::default()
     };
     let chain = connection.chain.clone();
     let shared = worker.shared.clone();

@@ -5,7 +5,7 @@ mod inspect;
 mod stream;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcstr::ArcStr;
@@ -16,6 +16,7 @@ use lateen_tls::Acceptor;
 use crate::drain::Drain;
 use crate::http::Hcm;
 use crate::http::log::AccessLog;
+use crate::stats::SeriesCache;
 
 pub(crate) use accept::accept_loop;
 pub(crate) use stream::DownstreamIo;
@@ -109,6 +110,25 @@ pub(crate) struct Connection {
     pub tls: Option<Arc<lateen_tls::ConnInfo>>,
     pub listener: Arc<Listener>,
     pub chain: Arc<FilterChain>,
+    /// Where its requests are counted.
+    pub series: SeriesCache,
+    pub texts: Texts,
+}
+
+/// What every request of a connection says of it, written once.
+#[derive(Default)]
+pub(crate) struct Texts {
+    remote: OnceLock<Box<str>>,
+    /// The element of `X-Forwarded-Client-Cert`; none where the client has no certificate.
+    pub client_cert: OnceLock<Option<String>>,
+}
+
+impl Texts {
+    /// The client's address.
+    pub(crate) fn remote(&self, remote: SocketAddr) -> &str {
+        let text = || remote.ip().to_string().into_boxed_str();
+        self.remote.get_or_init(text)
+    }
 }
 
 impl Connection {

@@ -4,22 +4,28 @@
 //! that both exchange and that applications never see: a base64 protobuf `Struct` with node
 //! metadata, as Istio's proxies write it.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lateen_http::Known;
 use lateen_xds::types::wkt::{Struct, Value, value::Kind};
 use prost::Message;
 
 use crate::decode::{FormatValue, struct_path};
 
 /// The header with the peer's metadata.
-pub(crate) const PEER_METADATA: &str = "x-envoy-peer-metadata";
+pub(crate) const PEER_METADATA: Known = Known::X_ENVOY_PEER_METADATA;
 /// The header with the peer's node id.
-pub(crate) const PEER_METADATA_ID: &str = "x-envoy-peer-metadata-id";
+pub(crate) const PEER_METADATA_ID: Known = Known::X_ENVOY_PEER_METADATA_ID;
 /// Headers beyond this length are not read: a client chose their content.
 const MAX_HEADER: usize = 16 * 1024;
+
+/// Peers that a thread remembers. Clients choose what the header says, so there is a bound.
+const MAX_SEEN: usize = 512;
 
 /// A workload as metrics name it; what is unknown is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,8 +101,27 @@ impl Workload {
         }
     }
 
+    /// From the header, by way of what the thread has seen before: a peer says the same with every
+    /// request.
+    pub(crate) fn shared_from_header(value: &[u8]) -> Option<Arc<Self>> {
+        thread_local! {
+            static SEEN: RefCell<HashMap<Box<[u8]>, Arc<Workload>>> = RefCell::default();
+        }
+        SEEN.with_borrow_mut(|seen| {
+            if let Some(workload) = seen.get(value) {
+                return Some(workload.clone());
+            }
+            let workload = Arc::new(Workload::from_header(std::str::from_utf8(value).ok()?)?);
+            if seen.len() >= MAX_SEEN {
+                seen.clear();
+            }
+            seen.insert(value.into(), workload.clone());
+            Some(workload)
+        })
+    }
+
     /// From the header.
-    pub(crate) fn from_header(text: &str) -> Option<Self> {
+    fn from_header(text: &str) -> Option<Self> {
         if text.len() > MAX_HEADER {
             return None;
         }

@@ -114,7 +114,47 @@ pub(crate) struct HttpFacts {
     /// By the header that both sides exchange.
     pub peer: Option<Arc<Workload>>,
     pub host: Option<Arc<Host>>,
-    pub service: Option<Service>,
+    pub cluster: Option<Arc<Cluster>>,
+}
+
+/// The series of requests that metrics cannot tell apart.
+struct HttpSeries {
+    requests: Arc<Counter>,
+    duration: Arc<Histogram>,
+    request_bytes: Arc<Histogram>,
+    response_bytes: Arc<Histogram>,
+}
+
+/// The series that the last requests of a connection were counted in, so that the usual request
+/// costs a comparison of pointers and not a look-up by two dozen texts.
+#[derive(Default)]
+pub(crate) struct SeriesCache(Mutex<Vec<(SeriesKey, Arc<HttpSeries>)>>);
+
+/// Series that one connection remembers.
+const CACHED: usize = 8;
+
+/// What can differ between the requests of a connection. The parts are held, not only compared, so
+/// that an address in memory stands for one thing alone.
+struct SeriesKey {
+    peer: Option<Arc<Workload>>,
+    host: Option<Arc<Host>>,
+    /// The cluster's identifier; 0 for none.
+    cluster: u64,
+    grpc: Option<Option<u32>>,
+    status: u16,
+}
+
+impl SeriesKey {
+    fn fits(&self, entry: &Entry, facts: &HttpFacts) -> bool {
+        fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+            a.map(Arc::as_ptr) == b.map(Arc::as_ptr)
+        }
+        self.status == entry.status
+            && self.grpc == facts.grpc.then_some(entry.grpc_status)
+            && self.cluster == facts.cluster.as_ref().map_or(0, |cluster| cluster.id)
+            && same(self.peer.as_ref(), facts.peer.as_ref())
+            && same(self.host.as_ref(), facts.host.as_ref())
+    }
 }
 
 /// The series of one TCP connection.
@@ -193,14 +233,58 @@ impl Stats {
         let Some(direction) = connection.listener.direction else {
             return;
         };
+        let series = self.cached_series(shared, connection, direction, entry, facts);
+        series.requests.inc();
+        let elapsed = entry.started.elapsed();
+        series.duration.observe(elapsed.as_secs_f64() * 1000.0);
+        series.request_bytes.observe(entry.bytes_received as f64);
+        series.response_bytes.observe(entry.bytes_sent as f64);
+    }
+
+    fn cached_series(
+        &self,
+        shared: &Shared,
+        connection: &Connection,
+        direction: Direction,
+        entry: &Entry,
+        facts: &HttpFacts,
+    ) -> Arc<HttpSeries> {
+        // Failures are rare and have many forms.
+        if !entry.reasons.is_empty() {
+            return self.http_series(shared, connection, direction, entry, facts);
+        }
+        let cache = &connection.series.0;
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, series)) = cache.iter().find(|(key, _)| key.fits(entry, facts)) {
+            return series.clone();
+        }
+        let series = self.http_series(shared, connection, direction, entry, facts);
+        let key = SeriesKey {
+            peer: facts.peer.clone(),
+            host: facts.host.clone(),
+            cluster: facts.cluster.as_ref().map_or(0, |cluster| cluster.id),
+            grpc: facts.grpc.then_some(entry.grpc_status),
+            status: entry.status,
+        };
+        if cache.len() >= CACHED {
+            cache.remove(0);
+        }
+        cache.push((key, series.clone()));
+        series
+    }
+
+    fn http_series(
+        &self,
+        shared: &Shared,
+        connection: &Connection,
+        direction: Direction,
+        entry: &Entry,
+        facts: &HttpFacts,
+    ) -> Arc<HttpSeries> {
+        let endpoint = || facts.host.as_ref()?.workload.as_deref();
         let parties = Parties {
-            peer: facts.peer.as_deref().or_else(|| {
-                facts
-                    .host
-                    .as_ref()
-                    .and_then(|host| host.workload.as_deref())
-            }),
-            service: facts.service.as_ref(),
+            peer: facts.peer.as_deref().or_else(endpoint),
+            service: facts.cluster.as_ref().map(|cluster| &cluster.service),
             direction,
         };
         let mut labels = Vec::with_capacity(HTTP_LABELS.len());
@@ -217,16 +301,12 @@ impl Stats {
         });
         labels.push(entry.flags().as_ref().into());
         labels.push(security(connection, direction));
-        self.requests.with(&labels).inc();
-        self.duration
-            .with(&labels)
-            .observe(entry.started.elapsed().as_secs_f64() * 1000.0);
-        self.request_bytes
-            .with(&labels)
-            .observe(entry.bytes_received as f64);
-        self.response_bytes
-            .with(&labels)
-            .observe(entry.bytes_sent as f64);
+        Arc::new(HttpSeries {
+            requests: self.requests.with(&labels),
+            duration: self.duration.with(&labels),
+            request_bytes: self.request_bytes.with(&labels),
+            response_bytes: self.response_bytes.with(&labels),
+        })
     }
 
     /// The series of a connection.

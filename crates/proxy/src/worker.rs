@@ -51,7 +51,7 @@ pub(crate) struct Shared {
 /// One worker.
 pub(crate) struct Worker {
     pub shared: Arc<Shared>,
-    pub pool: Pool<PoolKey>,
+    pub pool: Pool<PoolKey, foldhash::fast::RandomState>,
 }
 
 /// Everything that makes two upstream connections interchangeable.

@@ -27,9 +27,6 @@ pub(crate) enum ConnectError {
     /// The handshake failed: the host is not who it should be, or does not take us.
     #[error("TLS error: {0}")]
     Tls(#[from] lateen_tls::Error),
-    /// HTTP did not start.
-    #[error("{0}")]
-    Http(#[from] lateen_http::Error),
     /// A limit is reached.
     #[error("{0}")]
     Overflow(#[from] lateen_balance::Overflow),
@@ -102,7 +99,11 @@ pub(crate) async fn connect_http(
         HttpWant::Auto => matches!(alpn, Some(b"h2" | b"istio-h2")),
     };
     let local = connected.local;
-    let connection = lateen_http::connect(connected.io, &ClientConfig { http2 }).await?;
+    let config = ClientConfig {
+        http2,
+        ..ClientConfig::default()
+    };
+    let connection = lateen_http::connect(connected.io, &config);
     Ok((connection, local))
 }
 

@@ -1,7 +1,7 @@
 //! What every request goes through before it is routed: its address, scheme, identifier and
 //! certificate headers are settled, and what a client may not claim is taken out.
 
-use lateen_http::{RequestHead, Scheme, Value};
+use lateen_http::{Known, RequestHead, Scheme, Value};
 
 use super::path::normalize;
 use super::{CertHeader, Hcm};
@@ -24,7 +24,7 @@ pub(crate) fn prepare(
     connection: &Connection,
     head: &mut RequestHead,
 ) -> Result<(), Malformed> {
-    if head.authority.is_none() || head.authority().is_empty() {
+    if head.authority().is_empty() {
         return Err(Malformed::NoAuthority);
     }
     authority(hcm, connection, head);
@@ -65,42 +65,40 @@ fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Malformed> {
 }
 
 fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
-    let address = connection.remote.ip().to_string();
     if hcm.use_remote_address && !hcm.skip_xff_append {
-        let value = match head.headers.joined("x-forwarded-for") {
-            Some(before) => format!("{before},{address}"),
-            None => address,
-        };
+        let address = connection.texts.remote(connection.remote);
+        let joined = head.headers.joined(Known::X_FORWARDED_FOR);
+        let joined = joined.map(|before| format!("{before},{address}"));
         // Both parts are valid header text.
-        let _ = head.headers.set("x-forwarded-for", value);
+        let value = joined.as_deref().unwrap_or(address);
+        let _ = head.headers.set(Known::X_FORWARDED_FOR, value);
     }
     if hcm.use_remote_address {
         // Clients at the edge may not speak for the mesh.
         for name in [
-            "x-envoy-internal",
-            "x-envoy-original-dst-host",
-            "x-envoy-retry-on",
-            "x-envoy-max-retries",
-            "x-envoy-upstream-rq-timeout-ms",
-            "x-envoy-expected-rq-timeout-ms",
-            "x-envoy-attempt-count",
-            "x-envoy-decorator-operation",
+            Known::X_ENVOY_INTERNAL,
+            Known::X_ENVOY_ORIGINAL_DST_HOST,
+            Known::X_ENVOY_RETRY_ON,
+            Known::X_ENVOY_MAX_RETRIES,
+            Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+            Known::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+            Known::X_ENVOY_ATTEMPT_COUNT,
+            Known::X_ENVOY_DECORATOR_OPERATION,
         ] {
             head.headers.remove(name);
         }
     }
     let trusted = !hcm.use_remote_address || hcm.trusted_hops > 0;
     let known = matches!(
-        head.headers.get("x-forwarded-proto"),
+        head.headers.get(Known::X_FORWARDED_PROTO),
         Some("http" | "https")
     );
     if !(trusted && known) {
         let secure = connection.tls.is_some();
-        let scheme = if secure { "https" } else { "http" };
-        head.headers
-            .set_value("x-forwarded-proto", Value::from_static(scheme));
+        let scheme = Value::from_static(if secure { "https" } else { "http" });
+        head.headers.set_value(Known::X_FORWARDED_PROTO, &scheme);
     }
-    head.scheme = match head.headers.get("x-forwarded-proto") {
+    head.scheme = match head.headers.get(Known::X_FORWARDED_PROTO) {
         Some("https") => Some(Scheme::Https),
         _ => Some(Scheme::Http),
     };
@@ -111,18 +109,22 @@ fn request_id(hcm: &Hcm, head: &mut RequestHead) {
         return;
     }
     let outside = hcm.use_remote_address && !hcm.preserve_external_request_id;
-    if outside || !head.headers.contains("x-request-id") {
+    if outside || !head.headers.contains(Known::X_REQUEST_ID) {
         let mut text = [0; 36];
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
         let id = id.as_hyphenated().encode_lower(&mut text);
         // An identifier is hexadecimal digits and hyphens.
-        let _ = head.headers.set("x-request-id", id.as_bytes());
+        let _ = head.headers.set(Known::X_REQUEST_ID, id.as_bytes());
     }
 }
 
 fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
-    const NAME: &str = "x-forwarded-client-cert";
+    const NAME: Known = Known::X_FORWARDED_CLIENT_CERT;
     let mutual = connection.is_mutual();
+    let own_element = || {
+        let make = || element(shared, hcm, connection);
+        connection.texts.client_cert.get_or_init(make).as_deref()
+    };
     match hcm.cert_header {
         CertHeader::AlwaysForward => {}
         CertHeader::ForwardOnly if mutual => {}
@@ -133,17 +135,15 @@ fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut R
             head.headers.remove(NAME);
         }
         CertHeader::AppendForward => {
-            if let Some(element) = element(shared, hcm, connection) {
-                let value = match head.headers.joined(NAME) {
-                    Some(before) => format!("{before},{element}"),
-                    None => element,
-                };
-                let _ = head.headers.set(NAME, value);
+            if let Some(element) = own_element() {
+                let joined = head.headers.joined(NAME);
+                let joined = joined.map(|before| format!("{before},{element}"));
+                let _ = head.headers.set(NAME, joined.as_deref().unwrap_or(element));
             }
         }
         CertHeader::SanitizeSet => {
             head.headers.remove(NAME);
-            if let Some(element) = element(shared, hcm, connection) {
+            if let Some(element) = own_element() {
                 let _ = head.headers.set(NAME, element);
             }
         }

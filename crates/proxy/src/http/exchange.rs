@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use lateen_core::{Direction, Reason};
-use lateen_http::{Abort, Handler, Request, RequestHead, Response, Value};
+use lateen_http::{Abort, Handler, Known, Request, RequestHead, Response, Value};
 use lateen_route::{Action, PathRedirect, Redirect, Route, RouteTable};
 
 use super::edge::{Malformed, prepare};
@@ -55,13 +55,17 @@ async fn run(service: &Service, mut request: Request) -> Response {
     let is_grpc = request.head.is_grpc();
     meter.facts.grpc = is_grpc;
     let prepared = prepare(shared, hcm, connection, &mut request.head);
-    let request_id = request.head.headers.value("x-request-id");
+    let request_id = if hcm.request_id_in_response {
+        request.head.headers.value(Known::X_REQUEST_ID)
+    } else {
+        None
+    };
     let exchanged = take_peer(connection, &mut request.head, &mut meter);
     if meter.is_logged() {
         meter.entry.head = Some(Box::new(request.head.clone()));
     }
     let answer = match prepared {
-        Ok(()) => Box::pin(respond(service, request, &mut meter)).await,
+        Ok(()) => respond(service, request, &mut meter).await,
         Err(Malformed::NoAuthority) => Err(LocalReply::plain(
             400,
             "missing_host_header",
@@ -80,7 +84,7 @@ async fn run(service: &Service, mut request: Request) -> Response {
     if is_grpc {
         meter.entry.grpc_status = head
             .headers
-            .get("grpc-status")
+            .get(Known::GRPC_STATUS)
             .and_then(|status| status.parse().ok());
     }
     if meter.is_logged() {
@@ -101,11 +105,10 @@ fn take_peer(connection: &Connection, head: &mut RequestHead, meter: &mut Meter)
     if connection.listener.direction != Some(Direction::Inbound) {
         return false;
     }
-    let metadata = head.headers.remove(PEER_METADATA);
-    let id = head.headers.remove(PEER_METADATA_ID);
-    let text = metadata.as_ref().and_then(Value::as_str);
-    meter.facts.peer = text.and_then(Workload::from_header).map(Arc::new);
-    metadata.is_some() || id.is_some()
+    let metadata = head.headers.bytes(PEER_METADATA);
+    meter.facts.peer = metadata.and_then(Workload::shared_from_header);
+    let named = head.headers.remove(PEER_METADATA);
+    head.headers.remove(PEER_METADATA_ID) || named
 }
 
 async fn respond(
@@ -124,7 +127,7 @@ async fn respond(
         Routes::Named(name) => worker.shared.routes(name).await.ok_or_else(not_found)?,
     };
     let host = table.host(request.head.authority()).ok_or_else(not_found)?;
-    if host.require_tls && request.head.headers.get("x-forwarded-proto") != Some("https") {
+    if host.require_tls && request.head.headers.get(Known::X_FORWARDED_PROTO) != Some("https") {
         let location = format!(
             "https://{}{}",
             request.head.authority(),
@@ -154,7 +157,9 @@ async fn respond(
         let fault = route.extra.fault.as_ref().or(host.extra.fault.as_ref());
         if let Some(fault) = fault.or(hcm.filters.fault.as_ref()) {
             let cluster = only_cluster(route);
-            fault::inject(fault, &request.head, cluster, &mut meter.entry.reasons).await?;
+            // Most requests meet no fault, and need no room for the pause of one.
+            let reasons = &mut meter.entry.reasons;
+            Box::pin(fault::inject(fault, &request.head, cluster, reasons)).await?;
         }
     }
 
@@ -165,7 +170,7 @@ async fn respond(
             let mut response = Response::new(direct.status, body);
             if !direct.body.is_empty() {
                 let kind = Value::from_static("text/plain");
-                response.head.headers.set_value("content-type", kind);
+                response.head.headers.set_value(Known::CONTENT_TYPE, &kind);
             }
             let list = [&route.headers, &host.headers, &table.headers];
             super::headers::response(&mut response.head.headers, &list, &meter.entry);
@@ -185,7 +190,7 @@ async fn respond(
                 route,
                 action,
             };
-            Box::pin(forward(worker, hcm, connection, place, request, meter)).await?
+            forward(worker, hcm, connection, place, request, meter).await?
         }
     };
     if let (Some(cors), Some(origin)) = (sharing, &origin) {
@@ -205,7 +210,7 @@ fn only_cluster(route: &Route<RouteExtra>) -> Option<&str> {
 }
 
 fn redirect_to(redirect: &Redirect, route: &Route<RouteExtra>, head: &RequestHead) -> LocalReply {
-    let old_scheme = head.headers.get("x-forwarded-proto").unwrap_or("http");
+    let old_scheme = head.headers.get(Known::X_FORWARDED_PROTO).unwrap_or("http");
     let scheme = redirect.scheme.as_deref().unwrap_or(old_scheme);
     let authority = head.authority();
     let (name, port) = match authority.rsplit_once(':') {
@@ -255,35 +260,21 @@ fn decorate(
     let headers = &mut response.head.headers;
     match hcm.server_header {
         ServerHeader::Keep => {}
-        ServerHeader::IfAbsent if headers.contains("server") => {}
-        _ => headers.set_value("server", hcm.server_name.clone()),
+        ServerHeader::IfAbsent if headers.contains(Known::SERVER) => {}
+        _ => headers.set_value(Known::SERVER, &hcm.server_name),
     }
-    if !headers.contains("date") {
-        headers.set_value("date", worker.shared.date());
+    if !headers.contains(Known::DATE) {
+        headers.set_value(Known::DATE, &worker.shared.date());
     }
-    if let Some(id) = request_id.filter(|_| hcm.request_id_in_response) {
-        headers.set_value("x-request-id", id);
+    if let Some(id) = request_id {
+        headers.set_value(Known::X_REQUEST_ID, &id);
     }
     if exchanged {
-        headers.set_value(PEER_METADATA, worker.shared.node.peer_header.clone());
-        headers.set_value(PEER_METADATA_ID, worker.shared.node.id_header.clone());
+        headers.set_value(PEER_METADATA, &worker.shared.node.peer_header);
+        headers.set_value(PEER_METADATA_ID, &worker.shared.node.id_header);
     }
     let draining = connection.chain.drain.is_set() || worker.shared.drain.is_set();
-    if draining && response.head.status != 101 && service.is_http1() {
-        headers.set_value("connection", Value::from_static("close"));
-    }
-}
-
-impl Service {
-    /// Connection fields exist in HTTP/1 alone; by ALPN or configuration we may know that this is
-    /// not it. The engine drops the field where we do not.
-    fn is_http1(&self) -> bool {
-        let alpn = self
-            .connection
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.alpn.as_deref());
-        self.hcm.protocol != lateen_http::Protocol::Http2
-            && !matches!(alpn, Some(b"h2" | b"istio-h2"))
+    if draining && response.head.status != 101 {
+        headers.set_value(Known::CONNECTION, &Value::from_static("close"));
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use lateen_balance::{Outcome, Permit, Resource};
 use lateen_core::{Direction, Reason};
-use lateen_http::{Body, Request, RequestHead, Response, SendError, Value, Version};
+use lateen_http::{
+    Body, Interim, Known, Lease, Request, RequestHead, Response, SendError, Version,
+};
 use lateen_route::{
     Forward, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route, RouteTable,
+    Target, Weighted,
 };
 use tokio::time::Instant;
 
@@ -20,7 +23,7 @@ use super::retry::{Failure, pause, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
 use crate::cluster::{
-    Cluster, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
+    Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
 };
 use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
@@ -55,6 +58,7 @@ impl Answer {
 
 /// A request on its way to one cluster.
 struct Exchange<'a> {
+    interim: Option<Interim>,
     worker: &'a Arc<Worker>,
     connection: &'a Connection,
     cluster: Arc<Cluster>,
@@ -85,21 +89,9 @@ pub(crate) async fn forward(
         mut head,
         body,
         upgrade: raw,
+        interim,
     } = request;
-    let (name, weighted) = {
-        let choice = action.target.choose(fastrand::u64(..), |_| None);
-        match (&action.target, choice) {
-            (lateen_route::Target::Header(header), _) => {
-                let name = head.headers.get(header).ok_or_else(no_cluster)?;
-                (name.to_owned(), None)
-            }
-            (_, Some(choice)) => (choice.cluster.to_owned(), choice.weighted),
-            (_, None) => return Err(no_cluster()),
-        }
-    };
-    meter.entry.cluster = name.as_str().into();
-    let cluster = worker.shared.cluster(&name).await.ok_or_else(no_cluster)?;
-    meter.facts.service = Some(cluster.service.clone());
+    let (cluster, weighted) = choose(worker, action, &head, meter).await?;
     let upgrading = upgrade::wanted(hcm, action, &head)?;
     let limits = &cluster.spec.limits;
     let permit = cluster
@@ -128,6 +120,7 @@ pub(crate) async fn forward(
 
     let deadline = timeout(action, &head).map(|timeout| Instant::now() + timeout);
     let mut exchange = Exchange {
+        interim,
         worker,
         connection,
         cluster,
@@ -141,7 +134,7 @@ pub(crate) async fn forward(
     let mut response = exchange
         .attempts(&mut head, body, host.include_attempt_count, meter)
         .await?;
-    if let Some(raw) = raw.filter(|_| upgrading && upgrade::is_switch(&head, &response)) {
+    if let Some(raw) = raw.filter(|_| response.upgrade.is_some()) {
         upgrade::relay(
             raw,
             &mut response,
@@ -160,6 +153,30 @@ pub(crate) async fn forward(
         deadline,
         idle,
     })
+}
+
+/// The cluster that the route names, and what it says of it.
+async fn choose<'a>(
+    worker: &Worker,
+    action: &'a Forward,
+    head: &RequestHead,
+    meter: &mut Meter,
+) -> Result<(Arc<Cluster>, Option<&'a Weighted>), LocalReply> {
+    let (name, weighted) = match &action.target {
+        Target::Header(header) => (head.headers.get(header).ok_or_else(no_cluster)?, None),
+        target => {
+            let choice = target.choose(fastrand::u64(..), |_| None);
+            let choice = choice.ok_or_else(no_cluster)?;
+            (choice.cluster, choice.weighted)
+        }
+    };
+    let Some(cluster) = worker.shared.cluster(name).await else {
+        meter.entry.cluster = name.into();
+        return Err(no_cluster());
+    };
+    meter.entry.cluster = cluster.spec.name.clone();
+    meter.facts.cluster = Some(cluster.clone());
+    Ok((cluster, weighted))
 }
 
 fn no_cluster() -> LocalReply {
@@ -186,11 +203,11 @@ impl Exchange<'_> {
                 replay.seal();
             }
             if count_attempts {
-                head.headers
-                    .set_value("x-envoy-attempt-count", Value::from(u64::from(tries)));
+                let count = u64::from(tries);
+                head.headers.set_number(Known::X_ENVOY_ATTEMPT_COUNT, count);
             }
-            let request = Request::new(head.clone(), replay.attempt());
-            let result = self.bounded(request, policy, meter).await?;
+            let body = replay.attempt();
+            let result = self.bounded(head, body, policy, meter).await?;
             let again = !last && replay.is_possible();
             match result {
                 Ok(response) => {
@@ -255,7 +272,8 @@ impl Exchange<'_> {
     /// One try within the bounds of the try and of the exchange.
     async fn bounded(
         &mut self,
-        request: Request,
+        head: &mut RequestHead,
+        body: Body,
         policy: Option<&RetryPolicy>,
         meter: &mut Meter,
     ) -> Result<Result<Response, Failure>, LocalReply> {
@@ -264,7 +282,7 @@ impl Exchange<'_> {
         let bound = [self.deadline, try_deadline].into_iter().flatten().min();
         let deadline = self.deadline;
         let stats = self.cluster.stats.clone();
-        let attempt = self.attempt(request, policy, meter);
+        let attempt = self.attempt(head, body, policy, meter);
         let Some(bound) = bound else {
             return attempt.await.map_err(|error| *error);
         };
@@ -289,31 +307,27 @@ impl Exchange<'_> {
     /// One try: choose a host, send, and report how it went.
     async fn attempt(
         &mut self,
-        mut request: Request,
+        head: &mut RequestHead,
+        body: Body,
         policy: Option<&RetryPolicy>,
         meter: &mut Meter,
     ) -> Result<Result<Response, Failure>, Box<LocalReply>> {
-        let Some((index, host)) = self.choose(&request.head, policy) else {
+        let Some((index, host)) = self.choose(head, policy) else {
             return Err(Box::new(reset(Reason::NoHealthyUpstream, "")));
         };
         meter.entry.host = Some(host.address);
         meter.facts.host = Some(host.clone());
         if matches!(self.action.host, Some(HostRewrite::Auto)) && !host.hostname.is_empty() {
             // A name that DNS resolved is header text.
-            let _ = request.head.set_authority(&host.hostname);
+            let _ = head.set_authority(&host.hostname);
         }
-        add_peer(
-            self.worker,
-            self.connection,
-            &self.cluster,
-            &host,
-            &mut request.head,
-        );
+        let (worker, cluster) = (self.worker, &self.cluster);
+        add_peer(worker, self.connection, cluster, &host, head);
         let stats = self.cluster.stats.clone();
         let _active = Active::new(&self.cluster, index);
         stats.rq_total.inc();
         let started = Instant::now();
-        let result = self.send(&host, request).await;
+        let result = self.send(&host, head, body).await;
         let outlier = |outcome| {
             if let Some(index) = index {
                 self.worker.shared.report(&self.cluster, index, outcome);
@@ -326,7 +340,7 @@ impl Exchange<'_> {
                 outlier(Outcome::Status(status));
                 let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let headers = &mut response.head.headers;
-                headers.set_value("x-envoy-upstream-service-time", Value::from(elapsed));
+                headers.set_number(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed);
                 self.take_peer(&mut response, meter);
                 meter.entry.details = "via_upstream";
                 Ok(Ok(response))
@@ -372,20 +386,20 @@ impl Exchange<'_> {
         if self.connection.listener.direction != Some(Direction::Outbound) {
             return;
         }
-        let metadata = response.head.headers.remove(PEER_METADATA);
-        response.head.headers.remove(PEER_METADATA_ID);
-        let text = metadata.as_ref().and_then(Value::as_str);
-        if let Some(workload) = text.and_then(Workload::from_header) {
-            meter.facts.peer = Some(Arc::new(workload));
+        let headers = &mut response.head.headers;
+        let metadata = headers.bytes(PEER_METADATA);
+        if let Some(workload) = metadata.and_then(Workload::shared_from_header) {
+            meter.facts.peer = Some(workload);
         }
+        headers.remove(PEER_METADATA);
+        headers.remove(PEER_METADATA_ID);
     }
 
     fn want(&self, head: &RequestHead) -> HttpWant {
-        if self.upgrade {
-            return HttpWant::Http1;
-        }
         match (self.cluster.spec.protocol, head.version) {
             (UpstreamProtocol::Http1, _) => HttpWant::Http1,
+            // Every server of HTTP/1 may switch protocols; few of HTTP/2 do (RFC 8441).
+            (UpstreamProtocol::Auto, _) if self.upgrade => HttpWant::Http1,
             (UpstreamProtocol::Http2, _) => HttpWant::Http2,
             (UpstreamProtocol::Auto, _) => HttpWant::Auto,
             (UpstreamProtocol::Downstream, Version::Http2) => HttpWant::Http2,
@@ -394,14 +408,19 @@ impl Exchange<'_> {
     }
 
     /// Sends on a connection of the pool, or on a new one.
-    async fn send(&self, host: &Host, mut request: Request) -> Result<Response, Failure> {
-        let want = self.want(&request.head);
+    async fn send(
+        &self,
+        host: &Host,
+        head: &RequestHead,
+        mut body: Body,
+    ) -> Result<Response, Failure> {
+        let want = self.want(head);
         let key = PoolKey {
             cluster: self.cluster.id,
             address: host.address,
             transport: host.transport,
             want,
-            sni: self.sni_of(host, &request.head),
+            sni: self.sni_of(host, head),
         };
         let mut fresh = false;
         loop {
@@ -413,14 +432,12 @@ impl Exchange<'_> {
             let lease = match pooled {
                 Some(lease) => lease,
                 None => {
-                    let authority = request.head.authority();
-                    let connecting =
-                        connect_http(&self.cluster, host.address, host.transport, authority, want);
-                    let (connection, _) = connecting.await.map_err(Failure::Connect)?;
-                    self.worker.pool.admit(&key, connection)
+                    // Boxed, since most requests find a connection and need no room for this.
+                    let connecting = Box::pin(self.connect(host, head, &key));
+                    connecting.await.map_err(Failure::Connect)?
                 }
             };
-            match lease.send(request).await {
+            match lease.send(head, body, self.interim.as_ref()).await {
                 Ok(response) => return Ok(response),
                 // Not one byte went out: no policy is needed to send it elsewhere.
                 Err(SendError {
@@ -428,7 +445,7 @@ impl Exchange<'_> {
                     reused: true,
                     ..
                 }) => {
-                    request = *unsent;
+                    body = unsent;
                     fresh = true;
                 }
                 Err(SendError { error, reused, .. }) => {
@@ -436,6 +453,23 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// A new connection for the pool.
+    async fn connect(
+        &self,
+        host: &Host,
+        head: &RequestHead,
+        key: &PoolKey,
+    ) -> Result<Lease, ConnectError> {
+        let (cluster, authority) = (&self.cluster, head.authority());
+        let connecting = async {
+            let connecting =
+                connect_http(cluster, host.address, host.transport, authority, key.want);
+            connecting.await.map(|(connection, _)| connection)
+        };
+        let multiplexed = key.want == HttpWant::Http2;
+        self.worker.pool.connect(key, multiplexed, connecting).await
     }
 
     /// Connections that asked for different names are not interchangeable.
@@ -462,10 +496,12 @@ pub(super) fn add_peer(
     let outbound = connection.listener.direction == Some(Direction::Outbound);
     if outbound && (mesh || host.workload.is_some()) {
         let node = &worker.shared.node;
-        head.headers
-            .set_value(PEER_METADATA, node.peer_header.clone());
-        head.headers
-            .set_value(PEER_METADATA_ID, node.id_header.clone());
+        head.headers.set_value(PEER_METADATA, &node.peer_header);
+        head.headers.set_value(PEER_METADATA_ID, &node.id_header);
+    } else if outbound {
+        // What an application claims to be, or what the try before said, is nobody's business.
+        head.headers.remove(PEER_METADATA);
+        head.headers.remove(PEER_METADATA_ID);
     }
 }
 

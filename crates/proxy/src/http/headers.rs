@@ -9,7 +9,7 @@ use lateen_telemetry::access_log::{Format, LogSource};
 pub(crate) fn request(headers: &mut Headers, list: &[&HeaderMutations], source: &dyn LogSource) {
     for mutations in list {
         for name in &mutations.request_remove {
-            headers.remove(name);
+            headers.remove(name.as_str());
         }
         apply(headers, &mutations.request_add, source);
     }
@@ -19,7 +19,7 @@ pub(crate) fn request(headers: &mut Headers, list: &[&HeaderMutations], source: 
 pub(crate) fn response(headers: &mut Headers, list: &[&HeaderMutations], source: &dyn LogSource) {
     for mutations in list {
         for name in &mutations.response_remove {
-            headers.remove(name);
+            headers.remove(name.as_str());
         }
         apply(headers, &mutations.response_add, source);
     }

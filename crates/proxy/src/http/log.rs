@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arcstr::ArcStr;
 use lateen_core::Reason;
@@ -23,7 +23,7 @@ pub(crate) struct AccessLog {
 /// One line to be.
 pub(crate) struct Entry {
     pub started: Instant,
-    pub wall: jiff::Timestamp,
+    wall: SystemTime,
     connection: Arc<Connection>,
     /// The head as routed; kept where a log wants it.
     pub head: Option<Box<RequestHead>>,
@@ -47,7 +47,7 @@ impl Entry {
     pub(crate) fn tcp(connection: &Arc<Connection>) -> Self {
         Entry {
             started: Instant::now(),
-            wall: jiff::Timestamp::now(),
+            wall: SystemTime::now(),
             connection: connection.clone(),
             head: None,
             version: None,
@@ -165,11 +165,12 @@ impl LogSource for Entry {
 
 impl Entry {
     fn start_time(&self, format: &str) -> String {
+        let wall = jiff::Timestamp::try_from(self.wall).unwrap_or_default();
         if format.is_empty() {
-            return self.wall.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
+            return wall.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
         }
         // An unknown conversion leaves the default.
-        jiff::fmt::strtime::format(format, &self.wall.to_zoned(jiff::tz::TimeZone::UTC))
-            .unwrap_or_else(|_| self.wall.to_string())
+        jiff::fmt::strtime::format(format, &wall.to_zoned(jiff::tz::TimeZone::UTC))
+            .unwrap_or_else(|_| wall.to_string())
     }
 }

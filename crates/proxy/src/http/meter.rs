@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lateen_core::Reason;
-use lateen_http::{Body, BodyError, Frame, Source};
+use lateen_http::{Body, BodyError, Frame, Headers, Known, Source};
 use tokio::time::{Instant, Sleep};
 
 use super::Hcm;
@@ -22,7 +22,8 @@ use crate::worker::Worker;
 pub(crate) struct Meter {
     pub entry: Entry,
     pub facts: HttpFacts,
-    pub received: Arc<AtomicU64>,
+    /// Bytes of a request's body that comes in pieces.
+    received: Option<Arc<AtomicU64>>,
     worker: Arc<Worker>,
     hcm: Arc<Hcm>,
     connection: Arc<Connection>,
@@ -40,7 +41,7 @@ impl Meter {
         Meter {
             entry: Entry::http(&connection, version),
             facts: HttpFacts::default(),
-            received: Arc::default(),
+            received: None,
             worker,
             hcm,
             connection,
@@ -54,14 +55,13 @@ impl Meter {
     }
 
     /// Counts a request's body.
-    pub(crate) fn count_request(&self, body: Body) -> Body {
-        if body.is_end() {
+    pub(crate) fn count_request(&mut self, body: Body) -> Body {
+        if let Some(length) = body.whole_length() {
+            self.entry.bytes_received = length;
             return body;
         }
-        Body::from_source(Counted {
-            body,
-            bytes: self.received.clone(),
-        })
+        let bytes = self.received.get_or_insert_default().clone();
+        Body::from_source(Counted { body, bytes })
     }
 
     /// Counts a response's body and ends with it. `deadline` bounds the whole exchange, `idle` the
@@ -73,18 +73,20 @@ impl Meter {
         idle: Duration,
         grpc: bool,
     ) -> Body {
-        if body.is_end() {
+        if let Some(length) = body.whole_length() {
+            self.entry.bytes_sent = length;
+            if let Some(trailers) = body.whole_trailers().filter(|_| grpc) {
+                self.entry.grpc_status = grpc_status(trailers);
+            }
             self.complete = true;
-            return Body::empty();
+            return body;
         }
-        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        let idle_timer = (!idle.is_zero()).then(|| Box::pin(tokio::time::sleep(idle)));
         Body::from_source(Metered {
             meter: Some(self),
             body,
             deadline,
             idle,
-            idle_timer,
+            timer: None,
             grpc,
         })
     }
@@ -105,7 +107,9 @@ impl Drop for Meter {
                 .push(Reason::DownstreamConnectionTermination);
             self.entry.details = "downstream_remote_disconnect";
         }
-        self.entry.bytes_received = self.received.load(Ordering::Relaxed);
+        if let Some(received) = &self.received {
+            self.entry.bytes_received = received.load(Ordering::Relaxed);
+        }
         shared
             .stats
             .http(shared, &self.connection, &self.entry, &self.facts);
@@ -122,10 +126,7 @@ struct Counted {
 }
 
 impl Source for Counted {
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let frame = std::task::ready!(self.body.poll_next(cx));
         if let Some(Ok(Frame::Data(data))) = &frame {
             self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -145,10 +146,16 @@ impl Source for Counted {
 struct Metered {
     meter: Option<Meter>,
     body: Body,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
     idle: Duration,
-    idle_timer: Option<Pin<Box<Sleep>>>,
+    /// Made when there is something to wait for.
+    timer: Option<Box<Timers>>,
     grpc: bool,
+}
+
+struct Timers {
+    deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Pin<Box<Sleep>>>,
 }
 
 impl Metered {
@@ -161,23 +168,38 @@ impl Metered {
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<Reason> {
+        let (deadline, idle) = (self.deadline, self.idle);
+        let timers = self.timer.get_or_insert_with(|| {
+            Box::new(Timers {
+                deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+                idle: (!idle.is_zero()).then(|| Box::pin(tokio::time::sleep(idle))),
+            })
+        });
         let fired = |timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>| {
             timer
                 .as_mut()
                 .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
         };
-        if fired(&mut self.deadline, cx) {
+        if fired(&mut timers.deadline, cx) {
             return Some(Reason::UpstreamRequestTimeout);
         }
-        fired(&mut self.idle_timer, cx).then_some(Reason::StreamIdleTimeout)
+        fired(&mut timers.idle, cx).then_some(Reason::StreamIdleTimeout)
+    }
+
+    fn note_progress(&mut self) {
+        let idle = self.idle;
+        if let Some(timer) = self.timer.as_mut().and_then(|timers| timers.idle.as_mut()) {
+            timer.as_mut().reset(Instant::now() + idle);
+        }
     }
 }
 
+fn grpc_status(trailers: &Headers) -> Option<u32> {
+    trailers.get(Known::GRPC_STATUS)?.parse().ok()
+}
+
 impl Source for Metered {
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Poll::Ready(frame) = self.body.poll_next(cx) else {
             if let Some(reason) = self.timed_out(cx) {
                 self.end(Some(reason));
@@ -186,19 +208,13 @@ impl Source for Metered {
             }
             return Poll::Pending;
         };
-        let idle = self.idle;
-        if let Some(timer) = &mut self.idle_timer {
-            timer.as_mut().reset(Instant::now() + idle);
-        }
+        self.note_progress();
         match &frame {
             None => self.end(None),
             Some(Err(_)) => self.end(Some(Reason::UpstreamConnectionTermination)),
             Some(Ok(Frame::Trailers(trailers))) => {
-                let grpc = self.grpc;
-                if let Some(meter) = self.meter.as_mut().filter(|_| grpc) {
-                    meter.entry.grpc_status = trailers
-                        .get("grpc-status")
-                        .and_then(|status| status.parse().ok());
+                if let Some(meter) = self.meter.as_mut().filter(|_| self.grpc) {
+                    meter.entry.grpc_status = grpc_status(trailers);
                 }
                 self.end(None);
             }

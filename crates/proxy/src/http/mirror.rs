@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lateen_http::{Body, Request, RequestHead};
+use lateen_http::{Body, RequestHead};
 use lateen_route::{Forward, Fraction};
 
 use super::forward::add_peer;
@@ -36,7 +36,7 @@ struct Broken(Option<lateen_http::BodyError>);
 
 impl lateen_http::Source for Broken {
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        &mut self,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<lateen_http::Frame, lateen_http::BodyError>>> {
         std::task::Poll::Ready(self.0.take().map(Err))
@@ -105,11 +105,10 @@ async fn one(
         head.authority(),
         want,
     );
-    let (mut connection, _) = connecting.await.map_err(|error| error.to_string())?;
+    let (connection, _) = connecting.await.map_err(|error| error.to_string())?;
     cluster.stats.rq_total.inc();
-    let request = Request::new(head, Body::from(body));
     let mut response = connection
-        .send(request)
+        .send(&head, Body::from(body))
         .await
         .map_err(|error| error.to_string())?;
     cluster.stats.response(response.head.status);

@@ -5,10 +5,18 @@ use std::borrow::Cow;
 /// Resolves `.` and `..` (also where the dots are escaped) and turns backslashes, as browsers do.
 /// None where the path climbs above its root.
 pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>> {
-    let suspicious = path.contains('\\')
-        || path.contains("/.")
-        || path.to_ascii_lowercase().contains("%2e")
-        || (merge_slashes && path.contains("//"));
+    // Most paths have none of these, and one look is enough to see it.
+    let bytes = path.as_bytes();
+    let suspicious = bytes.iter().enumerate().any(|(at, byte)| match byte {
+        b'\\' => true,
+        b'/' => match bytes.get(at + 1) {
+            Some(b'.') => true,
+            Some(b'/') => merge_slashes,
+            _ => false,
+        },
+        b'%' => bytes.get(at + 1) == Some(&b'2') && matches!(bytes.get(at + 2), Some(b'e' | b'E')),
+        _ => false,
+    });
     if !suspicious {
         return Some(Cow::Borrowed(path));
     }

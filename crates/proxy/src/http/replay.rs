@@ -1,8 +1,7 @@
 //! A request body that can be sent again: what was read is kept, up to a limit, until the response
 //! is decided.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,11 +11,14 @@ use lateen_http::{Body, BodyError, Frame, Headers, Source};
 const LIMIT: usize = 1024 * 1024;
 
 /// The body of a request that may be tried again.
-pub(crate) struct Replay {
-    state: Option<Arc<Mutex<State>>>,
+pub(crate) enum Replay {
+    /// It is here as a whole, and can be sent as often as needed.
+    Whole(Body),
+    /// It is still on its way.
+    Streamed(Arc<Mutex<State>>),
 }
 
-struct State {
+pub(crate) struct State {
     source: Body,
     kept: Vec<Bytes>,
     size: usize,
@@ -33,10 +35,10 @@ struct State {
 impl Replay {
     /// Takes a body over.
     pub(crate) fn new(body: Body) -> Self {
-        if body.is_end() {
-            return Replay { state: None };
+        if body.is_whole() {
+            return Replay::Whole(body);
         }
-        let state = State {
+        Replay::Streamed(Arc::new(Mutex::new(State {
             source: body,
             kept: Vec::new(),
             size: 0,
@@ -45,26 +47,27 @@ impl Replay {
             sealed: false,
             ended: false,
             current: 0,
-        };
-        Replay {
-            state: Some(Arc::new(Mutex::new(state))),
-        }
+        })))
     }
 
     /// True while the body can be sent from its start.
     pub(crate) fn is_possible(&self) -> bool {
-        self.state.as_ref().is_none_or(|state| {
-            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            !(state.overflowed || state.sealed && state.size > 0)
-        })
+        match self {
+            Replay::Whole(_) => true,
+            Replay::Streamed(state) => {
+                let state = lock(state);
+                !(state.overflowed || state.sealed && state.size > 0)
+            }
+        }
     }
 
     /// The body for another attempt; the one before it ends with an error.
     pub(crate) fn attempt(&self) -> Body {
-        let Some(shared) = &self.state else {
-            return Body::empty();
+        let shared = match self {
+            Replay::Whole(body) => return body.duplicate().unwrap_or_default(),
+            Replay::Streamed(shared) => shared,
         };
-        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(shared);
         state.current += 1;
         let attempt = state.current;
         drop(state);
@@ -78,11 +81,14 @@ impl Replay {
 
     /// Stops keeping what is read.
     pub(crate) fn seal(&self) {
-        if let Some(state) = &self.state {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.sealed = true;
+        if let Replay::Streamed(state) = self {
+            lock(state).sealed = true;
         }
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Attempt {
@@ -93,15 +99,12 @@ struct Attempt {
 }
 
 impl Source for Attempt {
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         if self.done {
             return Poll::Ready(None);
         }
         let shared = self.state.clone();
-        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&shared);
         if state.current != self.attempt {
             return Poll::Ready(Some(Err(BodyError(
                 "another attempt is under way".to_owned(),
@@ -148,7 +151,7 @@ impl Source for Attempt {
     }
 
     fn remaining(&self) -> Option<u64> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = lock(&self.state);
         let ahead: usize = state.kept.iter().skip(self.position).map(Bytes::len).sum();
         let rest = if state.ended {
             0
@@ -159,7 +162,7 @@ impl Source for Attempt {
     }
 
     fn is_end(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = lock(&self.state);
         let drained = self.position >= state.kept.len();
         self.done || (drained && state.trailers.is_none() && (state.ended || state.source.is_end()))
     }
@@ -169,23 +172,49 @@ impl Source for Attempt {
 mod tests {
     use super::*;
 
+    /// A body that comes in pieces.
+    struct Pieces(Vec<Bytes>);
+
+    impl Source for Pieces {
+        fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+            Poll::Ready(self.0.pop().map(|data| Ok(Frame::Data(data))))
+        }
+    }
+
+    fn streamed(text: &'static str) -> Body {
+        Body::from_source(Pieces(vec![Bytes::from_static(text.as_bytes())]))
+    }
+
     #[tokio::test]
     async fn a_second_attempt_reads_the_same() {
-        let replay = Replay::new(Body::from("hello"));
+        let replay = Replay::new(streamed("hello"));
         let mut first = replay.attempt();
         assert!(matches!(first.next().await, Some(Ok(Frame::Data(_)))));
         let second = replay.attempt();
         assert!(matches!(first.next().await, Some(Err(_))));
-        assert_eq!(second.remaining(), Some(5));
         assert_eq!(&second.collect(100).await.expect("kept")[..], b"hello");
+        assert!(replay.is_possible());
+        replay.seal();
+        assert!(!replay.is_possible());
+    }
+
+    #[tokio::test]
+    async fn a_body_at_hand_is_sent_as_often_as_needed() {
+        let replay = Replay::new(Body::from("hello"));
+        replay.seal();
+        for _ in 0..3 {
+            let body = replay.attempt();
+            assert_eq!(&body.collect(100).await.expect("here")[..], b"hello");
+        }
         assert!(replay.is_possible());
     }
 
     #[tokio::test]
     async fn a_large_body_is_not_kept() {
-        let replay = Replay::new(Body::from("x".repeat(LIMIT + 1)));
+        let chunk = Bytes::from(vec![b'x'; LIMIT]);
+        let replay = Replay::new(Body::from_source(Pieces(vec![chunk.clone(), chunk])));
         let body = replay.attempt().collect(usize::MAX).await.expect("streams");
-        assert_eq!(body.len(), LIMIT + 1);
+        assert_eq!(body.len(), 2 * LIMIT);
         assert!(!replay.is_possible());
     }
 }

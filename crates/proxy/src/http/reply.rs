@@ -1,7 +1,7 @@
 //! Answers of the proxy's own, in the texts that Envoy's users know.
 
 use lateen_core::Reason;
-use lateen_http::{Response, Value};
+use lateen_http::{Known, Response, Value};
 
 /// An answer instead of the upstream's.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ impl LocalReply {
             let code = self.grpc.unwrap_or_else(|| grpc_code(self.status));
             let mut response = Response::new(200, "");
             let headers = &mut response.head.headers;
-            headers.set_value("content-type", Value::from_static("application/grpc"));
-            headers.set_value("grpc-status", Value::from(u64::from(code)));
+            headers.set_value(Known::CONTENT_TYPE, &Value::from_static("application/grpc"));
+            headers.set_number(Known::GRPC_STATUS, u64::from(code));
             let message: String = self
                 .body
                 .chars()

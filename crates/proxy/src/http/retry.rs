@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lateen_core::Reason;
-use lateen_http::{Error, Response};
+use lateen_http::{Error, Known, Response};
 use lateen_route::{RetryOn, RetryPolicy};
 
 use crate::cluster::ConnectError;
@@ -31,7 +31,7 @@ impl Failure {
             Failure::Connect(_) => Reason::UpstreamConnectionFailure,
             Failure::PerTryTimeout => Reason::UpstreamRequestTimeout,
             Failure::Exchange { error, .. } => match error {
-                Error::Closed(_) => Reason::UpstreamConnectionTermination,
+                Error::Closed(_) | Error::Timeout(_) => Reason::UpstreamConnectionTermination,
                 Error::Refused(_) | Error::Reset(_) => Reason::UpstreamRemoteReset,
                 Error::Protocol(_) | Error::Unsendable(_) => Reason::UpstreamProtocolError,
                 Error::Body(_) => Reason::DownstreamConnectionTermination,
@@ -80,7 +80,7 @@ pub(crate) fn response_wants_retry(policy: &RetryPolicy, response: &Response) ->
     let head = &response.head;
     let grpc = head
         .headers
-        .get("grpc-status")
+        .get(Known::GRPC_STATUS)
         .and_then(|status| status.parse().ok());
     if policy.wants_status(head.status, grpc) {
         return true;

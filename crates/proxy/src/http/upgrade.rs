@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lateen_http::{RequestHead, Response, Upgrade, Version};
+use lateen_http::{RequestHead, Response, Upgrade};
 use lateen_route::Forward;
 
 use super::Hcm;
@@ -23,19 +23,7 @@ pub(crate) fn wanted(hcm: &Hcm, action: &Forward, head: &RequestHead) -> Result<
     if !allowed {
         return Err(LocalReply::plain(403, "upgrade_failed", ""));
     }
-    if head.version == Version::Http2 {
-        return Err(LocalReply::plain(
-            501,
-            "upgrade_failed",
-            "upgrades over HTTP/2 are not supported",
-        ));
-    }
     Ok(true)
-}
-
-/// True where the upstream agreed.
-pub(crate) fn is_switch(_: &RequestHead, response: &Response) -> bool {
-    response.upgrade.is_some()
 }
 
 /// Joins the two raw streams once the response is out.

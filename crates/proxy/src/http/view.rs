@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use lateen_http::RequestHead;
+use lateen_http::{Known, RequestHead};
 use lateen_route::RequestView;
 
 /// A head with the scheme that forwarding has settled.
@@ -18,7 +18,10 @@ impl RequestView for HeadView<'_> {
     }
 
     fn scheme(&self) -> &str {
-        self.0.headers.get("x-forwarded-proto").unwrap_or("http")
+        self.0
+            .headers
+            .get(Known::X_FORWARDED_PROTO)
+            .unwrap_or("http")
     }
 
     fn path(&self) -> &str {

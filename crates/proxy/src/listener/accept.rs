@@ -11,11 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::inspect::{Findings, inspect, prefix};
 use super::stream::{DownstreamIo, Prefixed};
-use super::{Connection, Downstream, Listener, Network};
+use super::{Connection, Downstream, Listener, Network, Texts};
 use crate::drain::Drain;
 use crate::http::serve_http;
 use crate::network::proxy_tcp;
 use crate::socket;
+use crate::stats::SeriesCache;
 use crate::worker::Worker;
 
 /// Accepts connections until told to stop.
@@ -115,6 +116,8 @@ async fn serve_connection(
         tls,
         listener,
         chain,
+        series: SeriesCache::default(),
+        texts: Texts::default(),
     });
     match &connection.chain.network {
         Network::Close => {}

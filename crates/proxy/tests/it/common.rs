@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lateen_http::{
-    Abort, Body, ClientConfig, Connection, Handler, Method, Request, RequestHead, Response,
+    Abort, Body, ClientConfig, Handler, Lease, Method, Pool, Request, RequestHead, Response,
     ServerConfig,
 };
 use lateen_proxy::{BootstrapSource, ProxyOptions};
@@ -189,7 +189,11 @@ impl Proxy {
     }
 }
 
-pub(crate) struct Client(pub(crate) Connection);
+/// A client with one connection that it uses again and again.
+pub(crate) struct Client {
+    pool: Pool<(), std::hash::RandomState>,
+    first: Option<Lease>,
+}
 
 /// A response, read whole.
 pub(crate) struct Seen {
@@ -213,11 +217,17 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port))
             .await
             .expect("listening");
-        Client(
-            lateen_http::connect(stream, &ClientConfig { http2 })
-                .await
-                .expect("HTTP"),
-        )
+        let config = ClientConfig {
+            http2,
+            ..ClientConfig::default()
+        };
+        let pool = Pool::new(1);
+        let connection = async { Ok::<_, ()>(lateen_http::connect(stream, &config)) };
+        let first = pool.connect(&(), http2, connection).await;
+        Client {
+            pool,
+            first: first.ok(),
+        }
     }
 
     pub(crate) async fn get(&mut self, authority: &str, target: &str) -> Seen {
@@ -232,7 +242,7 @@ impl Client {
     ) -> Seen {
         let mut head = RequestHead::new(Method::GET, authority, target).expect("valid");
         for (name, value) in headers {
-            head.headers.append(name, value).expect("valid");
+            head.headers.append(*name, value).expect("valid");
         }
         self.send(Request::new(head, Body::empty())).await
     }
@@ -243,7 +253,10 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, request: Request) -> Seen {
-        let response = self.0.send(request).await.expect("a response");
+        let again = || self.pool.checkout(&()).expect("the server kept it open");
+        let lease = self.first.take().unwrap_or_else(again);
+        let response = lease.send(&request.head, request.body, None).await;
+        let response = response.expect("a response");
         let text = response.body.collect(1 << 24).await.expect("a body");
         Seen {
             status: response.head.status,

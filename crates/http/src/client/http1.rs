@@ -1,0 +1,379 @@
+//! HTTP/1 client connections.
+//!
+//! An exchange is driven by whoever waits for it, in his own task; an idle connection has none.
+//! Whether the server has closed it meanwhile is asked when it is wanted again.
+
+mod body;
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use super::{ClientConfig, Outgoing};
+use crate::h1::{self, BodyDecoder, Decoded, Framing, HeadParser, Limits, ParsedResponse};
+use crate::pool::Home;
+use crate::transport::Transport;
+use crate::upgrade::Upgraded;
+use crate::writer::MessageWriter;
+use crate::{
+    Body, Error, Interim, Known, Method, RequestHead, Response, SendError, Upgrade, Value,
+};
+use body::ResponseBody;
+
+/// A connection between exchanges.
+pub(crate) struct Connection(Arc<Mutex<State>>);
+
+struct State {
+    transport: Transport,
+    limits: Limits,
+    parser: HeadParser,
+    /// The body of the response under way.
+    body: BodyDecoder,
+    /// The server takes another request after this exchange.
+    keep_alive: bool,
+    upload: Upload,
+}
+
+/// How far the request is.
+enum Upload {
+    /// Out.
+    Done,
+    /// The exchange, or a task that took this over, still sends it; the waker is the task's.
+    Going(Option<Waker>),
+    /// It could not be sent to its end, or nobody wants its response any more.
+    Broken,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    pub(super) fn new(transport: Transport, config: &ClientConfig) -> Self {
+        Connection(Arc::new(Mutex::new(State {
+            transport,
+            limits: Limits {
+                max_bytes: config.max_head_bytes,
+                max_fields: config.max_head_fields,
+            },
+            parser: HeadParser::default(),
+            body: BodyDecoder::new(Framing::None),
+            keep_alive: true,
+            upload: Upload::Done,
+        })))
+    }
+
+    /// True where the server has neither closed the connection nor said what nobody asked for. Costs
+    /// a system call only where something has arrived.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut state = lock(&self.0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let quiet = state.transport.read.is_empty()
+            && state.transport.poll_read(&mut cx).is_pending()
+            && state.transport.is_flushed();
+        quiet && state.keep_alive
+    }
+}
+
+/// A request on its way.
+struct Sending {
+    framing: Framing,
+    writer: MessageWriter,
+    body: Body,
+    head_out: bool,
+    /// Bytes have reached the socket.
+    begun: bool,
+}
+
+/// Sends a request and waits for the head of its response.
+pub(super) async fn exchange(
+    connection: Connection,
+    outgoing: Outgoing<'_>,
+    reused: bool,
+    home: Option<Home>,
+) -> Result<Response, SendError> {
+    let Outgoing {
+        head,
+        body,
+        interim,
+    } = outgoing;
+    let upgrading = head.upgrade_type().is_some();
+    let translated = head.protocol().map(|protocol| upgrade_of(head, protocol));
+    let head = translated.as_ref().unwrap_or(head);
+    let framing = request_framing(&body, upgrading);
+    // A request whose body is at hand can be given back where the connection proves dead.
+    let spare = body.duplicate();
+    let mut sending = Sending {
+        writer: MessageWriter::new(framing),
+        framing,
+        body: if upgrading { Body::empty() } else { body },
+        head_out: false,
+        begun: false,
+    };
+    lock(&connection.0).upload = Upload::Going(None);
+    let result = poll_fn(|cx| poll_head(&connection.0, cx, head, &mut sending, interim)).await;
+    match result {
+        Ok(parsed) if upgrading && is_switch(head, &parsed) => Ok(switch(connection, parsed.head)),
+        Ok(parsed) => Ok(answer(connection, parsed, sending, home)),
+        Err(error) => Err(SendError {
+            unsent: spare.filter(|_| !sending.begun && matches!(error, Error::Closed(_))),
+            error,
+            reused,
+        }),
+    }
+}
+
+/// An extended CONNECT of HTTP/2 as the upgrade that it stands for (RFC 8441, 5).
+fn upgrade_of(head: &RequestHead, protocol: &str) -> RequestHead {
+    let mut head = head.clone();
+    head.method = Method::GET;
+    // To have no protocol is no error.
+    let _ = head.set_protocol(None);
+    let fields = &mut head.headers;
+    fields.set_value(Known::CONNECTION, &Value::from_static("upgrade"));
+    // It was a token.
+    let _ = fields.set(Known::UPGRADE, protocol);
+    // HTTP/2 has no key, HTTP/1 servers insist on one (RFC 6455, 4.2.1). Its answer is known to us
+    // alone and nobody checks it: the key protects against caches, of which there is none here.
+    if protocol.eq_ignore_ascii_case("websocket") && !fields.contains(Known::SEC_WEBSOCKET_KEY) {
+        let key = Value::from_static("bGF0ZWVuLWgyLXRvLWgxLg==");
+        fields.set_value(Known::SEC_WEBSOCKET_KEY, &key);
+    }
+    head
+}
+
+/// True where both sides leave HTTP.
+fn is_switch(head: &RequestHead, parsed: &ParsedResponse) -> bool {
+    match head.method {
+        Method::CONNECT => (200..300).contains(&parsed.head.status),
+        _ => parsed.head.status == 101,
+    }
+}
+
+fn request_framing(body: &Body, upgrading: bool) -> Framing {
+    if upgrading {
+        return Framing::None;
+    }
+    match body.remaining() {
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+impl Sending {
+    /// Sends what there is to send now. Ready once everything is out. The head is needed until it
+    /// is out.
+    fn poll(
+        &mut self,
+        state: &Mutex<State>,
+        cx: &mut Context<'_>,
+        head: Option<&RequestHead>,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            if self.head_out {
+                ready!(self.poll_flush(state, cx))?;
+            }
+            if self.writer.is_ended() {
+                return Poll::Ready(Ok(()));
+            }
+            let frame = match self.framing {
+                Framing::None => Poll::Ready(None),
+                _ => self.body.poll_next(cx),
+            };
+            let last = self.body.is_end();
+            let head = head.filter(|_| !self.head_out);
+            let framing = self.framing;
+            let write = |out: &mut Vec<u8>| {
+                if let Some(head) = head {
+                    h1::encode_request(head, framing, out);
+                }
+            };
+            let transport = &mut lock(state).transport;
+            let sent = match frame {
+                Poll::Pending if self.head_out => return Poll::Pending,
+                Poll::Pending => self.writer.send_head(transport, cx, write),
+                Poll::Ready(frame) => {
+                    let frame = frame.transpose();
+                    let frame = frame.map_err(|error| Error::Body(error.0))?;
+                    self.writer.send(transport, cx, write, frame, last)
+                }
+            };
+            self.head_out = true;
+            self.begun |= sent? > 0;
+        }
+    }
+
+    fn poll_flush(
+        &mut self,
+        state: &Mutex<State>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        let transport = &mut lock(state).transport;
+        if !transport.is_flushed() {
+            // Whatever comes of it, bytes may have left.
+            let flushed = transport.poll_flush(cx);
+            self.begun = true;
+            ready!(flushed).map_err(|error| Error::io(&error))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Sends on while it waits for the head of the response.
+fn poll_head(
+    state: &Mutex<State>,
+    cx: &mut Context<'_>,
+    head: &RequestHead,
+    sending: &mut Sending,
+    interim: Option<&Interim>,
+) -> Poll<Result<ParsedResponse, Error>> {
+    if !sending.writer.is_ended() || !lock(state).transport.is_flushed() {
+        match sending.poll(state, cx, Some(head)) {
+            Poll::Ready(Ok(())) => lock(state).upload = Upload::Done,
+            // A server that refuses a body closes; its answer may be there all the same.
+            Poll::Ready(Err(error @ Error::Closed(_))) => {
+                let state = &mut *lock(state);
+                state.upload = Upload::Broken;
+                let parsed = state.poll_head(cx, &head.method, interim);
+                return match parsed {
+                    Poll::Ready(Ok(parsed)) => Poll::Ready(Ok(parsed)),
+                    _ => Poll::Ready(Err(error)),
+                };
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
+        }
+    }
+    lock(state).poll_head(cx, &head.method, interim)
+}
+
+impl State {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        interim: Option<&Interim>,
+    ) -> Poll<Result<ParsedResponse, Error>> {
+        loop {
+            let read = &mut self.transport.read;
+            match self.parser.response(read, &self.limits, method) {
+                Ok(Some(parsed)) if parsed.head.is_informational() => {
+                    if let Some(interim) = interim.filter(|_| parsed.head.status != 100) {
+                        interim.send(&parsed.head);
+                    }
+                    continue;
+                }
+                Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(Error::parse(error))),
+            }
+            match ready!(self.transport.poll_read(cx)) {
+                Ok(0) if self.transport.read.is_empty() => {
+                    return Poll::Ready(Err(Error::Closed("no response came".to_owned())));
+                }
+                Ok(0) => {
+                    let text = "in the middle of a response head".to_owned();
+                    return Poll::Ready(Err(Error::Protocol(text)));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(Error::io(&error))),
+            }
+        }
+    }
+}
+
+/// Makes the response of what has arrived, and decides who has the connection from here on.
+fn answer(
+    connection: Connection,
+    parsed: ParsedResponse,
+    sending: Sending,
+    home: Option<Home>,
+) -> Response {
+    let ParsedResponse {
+        head,
+        framing,
+        keep_alive,
+    } = parsed;
+    let mut state = lock(&connection.0);
+    state.keep_alive = keep_alive;
+    state.body = BodyDecoder::new(framing);
+    if let Upload::Going(_) = state.upload {
+        drop(state);
+        let task = upload(connection.0.clone(), sending);
+        tokio::spawn(task);
+        state = lock(&connection.0);
+    }
+    let body = whole_body(&mut state);
+    drop(state);
+    let body = match body {
+        Some(body) => {
+            release(connection, home);
+            body
+        }
+        None => Body::from_source(ResponseBody::new(connection, home)),
+    };
+    Response {
+        head,
+        body,
+        upgrade: None,
+    }
+}
+
+/// The whole body, where it has come with its head.
+fn whole_body(state: &mut State) -> Option<Body> {
+    if state.body.is_done() {
+        return Some(Body::empty());
+    }
+    let here = state.transport.read.len() as u64;
+    if state.body.remaining().is_none_or(|length| length > here) {
+        return None;
+    }
+    match state.body.decode(&mut state.transport.read) {
+        Ok(Decoded::Data(data)) => Some(Body::from(data)),
+        _ => None,
+    }
+}
+
+/// The stream leaves HTTP.
+fn switch(connection: Connection, head: crate::ResponseHead) -> Response {
+    let mut state = lock(&connection.0);
+    let empty = Transport::new(Box::new(tokio::io::empty()), Default::default());
+    let (io, read) = std::mem::replace(&mut state.transport, empty).into_parts();
+    Response {
+        head,
+        body: Body::empty(),
+        upgrade: Some(Upgrade::ready(Upgraded::new(io, read))),
+    }
+}
+
+/// Gives a connection back after its exchange, or closes it.
+fn release(connection: Connection, home: Option<Home>) {
+    let state = lock(&connection.0);
+    let clean =
+        state.keep_alive && matches!(state.upload, Upload::Done) && state.transport.read.is_empty();
+    drop(state);
+    if let Some(home) = home.filter(|_| clean) {
+        lock(&connection.0).transport.settle();
+        home.take_back(super::Connection::from_http1(connection));
+    }
+}
+
+/// Sends the rest of a request whose response has begun. It ends early where nobody reads the
+/// response any more.
+async fn upload(state: Arc<Mutex<State>>, mut sending: Sending) {
+    let result = poll_fn(|cx| {
+        match &mut lock(&state).upload {
+            Upload::Going(waker) => *waker = Some(cx.waker().clone()),
+            Upload::Done | Upload::Broken => {
+                return Poll::Ready(Err(Error::Closed("the exchange is over".to_owned())));
+            }
+        }
+        sending.poll(&state, cx, None)
+    })
+    .await;
+    lock(&state).upload = match result {
+        Ok(()) => Upload::Done,
+        Err(_) => Upload::Broken,
+    };
+}

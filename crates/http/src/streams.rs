@@ -1,0 +1,329 @@
+//! HTTP/2 over tokio, what both roles share.
+//!
+//! A connection has one task, the [`Driver`], which alone reads and writes the socket. Codec and
+//! stream table lie behind one lock. Whoever has something to send locks, lets the codec encode it,
+//! and wakes the driver where nobody has done so yet: it runs behind the tasks that are queued
+//! already, so that what all streams said in one turn of the loop leaves in one write.
+//!
+//! Invariants: the lock is not held across an await nor while anything but the codec and the socket
+//! is called; a stream stays in the table as long as a [`Claim`] on it exists.
+
+mod body;
+mod dispatch;
+mod driver;
+mod inbox;
+mod pace;
+mod pump;
+mod tunnel;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+
+use crate::h2::{CannotSend, Code, Config, Connection, Role, StreamId};
+use crate::message::sanitize_trailers;
+use crate::{BodyError, Error, Headers, RequestHead, ResponseHead};
+
+pub(crate) use body::{StreamBody, content_length};
+pub(crate) use driver::Driver;
+pub(crate) use inbox::Inbox;
+pub(crate) use pace::Pace;
+pub(crate) use pump::{Pump, Stop};
+pub(crate) use tunnel::Tunnel;
+
+/// What the driver and the streams of one connection share.
+pub(crate) struct Shared(Mutex<State>);
+
+/// Behind the lock.
+pub(crate) struct State {
+    pub codec: Connection,
+    table: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
+    /// Wakes the driver.
+    driver: Option<Waker>,
+    /// The driver is awake, or will be.
+    stirred: bool,
+    /// Requests that came and were not given to the handler yet.
+    arrived: Vec<(StreamId, RequestHead)>,
+    /// Handles by which further streams may be opened (client).
+    pub handles: usize,
+    /// Who waits for the peer's settings.
+    awaiting_settings: Vec<Waker>,
+    /// Why the socket is not there any more.
+    lost: Option<String>,
+}
+
+/// What the driver keeps of a stream beside what the codec does.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub inbox: Inbox,
+    /// The head of the response, until somebody takes it (client).
+    pub head: Option<ResponseHead>,
+    /// Heads before it.
+    pub interim: Vec<ResponseHead>,
+    /// The codec has let go of the stream before its end.
+    pub failure: Option<Failure>,
+    /// Waits for the head or the next piece of the body.
+    pub reader: Option<Waker>,
+    /// Waits for room to send, or for the end of it.
+    pub writer: Option<Waker>,
+    /// What answers the request (server).
+    pub task: Option<AbortHandle>,
+    /// Nobody will read the body.
+    pub unread: bool,
+    /// Our message is complete.
+    pub sent: bool,
+    n_claims: usize,
+}
+
+impl Stream {
+    /// For one more [`Claim::first`], by somebody who holds the lock.
+    pub(crate) fn add_claim(&mut self) {
+        self.n_claims += 1;
+    }
+}
+
+/// Why a stream ended before its end.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// Not processed by the peer.
+    Refused(&'static str),
+    /// Reset by the peer.
+    Reset(Code),
+    /// The peer broke the protocol.
+    Protocol(String),
+    /// The connection is gone.
+    Closed(String),
+    /// We reset it ourselves.
+    Dropped,
+}
+
+impl Failure {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Failure::Refused(text) => Error::Refused(text.to_owned()),
+            Failure::Reset(code) => Error::Reset(code.to_string()),
+            Failure::Protocol(text) => Error::Protocol(text),
+            Failure::Closed(text) => Error::Closed(text),
+            Failure::Dropped => Error::Closed("the exchange was given up".to_owned()),
+        }
+    }
+
+    pub(crate) fn into_body_error(self) -> BodyError {
+        BodyError(self.into_error().to_string())
+    }
+}
+
+/// Stream numbers grow by two and nobody chooses them; a multiplication spreads them.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        let mixed = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed.rotate_left(26);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(role: Role, config: Config) -> Arc<Shared> {
+        Arc::new(Shared(Mutex::new(State {
+            codec: Connection::new(role, config),
+            table: HashMap::default(),
+            driver: None,
+            stirred: true,
+            arrived: Vec::new(),
+            handles: 0,
+            awaiting_settings: Vec::new(),
+            lost: None,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a waker that will wake this task.
+pub(crate) fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(slot: &mut Option<Waker>) {
+    if let Some(waker) = slot.take() {
+        waker.wake();
+    }
+}
+
+impl State {
+    /// A stream on which somebody has a claim.
+    pub(crate) fn stream(&mut self, id: StreamId) -> &mut Stream {
+        let stream = self.table.get_mut(&id.get());
+        stream.expect("a claim keeps its stream in the table")
+    }
+
+    /// Takes a stream into the table; the claim on it is made by [`Claim::first`].
+    pub(crate) fn enter(&mut self, id: StreamId) -> &mut Stream {
+        let stream = self.table.entry(id.get()).or_default();
+        stream.n_claims = 1;
+        stream
+    }
+
+    /// Tells the driver that the codec may have output. To be called after whatever makes some.
+    pub(crate) fn stir(&mut self) {
+        if !self.stirred && self.codec.has_output() {
+            self.stir_always();
+        }
+    }
+
+    /// Wakes the driver, output or not.
+    pub(crate) fn stir_always(&mut self) {
+        if !self.stirred {
+            self.stirred = true;
+            if let Some(driver) = &self.driver {
+                driver.wake_by_ref();
+            }
+        }
+    }
+
+    /// Sends a body that is here as a whole, after its head.
+    pub(crate) fn send_whole(
+        &mut self,
+        id: StreamId,
+        data: Bytes,
+        trailers: Option<Headers>,
+    ) -> Result<(), CannotSend> {
+        let trailers = trailers.map(|mut trailers| {
+            sanitize_trailers(&mut trailers);
+            trailers
+        });
+        match trailers.filter(|trailers| !trailers.is_empty()) {
+            None => self.codec.send_data(id, data, true),
+            Some(trailers) => {
+                self.codec.send_data(id, data, false)?;
+                self.codec.send_trailers(id, &trailers)
+            }
+        }
+    }
+
+    /// Ends a stream before its end, and tells those who wait on it.
+    pub(crate) fn reset(&mut self, id: StreamId, code: Code) {
+        self.codec.reset(id, code);
+        if let Some(stream) = self.table.get_mut(&id.get()) {
+            stream.failure.get_or_insert(Failure::Dropped);
+            wake(&mut stream.reader);
+            wake(&mut stream.writer);
+        }
+        self.stir();
+    }
+
+    /// The body has been taken out of the inbox: the peer may send as much again.
+    pub(crate) fn release(&mut self, id: StreamId, n: usize) {
+        if n > 0 {
+            self.codec.release(id, n);
+            self.stir();
+        }
+    }
+
+    /// Nobody will read what the peer still sends on this stream. A response that is under way goes
+    /// on, and after it the client is told to stop (RFC 9113, 8.1); else the stream ends here.
+    pub(crate) fn stop_reading(&mut self, id: StreamId, role: Role) {
+        let stream = self.stream(id);
+        let unread = stream.inbox.clear();
+        let open = !stream.inbox.is_ended() && stream.failure.is_none();
+        let waits = role == Role::Server && !stream.sent;
+        stream.unread = true;
+        self.codec.credit(unread);
+        if open && !waits {
+            let code = match role {
+                Role::Server => Code::NO_ERROR,
+                Role::Client => Code::CANCEL,
+            };
+            self.reset(id, code);
+        }
+        self.stir();
+    }
+
+    /// Our message is complete.
+    pub(crate) fn finish_sending(&mut self, id: StreamId) {
+        let stream = self.stream(id);
+        stream.sent = true;
+        if stream.unread && !stream.inbox.is_ended() && stream.failure.is_none() {
+            self.codec.reset(id, Code::NO_ERROR);
+        }
+        self.stir();
+    }
+
+    /// Wakes this task when the peer's settings have come, or never will.
+    pub(crate) fn await_settings(&mut self, cx: &Context<'_>) {
+        self.awaiting_settings.push(cx.waker().clone());
+    }
+
+    /// The socket is not there any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// No stream is left and none can be opened: there is nothing more to do.
+    fn is_forlorn(&self, role: Role) -> bool {
+        role == Role::Client && self.handles == 0 && self.table.is_empty()
+    }
+}
+
+/// Keeps a stream in the table. What becomes of the stream itself is up to its owner.
+pub(crate) struct Claim {
+    pub shared: Arc<Shared>,
+    pub id: StreamId,
+}
+
+impl Claim {
+    /// The claim of a stream that was just [entered](State::enter).
+    pub(crate) fn first(shared: &Arc<Shared>, id: StreamId) -> Claim {
+        let shared = shared.clone();
+        Claim { shared, id }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+}
+
+impl Clone for Claim {
+    fn clone(&self) -> Self {
+        self.lock().stream(self.id).add_claim();
+        Claim::first(&self.shared, self.id)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let state = &mut *self.shared.lock();
+        let stream = state.stream(self.id);
+        stream.n_claims -= 1;
+        if stream.n_claims == 0 {
+            let unread = stream.inbox.clear();
+            state.codec.credit(unread);
+            state.table.remove(&self.id.get());
+            if state.table.is_empty() && state.handles == 0 {
+                // The driver of a client ends then.
+                state.stir_always();
+            }
+        }
+    }
+}
