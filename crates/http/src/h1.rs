@@ -51,7 +51,10 @@ pub enum ParseError {
     /// `Content-Length` is no number, or there are several.
     #[error("malformed Content-Length")]
     ContentLength,
-    /// A coding that is not `chunked` alone, or in HTTP/1.0.
+    /// The last coding is not `chunked`, so that nobody knows where the body ends.
+    #[error("Transfer-Encoding does not end in chunked")]
+    ChunkedNotLast,
+    /// A coding beside `chunked`.
     #[error("unsupported Transfer-Encoding")]
     TransferEncoding,
     /// A length beside a coding.

@@ -72,13 +72,16 @@ pub(crate) fn parse_length(value: &[u8]) -> Result<u64, ParseError> {
 }
 
 fn chunked(headers: &Headers, version: Version) -> Result<bool, ParseError> {
-    let mut all = headers.all(Known::TRANSFER_ENCODING);
-    let Some(value) = all.next() else {
+    let Some(last) = headers.all(Known::TRANSFER_ENCODING).last() else {
         return Ok(false);
     };
-    let alone = all.next().is_none();
+    let alone = headers.all(Known::TRANSFER_ENCODING).count() == 1;
+    let coding = last.rsplit(|byte| *byte == b',').next().unwrap_or_default();
     // HTTP/1.0 has no codings; RFC 9112, 6.1 calls such framing faulty.
-    if alone && version == Version::Http11 && value.eq_ignore_ascii_case(b"chunked") {
+    if version == Version::Http10 || !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        return Err(ParseError::ChunkedNotLast);
+    }
+    if alone && last.eq_ignore_ascii_case(b"chunked") {
         Ok(true)
     } else {
         Err(ParseError::TransferEncoding)

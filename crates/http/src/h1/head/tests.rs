@@ -95,7 +95,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ),
         (
             format!("{get}Transfer-Encoding: identity\r\n\r\n"),
-            TransferEncoding,
+            ChunkedNotLast,
         ),
         (
             format!("{get}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -103,11 +103,11 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ),
         (
             format!("{get}Transfer-Encoding: \"chunked\"\r\n\r\n"),
-            TransferEncoding,
+            ChunkedNotLast,
         ),
         (
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
-            TransferEncoding,
+            ChunkedNotLast,
         ),
         (format!("{get}A : 1\r\n\r\n"), Field),
         (format!("{get}A: 1\r\n folded\r\n\r\n"), Field),
@@ -244,7 +244,7 @@ fn framing_of_responses() {
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-            ParseError::TransferEncoding,
+            ParseError::ChunkedNotLast,
         ),
         ("HTTP/1.1 099 OK\r\n\r\n", ParseError::StatusLine),
         ("HTTP/1.1 20 OK\r\n\r\n", ParseError::StatusLine),
