@@ -40,6 +40,21 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    serve_few(listener, 200, answer)
+}
+
+/// As [`serve`], with a limit of HTTP/2 streams that a connection may have open at once.
+pub fn serve_few<F, R, B>(
+    listener: TcpListener,
+    max_streams: u32,
+    answer: F,
+) -> tokio::task::JoinHandle<()>
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let answer = answer.clone();
@@ -48,7 +63,9 @@ where
                 async move { Ok::<_, std::convert::Infallible>(response.await) }
             });
             tokio::spawn(async move {
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let mut builder =
+                    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                builder.http2().max_concurrent_streams(max_streams);
                 // The client's end of a connection is no concern of the server.
                 let _ = builder
                     .serve_connection(TokioIo::new(stream), service)

@@ -286,6 +286,52 @@ async fn once(stage: &Stage, method: &str) -> anyhow::Result<(Incoming, grpc::Fr
     Ok((answer, frames_tx))
 }
 
+pub(crate) async fn more_calls_than_one_connection_takes(
+    mesh: &Option<Mesh>,
+) -> anyhow::Result<()> {
+    const N_CALLS: usize = 12;
+    let mesh = shared(mesh);
+    let stage = Stage::set(mesh).await?;
+    // Two calls for each connection: the sidecar needs six.
+    let served = grpc::serve_few(stage.server.listen(GRPC).await?, 2, grpc::echo);
+    let result = async {
+        eventually("a call to be answered", async || {
+            stage.grpc().await?.unary("/test.Echo/Echo", b"").await
+        })
+        .await?;
+        let client = stage.grpc().await?;
+        let calls = (0..N_CALLS).map(|n| open_call(client.clone(), n));
+        let all = futures::future::try_join_all(calls);
+        let calls = tokio::time::timeout(PATIENCE, all)
+            .await
+            .context("calls wait for each other")??;
+        for (answer, asking) in calls {
+            drop(asking);
+            let rest = answer.collect().await?;
+            let trailers = rest.trailers().context("no trailers")?;
+            ensure!(trailers["grpc-status"] == "0", "{trailers:?}");
+        }
+        Ok(())
+    }
+    .await;
+    served.abort();
+    stage.clear(mesh).await?;
+    result
+}
+
+/// Opens a call, which stays open, and sees its first message come back.
+async fn open_call(mut client: Client, n: usize) -> anyhow::Result<(Incoming, grpc::FrameSender)> {
+    let (frames_tx, body) = grpc::frames();
+    let message = grpc::message(n.to_string().as_bytes());
+    frames_tx.send(Ok(Frame::data(message.clone()))).await?;
+    let mut answer = client.open("/test.Echo/Echo", body).await?.into_body();
+    ensure!(
+        grpc::next_data(&mut answer).await? == message,
+        "other bytes"
+    );
+    Ok((answer, frames_tx))
+}
+
 pub(crate) async fn an_http2_port_is_spoken_to_in_http2(mesh: &Option<Mesh>) -> anyhow::Result<()> {
     let mesh = shared(mesh);
     let stage = Stage::set(mesh).await?;

@@ -142,6 +142,7 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         gateway_tls::tls_is_passed_on_by_server_name,
         grpc::calls_pass_both_sidecars,
         grpc::calls_that_break_or_are_given_up_end_on_both_sides,
+        grpc::more_calls_than_one_connection_takes,
         grpc::calls_pass_the_gateway,
         grpc::an_http2_port_is_spoken_to_in_http2,
         pods::an_application_waits_for_its_proxy,
