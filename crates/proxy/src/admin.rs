@@ -110,7 +110,6 @@ fn state_of(shared: &Shared) -> &'static str {
 async fn server_info(State(context): State<Context>) -> Json<serde_json::Value> {
     let shared = &context.shared;
     let uptime = format!("{}s", shared.epoch.elapsed().as_secs());
-    let node = lateen_xds::json::to_value(&shared.node.message).unwrap_or_default();
     Json(json!({
         "version": format!("lateen/{}", env!("CARGO_PKG_VERSION")),
         "state": state_of(shared),
@@ -118,7 +117,7 @@ async fn server_info(State(context): State<Context>) -> Json<serde_json::Value> 
         "uptime_all_epochs": uptime,
         "hot_restart_version": "disabled",
         "command_line_options": { "log_level": lateen_telemetry::level() },
-        "node": node,
+        "node": shared.node.json,
     }))
 }
 

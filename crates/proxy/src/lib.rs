@@ -13,6 +13,7 @@ mod drain;
 mod error;
 mod http;
 mod listener;
+mod memory;
 mod network;
 mod node;
 mod peer;

@@ -1,6 +1,9 @@
 //! Network filters: what serves the bytes of a connection that is not HTTP.
 
 mod copy;
+mod pipe;
+mod relay;
+mod splice;
 mod tcp;
 
 pub(crate) use copy::copy;

@@ -10,6 +10,8 @@ use crate::peer::Workload;
 /// The node of the bootstrap, and what is derived from it once.
 pub(crate) struct Node {
     pub message: core::Node,
+    /// The message as the admin pages show it: reflection is at hand while starting only.
+    pub json: serde_json::Value,
     pub workload: Arc<Workload>,
     /// Our metadata as others read it from the header.
     pub peer_header: Value,
@@ -30,6 +32,7 @@ impl Node {
             peer_header: text(&workload.to_header()),
             id_header: text(&message.id),
             workload: Arc::new(workload),
+            json: lateen_xds::json::to_value(&message).unwrap_or_default(),
             message,
         }
     }

@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 
 use crate::decode::{EndpointSpec, NamedEndpoint, route_configuration, secret_pem};
 use crate::listener::Network;
+use crate::memory::GiveBack;
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
 use listeners::Bound;
@@ -132,10 +133,24 @@ impl State {
 
     /// Handles events until there are no more.
     pub(crate) async fn run(mut self, mut events_rx: mpsc::UnboundedReceiver<Event>) {
-        while let Some(event) = events_rx.recv().await {
+        let mut memory = GiveBack::default();
+        // For the bootstrap.
+        memory.later();
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events_rx.recv() => event,
+                () = memory.pass() => continue,
+            };
+            let Some(event) = event else { return };
+            memory.later();
+            let was_ready = self.shared.ready.load(Ordering::Relaxed);
             match event {
                 Event::Update(update) => self.update(update),
                 Event::Resolved { cluster, id, list } => self.resolved(&cluster, id, list),
+            }
+            if !was_ready && self.shared.ready.load(Ordering::Relaxed) {
+                memory.now();
             }
         }
     }

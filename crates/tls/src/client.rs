@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use rustls::client::{ResolvesClientCert, WantsClientCert};
+use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, SupportedProtocolVersion};
@@ -11,9 +12,14 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use crate::peers::Peers;
 use crate::suites::provider;
 use crate::verify::ServerVerifier;
 use crate::{Error, Identity, IdentityStore, PeerRule, ServerCheck, Stream, Version};
+
+/// Sessions that a connector keeps; its table is made at once, for every eighth a server name. Most
+/// connectors know one name.
+const SESSIONS: usize = 32;
 
 /// How a [`Connector`] behaves. The certificate and the roots come from its store.
 #[derive(Debug, Clone)]
@@ -50,7 +56,14 @@ impl Default for ClientOptions {
 pub struct Connector {
     store: Arc<IdentityStore>,
     options: ClientOptions,
-    cached: Mutex<Option<(Arc<Identity>, Arc<ClientConfig>)>>,
+    cached: Mutex<Option<(Arc<Identity>, Config)>>,
+}
+
+/// A configuration, and the servers that were met with it.
+#[derive(Debug, Clone)]
+struct Config {
+    tls: Arc<ClientConfig>,
+    peers: Arc<Peers>,
 }
 
 impl Connector {
@@ -90,9 +103,11 @@ impl Connector {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut config = ClientConfig::clone(&*self.config()?);
-        config.alpn_protocols = alpn;
-        self.handshake(io, sni, Arc::new(config)).await
+        let Config { tls, peers } = self.config()?;
+        let mut tls = ClientConfig::clone(&tls);
+        tls.alpn_protocols = alpn;
+        let tls = Arc::new(tls);
+        self.handshake(io, sni, Config { tls, peers }).await
     }
 
     /// The store behind this connector.
@@ -104,18 +119,24 @@ impl Connector {
         &self,
         io: IO,
         sni: Option<&str>,
-        config: Arc<ClientConfig>,
+        config: Config,
     ) -> Result<Stream<IO>, Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(sni)?;
-        let connector = TlsConnector::from(config);
+        let connector = TlsConnector::from(config.tls);
         let stream = connector
             .connect(name, io)
             .await
             .map_err(Error::from_handshake)?;
-        Ok(Stream::new(TlsStream::Client(stream)))
+        let stream = Stream::new(TlsStream::Client(stream), &config.peers);
+        let resumed = stream.info().check_resumed(SystemTime::now());
+        if resumed.is_err() {
+            // With it go the other sessions that stand for that certificate.
+            *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        resumed.map(|()| stream)
     }
 
     fn server_name(&self, sni: Option<&str>) -> Result<ServerName<'static>, Error> {
@@ -130,7 +151,7 @@ impl Connector {
         }
     }
 
-    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+    fn config(&self) -> Result<Config, Error> {
         let identity = self.store.current()?;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, config)) = &*cached
@@ -138,17 +159,19 @@ impl Connector {
         {
             return Ok(config.clone());
         }
-        let config = Arc::new(build(&identity, &self.options)?);
+        let config = build(&identity, &self.options)?;
         *cached = Some((identity, config.clone()));
         Ok(config)
     }
 }
 
-fn build(identity: &Identity, options: &ClientOptions) -> Result<ClientConfig, Error> {
+fn build(identity: &Identity, options: &ClientOptions) -> Result<Config, Error> {
+    let peers = Arc::new(Peers::default());
     let verifier = ServerVerifier {
         check: options.check.clone(),
         roots: identity.roots().clone(),
         provider: provider(),
+        peers: peers.clone(),
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(options.min_version, options.max_version)?)
@@ -158,7 +181,10 @@ fn build(identity: &Identity, options: &ClientOptions) -> Result<ClientConfig, E
     let key = identity.certified().filter(|_| options.present_identity);
     let mut built = with_client_cert(builder, key);
     built.alpn_protocols.clone_from(&options.alpn);
-    Ok(built)
+    built.resumption = Resumption::in_memory_sessions(SESSIONS);
+    built.enable_early_data = false;
+    let tls = Arc::new(built);
+    Ok(Config { tls, peers })
 }
 
 fn with_client_cert(

@@ -241,6 +241,8 @@ mod tests {
             &[22, 2],
             &[22, 3, 1, 0, 0],
             &[22, 3, 1, 0, 10, 2],
+            // A hello that says that it is longer than any that we would hold.
+            &[22, 3, 1, 0, 4, 1, 1, 0, 1],
             &[21, 3, 1],
         ] {
             assert_eq!(peek_client_hello(bytes), HelloParse::NotTls, "{bytes:?}");

@@ -16,6 +16,7 @@ mod grpc;
 mod hello;
 pub mod https;
 mod identity;
+mod peers;
 pub mod pem;
 mod renew;
 mod server;
@@ -37,7 +38,7 @@ pub use server::{Acceptor, ClientAuth, ServerOptions};
 pub use signing::SigningKey;
 pub use store::IdentityStore;
 pub use stream::{ConnInfo, Stream, Version};
-pub use verify::{PeerRule, SanMatch, ServerCheck};
+pub use verify::{PeerRule, SanKind, SanMatch, ServerCheck};
 
 /// Makes the cryptographic provider known to libraries that ask for the process default.
 ///

@@ -1,15 +1,17 @@
 //! The server side of TLS.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 use crate::client::versions;
+use crate::peers::Peers;
 use crate::suites::provider;
 use crate::verify::ClientVerifier;
 use crate::{Error, Identity, IdentityStore, PeerRule, Stream, Version};
@@ -81,10 +83,13 @@ impl Acceptor {
     {
         let lazy = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
         let start = lazy.await.map_err(Error::from_handshake)?;
-        let config = self.config()?.fitting(&start.client_hello());
-        let stream = start.into_stream(config);
+        let configs = self.config()?;
+        let fitting = configs.fitting(&start.client_hello());
+        let stream = start.into_stream(fitting);
         let stream = stream.await.map_err(Error::from_handshake)?;
-        Ok(Stream::new(TlsStream::Server(stream)))
+        let stream = Stream::new(TlsStream::Server(stream), &configs.peers);
+        stream.info().check_resumed(SystemTime::now())?;
+        Ok(stream)
     }
 
     /// The store behind this acceptor.
@@ -114,16 +119,19 @@ impl Acceptor {
 struct Configs {
     with_alpn: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
+    peers: Arc<Peers>,
 }
 
 impl Configs {
     fn new(identity: &Identity, options: &ServerOptions) -> Result<Self, Error> {
-        let with_alpn = build(identity, options)?;
+        let peers = Arc::new(Peers::default());
+        let with_alpn = build(identity, options, &peers)?;
         let mut without_alpn = with_alpn.clone();
         without_alpn.alpn_protocols.clear();
         Ok(Self {
             with_alpn: Arc::new(with_alpn),
             without_alpn: Arc::new(without_alpn),
+            peers,
         })
     }
 
@@ -140,7 +148,11 @@ impl Configs {
     }
 }
 
-fn build(identity: &Identity, options: &ServerOptions) -> Result<ServerConfig, Error> {
+fn build(
+    identity: &Identity,
+    options: &ServerOptions,
+    peers: &Arc<Peers>,
+) -> Result<ServerConfig, Error> {
     let key = identity
         .certified()
         .ok_or_else(|| Error::Config("a server needs a certificate".to_owned()))?;
@@ -148,16 +160,27 @@ fn build(identity: &Identity, options: &ServerOptions) -> Result<ServerConfig, E
     let mut built = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(options.min_version, options.max_version)?)
         .map_err(config)?
-        .with_client_cert_verifier(client_verifier(identity, &options.client_auth)?)
+        .with_client_cert_verifier(client_verifier(identity, &options.client_auth, peers)?)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     built.alpn_protocols.clone_from(&options.alpn);
+    // Sessions are kept by clients, in tickets under keys that change every six hours; what a
+    // server remembers of each would be memory at the disposal of strangers.
     built.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(config)?;
+    built.session_storage = Arc::new(NoServerSessionStorage {});
+    // A ticket holds the client's chain and is made with every handshake. Connections of a mesh
+    // live long, and the next one brings the next ticket.
+    built.send_tls13_tickets = 1;
+    // The order of `suites` says why.
+    built.ignore_client_order = true;
+    // Requests before the end of a handshake can be replayed.
+    built.max_early_data_size = 0;
     Ok(built)
 }
 
 fn client_verifier(
     identity: &Identity,
     auth: &ClientAuth,
+    peers: &Arc<Peers>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let (rule, mandatory) = match auth {
         ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
@@ -169,5 +192,50 @@ fn client_verifier(
         roots,
         rule.clone(),
         mandatory,
+        peers.clone(),
     )?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Authority, LeafRequest};
+
+    #[test]
+    fn nothing_is_kept_for_clients_and_nothing_is_taken_early() {
+        let day = Duration::from_secs(86_400);
+        let root = Authority::self_signed("x", day).expect("a root");
+        let identity = root.identity(&LeafRequest::server(["a.b"], day));
+        let configs = Configs::new(
+            &identity.expect("a leaf"),
+            &ServerOptions {
+                alpn: vec![b"h2".to_vec()],
+                ..ServerOptions::default()
+            },
+        );
+        let configs = configs.expect("valid");
+        for config in [&configs.with_alpn, &configs.without_alpn] {
+            assert_eq!(config.max_early_data_size, 0);
+            assert!(!config.session_storage.can_cache());
+            assert!(config.ticketer.enabled());
+        }
+    }
+
+    #[test]
+    fn a_ticket_of_another_configuration_is_no_ticket() {
+        let day = Duration::from_secs(86_400);
+        let root = Authority::self_signed("x", day).expect("a root");
+        let leaf = LeafRequest::server(["a.b"], day);
+        let make = || {
+            let identity = root.identity(&leaf).expect("a leaf");
+            Configs::new(&identity, &ServerOptions::default()).expect("valid")
+        };
+        let (old, new) = (make(), make());
+        let ticket = old.with_alpn.ticketer.encrypt(b"session").expect("enabled");
+        let plain = old.without_alpn.ticketer.decrypt(&ticket);
+        assert_eq!(plain.as_deref(), Some(&b"session"[..]));
+        assert_eq!(new.with_alpn.ticketer.decrypt(&ticket), None);
+    }
 }

@@ -4,13 +4,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use rustls::ProtocolVersion;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::CertInfo;
+use crate::peers::Peers;
+use crate::{CertInfo, Error};
 
 /// TLS versions that the mesh speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,8 +32,11 @@ pub struct ConnInfo {
     pub alpn: Option<Vec<u8>>,
     /// The protocol version.
     pub version: Version,
-    /// The cipher suite, by its IANA name.
-    pub cipher: String,
+    /// The cipher suite, by the library's name: IANA's, with `TLS13` in it where that is the version.
+    pub cipher: &'static str,
+    /// The group of the key exchange, `X25519MLKEM768` for example; none for a session that was
+    /// resumed in TLS 1.2.
+    pub group: Option<&'static str>,
     /// The peer's certificate, verified unless the configuration asked for no verification.
     pub peer: Option<Arc<CertInfo>>,
     /// Whether an earlier session was resumed.
@@ -46,8 +51,8 @@ pub struct Stream<IO> {
 }
 
 impl<IO> Stream<IO> {
-    pub(crate) fn new(inner: TlsStream<IO>) -> Self {
-        let info = Arc::new(ConnInfo::of(&inner));
+    pub(crate) fn new(inner: TlsStream<IO>, peers: &Peers) -> Self {
+        let info = Arc::new(ConnInfo::of(&inner, peers));
         Self { inner, info }
     }
 
@@ -63,7 +68,7 @@ impl<IO> Stream<IO> {
 }
 
 impl ConnInfo {
-    fn of<IO>(stream: &TlsStream<IO>) -> Self {
+    fn of<IO>(stream: &TlsStream<IO>, peers: &Peers) -> Self {
         let common = stream.get_ref().1;
         let sni = match stream {
             TlsStream::Server(s) => s.get_ref().1.server_name().map(str::to_owned),
@@ -79,18 +84,29 @@ impl ConnInfo {
             sni,
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
             version,
-            cipher: suite
-                .map(|s| format!("{:?}", s.suite()))
-                .unwrap_or_default(),
-            peer: peer(common.peer_certificates()),
+            cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or_default(),
+            group: common
+                .negotiated_key_exchange_group()
+                .and_then(|group| group.name().as_str()),
+            peer: peer(common.peer_certificates(), peers),
             resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        }
+    }
+
+    /// A resumed session stands for a certificate that was verified when it began, and must not
+    /// outlive it.
+    pub(crate) fn check_resumed(&self, now: SystemTime) -> Result<(), Error> {
+        match &self.peer {
+            Some(peer) if self.resumed && peer.not_after < now => Err(Error::Handshake(
+                "the certificate behind the resumed session has expired".to_owned(),
+            )),
+            _ => Ok(()),
         }
     }
 }
 
-fn peer(chain: Option<&[CertificateDer<'_>]>) -> Option<Arc<CertInfo>> {
-    let leaf = chain?.first()?;
-    CertInfo::from_der(leaf).ok().map(Arc::new)
+fn peer(chain: Option<&[CertificateDer<'_>]>, peers: &Peers) -> Option<Arc<CertInfo>> {
+    peers.info(chain?.first()?).ok()
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<IO> {
@@ -130,5 +146,42 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Authority, CsrKey, LeafRequest};
+
+    #[test]
+    fn a_resumed_session_ends_with_the_certificate_behind_it() {
+        let hour = Duration::from_secs(3600);
+        let root = Authority::self_signed("x", 2 * hour).expect("a root");
+        let leaf = LeafRequest::server(["a.b"], hour);
+        let leaf = root.issue(&leaf, CsrKey::Generate).expect("a leaf").info;
+        let end = leaf.not_after;
+        let info = |resumed, peer| ConnInfo {
+            sni: None,
+            alpn: None,
+            version: Version::Tls13,
+            cipher: "",
+            group: None,
+            peer,
+            resumed,
+        };
+        let leaf = Some(Arc::new(leaf));
+        for (resumed, peer, now, good) in [
+            (true, &leaf, end - hour, true),
+            (true, &leaf, end + hour, false),
+            // A full handshake has looked at the time itself.
+            (false, &leaf, end + hour, true),
+            (true, &None, end + hour, true),
+        ] {
+            let checked = info(resumed, peer.clone()).check_resumed(now);
+            assert_eq!(checked.is_ok(), good, "{checked:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::peers::Peers;
 use crate::suites::provider;
 use crate::{CertInfo, Error};
 
@@ -49,8 +50,47 @@ pub enum PeerRule {
     AnyTrusted,
     /// A SPIFFE identity of one of these trust domains.
     TrustDomains(Vec<String>),
-    /// A URI or DNS name that one of these matches.
-    Names(Vec<SanMatch>),
+    /// A name that one of these matches.
+    Names(Vec<(SanKind, SanMatch)>),
+}
+
+/// Which names of a certificate are looked at. A name of one kind never stands for one of another
+/// (CVE-2022-21656).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// URI and DNS names.
+    Any,
+    /// URI names.
+    Uri,
+    /// DNS names; an exact name also fits a wildcard for its first label.
+    Dns,
+    /// IP addresses, in their textual form.
+    Ip,
+}
+
+impl SanKind {
+    fn fits(self, matcher: &SanMatch, info: &CertInfo) -> bool {
+        match self {
+            SanKind::Any => info.names().any(|name| matcher.matches(name)),
+            SanKind::Uri => info.uris.iter().any(|name| matcher.matches(name)),
+            SanKind::Dns => info.dns.iter().any(|name| match matcher {
+                SanMatch::Exact(host) => is_host(name, host),
+                _ => matcher.matches(name),
+            }),
+            SanKind::Ip => info.ips.iter().any(|ip| matcher.matches(&ip.to_string())),
+        }
+    }
+}
+
+/// Whether a certificate's DNS name is that of a host. A wildcard stands for one label and never
+/// for more (CVE-2020-15104).
+fn is_host(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(domain) => host
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain)),
+        None => name.eq_ignore_ascii_case(host),
+    }
 }
 
 impl PeerRule {
@@ -59,7 +99,7 @@ impl PeerRule {
         PeerRule::Names(
             names
                 .into_iter()
-                .map(|n| SanMatch::Exact(n.into()))
+                .map(|n| (SanKind::Any, SanMatch::Exact(n.into())))
                 .collect(),
         )
     }
@@ -69,6 +109,10 @@ impl PeerRule {
     /// # Errors
     /// A sentence for the log.
     pub fn check(&self, info: &CertInfo) -> Result<(), String> {
+        // X.509-SVID, section 2: whoever could be two is nobody.
+        if info.uris.len() > 1 && info.uris.iter().any(|uri| is_spiffe(uri)) {
+            return Err(format!("peer has several URI names, {}", list(info)));
+        }
         match self {
             PeerRule::AnyTrusted => Ok(()),
             PeerRule::TrustDomains(domains) => match &info.spiffe {
@@ -83,7 +127,7 @@ impl PeerRule {
                 )),
             },
             PeerRule::Names(matchers) => {
-                if info.names().any(|n| matchers.iter().any(|m| m.matches(n))) {
+                if matchers.iter().any(|(kind, m)| kind.fits(m, info)) {
                     return Ok(());
                 }
                 Err(format!(
@@ -105,10 +149,15 @@ fn list(info: &CertInfo) -> String {
     }
 }
 
-fn expected(matchers: &[SanMatch]) -> String {
+fn is_spiffe(uri: &str) -> bool {
+    let scheme = uri.get(..9);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe://"))
+}
+
+fn expected(matchers: &[(SanKind, SanMatch)]) -> String {
     let texts: Vec<_> = matchers
         .iter()
-        .map(|m| match m {
+        .map(|(_, m)| match m {
             SanMatch::Exact(s) => s.clone(),
             SanMatch::Prefix(s) => format!("{s}*"),
             SanMatch::Suffix(s) => format!("*{s}"),
@@ -140,9 +189,23 @@ fn refused(reason: String) -> TlsError {
 #[error("{0}")]
 struct Refused(String);
 
-fn parse(end_entity: &CertificateDer<'_>) -> Result<CertInfo, TlsError> {
-    CertInfo::from_der(end_entity)
-        .map_err(|_| TlsError::InvalidCertificate(CertificateError::BadEncoding))
+/// What a leaf says, after `verify` or an earlier one has found that its chain leads to our roots.
+fn trusted(
+    peers: &Peers,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    verify: impl FnOnce() -> Result<(), TlsError>,
+) -> Result<Arc<CertInfo>, TlsError> {
+    if let Some(info) = peers.verified(leaf, intermediates, now) {
+        return Ok(info);
+    }
+    verify()?;
+    let info = peers
+        .info(leaf)
+        .map_err(|_| TlsError::InvalidCertificate(CertificateError::BadEncoding))?;
+    peers.remember(&info, intermediates);
+    Ok(info)
 }
 
 /// Verifies servers for a client.
@@ -151,17 +214,22 @@ pub(crate) struct ServerVerifier {
     pub(crate) check: ServerCheck,
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) peers: Arc<Peers>,
 }
 
 impl ServerVerifier {
     fn verify_chain(
         &self,
-        cert: &ParsedCertificate<'_>,
+        leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(), TlsError> {
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(cert, &self.roots, intermediates, now, algorithms)
+    ) -> Result<Arc<CertInfo>, TlsError> {
+        trusted(&self.peers, leaf, intermediates, now, || {
+            let cert = ParsedCertificate::try_from(leaf)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            let roots = &self.roots;
+            verify_server_cert_signed_by_trust_anchor(&cert, roots, intermediates, now, algorithms)
+        })
     }
 }
 
@@ -174,16 +242,17 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let cert = ParsedCertificate::try_from(end_entity)?;
         match &self.check {
-            ServerCheck::Insecure => {}
+            ServerCheck::Insecure => {
+                ParsedCertificate::try_from(end_entity)?;
+            }
             ServerCheck::ServerName => {
-                self.verify_chain(&cert, intermediates, now)?;
-                verify_server_name(&cert, server_name)?;
+                self.verify_chain(end_entity, intermediates, now)?;
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             }
             ServerCheck::Peer(rule) => {
-                self.verify_chain(&cert, intermediates, now)?;
-                rule.check(&parse(end_entity)?).map_err(refused)?;
+                let info = self.verify_chain(end_entity, intermediates, now)?;
+                rule.check(&info).map_err(refused)?;
             }
         }
         Ok(ServerCertVerified::assertion())
@@ -222,6 +291,7 @@ pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     rule: PeerRule,
     mandatory: bool,
+    peers: Arc<Peers>,
 }
 
 impl ClientVerifier {
@@ -229,6 +299,7 @@ impl ClientVerifier {
         roots: Arc<RootCertStore>,
         rule: PeerRule,
         mandatory: bool,
+        peers: Arc<Peers>,
     ) -> Result<Self, Error> {
         // The hints would list every root to strangers; peers in the mesh have one certificate.
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
@@ -239,6 +310,7 @@ impl ClientVerifier {
             chain,
             rule,
             mandatory,
+            peers,
         })
     }
 }
@@ -258,11 +330,13 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        let verified = self
-            .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
-        self.rule.check(&parse(end_entity)?).map_err(refused)?;
-        Ok(verified)
+        let info = trusted(&self.peers, end_entity, intermediates, now, || {
+            let chain = &self.chain;
+            chain.verify_client_cert(end_entity, intermediates, now)?;
+            Ok(())
+        })?;
+        self.rule.check(&info).map_err(refused)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -3,7 +3,7 @@
 //! It works by reflection over a descriptor set made when this crate is built, so that an `Any`
 //! of every published Envoy extension is read and written as its own fields.
 
-use std::sync::LazyLock;
+use std::sync::{PoisonError, RwLock};
 
 use prost::{Message, Name};
 use prost_reflect::{
@@ -13,18 +13,38 @@ use serde_json::Value;
 
 use crate::{Any, Error};
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let set = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin")).as_slice();
-    DescriptorPool::decode(set).expect("the build made a consistent descriptor set")
-});
+/// The descriptors, once somebody asked for one. Tens of megabytes are in them when they are built.
+static POOL: RwLock<Option<DescriptorPool>> = RwLock::new(None);
+
+fn pool() -> DescriptorPool {
+    if let Some(pool) = &*POOL.read().unwrap_or_else(PoisonError::into_inner) {
+        return pool.clone();
+    }
+    let mut slot = POOL.write().unwrap_or_else(PoisonError::into_inner);
+    slot.get_or_insert_with(|| {
+        let set = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin")).as_slice();
+        DescriptorPool::decode(set).expect("the build made a consistent descriptor set")
+    })
+    .clone()
+}
+
+/// Gives up what reflection needs, until it is needed again. For a data plane, which reads its
+/// bootstrap and then writes a dump once in a while; a control plane reflects with every push and
+/// keeps it.
+pub fn release() {
+    let pool = POOL.write().unwrap_or_else(PoisonError::into_inner).take();
+    // The lock is not held while tens of thousands of pieces are freed.
+    drop(pool);
+}
 
 /// Whether messages of this full name (`envoy.config.cluster.v3.Cluster`) can be read and written.
 pub fn knows(full_name: &str) -> bool {
-    POOL.get_message_by_name(full_name).is_some()
+    pool().get_message_by_name(full_name).is_some()
 }
 
 pub(crate) fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
-    POOL.get_message_by_name(full_name)
+    pool()
+        .get_message_by_name(full_name)
         .ok_or_else(|| Error::UnknownType(full_name.to_owned()))
 }
 
@@ -155,6 +175,18 @@ mod tests {
                 "type": "EDS"
             })
         );
+    }
+
+    #[test]
+    fn what_was_released_is_made_again() {
+        let cluster = Cluster {
+            name: "a".into(),
+            ..Cluster::default()
+        };
+        let held = descriptor(&Cluster::full_name()).expect("known");
+        release();
+        assert_eq!(held.full_name(), Cluster::full_name());
+        assert_eq!(to_value(&cluster).expect("known"), json!({ "name": "a" }));
     }
 
     #[test]

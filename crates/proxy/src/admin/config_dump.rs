@@ -1,5 +1,6 @@
 //! `/config_dump`.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use axum::extract::{Query, State};
@@ -13,15 +14,22 @@ use crate::state::RawKind;
 const PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
 pub(super) async fn handle(State(context): State<Context>, Query(params): Params) -> Response {
+    let response = dump(&context, &params);
+    // Writing it took a hundred times what the proxy holds otherwise.
+    crate::memory::give_back();
+    response
+}
+
+fn dump(context: &Context, params: &HashMap<String, String>) -> Response {
     let mut configs = vec![
-        bootstrap(&context),
-        clusters(&context),
-        listeners(&context),
-        routes(&context),
-        secrets(&context),
+        bootstrap(context),
+        clusters(context),
+        listeners(context),
+        routes(context),
+        secrets(context),
     ];
     if params.contains_key("include_eds") {
-        configs.push(endpoints(&context));
+        configs.push(endpoints(context));
     }
     if let Some(wanted) = params.get("resource") {
         let lists: Vec<Value> = configs
@@ -71,10 +79,9 @@ fn unnamed(mut entries: Vec<Value>) -> Vec<Value> {
 }
 
 fn bootstrap(context: &Context) -> Value {
-    let node = lateen_xds::json::to_value(&context.shared.node.message).unwrap_or_default();
     json!({
         "@type": format!("{PREFIX}BootstrapConfigDump"),
-        "bootstrap": { "node": node },
+        "bootstrap": { "node": context.shared.node.json },
     })
 }
 

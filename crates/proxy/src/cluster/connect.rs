@@ -174,6 +174,15 @@ impl Drop for UpstreamIo {
 }
 
 impl UpstreamIo {
+    /// The socket of a stream without TLS, for a relay that moves bytes past us; it has to count
+    /// them in these statistics.
+    pub(crate) fn raw_mut(&mut self) -> Option<(&mut TcpStream, &ClusterStats)> {
+        match &mut self.io {
+            Io::Raw(stream) => Some((stream, &self.stats)),
+            Io::Tls(_) => None,
+        }
+    }
+
     fn inner(&mut self) -> Pin<&mut (dyn Duplex + Unpin)> {
         match &mut self.io {
             Io::Raw(stream) => Pin::new(stream),

@@ -1,6 +1,6 @@
 //! TLS contexts and secrets.
 
-use lateen_tls::{PeerRule, SanMatch, Version};
+use lateen_tls::{PeerRule, SanKind, SanMatch, Version};
 use lateen_xds::types::{core, matcher, tls as pb};
 
 use super::{DecodeError, Result};
@@ -168,17 +168,28 @@ fn rule(context: &pb::CertificateValidationContext) -> Result<PeerRule> {
     let untyped = context.match_subject_alt_names.iter();
     let typed = context.match_typed_subject_alt_names.iter().map(|san| {
         let missing = || DecodeError::new("match_typed_subject_alt_names", "has no matcher");
-        san.matcher.as_ref().ok_or_else(missing)
+        let matcher = san.matcher.as_ref().ok_or_else(missing)?;
+        Ok((san_kind(san.san_type())?, san_match(matcher)?))
     });
-    let names = typed
-        .chain(untyped.map(Ok))
-        .map(|san| san_match(san?))
-        .collect::<Result<Vec<_>>>()?;
+    let untyped = untyped.map(|san| Ok((SanKind::Any, san_match(san)?)));
+    let names = typed.chain(untyped).collect::<Result<Vec<_>>>()?;
     Ok(if names.is_empty() {
         PeerRule::AnyTrusted
     } else {
         PeerRule::Names(names)
     })
+}
+
+fn san_kind(kind: pb::subject_alt_name_matcher::SanType) -> Result<SanKind> {
+    use pb::subject_alt_name_matcher::SanType;
+    match kind {
+        SanType::Uri => Ok(SanKind::Uri),
+        SanType::Dns => Ok(SanKind::Dns),
+        SanType::IpAddress => Ok(SanKind::Ip),
+        SanType::Unspecified | SanType::Email | SanType::OtherName => Err(
+            DecodeError::unsupported("match_typed_subject_alt_names", "this type of name"),
+        ),
+    }
 }
 
 fn san_match(spec: &matcher::StringMatcher) -> Result<SanMatch> {

@@ -2,7 +2,9 @@
 //! filter chain takes over.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcstr::ArcStr;
 use bytes::BytesMut;
@@ -19,6 +21,11 @@ use crate::socket;
 use crate::stats::SeriesCache;
 use crate::worker::Worker;
 
+/// Connections that are taken at one wake-up; those that are being served have their turn then.
+const BATCH: usize = 32;
+/// Wait after an error such as "too many open files": others may close some meanwhile.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// Accepts connections until told to stop.
 pub(crate) async fn accept_loop(
     worker: Arc<Worker>,
@@ -26,59 +33,59 @@ pub(crate) async fn accept_loop(
     socket: TcpListener,
     stop: Arc<Drain>,
 ) {
+    let mut stopped = pin!(stop.wait());
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.wait() => return,
-            accepted = socket.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, remote)) => {
-                let task = serve(worker.clone(), name.clone(), stream, remote);
-                tokio::spawn(task);
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: give others time to close some.
-                tracing::warn!(listener = %name, %error, "accept failed");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        for _ in 0..BATCH {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    tokio::spawn(serve(worker.clone(), name.clone(), stream, remote));
+                }
+                Err(error) => {
+                    tracing::warn!(listener = %name, %error, "accept failed");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
+        tokio::task::yield_now().await;
     }
 }
 
+/// Serves one connection. This future lives as long as the connection, and what it holds is what
+/// an idle connection costs: what only the beginning needs is boxed and freed.
 async fn serve(worker: Arc<Worker>, name: ArcStr, stream: TcpStream, remote: SocketAddr) {
     let _tracked = worker.shared.stats.listener_connection(&name);
-    if let Err(reason) = serve_connection(&worker, &name, stream, remote).await {
-        tracing::debug!(listener = %name, %remote, reason, "connection refused");
+    let prepared = Box::pin(prepare(&worker, &name, stream, remote)).await;
+    let (connection, io) = match prepared {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            tracing::debug!(listener = %name, %remote, reason, "connection refused");
+            return;
+        }
+    };
+    drop(name);
+    let chain = connection.chain.clone();
+    match &chain.network {
+        Network::Close => {}
+        Network::Tcp(tcp) => Box::pin(proxy_tcp(&worker, tcp.clone(), connection, io)).await,
+        Network::Http(hcm) => Box::pin(serve_http(&worker, hcm.clone(), connection, io)).await,
     }
 }
 
-async fn serve_connection(
+/// Finds the filter chain of a connection and ends its TLS.
+async fn prepare(
     worker: &Arc<Worker>,
     name: &ArcStr,
     mut stream: TcpStream,
     remote: SocketAddr,
-) -> Result<(), String> {
-    let snapshot = worker.shared.snapshot.load_full();
-    let listener = snapshot.listeners.get(name).ok_or("the listener is gone")?;
+) -> Result<(Arc<Connection>, DownstreamIo), String> {
     let own = stream.local_addr().map_err(|error| error.to_string())?;
+    let (listener, local) = listener_of(worker, name, &stream, own)?;
     let remote = canonical(remote);
-    socket::tune(&stream);
-    let local = if listener.original_dst {
-        socket::original_dst(&stream, own)
-    } else {
-        own
-    };
-    let local = canonical(local);
-    let redirected = local != canonical(own);
-    let listener = if listener.use_original_dst && redirected {
-        snapshot.listener_for(local).unwrap_or(listener)
-    } else {
-        listener
-    };
-    let listener = listener.clone();
-    drop(snapshot);
-
     let mut seen = BytesMut::new();
     let findings = look(&listener, &mut stream, &mut seen).await?;
     let view = ConnectionView {
@@ -109,7 +116,7 @@ async fn serve_connection(
             (DownstreamIo::Tls(Box::new(stream)), Some(info))
         }
     };
-    let connection = Arc::new(Connection {
+    let connection = Connection {
         local,
         remote,
         sni: findings.sni,
@@ -118,13 +125,32 @@ async fn serve_connection(
         chain,
         series: SeriesCache::default(),
         texts: Texts::default(),
-    });
-    match &connection.chain.network {
-        Network::Close => {}
-        Network::Tcp(tcp) => proxy_tcp(worker, tcp.clone(), connection.clone(), io).await,
-        Network::Http(hcm) => serve_http(worker, hcm.clone(), connection.clone(), io).await,
-    }
-    Ok(())
+    };
+    Ok((Arc::new(connection), io))
+}
+
+/// The listener that serves a connection, and where its client meant to go.
+fn listener_of(
+    worker: &Worker,
+    name: &ArcStr,
+    stream: &TcpStream,
+    own: SocketAddr,
+) -> Result<(Arc<Listener>, SocketAddr), String> {
+    let snapshot = worker.shared.snapshot.load();
+    let listener = snapshot.listeners.get(name).ok_or("the listener is gone")?;
+    let local = if listener.original_dst {
+        socket::original_dst(stream, own)
+    } else {
+        own
+    };
+    let local = canonical(local);
+    let redirected = local != canonical(own);
+    let listener = if listener.use_original_dst && redirected {
+        snapshot.listener_for(local).unwrap_or(listener)
+    } else {
+        listener
+    };
+    Ok((listener.clone(), local))
 }
 
 /// Inspects, at most as long as the listener allows.
@@ -148,4 +174,41 @@ async fn look(
 /// An IPv4 address as such, also where an IPv6 socket took it.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function of these arguments returns.
+    fn size<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    #[allow(clippy::print_stderr, reason = "the figures are of interest")]
+    fn an_idle_connection_holds_a_small_future() {
+        let (task, http) = (size(serve), size(served_http));
+        eprintln!("task {task}, http {http}, tcp {}", size(served_tcp));
+        assert!(task <= 256, "{task}");
+        assert!(http <= 2700, "{http}");
+    }
+
+    async fn served_http(
+        worker: Arc<Worker>,
+        hcm: Arc<crate::http::Hcm>,
+        connection: Arc<Connection>,
+        io: DownstreamIo,
+    ) {
+        serve_http(&worker, hcm, connection, io).await;
+    }
+
+    async fn served_tcp(
+        worker: Arc<Worker>,
+        tcp: Arc<crate::listener::TcpProxy>,
+        connection: Arc<Connection>,
+        io: DownstreamIo,
+    ) {
+        proxy_tcp(&worker, tcp, connection, io).await;
+    }
 }

@@ -75,6 +75,14 @@ trait Duplex: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Duplex for T {}
 
 impl DownstreamIo {
+    /// The socket of a connection without TLS.
+    pub(crate) fn raw_mut(&mut self) -> Option<&mut Prefixed> {
+        match self {
+            DownstreamIo::Raw(stream) => Some(stream),
+            DownstreamIo::Tls(_) => None,
+        }
+    }
+
     fn inner(&mut self) -> Pin<&mut (dyn Duplex + Unpin)> {
         match self {
             DownstreamIo::Raw(stream) => Pin::new(stream),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lateen_core::Reason;
 
 use super::copy;
+use super::splice::splice;
 use crate::cluster::{Cluster, ConnectError, Connected, Discovery, Host, connect};
 use crate::http::log::{Entry, write_logs};
 use crate::listener::{Connection, DownstreamIo, TcpProxy};
@@ -122,7 +123,19 @@ async fn relay(
             series.sent.add(received);
         }
     };
-    let (copied, result) = copy(io, &mut connected.io, tcp.idle_timeout, count).await;
+    let idle = tcp.idle_timeout;
+    let (copied, result) = match (io.raw_mut(), connected.io.raw_mut()) {
+        (Some(down), Some((up, stats))) => {
+            let count = |sent: u64, received: u64| {
+                count(sent, received);
+                stats.tx_bytes.add(sent);
+                stats.rx_bytes.add(received);
+            };
+            let prefix = std::mem::take(&mut down.prefix);
+            splice(prefix, &mut down.stream, up, idle, count).await
+        }
+        _ => copy(io, &mut connected.io, idle, count).await,
+    };
     if let Some(series) = &series {
         series.closed.inc();
     }
