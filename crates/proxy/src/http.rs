@@ -108,12 +108,13 @@ pub(crate) async fn serve_http(
     let chain = connection.chain.clone();
     let shared = worker.shared.clone();
     // Draining asks for a close with the next response; whoever sends no request is closed later.
-    let drain = async move {
+    // Boxed: it is handed on several times, and each future on the way would have room for it.
+    let drain = Box::pin(async move {
         tokio::select! {
             () = chain.drain.wait() => tokio::time::sleep(DRAIN_TIME).await,
             () = shared.drain.wait() => tokio::time::sleep(shared.drain_time).await,
         }
-    };
+    });
     let service = Service {
         worker: worker.clone(),
         hcm,

@@ -1,12 +1,13 @@
 //! An established TLS connection, client or server side, and what its handshake agreed on.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use rustls::ProtocolVersion;
+use rustls::{CipherSuite, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
@@ -33,7 +34,7 @@ pub struct ConnInfo {
     /// The protocol version.
     pub version: Version,
     /// The cipher suite, by the library's name: IANA's, with `TLS13` in it where that is the version.
-    pub cipher: &'static str,
+    pub cipher: Cow<'static, str>,
     /// The group of the key exchange, `X25519MLKEM768` for example; none for a session that was
     /// resumed in TLS 1.2.
     pub group: Option<&'static str>,
@@ -84,7 +85,7 @@ impl ConnInfo {
             sni,
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
             version,
-            cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or_default(),
+            cipher: suite.map(|s| name(s.suite())).unwrap_or_default(),
             group: common
                 .negotiated_key_exchange_group()
                 .and_then(|group| group.name().as_str()),
@@ -102,6 +103,13 @@ impl ConnInfo {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+fn name(suite: CipherSuite) -> Cow<'static, str> {
+    match suite.as_str() {
+        Some(name) => Cow::Borrowed(name),
+        None => Cow::Owned(format!("{suite:?}")),
     }
 }
 
@@ -167,7 +175,7 @@ mod tests {
             sni: None,
             alpn: None,
             version: Version::Tls13,
-            cipher: "",
+            cipher: Cow::default(),
             group: None,
             peer,
             resumed,
