@@ -86,7 +86,8 @@ pub async fn serve<H: Handler>(
         Protocol::Auto => opens_with_preface(&mut transport, config).await?,
     };
     if http2 {
-        http2::serve(transport, config, handler, drain).await
+        // Boxed, so that a connection has no room for the protocol that it does not speak.
+        Box::pin(http2::serve(transport, config, handler, drain)).await
     } else {
         http1::serve(transport, config, handler, drain).await
     }

@@ -110,10 +110,11 @@ pub(crate) async fn serve_http(
     // Draining asks for a close with the next response; whoever sends no request is closed later.
     // Boxed: it is handed on several times, and each future on the way would have room for it.
     let drain = Box::pin(async move {
-        tokio::select! {
-            () = chain.drain.wait() => tokio::time::sleep(DRAIN_TIME).await,
-            () = shared.drain.wait() => tokio::time::sleep(shared.drain_time).await,
-        }
+        let time = tokio::select! {
+            () = chain.drain.wait() => DRAIN_TIME,
+            () = shared.drain.wait() => shared.drain_time,
+        };
+        tokio::time::sleep(time).await;
     });
     let service = Service {
         worker: worker.clone(),

@@ -161,15 +161,16 @@ pub(super) async fn serve<H: Handler>(
     loop {
         let parsed = match connection.head(drain.as_mut()).await {
             Ok(Some(parsed)) => parsed,
-            Ok(None) => return connection.close().await,
+            Ok(None) => return Box::pin(connection.close()).await,
             Err(HeadError::Closed(error)) => return Err(error),
             Err(HeadError::Refused(status, error)) => {
-                return connection.refuse(status, error).await;
+                return Box::pin(connection.refuse(status, error)).await;
             }
         };
-        match connection.exchange(parsed).await? {
+        // Boxed: the room that a request takes would be part of every idle connection.
+        match Box::pin(connection.exchange(parsed)).await? {
             Next::Request => {}
-            Next::Close => return connection.close().await,
+            Next::Close => return Box::pin(connection.close()).await,
             Next::Gone => return Ok(()),
         }
     }

@@ -191,7 +191,7 @@ mod tests {
         let (task, http) = (size(serve), size(served_http));
         eprintln!("task {task}, http {http}, tcp {}", size(served_tcp));
         assert!(task <= 256, "{task}");
-        assert!(http <= 2048, "{http}");
+        assert!(http <= 1200, "{http}");
     }
 
     async fn served_http(

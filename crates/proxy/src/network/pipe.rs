@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 /// Bytes of a pipe; also the most that a user without privileges may ask for
 /// (`/proc/sys/fs/pipe-max-size`).
 const SIZE: i32 = 1 << 20;
+/// A user with too many pipes (`pipe-user-pages-soft`) gets them of a page or two, which are worse
+/// than a buffer.
+const LEAST: i32 = 64 * 1024;
 /// Unused pipes that a thread keeps. One busy connection uses one for each direction, in turn.
 const KEPT: usize = 4;
 
@@ -23,7 +26,7 @@ thread_local! {
 pub(super) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,
-    /// What it may hold: smaller where the user has too many pipes (`pipe-user-pages-soft`).
+    /// What it may hold.
     size: usize,
     filled: usize,
 }
@@ -37,6 +40,9 @@ impl Pipe {
         let (reader, writer) = io::pipe()?;
         let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(SIZE))
             .or_else(|_| fcntl(&writer, FcntlArg::F_GETPIPE_SZ))?;
+        if size < LEAST {
+            return Err(io::Error::other("pipes are scarce"));
+        }
         Ok(Pipe {
             reader,
             writer,
