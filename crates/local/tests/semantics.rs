@@ -217,7 +217,7 @@ async fn some_things_cannot_be() {
     let namespaces: Api<Namespace> = Api::all(admin.clone());
     for name in ["default", "kube-system", "kube-public"] {
         let answer = namespaces.delete(name, &DeleteParams::default()).await;
-        assert_eq!(code(answer.err().expect("forbidden")).0, 403, "{name}");
+        assert_eq!(code(answer.expect_err("forbidden")).0, 403, "{name}");
     }
     // With such a key the store could not be read again.
     let roles: Api<ClusterRole> = Api::all(admin);
