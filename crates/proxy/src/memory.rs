@@ -140,8 +140,27 @@ mod tests {
         value.expect("a field").parse().expect("a number")
     }
 
+    /// Set in a process of this program that runs one test alone.
+    const ALONE: &str = "LATEEN_TEST_ALONE";
+
     #[test]
     fn what_reflection_took_is_given_back() {
+        // Other tests take and give memory too, so this one measures a process of its own.
+        if std::env::var_os(ALONE).is_none() {
+            let name = "memory::tests::what_reflection_took_is_given_back";
+            let program = std::env::current_exe().expect("a running program");
+            let alone = std::process::Command::new(program)
+                .args([name, "--exact", "--nocapture"])
+                .env(ALONE, "1")
+                .output()
+                .expect("it runs");
+            let text = String::from_utf8_lossy(&alone.stdout);
+            assert!(
+                alone.status.success() && text.contains("1 passed"),
+                "{text}"
+            );
+            return;
+        }
         assert!(lateen_xds::json::knows("envoy.config.cluster.v3.Cluster"));
         let before = (field("Anonymous:"), field("Rss:"));
         give_back();

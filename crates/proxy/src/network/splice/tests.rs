@@ -1,14 +1,13 @@
 //! Over real sockets: splice needs them.
 
 use std::cell::Cell;
-use std::io::{Read, Write};
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::copy::copy;
 use super::super::pipe::kept;
 use super::*;
 
@@ -157,70 +156,5 @@ async fn a_reader_that_does_not_read_stops_the_sender() {
     tokio::select! {
         _ = &mut relaying => panic!("nothing ended"),
         got = reading => assert_eq!(got, accepted),
-    }
-}
-
-/// CPU time of this thread, in nanoseconds.
-fn cpu() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a Linux kernel");
-    let first = text.split(' ').next().expect("three fields");
-    first.parse().expect("a number")
-}
-
-/// One relay thread between a sender and a receiver, each a thread; milliseconds of the relay's
-/// CPU time for a gigabyte.
-fn cost(spliced: bool, bytes: u64) -> f64 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let connect = || {
-        let near = std::net::TcpStream::connect(address).expect("a listener");
-        (near, listener.accept().expect("a client").0)
-    };
-    let ((mut client, near), (far, mut server)) = (connect(), connect());
-    let sending = std::thread::spawn(move || {
-        let data = block(256 * 1024);
-        let mut left = bytes;
-        while left > 0 {
-            let n = left.min(data.len() as u64);
-            client.write_all(&data[..n as usize]).expect("open");
-            left -= n;
-        }
-    });
-    let receiving = std::thread::spawn(move || {
-        let mut data = vec![0; 256 * 1024];
-        while server.read(&mut data).expect("open") > 0 {}
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let used = runtime.block_on(async {
-        let tokio = |socket: std::net::TcpStream| {
-            socket.set_nonblocking(true).expect("an option");
-            TcpStream::from_std(socket).expect("a socket")
-        };
-        let (mut near, mut far) = (tokio(near), tokio(far));
-        let start = cpu();
-        let (moved, result) = if spliced {
-            splice(Bytes::new(), &mut near, &mut far, Duration::ZERO, |_, _| {}).await
-        } else {
-            copy(&mut near, &mut far, Duration::ZERO, |_, _| {}).await
-        };
-        result.expect("no fault");
-        assert_eq!(moved.sent, bytes);
-        cpu() - start
-    });
-    sending.join().expect("no panic");
-    receiving.join().expect("no panic");
-    used as f64 / 1e6 / (bytes as f64 / 1e9)
-}
-
-#[test]
-#[ignore = "a measurement: splice against the thread's buffer, interleaved"]
-#[allow(clippy::print_stderr, reason = "the figures are its result")]
-fn cost_of_a_gigabyte() {
-    for round in 0..7 {
-        let (spliced, copied) = (cost(true, 2_000_000_000), cost(false, 2_000_000_000));
-        eprintln!("{round}: splice {spliced:.0} ms/GB, buffer {copied:.0} ms/GB");
     }
 }
