@@ -224,6 +224,9 @@ impl FieldRef<'_> {
 pub struct Headers {
     block: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for each well-known name that was ever in the list, so that to look for what is not
+    /// there, which is what most looks are for, costs nothing.
+    seen: u128,
 }
 
 impl Headers {
@@ -237,6 +240,7 @@ impl Headers {
         Headers {
             block: Vec::with_capacity(bytes),
             fields: Vec::with_capacity(fields),
+            seen: 0,
         }
     }
 
@@ -273,7 +277,12 @@ impl Headers {
     /// All values of that name.
     pub fn all<'a, N: FieldName>(&'a self, name: N) -> impl Iterator<Item = &'a [u8]> + use<'a, N> {
         let known = name.known();
-        self.fields
+        let fields = if self.may_have(known) {
+            self.fields.as_slice()
+        } else {
+            &[]
+        };
+        fields
             .iter()
             .filter(move |field| self.is(field, known, name.text()))
             .map(|field| self.value_of(field))
@@ -317,7 +326,7 @@ impl Headers {
         name: impl FieldName,
         value: impl AsRef<[u8]>,
     ) -> Result<(), InvalidHeader> {
-        check(name.text(), value.as_ref())?;
+        check(name, value.as_ref())?;
         self.put(name, value.as_ref());
         Ok(())
     }
@@ -325,7 +334,10 @@ impl Headers {
     /// Replaces all fields of a name by one with a value that is known to be valid. Panics where
     /// the name is no token.
     pub fn set_value(&mut self, name: impl FieldName, value: &Value) {
-        assert!(is_token(name.text()), "a field name is a token");
+        assert!(
+            name.known().is_some() || is_token(name.text()),
+            "a field name is a token"
+        );
         self.put(name, value.as_bytes());
     }
 
@@ -340,7 +352,7 @@ impl Headers {
         name: impl FieldName,
         value: impl AsRef<[u8]>,
     ) -> Result<(), InvalidHeader> {
-        check(name.text(), value.as_ref())?;
+        check(name, value.as_ref())?;
         self.push(name.text(), value.as_ref(), false);
         Ok(())
     }
@@ -417,18 +429,7 @@ impl Headers {
 
     /// Adds a field that was checked already.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
-        let known = lookup(name);
-        let name_length = u16::try_from(name.len()).expect("heads are bounded");
-        let name = self.store(name).start;
-        let value = self.store(value);
-        self.fields.push(Field {
-            name,
-            value: value.start,
-            value_length: value.length,
-            name_length,
-            known,
-            sensitive,
-        });
+        self.push_known(lookup(name), name, value, sensitive);
     }
 
     /// The same for a name that was looked up already; `known` is [`Known::NONE`] for others.
@@ -437,6 +438,7 @@ impl Headers {
         let name_length = u16::try_from(name.len()).expect("heads are bounded");
         let name = self.store(name).start;
         let value = self.store(value);
+        self.seen |= bit(known);
         self.fields.push(Field {
             name,
             value: value.start,
@@ -450,6 +452,7 @@ impl Headers {
     /// Adds a field whose name and value lie in the block already.
     pub(crate) fn push_stored(&mut self, name: std::ops::Range<usize>, value: Span) {
         let known = lookup(&self.block[name.clone()]);
+        self.seen |= bit(known);
         self.fields.push(Field {
             name: offset(name.start),
             value: value.start,
@@ -495,7 +498,8 @@ impl Headers {
 
     fn put(&mut self, name: impl FieldName, value: &[u8]) {
         let Some(first) = self.find(name) else {
-            return self.push(name.text(), value, false);
+            let known = name.known().unwrap_or(Known::NONE);
+            return self.push_known(known, name.text(), value, false);
         };
         let span = self.store(value);
         self.fields[first].value = span.start;
@@ -518,9 +522,18 @@ impl Headers {
     #[inline]
     fn find(&self, name: impl FieldName) -> Option<usize> {
         let known = name.known();
+        if !self.may_have(known) {
+            return None;
+        }
         self.fields
             .iter()
             .position(|field| self.is(field, known, name.text()))
+    }
+
+    /// False where a well-known name is certainly not in the list.
+    #[inline]
+    fn may_have(&self, known: Option<Known>) -> bool {
+        known.is_none_or(|known| self.seen & bit(known) != 0)
     }
 
     #[inline]
@@ -537,6 +550,12 @@ impl Headers {
         let start = field.value as usize;
         &self.block[start..start + field.value_length as usize]
     }
+}
+
+/// The bit of a well-known name; none for other names.
+#[inline]
+fn bit(known: Known) -> u128 {
+    (1 << known.number()) & !1
 }
 
 /// A known name is told by its number; only unknown ones are compared as texts.
@@ -557,9 +576,11 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("heads are bounded")
 }
 
-fn check(name: &[u8], value: &[u8]) -> Result<(), InvalidHeader> {
-    if !is_token(name) || name.len() > usize::from(u16::MAX) {
-        return Err(InvalidHeader::new(name));
+fn check(name: impl FieldName, value: &[u8]) -> Result<(), InvalidHeader> {
+    let text = name.text();
+    // The well-known ones are tokens.
+    if name.known().is_none() && (!is_token(text) || text.len() > usize::from(u16::MAX)) {
+        return Err(InvalidHeader::new(text));
     }
     if !is_value(value) {
         return Err(InvalidHeader::new(value));

@@ -176,6 +176,9 @@ const SLOTS: usize = 256;
 /// An open hash table of the numbers, built when the program is compiled.
 static TABLE: [u8; SLOTS] = build();
 
+/// The list of fields keeps a bit for each number.
+const _: () = assert!(NAMES.len() <= 128, "more names than bits");
+
 const fn build() -> [u8; SLOTS] {
     let mut table = [0; SLOTS];
     let mut number = 1;
@@ -203,6 +206,25 @@ const fn hash(name: &[u8]) -> usize {
     (length * 7 + first * 31 + middle * 17 + third * 5 + last * 67) % SLOTS
 }
 
+/// True where a name has these letters, in whatever case. Eight bytes at a time: names are compared
+/// for each field of each head, and byte by byte that is the largest part of taking it in.
+#[inline]
+fn is_spelt(known: &[u8], name: &[u8]) -> bool {
+    /// Makes letters small and leaves digits and hyphens, which is all that known names consist of.
+    const SMALL: u64 = 0x2020_2020_2020_2020;
+    if known.len() != name.len() {
+        return false;
+    }
+    let (known_words, known_rest) = known.as_chunks::<8>();
+    let (words, rest) = name.as_chunks::<8>();
+    let same = known_words.iter().zip(words).all(|(known, word)| {
+        u64::from_ne_bytes(*known) == u64::from_ne_bytes(*word) | SMALL
+            // What becomes a hyphen or a digit by that bit was one, or no part of a name.
+            && word.iter().all(|byte| *byte >= b' ')
+    });
+    same && known_rest.eq_ignore_ascii_case(rest)
+}
+
 #[inline]
 pub(crate) fn lookup(name: &[u8]) -> Known {
     let mut slot = hash(name);
@@ -211,7 +233,7 @@ pub(crate) fn lookup(name: &[u8]) -> Known {
         if number == 0 {
             return Known::NONE;
         }
-        if NAMES[number as usize].as_bytes().eq_ignore_ascii_case(name) {
+        if is_spelt(NAMES[number as usize].as_bytes(), name) {
             return Known(number);
         }
         slot = (slot + 1) % SLOTS;
@@ -239,7 +261,15 @@ mod tests {
 
     #[test]
     fn other_names_are_unknown() {
-        for name in ["", "x", "content-lengt", "content_length", "x-request-idx"] {
+        for name in [
+            "",
+            "x",
+            "content-lengt",
+            "content_length",
+            "x-request-idx",
+            "content\rlength",
+            "x\rrequest\rid",
+        ] {
             assert_eq!(Known::of(name.as_bytes()), None, "{name}");
         }
     }

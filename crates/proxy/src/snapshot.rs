@@ -1,10 +1,10 @@
 //! What the data plane runs on at one moment: one consistent world for whoever takes it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use foldhash::HashMap;
 use lateen_route::RouteTable;
 
 use crate::cluster::Cluster;

@@ -138,7 +138,7 @@ async fn respond(
         return Err(reply);
     }
     let route = host
-        .route(&HeadView(&request.head), fastrand::u64(..))
+        .route(&HeadView::new(&request.head), fastrand::u64(..))
         .ok_or_else(not_found)?;
     meter.entry.route = route.name.clone();
 

@@ -30,7 +30,7 @@ pub(crate) async fn inject(
     if !fault
         .headers
         .iter()
-        .all(|test| test.matches(&HeadView(head)))
+        .all(|test| test.matches(&HeadView::new(head)))
     {
         return Ok(());
     }
