@@ -1,7 +1,6 @@
 //! Over real sockets: splice needs them.
 
 use std::cell::Cell;
-
 use std::os::fd::AsFd;
 use std::time::Duration;
 
