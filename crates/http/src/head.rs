@@ -263,24 +263,50 @@ pub(crate) fn list_has(headers: &Headers, name: Known, token: &[u8]) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// An authority has no white space, no control character, no user and no path.
+/// A host and perhaps a port (RFC 3986, 3.2.2). No user; no escapes and no lists, which parties read
+/// in different ways. An address of version 6 has its brackets, a port is a number.
 pub(crate) fn check_authority(authority: &[u8]) -> Result<(), InvalidHeader> {
-    let fits = |byte: &u8| {
-        matches!(byte, 0x21..=0x7e) && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',')
+    let error = || InvalidHeader::new(authority);
+    let is_literal = authority.first() == Some(&b'[');
+    let end = if is_literal {
+        let close = authority.iter().position(|byte| *byte == b']');
+        close.ok_or_else(error)? + 1
+    } else {
+        let colon = authority.iter().position(|byte| *byte == b':');
+        colon.unwrap_or(authority.len())
     };
-    if authority.iter().all(fits) {
+    let (host, port) = authority.split_at(end);
+    let fits = if is_literal {
+        let address = &host[1..end - 1];
+        let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        !address.is_empty() && address.iter().all(fits)
+    } else {
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
+        host.iter().all(fits) && (!host.is_empty() || port.is_empty())
+    };
+    let port_fits = match port {
+        [] => true,
+        [b':'] => true,
+        [b':', digits @ ..] => {
+            let number = std::str::from_utf8(digits).ok().map(str::parse::<u16>);
+            digits.iter().all(u8::is_ascii_digit) && matches!(number, Some(Ok(_)))
+        }
+        _ => false,
+    };
+    if fits && port_fits {
         Ok(())
     } else {
-        Err(InvalidHeader::new(authority))
+        Err(error())
     }
 }
 
 /// A target in origin form, or the asterisk. A fragment is for user agents and is refused, as Envoy
-/// does: one party might match on it and another cut it off.
+/// does: one party might match on it and another cut it off. So are bytes beyond ASCII, which have to
+/// be percent-encoded (RFC 3986, 2.1).
 pub(crate) fn check_target(target: &[u8]) -> Result<(), InvalidHeader> {
     let starts = target.first() == Some(&b'/') || target == b"*";
-    let fits = |byte: &u8| *byte > b' ' && *byte != 0x7f && *byte != b'#';
-    if starts && target.iter().all(fits) && std::str::from_utf8(target).is_ok() {
+    let fits = |byte: &u8| matches!(byte, 0x21..=0x7e) && *byte != b'#';
+    if starts && target.iter().all(fits) {
         Ok(())
     } else {
         Err(InvalidHeader::new(target))
@@ -325,10 +351,10 @@ mod tests {
 
     #[test]
     fn targets() {
-        for good in ["/", "/a?b=c", "*", "/%20", "/ä", "/a//b;c"] {
+        for good in ["/", "/a?b=c", "*", "/%20", "/a//b;c"] {
             assert!(check_target(good.as_bytes()).is_ok(), "{good}");
         }
-        for bad in ["", "a", "/a b", "/a#b", "/\u{7f}", "/a\r\n", "**"] {
+        for bad in ["", "a", "/a b", "/a#b", "/\u{7f}", "/a\r\n", "**", "/ä"] {
             assert!(check_target(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(check_target(b"/\xff").is_err());
@@ -336,10 +362,24 @@ mod tests {
 
     #[test]
     fn authorities() {
-        for good in ["", "a", "a:80", "[::1]:80", "a.b"] {
+        for good in [
+            "",
+            "a",
+            "a:80",
+            "a:",
+            "[::1]:80",
+            "[::1]",
+            "a.b",
+            "a_b",
+            "127.0.0.1:65535",
+        ] {
             assert!(check_authority(good.as_bytes()).is_ok(), "{good}");
         }
-        for bad in ["a b", "u@h", "h/p", "h\\p", "a,b", "h#f", "ä"] {
+        for bad in [
+            "a b", "u@h", "h/p", "h\\p", "a,b", "h#f", "ä", "<h>", "\"h\"", "h|", "{h}", "h^",
+            "h`", "h%2e", "h:x", "h:-1", "h:80:80", "h:65536", ":80", "::1", "[::1", "::1]", "[]",
+            "[x]", "[::1]x",
+        ] {
             assert!(check_authority(bad.as_bytes()).is_err(), "{bad}");
         }
     }

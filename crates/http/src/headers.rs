@@ -394,6 +394,7 @@ impl Headers {
             .is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"));
         self.fields.retain(|field| match field.known {
             Known::CONNECTION
+            | Known::HTTP2_SETTINGS
             | Known::KEEP_ALIVE
             | Known::PROXY_CONNECTION
             | Known::TRANSFER_ENCODING
@@ -403,7 +404,8 @@ impl Headers {
         });
     }
 
-    /// Most connections name nothing but themselves; those that do, name few.
+    /// Most connections name nothing but themselves; those that do, name few. What proxies say of a
+    /// request stays: a client could take away by its name what was added for the next hop.
     fn remove_named_by_connection(&mut self) {
         let mut named = Vec::new();
         for value in self.all(Known::CONNECTION) {
@@ -413,7 +415,7 @@ impl Headers {
                     || [&b"close"[..], b"keep-alive", b"upgrade", b"te"]
                         .iter()
                         .any(|known| token.eq_ignore_ascii_case(known));
-                if !standard {
+                if !standard && !is_of_proxies(token) {
                     named.push(token.to_ascii_lowercase());
                 }
             }
@@ -600,6 +602,18 @@ impl fmt::Debug for Headers {
     }
 }
 
+/// Fields that proxies write for those behind them.
+fn is_of_proxies(name: &[u8]) -> bool {
+    let starts = |start: &[u8]| {
+        let head = name.get(..start.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(start))
+    };
+    name.eq_ignore_ascii_case(b"host")
+        || name.eq_ignore_ascii_case(b"x-request-id")
+        || starts(b"x-forwarded-")
+        || starts(b"x-envoy-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -698,5 +712,31 @@ mod tests {
             let value = Value::from(number);
             assert_eq!(value.as_str(), Some(number.to_string().as_str()));
         }
+    }
+
+    #[test]
+    fn what_proxies_say_stays_whatever_connection_names() {
+        let mut headers = Headers::new();
+        let names = "X-Forwarded-For, x-request-id, host, X-Envoy-Internal, x-own";
+        for (name, value) in [
+            ("connection", names),
+            ("host", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-request-id", "1"),
+            ("x-envoy-internal", "true"),
+            ("x-own", "1"),
+            ("http2-settings", "AAM"),
+        ] {
+            headers.append(name, value).expect("valid");
+        }
+        headers.remove_hop_by_hop();
+        let left: Vec<_> = headers.iter().map(|(name, _)| name.to_owned()).collect();
+        let expected = [
+            "host",
+            "x-forwarded-for",
+            "x-request-id",
+            "x-envoy-internal",
+        ];
+        assert_eq!(left, expected);
     }
 }

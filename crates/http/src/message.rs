@@ -94,7 +94,9 @@ impl Response {
     }
 }
 
-/// Fields that a trailer section may not have, since they frame, route or switch (RFC 9110, 6.5.1).
+/// Fields that a trailer section may not have, since they frame, route, switch, authenticate or say
+/// what the content is (RFC 9110, 6.5.1): a server that takes trailers for headers must not find in
+/// them what policies have looked for in the head.
 pub(crate) fn sanitize_trailers(trailers: &mut Headers) {
     trailers.remove_hop_by_hop();
     for name in [
@@ -102,7 +104,42 @@ pub(crate) fn sanitize_trailers(trailers: &mut Headers) {
         Known::HOST,
         Known::TRAILER,
         Known::TE,
+        Known::AUTHORIZATION,
+        Known::PROXY_AUTHORIZATION,
+        Known::COOKIE,
+        Known::SET_COOKIE,
+        Known::CONTENT_ENCODING,
+        Known::CONTENT_RANGE,
+        Known::CONTENT_TYPE,
+        Known::X_FORWARDED_CLIENT_CERT,
+        Known::X_FORWARDED_FOR,
+        Known::X_FORWARDED_HOST,
+        Known::X_FORWARDED_PROTO,
+        Known::X_REQUEST_ID,
     ] {
         trailers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_say_nothing_that_a_head_has_to_say() {
+        let mut trailers = Headers::new();
+        for name in [
+            "x-sum",
+            "grpc-status",
+            "Host",
+            "authorization",
+            "Cookie",
+            "X-Forwarded-For",
+        ] {
+            trailers.append(name, "1").expect("valid");
+        }
+        sanitize_trailers(&mut trailers);
+        let left: Vec<_> = trailers.iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(left, ["x-sum", "grpc-status"]);
     }
 }

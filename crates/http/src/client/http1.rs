@@ -29,6 +29,8 @@ struct State {
     parser: HeadParser,
     /// The body of the response under way.
     body: BodyDecoder,
+    /// The server has said something of the exchange under way.
+    heard: bool,
     /// The server takes another request after this exchange.
     keep_alive: bool,
     upload: Upload,
@@ -58,6 +60,7 @@ impl Connection {
             },
             parser: HeadParser::default(),
             body: BodyDecoder::new(Framing::None),
+            heard: false,
             keep_alive: true,
             upload: Upload::Done,
         })))
@@ -110,7 +113,11 @@ pub(super) async fn exchange(
         head_out: false,
         begun: false,
     };
-    lock(&connection.0).upload = Upload::Going(None);
+    {
+        let mut state = lock(&connection.0);
+        state.upload = Upload::Going(None);
+        state.heard = false;
+    }
     let result = poll_fn(|cx| poll_head(&connection.0, cx, head, &mut sending, interim)).await;
     match result {
         Ok(parsed) if upgrading && is_switch(head, &parsed) => Ok(switch(connection, parsed.head)),
@@ -259,6 +266,7 @@ impl State {
             let read = &mut self.transport.read;
             match self.parser.response(read, &self.limits, method) {
                 Ok(Some(parsed)) if parsed.head.is_informational() => {
+                    self.heard = true;
                     if let Some(interim) = interim.filter(|_| parsed.head.status != 100) {
                         interim.send(&parsed.head);
                     }
@@ -269,11 +277,12 @@ impl State {
                 Err(error) => return Poll::Ready(Err(Error::parse(error))),
             }
             match ready!(self.transport.poll_read(cx)) {
-                Ok(0) if self.transport.read.is_empty() => {
+                // Whoever has sent 103 works on the request, which must not be sent again then.
+                Ok(0) if self.transport.read.is_empty() && !self.heard => {
                     return Poll::Ready(Err(Error::Closed("no response came".to_owned())));
                 }
                 Ok(0) => {
-                    let text = "in the middle of a response head".to_owned();
+                    let text = "before the head of the response was complete".to_owned();
                     return Poll::Ready(Err(Error::Protocol(text)));
                 }
                 Ok(_) => {}

@@ -44,8 +44,8 @@ pub fn encode_response(
 ) {
     status_line(head.status, version, out);
     let tunnel = *method == Method::CONNECT && (200..300).contains(&head.status);
-    let bodiless = *method == Method::HEAD || head.status == 304;
     let forbidden = tunnel || matches!(head.status, 100..200 | 204);
+    let bodiless = !forbidden && (*method == Method::HEAD || head.status == 304);
     let framing = match framing {
         _ if bodiless || forbidden => None,
         Framing::None => Some(Framing::Length(0)),

@@ -179,6 +179,7 @@ fn responses_without_body_keep_or_lose_their_length() {
     );
     check(304, Method::GET, Framing::None, "content-length: 9\r\n\r\n");
     check(204, Method::GET, Framing::None, "\r\n");
+    check(204, Method::HEAD, Framing::None, "\r\n");
     check(200, Method::CONNECT, Framing::None, "\r\n");
     check(200, Method::GET, Framing::None, "content-length: 0\r\n\r\n");
     check(200, Method::GET, Framing::UntilClose, "\r\n");

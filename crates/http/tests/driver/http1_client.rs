@@ -220,6 +220,23 @@ async fn the_reuse_race_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_begun_is_not_one_that_was_gone() {
+    let servers = Servers::new();
+    let mut server = used(&servers).await;
+    let lease = servers.lease().await;
+    let request = get("/");
+    let sending = lease.send(&request, Body::empty(), None);
+    let serving = async {
+        server.read_to("\r\n\r\n").await;
+        server.write("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+        drop(server);
+    };
+    let (result, ()) = within(async { tokio::join!(sending, serving) }).await;
+    let error = result.expect_err("no answer").error;
+    assert!(matches!(error, Error::Protocol(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn an_exchange_that_is_dropped_takes_its_connection_with_it() {
     let servers = Servers::new();
     let lease = servers.lease().await;

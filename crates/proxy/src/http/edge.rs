@@ -78,6 +78,7 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
         for name in [
             Known::X_ENVOY_INTERNAL,
             Known::X_ENVOY_ORIGINAL_DST_HOST,
+            Known::X_ENVOY_ORIGINAL_PATH,
             Known::X_ENVOY_RETRY_ON,
             Known::X_ENVOY_MAX_RETRIES,
             Known::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-/// Resolves `.` and `..` (also where the dots are escaped) and turns backslashes, as browsers do.
-/// None where the path climbs above its root.
+/// Resolves `.` and `..` (also with parameters, as some servers do), turns backslashes as browsers do,
+/// and writes characters in one way: unreserved ones without escape, those of no URI with. None where
+/// the path climbs above its root, or has a NUL.
 pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>> {
+    let path = escape(path)?;
     // Most paths have none of these, and one look is enough to see it.
     let bytes = path.as_bytes();
     let suspicious = bytes.iter().enumerate().any(|(at, byte)| match byte {
@@ -14,32 +16,62 @@ pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>>
             Some(b'/') => merge_slashes,
             _ => false,
         },
-        b'%' => bytes.get(at + 1) == Some(&b'2') && matches!(bytes.get(at + 2), Some(b'e' | b'E')),
         _ => false,
     });
     if !suspicious {
-        return Some(Cow::Borrowed(path));
+        return Some(path);
     }
     let path = path.replace('\\', "/");
-    let mut kept: Vec<String> = Vec::new();
+    let mut kept: Vec<&str> = Vec::new();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let last = segments.len().saturating_sub(1);
-    for (index, raw) in segments.iter().enumerate() {
-        let segment = raw.replace("%2e", ".").replace("%2E", ".");
-        match segment.as_str() {
-            "." if index == last => kept.push(String::new()),
+    for (index, segment) in segments.iter().enumerate() {
+        match segment.split(';').next().unwrap_or_default() {
+            "." if index == last => kept.push(""),
             "." => {}
             ".." => {
                 kept.pop()?;
                 if index == last {
-                    kept.push(String::new());
+                    kept.push("");
                 }
             }
-            "" if merge_slashes && index != last => {}
+            _ if segment.is_empty() && merge_slashes && index != last => {}
             _ => kept.push(segment),
         }
     }
     Some(Cow::Owned(format!("/{}", kept.join("/"))))
+}
+
+/// Characters written in one way (RFC 3986, 6.2.2.2): a policy that names `/admin` must also see
+/// `/%61dmin`. None where there is an escaped NUL, at which some servers cut the path off.
+fn escape(path: &str) -> Option<Cow<'_, str>> {
+    const NEVER: &[u8] = b"\"<>^`{|}";
+    let odd = |byte: &u8| *byte == b'%' || NEVER.contains(byte);
+    if !path.bytes().any(|byte| odd(&byte)) {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut out = String::with_capacity(path.len() + 8);
+    let mut rest = path;
+    while let Some(at) = rest.bytes().position(|byte| odd(&byte)) {
+        out.push_str(&rest[..at]);
+        let byte = rest.as_bytes()[at];
+        let digits = rest.get(at + 1..at + 3);
+        let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let escaped = digits.and_then(|text| u8::from_str_radix(text, 16).ok());
+        let mut taken = 1;
+        match (byte, escaped) {
+            (b'%', Some(0)) => return None,
+            (b'%', Some(plain)) if plain.is_ascii_alphanumeric() || b"-._~".contains(&plain) => {
+                out.push(char::from(plain));
+                taken = 3;
+            }
+            (b'%', _) => out.push('%'),
+            (byte, _) => out.push_str(&format!("%{byte:02X}")),
+        }
+        rest = &rest[at + taken..];
+    }
+    out.push_str(rest);
+    Some(Cow::Owned(out))
 }
 
 #[cfg(test)]
@@ -61,5 +93,23 @@ mod tests {
         check("/a//b", false, Some("/a//b"));
         check("/a//b/", true, Some("/a/b/"));
         check("/.well-known/x", false, Some("/.well-known/x"));
+        check("/a/..;x=1/b", false, Some("/b"));
+        check("/a/.;/b", false, Some("/a/b"));
+        check("/a/b;..", false, Some("/a/b;.."));
+    }
+
+    #[test]
+    fn characters_are_written_in_one_way() {
+        let check = |path: &str, expect: Option<&str>| {
+            assert_eq!(normalize(path, false).as_deref(), expect, "{path}");
+        };
+        check("/%61dm%49n", Some("/admIn"));
+        check("/a%2Fb%5cc%3f", Some("/a%2Fb%5cc%3f"));
+        check("/%25%32%65", Some("/%252e"));
+        check("/a\"<>^`{|}", Some("/a%22%3C%3E%5E%60%7B%7C%7D"));
+        check("/%", Some("/%"));
+        check("/%4", Some("/%4"));
+        check("/%zz%+1", Some("/%zz%+1"));
+        check("/a%00", None);
     }
 }

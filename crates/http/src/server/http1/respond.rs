@@ -35,11 +35,29 @@ pub(super) async fn respond(
     }
     let framing = framing(&exchange, &head, &body);
     let keep_alive = settle_connection(shared, &exchange, &mut head, framing);
-    send(shared, &exchange, &head, framing, body).await?;
+    if let Err(error) = send(shared, &exchange, &head, framing, body).await {
+        return match error {
+            // Nothing is out yet, so that the client can be told.
+            Error::Body(text) if !shared.lock().responded => {
+                bad_gateway(shared, &exchange, &text).await
+            }
+            error => Err(error),
+        };
+    }
     if !keep_alive {
         return Ok(Next::Close);
     }
     drain_request(shared).await
+}
+
+/// Stands in for a response whose body was faulty from its beginning.
+async fn bad_gateway(shared: &Shared, exchange: &Exchange, fault: &str) -> Result<Next, Error> {
+    let Response { mut head, body, .. } = Response::text(502, fault);
+    let close = Value::from_static("close");
+    head.headers.set_value(Known::CONNECTION, &close);
+    let framing = framing(exchange, &head, &body);
+    send(shared, exchange, &head, framing, body).await?;
+    Ok(Next::Close)
 }
 
 fn is_switch(exchange: &Exchange, head: &ResponseHead) -> bool {
@@ -123,16 +141,17 @@ async fn send(
                     h1::encode_response(head, framing, &exchange.method, exchange.version, out);
                 }
             };
-            state.responded = true;
             match frame {
                 Poll::Ready(frame) => {
                     // Where the body fails the head stays back too, or the connection breaks off:
                     // the client must not take the response for complete.
                     let frame = frame.transpose();
                     let frame = frame.map_err(|error| Error::Body(error.to_string()))?;
+                    state.responded = true;
                     writer.send(transport, cx, write, frame, last)?;
                 }
                 Poll::Pending => {
+                    state.responded = true;
                     writer.send_head(transport, cx, &mut write)?;
                     if !transport.is_flushed() {
                         // The body may wake us much later than the socket.
