@@ -5,6 +5,7 @@
 //! (`exec`).
 
 mod backend;
+mod compare;
 mod identity;
 mod load;
 mod peer;
@@ -46,6 +47,11 @@ enum Task {
     /// The same, in namespaces that are there
     #[command(hide = true)]
     Inside(Options),
+    /// Send valid, odd and malformed HTTP/1 through all proxies, in namespaces of its own
+    Compare(compare::Options),
+    /// The same, in namespaces that are there
+    #[command(hide = true)]
+    CompareInside(compare::Options),
     /// Generate load; prints the result as JSON
     #[command(subcommand)]
     Load(load::Load),
@@ -82,6 +88,14 @@ fn start(task: Task, mut args: Vec<String>) -> Result<ExitCode> {
             sandbox::prepare()?;
             process::pin(process::LOAD_CORE)?;
             return run::run(&options);
+        }
+        Task::Compare(_) => {
+            "compare-inside".clone_into(&mut args[0]);
+            return sandbox::run(&args);
+        }
+        Task::CompareInside(options) => {
+            sandbox::prepare()?;
+            return compare::run(&options);
         }
         Task::Load(load) => runtime()?.block_on(load::run(load))?,
         Task::Backend => runtime()?.block_on(backend::run())?,

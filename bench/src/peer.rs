@@ -117,6 +117,8 @@ pub(crate) enum Side {
     Inbound,
     /// Beside the client, in front of the inbound side at these ports.
     Outbound(Ports),
+    /// HTTP/1.1 alone, everything to the recorder of these ports.
+    Plain,
 }
 
 /// What starting a proxy needs.
@@ -134,7 +136,7 @@ pub(crate) struct Stage {
 impl Stage {
     fn identity(&self, side: Side) -> &PathBuf {
         match side {
-            Side::Inbound => &self.server,
+            Side::Inbound | Side::Plain => &self.server,
             Side::Outbound(_) => &self.client,
         }
     }
@@ -157,12 +159,13 @@ impl Instance {
         let command = match found.name {
             Name::Lateen => lateen::command(found, stage, side, ports, &directory)?,
             Name::Envoy => envoy::command(found, stage, side, ports, &directory)?,
-            Name::Nginx => nginx::command(found, stage, ports, &directory)?,
-            Name::Haproxy => haproxy::command(found, stage, ports, &directory)?,
+            Name::Nginx => nginx::command(found, stage, side, ports, &directory)?,
+            Name::Haproxy => haproxy::command(found, stage, side, ports, &directory)?,
         };
         let mut running = Running::start(&label, command, &stage.scratch)?;
         let listens = match (side, found.name) {
             (Side::Outbound(_), _) => vec![ports.outbound()],
+            (Side::Plain, _) => vec![ports.h1()],
             // Without the module for streams.
             (Side::Inbound, Name::Nginx) => vec![ports.h1(), ports.h2(), ports.tls()],
             (Side::Inbound, _) => vec![ports.h1(), ports.h2(), ports.tls(), ports.tcp()],

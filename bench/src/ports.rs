@@ -42,6 +42,11 @@ impl Ports {
         self.0 + 4
     }
 
+    /// The recording backend of an instance that is compared.
+    pub(crate) fn recorder(self) -> u16 {
+        self.0 + 5
+    }
+
     pub(crate) fn admin(self) -> u16 {
         self.0 + 10
     }

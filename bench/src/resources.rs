@@ -93,6 +93,31 @@ pub(crate) fn outbound(
     (vec![listener], vec![cluster])
 }
 
+/// The listener of a sidecar that sends everything on to the recorder.
+pub(crate) fn plain(ports: Ports) -> (Vec<Value>, Vec<Value>) {
+    let (port, name) = (ports.recorder(), "inbound|http");
+    let routes = json!({
+        "name": name,
+        "validate_clusters": false,
+        "virtual_hosts": [{
+            "name": name,
+            "domains": ["*"],
+            "routes": [{
+                "match": { "prefix": "/" },
+                "route": { "cluster": "inbound|plain||", "timeout": "0s" },
+                "decorator": { "operation": "items.default.svc.cluster.local:8080/*" },
+            }],
+        }],
+    });
+    let mut manager = http("inbound", &routes);
+    // Everybody else takes it; what is compared is how it is read.
+    manager["http_protocol_options"] = json!({ "accept_http_10": true });
+    // How long Envoy lets a refused client read on.
+    manager["delayed_close_timeout"] = json!("0.1s");
+    let listener = listener("inbound-plain", ports.h1(), "INBOUND", manager);
+    (vec![listener], vec![cluster("inbound|plain||", port)])
+}
+
 fn san(kind: &str, text: &str) -> Value {
     json!({ "san_type": "URI", "matcher": { kind: text } })
 }

@@ -157,7 +157,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Everything that proxies need to be started.
-async fn prepare() -> Result<Stage> {
+pub(crate) async fn prepare() -> Result<Stage> {
     sandbox::loopback().await?;
     let scratch = PathBuf::from(sandbox::SCRATCH).join("bench");
     std::fs::create_dir_all(&scratch)?;

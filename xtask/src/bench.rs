@@ -1,4 +1,4 @@
-//! Builds the sidecar and its measurement as they are released, finds the peers, and starts.
+//! Builds the sidecar and what measures and compares it, finds the peers, and starts.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -18,10 +18,7 @@ pub(crate) fn run(root: &Path, mut args: Vec<String>) -> Result<()> {
     if args.iter().any(|arg| arg == "--install") {
         return install(root);
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.current_dir(root).args(["build", "--release"]);
-    finish(build.args(["-p", "lateen-proxy-bin", "-p", "lateen-bench"]))?;
+    build(root, &["--release"])?;
     let narrow = ["--quick", "--only", "--peer", "--json", "--markdown"];
     let is_narrow = |arg: &String| {
         narrow
@@ -36,18 +33,37 @@ pub(crate) fn run(root: &Path, mut args: Vec<String>) -> Result<()> {
     if let Some(commit) = commit(root) {
         args.extend(["--commit".to_owned(), commit]);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let release = target.join("release");
-    let mut bench = Command::new(release.join("lateen-bench"));
+    let mut bench = program(root, "release");
     bench.arg("run").args(args);
-    default(
-        &mut bench,
-        "LATEEN_PROXY",
-        Some(release.join("lateen-proxy")),
-    );
-    default(&mut bench, "ENVOY", envoy(root));
     // In place of this process, so that whatever ends it ends the measurement.
     Err(bench.exec()).context("cannot start the measurement")
+}
+
+/// Compares how HTTP/1 is read, on an unoptimised build: nothing is timed. Returns only when it cannot
+/// be started.
+pub(crate) fn compare(root: &Path, args: &[String]) -> Result<()> {
+    build(root, &[])?;
+    let mut compare = program(root, "debug");
+    compare.current_dir(root).arg("compare").args(args);
+    Err(compare.exec()).context("cannot start the comparison")
+}
+
+fn build(root: &Path, profile: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(root).arg("build").args(profile);
+    finish(build.args(["-p", "lateen-proxy-bin", "-p", "lateen-bench"]))
+}
+
+/// The built program, which knows where the proxies are.
+fn program(root: &Path, profile: &str) -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let built = target.join(profile);
+    let mut program = Command::new(built.join("lateen-bench"));
+    let proxy = built.join("lateen-proxy");
+    default(&mut program, "LATEEN_PROXY", Some(proxy));
+    default(&mut program, "ENVOY", envoy(root));
+    program
 }
 
 fn default(command: &mut Command, name: &str, value: Option<PathBuf>) {

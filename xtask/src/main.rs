@@ -1,4 +1,4 @@
-//! Tasks of the repository itself: `cargo xtask tidy` and `cargo xtask bench`.
+//! Tasks of the repository itself: `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask compare`.
 
 mod bench;
 mod tidy;
@@ -26,9 +26,11 @@ fn run() -> Result<()> {
     match tasks.split_first() {
         Some((task, [])) if task == "tidy" => tidy::run(root),
         Some((task, args)) if task == "bench" => bench::run(root, args.to_vec()),
+        Some((task, args)) if task == "compare" => bench::compare(root, args),
         _ => bail!(
-            "usage: cargo xtask TASK\n\n  tidy    check crate arrows, module files, words and paths\n  \
-             bench   measure the sidecar beside Envoy, nginx and haproxy (--help says more)"
+            "usage: cargo xtask TASK\n\n  tidy     check crate arrows, module files, words and paths\n  \
+             bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
+             compare  send odd HTTP/1 through all of them and hold the sidecar to its rules"
         ),
     }
 }

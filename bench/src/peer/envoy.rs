@@ -24,6 +24,7 @@ pub(super) fn command(
     let certificates = |names: Value| files(identity, &names);
     let (listeners, clusters) = match side {
         Side::Inbound => resources::inbound(ports, &certificates),
+        Side::Plain => resources::plain(ports),
         Side::Outbound(server) => resources::outbound(ports, server, &certificates, &["http/1.1"]),
     };
     let bootstrap = json!({

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Found, Stage};
+use super::{Found, Side, Stage};
 use crate::identity::{BUNDLE, ROOTS};
 use crate::ports::{BACKEND_H1, BACKEND_H2, BACKEND_TCP, Ports};
 use crate::process::{PROXY_CORE, on_core};
@@ -14,11 +14,16 @@ use crate::process::{PROXY_CORE, on_core};
 pub(super) fn command(
     found: &Found,
     stage: &Stage,
+    side: Side,
     ports: Ports,
     directory: &Path,
 ) -> Result<Command> {
     let path = directory.join("haproxy.cfg");
-    fs::write(&path, config(ports, &stage.server))?;
+    let text = match side {
+        Side::Plain => plain(ports),
+        Side::Inbound | Side::Outbound(_) => config(ports, &stage.server),
+    };
+    fs::write(&path, text)?;
     let mut command = on_core(PROXY_CORE, &found.binary)?;
     command.arg("-db").arg("-f").arg(path);
     Ok(command)
@@ -56,6 +61,29 @@ listen tcp
   mode tcp
   bind 127.0.0.1:{tcp}
   server only 127.0.0.1:{BACKEND_TCP}
+"
+    )
+}
+
+/// Everything to the recorder, with kept connections.
+fn plain(ports: Ports) -> String {
+    let (h1, recorder) = (ports.h1(), ports.recorder());
+    format!(
+        "global
+  maxconn 500
+  nbthread 1
+defaults
+  mode http
+  timeout connect 10s
+  timeout client 1h
+  timeout server 1h
+  http-reuse always
+  option forwardfor
+frontend h1
+  bind 127.0.0.1:{h1}
+  default_backend plain
+backend plain
+  server only 127.0.0.1:{recorder}
 "
     )
 }

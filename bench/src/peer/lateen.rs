@@ -23,6 +23,7 @@ pub(super) fn command(
 ) -> Result<Command> {
     let (account, (listeners, clusters)) = match side {
         Side::Inbound => (SERVER, resources::inbound(ports, &secrets)),
+        Side::Plain => (SERVER, resources::plain(ports)),
         Side::Outbound(server) => (
             CLIENT,
             resources::outbound(ports, server, &secrets, &["istio"]),

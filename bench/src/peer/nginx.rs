@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Found, Stage};
+use super::{Found, Side, Stage};
 use crate::identity::{CHAIN, KEY, ROOTS};
 use crate::ports::{BACKEND_H1, BACKEND_H2, Ports};
 use crate::process::{PROXY_CORE, on_core};
@@ -15,11 +15,16 @@ use crate::process::{PROXY_CORE, on_core};
 pub(super) fn command(
     found: &Found,
     stage: &Stage,
+    side: Side,
     ports: Ports,
     directory: &Path,
 ) -> Result<Command> {
     let path = directory.join("nginx.conf");
-    fs::write(&path, config(ports, &stage.server, directory))?;
+    let text = match side {
+        Side::Plain => plain(ports, directory),
+        Side::Inbound | Side::Outbound(_) => config(ports, &stage.server, directory),
+    };
+    fs::write(&path, text)?;
     let mut command = on_core(PROXY_CORE, &found.binary)?;
     command.arg("-p").arg(directory).arg("-c").arg(path);
     command.args(["-e", "stderr"]);
@@ -31,11 +36,7 @@ fn config(ports: Ports, identity: &Path, directory: &Path) -> String {
     let (chain, key, roots) = (file(CHAIN), file(KEY), file(ROOTS));
     let (h1, h2, tls) = (ports.h1(), ports.h2(), ports.tls());
     let temporary = directory.display();
-    let user = if nix::unistd::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
+    let user = user();
     let proxy = locations(
         "proxy_pass http://h1; proxy_http_version 1.1; proxy_set_header Connection \"\";",
         "proxy",
@@ -68,6 +69,41 @@ http {{
 }}
 "
     )
+}
+
+/// Everything to the recorder, with kept connections.
+fn plain(ports: Ports, directory: &Path) -> String {
+    let (user, h1, recorder) = (user(), ports.h1(), ports.recorder());
+    let temporary = directory.display();
+    format!(
+        "{user}
+daemon off; master_process off; pid {temporary}/pid; error_log stderr crit;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {temporary}/body; proxy_temp_path {temporary}/proxy;
+  fastcgi_temp_path {temporary}/fastcgi; uwsgi_temp_path {temporary}/uwsgi;
+  scgi_temp_path {temporary}/scgi;
+  upstream backend {{ server 127.0.0.1:{recorder} max_fails=0; keepalive 16; }}
+  server {{
+    listen 127.0.0.1:{h1};
+    location / {{
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection \"\";
+    }}
+  }}
+}}
+"
+    )
+}
+
+fn user() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    }
 }
 
 fn locations(pass: &str, module: &str) -> String {
