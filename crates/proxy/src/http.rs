@@ -99,7 +99,7 @@ pub(crate) async fn serve_http(
     io: DownstreamIo,
 ) {
     let config = ServerConfig {
-        protocol: hcm.protocol,
+        protocol: protocol(&hcm, &connection),
         idle_timeout: hcm.idle_timeout,
         max_concurrent_streams: hcm.max_concurrent_streams,
         max_head_bytes: hcm.max_head_bytes,
@@ -123,5 +123,15 @@ pub(crate) async fn serve_http(
     };
     if let Err(error) = lateen_http::serve(io, &config, service, drain).await {
         tracing::debug!(%error, "downstream connection ended");
+    }
+}
+
+/// What the listener allows and TLS has agreed upon: whoever negotiated HTTP/2 must open with its
+/// preface, and is not answered in another protocol (RFC 9113, 3.4).
+fn protocol(hcm: &Hcm, connection: &Connection) -> Protocol {
+    let agreed = connection.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+    match (hcm.protocol, agreed) {
+        (Protocol::Auto, Some(b"h2")) => Protocol::Http2,
+        (protocol, _) => protocol,
     }
 }
