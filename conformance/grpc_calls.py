@@ -196,7 +196,7 @@ def ends(report, service, channel):
             failure(lambda: next(call))
 
 
-def many(report, service, channel, calls=2000):
+def many(report, service, channel, calls=500):
     with report.check(f"{calls} calls at once on one channel"):
         echo = channel.unary_unary("/test/Echo")
         futures = [echo.future(b"%d" % number, timeout=60) for number in range(calls)]

@@ -87,6 +87,14 @@ impl Connection {
         }
     }
 
+    /// Waits until it is known how many requests it takes at once.
+    pub(crate) async fn settled(&self) {
+        match &self.inner {
+            Inner::Http1(_) => {}
+            Inner::Http2(connection) => connection.settled().await,
+        }
+    }
+
     /// Another handle on the same HTTP/2 connection; none for HTTP/1.
     pub(crate) fn share(&self) -> Option<Connection> {
         match &self.inner {

@@ -106,6 +106,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
             return Ok(slot.admit(connect.await?));
         }
         let _connecting = slot.connecting.lock().await;
+        // The connection that was made for the request before this one may take this one too.
+        if let Some(newest) = slot.newest() {
+            newest.settled().await;
+        }
         if let Some(lease) = slot.checkout() {
             return Ok(lease);
         }
@@ -164,6 +168,13 @@ impl Slot {
             }
         }
         None
+    }
+
+    /// Another handle on the HTTP/2 connection that was made last.
+    fn newest(&self) -> Option<Connection> {
+        let connections = self.lock();
+        let (_, newest) = connections.shared.last()?;
+        newest.share().filter(|newest| !newest.is_closed())
     }
 
     /// Takes a new connection in and leases it for its first exchange.

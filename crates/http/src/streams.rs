@@ -280,6 +280,11 @@ impl State {
         self.lost.is_some()
     }
 
+    /// No stream is under way.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// No stream is left and none can be opened: there is nothing more to do.
     fn is_forlorn(&self, role: Role) -> bool {
         role == Role::Client && self.handles == 0 && self.table.is_empty()

@@ -6,6 +6,7 @@ mod tunnel;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::{ClientConfig, Outgoing};
 use crate::h2::{CannotSend, Config, Role, StreamId};
@@ -13,9 +14,17 @@ use crate::streams::{Claim, Driver, Pace, Pump, Shared, State};
 use crate::transport::Transport;
 use crate::{Body, Error, RequestHead, Response, SendError};
 use exchange::Exchange;
+use tokio::time::Instant;
+
+/// How long a new connection is spared a second stream while the server has not said how many it
+/// takes. Servers say so first of all (RFC 9113, 3.4); one that does not is taken at its silence.
+const SETTINGS_WAIT: Duration = Duration::from_secs(1);
 
 /// A handle. The connection ends once there is none any more and its last stream has ended.
-pub(crate) struct Connection(Arc<Shared>);
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    opened: Instant,
+}
 
 pub(super) fn connect(transport: Transport, config: &ClientConfig) -> Connection {
     let codec = Config {
@@ -33,19 +42,25 @@ pub(super) fn connect(transport: Transport, config: &ClientConfig) -> Connection
             tracing::debug!(%error, "HTTP/2 connection ended");
         }
     });
-    Connection(shared)
+    Connection {
+        shared,
+        opened: Instant::now(),
+    }
 }
 
 impl Clone for Connection {
     fn clone(&self) -> Self {
-        self.0.lock().handles += 1;
-        Connection(self.0.clone())
+        self.shared.lock().handles += 1;
+        Connection {
+            shared: self.shared.clone(),
+            opened: self.opened,
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         state.handles -= 1;
         if state.handles == 0 {
             state.stir_always();
@@ -55,24 +70,34 @@ impl Drop for Connection {
 
 impl Connection {
     /// True where the peer allows one more stream. Each handle beside the pool's is a request that
-    /// is about to be sent.
+    /// is about to be sent. Before the server has said how many streams it takes, there is one: more
+    /// of them may be refused, and a request whose body is under way cannot be sent elsewhere.
     pub(super) fn is_ready(&self) -> bool {
-        let state = self.0.lock();
-        state.codec.capacity() >= state.handles.max(1)
+        let state = self.shared.lock();
+        if state.codec.settings_known() || self.opened.elapsed() >= SETTINGS_WAIT {
+            return state.codec.capacity() >= state.handles.max(1);
+        }
+        state.handles <= 1 && state.is_unused() && state.codec.capacity() > 0
+    }
+
+    /// Waits until the server has said how many streams it takes, or has had its time to.
+    pub(super) async fn settled(&self) {
+        // Whether it spoke or not, `is_ready` knows.
+        let _ = tokio::time::timeout_at(self.opened + SETTINGS_WAIT, self.settings()).await;
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.0.lock().codec.is_going()
+        self.shared.lock().codec.is_going()
     }
 
     fn takes_extended_connect(&self) -> bool {
-        self.0.lock().codec.peer_takes_extended_connect()
+        self.shared.lock().codec.peer_takes_extended_connect()
     }
 
     /// Waits until the server has said what it takes.
     async fn settings(&self) {
         poll_fn(|cx| {
-            let mut state = self.0.lock();
+            let mut state = self.shared.lock();
             if state.codec.settings_known() || state.codec.is_going() {
                 return Poll::Ready(());
             }
@@ -103,7 +128,7 @@ pub(super) async fn exchange(
     }
     // A body that is here can be given back where the request was provably not processed.
     let spare = body.duplicate();
-    let sent = open(&connection.0, head, body);
+    let sent = open(&connection.shared, head, body);
     // The stream itself keeps the connection from here on.
     drop(connection);
     let mut exchange = match sent {

@@ -6,6 +6,7 @@ mod http2_bodies;
 mod http2_ends;
 mod http2_hyper;
 mod http2_messages;
+mod http2_pool;
 mod http2_tunnels;
 mod http2_writes;
 mod support;

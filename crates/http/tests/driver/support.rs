@@ -1,7 +1,7 @@
 //! Servers, clients and bodies for tests.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::hash::RandomState;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -69,7 +69,7 @@ where
     let task = tokio::spawn(async move {
         let drained = async move {
             if drained.await.is_err() {
-                std::future::pending::<()>().await;
+                pending::<()>().await;
             }
         };
         serve(io, &config, Answer(handler), drained).await
@@ -106,7 +106,13 @@ impl Client {
         body: Body,
         interim: Option<&Interim>,
     ) -> Result<Response, SendError> {
-        let lease = self.0.checkout(&0).expect("the connection is ready");
+        let lease = match self.0.checkout(&0) {
+            Some(lease) => lease,
+            // Waits for the server's settings.
+            None => within(self.0.connect(&0, true, pending::<Result<_, Infallible>>()))
+                .await
+                .expect("infallible"),
+        };
         lease.send(head, body, interim).await
     }
 

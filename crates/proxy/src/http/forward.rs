@@ -29,6 +29,10 @@ use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
 use crate::worker::{PoolKey, Worker};
 
+/// How often a request that was not processed is sent again outside of any policy. A host may refuse
+/// it each time.
+const MAX_RESENT: u32 = 3;
+
 /// Where a request was routed.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -422,12 +426,11 @@ impl Exchange<'_> {
             want,
             sni: self.sni_of(host, head),
         };
-        let mut fresh = false;
+        let mut resent = 0;
         loop {
-            let pooled = if fresh {
-                None
-            } else {
-                self.worker.pool.checkout(&key)
+            let pooled = match resent {
+                0 => self.worker.pool.checkout(&key),
+                _ => None,
             };
             let lease = match pooled {
                 Some(lease) => lease,
@@ -444,9 +447,9 @@ impl Exchange<'_> {
                     unsent: Some(unsent),
                     reused: true,
                     ..
-                }) => {
+                }) if resent < MAX_RESENT => {
                     body = unsent;
-                    fresh = true;
+                    resent += 1;
                 }
                 Err(SendError { error, reused, .. }) => {
                     return Err(Failure::Exchange { error, reused });

@@ -3,5 +3,6 @@
 mod common;
 mod discovery;
 mod http;
+mod http2;
 mod stream;
 mod upstream;

@@ -36,7 +36,7 @@ pub(super) async fn exchange(
             return Err(refused(text.to_owned(), body));
         }
     }
-    let mut exchange = open(&connection.0, &asked, body)?;
+    let mut exchange = open(&connection.shared, &asked, body)?;
     drop(connection);
     match poll_fn(|cx| exchange.poll_head(cx, interim)).await {
         Ok(answer) if (200..300).contains(&answer.status) => Ok(switch(exchange, head, answer)),
