@@ -127,6 +127,8 @@ class Route:
     #: Towards the client.
     tls: bool = False
     codec: str = "AUTO"
+    #: Where it listens; any port where it is None.
+    port: int | None = None
 
 
 class Proxy:
@@ -135,7 +137,7 @@ class Proxy:
     def __init__(self, routes):
         self.folder = tempfile.TemporaryDirectory()
         self.admin = free_port()
-        self.ports = {name: free_port() for name in routes}
+        self.ports = {name: route.port or free_port() for name, route in routes.items()}
         pair = None
         if any(route.tls for route in routes.values()):
             pair = certificate(self.folder.name)
