@@ -31,8 +31,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Illegal requests are broken off, and so are what they had become here."""
+
+
 def main():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server = Server(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     backend = server.server_address[1]
     # In cleartext the listener speaks HTTP/2 alone: where HTTP/1 is spoken too, an invalid preface

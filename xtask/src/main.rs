@@ -1,6 +1,7 @@
-//! Tasks of the repository itself: `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask compare`.
+//! Tasks of the repository itself: `cargo xtask tidy`, `bench`, `compare` and `conformance`.
 
 mod bench;
+mod conformance;
 mod tidy;
 
 use std::path::Path;
@@ -27,10 +28,12 @@ fn run() -> Result<()> {
         Some((task, [])) if task == "tidy" => tidy::run(root),
         Some((task, args)) if task == "bench" => bench::run(root, args.to_vec()),
         Some((task, args)) if task == "compare" => bench::compare(root, args),
+        Some((task, args)) if task == "conformance" => conformance::run(root, args),
         _ => bail!(
             "usage: cargo xtask TASK\n\n  tidy     check crate arrows, module files, words and paths\n  \
              bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
-             compare  send odd HTTP/1 through all of them and hold the sidecar to its rules"
+             compare  send odd HTTP/1 through all of them and hold the sidecar to its rules\n  \
+             conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it"
         ),
     }
 }

@@ -86,6 +86,8 @@ struct Sending {
     head_out: bool,
     /// Bytes have reached the socket.
     begun: bool,
+    /// The server takes no more of it.
+    broken: Option<Error>,
 }
 
 /// Sends a request and waits for the head of its response.
@@ -112,6 +114,7 @@ pub(super) async fn exchange(
         body: if upgrading { Body::empty() } else { body },
         head_out: false,
         begun: false,
+        broken: None,
     };
     {
         let mut state = lock(&connection.0);
@@ -235,24 +238,25 @@ fn poll_head(
     sending: &mut Sending,
     interim: Option<&Interim>,
 ) -> Poll<Result<ParsedResponse, Error>> {
-    if !sending.writer.is_ended() || !lock(state).transport.is_flushed() {
+    let unsent = !sending.writer.is_ended() || !lock(state).transport.is_flushed();
+    if unsent && sending.broken.is_none() {
         match sending.poll(state, cx, Some(head)) {
             Poll::Ready(Ok(())) => lock(state).upload = Upload::Done,
-            // A server that refuses a body closes; its answer may be there all the same.
             Poll::Ready(Err(error @ Error::Closed(_))) => {
-                let state = &mut *lock(state);
-                state.upload = Upload::Broken;
-                let parsed = state.poll_head(cx, &head.method, interim);
-                return match parsed {
-                    Poll::Ready(Ok(parsed)) => Poll::Ready(Ok(parsed)),
-                    _ => Poll::Ready(Err(error)),
-                };
+                lock(state).upload = Upload::Broken;
+                sending.broken = Some(error);
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
     }
-    lock(state).poll_head(cx, &head.method, interim)
+    let parsed = ready!(lock(state).poll_head(cx, &head.method, interim));
+    // A server that refuses a body closes. Its answer may be there all the same, or be noticed a
+    // moment later than that writing fails; where there is none, the first failure counts.
+    Poll::Ready(match (parsed, sending.broken.take()) {
+        (Err(_), Some(broken)) => Err(broken),
+        (parsed, _) => parsed,
+    })
 }
 
 impl State {

@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::hash::RandomState;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use lateen_http::{
     Abort, Body, ClientConfig, Error, Frame, Interim, Lease, Method, Pool, Request, Response,
     connect,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 
 use super::support::{
     Raw, feed, fields, get, head, http2_only, http2_pair, pattern, post, read_all, within,
@@ -350,6 +353,82 @@ async fn a_refusal_is_seen_though_the_upload_breaks() {
     assert_eq!(data, b"no");
     within(writing).await.expect("the upload was let go");
     assert_eq!(servers.pool.idle_count(), 0);
+}
+
+/// A socket whose peer has answered and gone: writing fails at once, and the answer is noticed only
+/// when the reactor has had its turn.
+#[derive(Default)]
+struct Gone {
+    head_out: bool,
+    failed: bool,
+    noticed: bool,
+    answer: &'static [u8],
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.failed = std::mem::replace(&mut self.head_out, true);
+        match self.failed {
+            true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            false => Poll::Ready(Ok(buf.len())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.failed {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut self.noticed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buf.put_slice(std::mem::take(&mut self.answer));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_seen_though_it_is_noticed_after_the_failure() {
+    let cases: [(&'static [u8], _); 2] = [
+        (b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", Some(417)),
+        (b"", None),
+    ];
+    for (answer, status) in cases {
+        let socket = Gone {
+            answer,
+            ..Gone::default()
+        };
+        let connection = connect(socket, &ClientConfig::default());
+        let (tx, body) = feed();
+        let writing = tokio::spawn(write_all(tx, pattern(100_000), 50_000));
+        let result = within(connection.send(&post("/"), body)).await;
+        within(writing).await.expect("the upload was let go");
+        match result {
+            Ok(response) => assert_eq!(Some(response.head.status), status),
+            Err(failed) => {
+                assert!(status.is_none(), "{failed}");
+                assert!(failed.to_string().contains("broken pipe"), "{failed}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

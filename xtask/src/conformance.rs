@@ -1,0 +1,126 @@
+//! Tools from elsewhere before and behind the proxy. They are installed below `target/`, from the
+//! registries of their languages; what they do is in `conformance/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Below the repository's root.
+const HOME: &str = "target/conformance";
+/// Each is a script.
+const CHECKS: [&str; 5] = [
+    "h2spec",
+    "grpc_calls",
+    "websocket",
+    "websocket_h2",
+    "clients",
+];
+const PYTHON_PACKAGES: [&str; 7] = [
+    "grpcio>=1.80",
+    "grpcio-status>=1.80",
+    "h2>=4.3",
+    "httpx[http2]>=0.28",
+    "hypercorn>=0.18",
+    "requests>=2.32",
+    "websockets>=15",
+];
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@latest";
+/// Its fuzzing client runs on Python 2.7 alone.
+const AUTOBAHN: &str = "autobahntestsuite==25.10.1";
+
+/// Runs the checks of these names, or all.
+///
+/// # Errors
+/// Where a tool cannot be installed or a check fails.
+pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
+    let unknown = names.iter().find(|name| !CHECKS.contains(&name.as_str()));
+    if let Some(name) = unknown {
+        bail!("no check is called {name}; there are {}", CHECKS.join(", "));
+    }
+    let wanted = |name: &&str| names.is_empty() || names.iter().any(|asked| asked == name);
+    let checks: Vec<_> = CHECKS.into_iter().filter(wanted).collect();
+    let home = root.join(HOME);
+    std::fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
+    let serve = build(root)?;
+    let python = python(&home)?;
+    let mut failed = Vec::new();
+    for check in checks {
+        let mut script = Command::new(&python);
+        script
+            .arg(root.join("conformance").join(check).with_extension("py"))
+            .env("SERVE", &serve);
+        match check {
+            "h2spec" => drop(script.env("H2SPEC", h2spec(&home)?)),
+            "websocket" => drop(script.env("WSTEST", autobahn(&home)?)),
+            _ => {}
+        }
+        if finish(&mut script).is_err() {
+            failed.push(check);
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// The proxy with static resources.
+fn build(root: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(root);
+    finish(build.args(["build", "-p", "lateen-proxy", "--example", "serve"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    Ok(target.join("debug/examples/serve"))
+}
+
+/// A Python with the libraries that the scripts use.
+fn python(home: &Path) -> Result<PathBuf> {
+    let venv = home.join("python");
+    let python = venv.join("bin/python");
+    if !python.exists() {
+        finish(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    }
+    pip(&python, &PYTHON_PACKAGES)?;
+    Ok(python)
+}
+
+fn pip(python: &Path, packages: &[&str]) -> Result<()> {
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]);
+    finish(pip.args(packages))
+}
+
+fn h2spec(home: &Path) -> Result<PathBuf> {
+    let binary = home.join("bin/h2spec");
+    if !binary.exists() {
+        let mut go = Command::new(std::env::var_os("GO").unwrap_or_else(|| "go".into()));
+        finish(go.args(["install", H2SPEC]).env("GOBIN", home.join("bin")))?;
+    }
+    Ok(binary)
+}
+
+fn autobahn(home: &Path) -> Result<PathBuf> {
+    let venv = home.join("autobahn");
+    let binary = venv.join("bin/wstest");
+    if !binary.exists() {
+        let python = std::env::var_os("PYTHON2").unwrap_or_else(|| "python2.7".into());
+        let module = |name: &str| {
+            let mut command = Command::new(&python);
+            command.args(["-m", name]);
+            command
+        };
+        finish(module("pip").args(["install", "-q", "virtualenv"]))
+            .context("Autobahn needs Python 2.7 with pip; PYTHON2 says where it is")?;
+        finish(module("virtualenv").arg("-q").arg(&venv))?;
+        pip(&venv.join("bin/python"), &[AUTOBAHN])?;
+    }
+    Ok(binary)
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_owned();
+    let status = command.status();
+    let status = status.with_context(|| format!("cannot run {}", name.display()))?;
+    ensure!(status.success(), "{} failed", name.display());
+    Ok(())
+}
