@@ -19,7 +19,7 @@ pub(crate) const CLIENT: &str = "client";
 /// The service account of whoever answers.
 pub(crate) const SERVER: &str = "items";
 
-/// Names of files in a directory of [`write`].
+/// Names of files in a directory of [`write()`].
 pub(crate) const CHAIN: &str = "cert-chain.pem";
 pub(crate) const KEY: &str = "key.pem";
 pub(crate) const ROOTS: &str = "root-cert.pem";
