@@ -129,7 +129,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
             };
             connections.idle.retain_mut(keep);
             connections.shared.retain_mut(keep);
-            !(connections.idle.is_empty() && connections.shared.is_empty())
+            let empty = connections.idle.is_empty() && connections.shared.is_empty();
+            // Connections at work hold the slot that they return to.
+            !empty || Arc::strong_count(slot) > 1
         });
     }
 
