@@ -14,6 +14,7 @@ pub mod h2;
 mod head;
 mod headers;
 pub mod hpack;
+mod incoming;
 mod message;
 mod names;
 mod pool;

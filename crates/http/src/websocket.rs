@@ -9,6 +9,12 @@ use crate::{Headers, Known, Value};
 /// RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// A key for a request of our own: sixteen random bytes (RFC 6455, 4.1).
+pub(crate) fn key() -> Value {
+    let text = STANDARD.encode(fastrand::u128(..).to_ne_bytes());
+    Value::new(text.as_bytes()).expect("base64 has no control characters")
+}
+
 /// The answer that proves that a server has understood a client's key.
 pub(crate) fn accept(key: &[u8]) -> Value {
     let mut hash = Sha1::new();

@@ -14,6 +14,7 @@ use crate::h1::{self, BodyDecoder, Decoded, Framing, HeadParser, Limits, ParsedR
 use crate::pool::Home;
 use crate::transport::Transport;
 use crate::upgrade::Upgraded;
+use crate::websocket;
 use crate::writer::MessageWriter;
 use crate::{
     Body, Error, Interim, Known, Method, RequestHead, Response, SendError, Upgrade, Value,
@@ -146,8 +147,7 @@ fn upgrade_of(head: &RequestHead, protocol: &str) -> RequestHead {
     // HTTP/2 has no key, HTTP/1 servers insist on one (RFC 6455, 4.2.1). Its answer is known to us
     // alone and nobody checks it: the key protects against caches, of which there is none here.
     if protocol.eq_ignore_ascii_case("websocket") && !fields.contains(Known::SEC_WEBSOCKET_KEY) {
-        let key = Value::from_static("bGF0ZWVuLWgyLXRvLWgxLg==");
-        fields.set_value(Known::SEC_WEBSOCKET_KEY, &key);
+        fields.set_value(Known::SEC_WEBSOCKET_KEY, &websocket::key());
     }
     head
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lateen_http::{
     Abort, Body, ClientConfig, Error, Frame, Interim, Lease, Method, Pool, Request, Response,
@@ -167,6 +168,30 @@ async fn connections_are_reused_where_they_can_be() {
         let _lease = servers.lease().await;
         assert_eq!(servers.is_empty(), reused, "{answer}");
     }
+}
+
+/// A pool that forgot a key while its connections were all at work would make them anew after each
+/// look for unused ones.
+#[tokio::test]
+async fn a_sweep_leaves_connections_at_work_their_place() {
+    let servers = Servers::new();
+    let lease = servers.lease().await;
+    let mut server = servers.server();
+    let request = get("/");
+    let sending = lease.send(&request, Body::empty(), None);
+    let serving = async {
+        server.read_to("\r\n\r\n").await;
+        servers.pool.sweep(|_| Some(Duration::from_secs(60)));
+        server
+            .write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    };
+    let (response, ()) = within(async { tokio::join!(sending, serving) }).await;
+    response.expect("answered");
+    assert_eq!(servers.pool.idle_count(), 1);
+    // Afterwards it is as unused as any other.
+    servers.pool.sweep(|_| Some(Duration::ZERO));
+    assert_eq!(servers.pool.idle_count(), 0);
 }
 
 /// Answers one request, so that the connection is in the pool.

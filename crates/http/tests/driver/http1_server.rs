@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lateen_http::{Abort, Body, Frame, Request, Response, ResponseHead, ServerConfig, Version};
+use lateen_http::{
+    Abort, Body, Error, Frame, Request, Response, ResponseHead, ServerConfig, Version,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::mpsc;
 
@@ -337,6 +339,20 @@ async fn a_client_that_goes_away_ends_the_handler() {
     drop(raw);
     within(told).await.expect("the handler was dropped");
     served.result().await.expect_err("told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_is_given_up() {
+    let (mut near, far) = duplex(1024);
+    let served = serve_on(far, ServerConfig::default(), |_: Request| async {
+        Ok::<_, Abort>(Response::new(200, "x".repeat(60_000)))
+    });
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    near.write_all(request).await.expect("open");
+    let start = tokio::time::Instant::now();
+    let error = served.task.await.expect("no panic").expect_err("given up");
+    assert_eq!(start.elapsed().as_secs(), 300, "{error}");
+    assert!(matches!(error, Error::Timeout(_)), "{error}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use super::{Connection, Upload, lock, release};
-use crate::h1::Decoded;
+use crate::incoming::poll_body;
 use crate::pool::Home;
 use crate::{BodyError, Frame, Source};
 
@@ -27,10 +27,14 @@ impl Source for ResponseBody {
         let Some(connection) = &self.connection else {
             return Poll::Ready(None);
         };
-        let frame = ready!(poll_body(connection, cx));
+        let (frame, done) = {
+            let state = &mut *lock(&connection.0);
+            let frame = ready!(poll_body(&mut state.body, &mut state.transport, cx));
+            (frame, state.body.is_done())
+        };
         match &frame {
             Some(Err(_)) => self.connection = None,
-            _ if lock(&connection.0).body.is_done() => {
+            _ if done => {
                 let connection = self.connection.take();
                 release(connection.expect("just used"), self.home.take());
             }
@@ -48,39 +52,6 @@ impl Source for ResponseBody {
 
     fn is_end(&self) -> bool {
         self.connection.is_none()
-    }
-}
-
-fn poll_body(
-    connection: &Connection,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame, BodyError>>> {
-    let failed = |text: String| Poll::Ready(Some(Err(BodyError(text))));
-    let state = &mut *lock(&connection.0);
-    loop {
-        match state.body.decode(&mut state.transport.read) {
-            Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
-            Ok(Decoded::Trailers(trailers)) => {
-                return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
-            }
-            Ok(Decoded::End) => return Poll::Ready(None),
-            Ok(Decoded::More) => {}
-            Err(error) => return failed(error.to_string()),
-        }
-        match state.transport.poll_read(cx) {
-            Poll::Pending => {
-                state.transport.settle();
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(0)) => {
-                return match state.body.end_of_input() {
-                    Ok(()) => Poll::Ready(None),
-                    Err(error) => failed(error.to_string()),
-                };
-            }
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => return failed(error.to_string()),
-        }
     }
 }
 

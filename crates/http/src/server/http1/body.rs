@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use super::{Shared, State};
-use crate::h1::Decoded;
+use crate::incoming::poll_body;
 use crate::{BodyError, Frame, Source};
 
 /// What a client waits for that has said `Expect: 100-continue`.
@@ -70,31 +70,6 @@ impl State {
                 return failed(error.to_string());
             }
         }
-        loop {
-            match self.body.decode(&mut self.transport.read) {
-                Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
-                Ok(Decoded::Trailers(trailers)) => {
-                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
-                }
-                Ok(Decoded::End) => return Poll::Ready(None),
-                Ok(Decoded::More) => {}
-                Err(error) => return failed(error.to_string()),
-            }
-            match self.transport.poll_read(cx) {
-                Poll::Ready(Ok(0)) => {
-                    let end = self.body.end_of_input();
-                    return match end {
-                        Ok(()) => Poll::Ready(None),
-                        Err(error) => failed(error.to_string()),
-                    };
-                }
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return failed(error.to_string()),
-                Poll::Pending => {
-                    self.transport.settle();
-                    return Poll::Pending;
-                }
-            }
-        }
+        poll_body(&mut self.body, &mut self.transport, cx)
     }
 }

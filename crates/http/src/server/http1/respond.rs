@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use super::{Exchange, Next, Shared};
 use crate::h1::{self, Framing};
 use crate::head::list_has;
+use crate::timer::{Timer, after};
 use crate::transport::Transport;
 use crate::upgrade::Upgraded;
 use crate::writer::MessageWriter;
@@ -19,6 +20,9 @@ use crate::{Body, Error, Frame, Known, Method, Response, ResponseHead, Value, Ve
 const DRAIN_BYTES: usize = 256 * 1024;
 /// Time for that, and for a client to read the last response before the socket is closed.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How long one piece of a response may wait for a client that does not read. Five minutes, as in
+/// HTTP/2; Envoy's default for a stream without progress.
+const STALL: Duration = Duration::from_secs(300);
 
 /// Sends a response.
 pub(super) async fn respond(
@@ -123,9 +127,16 @@ async fn send(
 ) -> Result<(), Error> {
     let mut writer = MessageWriter::new(framing);
     let mut unsent = Some(head);
+    let (mut timer, mut stalled) = (Timer::default(), None);
     poll_fn(|cx| {
         loop {
-            ready!(poll_room(shared, cx))?;
+            let Poll::Ready(room) = poll_room(shared, cx) else {
+                let deadline = *stalled.get_or_insert_with(|| after(STALL));
+                ready!(timer.poll_until(cx, deadline));
+                return Poll::Ready(Err(Error::Timeout("the client does not read")));
+            };
+            room?;
+            stalled = None;
             if writer.is_ended() {
                 return Poll::Ready(Ok(()));
             }
