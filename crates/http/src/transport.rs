@@ -1,17 +1,19 @@
 //! The socket side of a connection: where bytes come in and go out.
 //!
 //! An idle connection owns no buffer. Reading goes into a block that belongs to the thread and out
-//! of which pieces are cut without copying; writing goes straight to the socket, and only what it
-//! would not take at once is kept.
+//! of which pieces are cut without copying. A small message waits for the end of the loop turn (see
+//! `turn`), everything else goes straight to the socket, and only what that would not take is kept.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::turn::{self, Held};
 
 /// A stream that carries HTTP.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -24,6 +26,9 @@ const BLOCK: usize = 64 * 1024;
 const ROOM: usize = 16 * 1024;
 /// Pieces of one vectored write.
 const PIECES: usize = 16;
+/// A body of at most so many bytes waits with its head for the end of the loop turn. It is copied
+/// for that; to copy more costs more than it saves.
+const LATE: usize = 16 * 1024;
 
 thread_local! {
     static READ: RefCell<BytesMut> = RefCell::new(BytesMut::new());
@@ -37,9 +42,15 @@ pub(crate) struct Transport {
     pub read: BytesMut,
     /// True where `read` is memory of its own and no part of a thread's block.
     owned: bool,
+    /// What waits for the end of the loop turn. It comes before everything in `out`.
+    late: Option<Box<Held>>,
     out: VecDeque<Bytes>,
     /// Written bytes may still be kept by the stream, which TLS does.
     unflushed: bool,
+    /// Why what had waited could not be written.
+    failed: Option<io::Error>,
+    /// The stream has taken something since [`begin`](Self::begin).
+    begun: bool,
 }
 
 impl Transport {
@@ -48,12 +59,15 @@ impl Transport {
             io,
             read,
             owned: true,
+            late: None,
             out: VecDeque::new(),
             unflushed: false,
+            failed: None,
+            begun: false,
         }
     }
 
-    /// The stream and what was read from it.
+    /// The stream and what was read from it. What was sent must have left.
     pub(crate) fn into_parts(self) -> (Box<dyn Io>, BytesMut) {
         (self.io, self.read)
     }
@@ -88,26 +102,111 @@ impl Transport {
         self.owned = true;
     }
 
-    /// True where everything that was sent has left.
+    /// True where everything that was sent has left or waits for the end of the loop turn: more may
+    /// be sent.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.out.is_empty() && !self.unflushed
+        self.out.is_empty() && !self.unflushed && self.failed.is_none()
+    }
+
+    /// True where something waits for the end of the loop turn. Whoever sent it has to see to it
+    /// that [`flush_late`](Self::flush_late) is called then.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// From here on [`begun`](Self::begun) is asked for.
+    pub(crate) fn begin(&mut self) {
+        self.begun = false;
+    }
+
+    /// True where the stream has taken a byte since [`begin`](Self::begin).
+    pub(crate) fn begun(&self) -> bool {
+        self.begun
     }
 
     /// Sends what `head` writes, then data, then the tail. What the socket does not take now is
-    /// kept; callers wait by [`poll_flush`](Self::poll_flush) before they send more. The number of
-    /// bytes that left at once is returned.
+    /// kept; callers wait by [`poll_flush`](Self::poll_flush) before they send more. `last` says
+    /// that it completes a message, after which nothing follows for a while.
     pub(crate) fn send(
         &mut self,
         cx: &mut Context<'_>,
         head: impl FnOnce(&mut Vec<u8>),
         data: Bytes,
         tail: &'static [u8],
-    ) -> io::Result<usize> {
+        last: bool,
+    ) -> io::Result<()> {
+        if last && data.len() <= LATE && self.is_flushed() && turn::has_end() {
+            let held = self.late.get_or_insert_with(turn::held);
+            head(&mut held.bytes);
+            held.bytes.extend_from_slice(&data);
+            held.bytes.extend_from_slice(tail);
+            let waker = held.waker.get_or_insert_with(|| cx.waker().clone());
+            waker.clone_from(cx.waker());
+            return Ok(());
+        }
+        self.hasten();
         WRITE.with_borrow_mut(|scratch| {
             scratch.clear();
             head(scratch);
             self.write_or_keep(cx, scratch, data, tail)
         })
+    }
+
+    /// Something else follows what waited.
+    fn hasten(&mut self) {
+        if let Some(mut held) = self.late.take() {
+            let bytes = std::mem::take(&mut held.bytes);
+            self.out.push_front(bytes.into());
+            turn::recycle(held);
+        }
+    }
+
+    /// Writes what has waited for the end of the loop turn.
+    pub(crate) fn flush_late(&mut self) {
+        let Some(mut held) = self.late.take() else {
+            return;
+        };
+        let waker = held.waker.take();
+        let cx = &mut Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+        let mut written = 0;
+        let flushed = loop {
+            let io = Pin::new(&mut *self.io);
+            if written == held.bytes.len() {
+                break io.poll_flush(cx);
+            }
+            match io.poll_write(cx, &held.bytes[written..]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(more)) => {
+                    self.begun = true;
+                    written += more;
+                }
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        match flushed {
+            Poll::Ready(Ok(())) => {}
+            // Its task is woken when there is room, and goes on.
+            Poll::Pending => {
+                let rest = &held.bytes[written..];
+                if !rest.is_empty() {
+                    self.out.push_front(Bytes::copy_from_slice(rest));
+                }
+                self.unflushed = true;
+            }
+            Poll::Ready(Err(error)) => {
+                self.failed = Some(error);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+        turn::recycle(held);
+    }
+
+    /// Forgets what waits for the end of the loop turn.
+    pub(crate) fn discard_late(&mut self) {
+        self.late = None;
     }
 
     fn write_or_keep(
@@ -116,7 +215,7 @@ impl Transport {
         head: &[u8],
         data: Bytes,
         tail: &'static [u8],
-    ) -> io::Result<usize> {
+    ) -> io::Result<()> {
         let mut written = 0;
         if self.out.is_empty() {
             let slices = [IoSlice::new(head), IoSlice::new(&data), IoSlice::new(tail)];
@@ -127,6 +226,7 @@ impl Transport {
             };
             if let Poll::Ready(result) = write {
                 written = result?;
+                self.begun |= written > 0;
                 self.unflushed = true;
             }
         }
@@ -142,11 +242,15 @@ impl Transport {
         if left < tail.len() {
             self.out.push_back(Bytes::from_static(&tail[left..]));
         }
-        Ok(written)
+        Ok(())
     }
 
     /// Writes until nothing is left.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        self.hasten();
         while !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut n_slices = 0;
@@ -159,6 +263,7 @@ impl Transport {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.begun = true;
             self.unflushed = true;
             while let Some(first) = self.out.front_mut() {
                 if written < first.len() {
@@ -214,8 +319,10 @@ mod tests {
         let mut transport = Transport::new(Box::new(near), BytesMut::new());
         poll_fn(|cx| {
             let head = |out: &mut Vec<u8>| out.extend_from_slice(b"head");
-            let written = transport.send(cx, head, "data".into(), b"tail");
-            assert_eq!(written.expect("open"), 5);
+            transport.begin();
+            let sent = transport.send(cx, head, "data".into(), b"tail", true);
+            sent.expect("open");
+            assert!(transport.begun());
             Poll::Ready(())
         })
         .await;

@@ -44,13 +44,13 @@ impl MessageWriter {
         transport: &mut Transport,
         cx: &mut Context<'_>,
         head: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<usize, Error> {
-        let sent = transport.send(cx, head, Bytes::new(), b"");
+    ) -> Result<(), Error> {
+        let sent = transport.send(cx, head, Bytes::new(), b"", false);
         sent.map_err(|error| Error::io(&error))
     }
 
     /// Sends a piece of the body, or its end, behind what `head` writes. `last` says that nothing
-    /// follows the piece. The bytes that left at once are returned.
+    /// follows the piece.
     pub(crate) fn send(
         &mut self,
         transport: &mut Transport,
@@ -58,7 +58,7 @@ impl MessageWriter {
         head: impl FnOnce(&mut Vec<u8>),
         frame: Option<Frame>,
         last: bool,
-    ) -> Result<usize, Error> {
+    ) -> Result<(), Error> {
         let chunked = self.framing == Framing::Chunked;
         let result = match frame {
             Some(Frame::Data(data)) if chunked => {
@@ -76,14 +76,14 @@ impl MessageWriter {
                         h1::encode_chunk_start(length, out);
                     }
                 };
-                transport.send(cx, head, data, tail)
+                transport.send(cx, head, data, tail, last)
             }
             Some(Frame::Data(data)) => {
                 self.count(data.len() as u64)?;
                 if last {
                     self.end()?;
                 }
-                transport.send(cx, head, data, b"")
+                transport.send(cx, head, data, b"", last)
             }
             Some(Frame::Trailers(trailers)) => {
                 self.end()?;
@@ -92,12 +92,13 @@ impl MessageWriter {
                     |out| trailer(head, chunked, trailers, out),
                     Bytes::new(),
                     b"",
+                    true,
                 )
             }
             None => {
                 self.end()?;
                 let tail = if chunked { LAST_CHUNK } else { b"" };
-                transport.send(cx, head, Bytes::new(), tail)
+                transport.send(cx, head, Bytes::new(), tail, true)
             }
         };
         result.map_err(|error| Error::io(&error))

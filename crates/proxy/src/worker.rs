@@ -202,6 +202,7 @@ pub(crate) fn start(
                 pool: Pool::new(MAX_IDLE),
             });
             runtime.block_on(async {
+                tokio::spawn(lateen_http::flush_turns());
                 tokio::spawn(sweep(worker.clone()));
                 while let Some(command) = commands_rx.recv().await {
                     obey(&worker, command);

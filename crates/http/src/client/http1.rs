@@ -13,6 +13,7 @@ use super::{ClientConfig, Outgoing};
 use crate::h1::{self, BodyDecoder, Decoded, Framing, HeadParser, Limits, ParsedResponse};
 use crate::pool::Home;
 use crate::transport::Transport;
+use crate::turn::{self, Late};
 use crate::upgrade::Upgraded;
 use crate::websocket;
 use crate::writer::MessageWriter;
@@ -45,6 +46,12 @@ enum Upload {
     Going(Option<Waker>),
     /// It could not be sent to its end, or nobody wants its response any more.
     Broken,
+}
+
+impl Late for Mutex<State> {
+    fn flush_late(&self) {
+        lock(self).transport.flush_late();
+    }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -85,8 +92,6 @@ struct Sending {
     writer: MessageWriter,
     body: Body,
     head_out: bool,
-    /// Bytes have reached the socket.
-    begun: bool,
     /// The server takes no more of it.
     broken: Option<Error>,
 }
@@ -114,23 +119,29 @@ pub(super) async fn exchange(
         framing,
         body: if upgrading { Body::empty() } else { body },
         head_out: false,
-        begun: false,
         broken: None,
     };
     {
         let mut state = lock(&connection.0);
         state.upload = Upload::Going(None);
         state.heard = false;
+        state.transport.begin();
     }
     let result = poll_fn(|cx| poll_head(&connection.0, cx, head, &mut sending, interim)).await;
     match result {
         Ok(parsed) if upgrading && is_switch(head, &parsed) => Ok(switch(connection, parsed.head)),
         Ok(parsed) => Ok(answer(connection, parsed, sending, home)),
-        Err(error) => Err(SendError {
-            unsent: spare.filter(|_| !sending.begun && matches!(error, Error::Closed(_))),
-            error,
-            reused,
-        }),
+        Err(error) => {
+            // It may be sent again elsewhere, and must not leave from here as well.
+            let transport = &mut lock(&connection.0).transport;
+            transport.discard_late();
+            let unsent = !transport.begun() && matches!(error, Error::Closed(_));
+            Err(SendError {
+                unsent: spare.filter(|_| unsent),
+                error,
+                reused,
+            })
+        }
     }
 }
 
@@ -176,7 +187,7 @@ impl Sending {
     /// is out.
     fn poll(
         &mut self,
-        state: &Mutex<State>,
+        state: &Arc<Mutex<State>>,
         cx: &mut Context<'_>,
         head: Option<&RequestHead>,
     ) -> Poll<Result<(), Error>> {
@@ -210,7 +221,10 @@ impl Sending {
                 }
             };
             self.head_out = true;
-            self.begun |= sent? > 0;
+            sent?;
+            if transport.is_late() {
+                turn::wait(state.clone());
+            }
         }
     }
 
@@ -221,10 +235,7 @@ impl Sending {
     ) -> Poll<Result<(), Error>> {
         let transport = &mut lock(state).transport;
         if !transport.is_flushed() {
-            // Whatever comes of it, bytes may have left.
-            let flushed = transport.poll_flush(cx);
-            self.begun = true;
-            ready!(flushed).map_err(|error| Error::io(&error))?;
+            ready!(transport.poll_flush(cx)).map_err(|error| Error::io(&error))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -232,7 +243,7 @@ impl Sending {
 
 /// Sends on while it waits for the head of the response.
 fn poll_head(
-    state: &Mutex<State>,
+    state: &Arc<Mutex<State>>,
     cx: &mut Context<'_>,
     head: &RequestHead,
     sending: &mut Sending,
@@ -269,6 +280,11 @@ impl State {
         loop {
             let read = &mut self.transport.read;
             match self.parser.response(read, &self.limits, method) {
+                Ok(Some(_)) if self.transport.is_late() => {
+                    // It is no answer to what has not left.
+                    let text = "the server spoke before it was asked".to_owned();
+                    return Poll::Ready(Err(Error::Closed(text)));
+                }
                 Ok(Some(parsed)) if parsed.head.is_informational() => {
                     self.heard = true;
                     if let Some(interim) = interim.filter(|_| parsed.head.status != 100) {

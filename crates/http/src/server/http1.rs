@@ -10,7 +10,8 @@ mod respond;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use crate::h1::{self, BodyDecoder, Framing, HeadParser, Limits, ParseError, Pars
 use crate::message::InterimSink;
 use crate::timer::{Timer, after};
 use crate::transport::Transport;
+use crate::turn::Late;
 use crate::upgrade::Upgraded;
 use crate::{
     Body, Error, Interim, Known, Method, Request, Response, ResponseHead, Upgrade, Value, Version,
@@ -28,6 +30,10 @@ use body::RequestBody;
 
 /// Bytes of requests behind the one under way that are read before the client has to wait.
 const PIPELINED: usize = 32 * 1024;
+
+/// How long one piece of a response may wait for a client that does not read. Five minutes, as in
+/// HTTP/2; Envoy's default for a stream without progress.
+const STALL: Duration = Duration::from_secs(300);
 
 /// What the connection's task shares with the body of the request under way.
 pub(super) struct Shared(Mutex<State>);
@@ -66,15 +72,21 @@ impl InterimSink for Shared {
     }
 }
 
+impl Late for Shared {
+    fn flush_late(&self) {
+        self.lock().transport.flush_late();
+    }
+}
+
 impl State {
-    /// Sends what stands before the response.
+    /// Sends what stands before the response, and what is left of the one before.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let failed = |error| Error::io(&error);
         if !self.interim.is_empty() {
             let heads = std::mem::take(&mut self.interim);
             let write = |out: &mut Vec<u8>| out.extend_from_slice(&heads);
             self.transport
-                .send(cx, write, bytes::Bytes::new(), b"")
+                .send(cx, write, bytes::Bytes::new(), b"", false)
                 .map_err(failed)?;
         }
         if self.transport.is_flushed() {
@@ -191,10 +203,26 @@ impl<H: Handler> Connection<'_, H> {
     ) -> Result<Option<ParsedRequest>, HeadError> {
         let idle = after(self.config.idle_timeout);
         let mut started: Option<Instant> = None;
+        let mut stalled: Option<Instant> = None;
         poll_fn(|cx| {
             let state = &mut *self.shared.lock();
             loop {
                 let transport = &mut state.transport;
+                if !transport.is_flushed() {
+                    // The socket did not take all of the last response at the end of its turn.
+                    match transport.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => stalled = None,
+                        Poll::Ready(Err(error)) => {
+                            return Poll::Ready(Err(HeadError::Closed(Error::io(&error))));
+                        }
+                        Poll::Pending => {
+                            let deadline = *stalled.get_or_insert_with(|| after(STALL));
+                            ready!(self.timer.poll_until(cx, deadline));
+                            let error = Error::Timeout("the client does not read");
+                            return Poll::Ready(Err(HeadError::Closed(error)));
+                        }
+                    }
+                }
                 let head = self.parser.request(&mut transport.read, &self.limits);
                 match head {
                     Ok(Some(parsed)) => return Poll::Ready(Ok(Some(parsed))),
@@ -248,17 +276,16 @@ impl<H: Handler> Connection<'_, H> {
                 return Poll::Ready(Ok(response));
             }
             let state = &mut *shared.lock();
-            if state.takes_interim {
-                if !state
+            if state.takes_interim
+                && !state
                     .waker
                     .as_ref()
                     .is_some_and(|w| w.will_wake(cx.waker()))
-                {
-                    state.waker = Some(cx.waker().clone());
-                }
-                if let Poll::Ready(Err(error)) = state.poll_interim(cx) {
-                    return Poll::Ready(Err(error));
-                }
+            {
+                state.waker = Some(cx.waker().clone());
+            }
+            if let Poll::Ready(Err(error)) = state.poll_interim(cx) {
+                return Poll::Ready(Err(error));
             }
             state.poll_gone(cx).map(Err)
         })

@@ -15,8 +15,8 @@ use lateen_http::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 
 use super::support::{
-    Raw, feed, fields, get, head, http2_only, http2_pair, pattern, post, read_all, within,
-    write_all,
+    Raw, at_turns_ends, feed, fields, get, head, http2_only, http2_pair, pattern, post, read_all,
+    within, write_all,
 };
 
 /// A pool, and the servers' ends of its connections.
@@ -27,6 +27,7 @@ struct Servers {
 
 impl Servers {
     fn new() -> Self {
+        at_turns_ends();
         Servers {
             pool: Pool::new(2),
             ends: Arc::default(),

@@ -2,6 +2,7 @@
 
 mod http1_client;
 mod http1_server;
+mod http1_turns;
 mod http2_bodies;
 mod http2_ends;
 mod http2_hyper;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lateen_http::{
     Abort, Body, BodyError, ClientConfig, Error, Frame, Handler, Headers, Interim, Io, Method,
     Pool, Protocol, Request, RequestHead, Response, SendError, ServerConfig, Source, connect,
-    serve,
+    flush_turns, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,11 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future)
         .await
         .expect("nothing hangs")
+}
+
+/// Has small messages wait for the end of the loop turn, as workers have it.
+pub(crate) fn at_turns_ends() {
+    tokio::spawn(flush_turns());
 }
 
 /// A handler from a function.
@@ -61,6 +66,16 @@ impl Served {
 
 /// Serves a connection by a function.
 pub(crate) fn serve_on<F, R>(io: impl Io, config: ServerConfig, handler: F) -> Served
+where
+    F: Fn(Request) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Response, Abort>> + Send + 'static,
+{
+    at_turns_ends();
+    serve_at_once(io, config, handler)
+}
+
+/// The same where nothing waits for the end of a turn.
+pub(crate) fn serve_at_once<F, R>(io: impl Io, config: ServerConfig, handler: F) -> Served
 where
     F: Fn(Request) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<Response, Abort>> + Send + 'static,

@@ -60,7 +60,7 @@ impl State {
         if self.continue_due && !self.responded {
             self.continue_due = false;
             let write = |out: &mut Vec<u8>| out.extend_from_slice(CONTINUE);
-            if let Err(error) = self.transport.send(cx, write, Bytes::new(), b"") {
+            if let Err(error) = self.transport.send(cx, write, Bytes::new(), b"", false) {
                 return failed(error.to_string());
             }
         }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::{Exchange, Next, Shared};
+use super::{Exchange, Next, STALL, Shared};
 use crate::h1::{self, Framing};
 use crate::head::list_has;
 use crate::timer::{Timer, after};
 use crate::transport::Transport;
+use crate::turn;
 use crate::upgrade::Upgraded;
 use crate::writer::MessageWriter;
 use crate::{Body, Error, Frame, Known, Method, Response, ResponseHead, Value, Version};
@@ -20,9 +21,6 @@ use crate::{Body, Error, Frame, Known, Method, Response, ResponseHead, Value, Ve
 const DRAIN_BYTES: usize = 256 * 1024;
 /// Time for that, and for a client to read the last response before the socket is closed.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// How long one piece of a response may wait for a client that does not read. Five minutes, as in
-/// HTTP/2; Envoy's default for a stream without progress.
-const STALL: Duration = Duration::from_secs(300);
 
 /// Sends a response.
 pub(super) async fn respond(
@@ -35,6 +33,8 @@ pub(super) async fn respond(
         && is_switch(&exchange, &head)
     {
         send(shared, &exchange, &head, Framing::None, Body::empty()).await?;
+        let flushed = poll_fn(|cx| shared.lock().transport.poll_flush(cx)).await;
+        flushed.map_err(|error| Error::io(&error))?;
         return Ok(hand_over(shared, upgrade));
     }
     let framing = framing(&exchange, &head, &body);
@@ -55,7 +55,7 @@ pub(super) async fn respond(
 }
 
 /// Stands in for a response whose body was faulty from its beginning.
-async fn bad_gateway(shared: &Shared, exchange: &Exchange, fault: &str) -> Result<Next, Error> {
+async fn bad_gateway(shared: &Arc<Shared>, exchange: &Exchange, fault: &str) -> Result<Next, Error> {
     let Response { mut head, body, .. } = Response::text(502, fault);
     let close = Value::from_static("close");
     head.headers.set_value(Known::CONNECTION, &close);
@@ -119,7 +119,7 @@ fn settle_connection(
 /// Sends head and body. The first piece of the body leaves together with the head where it is there
 /// already; each other one when the one before has left.
 async fn send(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     exchange: &Exchange,
     head: &ResponseHead,
     framing: Framing,
@@ -160,6 +160,9 @@ async fn send(
                     let frame = frame.map_err(|error| Error::Body(error.to_string()))?;
                     state.responded = true;
                     writer.send(transport, cx, write, frame, last)?;
+                    if transport.is_late() {
+                        turn::wait(shared.clone());
+                    }
                 }
                 Poll::Pending => {
                     state.responded = true;
