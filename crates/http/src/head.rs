@@ -165,6 +165,11 @@ impl RequestHead {
         self.authority.map_or("", |span| self.text(span))
     }
 
+    /// The same, for whoever copies it.
+    pub(crate) fn authority_bytes(&self) -> &[u8] {
+        self.authority.map_or(b"", |span| self.headers.stored(span))
+    }
+
     /// Replaces the authority, and `Host` where the fields have it.
     pub fn set_authority(&mut self, authority: &str) -> Result<(), InvalidHeader> {
         check_authority(authority.as_bytes())?;
@@ -183,6 +188,11 @@ impl RequestHead {
     /// this is empty.
     pub fn target(&self) -> &str {
         self.text(self.target)
+    }
+
+    /// The same, for whoever copies it.
+    pub(crate) fn target_bytes(&self) -> &[u8] {
+        self.headers.stored(self.target)
     }
 
     /// The path alone.
@@ -244,9 +254,9 @@ impl RequestHead {
 
     /// True for a gRPC request.
     pub fn is_grpc(&self) -> bool {
-        self.headers.get(Known::CONTENT_TYPE).is_some_and(|kind| {
-            kind.strip_prefix("application/grpc")
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+        self.headers.bytes(Known::CONTENT_TYPE).is_some_and(|kind| {
+            kind.strip_prefix(b"application/grpc")
+                .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
         })
     }
 
@@ -262,6 +272,23 @@ pub(crate) fn list_has(headers: &Headers, name: Known, token: &[u8]) -> bool {
         .flat_map(|value| value.split(|byte| *byte == b','))
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
+
+/// Which bytes a name of a host may have (RFC 3986, 3.2.2), less escapes and commas.
+static HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+;=";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// A host and perhaps a port (RFC 3986, 3.2.2). No user; no escapes and no lists, which parties read
 /// in different ways. An address of version 6 has its brackets, a port is a number.
@@ -281,15 +308,17 @@ pub(crate) fn check_authority(authority: &[u8]) -> Result<(), InvalidHeader> {
         let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
         !address.is_empty() && address.iter().all(fits)
     } else {
-        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte);
-        host.iter().all(fits) && (!host.is_empty() || port.is_empty())
+        host.iter().all(|byte| HOST[usize::from(*byte)]) && (!host.is_empty() || port.is_empty())
     };
     let port_fits = match port {
         [] => true,
         [b':'] => true,
         [b':', digits @ ..] => {
-            let number = std::str::from_utf8(digits).ok().map(str::parse::<u16>);
-            digits.iter().all(u8::is_ascii_digit) && matches!(number, Some(Ok(_)))
+            let number = digits.iter().try_fold(0u16, |number, digit| {
+                let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+                number.checked_mul(10)?.checked_add(digit)
+            });
+            number.is_some()
         }
         _ => false,
     };

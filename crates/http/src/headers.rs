@@ -168,6 +168,11 @@ impl FieldName for &String {
     }
 }
 
+/// What stands between the name of a field and its value.
+const COLON: &[u8] = b": ";
+/// What stands behind the value.
+const LINE_END: &[u8] = b"\r\n";
+
 /// A piece of a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -189,8 +194,19 @@ struct Field {
     value_length: u32,
     name_length: u16,
     known: Known,
-    /// Must not enter a compression table (RFC 7541, 7.1.3).
-    sensitive: bool,
+    marks: u8,
+}
+
+/// A field must not enter a compression table (RFC 7541, 7.1.3).
+const SENSITIVE: u8 = 1;
+/// A field lies in the block as HTTP/1 writes it, as `name: value` and the end of its line. Then
+/// fields that lie side by side leave in one piece.
+const WRITTEN: u8 = 2;
+
+impl Field {
+    fn is_sensitive(&self) -> bool {
+        self.marks & SENSITIVE != 0
+    }
 }
 
 /// One field as it stands in the list.
@@ -315,9 +331,35 @@ impl Headers {
         self.fields.iter().map(|field| FieldRef {
             name: self.name_of(field),
             value: self.value_of(field),
-            sensitive: field.sensitive,
+            sensitive: field.is_sensitive(),
             known: field.known,
         })
+    }
+
+    /// Writes the fields that are wanted as HTTP/1 has them.
+    pub(crate) fn write(&self, mut wanted: impl FnMut(FieldRef<'_>) -> bool, out: &mut Vec<u8>) {
+        let mut run = 0..0;
+        for (field, entry) in self.fields.iter().zip(self.fields()) {
+            if !wanted(entry) {
+                continue;
+            }
+            let start = field.name as usize;
+            let end = field.value as usize + field.value_length as usize + LINE_END.len();
+            let written = field.marks & WRITTEN != 0;
+            if written && start == run.end {
+                run.end = end;
+                continue;
+            }
+            out.extend_from_slice(&self.block[std::mem::take(&mut run)]);
+            if written {
+                run = start..end;
+            } else {
+                for part in [entry.name, COLON, entry.value, LINE_END] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(&self.block[run]);
     }
 
     /// Replaces all fields of that name by one, which takes the place of the first.
@@ -438,22 +480,27 @@ impl Headers {
     #[inline]
     pub(crate) fn push_known(&mut self, known: Known, name: &[u8], value: &[u8], sensitive: bool) {
         let name_length = u16::try_from(name.len()).expect("heads are bounded");
-        let name = self.store(name).start;
-        let value = self.store(value);
+        let start = offset(self.block.len());
+        for part in [name, COLON, value, LINE_END] {
+            self.block.extend_from_slice(part);
+        }
         self.seen |= bit(known);
         self.fields.push(Field {
-            name,
-            value: value.start,
-            value_length: value.length,
+            name: start,
+            value: start + offset(name.len() + COLON.len()),
+            value_length: offset(value.len()),
             name_length,
             known,
-            sensitive,
+            marks: WRITTEN | if sensitive { SENSITIVE } else { 0 },
         });
     }
 
     /// Adds a field whose name and value lie in the block already.
     pub(crate) fn push_stored(&mut self, name: std::ops::Range<usize>, value: Span) {
         let known = lookup(&self.block[name.clone()]);
+        let (start, end) = (value.start as usize, (value.start + value.length) as usize);
+        let written = self.block.get(name.end..start) == Some(COLON)
+            && self.block[end..].starts_with(LINE_END);
         self.seen |= bit(known);
         self.fields.push(Field {
             name: offset(name.start),
@@ -461,7 +508,7 @@ impl Headers {
             value_length: value.length,
             name_length: u16::try_from(name.len()).expect("heads are bounded"),
             known,
-            sensitive: false,
+            marks: if written { WRITTEN } else { 0 },
         });
     }
 
@@ -503,10 +550,23 @@ impl Headers {
             let known = name.known().unwrap_or(Known::NONE);
             return self.push_known(known, name.text(), value, false);
         };
-        let span = self.store(value);
-        self.fields[first].value = span.start;
-        self.fields[first].value_length = span.length;
+        self.replace(first, value);
         self.remove_from(first + 1, name);
+    }
+
+    /// Writes a field anew, with its name as it was.
+    fn replace(&mut self, at: usize, value: &[u8]) {
+        let field = &mut self.fields[at];
+        let name = field.name as usize;
+        field.name = offset(self.block.len());
+        self.block
+            .extend_from_within(name..name + usize::from(field.name_length));
+        self.block.extend_from_slice(COLON);
+        field.value = offset(self.block.len());
+        field.value_length = offset(value.len());
+        field.marks |= WRITTEN;
+        self.block.extend_from_slice(value);
+        self.block.extend_from_slice(LINE_END);
     }
 
     fn remove_from(&mut self, start: usize, name: impl FieldName) {

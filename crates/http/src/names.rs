@@ -210,17 +210,17 @@ const fn hash(name: &[u8]) -> usize {
 /// for each field of each head, and byte by byte that is the largest part of taking it in.
 #[inline]
 fn is_spelt(known: &[u8], name: &[u8]) -> bool {
-    /// Makes letters small and leaves digits and hyphens, which is all that known names consist of.
-    const SMALL: u64 = 0x2020_2020_2020_2020;
     if known.len() != name.len() {
         return false;
     }
     let (known_words, known_rest) = known.as_chunks::<8>();
     let (words, rest) = name.as_chunks::<8>();
     let same = known_words.iter().zip(words).all(|(known, word)| {
-        u64::from_ne_bytes(*known) == u64::from_ne_bytes(*word) | SMALL
-            // What becomes a hyphen or a digit by that bit was one, or no part of a name.
-            && word.iter().all(|byte| *byte >= b' ')
+        let (known, word) = (u64::from_ne_bytes(*known), u64::from_ne_bytes(*word));
+        // Of what known names consist of, letters alone have the bit 0x40, and two cases, which
+        // differ in the bit 0x20.
+        let letters = (known >> 1) & 0x2020_2020_2020_2020;
+        (known ^ word) & !letters == 0
     });
     same && known_rest.eq_ignore_ascii_case(rest)
 }

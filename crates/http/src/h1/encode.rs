@@ -5,22 +5,21 @@
 
 use super::Framing;
 use crate::headers::decimal;
-use crate::{Headers, Known, Method, RequestHead, ResponseHead, Version};
+use crate::{FieldRef, Headers, Known, Method, RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. The target is in origin form, or in authority form for CONNECT.
 pub fn encode_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     let connect = head.method == Method::CONNECT;
-    let target = if connect {
-        head.authority()
+    out.extend_from_slice(if connect {
+        head.authority_bytes()
     } else {
-        head.target()
-    };
-    out.extend_from_slice(target.as_bytes());
+        head.target_bytes()
+    });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !head.headers.contains(Known::HOST) {
-        field(b"host", head.authority().as_bytes(), out);
+        field(b"host", head.authority_bytes(), out);
     }
     // A method that usually has a body says so where it has none (RFC 9110, 8.6).
     let says_none = matches!(head.method.as_str(), "POST" | "PUT" | "PATCH");
@@ -82,20 +81,20 @@ fn fields(headers: &Headers, framing: Option<Framing>, keep_length: bool, out: &
         Some(Framing::Length(length)) => Some(decimal(length, &mut digits)),
         _ => None,
     };
-    for entry in headers.fields() {
+    let wanted = |entry: FieldRef<'_>| {
         if entry.is(Known::TRANSFER_ENCODING) {
-            continue;
+            return false;
         }
         if entry.is(Known::CONTENT_LENGTH) {
             match length {
                 // In its place, where it says the truth.
                 Some(known) if known == entry.value => length = None,
-                _ if keep_length => {}
-                _ => continue,
+                _ => return keep_length,
             }
         }
-        field(entry.name, entry.value, out);
-    }
+        true
+    };
+    headers.write(wanted, out);
     if let Some(length) = length {
         field(b"content-length", length, out);
     }
@@ -130,8 +129,8 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
 /// Writes the end of a chunked body.
 pub fn encode_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
-    for entry in trailers.iter().flat_map(|trailers| trailers.fields()) {
-        field(entry.name, entry.value, out);
+    if let Some(trailers) = trailers {
+        trailers.write(|_| true, out);
     }
     out.extend_from_slice(b"\r\n");
 }

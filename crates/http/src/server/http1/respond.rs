@@ -55,7 +55,11 @@ pub(super) async fn respond(
 }
 
 /// Stands in for a response whose body was faulty from its beginning.
-async fn bad_gateway(shared: &Arc<Shared>, exchange: &Exchange, fault: &str) -> Result<Next, Error> {
+async fn bad_gateway(
+    shared: &Arc<Shared>,
+    exchange: &Exchange,
+    fault: &str,
+) -> Result<Next, Error> {
     let Response { mut head, body, .. } = Response::text(502, fault);
     let close = Value::from_static("close");
     head.headers.set_value(Known::CONNECTION, &close);
