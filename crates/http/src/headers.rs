@@ -5,6 +5,7 @@
 //! those of the sender.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
 use bytes::Bytes;
@@ -236,7 +237,7 @@ impl FieldRef<'_> {
 }
 
 /// An ordered list of fields. Names are compared without regard to case.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Headers {
     block: Vec<u8>,
     fields: Vec<Field>,
@@ -253,11 +254,14 @@ impl Headers {
 
     /// An empty list with room for so many bytes and fields.
     pub fn with_capacity(bytes: usize, fields: usize) -> Self {
-        Headers {
-            block: Vec::with_capacity(bytes),
-            fields: Vec::with_capacity(fields),
-            seen: 0,
-        }
+        let mut headers = SPARES
+            .try_with(|spares| spares.borrow_mut().pop())
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        headers.block.reserve(bytes);
+        headers.fields.reserve(fields);
+        headers
     }
 
     /// The number of fields.
@@ -614,6 +618,49 @@ impl Headers {
     }
 }
 
+thread_local! {
+    /// Lists that are not used any more, with their memory. Each message needs two pieces that are
+    /// too large for what allocators are quick at.
+    static SPARES: RefCell<Vec<Headers>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many lists a thread keeps, and what one of them may have room for.
+const SPARE_LISTS: usize = 64;
+const SPARE_BYTES: usize = 4 * 1024;
+const SPARE_FIELDS: usize = 64;
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        let fits = self.block.capacity() <= SPARE_BYTES && self.fields.capacity() <= SPARE_FIELDS;
+        if self.block.capacity() == 0 || !fits {
+            return;
+        }
+        // Not `with`: the thread may be ending, and its variables with it.
+        let _ = SPARES.try_with(|spares| {
+            let mut spares = spares.borrow_mut();
+            if spares.len() < SPARE_LISTS {
+                self.block.clear();
+                self.fields.clear();
+                spares.push(Headers {
+                    block: std::mem::take(&mut self.block),
+                    fields: std::mem::take(&mut self.fields),
+                    seen: 0,
+                });
+            }
+        });
+    }
+}
+
+impl Clone for Headers {
+    fn clone(&self) -> Self {
+        let mut headers = Headers::with_capacity(self.block.len(), self.fields.len());
+        headers.block.extend_from_slice(&self.block);
+        headers.fields.extend_from_slice(&self.fields);
+        headers.seen = self.seen;
+        headers
+    }
+}
+
 /// The bit of a well-known name; none for other names.
 #[inline]
 fn bit(known: Known) -> u128 {
@@ -621,7 +668,7 @@ fn bit(known: Known) -> u128 {
 }
 
 /// A known name is told by its number; only unknown ones are compared as texts.
-#[inline]
+#[inline(always)]
 fn is_name(block: &[u8], field: &Field, known: Option<Known>, text: &[u8]) -> bool {
     match known {
         Some(known) => field.known == known,

@@ -109,7 +109,7 @@ fn state_of(shared: &Shared) -> &'static str {
 
 async fn server_info(State(context): State<Context>) -> Json<serde_json::Value> {
     let shared = &context.shared;
-    let uptime = format!("{}s", shared.epoch.elapsed().as_secs());
+    let uptime = format!("{}s", shared.uptime().as_secs());
     Json(json!({
         "version": format!("lateen/{}", env!("CARGO_PKG_VERSION")),
         "state": state_of(shared),
@@ -213,10 +213,7 @@ async fn stats(State(context): State<Context>, Query(params): Params) -> Respons
         refused.value()
     ));
     lines.push(format!("server.live: {}", u8::from(shared.is_live())));
-    lines.push(format!(
-        "server.uptime: {}",
-        shared.epoch.elapsed().as_secs()
-    ));
+    lines.push(format!("server.uptime: {}", shared.uptime().as_secs()));
     if let Some(filter) = params.get("filter") {
         match regex::Regex::new(filter) {
             Ok(regex) => lines.retain(|line| regex.is_match(line.split(": ").next().unwrap_or(""))),

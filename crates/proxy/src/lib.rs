@@ -7,6 +7,7 @@
 mod admin;
 mod ads;
 mod bootstrap;
+mod clock;
 mod cluster;
 mod decode;
 mod drain;

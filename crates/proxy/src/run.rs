@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use lateen_tls::IdentityStore;
@@ -17,7 +17,7 @@ use crate::secrets::Secrets;
 use crate::state::{Event, State};
 use crate::stats::Stats;
 use crate::worker::{self, Shared};
-use crate::{admin, ads, bootstrap};
+use crate::{admin, ads, bootstrap, clock};
 
 /// The number of workers where nobody says otherwise: Istio's default.
 pub const DEFAULT_CONCURRENCY: usize = 2;
@@ -94,7 +94,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
         drain_time,
         ready: AtomicBool::new(false),
         unhealthy: AtomicBool::new(false),
-        epoch: Instant::now(),
+        epoch: clock::coarse(),
     });
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if concurrency == 0 { cores } else { concurrency };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arcstr::ArcStr;
@@ -14,6 +14,7 @@ use lateen_balance::{Outcome, Pick};
 use lateen_http::{Pool, Value};
 use tokio::sync::{mpsc, watch};
 
+use crate::clock;
 use crate::cluster::{Cluster, HttpWant};
 use crate::drain::Drain;
 use crate::listener::accept_loop;
@@ -45,7 +46,8 @@ pub(crate) struct Shared {
     pub ready: AtomicBool,
     /// Set by an operator: health checks are to fail.
     pub unhealthy: AtomicBool,
-    pub epoch: Instant,
+    /// The start, by the coarse clock.
+    pub epoch: Duration,
 }
 
 /// One worker.
@@ -65,9 +67,14 @@ pub(crate) struct PoolKey {
 }
 
 impl Shared {
+    /// Time since the start.
+    pub(crate) fn uptime(&self) -> Duration {
+        clock::coarse().saturating_sub(self.epoch)
+    }
+
     /// Milliseconds since the start, never 0.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis())
+        u64::try_from(self.uptime().as_millis())
             .unwrap_or(u64::MAX)
             .saturating_add(1)
     }
@@ -156,12 +163,13 @@ impl Shared {
         thread_local! {
             static DATE: RefCell<(i64, Option<Value>)> = const { RefCell::new((0, None)) };
         }
-        let now = jiff::Timestamp::now();
+        let now = clock::unix_second();
         DATE.with_borrow_mut(|(second, text)| {
-            if *second != now.as_second() || text.is_none() {
-                let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            if *second != now || text.is_none() {
+                let date = jiff::Timestamp::from_second(now).unwrap_or_default();
+                let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
                 *text = Value::new(date.as_bytes()).ok();
-                *second = now.as_second();
+                *second = now;
             }
             text.clone().unwrap_or_else(|| Value::from_static(""))
         })

@@ -14,7 +14,7 @@ pub struct RouteTable<E> {
     /// Changes to requests and responses of every route.
     pub headers: HeaderMutations,
     hosts: Vec<Host<E>>,
-    exact: HashMap<String, usize>,
+    exact: HashMap<String, usize, foldhash::fast::RandomState>,
     /// `*.example.com` without the star; the longest first.
     suffixes: Vec<(String, usize)>,
     /// `example.*` without the star; the longest first.
@@ -62,7 +62,7 @@ impl<E> RouteTable<E> {
             name: config.name.into(),
             headers: config.headers,
             hosts: Vec::with_capacity(config.hosts.len()),
-            exact: HashMap::new(),
+            exact: HashMap::default(),
             suffixes: Vec::new(),
             prefixes: Vec::new(),
             fallback: None,

@@ -268,14 +268,20 @@ impl<H: Handler> Connection<'_, H> {
     /// One request and its response.
     async fn exchange(&mut self, parsed: ParsedRequest) -> Result<Next, Error> {
         let (request, exchange) = self.begin(parsed);
-        let handler = self.handler.clone();
-        let mut answer = Box::pin(handler.handle(request));
-        let shared = &self.shared;
-        let response = poll_fn(|cx| {
+        match self.answer(request).await? {
+            Ok(response) => respond::respond(&self.shared, exchange, response).await,
+            Err(super::Abort) => Ok(Next::Gone),
+        }
+    }
+
+    /// What the handler answers, unless the client goes away before.
+    async fn answer(&self, request: Request) -> Result<Result<Response, super::Abort>, Error> {
+        let mut answer = pin!(self.handler.handle(request));
+        poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
-            let state = &mut *shared.lock();
+            let state = &mut *self.shared.lock();
             if state.takes_interim
                 && !state
                     .waker
@@ -289,12 +295,7 @@ impl<H: Handler> Connection<'_, H> {
             }
             state.poll_gone(cx).map(Err)
         })
-        .await?;
-        drop(answer);
-        match response {
-            Ok(response) => respond::respond(&self.shared, exchange, response).await,
-            Err(super::Abort) => Ok(Next::Gone),
-        }
+        .await
     }
 
     fn begin(&self, parsed: ParsedRequest) -> (Request, Exchange) {

@@ -26,11 +26,7 @@ fn server(shared: &Shared, out: &mut Writer) {
     };
     let [accepted, refused] = &shared.stats.updates;
     single("envoy_server_live", "gauge", u64::from(shared.is_live()));
-    single(
-        "envoy_server_uptime",
-        "gauge",
-        shared.epoch.elapsed().as_secs(),
-    );
+    single("envoy_server_uptime", "gauge", shared.uptime().as_secs());
     single(
         "envoy_control_plane_update_success",
         "counter",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lateen_balance::hash_bytes;
-use lateen_http::RequestHead;
+use lateen_http::{Known, RequestHead};
 use lateen_route::{Forward, HashPolicy, HostRewrite};
 
 use super::forward::Place;
@@ -15,7 +15,7 @@ pub(super) fn timeout(action: &Forward, head: &RequestHead) -> Option<Duration> 
     let Some(max) = action.grpc_timeout_max else {
         return own;
     };
-    let Some(asked) = head.headers.get("grpc-timeout").and_then(grpc_timeout) else {
+    let Some(asked) = head.headers.get(Known::GRPC_TIMEOUT).and_then(grpc_timeout) else {
         return own;
     };
     Some(if max.is_zero() { asked } else { asked.min(max) })
@@ -38,13 +38,18 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 
 /// Changes path and authority as the route says.
 pub(super) fn rewrite(head: &mut RequestHead, place: Place<'_>, weighted_host: Option<&str>) {
-    let old_path = head.target().to_owned();
+    // By which path the host is chosen, where it is by that.
+    let asked = match &place.action.host {
+        Some(HostRewrite::PathRegex(_)) => head.path().to_owned(),
+        _ => String::new(),
+    };
     if let Some(rewrite) = &place.action.path {
+        let old = head.target().to_owned();
         let new = rewrite.apply(&place.route.matcher.path, head.path(), head.query());
         match head.set_target(&new) {
             Ok(()) => {
                 // The old target was a valid one.
-                let _ = head.headers.set("x-envoy-original-path", &old_path);
+                let _ = head.headers.set(Known::X_ENVOY_ORIGINAL_PATH, &old);
             }
             Err(error) => tracing::debug!(%error, "a rewritten path is no path"),
         }
@@ -53,9 +58,7 @@ pub(super) fn rewrite(head: &mut RequestHead, place: Place<'_>, weighted_host: O
         (Some(host), _) => Some(host.to_owned()),
         (None, Some(HostRewrite::Literal(host))) => Some(host.clone()),
         (None, Some(HostRewrite::Header(name))) => head.headers.get(name).map(str::to_owned),
-        (None, Some(HostRewrite::PathRegex(regex))) => {
-            Some(regex.apply(old_path.split('?').next().unwrap_or("")))
-        }
+        (None, Some(HostRewrite::PathRegex(regex))) => Some(regex.apply(&asked)),
         (None, Some(HostRewrite::Auto) | None) => None,
     };
     if let Some(host) = new_host.filter(|host| !host.is_empty()) {
