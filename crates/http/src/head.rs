@@ -299,8 +299,8 @@ pub(crate) fn check_authority(authority: &[u8]) -> Result<(), InvalidHeader> {
         let close = authority.iter().position(|byte| *byte == b']');
         close.ok_or_else(error)? + 1
     } else {
-        let colon = authority.iter().position(|byte| *byte == b':');
-        colon.unwrap_or(authority.len())
+        let other = authority.iter().position(|byte| !HOST[usize::from(*byte)]);
+        other.unwrap_or(authority.len())
     };
     let (host, port) = authority.split_at(end);
     let fits = if is_literal {
@@ -308,7 +308,7 @@ pub(crate) fn check_authority(authority: &[u8]) -> Result<(), InvalidHeader> {
         let fits = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
         !address.is_empty() && address.iter().all(fits)
     } else {
-        host.iter().all(|byte| HOST[usize::from(*byte)]) && (!host.is_empty() || port.is_empty())
+        !host.is_empty() || port.is_empty()
     };
     let port_fits = match port {
         [] => true,

@@ -340,11 +340,16 @@ impl Headers {
         })
     }
 
-    /// Writes the fields that are wanted as HTTP/1 has them.
-    pub(crate) fn write(&self, mut wanted: impl FnMut(FieldRef<'_>) -> bool, out: &mut Vec<u8>) {
+    /// Writes the fields as HTTP/1 has them; those that say how a body is framed where they are
+    /// wanted, by their name and value.
+    pub(crate) fn write(&self, mut wanted: impl FnMut(Known, &[u8]) -> bool, out: &mut Vec<u8>) {
         let mut run = 0..0;
-        for (field, entry) in self.fields.iter().zip(self.fields()) {
-            if !wanted(entry) {
+        for field in &self.fields {
+            if matches!(
+                field.known,
+                Known::CONTENT_LENGTH | Known::TRANSFER_ENCODING
+            ) && !wanted(field.known, self.value_of(field))
+            {
                 continue;
             }
             let start = field.name as usize;
@@ -358,7 +363,7 @@ impl Headers {
             if written {
                 run = start..end;
             } else {
-                for part in [entry.name, COLON, entry.value, LINE_END] {
+                for part in [self.name_of(field), COLON, self.value_of(field), LINE_END] {
                     out.extend_from_slice(part);
                 }
             }
@@ -485,9 +490,18 @@ impl Headers {
     pub(crate) fn push_known(&mut self, known: Known, name: &[u8], value: &[u8], sensitive: bool) {
         let name_length = u16::try_from(name.len()).expect("heads are bounded");
         let start = offset(self.block.len());
-        for part in [name, COLON, value, LINE_END] {
-            self.block.extend_from_slice(part);
+        self.block
+            .reserve(name.len() + COLON.len() + value.len() + LINE_END.len());
+        // In the case of the sender, which is mostly that of the list.
+        let line = known.line();
+        if line.starts_with(name) && !name.is_empty() {
+            self.block.extend_from_slice(line);
+        } else {
+            self.block.extend_from_slice(name);
+            self.block.extend_from_slice(COLON);
         }
+        self.block.extend_from_slice(value);
+        self.block.extend_from_slice(LINE_END);
         self.seen |= bit(known);
         self.fields.push(Field {
             name: start,

@@ -14,6 +14,11 @@ impl Known {
         NAMES[self.0 as usize]
     }
 
+    /// The name as it begins a line of HTTP/1; nothing for [`Known::NONE`].
+    pub(crate) const fn line(self) -> &'static [u8] {
+        LINES[self.0 as usize].as_bytes()
+    }
+
     /// The name with these letters, in whatever case.
     #[inline]
     pub fn of(name: &[u8]) -> Option<Known> {
@@ -53,6 +58,9 @@ macro_rules! known {
     ($($name:ident = $text:literal,)*) => {
         /// In the order of their numbers; the first stands for unknown names.
         const NAMES: &[&str] = &["", $($text,)*];
+
+        /// The same, with what stands between a name and its value.
+        const LINES: &[&str] = &["", $(concat!($text, ": "),)*];
 
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
         #[repr(u8)]
@@ -213,16 +221,19 @@ fn is_spelt(known: &[u8], name: &[u8]) -> bool {
     if known.len() != name.len() {
         return false;
     }
-    let (known_words, known_rest) = known.as_chunks::<8>();
-    let (words, rest) = name.as_chunks::<8>();
-    let same = known_words.iter().zip(words).all(|(known, word)| {
+    let same = |known: &[u8; 8], word: &[u8; 8]| {
         let (known, word) = (u64::from_ne_bytes(*known), u64::from_ne_bytes(*word));
         // Of what known names consist of, letters alone have the bit 0x40, and two cases, which
         // differ in the bit 0x20.
         let letters = (known >> 1) & 0x2020_2020_2020_2020;
         (known ^ word) & !letters == 0
-    });
-    same && known_rest.eq_ignore_ascii_case(rest)
+    };
+    // The last eight overlap the ones before where the length is no multiple.
+    let (Some(known_end), Some(end)) = (known.last_chunk(), name.last_chunk()) else {
+        return known.eq_ignore_ascii_case(name);
+    };
+    let mut words = known.as_chunks().0.iter().zip(name.as_chunks().0);
+    same(known_end, end) && words.all(|(known, word)| same(known, word))
 }
 
 #[inline]

@@ -86,8 +86,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
         slot
     }
 
-    /// A connection that is ready now, where there is one. The most recently used comes first, so
-    /// that surplus ones grow idle and age out.
+    /// A connection that waits for work, where there is one. The most recently used comes first, so
+    /// that surplus ones grow idle and age out. Whether the server has closed it meanwhile shows when
+    /// a request is sent, which is given back then.
     pub fn checkout(&self, key: &K) -> Option<Lease> {
         let slot = self.lock().get(key)?.clone();
         slot.checkout()
@@ -164,12 +165,8 @@ impl Slot {
                 }
             }
         }
-        while let Some((_, connection)) = connections.idle.pop() {
-            if connection.is_ready() {
-                return Some(self.lease(connection));
-            }
-        }
-        None
+        let (_, connection) = connections.idle.pop()?;
+        Some(self.lease(connection))
     }
 
     /// Another handle on the HTTP/2 connection that was made last.

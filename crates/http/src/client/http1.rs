@@ -77,12 +77,8 @@ impl Connection {
     /// True where the server has neither closed the connection nor said what nobody asked for. Costs
     /// a system call only where something has arrived.
     pub(super) fn is_idle(&self) -> bool {
-        let mut state = lock(&self.0);
         let mut cx = Context::from_waker(Waker::noop());
-        let quiet = state.transport.read.is_empty()
-            && state.transport.poll_read(&mut cx).is_pending()
-            && state.transport.is_flushed();
-        quiet && state.keep_alive
+        lock(&self.0).is_idle(&mut cx)
     }
 }
 
@@ -92,6 +88,8 @@ struct Sending {
     writer: MessageWriter,
     body: Body,
     head_out: bool,
+    /// The task is woken already when the server says something.
+    listening: bool,
     /// The server takes no more of it.
     broken: Option<Error>,
 }
@@ -111,6 +109,14 @@ pub(super) async fn exchange(
     let upgrading = head.upgrade_type().is_some();
     let translated = head.protocol().map(|protocol| upgrade_of(head, protocol));
     let head = translated.as_ref().unwrap_or(head);
+    if reused && !poll_fn(|cx| Poll::Ready(lock(&connection.0).is_idle(cx))).await {
+        let text = "the server has closed the connection meanwhile".to_owned();
+        return Err(SendError {
+            unsent: Some(body),
+            error: Error::Closed(text),
+            reused,
+        });
+    }
     let framing = request_framing(&body, upgrading);
     // A request whose body is at hand can be given back where the connection proves dead.
     let spare = body.duplicate();
@@ -119,6 +125,7 @@ pub(super) async fn exchange(
         framing,
         body: if upgrading { Body::empty() } else { body },
         head_out: false,
+        listening: reused,
         broken: None,
     };
     {
@@ -261,6 +268,9 @@ fn poll_head(
             Poll::Pending => {}
         }
     }
+    if std::mem::take(&mut sending.listening) {
+        return Poll::Pending;
+    }
     let parsed = ready!(lock(state).poll_head(cx, &head.method, interim));
     // A server that refuses a body closes. Its answer may be there all the same, or be noticed a
     // moment later than that writing fails; where there is none, the first failure counts.
@@ -271,6 +281,14 @@ fn poll_head(
 }
 
 impl State {
+    /// The same; the task is woken when it changes.
+    fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        self.keep_alive
+            && self.transport.is_flushed()
+            && self.transport.read.is_empty()
+            && self.transport.poll_read(cx).is_pending()
+    }
+
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,

@@ -5,7 +5,7 @@
 
 use super::Framing;
 use crate::headers::decimal;
-use crate::{FieldRef, Headers, Known, Method, RequestHead, ResponseHead, Version};
+use crate::{Headers, Known, Method, RequestHead, ResponseHead, Version};
 
 /// Writes a request's head. The target is in origin form, or in authority form for CONNECT.
 pub fn encode_request(head: &RequestHead, framing: Framing, out: &mut Vec<u8>) {
@@ -81,18 +81,14 @@ fn fields(headers: &Headers, framing: Option<Framing>, keep_length: bool, out: &
         Some(Framing::Length(length)) => Some(decimal(length, &mut digits)),
         _ => None,
     };
-    let wanted = |entry: FieldRef<'_>| {
-        if entry.is(Known::TRANSFER_ENCODING) {
-            return false;
+    let wanted = |name, value: &[u8]| match length {
+        _ if name == Known::TRANSFER_ENCODING => false,
+        // In its place, where it says the truth.
+        Some(known) if known == value => {
+            length = None;
+            true
         }
-        if entry.is(Known::CONTENT_LENGTH) {
-            match length {
-                // In its place, where it says the truth.
-                Some(known) if known == entry.value => length = None,
-                _ => return keep_length,
-            }
-        }
-        true
+        _ => keep_length,
     };
     headers.write(wanted, out);
     if let Some(length) = length {
@@ -130,7 +126,7 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
 pub fn encode_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        trailers.write(|_| true, out);
+        trailers.write(|_, _| true, out);
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -179,8 +179,11 @@ pub(super) async fn serve<H: Handler>(
                 return Box::pin(connection.refuse(status, error)).await;
             }
         };
-        // Boxed: the room that a request takes would be part of every idle connection.
-        match Box::pin(connection.exchange(parsed)).await? {
+        // Boxed: the room that a request takes would be part of every idle connection. It is made
+        // before what is put into it, or some kilobytes would be copied.
+        let room = Box::new_uninit();
+        let exchange = Box::write(room, connection.exchange(parsed));
+        match Box::into_pin(exchange).await? {
             Next::Request => {}
             Next::Close => return Box::pin(connection.close()).await,
             Next::Gone => return Ok(()),

@@ -213,12 +213,29 @@ async fn used(servers: &Servers) -> Raw {
     server
 }
 
+/// A request on a connection that proves useless comes back as a whole, also where its body can be
+/// read only once.
+async fn is_given_back(servers: &Servers) {
+    let lease = servers.lease().await;
+    assert!(servers.is_empty(), "it waited in the pool");
+    let (tx, body) = feed();
+    let sent = within(lease.send(&post("/"), body, None)).await;
+    let error = sent.expect_err("useless");
+    assert!(
+        matches!(error.error, Error::Closed(_)) && error.reused,
+        "{error}"
+    );
+    let body = error.unsent.expect("not one byte went out");
+    let writing = write_all(tx, "again".into(), 2);
+    let (data, ()) = tokio::join!(body.collect(10), writing);
+    assert_eq!(data.expect("whole"), "again");
+}
+
 #[tokio::test]
 async fn a_connection_that_died_in_the_pool_is_not_used() {
     let servers = Servers::new();
     drop(used(&servers).await);
-    let _lease = servers.lease().await;
-    assert!(!servers.is_empty(), "a new one was made");
+    is_given_back(&servers).await;
 }
 
 #[tokio::test]
@@ -226,8 +243,7 @@ async fn a_server_that_speaks_unasked_is_not_used() {
     let servers = Servers::new();
     let mut server = used(&servers).await;
     server.write("HTTP/1.1 408 Request Timeout\r\n\r\n").await;
-    let _lease = servers.lease().await;
-    assert!(!servers.is_empty(), "a new one was made");
+    is_given_back(&servers).await;
 }
 
 #[tokio::test]

@@ -42,17 +42,28 @@ pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>>
     Some(Cow::Owned(format!("/{}", kept.join("/"))))
 }
 
+/// The escape, and characters of no URI.
+static ODD: [bool; 256] = {
+    let mut table = [false; 256];
+    let odd = b"%\"<>^`{|}";
+    let mut at = 0;
+    while at < odd.len() {
+        table[odd[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Characters written in one way (RFC 3986, 6.2.2.2): a policy that names `/admin` must also see
 /// `/%61dmin`. None where there is an escaped NUL, at which some servers cut the path off.
 fn escape(path: &str) -> Option<Cow<'_, str>> {
-    const NEVER: &[u8] = b"\"<>^`{|}";
-    let odd = |byte: &u8| *byte == b'%' || NEVER.contains(byte);
-    if !path.bytes().any(|byte| odd(&byte)) {
+    let odd = |byte: u8| ODD[usize::from(byte)];
+    if !path.bytes().any(odd) {
         return Some(Cow::Borrowed(path));
     }
     let mut out = String::with_capacity(path.len() + 8);
     let mut rest = path;
-    while let Some(at) = rest.bytes().position(|byte| odd(&byte)) {
+    while let Some(at) = rest.bytes().position(odd) {
         out.push_str(&rest[..at]);
         let byte = rest.as_bytes()[at];
         let digits = rest.get(at + 1..at + 3);
