@@ -121,6 +121,12 @@ static TOKEN: [bool; 256] = {
     table
 };
 
+/// True for a text without capital letters.
+#[inline]
+fn is_small(text: &[u8]) -> bool {
+    !text.iter().any(u8::is_ascii_uppercase)
+}
+
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
@@ -492,10 +498,9 @@ impl Headers {
         let start = offset(self.block.len());
         self.block
             .reserve(name.len() + COLON.len() + value.len() + LINE_END.len());
-        // In the case of the sender, which is mostly that of the list.
-        let line = known.line();
-        if line.starts_with(name) && !name.is_empty() {
-            self.block.extend_from_slice(line);
+        // Most names are ours, where that is for the compiler to know, or in small letters.
+        if !known.is_none() && is_small(name) {
+            self.block.extend_from_slice(known.line());
         } else {
             self.block.extend_from_slice(name);
             self.block.extend_from_slice(COLON);
@@ -639,7 +644,7 @@ thread_local! {
 }
 
 /// How many lists a thread keeps, and what one of them may have room for.
-const SPARE_LISTS: usize = 64;
+const SPARE_LISTS: usize = 256;
 const SPARE_BYTES: usize = 4 * 1024;
 const SPARE_FIELDS: usize = 64;
 

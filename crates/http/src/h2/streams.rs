@@ -77,6 +77,9 @@ pub(super) struct Streams {
     free: Vec<u32>,
     /// Slots of the slab plus one, zero for none. A power of two long, at most half full.
     index: Vec<u32>,
+    /// How many places of the index are taken by a stream that belongs elsewhere. Mostly none, and
+    /// then nothing has to be moved when a stream goes.
+    displaced: usize,
 }
 
 const SMALLEST_INDEX: usize = 16;
@@ -139,17 +142,20 @@ impl Streams {
     }
 
     fn enter(&mut self, id: u32, slot: u32) {
-        let mut place = self.place(id);
+        let home = self.place(id);
+        let mut place = home;
         while self.index[place] != 0 {
             place = (place + 1) & (self.index.len() - 1);
         }
         self.index[place] = slot + 1;
+        self.displaced += usize::from(place != home);
     }
 
     fn grow(&mut self) {
         let size = (self.index.len() * 2).max(SMALLEST_INDEX);
         self.index.clear();
         self.index.resize(size, 0);
+        self.displaced = 0;
         for slot in 0..self.slab.len() {
             if let Some(id) = self.slab[slot].as_ref().map(|stream| stream.id) {
                 self.enter(id, slot as u32);
@@ -161,10 +167,23 @@ impl Streams {
     pub(super) fn remove(&mut self, slot: usize) -> Stream {
         let stream = self.slab[slot].take().expect("slots are of open streams");
         let mask = self.index.len() - 1;
-        let mut hole = self.place(stream.id);
+        let home = self.place(stream.id);
+        let mut hole = home;
         while self.index[hole] as usize != slot + 1 {
             hole = (hole + 1) & mask;
         }
+        self.free.push(slot as u32);
+        self.displaced -= usize::from(hole != home);
+        if self.displaced > 0 {
+            hole = self.close_up(hole);
+        }
+        self.index[hole] = 0;
+        stream
+    }
+
+    /// Fills a hole, and the holes that this leaves; the last one is returned.
+    fn close_up(&mut self, mut hole: usize) -> usize {
+        let mask = self.index.len() - 1;
         // What was pushed on by the one that goes moves back, so that no search ends too early.
         let mut next = hole;
         loop {
@@ -175,12 +194,11 @@ impl Streams {
             let home = self.place(self.at(other as usize).id);
             if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
                 self.index[hole] = self.index[next];
+                self.displaced -= usize::from(hole == home);
                 hole = next;
             }
         }
-        self.index[hole] = 0;
-        self.free.push(slot as u32);
-        stream
+        hole
     }
 
     /// The slots of all open streams, in no order.

@@ -65,13 +65,16 @@ fn start<H: Handler>(claim: Claim, head: RequestHead, handler: &H) {
         interim: Some(Interim::new(claim.shared.clone(), claim.id.get())),
     };
     let handler = handler.clone();
-    let task = tokio::spawn(async move {
+    // Boxed, since the runtime would move the room that a request takes about with the task.
+    let room = Box::new_uninit();
+    let exchange = Box::write(room, async move {
         // On every way out, the end of this task included, the answer ends its stream.
         let answer = answer;
         if let Ok(response) = handler.handle(request).await {
             answer.send(response).await;
         }
     });
+    let task = tokio::spawn(Box::into_pin(exchange));
     claim.lock().stream(claim.id).task = Some(task.abort_handle());
 }
 

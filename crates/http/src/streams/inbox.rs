@@ -19,7 +19,9 @@ const WHOLE: usize = 64 * 1024;
 /// The received side of a stream.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    pieces: VecDeque<Bytes>,
+    /// The first piece, which is mostly the only one; empty for none.
+    first: Bytes,
+    more: VecDeque<Bytes>,
     length: usize,
     trailers: Option<Headers>,
     ended: bool,
@@ -33,21 +35,21 @@ impl Inbox {
             return;
         }
         self.length += data.len();
-        if data.len() >= SMALL || self.pieces.is_empty() {
-            return self.pieces.push_back(data);
+        if self.first.is_empty() {
+            self.first = data;
+            return;
         }
-        match self.pieces.pop_back() {
-            Some(last) if last.len() + data.len() <= JOINED => {
-                let mut joined = last
-                    .try_into_mut()
-                    .unwrap_or_else(|last| BytesMut::from(&last[..]));
-                joined.extend_from_slice(&data);
-                self.pieces.push_back(joined.freeze());
-            }
-            last => {
-                self.pieces.extend(last);
-                self.pieces.push_back(Bytes::copy_from_slice(&data));
-            }
+        let last = self.more.back_mut().unwrap_or(&mut self.first);
+        if data.len() >= SMALL {
+            self.more.push_back(data);
+        } else if last.len() + data.len() <= JOINED {
+            let mut joined = std::mem::take(last)
+                .try_into_mut()
+                .unwrap_or_else(|last| BytesMut::from(&last[..]));
+            joined.extend_from_slice(&data);
+            *last = joined.freeze();
+        } else {
+            self.more.push_back(Bytes::copy_from_slice(&data));
         }
     }
 
@@ -84,17 +86,20 @@ impl Inbox {
 
     /// The next piece.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        let data = self.pieces.pop_front()?;
-        self.length -= data.len();
-        Some(data)
+        self.pop_part(usize::MAX)
     }
 
     /// The next piece, `most` bytes of it.
     pub(crate) fn pop_part(&mut self, most: usize) -> Option<Bytes> {
-        let mut data = self.pieces.pop_front()?;
-        if data.len() > most {
-            self.pieces.push_front(data.split_off(most));
+        if self.first.is_empty() {
+            return None;
         }
+        let data = if self.first.len() > most {
+            self.first.split_to(most)
+        } else {
+            let next = self.more.pop_front().unwrap_or_default();
+            std::mem::replace(&mut self.first, next)
+        };
         self.length -= data.len();
         Some(data)
     }
@@ -109,22 +114,22 @@ impl Inbox {
         if !self.ended || self.length > WHOLE {
             return None;
         }
-        let data = match self.pieces.len() {
-            0 | 1 => self.pop().unwrap_or_default(),
-            _ => {
-                let mut all = BytesMut::with_capacity(self.length);
-                while let Some(piece) = self.pop() {
-                    all.extend_from_slice(&piece);
-                }
-                all.freeze()
+        let data = if self.more.is_empty() {
+            self.pop().unwrap_or_default()
+        } else {
+            let mut all = BytesMut::with_capacity(self.length);
+            while let Some(piece) = self.pop() {
+                all.extend_from_slice(&piece);
             }
+            all.freeze()
         };
         Some((data, self.trailers.take()))
     }
 
     /// Forgets what waits; the number of bytes is returned.
     pub(crate) fn clear(&mut self) -> usize {
-        self.pieces.clear();
+        self.first.clear();
+        self.more.clear();
         self.trailers = None;
         std::mem::take(&mut self.length)
     }
@@ -147,7 +152,7 @@ mod tests {
             expect.extend_from_slice(&data);
             inbox.push(data.into(), false);
         }
-        assert!(inbox.pieces.len() < 20, "{}", inbox.pieces.len());
+        assert!(inbox.more.len() < 20, "{}", inbox.more.len());
         assert_eq!(inbox.len(), expect.len());
         let mut got = Vec::new();
         while let Some(data) = inbox.pop_part(1000) {

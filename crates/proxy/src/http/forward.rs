@@ -70,6 +70,9 @@ struct Exchange<'a> {
     hash: Option<u64>,
     upgrade: bool,
     deadline: Option<Instant>,
+    /// The host of the try under way.
+    current: Option<usize>,
+    /// The hosts of former tries, where the next one should avoid them.
     tried: Vec<usize>,
     _permit: Permit,
 }
@@ -132,6 +135,7 @@ pub(crate) async fn forward(
         hash,
         upgrade: upgrading,
         deadline,
+        current: None,
         tried: Vec::new(),
         _permit: permit,
     };
@@ -269,6 +273,7 @@ impl Exchange<'_> {
             && !Arc::ptr_eq(found, &self.cluster)
         {
             self.cluster = found.clone();
+            self.current = None;
             self.tried.clear();
         }
     }
@@ -296,9 +301,9 @@ impl Exchange<'_> {
                 stats.rq_timeout.inc();
                 stats.response(504);
                 // The try was cut off before it could report how it went.
-                if let Some(index) = self.tried.last() {
+                if let Some(index) = self.current {
                     let outcome = Outcome::LocalFailure;
-                    self.worker.shared.report(&self.cluster, *index, outcome);
+                    self.worker.shared.report(&self.cluster, index, outcome);
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     return Err(reset(Reason::UpstreamRequestTimeout, ""));
@@ -376,12 +381,14 @@ impl Exchange<'_> {
         }
         let attempts = policy.map_or(1, |policy| policy.host_attempts);
         let avoid = policy.is_some_and(|policy| policy.avoid_previous_hosts);
-        let tried = if avoid { self.tried.as_slice() } else { &[] };
+        if avoid {
+            self.tried.extend(self.current);
+        }
         let index = self
             .worker
             .shared
-            .pick(&self.cluster, self.hash, tried, attempts)?;
-        self.tried.push(index);
+            .pick(&self.cluster, self.hash, &self.tried, attempts)?;
+        self.current = Some(index);
         Some((Some(index), self.cluster.hosts.hosts[index].clone()))
     }
 
