@@ -155,9 +155,9 @@ impl RequestHead {
         }
     }
 
-    /// True where the request named an authority.
+    /// True where the request named an authority, which is not empty.
     pub fn has_authority(&self) -> bool {
-        self.authority.is_some()
+        !self.authority_bytes().is_empty()
     }
 
     /// The authority as text; empty where there is none.
@@ -266,7 +266,12 @@ impl RequestHead {
 }
 
 /// True where a comma-separated field has that token, in any case.
+#[inline]
 pub(crate) fn list_has(headers: &Headers, name: Known, token: &[u8]) -> bool {
+    headers.contains(name) && any_is(headers, name, token)
+}
+
+fn any_is(headers: &Headers, name: Known, token: &[u8]) -> bool {
     headers
         .all(name)
         .flat_map(|value| value.split(|byte| *byte == b','))

@@ -87,11 +87,10 @@ pub(super) fn request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &RequestHe
     if head.method != Method::CONNECT || head.protocol().is_some() {
         let scheme = head.scheme.map_or("http", |scheme| scheme.as_str());
         pseudo(NameId::SCHEME, b":scheme", scheme.as_bytes());
-        pseudo(NameId::PATH, b":path", head.target().as_bytes());
+        pseudo(NameId::PATH, b":path", head.target_bytes());
     }
     if head.has_authority() {
-        let authority = head.authority().as_bytes();
-        pseudo(NameId::AUTHORITY, b":authority", authority);
+        pseudo(NameId::AUTHORITY, b":authority", head.authority_bytes());
     }
     if let Some(protocol) = head.protocol() {
         pseudo(NameId::PROTOCOL, b":protocol", protocol.as_bytes());

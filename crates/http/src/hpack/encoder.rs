@@ -34,6 +34,7 @@ pub enum Indexing {
 /// What links an entry to the older ones of its lists.
 #[derive(Debug, Clone, Copy)]
 struct Links {
+    id: NameId,
     hash: u32,
     older: u32,
     name_hash: u32,
@@ -106,7 +107,7 @@ impl Encoder {
         }
         let name_hash = name_hash(id, name);
         let hash = field_hash(name_hash, value);
-        match self.find(hash, name, value) {
+        match self.find(hash, (id, name), value) {
             Some(index) => integer::encode(out, 0x80, 7, index),
             None => self.unindexed(out, (id, name, name_hash), value, hash),
         }
@@ -128,7 +129,7 @@ impl Encoder {
             return self.literal(out, (0, 4), index, (name, value));
         }
         self.literal(out, (0x40, 6), index, (name, value));
-        self.insert((name, name_hash), value, hash);
+        self.insert((id, name, name_hash), value, hash);
     }
 
     fn literal(
@@ -169,14 +170,18 @@ impl Encoder {
 
     /// The index of the newest entry with this name and value.
     #[inline]
-    fn find(&self, hash: u32, name: &[u8], value: &[u8]) -> Option<usize> {
+    fn find(&self, hash: u32, (id, name): (NameId, &[u8]), value: &[u8]) -> Option<usize> {
         let mut number = *self.heads.get(hash as usize % BUCKETS)?;
         let mut last_age = None;
         for _ in 0..MAX_STEPS {
             let age = self.age(number, last_age)?;
             let entry = self.table.entry(age)?;
-            if entry.extra.hash == hash && self.table.field(entry) == (name, value) {
-                return Some(static_table::LEN + 1 + age);
+            if entry.extra.hash == hash && entry.extra.id == id {
+                let (its_name, its_value) = self.table.field(entry);
+                // A name with a number of its own needs no second look.
+                if its_value == value && (id.is_exact() || its_name == name) {
+                    return Some(static_table::LEN + 1 + age);
+                }
             }
             number = entry.extra.older;
             last_age = Some(age);
@@ -218,7 +223,7 @@ impl Encoder {
         (age < self.table.len() && last.is_none_or(|last| age > last)).then_some(age)
     }
 
-    fn insert(&mut self, (name, name_hash): (&[u8], u32), value: &[u8], hash: u32) {
+    fn insert(&mut self, (id, name, name_hash): (NameId, &[u8], u32), value: &[u8], hash: u32) {
         if self.heads.is_empty() {
             self.heads.resize(2 * BUCKETS, 0);
         }
@@ -231,6 +236,7 @@ impl Encoder {
         self.table.tail().extend_from_slice(name);
         self.table.tail().extend_from_slice(value);
         let links = Links {
+            id,
             hash,
             older,
             name_hash,

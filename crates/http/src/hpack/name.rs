@@ -60,6 +60,12 @@ impl NameId {
         }
     }
 
+    /// True where no other name has this number.
+    #[inline]
+    pub(super) fn is_exact(self) -> bool {
+        self != Self::OTHER && self != Self::OTHER_PSEUDO
+    }
+
     /// True where the name begins with a colon.
     #[inline]
     pub const fn is_pseudo(self) -> bool {

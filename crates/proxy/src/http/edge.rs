@@ -24,7 +24,7 @@ pub(crate) fn prepare(
     connection: &Connection,
     head: &mut RequestHead,
 ) -> Result<(), Malformed> {
-    if head.authority().is_empty() {
+    if !head.has_authority() {
         return Err(Malformed::NoAuthority);
     }
     authority(hcm, connection, head);
@@ -36,6 +36,9 @@ pub(crate) fn prepare(
 }
 
 fn authority(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
+    if !hcm.strip_any_port && !hcm.strip_matching_port {
+        return;
+    }
     let authority = head.authority();
     let Some((host, port)) = authority.rsplit_once(':') else {
         return;
@@ -91,16 +94,16 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
     }
     let trusted = !hcm.use_remote_address || hcm.trusted_hops > 0;
     let known = matches!(
-        head.headers.get(Known::X_FORWARDED_PROTO),
-        Some("http" | "https")
+        head.headers.bytes(Known::X_FORWARDED_PROTO),
+        Some(b"http" | b"https")
     );
     if !(trusted && known) {
         let secure = connection.tls.is_some();
         let scheme = Value::from_static(if secure { "https" } else { "http" });
         head.headers.set_value(Known::X_FORWARDED_PROTO, &scheme);
     }
-    head.scheme = match head.headers.get(Known::X_FORWARDED_PROTO) {
-        Some("https") => Some(Scheme::Https),
+    head.scheme = match head.headers.bytes(Known::X_FORWARDED_PROTO) {
+        Some(b"https") => Some(Scheme::Https),
         _ => Some(Scheme::Http),
     };
 }

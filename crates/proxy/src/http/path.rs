@@ -6,21 +6,10 @@ use std::borrow::Cow;
 /// and writes characters in one way: unreserved ones without escape, those of no URI with. None where
 /// the path climbs above its root, or has a NUL.
 pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>> {
-    let path = escape(path)?;
-    // Most paths have none of these, and one look is enough to see it.
-    let bytes = path.as_bytes();
-    let suspicious = bytes.iter().enumerate().any(|(at, byte)| match byte {
-        b'\\' => true,
-        b'/' => match bytes.get(at + 1) {
-            Some(b'.') => true,
-            Some(b'/') => merge_slashes,
-            _ => false,
-        },
-        _ => false,
-    });
-    if !suspicious {
-        return Some(path);
+    if is_plain(path) {
+        return Some(Cow::Borrowed(path));
     }
+    let path = escape(path)?;
     let path = path.replace('\\', "/");
     let mut kept: Vec<&str> = Vec::new();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -40,6 +29,16 @@ pub(crate) fn normalize(path: &str, merge_slashes: bool) -> Option<Cow<'_, str>>
         }
     }
     Some(Cow::Owned(format!("/{}", kept.join("/"))))
+}
+
+/// Most paths have nothing to be written in another way, and one look is enough to see it.
+fn is_plain(path: &str) -> bool {
+    let mut slash = false;
+    path.bytes().all(|byte| {
+        let after_slash = std::mem::replace(&mut slash, byte == b'/');
+        let climbs = after_slash && matches!(byte, b'.' | b'/');
+        !climbs && byte != b'\\' && !ODD[usize::from(byte)]
+    })
 }
 
 /// The escape, and characters of no URI.
