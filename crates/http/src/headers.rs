@@ -314,18 +314,17 @@ impl Headers {
             .map(|field| self.value_of(field))
     }
 
-    /// All values of that name joined by commas, as matching sees a repeated field. A field whose
-    /// values are not UTF-8 counts as absent.
-    pub fn joined(&self, name: impl FieldName) -> Option<Cow<'_, str>> {
+    /// All values of that name joined by commas, as matching sees a repeated field: bytes, since a
+    /// value need not be UTF-8 to be there.
+    pub fn joined(&self, name: impl FieldName) -> Option<Cow<'_, [u8]>> {
         let mut all = self.all(name);
-        let first = std::str::from_utf8(all.next()?).ok()?;
-        let mut text = Cow::Borrowed(first);
+        let mut bytes = Cow::Borrowed(all.next()?);
         for value in all {
-            let owned = text.to_mut();
-            owned.push(',');
-            owned.push_str(std::str::from_utf8(value).ok()?);
+            let owned = bytes.to_mut();
+            owned.push(b',');
+            owned.extend_from_slice(value);
         }
-        Some(text)
+        Some(bytes)
     }
 
     /// Every field in order, names in the sender's case.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use regex::Regex;
 
 use crate::RouteError;
@@ -19,8 +20,9 @@ pub trait RequestView {
     fn path(&self) -> &str;
     /// The query without its question mark.
     fn query(&self) -> Option<&str>;
-    /// A header by its name in lower case; repeated fields joined by commas.
-    fn header(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// A header by its name in lower case; repeated fields joined by commas. Values are bytes, of
+    /// any encoding or none.
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>>;
 }
 
 /// A test on a text, as handed in.
@@ -38,7 +40,8 @@ pub enum StringMatch {
     Regex(String),
 }
 
-/// A compiled test on a text.
+/// A compiled test on a text. What is no UTF-8 is text as well: a client could else choose bytes by
+/// which no test passes, and every inverted one does.
 #[derive(Debug, Clone)]
 pub struct StringTest {
     kind: Kind,
@@ -83,19 +86,20 @@ impl StringTest {
         Ok(StringTest { kind, ignore_case })
     }
 
-    /// True where the text passes.
-    pub fn test(&self, text: &str) -> bool {
+    /// True where the text passes. Texts are compared by their bytes. An expression sees U+FFFD, an
+    /// ordinary character, in the place of bytes that are no UTF-8.
+    pub fn test(&self, text: &[u8]) -> bool {
         let folded = if self.ignore_case {
             Cow::Owned(text.to_ascii_lowercase())
         } else {
             Cow::Borrowed(text)
         };
         match &self.kind {
-            Kind::Exact(want) => folded == want.as_str(),
-            Kind::Prefix(want) => folded.starts_with(want.as_str()),
-            Kind::Suffix(want) => folded.ends_with(want.as_str()),
-            Kind::Contains(want) => folded.contains(want.as_str()),
-            Kind::Regex(regex) => regex.is_match(text),
+            Kind::Exact(want) => *folded == *want.as_bytes(),
+            Kind::Prefix(want) => folded.starts_with(want.as_bytes()),
+            Kind::Suffix(want) => folded.ends_with(want.as_bytes()),
+            Kind::Contains(want) => memmem::find(&folded, want.as_bytes()).is_some(),
+            Kind::Regex(regex) => regex.is_match(&String::from_utf8_lossy(text)),
         }
     }
 }
@@ -163,35 +167,40 @@ impl HeaderTest {
     }
 
     /// True where the header passes.
-    pub fn test(&self, value: Option<&str>) -> bool {
+    pub fn test(&self, value: Option<&[u8]>) -> bool {
         let value = match (value, self.missing_is_empty) {
-            (None, true) => Some(""),
+            (None, true) => Some(&[][..]),
             (value, _) => value,
         };
         let passes = match (&self.test, value) {
             (HeaderKind::Present(want), value) => value.is_some() == *want,
             (_, None) => return false,
             (HeaderKind::Value(test), Some(value)) => test.test(value),
-            (HeaderKind::Range(start, end), Some(value)) => value
-                .parse::<i64>()
-                .is_ok_and(|number| (*start..*end).contains(&number)),
+            (HeaderKind::Range(start, end), Some(value)) => {
+                whole_number(value).is_some_and(|number| (*start..*end).contains(&number))
+            }
         };
         passes != self.invert
     }
 
     /// True where the request passes; pseudo-headers are known by their names.
     pub fn matches(&self, request: &impl RequestView) -> bool {
+        let text = |text: &str| self.test(Some(text.as_bytes()));
         match self.name.as_str() {
-            ":method" => self.test(Some(request.method())),
-            ":authority" | "host" => self.test(Some(request.authority())),
-            ":scheme" => self.test(Some(request.scheme())),
+            ":method" => text(request.method()),
+            ":authority" | "host" => text(request.authority()),
+            ":scheme" => text(request.scheme()),
             ":path" => match request.query() {
-                Some(query) => self.test(Some(&format!("{}?{query}", request.path()))),
-                None => self.test(Some(request.path())),
+                Some(query) => text(&format!("{}?{query}", request.path())),
+                None => text(request.path()),
             },
             name => self.test(request.header(name).as_deref()),
         }
     }
+}
+
+fn whole_number(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// A test on a path, as handed in.
@@ -248,11 +257,11 @@ impl PathMatcher {
     }
 
     fn test(&self, request: &impl RequestView) -> bool {
-        let path = request.path();
+        let path = request.path().as_bytes();
         match self {
             PathMatcher::Text(test, _) => test.test(path),
             PathMatcher::Separated(test, length) => {
-                test.test(path) && matches!(path.as_bytes().get(*length), None | Some(b'/'))
+                test.test(path) && matches!(path.get(*length), None | Some(b'/'))
             }
             PathMatcher::Connect => request.method() == "CONNECT",
         }
@@ -269,7 +278,7 @@ impl PathMatcher {
     }
 }
 
-/// A test on a query parameter.
+/// A test on a query parameter, of which the first value counts where it is repeated.
 #[derive(Debug, Clone)]
 pub struct QueryMatch {
     /// The parameter.
@@ -280,11 +289,13 @@ pub struct QueryMatch {
 
 impl QueryMatch {
     fn matches(&self, query: Option<&str>) -> bool {
-        let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
-        pairs.any(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            name == self.name && self.test.as_ref().is_none_or(|test| test.test(value))
-        })
+        let pairs = query.into_iter().flat_map(|query| query.split('&'));
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let Some((_, value)) = pairs.find(|(name, _)| *name == self.name) else {
+            return false;
+        };
+        let passes = |test: &StringTest| test.test(value.as_bytes());
+        self.test.as_ref().is_none_or(passes)
     }
 }
 
@@ -381,7 +392,7 @@ impl Matcher {
             && (!self.grpc
                 || request
                     .header("content-type")
-                    .is_some_and(|kind| kind.starts_with("application/grpc")))
+                    .is_some_and(|kind| kind.starts_with(b"application/grpc")))
             && self.fraction.is_none_or(|fraction| fraction.hits(random))
     }
 }

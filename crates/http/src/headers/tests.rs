@@ -42,12 +42,14 @@ fn connection_may_name_well_known_fields() {
 #[test]
 fn repeated_fields_join_by_commas() {
     let mut headers = list(&[("a", "1"), ("A", "2")]);
-    assert_eq!(headers.joined("a").as_deref(), Some("1,2"));
+    assert_eq!(headers.joined("a").as_deref(), Some(&b"1,2"[..]));
+    headers.append("a", b"\xff").expect("valid");
+    assert_eq!(headers.joined("a").as_deref(), Some(&b"1,2,\xff"[..]));
     assert!(headers.set("bad name", "x").is_err());
     assert!(headers.set("a", "x\r\ny").is_err());
     assert!(headers.append("", "x").is_err());
     assert!(headers.append("a", "\0").is_err());
-    assert_eq!(headers.len(), 2);
+    assert_eq!(headers.len(), 3);
 }
 
 #[test]

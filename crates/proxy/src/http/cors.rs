@@ -9,7 +9,7 @@ pub(crate) fn allowed_origin(cors: &Cors, head: &RequestHead) -> Option<String> 
     let origin = head.headers.get("origin").filter(|_| cors.enabled)?;
     cors.origins
         .iter()
-        .any(|test| test.test(origin))
+        .any(|test| test.test(origin.as_bytes()))
         .then(|| origin.to_owned())
 }
 

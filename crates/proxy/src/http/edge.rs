@@ -71,9 +71,9 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
     if hcm.use_remote_address && !hcm.skip_xff_append {
         let address = connection.texts.remote(connection.remote);
         let joined = head.headers.joined(Known::X_FORWARDED_FOR);
-        let joined = joined.map(|before| format!("{before},{address}"));
+        let joined = joined.map(|before| append(&before, address));
         // Both parts are valid header text.
-        let value = joined.as_deref().unwrap_or(address);
+        let value = joined.as_deref().unwrap_or(address.as_bytes());
         let _ = head.headers.set(Known::X_FORWARDED_FOR, value);
     }
     if hcm.use_remote_address {
@@ -141,8 +141,9 @@ fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut R
         CertHeader::AppendForward => {
             if let Some(element) = own_element() {
                 let joined = head.headers.joined(NAME);
-                let joined = joined.map(|before| format!("{before},{element}"));
-                let _ = head.headers.set(NAME, joined.as_deref().unwrap_or(element));
+                let joined = joined.map(|before| append(&before, element));
+                let value = joined.as_deref().unwrap_or(element.as_bytes());
+                let _ = head.headers.set(NAME, value);
             }
         }
         CertHeader::SanitizeSet => {
@@ -152,6 +153,11 @@ fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut R
             }
         }
     }
+}
+
+/// One more element of a list.
+fn append(list: &[u8], element: &str) -> Vec<u8> {
+    [list, b",", element.as_bytes()].concat()
 }
 
 /// Our entry: who we are, and what the peer's verified certificate says.

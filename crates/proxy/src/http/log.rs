@@ -106,14 +106,14 @@ impl LogSource for Entry {
                 Some(head.authority().into()).filter(|a: &Cow<_>| !a.is_empty())
             }
             ":scheme" => head.scheme.map(|scheme| scheme.as_str().into()),
-            name => head.headers.joined(name),
+            name => head.headers.joined(name).map(text),
         }
     }
 
     fn response_header(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
             ":status" => Some(self.status.to_string().into()),
-            name => self.response_headers.as_ref()?.joined(name),
+            name => self.response_headers.as_ref()?.joined(name).map(text),
         }
     }
 
@@ -158,6 +158,14 @@ impl LogSource for Entry {
             "DOWNSTREAM_TLS_CIPHER" => borrowed(&tls?.cipher),
             _ => None,
         }
+    }
+}
+
+/// A value as a line can hold it.
+fn text(value: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match value {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
     }
 }
 

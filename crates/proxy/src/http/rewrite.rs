@@ -1,5 +1,6 @@
 //! What a route makes of a request: its time, its path, its authority, its hash.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lateen_balance::hash_bytes;
@@ -72,21 +73,22 @@ pub(super) fn hash_of(
     head: &RequestHead,
     connection: &Connection,
 ) -> Option<u64> {
+    let owned = |text: String| Cow::Owned(text.into_bytes());
     let mut hash: Option<u64> = None;
     for policy in &action.hash {
-        let text = match policy {
-            HashPolicy::Header(name) => head.headers.joined(name).map(|v| v.into_owned()),
-            HashPolicy::Cookie { name, .. } => cookie(head, name),
-            HashPolicy::SourceIp => Some(connection.remote.ip().to_string()),
+        let value = match policy {
+            HashPolicy::Header(name) => head.headers.joined(name),
+            HashPolicy::Cookie { name, .. } => cookie(head, name).map(owned),
+            HashPolicy::SourceIp => Some(owned(connection.remote.ip().to_string())),
             HashPolicy::Query(name) => head.query().and_then(|query| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs
                     .find(|(key, _)| key == name)
-                    .map(|(_, value)| value.to_owned())
+                    .map(|(_, value)| Cow::Borrowed(value.as_bytes()))
             }),
         };
-        if let Some(text) = text {
-            let new = hash_bytes(text.as_bytes());
+        if let Some(value) = value {
+            let new = hash_bytes(&value);
             hash = Some(hash.map_or(new, |old| old.rotate_left(1) ^ new));
         }
     }

@@ -46,7 +46,7 @@ impl RequestView for HeadView<'_> {
         self.query
     }
 
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         self.head.headers.joined(name)
     }
 }

@@ -4,5 +4,6 @@ mod common;
 mod discovery;
 mod http;
 mod http2;
+mod raw;
 mod stream;
 mod upstream;

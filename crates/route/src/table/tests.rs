@@ -6,7 +6,7 @@ struct Request {
     authority: &'static str,
     method: &'static str,
     target: &'static str,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, &'static [u8])>,
 }
 
 impl RequestView for Request {
@@ -25,7 +25,7 @@ impl RequestView for Request {
     fn query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
-    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let found = self.headers.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| Cow::Borrowed(*value))
     }
@@ -134,8 +134,8 @@ fn conditions() {
         test,
         ignore_case: false,
     };
-    let with = |name, text| Request {
-        headers: vec![(name, text)],
+    let with = |name, text: &'static str| Request {
+        headers: vec![(name, text.as_bytes())],
         ..get("h", "/")
     };
     let check = |line: u32, matches: RouteMatch, request: &Request, expect: bool| {
@@ -287,7 +287,49 @@ fn conditions() {
         ..RouteMatch::prefix("/")
     };
     check(line!(), query.clone(), &get("h", "/?b=2&a=1"), true);
-    check(line!(), query, &get("h", "/?a=12"), false);
+    check(line!(), query.clone(), &get("h", "/?a=12"), false);
+    check(line!(), query.clone(), &get("h", "/?a=1&a=2"), true);
+    check(line!(), query, &get("h", "/?a=2&a=1"), false);
+}
+
+/// Bytes that are no text must neither hide a header nor fail every test of it: what is inverted
+/// would let the request through.
+#[test]
+fn a_value_that_is_no_utf8_is_a_value() {
+    let value = |test: StringMatch, ignore_case: bool| HeaderMatch::Value { test, ignore_case };
+    let request = Request {
+        headers: vec![("user", b"EV\xffil\xfe")],
+        ..get("h", "/")
+    };
+    let check = |test: HeaderMatch, expect: bool| {
+        for (invert, empty) in [(false, false), (false, true), (true, false), (true, true)] {
+            let compiled = HeaderTest::new("user", test.clone(), invert, empty).expect("compiles");
+            let passes = compiled.matches(&request);
+            assert_eq!(passes, expect != invert, "{test:?} {invert} {empty}");
+        }
+    };
+    check(HeaderMatch::Present(true), true);
+    check(HeaderMatch::Present(false), false);
+    check(value(StringMatch::Exact("EVil".into()), false), false);
+    check(value(StringMatch::Prefix("EV".into()), false), true);
+    check(value(StringMatch::Prefix("ev".into()), true), true);
+    check(value(StringMatch::Prefix("il".into()), false), false);
+    check(value(StringMatch::Suffix("il".into()), false), false);
+    check(value(StringMatch::Contains("il".into()), false), true);
+    check(value(StringMatch::Contains("IL".into()), true), true);
+    check(value(StringMatch::Contains("vi".into()), true), false);
+    check(value(StringMatch::Regex(".*".into()), false), true);
+    check(value(StringMatch::Regex("EV.*".into()), false), true);
+    check(value(StringMatch::Regex(".*il.".into()), false), true);
+    check(
+        value(StringMatch::Regex("(?i)ev.il[^a]".into()), false),
+        true,
+    );
+    check(value(StringMatch::Regex("[A-Za-z]*".into()), false), false);
+    check(HeaderMatch::Range(i64::MIN, i64::MAX), false);
+
+    let exact = StringTest::new("q", StringMatch::Exact("é".into()), false).expect("compiles");
+    assert!(exact.test("é".as_bytes()) && !exact.test(b"\xc3"));
 }
 
 #[test]
