@@ -28,7 +28,8 @@ pub struct Config {
     /// The largest frame that we take, 2¹⁴ to 2²⁴ − 1 bytes.
     pub max_frame_size: u32,
     /// The largest head, counted as the sum of names and values and 32 for each field: Envoy's
-    /// default of `max_request_headers_kb`, 60 KiB.
+    /// default of `max_request_headers_kb`, 60 KiB. A larger request is answered by 431; any other
+    /// message is reset.
     pub max_head_bytes: u32,
     /// The most fields in a head, cookie crumbs apart: Envoy's default of `max_headers_count`.
     pub max_fields: u32,

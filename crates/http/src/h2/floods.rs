@@ -35,9 +35,13 @@ pub mod limits {
     pub const EMPTY_DATA: u32 = 100;
     /// Frames for streams that have ended, and frames of unknown types.
     pub const IGNORED_FRAMES: u32 = 1000;
-    /// CONTINUATION frames of one head (CVE-2024-27316). The head's bytes are bounded too, by
-    /// [`Config::max_head_bytes`](crate::h2::Config::max_head_bytes).
+    /// CONTINUATION frames of one head (CVE-2024-27316).
     pub const CONTINUATIONS: u32 = 32;
+    /// How many times the largest head that we take
+    /// ([`Config::max_head_bytes`](crate::h2::Config::max_head_bytes)) a header block in several
+    /// frames may have in bytes, before anything of it is decoded. What is beyond ends the
+    /// connection; what is below, and too large, its stream.
+    pub const BLOCKS: usize = 4;
     /// Cookie fields in one head (CVE-2026-47774): browsers send one for each cookie. Their bytes
     /// count like those of every field, and they are joined under the same bound.
     pub const COOKIE_CRUMBS: u32 = 256;

@@ -296,16 +296,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Blocks that come in parts are bounded in parts and bytes before anything is decoded. A block
-    /// is hardly ever longer than the head that it stands for, since its literals carry two bytes
-    /// of length where the head's fields count thirty-two.
+    /// Blocks that come in parts are bounded in parts and bytes before anything is decoded. Within
+    /// these bounds a head that is larger than we take is decoded all the same, which keeps the
+    /// tables in step, so that it costs its own stream and no other.
     fn continuation(&mut self, header: Header, payload: &[u8]) -> Outcome {
         let Some(partial) = &mut self.partial else {
             return protocol("CONTINUATION without HEADERS");
         };
         partial.n_continuations += 1;
         if partial.n_continuations > limits::CONTINUATIONS
-            || partial.block.len() + payload.len() > self.head_limits.max_bytes
+            || partial.block.len() + payload.len() > limits::BLOCKS * self.head_limits.max_bytes
         {
             return Err(calm("header block too long"));
         }

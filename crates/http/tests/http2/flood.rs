@@ -128,8 +128,93 @@ fn cve_2024_27316_continuation_flood() {
     let n = taken(&mut peer, 1000, false, |_| {
         frame(CONTINUATION, 0, 1, &large)
     });
-    assert_eq!(n, 3, "the fourth goes beyond 60 KiB");
+    assert_eq!(n, 14, "the next goes beyond four times 60 KiB");
     assert!(peer.connection.memory() < 128 * 1024);
+}
+
+/// A header block in parts, of which `large` bytes are of one field. The first field enters the
+/// table.
+fn parted(id: u32, fields: &[(&str, &str)], large: usize) -> Vec<u8> {
+    let mut whole = block(fields);
+    whole.extend_from_slice(b"\x40\x03x-i\x03one");
+    whole.extend_from_slice(&block(&[("x-large", &"v".repeat(large))]));
+    let mut parts = whole.chunks(16_384).peekable();
+    let mut frames = Vec::new();
+    let mut kind = HEADERS;
+    while let Some(part) = parts.next() {
+        let last = if parts.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
+        let end = if kind == HEADERS { END_STREAM } else { 0 };
+        frames.extend(frame(kind, last | end, id, part));
+        kind = CONTINUATION;
+    }
+    frames
+}
+
+#[test]
+fn a_head_too_large_in_parts_costs_its_stream_alone() {
+    for large in [62_000, 100_000, 240_000] {
+        let mut peer = Peer::server();
+        peer.ok(&head(1, true, &GET));
+        peer.ok(&parted(3, &GET, large));
+        let answer = peer.output();
+        assert!(answer[0].payload.ends_with(b"431"), "{large}: {answer:?}");
+        assert_eq!(
+            (answer.len(), answer[0].id, answer[0].flags & END_STREAM),
+            (1, 3, END_STREAM)
+        );
+        assert!(matches!(peer.events()[..], [Event::RequestHead { .. }]));
+        assert!(
+            peer.connection.memory() < 64 * 1024,
+            "{}",
+            peer.connection.memory()
+        );
+        // The tables are in step, and the stream before goes on.
+        peer.ok(&frame(HEADERS, 5, 5, &[block(&GET), vec![0xbe]].concat()));
+        let events = peer.events();
+        let [Event::RequestHead { head, .. }] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(head.headers.get("x-i"), Some("one"));
+        peer.respond(1, 204, true);
+    }
+}
+
+#[test]
+fn a_response_head_too_large_in_parts_costs_its_stream_alone() {
+    let mut peer = Peer::client();
+    let (first, second) = (peer.get("GET"), peer.get("GET"));
+    peer.output();
+    peer.ok(&parted(first.get(), &[(":status", "200")], 100_000));
+    assert_eq!(rst_code(&peer.output(), first.get()), Some(CALM));
+    let events = peer.events();
+    assert!(
+        matches!(events[..], [Event::Reset { id, .. }] if id == first),
+        "{events:?}"
+    );
+    let answer = [block(&[(":status", "200")]), vec![0xbe]].concat();
+    peer.ok(&frame(HEADERS, 5, second.get(), &answer));
+    let events = peer.events();
+    let [Event::ResponseHead { head, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!(head.headers.get("x-i"), Some("one"));
+}
+
+#[test]
+fn trailers_too_large_in_parts_cost_their_stream_alone() {
+    let mut peer = Peer::server();
+    peer.ok(&head(1, false, &POST));
+    peer.ok(&parted(1, &[], 100_000));
+    assert_eq!(rst_code(&peer.output(), 1), Some(CALM));
+    peer.ok(&head(3, true, &GET));
+    assert!(matches!(
+        peer.events().last(),
+        Some(Event::RequestHead { .. })
+    ));
 }
 
 #[test]
