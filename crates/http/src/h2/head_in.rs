@@ -336,7 +336,9 @@ impl Sink for HeadSink {
         } else {
             self.n_fields += 1;
         }
+        // What the list of headers cannot hold is too large under any limit.
         if self.size > self.limits.max_bytes
+            || field.name.len() > usize::from(u16::MAX)
             || self.n_fields > self.limits.max_fields
             || self.n_crumbs > limits::COOKIE_CRUMBS as usize
         {

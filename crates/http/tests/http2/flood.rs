@@ -414,6 +414,22 @@ fn too_many_fields() {
     assert!(peer.events().is_empty());
 }
 
+/// Where the limit on heads allows them, the list of headers still cannot hold them.
+#[test]
+fn names_beyond_sixteen_bits() {
+    let mut peer = Peer::server_with(Config {
+        max_head_bytes: 1 << 20,
+        ..Config::default()
+    });
+    let name = "n".repeat(usize::from(u16::MAX) + 1);
+    let fields = [&GET[..], &[(name.as_str(), "")]].concat();
+    peer.ok(&parted(1, &fields, 0));
+    assert!(peer.output()[0].payload.ends_with(b"431"));
+    let fields = [&GET[..], &[(&name[1..], "")]].concat();
+    peer.ok(&parted(3, &fields, 0));
+    assert_eq!(peer.events().len(), 1);
+}
+
 #[test]
 fn header_table_churn() {
     // Entries that never serve cost the connection no more memory than the table may have.
