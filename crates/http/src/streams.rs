@@ -97,6 +97,8 @@ pub(crate) enum Failure {
     Protocol(String),
     /// The connection is gone.
     Closed(String),
+    /// The peer did not in time what it had to do.
+    Timeout(&'static str),
     /// We reset it ourselves.
     Dropped,
 }
@@ -108,6 +110,7 @@ impl Failure {
             Failure::Reset(code) => Error::Reset(code.to_string()),
             Failure::Protocol(text) => Error::Protocol(text),
             Failure::Closed(text) => Error::Closed(text),
+            Failure::Timeout(text) => Error::Timeout(text),
             Failure::Dropped => Error::Closed("the exchange was given up".to_owned()),
         }
     }
@@ -185,9 +188,9 @@ impl State {
         stream
     }
 
-    /// Tells the driver that the codec may have output. To be called after whatever makes some.
+    /// Tells the driver that the codec may have output, or something to wait for. To be called after whatever makes some.
     pub(crate) fn stir(&mut self) {
-        if !self.stirred && self.codec.has_output() {
+        if !self.stirred && (self.codec.has_output() || self.codec.has_queued_anew()) {
             self.stir_always();
         }
     }
@@ -231,6 +234,18 @@ impl State {
             wake(&mut stream.writer);
         }
         self.stir();
+    }
+
+    /// Ends the streams of which the peer has taken nothing since this second.
+    fn give_up_stuck(&mut self, since: u64) {
+        for id in self.codec.stuck_streams(since) {
+            tracing::debug!(stream = id.get(), "the peer does not read");
+            if let Some(stream) = self.table.get_mut(&id.get()) {
+                let failure = Failure::Timeout("the peer does not read");
+                stream.failure.get_or_insert(failure);
+            }
+            self.reset(id, Code::CANCEL);
+        }
     }
 
     /// The body has been taken out of the inbox: the peer may send as much again.

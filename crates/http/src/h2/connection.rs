@@ -77,6 +77,8 @@ pub struct Connection {
     pub(super) ready: VecDeque<u32>,
     /// Bytes queued in all streams.
     pub(super) queued: usize,
+    /// Something entered an empty queue since the driver has asked.
+    pub(super) queued_anew: bool,
     /// Client: the number of the next stream.
     pub(super) next_id: u32,
     /// Server: the highest stream that came.
@@ -115,6 +117,7 @@ impl Connection {
             receive: Receive::new(DEFAULT),
             ready: VecDeque::new(),
             queued: 0,
+            queued_anew: false,
             next_id: 1,
             last_peer_id: 0,
             going: Going::No,
@@ -283,9 +286,20 @@ impl Connection {
         self.going == Going::Announced
     }
 
-    /// Bytes of bodies that wait in streams for the windows.
-    pub fn queued_bytes(&self) -> usize {
-        self.queued
+    /// The socket or the connection's window keeps back what there is to write, whatever the
+    /// windows of the streams are.
+    pub fn is_held_up(&self) -> bool {
+        !self.output.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Something was put into a queue that was empty: its time runs from now on.
+    pub fn has_queued_anew(&self) -> bool {
+        self.queued_anew
+    }
+
+    /// Asks so, and forgets it.
+    pub fn take_queued_anew(&mut self) -> bool {
+        std::mem::take(&mut self.queued_anew)
     }
 
     /// The error that ended the connection.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::event::{CannotSend, Event, StreamId};
 use super::frame::{self, Header, flag, kind};
 use super::head_out;
+use super::streams::Stream;
 use super::{Code, Connection, Role};
 use crate::{Headers, Method, RequestHead, ResponseHead};
 
@@ -141,6 +142,10 @@ impl Connection {
             return Ok(());
         }
         if !data.is_empty() {
+            if stream.queued == 0 {
+                stream.moved = true;
+                self.queued_anew = true;
+            }
             stream.queued += data.len();
             self.queued += data.len();
             stream.queue.push_back(data);
@@ -260,6 +265,32 @@ impl Connection {
         self.reset_slot(slot, code);
     }
 
+    /// Since which second the queue that is stuck for the longest has not moved. The time is in
+    /// whole seconds from any start; to be asked about once a second while something happens.
+    pub fn stuck_since(&mut self, now: u64) -> Option<u64> {
+        if self.queued == 0 {
+            return None;
+        }
+        let waiting = self.streams.iter_mut().filter(|stream| stream.queued > 0);
+        waiting
+            .map(|stream| {
+                if std::mem::take(&mut stream.moved) {
+                    stream.stuck_since = now;
+                }
+                stream.stuck_since
+            })
+            .min()
+    }
+
+    /// The streams whose queues have not moved since this second.
+    pub fn stuck_streams(&mut self, since: u64) -> Vec<StreamId> {
+        let stuck = |stream: &&mut Stream| {
+            stream.queued > 0 && !stream.moved && stream.stuck_since <= since
+        };
+        let streams = self.streams.iter_mut().filter(stuck);
+        streams.map(|stream| StreamId(stream.id)).collect()
+    }
+
     /// Gives a stream its place among those that can send.
     #[inline]
     pub(super) fn schedule(&mut self, slot: usize) {
@@ -304,6 +335,7 @@ impl Connection {
             stream.queue.push_front(rest);
         }
         stream.queued -= data.len();
+        stream.moved = true;
         self.queued -= data.len();
         let last = stream.queue.is_empty() && stream.end_queued;
         let trailers = if last { stream.trailers.take() } else { None };

@@ -39,6 +39,10 @@ pub(super) struct Stream {
     pub(super) receive: Receive,
     pub(super) queue: VecDeque<Bytes>,
     pub(super) queued: usize,
+    /// Something of the queue went, or it was empty before, since somebody last looked.
+    pub(super) moved: bool,
+    /// Since which second it has not moved.
+    pub(super) stuck_since: u64,
     /// What ends our side after the queue.
     pub(super) trailers: Option<Box<Headers>>,
 }
@@ -62,6 +66,8 @@ impl Stream {
             receive: Receive::new(receive_window),
             queue: VecDeque::new(),
             queued: 0,
+            moved: false,
+            stuck_since: 0,
             trailers: None,
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::pace::{Clock, Due, Facts};
 use super::{Claim, Pace, Shared, State, remember};
-use crate::h2::{Code, Role};
+use crate::h2::{Code, Connection, Role};
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::{Error, RequestHead};
@@ -145,6 +145,9 @@ impl Driver {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let shared = self.shared.clone();
         let state = &mut *shared.lock();
+        if state.codec.take_queued_anew() {
+            self.clock.active();
+        }
         if self.role == Role::Client && state.is_forlorn(self.role) {
             state.codec.go_away(Code::NO_ERROR);
         }
@@ -176,21 +179,10 @@ impl Driver {
         state.lost.is_some() || (flushed && state.codec.is_closed())
     }
 
-    fn facts(&self) -> Facts {
-        let state = self.shared.lock();
-        let codec = &state.codec;
-        Facts {
-            idle: codec.active_streams() == 0,
-            output_waits: codec.has_output() || codec.queued_bytes() > 0,
-            mid_head: self.role == Role::Server && (codec.is_mid_head() || !codec.settings_known()),
-            leaving: codec.is_leaving(),
-        }
-    }
-
     /// Ready where something was done that the next turn must look after.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let facts = self.facts();
+            let facts = |second| facts(&mut self.shared.lock().codec, self.role, second);
             let due = ready!(self.clock.poll(cx, facts));
             let state = &mut *self.shared.lock();
             match due {
@@ -199,6 +191,7 @@ impl Driver {
                 Due::Leave => state.codec.go_away(Code::NO_ERROR),
                 Due::Idle => state.lose("idle timeout".to_owned()),
                 Due::Head => self.timeout = Some("the head did not come in time"),
+                Due::Stuck { since } => state.give_up_stuck(since),
                 Due::Stalled => self.timeout = Some("the peer does not read"),
             }
             if let Some(text) = self.timeout {
@@ -254,6 +247,16 @@ impl Driver {
             }
         }
         over(ending)
+    }
+}
+
+fn facts(codec: &mut Connection, role: Role, second: u64) -> Facts {
+    Facts {
+        idle: codec.active_streams() == 0,
+        held_up: codec.is_held_up(),
+        stuck_since: codec.stuck_since(second),
+        mid_head: role == Role::Server && (codec.is_mid_head() || !codec.settings_known()),
+        leaving: codec.is_leaving(),
     }
 }
 

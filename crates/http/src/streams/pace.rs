@@ -10,8 +10,8 @@ use crate::timer::{Timer, after};
 
 /// How often an active connection is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a peer may leave what we have for it without taking a byte. Envoy's default for
-/// streams that cannot be flushed is its `stream_idle_timeout`, five minutes.
+/// How long a peer may leave what we have for it, or for one stream, without taking a byte. Envoy's
+/// default for streams that cannot be flushed is its `stream_idle_timeout`, five minutes.
 const STALL: Duration = Duration::from_secs(300);
 /// How long a client may take to notice that we are going away, before we stop waiting for streams
 /// that it opened meanwhile.
@@ -31,8 +31,11 @@ pub(crate) struct Pace {
 pub(super) struct Facts {
     /// No stream is open.
     pub idle: bool,
-    /// There is something that the peer does not take.
-    pub output_waits: bool,
+    /// There is something that the peer does not take, by its socket or its window of the whole
+    /// connection.
+    pub held_up: bool,
+    /// Since which second of the connection a stream waits for its window, where one does.
+    pub stuck_since: Option<u64>,
     /// A head has begun and not ended, or the connection has not begun.
     pub mid_head: bool,
     /// We said that we stop, and not yet with which stream.
@@ -50,6 +53,8 @@ pub(super) enum Due {
     Head,
     /// The peer does not read.
     Stalled,
+    /// It does not read the streams that have waited since this second.
+    Stuck { since: u64 },
     /// The peer was warned for long enough.
     Leave,
 }
@@ -103,15 +108,22 @@ impl Clock {
         self.quiet_since.duration_since(self.start).as_secs()
     }
 
-    /// Ready where something is due. The task is woken when it may be.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, facts: Facts) -> Poll<Due> {
+    /// Ready where something is due. The task is woken when it may be. `facts` is asked with the
+    /// second of the connection, where it matters what it says.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut facts: impl FnMut(u64) -> Facts,
+    ) -> Poll<Due> {
         if self.active && self.far {
             self.far = false;
             self.next = Instant::now() + TICK;
         }
         loop {
             ready!(self.timer.poll_until(cx, self.next));
-            if let Some(due) = self.look(Instant::now(), facts) {
+            let now = Instant::now();
+            let facts = facts(now.duration_since(self.start).as_secs());
+            if let Some(due) = self.look(now, facts) {
                 return Poll::Ready(due);
             }
         }
@@ -122,7 +134,7 @@ impl Clock {
         if was_active {
             self.quiet_since = now;
         }
-        if std::mem::take(&mut self.wrote) || !facts.output_waits {
+        if std::mem::take(&mut self.wrote) || !facts.held_up {
             self.written = now;
         }
         keep(&mut self.head_since, facts.mid_head, now);
@@ -133,9 +145,17 @@ impl Clock {
                 facts.idle.then_some(self.quiet_since),
                 self.pace.idle,
             ),
+            (Due::Stalled, facts.held_up.then_some(self.written), STALL),
             (
-                Due::Stalled,
-                facts.output_waits.then_some(self.written),
+                Due::Stuck {
+                    since: now
+                        .duration_since(self.start)
+                        .saturating_sub(STALL)
+                        .as_secs(),
+                },
+                facts
+                    .stuck_since
+                    .map(|second| self.start + Duration::from_secs(second)),
                 STALL,
             ),
             (Due::Head, self.head_since, self.pace.head),
@@ -184,7 +204,7 @@ mod tests {
     /// What becomes due, and after how many seconds.
     async fn wait(clock: &mut Clock, facts: Facts) -> (Due, u64) {
         let start = Instant::now();
-        let due = poll_fn(|cx| clock.poll(cx, facts)).await;
+        let due = poll_fn(|cx| clock.poll(cx, |_| facts)).await;
         (due, start.elapsed().as_secs())
     }
 
@@ -214,11 +234,19 @@ mod tests {
             ),
             (
                 Facts {
-                    output_waits: true,
+                    held_up: true,
                     ..Facts::default()
                 },
                 Due::Stalled,
                 300,
+            ),
+            (
+                Facts {
+                    stuck_since: Some(1),
+                    ..Facts::default()
+                },
+                Due::Stuck { since: 1 },
+                301,
             ),
             (
                 Facts {

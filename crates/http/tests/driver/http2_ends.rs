@@ -276,6 +276,108 @@ async fn a_peer_that_never_reads_is_given_up() {
     assert!(matches!(error, Error::Timeout(_)), "{error}");
 }
 
+/// The connection was closed, and with it whatever else went on.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_read_is_given_up_alone() {
+    let (ended_tx, mut ended) = mpsc::channel(8);
+    let handler = move |request: Request| {
+        let ended = ended_tx.clone();
+        async move {
+            match request.head.path() {
+                "/much" => {
+                    let (tx, body) = feed();
+                    tokio::spawn(async move {
+                        write_all(tx.clone(), pattern(10_000_000), 10_000).await;
+                        // The body was let go of.
+                        tx.closed().await;
+                        ended
+                            .send(tokio::time::Instant::now())
+                            .await
+                            .expect("waited for");
+                    });
+                    Ok(Response::new(200, body))
+                }
+                "/whole" => Ok(Response::new(200, pattern(1_000_000))),
+                "/long" => {
+                    tokio::time::sleep(Duration::from_secs(1000)).await;
+                    Ok(Response::new(200, "at last"))
+                }
+                _ => Ok::<_, Abort>(Response::new(200, "quick")),
+            }
+        }
+    };
+    let (client, _served) = http2_pair(http2_only(), handler).await;
+    warm(&client).await;
+    let start = tokio::time::Instant::now();
+    let long = get("/long");
+    let waiting = client.send(&long, Body::empty());
+    let others = async {
+        let much = client.send(&get("/much"), Body::empty()).await;
+        let much = much.expect("answered");
+        let whole = client.send(&get("/whole"), Body::empty()).await;
+        let whole = whole.expect("answered");
+        let took = ended.recv().await.expect("told").duration_since(start);
+        assert!((299..320).contains(&took.as_secs()), "{took:?}");
+        // Just after it, and long after it.
+        for _ in 0..2 {
+            let quick = client.send(&get("/"), Body::empty()).await;
+            assert_eq!(quick.expect("answered").head.status, 200);
+            tokio::time::sleep(Duration::from_secs(400)).await;
+        }
+        for cut in [much, whole] {
+            let error = read_all(cut.body).await.expect_err("cut off");
+            assert!(error.0.contains("CANCEL"), "{error}");
+        }
+    };
+    let (answer, ()) = tokio::join!(waiting, others);
+    let (text, _) = read_all(answer.expect("answered").body)
+        .await
+        .expect("whole");
+    assert_eq!(text, b"at last");
+}
+
+/// A stream that moves slowly is no stalled one.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_read_slowly_goes_on() {
+    let handler = |_: Request| async { Ok::<_, Abort>(Response::new(200, pattern(2_000_000))) };
+    let (client, _served) = http2_pair(http2_only(), handler).await;
+    let response = client.send(&get("/"), Body::empty()).await;
+    let mut body = response.expect("answered").body;
+    let mut length = 0;
+    while let Some(frame) = body.next().await {
+        if let Frame::Data(data) = frame.expect("it goes on") {
+            length += data.len();
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    assert_eq!(length, 2_000_000);
+}
+
+/// What a client sends is bounded in the same way.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_not_read_is_given_up_alone() {
+    let handler = |request: Request| async move {
+        if request.head.path() == "/stuck" {
+            std::future::pending::<()>().await;
+            drop(request);
+        }
+        Ok::<_, Abort>(Response::new(200, ""))
+    };
+    let (client, _served) = http2_pair(http2_only(), handler).await;
+    warm(&client).await;
+    let start = tokio::time::Instant::now();
+    let (tx, body) = feed();
+    let writing = tokio::spawn(write_all(tx, pattern(10_000_000), 10_000));
+    let error = client
+        .send(&post("/stuck"), body)
+        .await
+        .expect_err("given up");
+    assert!(matches!(error.error, Error::Timeout(_)), "{error}");
+    assert!((299..320).contains(&start.elapsed().as_secs()));
+    within(writing).await.expect("no panic");
+    warm(&client).await;
+}
+
 #[tokio::test]
 async fn nonsense_is_answered_by_goaway() {
     let (mut near, far) = duplex(4096);
