@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::message::content_length;
 use crate::{BodyError, Headers};
 
 /// One piece of a body.
@@ -126,6 +127,16 @@ impl Body {
             Inner::Whole(data, _) => Some(data.len() as u64),
             Inner::Source(source) => source.is_end().then_some(0),
         }
+    }
+
+    /// The length for a framing of HTTP/1, where the body has one: as far as it is known, or as the
+    /// message's own head says. A message that says its length keeps it, and loses the trailers,
+    /// which have no place then. Whether they are here already must not decide that.
+    pub(crate) fn framed_length(&self, headers: &Headers) -> Option<u64> {
+        self.remaining().or_else(|| {
+            let said = content_length(headers)?;
+            self.whole_length().filter(|length| *length == said)
+        })
     }
 
     /// The trailers of a body that is whole.

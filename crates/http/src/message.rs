@@ -94,6 +94,11 @@ impl Response {
     }
 }
 
+/// What a head says about the length of its body. The codecs hold the peer to it.
+pub(crate) fn content_length(headers: &Headers) -> Option<u64> {
+    headers.get(Known::CONTENT_LENGTH)?.parse().ok()
+}
+
 /// Fields that a trailer section may not have, since they frame, route, switch, authenticate or say
 /// what the content is (RFC 9110, 6.5.1): a server that takes trailers for headers must not find in
 /// them what policies have looked for in the head.

@@ -28,7 +28,7 @@ use crate::h2::{CannotSend, Code, Config, Connection, Role, StreamId};
 use crate::message::sanitize_trailers;
 use crate::{BodyError, Error, Headers, RequestHead, ResponseHead};
 
-pub(crate) use body::{StreamBody, content_length};
+pub(crate) use body::StreamBody;
 pub(crate) use driver::Driver;
 pub(crate) use inbox::Inbox;
 pub(crate) use pace::Pace;

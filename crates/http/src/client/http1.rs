@@ -117,7 +117,7 @@ pub(super) async fn exchange(
             reused,
         });
     }
-    let framing = request_framing(&body, upgrading);
+    let framing = request_framing(head, &body, upgrading);
     // A request whose body is at hand can be given back where the connection proves dead.
     let spare = body.duplicate();
     let mut sending = Sending {
@@ -178,12 +178,12 @@ fn is_switch(head: &RequestHead, parsed: &ParsedResponse) -> bool {
     }
 }
 
-fn request_framing(body: &Body, upgrading: bool) -> Framing {
+fn request_framing(head: &RequestHead, body: &Body, upgrading: bool) -> Framing {
     if upgrading {
         return Framing::None;
     }
-    match body.remaining() {
-        Some(0) => Framing::None,
+    match body.framed_length(&head.headers) {
+        Some(0) if body.is_whole() => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     }

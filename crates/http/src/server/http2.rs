@@ -7,8 +7,8 @@ use std::pin::pin;
 
 use super::{Handler, ServerConfig};
 use crate::h2::{Config, Role};
-use crate::message::InterimSink;
-use crate::streams::{Claim, Driver, Pace, Shared, StreamBody, content_length};
+use crate::message::{InterimSink, content_length};
+use crate::streams::{Claim, Driver, Pace, Shared, StreamBody};
 use crate::transport::Transport;
 use crate::{Body, Error, Interim, Method, Request, RequestHead, ResponseHead, Upgrade};
 use respond::Answer;

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use super::{Claim, remember};
 use crate::h2::Role;
-use crate::{BodyError, Frame, Headers, Known, Source};
+use crate::{BodyError, Frame, Source};
 
 /// Reads the inbox of a stream. What was read the peer may send again; to drop it early says that
 /// nobody wants the rest.
@@ -89,9 +89,4 @@ impl Drop for StreamBody {
             claim.lock().stop_reading(claim.id, self.role);
         }
     }
-}
-
-/// What a head says about the length of its body. The codec holds the peer to it.
-pub(crate) fn content_length(headers: &Headers) -> Option<u64> {
-    headers.get(Known::CONTENT_LENGTH)?.parse().ok()
 }

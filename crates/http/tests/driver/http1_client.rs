@@ -500,6 +500,66 @@ async fn an_upgrade_hands_over_what_came_with_it() {
     server.read_to("late").await;
 }
 
+/// Whether trailers are here together with the body must not decide how it is framed.
+#[tokio::test]
+async fn a_request_that_says_its_length_keeps_it_beside_trailers() {
+    let trailers = || fields(&[("x-t", "v")]);
+    for (says_length, streams) in [(true, true), (true, false), (false, true), (false, false)] {
+        let servers = Servers::new();
+        let lease = servers.lease().await;
+        let mut server = servers.server();
+        let mut request = post("/");
+        if says_length {
+            request
+                .headers
+                .append("content-length", "3")
+                .expect("valid");
+        }
+        let (tx, streamed) = feed();
+        let body = match streams {
+            // What an HTTP/2 stream says of a body whose end has not come.
+            true => Body::from_source(Expected(says_length.then_some(3), streamed)),
+            false => Body::whole("abc".into(), Some(trailers())),
+        };
+        let sending = tokio::spawn(async move { lease.send(&request, body, None).await });
+        if streams {
+            let send = |frame| tx.send(Ok(frame));
+            send(Frame::Data("abc".into())).await.expect("read");
+            send(Frame::Trailers(trailers())).await.expect("read");
+        }
+        let end = if says_length {
+            "\r\n\r\nabc"
+        } else {
+            "x-t: v\r\n\r\n"
+        };
+        let text = server.read_to(end).await;
+        assert_eq!(
+            text.contains("content-length: 3\r\n"),
+            says_length,
+            "{text}"
+        );
+        assert_eq!(text.contains("chunked"), !says_length, "{text}");
+        server.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let answered = within(sending).await.expect("no panic");
+        assert_eq!(answered.expect("answered").head.status, 204);
+    }
+}
+
+struct Expected(Option<u64>, Body);
+
+impl lateen_http::Source for Expected {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, lateen_http::BodyError>>> {
+        self.1.poll_next(cx)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.0
+    }
+}
+
 /// HTTP/1 in, HTTP/2 between, HTTP/1 out, with a body that streams and has trailers.
 #[tokio::test]
 async fn messages_cross_both_bridges() {

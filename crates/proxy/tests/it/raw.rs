@@ -1,10 +1,14 @@
 //! Exchanges whose peers are driven byte by byte, so that what is odd or late can be had at all.
 
+use std::hash::RandomState;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use lateen_http::{Body, ClientConfig, Frame, Method, Pool, RequestHead};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::common::{Echo, Proxy, cluster, free_port, hcm, listener};
 
@@ -27,12 +31,37 @@ async fn read_to(stream: &mut TcpStream, end: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+async fn read_rest(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    within(stream.read_to_end(&mut text)).await.expect("open");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A backend whose every connection is given to the test.
+async fn backend() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let (tx, rx) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            if tx.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    (address, rx)
+}
+
 /// A proxy of these clusters, with these routes.
 async fn proxy(clusters: Value, routes: Value) -> Proxy {
     let manager = hcm(json!([{ "name": "all", "domains": ["*"], "routes": routes }]));
     let port = free_port();
     let listeners = json!([listener("main", port, "OUTBOUND", manager)]);
     Proxy::start(port, listeners, clusters).await
+}
+
+fn to(cluster: &str) -> Value {
+    json!([{ "match": { "prefix": "/" }, "route": { "cluster": cluster } }])
 }
 
 async fn connect(proxy: &Proxy) -> TcpStream {
@@ -80,5 +109,151 @@ async fn a_header_that_is_no_utf8_is_seen_by_routes() {
         let status = format!("HTTP/1.1 {expect} ");
         assert!(head.starts_with(&status), "{test}: {head}");
         proxy.stop().await;
+    }
+}
+
+/// Whether trailers come with the head or later must not decide what becomes of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_beside_a_length_do_not_depend_on_when_they_come() {
+    for (at_once, length) in [(true, 0), (false, 0), (true, 3), (false, 3)] {
+        let (address, mut connections) = backend().await;
+        let mut upstream = cluster("app", &[address]);
+        upstream["http2_protocol_options"] = json!({});
+        let proxy = proxy(json!([upstream]), to("app")).await;
+        let mut client = connect(&proxy).await;
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(request).await.expect("open");
+        let mut upstream = within(connections.recv()).await.expect("it connects");
+        upstream.write_all(&h2::SETTINGS).await.expect("open");
+        h2::read_head(&mut upstream).await;
+        // 200, content-length.
+        let head = h2::head(4, &[0x88, 0x0f, 0x0d, 1, b'0' + length]);
+        let body = h2::frame(0, 0, &b"abc"[..usize::from(length)]);
+        let trailers = h2::head(5, b"\x00\x03x-t\x01v");
+        let first = if at_once {
+            [&head[..], &body, &trailers].concat()
+        } else {
+            head
+        };
+        upstream.write_all(&first).await.expect("open");
+        let mut text = read_to(&mut client, "\r\n\r\n").await;
+        if !at_once {
+            upstream
+                .write_all(&[body, trailers].concat())
+                .await
+                .expect("open");
+        }
+        // The next response shows that nothing of this one was left.
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.expect("open");
+        h2::read_head(&mut upstream).await;
+        let mut next = h2::head(5, &[0x89]);
+        next[8] = 3;
+        upstream.write_all(&next).await.expect("open");
+        text += &read_rest(&mut client).await;
+        let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+        let said = format!("content-length: {length}\r\n");
+        assert!(
+            head.contains(&said) && !head.contains("chunked"),
+            "{at_once} {length}: {text}"
+        );
+        let expect = format!("{}HTTP/1.1 204 ", &"abc"[..usize::from(length)]);
+        assert!(rest.starts_with(&expect), "{at_once} {length}: {text}");
+        proxy.stop().await;
+    }
+}
+
+/// A client of HTTP/2 gets them in any case.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_always_reach_a_client_of_http2() {
+    for (at_once, length) in [(true, 0), (false, 0), (true, 3), (false, 3)] {
+        let (address, mut connections) = backend().await;
+        let mut upstream = cluster("app", &[address]);
+        upstream["http2_protocol_options"] = json!({});
+        let proxy = proxy(json!([upstream]), to("app")).await;
+        let stream = connect(&proxy).await;
+        let asking = tokio::spawn(async move {
+            let config = ClientConfig {
+                http2: true,
+                ..ClientConfig::default()
+            };
+            let pool = Pool::<(), RandomState>::new(1);
+            let connection = async { Ok::<_, ()>(lateen_http::connect(stream, &config)) };
+            let lease = pool.connect(&(), true, connection).await.expect("made");
+            let head = RequestHead::new(Method::GET, "a", "/").expect("valid");
+            let response = lease.send(&head, Body::empty(), None).await;
+            let mut body = response.expect("answered").body;
+            let (mut length, mut trailer) = (0, None);
+            while let Some(frame) = body.next().await {
+                match frame.expect("whole") {
+                    Frame::Data(data) => length += data.len(),
+                    Frame::Trailers(fields) => trailer = fields.get("x-t").map(str::to_owned),
+                }
+            }
+            (length, trailer)
+        });
+        let mut upstream = within(connections.recv()).await.expect("it connects");
+        upstream.write_all(&h2::SETTINGS).await.expect("open");
+        h2::read_head(&mut upstream).await;
+        let mut answer = h2::head(4, &[0x88, 0x0f, 0x0d, 1, b'0' + length]);
+        answer.extend(h2::frame(0, 0, &b"abc"[..usize::from(length)]));
+        if !at_once {
+            upstream.write_all(&answer).await.expect("open");
+            answer.clear();
+            // Long enough for the head to be on its way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        answer.extend(h2::head(5, b"\x00\x03x-t\x01v"));
+        upstream.write_all(&answer).await.expect("open");
+        let got = within(asking).await.expect("no panic");
+        assert_eq!(
+            got,
+            (usize::from(length), Some("v".to_owned())),
+            "{at_once}"
+        );
+        proxy.stop().await;
+    }
+}
+
+/// As much HTTP/2 as a backend needs to answer.
+mod h2 {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::within;
+
+    /// Our settings, and the acknowledgement of the peer's.
+    pub(super) const SETTINGS: [u8; 18] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+    /// A frame of the first stream.
+    pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("short");
+        let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    /// HEADERS of the first stream.
+    pub(super) fn head(flags: u8, block: &[u8]) -> Vec<u8> {
+        frame(1, flags, block)
+    }
+
+    /// Reads until a head has come, the preface with it.
+    pub(super) async fn read_head(stream: &mut TcpStream) {
+        loop {
+            let mut head = [0; 9];
+            within(stream.read_exact(&mut head)).await.expect("open");
+            if head.starts_with(b"PRI") {
+                let mut rest = [0; 24 - 9];
+                within(stream.read_exact(&mut rest)).await.expect("open");
+                continue;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            within(stream.read_exact(&mut payload)).await.expect("open");
+            if head[3] == 1 {
+                return;
+            }
+        }
     }
 }

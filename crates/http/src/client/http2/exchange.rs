@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::h2::{Code, Role, StreamId};
-use crate::streams::{Claim, Pump, State, Stop, StreamBody, content_length, remember};
+use crate::message::content_length;
+use crate::streams::{Claim, Pump, State, Stop, StreamBody, remember};
 use crate::{Body, Error, Interim, Method, Response, ResponseHead};
 
 /// An exchange until the response's head is here. To drop it before that resets the stream.

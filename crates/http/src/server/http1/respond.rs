@@ -89,8 +89,8 @@ fn framing(exchange: &Exchange, head: &ResponseHead, body: &Body) -> Framing {
     if exchange.method == Method::HEAD || matches!(head.status, 100..200 | 204 | 304) {
         return Framing::None;
     }
-    match body.remaining() {
-        Some(0) => Framing::None,
+    match body.framed_length(&head.headers) {
+        Some(0) if body.is_whole() => Framing::None,
         Some(length) => Framing::Length(length),
         None if exchange.version == Version::Http10 => Framing::UntilClose,
         None => Framing::Chunked,
