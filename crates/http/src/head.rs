@@ -252,6 +252,13 @@ impl RequestHead {
         list_has(&self.headers, Known::CONNECTION, option)
     }
 
+    /// True where the client waits for a word before it sends the body (RFC 9110, 10.1.1).
+    pub fn expects_continue(&self) -> bool {
+        self.headers
+            .bytes(Known::EXPECT)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     /// True for a gRPC request.
     pub fn is_grpc(&self) -> bool {
         self.headers.bytes(Known::CONTENT_TYPE).is_some_and(|kind| {

@@ -170,11 +170,7 @@ fn parse_request(bytes: &[u8], limits: &Limits) -> Result<ParsedRequest, ParseEr
     set_target(&mut head, bytes, target)?;
     let framing = request_framing(&head)?;
     let keep_alive = keep_alive(&head.headers, version);
-    let expect_continue = version == Version::Http11
-        && head
-            .headers
-            .bytes(Known::EXPECT)
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    let expect_continue = version == Version::Http11 && head.expects_continue();
     Ok(ParsedRequest {
         head,
         framing,

@@ -98,11 +98,10 @@ fn body(claim: &Claim, head: &RequestHead) -> Option<Body> {
     stream.add_claim();
     let claim = Claim::first(&claim.shared, claim.id);
     let expected = content_length(&head.headers);
-    Some(Body::from_source(StreamBody::new(
-        claim,
-        Role::Server,
-        expected,
-    )))
+    let body = StreamBody::new(claim, Role::Server, expected);
+    Some(Body::from_source(
+        body.with_continue(head.expects_continue()),
+    ))
 }
 
 impl InterimSink for Shared {

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use super::{Claim, remember};
 use crate::h2::Role;
-use crate::{BodyError, Frame, Source};
+use crate::{BodyError, Frame, ResponseHead, Source};
 
 /// Reads the inbox of a stream. What was read the peer may send again; to drop it early says that
 /// nobody wants the rest.
@@ -14,6 +14,8 @@ pub(crate) struct StreamBody {
     role: Role,
     /// Bytes still to come, where the head says so.
     expected: Option<u64>,
+    /// The client waits for a word before it sends the body.
+    continue_due: bool,
 }
 
 impl StreamBody {
@@ -22,7 +24,15 @@ impl StreamBody {
             claim: Some(claim),
             role,
             expected,
+            continue_due: false,
         }
+    }
+
+    /// The same for a client that has said `Expect: 100-continue`: it is told to go on when somebody
+    /// asks for the body and nothing of it is there.
+    pub(crate) fn with_continue(mut self, due: bool) -> Self {
+        self.continue_due = due;
+        self
     }
 
     fn poll(&mut self, claim: &Claim, cx: &Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
@@ -44,6 +54,13 @@ impl StreamBody {
             return Poll::Ready(Some(Err(failure.clone().into_body_error())));
         }
         remember(&mut stream.reader, cx);
+        if std::mem::take(&mut self.continue_due) {
+            // Behind the head of the response there is nobody to tell.
+            let _ = state
+                .codec
+                .send_informational(claim.id, &ResponseHead::new(100));
+            state.stir();
+        }
         Poll::Pending
     }
 }

@@ -1,16 +1,74 @@
 //! Messages from end to end: heads, small bodies, trailers, informational responses.
 
-use bytes::Bytes;
+use std::io::IoSlice;
+
+use bytes::{Bytes, BytesMut};
+use lateen_http::h2::{Config, Connection, Event, Role};
 use lateen_http::{
     Abort, Body, Interim, Known, Method, Request, Response, ResponseHead, ServerConfig, Value,
     Version,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::support::{
     Client, echo, fields, get, head, http2_only, http2_pair, pattern, post, read_all, serve_on,
     within,
 };
+
+/// Our own client does not tell of 100, so that the codec alone is the client.
+#[tokio::test]
+async fn continue_is_said_when_the_body_is_wanted() {
+    let (go_tx, go) = tokio::sync::watch::channel(false);
+    let handler = move |request: Request| {
+        let mut go = go.clone();
+        async move {
+            go.wait_for(|go| *go).await.expect("the test goes on");
+            let body = request.body.collect(10).await.map_err(|_| Abort)?;
+            Ok(Response::new(200, body))
+        }
+    };
+    let (mut near, far) = duplex(64 * 1024);
+    let _served = serve_on(far, http2_only(), handler);
+    let mut codec = Connection::new(Role::Client, Config::default());
+    let mut request = post("/");
+    let expect = "100-Continue";
+    request.headers.append("expect", expect).expect("valid");
+    let id = codec.send_request(&request, false).expect("first");
+    let (mut heads, mut data) = (Vec::new(), Vec::new());
+    let mut input = BytesMut::new();
+    while data != b"abc" {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let n = codec.output_slices(&mut slices);
+        let output: Vec<u8> = slices[..n]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        within(near.write_all(&output)).await.expect("open");
+        codec.advance_output(output.len());
+        if !*go_tx.borrow() && codec.settings_known() {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(heads.is_empty(), "nobody has asked for the body");
+            go_tx.send(true).expect("the handler waits");
+        }
+        within(near.read_buf(&mut input)).await.expect("open");
+        codec.receive(&mut input).expect("in order");
+        while let Some(event) = codec.next_event() {
+            match event {
+                Event::Informational { head, .. } => {
+                    heads.push(head.status);
+                    codec.send_data(id, "abc".into(), true).expect("open");
+                }
+                Event::ResponseHead { head, .. } => heads.push(head.status),
+                Event::Data { data: piece, .. } => data.extend_from_slice(&piece),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(heads, [100, 200]);
+}
 
 #[tokio::test]
 async fn a_request_and_its_response() {

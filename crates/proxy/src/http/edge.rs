@@ -32,6 +32,7 @@ pub(crate) fn prepare(
     forwarded(hcm, connection, head);
     request_id(hcm, head);
     client_cert(shared, hcm, connection, head);
+    expectation(head);
     Ok(())
 }
 
@@ -152,6 +153,14 @@ fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut R
                 let _ = head.headers.set(NAME, element);
             }
         }
+    }
+}
+
+/// What the engine answers itself when the body is wanted is not passed on, as Envoy has it: the
+/// upstream would be asked for a word that nobody waits for.
+fn expectation(head: &mut RequestHead) {
+    if head.expects_continue() {
+        head.headers.remove(Known::EXPECT);
     }
 }
 

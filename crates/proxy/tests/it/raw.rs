@@ -112,6 +112,27 @@ async fn a_header_that_is_no_utf8_is_seen_by_routes() {
     }
 }
 
+/// Whoever answers the expectation does not pass it on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expectation_that_was_answered_ends_here() {
+    let (address, _echo) = Echo::start("app").await;
+    let proxy = proxy(json!([cluster("app", &[address])]), to("app")).await;
+    let mut client = connect(&proxy).await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nExpect: 100-Continue\r\ncontent-length: 5\r\n\r\n";
+    client.write_all(head.as_bytes()).await.expect("open");
+    let text = read_to(&mut client, "\r\n\r\n").await;
+    assert_eq!(text, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").await.expect("open");
+    let text = read_to(&mut client, "}").await;
+    let text = text + &read_to(&mut client, "}").await;
+    assert!(text.contains("\"body\":\"hello\""), "{text}");
+    assert!(
+        !text.to_ascii_lowercase().contains("100-continue"),
+        "{text}"
+    );
+    proxy.stop().await;
+}
+
 /// Whether trailers come with the head or later must not decide what becomes of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_beside_a_length_do_not_depend_on_when_they_come() {
