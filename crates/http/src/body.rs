@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::message::content_length;
-use crate::{BodyError, Headers};
+use crate::{BodyError, BodyFault, Headers, ResponseHead};
 
 /// One piece of a body.
 #[derive(Debug, Clone)]
@@ -34,6 +34,10 @@ pub trait Source: Send {
     fn is_end(&self) -> bool {
         false
     }
+
+    /// For the body of a response that failed before anything of it was sent: the client gets this
+    /// response instead, with so many bytes of content.
+    fn replaced(&mut self, _by: &ResponseHead, _length: u64) {}
 }
 
 /// A streaming body. Dropping one that has not ended tells its sender that nobody reads it.
@@ -168,6 +172,13 @@ impl Body {
         }
     }
 
+    /// The client gets another response than the one whose body this is.
+    pub(crate) fn replaced(&mut self, by: &ResponseHead, length: u64) {
+        if let Inner::Source(source) = &mut self.0 {
+            source.replaced(by, length);
+        }
+    }
+
     /// Reads the whole body, at most `limit` bytes. For small answers to our own requests and for
     /// tests; the data path streams.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, BodyError> {
@@ -175,7 +186,8 @@ impl Body {
         while let Some(frame) = self.next().await {
             if let Frame::Data(bytes) = frame? {
                 if all.len() + bytes.len() > limit {
-                    return Err(BodyError(format!("longer than {limit} bytes")));
+                    let text = format!("longer than {limit} bytes");
+                    return Err(BodyError::new(BodyFault::Local, text));
                 }
                 all.extend_from_slice(&bytes);
             }

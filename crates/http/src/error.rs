@@ -47,8 +47,34 @@ impl Error {
 
 /// A body that ended before its end.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("body ended early: {0}")]
-pub struct BodyError(pub String);
+#[error("body ended early: {text}")]
+pub struct BodyError {
+    /// By whom.
+    pub fault: BodyFault,
+    /// What happened, for logs.
+    pub text: String,
+}
+
+/// What ended a body before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The connection closed or failed.
+    Closed,
+    /// The peer reset the stream.
+    Reset,
+    /// The peer broke the protocol.
+    Protocol,
+    /// This side: a limit, or somebody who wants no more of it.
+    Local,
+}
+
+impl BodyError {
+    /// A body that ended so.
+    pub fn new(fault: BodyFault, text: impl Into<String>) -> Self {
+        let text = text.into();
+        BodyError { fault, text }
+    }
+}
 
 /// A request that got no response.
 #[derive(Debug, thiserror::Error)]

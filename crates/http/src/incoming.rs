@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use crate::h1::{BodyDecoder, Decoded};
 use crate::transport::Transport;
-use crate::{BodyError, Frame};
+use crate::{BodyError, BodyFault, Frame};
 
 /// The next piece of a body, or `None` at its end.
 pub(crate) fn poll_body(
@@ -12,7 +12,9 @@ pub(crate) fn poll_body(
     transport: &mut Transport,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame, BodyError>>> {
-    let failed = |text: String| Poll::Ready(Some(Err(BodyError(text))));
+    let failed = |fault: BodyFault, error: &dyn std::error::Error| {
+        Poll::Ready(Some(Err(BodyError::new(fault, error.to_string()))))
+    };
     loop {
         match decoder.decode(&mut transport.read) {
             Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
@@ -21,7 +23,7 @@ pub(crate) fn poll_body(
             }
             Ok(Decoded::End) => return Poll::Ready(None),
             Ok(Decoded::More) => {}
-            Err(error) => return failed(error.to_string()),
+            Err(error) => return failed(BodyFault::Protocol, &error),
         }
         match transport.poll_read(cx) {
             Poll::Pending => {
@@ -31,11 +33,11 @@ pub(crate) fn poll_body(
             Poll::Ready(Ok(0)) => {
                 return match decoder.end_of_input() {
                     Ok(()) => Poll::Ready(None),
-                    Err(error) => failed(error.to_string()),
+                    Err(error) => failed(BodyFault::Closed, &error),
                 };
             }
             Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => return failed(error.to_string()),
+            Poll::Ready(Err(error)) => return failed(BodyFault::Closed, &error),
         }
     }
 }

@@ -29,7 +29,7 @@ mod writer;
 
 pub use body::{Body, Frame, Source};
 pub use client::{ClientConfig, Connection, connect};
-pub use error::{BodyError, Error, SendError};
+pub use error::{BodyError, BodyFault, Error, SendError};
 pub use head::{Method, RequestHead, ResponseHead, Scheme, Version};
 pub use headers::{FieldName, FieldRef, Headers, InvalidHeader, Value};
 pub use message::{Interim, Request, Response};

@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::h2::{CannotSend, Code, Config, Connection, Role, StreamId};
 use crate::message::sanitize_trailers;
-use crate::{BodyError, Error, Headers, RequestHead, ResponseHead};
+use crate::{BodyError, BodyFault, Error, Headers, RequestHead, ResponseHead};
 
 pub(crate) use body::StreamBody;
 pub(crate) use driver::Driver;
@@ -116,7 +116,13 @@ impl Failure {
     }
 
     pub(crate) fn into_body_error(self) -> BodyError {
-        BodyError(self.into_error().to_string())
+        let fault = match &self {
+            Failure::Refused(_) | Failure::Reset(_) => BodyFault::Reset,
+            Failure::Protocol(_) => BodyFault::Protocol,
+            Failure::Closed(_) => BodyFault::Closed,
+            Failure::Timeout(_) | Failure::Dropped => BodyFault::Local,
+        };
+        BodyError::new(fault, self.into_error().to_string())
     }
 }
 

@@ -223,7 +223,7 @@ impl Sending {
                 Poll::Pending => self.writer.send_head(transport, cx, write),
                 Poll::Ready(frame) => {
                     let frame = frame.transpose();
-                    let frame = frame.map_err(|error| Error::Body(error.0))?;
+                    let frame = frame.map_err(|error| Error::Body(error.text))?;
                     self.writer.send(transport, cx, write, frame, last)
                 }
             };

@@ -368,7 +368,7 @@ async fn a_body_that_fails_is_not_taken_for_complete() {
         let (tx, body) = feed();
         tokio::spawn(async move {
             tx.send(Ok(Frame::Data("some".into()))).await.expect("read");
-            let error = lateen_http::BodyError("gone".to_owned());
+            let error = lateen_http::BodyError::new(lateen_http::BodyFault::Closed, "gone");
             tx.send(Err(error)).await.expect("read");
         });
         Ok::<_, Abort>(Response::new(200, body))

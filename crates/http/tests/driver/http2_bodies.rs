@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use lateen_http::{Abort, Body, BodyError, Error, Frame, Request, Response};
+use lateen_http::{Abort, Body, BodyError, BodyFault, Error, Frame, Request, Response};
 
 use super::support::{
     echo, feed, fields, http2_only, http2_pair, pattern, post, read_all, within, write_all,
@@ -146,7 +146,7 @@ async fn a_request_body_that_fails_is_told() {
     let (tx, body) = feed();
     tokio::spawn(async move {
         tx.send(Ok(Frame::Data("some".into()))).await.expect("read");
-        tx.send(Err(BodyError("gone".to_owned())))
+        tx.send(Err(BodyError::new(BodyFault::Closed, "gone")))
             .await
             .expect("read");
     });
@@ -162,7 +162,7 @@ async fn a_response_body_that_fails_is_not_taken_for_complete() {
         let (tx, body) = feed();
         tokio::spawn(async move {
             tx.send(Ok(Frame::Data("some".into()))).await.expect("read");
-            tx.send(Err(BodyError("gone".to_owned())))
+            tx.send(Err(BodyError::new(BodyFault::Closed, "gone")))
                 .await
                 .expect("read");
         });
@@ -172,5 +172,5 @@ async fn a_response_body_that_fails_is_not_taken_for_complete() {
     let response = within(client.send(&post("/"), Body::empty())).await;
     let result = read_all(response.expect("answered").body).await;
     let error = result.expect_err("cut off");
-    assert!(error.0.contains("INTERNAL_ERROR"), "{error}");
+    assert!(error.text.contains("INTERNAL_ERROR"), "{error}");
 }

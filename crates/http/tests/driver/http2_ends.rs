@@ -326,7 +326,7 @@ async fn a_stream_that_is_not_read_is_given_up_alone() {
         }
         for cut in [much, whole] {
             let error = read_all(cut.body).await.expect_err("cut off");
-            assert!(error.0.contains("CANCEL"), "{error}");
+            assert!(error.text.contains("CANCEL"), "{error}");
         }
     };
     let (answer, ()) = tokio::join!(waiting, others);

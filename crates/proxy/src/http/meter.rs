@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lateen_core::Reason;
-use lateen_http::{Body, BodyError, Frame, Headers, Known, Source};
+use lateen_http::{Body, BodyError, BodyFault, Frame, Headers, Known, ResponseHead, Source};
 use tokio::time::{Instant, Sleep};
 
 use super::Hcm;
 use super::log::{Entry, write_logs};
+use super::reply::reset_details;
 use crate::listener::Connection;
 use crate::stats::HttpFacts;
 use crate::worker::Worker;
@@ -159,12 +160,21 @@ struct Timers {
 }
 
 impl Metered {
-    fn end(&mut self, failure: Option<Reason>) {
-        let Some(mut meter) = self.meter.take() else {
-            return;
-        };
-        meter.complete = true;
-        meter.entry.reasons.extend(failure);
+    fn end(&mut self) {
+        if let Some(mut meter) = self.meter.take() {
+            meter.complete = true;
+        }
+    }
+
+    /// The body has failed. What the client has got then is known once the body is dropped.
+    fn fail(&mut self, reason: Reason) {
+        if let Some(meter) = self.meter.as_mut().filter(|meter| !meter.complete) {
+            meter.complete = true;
+            meter.entry.reasons.push(reason);
+            if let Some((_, details)) = reset_details(reason) {
+                meter.entry.details = details;
+            }
+        }
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<Reason> {
@@ -194,6 +204,15 @@ impl Metered {
     }
 }
 
+fn reason_of(fault: BodyFault) -> Reason {
+    match fault {
+        BodyFault::Closed => Reason::UpstreamConnectionTermination,
+        BodyFault::Local => Reason::LocalReset,
+        BodyFault::Reset => Reason::UpstreamRemoteReset,
+        BodyFault::Protocol => Reason::UpstreamProtocolError,
+    }
+}
+
 fn grpc_status(trailers: &Headers) -> Option<u32> {
     trailers.get(Known::GRPC_STATUS)?.parse().ok()
 }
@@ -202,28 +221,28 @@ impl Source for Metered {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let Poll::Ready(frame) = self.body.poll_next(cx) else {
             if let Some(reason) = self.timed_out(cx) {
-                self.end(Some(reason));
+                self.fail(reason);
                 self.body = Body::empty();
-                return Poll::Ready(Some(Err(BodyError("timeout".to_owned()))));
+                return Poll::Ready(Some(Err(BodyError::new(BodyFault::Local, "timeout"))));
             }
             return Poll::Pending;
         };
         self.note_progress();
         match &frame {
-            None => self.end(None),
-            Some(Err(_)) => self.end(Some(Reason::UpstreamConnectionTermination)),
+            None => self.end(),
+            Some(Err(error)) => self.fail(reason_of(error.fault)),
             Some(Ok(Frame::Trailers(trailers))) => {
                 if let Some(meter) = self.meter.as_mut().filter(|_| self.grpc) {
                     meter.entry.grpc_status = grpc_status(trailers);
                 }
-                self.end(None);
+                self.end();
             }
             Some(Ok(Frame::Data(data))) => {
                 if let Some(meter) = &mut self.meter {
                     meter.entry.bytes_sent += data.len() as u64;
                 }
                 if self.body.is_end() {
-                    self.end(None);
+                    self.end();
                 }
             }
         }
@@ -236,5 +255,22 @@ impl Source for Metered {
 
     fn is_end(&self) -> bool {
         self.body.is_end()
+    }
+
+    fn replaced(&mut self, by: &ResponseHead, length: u64) {
+        // A body that was longer than its head said has not failed by itself.
+        self.fail(Reason::UpstreamProtocolError);
+        let Some(mut meter) = self.meter.take() else {
+            return;
+        };
+        let entry = &mut meter.entry;
+        entry.status = by.status;
+        entry.bytes_sent = length;
+        if let Some((details, _)) = entry.reasons.last().and_then(|last| reset_details(*last)) {
+            entry.details = details;
+        }
+        if let Some(headers) = &mut entry.response_headers {
+            headers.clone_from(&by.headers);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use lateen_http::{Body, BodyError, Frame, Headers, Source};
+use lateen_http::{Body, BodyError, BodyFault, Frame, Headers, Source};
 
 /// Envoy's default for the per-connection buffer.
 const LIMIT: usize = 1024 * 1024;
@@ -106,9 +106,8 @@ impl Source for Attempt {
         let shared = self.state.clone();
         let mut state = lock(&shared);
         if state.current != self.attempt {
-            return Poll::Ready(Some(Err(BodyError(
-                "another attempt is under way".to_owned(),
-            ))));
+            let text = "another attempt is under way";
+            return Poll::Ready(Some(Err(BodyError::new(BodyFault::Local, text))));
         }
         if let Some(chunk) = state.kept.get(self.position) {
             self.position += 1;

@@ -94,35 +94,48 @@ fn grpc_code(status: u16) -> u32 {
     }
 }
 
+/// The response code details of an exchange that the upstream breaks off: before anything of its
+/// response went to the client, and after.
+pub(crate) fn reset_details(reason: Reason) -> Option<(&'static str, &'static str)> {
+    Some(match reason {
+        Reason::UpstreamConnectionTermination => (
+            "upstream_reset_before_response_started{connection_termination}",
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
+        Reason::UpstreamRemoteReset => (
+            "upstream_reset_before_response_started{remote_reset}",
+            "upstream_reset_after_response_started{remote_reset}",
+        ),
+        Reason::UpstreamProtocolError => (
+            "upstream_reset_before_response_started{protocol_error}",
+            "upstream_reset_after_response_started{protocol_error}",
+        ),
+        _ => return None,
+    })
+}
+
 /// The reply where an upstream did not answer.
 pub(crate) fn reset(reason: Reason, failure: &str) -> LocalReply {
-    let (details, what) = match reason {
+    let what = match reason {
         Reason::NoHealthyUpstream => {
             return LocalReply::new(reason, "no_healthy_upstream", "no healthy upstream");
         }
         Reason::UpstreamRequestTimeout => {
             return LocalReply::new(reason, "response_timeout", "upstream request timeout");
         }
-        Reason::UpstreamOverflow => (
-            "upstream_reset_before_response_started{overflow}",
-            "overflow",
-        ),
-        Reason::UpstreamConnectionFailure => (
-            "upstream_reset_before_response_started{remote_connection_failure}",
-            "remote connection failure",
-        ),
-        Reason::UpstreamRemoteReset => (
-            "upstream_reset_before_response_started{remote_reset}",
-            "remote reset",
-        ),
-        Reason::UpstreamProtocolError => (
-            "upstream_reset_before_response_started{protocol_error}",
-            "protocol error",
-        ),
-        _ => (
-            "upstream_reset_before_response_started{connection_termination}",
-            "connection termination",
-        ),
+        Reason::UpstreamOverflow => "overflow",
+        Reason::UpstreamConnectionFailure => "remote connection failure",
+        Reason::UpstreamRemoteReset => "remote reset",
+        Reason::UpstreamProtocolError => "protocol error",
+        _ => "connection termination",
+    };
+    let details = match (reason, reset_details(reason)) {
+        (Reason::UpstreamOverflow, _) => "upstream_reset_before_response_started{overflow}",
+        (Reason::UpstreamConnectionFailure, _) => {
+            "upstream_reset_before_response_started{remote_connection_failure}"
+        }
+        (_, Some((details, _))) => details,
+        (_, None) => "upstream_reset_before_response_started{connection_termination}",
     };
     let mut text =
         format!("upstream connect error or disconnect/reset before headers. reset reason: {what}");

@@ -2,6 +2,8 @@
 
 use std::hash::RandomState;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lateen_http::{Body, ClientConfig, Frame, Method, Pool, RequestHead};
@@ -52,9 +54,14 @@ async fn backend() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>) {
     (address, rx)
 }
 
-/// A proxy of these clusters, with these routes.
-async fn proxy(clusters: Value, routes: Value) -> Proxy {
-    let manager = hcm(json!([{ "name": "all", "domains": ["*"], "routes": routes }]));
+/// A proxy of these clusters, with these routes and an access log in this format.
+async fn proxy(clusters: Value, routes: Value, log: Option<(&Path, &str)>) -> Proxy {
+    let mut manager = hcm(json!([{ "name": "all", "domains": ["*"], "routes": routes }]));
+    if let Some((path, format)) = log {
+        manager["access_log"] = json!([{ "name": "file", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path, "log_format": { "text_format": format } } }]);
+    }
     let port = free_port();
     let listeners = json!([listener("main", port, "OUTBOUND", manager)]);
     Proxy::start(port, listeners, clusters).await
@@ -67,6 +74,39 @@ fn to(cluster: &str) -> Value {
 async fn connect(proxy: &Proxy) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", proxy.port)).await;
     stream.expect("the proxy listens")
+}
+
+/// A file that is gone after the test.
+struct Log(PathBuf);
+
+impl Log {
+    fn new() -> Log {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lateen-log-{}-{number}", std::process::id());
+        Log(std::env::temp_dir().join(name))
+    }
+
+    /// The first line, once it is there.
+    async fn line(&self) -> String {
+        within(async {
+            loop {
+                let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+                if let Some((line, _)) = text.split_once('\n') {
+                    return line.to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // It may never have been written.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Bytes that are no UTF-8 hid a header from matching, and what is inverted let the request
@@ -101,7 +141,7 @@ async fn a_header_that_is_no_utf8_is_seen_by_routes() {
     for (test, expect) in cases {
         let allow = json!({ "match": { "prefix": "/" }, "route": { "cluster": "app" } });
         let routes = json!([deny(test.clone()), allow]);
-        let proxy = proxy(json!([cluster("app", &[address])]), routes).await;
+        let proxy = proxy(json!([cluster("app", &[address])]), routes, None).await;
         let mut client = connect(&proxy).await;
         let request = b"GET / HTTP/1.1\r\nhost: a\r\nrole: x\xffadmin\r\n\r\n";
         client.write_all(request).await.expect("open");
@@ -116,7 +156,7 @@ async fn a_header_that_is_no_utf8_is_seen_by_routes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expectation_that_was_answered_ends_here() {
     let (address, _echo) = Echo::start("app").await;
-    let proxy = proxy(json!([cluster("app", &[address])]), to("app")).await;
+    let proxy = proxy(json!([cluster("app", &[address])]), to("app"), None).await;
     let mut client = connect(&proxy).await;
     let head = "POST / HTTP/1.1\r\nhost: a\r\nExpect: 100-Continue\r\ncontent-length: 5\r\n\r\n";
     client.write_all(head.as_bytes()).await.expect("open");
@@ -133,6 +173,58 @@ async fn an_expectation_that_was_answered_ends_here() {
     proxy.stop().await;
 }
 
+/// The client gets 502 where the body fails at once: log and metrics said 200.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_fails_at_its_first_byte_is_logged_as_what_the_client_got() {
+    let cases = [
+        (
+            "transfer-encoding: chunked\r\n\r\nzz\r\n",
+            "UPE",
+            "protocol_error",
+        ),
+        ("content-length: 5\r\n\r\n", "UC", "connection_termination"),
+    ];
+    for (rest, flag, detail) in cases {
+        let log = Log::new();
+        let (address, mut connections) = backend().await;
+        let format = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %RESP(X-A)%\n";
+        let clusters = json!([cluster("app", &[address])]);
+        let proxy = proxy(clusters, to("app"), Some((&log.0, format))).await;
+        let mut client = connect(&proxy).await;
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(request).await.expect("open");
+        let mut upstream = within(connections.recv()).await.expect("it connects");
+        read_to(&mut upstream, "\r\n\r\n").await;
+        let answer = format!("HTTP/1.1 200 OK\r\nx-a: 1\r\n{rest}");
+        upstream.write_all(answer.as_bytes()).await.expect("open");
+        drop(upstream);
+        let text = read_rest(&mut client).await;
+        // The end of a connection may come so late that the head has left.
+        let late = flag == "UC" && text.starts_with("HTTP/1.1 200 ");
+        let (status, when, field) = if late {
+            (200, "after", "1")
+        } else {
+            (502, "before", "-")
+        };
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        let details = format!("upstream_reset_{when}_response_started{{{detail}}}");
+        let expect = format!("{status} {flag} {details} {field}");
+        assert_eq!(log.line().await, expect);
+        let metrics = proxy.admin("/stats/prometheus").await;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("istio_requests_total{"));
+        let line = line.unwrap_or_else(|| panic!("not counted\n{metrics}"));
+        let code = format!("response_code=\"{status}\"");
+        assert!(line.contains(&code), "{line}");
+        assert!(
+            line.contains(&format!("response_flags=\"{flag}\"")),
+            "{line}"
+        );
+        proxy.stop().await;
+    }
+}
+
 /// Whether trailers come with the head or later must not decide what becomes of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_beside_a_length_do_not_depend_on_when_they_come() {
@@ -140,7 +232,7 @@ async fn trailers_beside_a_length_do_not_depend_on_when_they_come() {
         let (address, mut connections) = backend().await;
         let mut upstream = cluster("app", &[address]);
         upstream["http2_protocol_options"] = json!({});
-        let proxy = proxy(json!([upstream]), to("app")).await;
+        let proxy = proxy(json!([upstream]), to("app"), None).await;
         let mut client = connect(&proxy).await;
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         client.write_all(request).await.expect("open");
@@ -191,7 +283,7 @@ async fn trailers_always_reach_a_client_of_http2() {
         let (address, mut connections) = backend().await;
         let mut upstream = cluster("app", &[address]);
         upstream["http2_protocol_options"] = json!({});
-        let proxy = proxy(json!([upstream]), to("app")).await;
+        let proxy = proxy(json!([upstream]), to("app"), None).await;
         let stream = connect(&proxy).await;
         let asking = tokio::spawn(async move {
             let config = ClientConfig {

@@ -33,7 +33,7 @@ impl Exchange {
             match pump.poll(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Err(Stop::Body(error))) => {
-                    return Poll::Ready(Err(Error::Body(error.0)));
+                    return Poll::Ready(Err(Error::Body(error.text)));
                 }
                 // Why it takes no more is seen below.
                 Poll::Ready(Ok(()) | Err(Stop::Gone)) => self.pump = None,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Shared, State};
 use crate::incoming::poll_body;
-use crate::{BodyError, Frame, Source};
+use crate::{BodyError, BodyFault, Frame, Source};
 
 /// What a client waits for that has said `Expect: 100-continue`.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -56,18 +56,21 @@ impl State {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
-        let failed = |text: String| Poll::Ready(Some(Err(BodyError(text))));
+        let failed = |error: std::io::Error| {
+            let text = error.to_string();
+            Poll::Ready(Some(Err(BodyError::new(BodyFault::Closed, text))))
+        };
         if self.continue_due && !self.responded {
             self.continue_due = false;
             let write = |out: &mut Vec<u8>| out.extend_from_slice(CONTINUE);
             if let Err(error) = self.transport.send(cx, write, Bytes::new(), b"", false) {
-                return failed(error.to_string());
+                return failed(error);
             }
         }
         if !self.responded && !self.transport.is_flushed() {
             // The client will not send before it has read this.
             if let Err(error) = ready!(self.transport.poll_flush(cx)) {
-                return failed(error.to_string());
+                return failed(error);
             }
         }
         poll_body(&mut self.body, &mut self.transport, cx)

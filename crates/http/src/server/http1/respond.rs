@@ -28,22 +28,25 @@ pub(super) async fn respond(
     mut exchange: Exchange,
     response: Response,
 ) -> Result<Next, Error> {
-    let Response { mut head, body, .. } = response;
+    let Response {
+        mut head, mut body, ..
+    } = response;
     if let Some(upgrade) = exchange.upgrade.take()
         && is_switch(&exchange, &head)
     {
-        send(shared, &exchange, &head, Framing::None, Body::empty()).await?;
+        let mut nothing = Body::empty();
+        send(shared, &exchange, &head, Framing::None, &mut nothing).await?;
         let flushed = poll_fn(|cx| shared.lock().transport.poll_flush(cx)).await;
         flushed.map_err(|error| Error::io(&error))?;
         return Ok(hand_over(shared, upgrade));
     }
     let framing = framing(&exchange, &head, &body);
     let keep_alive = settle_connection(shared, &exchange, &mut head, framing);
-    if let Err(error) = send(shared, &exchange, &head, framing, body).await {
+    if let Err(error) = send(shared, &exchange, &head, framing, &mut body).await {
         return match error {
             // Nothing is out yet, so that the client can be told.
             Error::Body(text) if !shared.lock().responded => {
-                bad_gateway(shared, &exchange, &text).await
+                bad_gateway(shared, &exchange, &text, body).await
             }
             error => Err(error),
         };
@@ -54,17 +57,22 @@ pub(super) async fn respond(
     drain_request(shared).await
 }
 
-/// Stands in for a response whose body was faulty from its beginning.
+/// Stands in for a response whose body was faulty from its beginning, and tells it so.
 async fn bad_gateway(
     shared: &Arc<Shared>,
     exchange: &Exchange,
     fault: &str,
+    mut faulty: Body,
 ) -> Result<Next, Error> {
-    let Response { mut head, body, .. } = Response::text(502, fault);
+    let Response {
+        mut head, mut body, ..
+    } = Response::text(502, fault);
     let close = Value::from_static("close");
     head.headers.set_value(Known::CONNECTION, &close);
+    faulty.replaced(&head, body.remaining().unwrap_or(0));
+    drop(faulty);
     let framing = framing(exchange, &head, &body);
-    send(shared, exchange, &head, framing, body).await?;
+    send(shared, exchange, &head, framing, &mut body).await?;
     Ok(Next::Close)
 }
 
@@ -127,7 +135,7 @@ async fn send(
     exchange: &Exchange,
     head: &ResponseHead,
     framing: Framing,
-    mut body: Body,
+    body: &mut Body,
 ) -> Result<(), Error> {
     let mut writer = MessageWriter::new(framing);
     let mut unsent = Some(head);
