@@ -3,6 +3,8 @@
 mod http1;
 mod http2;
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 
 use crate::pool::Home;
@@ -18,6 +20,8 @@ pub struct ClientConfig {
     pub max_head_bytes: usize,
     /// Fields of one head.
     pub max_head_fields: usize,
+    /// The address that the stream comes from, for logs.
+    pub local: Option<SocketAddr>,
 }
 
 impl Default for ClientConfig {
@@ -26,6 +30,7 @@ impl Default for ClientConfig {
             http2: false,
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
+            local: None,
         }
     }
 }
@@ -68,6 +73,14 @@ impl Connection {
         match self.inner {
             Inner::Http1(_) => Version::Http11,
             Inner::Http2(_) => Version::Http2,
+        }
+    }
+
+    /// The address that the stream comes from, where [`ClientConfig`] named it.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.inner {
+            Inner::Http1(connection) => connection.local_addr(),
+            Inner::Http2(connection) => connection.local_addr(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -203,6 +204,12 @@ impl Lease {
     /// The protocol of the connection.
     pub fn version(&self) -> Version {
         self.connection.version()
+    }
+
+    /// The address that the connection comes from, where [`ClientConfig`](crate::ClientConfig)
+    /// named it.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.connection.local_addr()
     }
 
     /// Sends a request; the connection returns to the pool once the response body has ended.

@@ -18,6 +18,7 @@ mod tunnel;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -50,6 +51,8 @@ pub(crate) struct State {
     arrived: Vec<(StreamId, RequestHead)>,
     /// Handles by which further streams may be opened (client).
     pub handles: usize,
+    /// The address that the socket comes from, where somebody may want to log it (client).
+    pub local: Option<SocketAddr>,
     /// Who waits for the peer's settings.
     awaiting_settings: Vec<Waker>,
     /// Why the socket is not there any more.
@@ -156,6 +159,7 @@ impl Shared {
             stirred: true,
             arrived: Vec::new(),
             handles: 0,
+            local: None,
             awaiting_settings: Vec::new(),
             lost: None,
         })))

@@ -6,6 +6,7 @@
 mod body;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -26,6 +27,7 @@ use body::ResponseBody;
 pub(crate) struct Connection(Arc<Mutex<State>>);
 
 struct State {
+    local: Option<SocketAddr>,
     transport: Transport,
     limits: Limits,
     parser: HeadParser,
@@ -61,6 +63,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Connection {
     pub(super) fn new(transport: Transport, config: &ClientConfig) -> Self {
         Connection(Arc::new(Mutex::new(State {
+            local: config.local,
             transport,
             limits: Limits {
                 max_bytes: config.max_head_bytes,
@@ -72,6 +75,10 @@ impl Connection {
             keep_alive: true,
             upload: Upload::Done,
         })))
+    }
+
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        lock(&self.0).local
     }
 
     /// True where the server has neither closed the connection nor said what nobody asked for. Costs

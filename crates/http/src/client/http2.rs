@@ -4,6 +4,7 @@ mod exchange;
 mod tunnel;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -33,7 +34,11 @@ pub(super) fn connect(transport: Transport, config: &ClientConfig) -> Connection
         ..Config::default()
     };
     let shared = Shared::new(Role::Client, codec);
-    shared.lock().handles = 1;
+    {
+        let mut state = shared.lock();
+        state.handles = 1;
+        state.local = config.local;
+    }
     let mut driver = Driver::new(transport, shared.clone(), Role::Client, Pace::default());
     tokio::spawn(async move {
         // Servers send no requests; the codec sees to it.
@@ -84,6 +89,10 @@ impl Connection {
     pub(super) async fn settled(&self) {
         // Whether it spoke or not, `is_ready` knows.
         let _ = tokio::time::timeout_at(self.opened + SETTINGS_WAIT, self.settings()).await;
+    }
+
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        self.shared.lock().local
     }
 
     pub(super) fn is_closed(&self) -> bool {

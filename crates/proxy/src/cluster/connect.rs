@@ -83,7 +83,7 @@ pub(crate) async fn connect_http(
     transport: usize,
     authority: &str,
     want: HttpWant,
-) -> Result<(Connection, Option<SocketAddr>), ConnectError> {
+) -> Result<Connection, ConnectError> {
     let connected = establish(
         cluster,
         address,
@@ -98,13 +98,12 @@ pub(crate) async fn connect_http(
         HttpWant::Http2 => true,
         HttpWant::Auto => matches!(alpn, Some(b"h2" | b"istio-h2")),
     };
-    let local = connected.local;
     let config = ClientConfig {
         http2,
+        local: connected.local,
         ..ClientConfig::default()
     };
-    let connection = lateen_http::connect(connected.io, &config);
-    Ok((connection, local))
+    Ok(lateen_http::connect(connected.io, &config))
 }
 
 async fn establish(

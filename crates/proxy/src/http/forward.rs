@@ -1,5 +1,6 @@
 //! Forwarding a request to a cluster: rewrites, limits, attempts, and what comes back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -69,6 +70,8 @@ struct Exchange<'a> {
     action: &'a Forward,
     hash: Option<u64>,
     upgrade: bool,
+    /// Somebody will read the address that we speak from.
+    wants_local: bool,
     deadline: Option<Instant>,
     /// The host of the try under way.
     current: Option<usize>,
@@ -134,6 +137,7 @@ pub(crate) async fn forward(
         action,
         hash,
         upgrade: upgrading,
+        wants_local: meter.is_logged() || !headers::is_idle(&mutations, true),
         deadline,
         current: None,
         tried: Vec::new(),
@@ -336,7 +340,8 @@ impl Exchange<'_> {
         let _active = Active::new(&self.cluster, index);
         stats.rq_total.inc();
         let started = Instant::now();
-        let result = self.send(&host, head, body).await;
+        let local = self.wants_local.then_some(&mut meter.entry.upstream_local);
+        let result = self.send(&host, head, body, local).await;
         let outlier = |outcome| {
             if let Some(index) = index {
                 self.worker.shared.report(&self.cluster, index, outcome);
@@ -418,12 +423,13 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends on a connection of the pool, or on a new one.
+    /// Sends on a connection of the pool, or on a new one, whose address becomes `local`.
     async fn send(
         &self,
         host: &Host,
         head: &RequestHead,
         mut body: Body,
+        mut local: Option<&mut Option<SocketAddr>>,
     ) -> Result<Response, Failure> {
         let want = self.want(head);
         let key = PoolKey {
@@ -447,6 +453,9 @@ impl Exchange<'_> {
                     connecting.await.map_err(Failure::Connect)?
                 }
             };
+            if let Some(local) = &mut local {
+                **local = lease.local_addr();
+            }
             match lease.send(head, body, self.interim.as_ref()).await {
                 Ok(response) => return Ok(response),
                 // Not one byte went out: no policy is needed to send it elsewhere.
@@ -473,11 +482,7 @@ impl Exchange<'_> {
         key: &PoolKey,
     ) -> Result<Lease, ConnectError> {
         let (cluster, authority) = (&self.cluster, head.authority());
-        let connecting = async {
-            let connecting =
-                connect_http(cluster, host.address, host.transport, authority, key.want);
-            connecting.await.map(|(connection, _)| connection)
-        };
+        let connecting = connect_http(cluster, host.address, host.transport, authority, key.want);
         let multiplexed = key.want == HttpWant::Http2;
         self.worker.pool.connect(key, multiplexed, connecting).await
     }

@@ -105,7 +105,7 @@ async fn one(
         head.authority(),
         want,
     );
-    let (connection, _) = connecting.await.map_err(|error| error.to_string())?;
+    let connection = connecting.await.map_err(|error| error.to_string())?;
     cluster.stats.rq_total.inc();
     let mut response = connection
         .send(&head, Body::from(body))

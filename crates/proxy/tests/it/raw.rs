@@ -225,6 +225,39 @@ async fn a_body_that_fails_at_its_first_byte_is_logged_as_what_the_client_got() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_that_we_speak_from_is_logged() {
+    for http2 in [false, true] {
+        let log = Log::new();
+        let (address, mut connections) = backend().await;
+        let mut upstream = cluster("app", &[address]);
+        if http2 {
+            upstream["http2_protocol_options"] = json!({});
+        }
+        let format = "%UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_HOST%\n";
+        let proxy = proxy(json!([upstream]), to("app"), Some((&log.0, format))).await;
+        let mut client = connect(&proxy).await;
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.write_all(request).await.expect("open");
+        let mut upstream = within(connections.recv()).await.expect("it connects");
+        let peer = upstream.peer_addr().expect("connected");
+        if http2 {
+            upstream.write_all(&h2::SETTINGS).await.expect("open");
+            h2::read_head(&mut upstream).await;
+            let head = h2::head(5, &[0x89]);
+            upstream.write_all(&head).await.expect("open");
+        } else {
+            read_to(&mut upstream, "\r\n\r\n").await;
+            let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+            upstream.write_all(answer).await.expect("open");
+        }
+        let head = read_to(&mut client, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+        assert_eq!(log.line().await, format!("{peer} {address}"));
+        proxy.stop().await;
+    }
+}
+
 /// Whether trailers come with the head or later must not decide what becomes of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_beside_a_length_do_not_depend_on_when_they_come() {
