@@ -12,6 +12,8 @@ pub(crate) struct ClusterStats {
     pub rq_active: Gauge,
     pub rq_timeout: Counter,
     pub rq_retry: Counter,
+    /// Requests that we gave up ourselves.
+    pub rq_tx_reset: Counter,
     pub rq_error: Counter,
     pub rq_success: Counter,
     pub rx_bytes: Counter,
@@ -52,6 +54,7 @@ impl ClusterStats {
             ("upstream_rq_active", gauge(&self.rq_active)),
             ("upstream_rq_timeout", self.rq_timeout.value()),
             ("upstream_rq_retry", self.rq_retry.value()),
+            ("upstream_rq_tx_reset", self.rq_tx_reset.value()),
             ("upstream_rq_1xx", self.by_class[0].value()),
             ("upstream_rq_2xx", self.by_class[1].value()),
             ("upstream_rq_3xx", self.by_class[2].value()),

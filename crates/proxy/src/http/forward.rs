@@ -125,8 +125,7 @@ pub(crate) async fn forward(
         headers::request(&mut head.headers, &mutations, &meter.entry);
     }
     let body = meter.count_request(body);
-    let (body, copy) = mirror::tee(action, body).await;
-    mirror::send(worker, connection, action, &head, copy);
+    let body = mirror::mirror(worker, connection, action, &head, body);
 
     let deadline = timeout(action, &head).map(|timeout| Instant::now() + timeout);
     let mut exchange = Exchange {
