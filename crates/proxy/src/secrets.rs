@@ -59,7 +59,7 @@ impl Secrets {
         let mut names: Vec<String> = inner
             .stores
             .keys()
-            .flat_map(|names| [&names.cert, &names.roots])
+            .flat_map(|names| names.certs.iter().chain([&names.roots]))
             .filter_map(|source| match source {
                 Source::Sds(name) if !is_own(name) => Some(name.clone()),
                 _ => None,
@@ -78,7 +78,7 @@ impl Secrets {
         let affected: Vec<_> = inner
             .stores
             .iter()
-            .filter(|(names, _)| uses(&names.cert) || uses(&names.roots))
+            .filter(|(names, _)| names.certs.iter().any(uses) || uses(&names.roots))
             .map(|(names, store)| (names.clone(), store.clone()))
             .collect();
         for (names, store) in affected {
@@ -128,8 +128,12 @@ impl Secrets {
             Source::Sds(name) => is_own(name),
             Source::Inline(..) => false,
         };
-        let nothing = names.cert == Source::None && names.roots == Source::None;
-        if own(&names.cert) && own(&names.roots) && !nothing {
+        let cert = match &names.certs[..] {
+            [] => names.roots != Source::None,
+            [one] => own(one),
+            _ => false,
+        };
+        if cert && own(&names.roots) {
             return Ok(self.identity.clone());
         }
         let mut inner = self.lock();
@@ -147,17 +151,21 @@ impl Secrets {
     /// The identity of these names; none while a part is missing.
     fn build(&self, inner: &Inner, names: &SecretNames) -> Result<Option<Identity>, DecodeError> {
         let own = self.identity.current().ok();
-        let cert = match &names.cert {
+        let certificate = |source: &Source| match source {
             Source::None => None,
             Source::Inline(chain, key) => Some((chain.clone(), key.clone())),
-            Source::Sds(name) if is_own(name) => match &own {
-                Some(own) => Some((own.chain_pem().to_owned(), own.key_pem().to_owned())),
-                None => return Ok(None),
-            },
-            Source::Sds(name) => match inner.texts.get(name) {
-                Some((chain, Some(key))) => Some((chain.clone(), key.clone())),
-                _ => return Ok(None),
-            },
+            Source::Sds(name) if is_own(name) => {
+                let own = own.as_ref()?;
+                Some((own.chain_pem().to_owned(), own.key_pem().to_owned()))
+            }
+            Source::Sds(name) => {
+                let (chain, key) = inner.texts.get(name)?;
+                Some((chain.clone(), key.clone()?))
+            }
+        };
+        let certs: Option<Vec<_>> = names.certs.iter().map(certificate).collect();
+        let Some(certs) = certs else {
+            return Ok(None);
         };
         let roots = match &names.roots {
             Source::None => String::new(),
@@ -171,8 +179,11 @@ impl Secrets {
                 _ => return Ok(None),
             },
         };
-        let identity = match cert {
-            Some((chain, key)) => Identity::from_pem(&chain, &key, &roots),
+        let identity = match certs.split_first() {
+            Some(((chain, key), others)) => others.iter().fold(
+                Identity::from_pem(chain, key, &roots),
+                |identity, (chain, key)| identity?.and_certificate(chain, key),
+            ),
             None => Identity::roots_only(&roots),
         };
         identity
@@ -189,7 +200,8 @@ impl Secrets {
             (false, false) => ClientAuth::None,
         };
         let mut alpn = without_exchange(&spec.alpn);
-        if matches!(&spec.names.cert, Source::Sds(name) if is_own(name)) {
+        let own = |source: &Source| matches!(source, Source::Sds(name) if is_own(name));
+        if spec.names.certs.iter().any(own) {
             // A client of the mesh that offers its marks alone must find one of them here.
             for mark in MESH_ALPN {
                 if !alpn.iter().any(|known| known == mark.as_bytes()) {
@@ -202,6 +214,7 @@ impl Secrets {
             alpn,
             min_version: spec.min,
             max_version: spec.max,
+            algorithms: spec.algorithms,
         };
         Ok(Arc::new(Acceptor::new(store, options)))
     }
@@ -225,10 +238,11 @@ impl Secrets {
         let make = |alpn: Vec<Vec<u8>>| {
             let options = ClientOptions {
                 check: check.clone(),
-                present_identity: spec.names.cert != Source::None,
+                present_identity: !spec.names.certs.is_empty(),
                 alpn,
                 min_version: spec.min,
                 max_version: spec.max,
+                algorithms: spec.algorithms.clone(),
             };
             Connector::new(store.clone(), options)
         };

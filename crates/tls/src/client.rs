@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use crate::peers::Peers;
 use crate::suites::provider;
 use crate::verify::ServerVerifier;
-use crate::{Error, Identity, IdentityStore, PeerRule, ServerCheck, Stream, Version};
+use crate::{Algorithms, Error, Identity, IdentityStore, PeerRule, ServerCheck, Stream, Version};
 
 /// Sessions that a connector keeps; its table is made at once, for every eighth a server name. Most
 /// connectors know one name.
@@ -34,6 +34,8 @@ pub struct ClientOptions {
     pub min_version: Version,
     /// The highest version offered.
     pub max_version: Version,
+    /// What else is offered.
+    pub algorithms: Algorithms,
 }
 
 impl Default for ClientOptions {
@@ -44,6 +46,7 @@ impl Default for ClientOptions {
             alpn: Vec::new(),
             min_version: Version::Tls12,
             max_version: Version::Tls13,
+            algorithms: Algorithms::default(),
         }
     }
 }
@@ -173,7 +176,7 @@ fn build(identity: &Identity, options: &ClientOptions) -> Result<Config, Error> 
         provider: provider(),
         peers: peers.clone(),
     };
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(options.algorithms.provider())
         .with_protocol_versions(versions(options.min_version, options.max_version)?)
         .map_err(|e| Error::Config(e.to_string()))?
         .dangerous()

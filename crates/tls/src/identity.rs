@@ -14,6 +14,8 @@ use crate::{CertInfo, Error, pem};
 /// may be missing: a client without a certificate, a server that verifies nobody.
 pub struct Identity {
     certified: Option<(Arc<CertifiedKey>, CertInfo)>,
+    /// Other certificates that a server may show.
+    others: Vec<(Arc<CertifiedKey>, CertInfo)>,
     roots: Arc<RootCertStore>,
     chain_pem: String,
     key_pem: String,
@@ -36,12 +38,9 @@ impl Identity {
     /// # Errors
     /// When a text is malformed or the key does not belong to the leaf.
     pub fn from_pem(chain_pem: &str, key_pem: &str, roots_pem: &str) -> Result<Self, Error> {
-        let chain = pem::certs("certificate chain", chain_pem)?;
-        let info = CertInfo::from_der(&chain[0])?;
-        let certified = CertifiedKey::from_der(chain, pem::key(key_pem)?, &provider())
-            .map_err(|e| Error::Inconsistent(e.to_string()))?;
         Ok(Self {
-            certified: Some((Arc::new(certified), info)),
+            certified: Some(certified(chain_pem, key_pem)?),
+            others: Vec::new(),
             roots: roots(roots_pem)?,
             chain_pem: chain_pem.to_owned(),
             key_pem: key_pem.to_owned(),
@@ -56,11 +55,22 @@ impl Identity {
     pub fn roots_only(roots_pem: &str) -> Result<Self, Error> {
         Ok(Self {
             certified: None,
+            others: Vec::new(),
             roots: roots(roots_pem)?,
             chain_pem: String::new(),
             key_pem: String::new(),
             roots_pem: roots_pem.to_owned(),
         })
+    }
+
+    /// The same with one more certificate, which a server shows to clients that the ones before do
+    /// not suit: by the name that they ask for, or by the kind of their keys.
+    ///
+    /// # Errors
+    /// As [`Identity::from_pem`].
+    pub fn and_certificate(mut self, chain_pem: &str, key_pem: &str) -> Result<Self, Error> {
+        self.others.push(certified(chain_pem, key_pem)?);
+        Ok(self)
     }
 
     /// What our certificate says, when we have one.
@@ -97,9 +107,22 @@ impl Identity {
         self.certified.as_ref().map(|(key, _)| key.clone())
     }
 
+    /// All certificates, the first one first.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &(Arc<CertifiedKey>, CertInfo)> {
+        self.certified.iter().chain(&self.others)
+    }
+
     pub(crate) fn roots(&self) -> &Arc<RootCertStore> {
         &self.roots
     }
+}
+
+fn certified(chain_pem: &str, key_pem: &str) -> Result<(Arc<CertifiedKey>, CertInfo), Error> {
+    let chain = pem::certs("certificate chain", chain_pem)?;
+    let info = CertInfo::from_der(&chain[0])?;
+    let certified = CertifiedKey::from_der(chain, pem::key(key_pem)?, &provider())
+        .map_err(|e| Error::Inconsistent(e.to_string()))?;
+    Ok((Arc::new(certified), info))
 }
 
 pub(crate) fn roots(text: &str) -> Result<Arc<RootCertStore>, Error> {

@@ -10,6 +10,7 @@
 
 mod authority;
 mod cert;
+mod certificates;
 mod client;
 mod error;
 mod grpc;
@@ -38,6 +39,7 @@ pub use server::{Acceptor, ClientAuth, ServerOptions};
 pub use signing::SigningKey;
 pub use store::IdentityStore;
 pub use stream::{ConnInfo, Stream, Version};
+pub use suites::Algorithms;
 pub use verify::{PeerRule, SanKind, SanMatch, ServerCheck};
 
 /// Makes the cryptographic provider known to libraries that ask for the process default.

@@ -6,15 +6,14 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
+use crate::certificates::Certificates;
 use crate::client::versions;
 use crate::peers::Peers;
-use crate::suites::provider;
 use crate::verify::ClientVerifier;
-use crate::{Error, Identity, IdentityStore, PeerRule, Stream, Version};
+use crate::{Algorithms, Error, Identity, IdentityStore, PeerRule, Stream, Version};
 
 /// What a server asks of its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -39,6 +38,8 @@ pub struct ServerOptions {
     pub min_version: Version,
     /// The highest version accepted.
     pub max_version: Version,
+    /// What else is accepted.
+    pub algorithms: Algorithms,
 }
 
 impl Default for ServerOptions {
@@ -48,6 +49,7 @@ impl Default for ServerOptions {
             alpn: Vec::new(),
             min_version: Version::Tls12,
             max_version: Version::Tls13,
+            algorithms: Algorithms::default(),
         }
     }
 }
@@ -153,15 +155,13 @@ fn build(
     options: &ServerOptions,
     peers: &Arc<Peers>,
 ) -> Result<ServerConfig, Error> {
-    let key = identity
-        .certified()
-        .ok_or_else(|| Error::Config("a server needs a certificate".to_owned()))?;
+    let certificates = Certificates::new(identity)?;
     let config = |e: rustls::Error| Error::Config(e.to_string());
-    let mut built = ServerConfig::builder_with_provider(provider())
+    let mut built = ServerConfig::builder_with_provider(options.algorithms.provider())
         .with_protocol_versions(versions(options.min_version, options.max_version)?)
         .map_err(config)?
         .with_client_cert_verifier(client_verifier(identity, &options.client_auth, peers)?)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        .with_cert_resolver(Arc::new(certificates));
     built.alpn_protocols.clone_from(&options.alpn);
     // Sessions are kept by clients, in tickets under keys that change every six hours; what a
     // server remembers of each would be memory at the disposal of strangers.

@@ -1,4 +1,5 @@
-//! The one cryptographic provider of the mesh: which suites, groups and versions are offered.
+//! The one cryptographic provider of the mesh: which suites, groups and versions are offered, and
+//! the choice of others by the names that Envoy has for them.
 //!
 //! TLS 1.2 is limited to ECDHE with AES-GCM, which is what Istio's sidecars accept; TLS 1.3 keeps
 //! all of its suites, with AES-128 first as Envoy has it: it is the cheapest where the processor
@@ -8,7 +9,9 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CipherSuite, SupportedCipherSuite};
+use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite};
+
+use crate::Error;
 
 /// TLS 1.2 suites of the mesh, strongest first.
 const TLS12: [CipherSuite; 4] = [
@@ -35,11 +38,183 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
+/// Cipher suites of TLS 1.2 by OpenSSL's names. Those of TLS 1.3 are no matter of configuration.
+const SUITES: [(&str, CipherSuite); 6] = [
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ),
+    (
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ),
+    (
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    (
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+];
+
+/// Groups of the key exchange by their names in Envoy's configuration.
+const GROUPS: [(&str, NamedGroup); 4] = [
+    ("X25519", NamedGroup::X25519),
+    ("P-256", NamedGroup::secp256r1),
+    ("P-384", NamedGroup::secp384r1),
+    ("X25519MLKEM768", NamedGroup::X25519MLKEM768),
+];
+
+/// The suites and groups that a configuration offers: the mesh's own, unless others are named.
+#[derive(Debug, Clone)]
+pub struct Algorithms(Arc<CryptoProvider>);
+
+impl Default for Algorithms {
+    fn default() -> Self {
+        Algorithms(provider())
+    }
+}
+
+impl Algorithms {
+    /// These cipher suites of TLS 1.2 alone, preferred first. Suites between brackets and divided by
+    /// bars are equally good in Envoy; here the first of them is the best. An empty list changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name that is not known, and those that are.
+    pub fn with_suites(self, names: &[String]) -> Result<Self, Error> {
+        if names.is_empty() {
+            return Ok(self);
+        }
+        let mut provider = CryptoProvider::clone(&self.0);
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some());
+        for name in names.iter().flat_map(|names| equals(names)) {
+            let suite = find("cipher suite", name, &SUITES)?;
+            let all = aws_lc_rs::ALL_CIPHER_SUITES.iter();
+            provider
+                .cipher_suites
+                .extend(all.filter(|known| known.suite() == suite));
+        }
+        Ok(Algorithms(Arc::new(provider)))
+    }
+
+    /// These groups of the key exchange alone, preferred first. An empty list changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name that is not known, and those that are.
+    pub fn with_groups(self, names: &[String]) -> Result<Self, Error> {
+        if names.is_empty() {
+            return Ok(self);
+        }
+        let mut provider = CryptoProvider::clone(&self.0);
+        provider.kx_groups.clear();
+        for name in names {
+            let group = find("group", name, &GROUPS)?;
+            let all = aws_lc_rs::ALL_KX_GROUPS.iter();
+            provider
+                .kx_groups
+                .extend(all.filter(|known| known.name() == group));
+        }
+        Ok(Algorithms(Arc::new(provider)))
+    }
+
+    pub(crate) fn provider(&self) -> Arc<CryptoProvider> {
+        self.0.clone()
+    }
+}
+
+/// The names of a group of equals, or the one name.
+fn equals(names: &str) -> impl Iterator<Item = &str> {
+    let inner = names
+        .strip_prefix('[')
+        .and_then(|names| names.strip_suffix(']'));
+    inner.unwrap_or(names).split('|')
+}
+
+fn find<T: Copy>(what: &str, name: &str, known: &[(&str, T)]) -> Result<T, Error> {
+    let found = known.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        Error::Config(format!(
+            "the {what} {name:?} is not known; known are {}",
+            known.join(", ")
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use rustls::NamedGroup;
-
     use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_named_is_offered_in_its_order() {
+        let algorithms = Algorithms::default()
+            .with_suites(&names(&[
+                "ECDHE-RSA-AES256-GCM-SHA384",
+                "[ECDHE-ECDSA-CHACHA20-POLY1305|ECDHE-ECDSA-AES128-GCM-SHA256]",
+            ]))
+            .and_then(|algorithms| algorithms.with_groups(&names(&["P-384", "X25519"])));
+        let provider = algorithms.expect("known").provider();
+        let suites = provider.cipher_suites.iter();
+        let suites: Vec<_> = suites
+            .filter(|suite| suite.tls13().is_none())
+            .map(|suite| suite.suite())
+            .collect();
+        let expect = [
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ];
+        assert_eq!(suites, expect);
+        let groups: Vec<_> = provider.kx_groups.iter().map(|g| g.name()).collect();
+        assert_eq!(groups, [NamedGroup::secp384r1, NamedGroup::X25519]);
+        // TLS 1.3 is no matter of these names.
+        assert_eq!(provider.cipher_suites.len(), 3 + 3);
+    }
+
+    #[test]
+    fn every_known_name_stands_for_something() {
+        for (name, suite) in SUITES {
+            let algorithms = Algorithms::default().with_suites(&names(&[name]));
+            let provider = algorithms.expect("known").provider();
+            assert!(provider.cipher_suites.iter().any(|s| s.suite() == suite));
+        }
+        for (name, group) in GROUPS {
+            let algorithms = Algorithms::default().with_groups(&names(&[name]));
+            let provider = algorithms.expect("known").provider();
+            assert!(matches!(provider.kx_groups[..], [g] if g.name() == group));
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_known_ones() {
+        for suite in ["AES128-SHA", "TLS_AES_128_GCM_SHA256", "", "[|]", "ecdhe"] {
+            let error = Algorithms::default().with_suites(&names(&[suite]));
+            let error = error.expect_err("unknown").to_string();
+            assert!(error.contains("ECDHE-RSA-CHACHA20-POLY1305"), "{error}");
+        }
+        let error = Algorithms::default().with_groups(&names(&["X25519", "P-521"]));
+        let error = error.expect_err("unknown").to_string();
+        assert!(
+            error.contains("\"P-521\"") && error.contains("P-384"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn hybrid_key_exchange_is_preferred() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lateen_core::SpiffeId;
 use lateen_tls::{
-    Acceptor, Authority, ClientAuth, ClientOptions, Connector, CsrKey, Error, Identity,
+    Acceptor, Algorithms, Authority, ClientAuth, ClientOptions, Connector, CsrKey, Error, Identity,
     IdentityStore, LeafRequest, PeerRule, ServerCheck, ServerOptions, Stream, Version,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -348,4 +348,39 @@ async fn tls_1_2_verifies_as_well() {
     );
     let wrong = connector(store(&root, PRODUCTPAGE), PeerRule::exact([PRODUCTPAGE]));
     assert!(meet(&server, &wrong).await.1.is_err());
+}
+
+#[tokio::test]
+async fn a_handshake_needs_a_group_of_both() {
+    let authority = authority();
+    let groups = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let algorithms = Algorithms::default().with_groups(&names);
+        algorithms.expect("known")
+    };
+    for (server, client, agree) in [
+        (&["P-384"][..], &["X25519"][..], false),
+        (&["P-384", "X25519"], &["X25519"], true),
+        (&["P-384"], &[], true),
+        (&["X25519MLKEM768"], &["P-256", "X25519MLKEM768"], true),
+        (&["X25519MLKEM768"], &["P-256", "X25519"], false),
+    ] {
+        let acceptor = Acceptor::new(
+            store(&authority, REVIEWS),
+            ServerOptions {
+                algorithms: groups(server),
+                ..ServerOptions::default()
+            },
+        );
+        let connector = Connector::new(
+            store(&authority, PRODUCTPAGE),
+            ClientOptions {
+                algorithms: groups(client),
+                ..ClientOptions::default()
+            },
+        );
+        let (accepted, connected) = meet(&acceptor, &connector).await;
+        let both = accepted.is_ok() && connected.is_ok();
+        assert_eq!(both, agree, "{server:?} {client:?}");
+    }
 }

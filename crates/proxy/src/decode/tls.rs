@@ -1,6 +1,6 @@
 //! TLS contexts and secrets.
 
-use lateen_tls::{PeerRule, SanKind, SanMatch, Version};
+use lateen_tls::{Algorithms, PeerRule, SanKind, SanMatch, Version};
 use lateen_xds::types::{core, matcher, tls as pb};
 
 use super::{DecodeError, Result};
@@ -8,8 +8,8 @@ use super::{DecodeError, Result};
 /// Where a context's certificate and roots come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct SecretNames {
-    /// The certificate and its key.
-    pub cert: Source,
+    /// The certificates and their keys; a server may have several.
+    pub certs: Vec<Source>,
     /// The roots that peers are verified against.
     pub roots: Source,
 }
@@ -34,6 +34,7 @@ pub(crate) struct TlsSpec {
     pub alpn: Vec<String>,
     pub min: Version,
     pub max: Version,
+    pub algorithms: Algorithms,
     /// Only for clients.
     pub sni: Option<String>,
     /// Only for servers.
@@ -46,7 +47,7 @@ pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
         .require_client_certificate
         .as_ref()
         .is_some_and(|v| v.value);
-    if tls.names.cert == Source::None {
+    if tls.names.certs.is_empty() {
         return Err(DecodeError::new(
             "tls_certificates",
             "a server needs a certificate",
@@ -63,6 +64,12 @@ pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
 
 pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
     let mut tls = common(spec.common_tls_context.as_ref())?;
+    if tls.names.certs.len() > 1 {
+        return Err(DecodeError::unsupported(
+            "tls_certificates",
+            "more than one certificate of a client",
+        ));
+    }
     tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
     Ok(tls)
 }
@@ -74,7 +81,7 @@ fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
     let params = spec.tls_params.as_ref();
     Ok(TlsSpec {
         names: SecretNames {
-            cert: certificate(spec)?,
+            certs: certificates(spec)?,
             roots,
         },
         rule,
@@ -87,23 +94,42 @@ fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
             1..=3 => Version::Tls12,
             _ => Version::Tls13,
         },
+        algorithms: params.map(algorithms).transpose()?.unwrap_or_default(),
         sni: None,
         require_client: false,
     })
 }
 
-fn certificate(spec: &pb::CommonTlsContext) -> Result<Source> {
-    match (
-        spec.tls_certificates.as_slice(),
-        spec.tls_certificate_sds_secret_configs.as_slice(),
-    ) {
-        ([], []) => Ok(Source::None),
-        ([], [secret, ..]) => Ok(Source::Sds(secret.name.clone())),
-        ([inline, ..], _) => {
-            let (chain, key) = certificate_pem(inline)?;
-            Ok(Source::Inline(chain, key))
-        }
+/// Fails closed: an algorithm that we do not have is not replaced by others.
+fn algorithms(params: &pb::TlsParameters) -> Result<Algorithms> {
+    let unsupported = |field: &str| Err(DecodeError::unsupported(field, "this restriction"));
+    if !params.signature_algorithms.is_empty() {
+        return unsupported("tls_params.signature_algorithms");
     }
+    if !params.compliance_policies.is_empty() {
+        return unsupported("tls_params.compliance_policies");
+    }
+    let refused = |field: &'static str| {
+        move |error: lateen_tls::Error| DecodeError::new(field, error.to_string())
+    };
+    Algorithms::default()
+        .with_suites(&params.cipher_suites)
+        .map_err(refused("tls_params.cipher_suites"))?
+        .with_groups(&params.ecdh_curves)
+        .map_err(refused("tls_params.ecdh_curves"))
+}
+
+/// Secrets count only where no certificate stands in the context itself.
+fn certificates(spec: &pb::CommonTlsContext) -> Result<Vec<Source>> {
+    if spec.tls_certificates.is_empty() {
+        let secrets = spec.tls_certificate_sds_secret_configs.iter();
+        return Ok(secrets.map(|s| Source::Sds(s.name.clone())).collect());
+    }
+    let inline = spec.tls_certificates.iter().map(|certificate| {
+        let (chain, key) = certificate_pem(certificate)?;
+        Ok(Source::Inline(chain, key))
+    });
+    inline.collect()
 }
 
 fn certificate_pem(spec: &pb::TlsCertificate) -> Result<(String, String)> {
@@ -238,5 +264,62 @@ pub(super) fn data(field: &str, source: &core::DataSource) -> Result<Vec<u8>> {
             .map(String::into_bytes)
             .map_err(|error| DecodeError::new(field, format!("{name}: {error}"))),
         None => Err(DecodeError::new(field, "names no source")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(params: pb::TlsParameters, n_certificates: usize) -> pb::CommonTlsContext {
+        let secret = pb::SdsSecretConfig {
+            name: "cert".to_owned(),
+            ..Default::default()
+        };
+        pb::CommonTlsContext {
+            tls_params: Some(params),
+            tls_certificate_sds_secret_configs: vec![secret; n_certificates],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_its_name() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let check = |params: pb::TlsParameters, field: &str| {
+            let refused = common(Some(&context(params, 1)));
+            let error = refused.expect_err(field);
+            assert_eq!(error.field, field);
+        };
+        let suites = pb::TlsParameters {
+            cipher_suites: names(&["ECDHE-RSA-AES128-GCM-SHA256", "AES128-SHA"]),
+            ..Default::default()
+        };
+        check(suites, "tls_params.cipher_suites");
+        let curves = pb::TlsParameters {
+            ecdh_curves: names(&["P-521"]),
+            ..Default::default()
+        };
+        check(curves, "tls_params.ecdh_curves");
+        let signatures = pb::TlsParameters {
+            signature_algorithms: names(&["rsa_pkcs1_sha1"]),
+            ..Default::default()
+        };
+        check(signatures, "tls_params.signature_algorithms");
+    }
+
+    #[test]
+    fn a_server_may_have_several_certificates_and_a_client_one() {
+        let common_tls_context = Some(context(pb::TlsParameters::default(), 2));
+        let server = downstream(&pb::DownstreamTlsContext {
+            common_tls_context: common_tls_context.clone(),
+            ..Default::default()
+        });
+        assert_eq!(server.expect("valid").names.certs.len(), 2);
+        let client = upstream(&pb::UpstreamTlsContext {
+            common_tls_context,
+            ..Default::default()
+        });
+        assert_eq!(client.expect_err("two").field, "tls_certificates");
     }
 }

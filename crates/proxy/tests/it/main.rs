@@ -7,4 +7,5 @@ mod http2;
 mod mirror;
 mod raw;
 mod stream;
+mod tls;
 mod upstream;
