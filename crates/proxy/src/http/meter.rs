@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Hcm;
 use super::log::{Entry, write_logs};
-use super::reply::reset_details;
+use super::reply::reset_text;
 use crate::listener::Connection;
 use crate::stats::HttpFacts;
 use crate::worker::Worker;
@@ -171,8 +171,8 @@ impl Metered {
         if let Some(meter) = self.meter.as_mut().filter(|meter| !meter.complete) {
             meter.complete = true;
             meter.entry.reasons.push(reason);
-            if let Some((_, details)) = reset_details(reason) {
-                meter.entry.details = details;
+            if let Some(text) = reset_text(reason) {
+                meter.entry.details = text.after;
             }
         }
     }
@@ -266,8 +266,8 @@ impl Source for Metered {
         let entry = &mut meter.entry;
         entry.status = by.status;
         entry.bytes_sent = length;
-        if let Some((details, _)) = entry.reasons.last().and_then(|last| reset_details(*last)) {
-            entry.details = details;
+        if let Some(text) = entry.reasons.last().and_then(|last| reset_text(*last)) {
+            entry.details = text.before;
         }
         if let Some(headers) = &mut entry.response_headers {
             headers.clone_from(&by.headers);

@@ -94,54 +94,59 @@ fn grpc_code(status: u16) -> u32 {
     }
 }
 
-/// The response code details of an exchange that the upstream breaks off: before anything of its
-/// response went to the client, and after.
-pub(crate) fn reset_details(reason: Reason) -> Option<(&'static str, &'static str)> {
+/// What is said of an exchange that breaks off on the upstream's side.
+pub(crate) struct ResetText {
+    what: &'static str,
+    /// The response code details, where nothing of a response had gone to the client.
+    pub before: &'static str,
+    /// The same, once its head had.
+    pub after: &'static str,
+}
+
+macro_rules! reset_text {
+    ($what:literal, $word:literal) => {
+        ResetText {
+            what: $what,
+            before: concat!("upstream_reset_before_response_started{", $word, "}"),
+            after: concat!("upstream_reset_after_response_started{", $word, "}"),
+        }
+    };
+}
+
+const TERMINATION: ResetText = reset_text!("connection termination", "connection_termination");
+
+/// The texts for a reason; none where it is no reset.
+pub(crate) fn reset_text(reason: Reason) -> Option<ResetText> {
     Some(match reason {
-        Reason::UpstreamConnectionTermination => (
-            "upstream_reset_before_response_started{connection_termination}",
-            "upstream_reset_after_response_started{connection_termination}",
-        ),
-        Reason::UpstreamRemoteReset => (
-            "upstream_reset_before_response_started{remote_reset}",
-            "upstream_reset_after_response_started{remote_reset}",
-        ),
-        Reason::UpstreamProtocolError => (
-            "upstream_reset_before_response_started{protocol_error}",
-            "upstream_reset_after_response_started{protocol_error}",
-        ),
+        Reason::UpstreamOverflow => reset_text!("overflow", "overflow"),
+        Reason::UpstreamConnectionFailure => {
+            reset_text!("remote connection failure", "remote_connection_failure")
+        }
+        Reason::UpstreamRemoteReset => reset_text!("remote reset", "remote_reset"),
+        Reason::UpstreamProtocolError => reset_text!("protocol error", "protocol_error"),
+        Reason::UpstreamConnectionTermination => TERMINATION,
+        Reason::LocalReset => reset_text!("local reset", "local_reset"),
         _ => return None,
     })
 }
 
 /// The reply where an upstream did not answer.
 pub(crate) fn reset(reason: Reason, failure: &str) -> LocalReply {
-    let what = match reason {
+    match reason {
         Reason::NoHealthyUpstream => {
             return LocalReply::new(reason, "no_healthy_upstream", "no healthy upstream");
         }
         Reason::UpstreamRequestTimeout => {
             return LocalReply::new(reason, "response_timeout", "upstream request timeout");
         }
-        Reason::UpstreamOverflow => "overflow",
-        Reason::UpstreamConnectionFailure => "remote connection failure",
-        Reason::UpstreamRemoteReset => "remote reset",
-        Reason::UpstreamProtocolError => "protocol error",
-        _ => "connection termination",
-    };
-    let details = match (reason, reset_details(reason)) {
-        (Reason::UpstreamOverflow, _) => "upstream_reset_before_response_started{overflow}",
-        (Reason::UpstreamConnectionFailure, _) => {
-            "upstream_reset_before_response_started{remote_connection_failure}"
-        }
-        (_, Some((details, _))) => details,
-        (_, None) => "upstream_reset_before_response_started{connection_termination}",
-    };
+        _ => {}
+    }
+    let ResetText { what, before, .. } = reset_text(reason).unwrap_or(TERMINATION);
     let mut text =
         format!("upstream connect error or disconnect/reset before headers. reset reason: {what}");
     if !failure.is_empty() {
         text.push_str(", transport failure reason: ");
         text.push_str(failure);
     }
-    LocalReply::new(reason, details, text)
+    LocalReply::new(reason, before, text)
 }
