@@ -9,10 +9,9 @@ use super::recorder::{Record, Seen};
 use super::strict::Message;
 
 /// Fields that proxies add, and those that say how the message is framed, which shows in its body.
-const OWN_FIELDS: [&str; 16] = [
+const OWN_FIELDS: [&str; 15] = [
     "connection",
     "content-length",
-    "expect",
     "forwarded",
     "keep-alive",
     "transfer-encoding",
