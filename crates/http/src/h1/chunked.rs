@@ -111,10 +111,12 @@ impl Chunked {
             }));
         }
         let colon = memchr::memchr(b':', &line).ok_or(ParseError::Field)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
         if !is_token(name) || !is_value(value) {
             return Err(ParseError::Field);
         }
+        // Of what is cut here, a value can have blanks and tabs alone.
+        let value = value.trim_ascii();
         let trailers = self.trailers.get_or_insert_default();
         if trailers.len() == MAX_TRAILER_FIELDS {
             return Err(ParseError::TooManyFields);
@@ -137,11 +139,12 @@ fn take_line(
             Ok(None)
         };
     };
-    if end == 0 || input[end - 1] != b'\r' {
-        return Err(ParseError::LineEnd);
-    }
+    // First of all, since it is what a line in pieces is refused for before it ends.
     if end > limit {
         return Err(too_long);
+    }
+    if end == 0 || input[end - 1] != b'\r' {
+        return Err(ParseError::LineEnd);
     }
     let mut line = input.split_to(end + 1);
     line.truncate(end - 1);
@@ -167,7 +170,7 @@ fn parse_size(line: &[u8]) -> Result<(u64, usize), ParseError> {
     // White space is allowed before a semicolon alone (RFC 9112, 7.1.1).
     match rest.trim_ascii_start() {
         [] if rest.is_empty() => Ok((size, 0)),
-        [b';', extension @ ..] if is_value(extension) => Ok((size, rest.len())),
+        [b';', ..] if is_value(rest) => Ok((size, rest.len())),
         _ => Err(ParseError::Chunk),
     }
 }

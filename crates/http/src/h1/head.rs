@@ -127,11 +127,12 @@ impl HeadParser {
     fn find_end(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, ParseError> {
         while let Some(found) = memchr::memchr(b'\n', &input[self.scanned..]) {
             let end = self.scanned + found;
-            if end == 0 || input[end - 1] != b'\r' {
-                return Err(ParseError::LineEnd);
-            }
+            // First of all, since it is what a head in pieces is refused for before its line ends.
             if end > limits.max_bytes {
                 return Err(ParseError::HeadTooLarge);
+            }
+            if end == 0 || input[end - 1] != b'\r' {
+                return Err(ParseError::LineEnd);
             }
             let empty = end == self.line + 1;
             self.scanned = end + 1;

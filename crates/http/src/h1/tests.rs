@@ -71,6 +71,9 @@ fn bad_chunks_are_refused() {
         ("1\r\nab\r\n", ParseError::Chunk),
         ("1\r\na\n", ParseError::Chunk),
         ("1;\x01\r\na\r\n", ParseError::Chunk),
+        ("1\x0c;x\r\na\r\n", ParseError::Chunk),
+        ("0\r\na:\x0c1\r\n\r\n", ParseError::Field),
+        ("0\r\na: 1\x0c\r\n\r\n", ParseError::Field),
         ("0\r\nbad name: 1\r\n\r\n", ParseError::Field),
         ("0\r\nname\r\n\r\n", ParseError::Field),
         ("0\r\n folded: 1\r\n\r\n", ParseError::Field),
@@ -103,6 +106,16 @@ fn extensions_and_trailers_are_bounded() {
         decode(Framing::Chunked, &[bytes.as_bytes()]).map(|_| ()),
         Err(ParseError::HeadTooLarge)
     );
+}
+
+#[test]
+fn a_line_is_refused_for_the_same_in_one_piece_and_in_several() {
+    let line = format!("1;{}\na\r\n", "x".repeat(2000));
+    for at in [1, 1024, 1100, line.len()] {
+        let (start, rest) = line.as_bytes().split_at(at);
+        let result = decode(Framing::Chunked, &[start, rest]).map(|_| ());
+        assert_eq!(result, Err(ParseError::ChunkExtensions), "cut at {at}");
+    }
 }
 
 #[test]

@@ -284,6 +284,11 @@ fn heads_are_bounded() {
         check(&format!("{start}a: {}\r\n\r\n", "x".repeat(60))),
         Err(ParseError::HeadTooLarge)
     );
+    // Whether its end is there already makes no difference.
+    assert_eq!(
+        check(&format!("{start}a: {}\n", "x".repeat(60))),
+        Err(ParseError::HeadTooLarge)
+    );
 }
 
 #[test]
