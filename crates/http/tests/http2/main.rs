@@ -1,7 +1,6 @@
 //! The HTTP/2 codec through its public interface: every case of h2spec, floods, flow control, any
 //! split of the input, and the `h2` crate as the peer in both roles.
 
-mod corpus;
 mod flood;
 mod flow;
 mod messages;
