@@ -50,16 +50,24 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
         script
             .arg(root.join("conformance").join(check).with_extension("py"))
             .env("SERVE", &serve);
-        match check {
-            "h2spec" => drop(script.env("H2SPEC", h2spec(&home)?)),
-            "websocket" => drop(script.env("WSTEST", autobahn(&home)?)),
-            _ => {}
-        }
-        if finish(&mut script).is_err() {
+        // The others run all the same where a tool is missing.
+        if let Err(error) = add_tools(&mut script, check, &home).and_then(|()| finish(&mut script))
+        {
+            eprintln!("{check}: {error:#}");
             failed.push(check);
         }
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// Installs what the check needs beside Python, and tells the script where it is.
+fn add_tools(script: &mut Command, check: &str, home: &Path) -> Result<()> {
+    match check {
+        "h2spec" => drop(script.env("H2SPEC", h2spec(home)?)),
+        "websocket" => drop(script.env("WSTEST", autobahn(home)?)),
+        _ => {}
+    }
     Ok(())
 }
 
@@ -94,7 +102,8 @@ fn h2spec(home: &Path) -> Result<PathBuf> {
     let binary = home.join("bin/h2spec");
     if !binary.exists() {
         let mut go = Command::new(std::env::var_os("GO").unwrap_or_else(|| "go".into()));
-        finish(go.args(["install", H2SPEC]).env("GOBIN", home.join("bin")))?;
+        finish(go.args(["install", H2SPEC]).env("GOBIN", home.join("bin")))
+            .context("h2spec needs Go; GO says where it is")?;
     }
     Ok(binary)
 }
@@ -104,14 +113,16 @@ fn autobahn(home: &Path) -> Result<PathBuf> {
     let binary = venv.join("bin/wstest");
     if !binary.exists() {
         let python = std::env::var_os("PYTHON2").unwrap_or_else(|| "python2.7".into());
-        let module = |name: &str| {
-            let mut command = Command::new(&python);
-            command.args(["-m", name]);
-            command
-        };
-        finish(module("pip").args(["install", "-q", "virtualenv"]))
+        // Python 2.7 has no `venv`. What makes one is not put into the Python of the user.
+        let tool = home.join("virtualenv");
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]);
+        finish(install.arg("--target").arg(&tool).arg("virtualenv"))
             .context("Autobahn needs Python 2.7 with pip; PYTHON2 says where it is")?;
-        finish(module("virtualenv").arg("-q").arg(&venv))?;
+        let mut make = Command::new(&python);
+        make.env("PYTHONPATH", &tool)
+            .args(["-m", "virtualenv", "-q"]);
+        finish(make.arg(&venv))?;
         pip(&venv.join("bin/python"), &[AUTOBAHN])?;
     }
     Ok(binary)
