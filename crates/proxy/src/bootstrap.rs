@@ -19,7 +19,7 @@ pub(crate) enum AdsTarget {
 }
 
 /// What the proxy takes from the file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub node: core::Node,
     pub clusters: Vec<cluster::Cluster>,

@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::Error;
+
 /// Starting ends, and the first configuration comes, well within this time.
 const FIRST: Duration = Duration::from_secs(1);
+/// What is still under way when something large is over, such as acknowledgements, ends within this.
+const SOON: Duration = Duration::from_millis(100);
 /// The least time between later passes: under a churn of configuration one pass serves many
 /// changes.
 const BETWEEN: Duration = Duration::from_secs(30);
@@ -36,10 +40,9 @@ impl GiveBack {
         self.due.get_or_insert_with(|| Instant::now() + self.wait);
     }
 
-    /// Starting is over: a pass now, and one for what it still had under way.
-    pub(crate) fn now(&mut self) {
-        give_back();
-        self.due = Some(Instant::now() + self.wait);
+    /// Something large is over: a pass as soon as the rest of it is, too.
+    pub(crate) fn soon(&mut self) {
+        self.due = Some(Instant::now() + SOON);
     }
 
     /// Resolves after a pass; never where none is due. It may be dropped and called again.
@@ -52,6 +55,42 @@ impl GiveBack {
         self.wait = BETWEEN;
         give_back();
     }
+}
+
+/// Does work by reflection, which needs much memory for a short time, in a thread of its own. The
+/// allocator gives that thread memory apart from the rest, so that all of it is free afterwards and
+/// nothing that is kept lies scattered in it.
+///
+/// # Errors
+/// Those of the work, and where there is no thread.
+pub(crate) fn apart<T: Clone + Send>(
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let work = || {
+        let result = work();
+        lateen_xds::json::release();
+        trim();
+        // The end of a thread's memory, which trimming leaves alone, goes when a piece before it is
+        // freed that is this large and still is no mapping of its own.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(96 * 1024)));
+        result
+    };
+    let result = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("reflection".to_owned())
+            .spawn_scoped(scope, work)
+            .map_err(|source| Error::Io {
+                what: "starting a thread".to_owned(),
+                source,
+            })?;
+        let joined = thread.join();
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    // The copy is memory of this thread.
+    let copy = result.clone();
+    drop(result);
+    trim();
+    Ok(copy)
 }
 
 /// Gives back what was freed, and what of the program's file is mapped but was needed only once.
@@ -143,22 +182,33 @@ mod tests {
     /// Set in a process of this program that runs one test alone.
     const ALONE: &str = "LATEEN_TEST_ALONE";
 
+    /// Runs a test again in a process of its own, as others take and give memory too; true in that.
+    fn is_alone(test: &str) -> bool {
+        if std::env::var_os(ALONE).is_some() {
+            return true;
+        }
+        let program = std::env::current_exe().expect("a running program");
+        let alone = std::process::Command::new(program)
+            .args([
+                &format!("memory::tests::{test}"),
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(ALONE, "1")
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&alone.stdout);
+        assert!(
+            alone.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        false
+    }
+
     #[test]
     fn what_reflection_took_is_given_back() {
-        // Other tests take and give memory too, so this one measures a process of its own.
-        if std::env::var_os(ALONE).is_none() {
-            let name = "memory::tests::what_reflection_took_is_given_back";
-            let program = std::env::current_exe().expect("a running program");
-            let alone = std::process::Command::new(program)
-                .args([name, "--exact", "--nocapture"])
-                .env(ALONE, "1")
-                .output()
-                .expect("it runs");
-            let text = String::from_utf8_lossy(&alone.stdout);
-            assert!(
-                alone.status.success() && text.contains("1 passed"),
-                "{text}"
-            );
+        if !is_alone("what_reflection_took_is_given_back") {
             return;
         }
         assert!(lateen_xds::json::knows("envoy.config.cluster.v3.Cluster"));
@@ -168,6 +218,20 @@ mod tests {
         // The descriptors alone are some eleven megabytes.
         assert!(after.0 + 8 * 1024 < before.0, "{before:?} {after:?}");
         assert!(after.1 + 8 * 1024 < before.1, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn what_is_kept_does_not_hold_what_reflection_took() {
+        if !is_alone("what_is_kept_does_not_hold_what_reflection_took") {
+            return;
+        }
+        let before = field("Anonymous:");
+        let text = r#"{"node": {"id": "a"}}"#;
+        let kept = apart(|| crate::bootstrap::parse(text)).expect("a bootstrap");
+        give_back();
+        let after = field("Anonymous:");
+        assert_eq!(kept.node.id, "a");
+        assert!(after < before + 512, "{before} {after}");
     }
 
     #[tokio::test]

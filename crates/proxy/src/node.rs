@@ -10,7 +10,7 @@ use crate::peer::Workload;
 /// The node of the bootstrap, and what is derived from it once.
 pub(crate) struct Node {
     pub message: core::Node,
-    /// The message as the admin pages show it: reflection is at hand while starting only.
+    /// The message as the admin pages show it: they need no reflection then.
     pub json: serde_json::Value,
     pub workload: Arc<Workload>,
     /// Our metadata as others read it from the header.
@@ -19,8 +19,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// From the bootstrap.
-    pub(crate) fn new(message: core::Node) -> Self {
+    /// From the bootstrap, and its form for the admin pages.
+    pub(crate) fn new(message: core::Node, json: serde_json::Value) -> Self {
         let workload = message
             .metadata
             .as_ref()
@@ -32,7 +32,7 @@ impl Node {
             peer_header: text(&workload.to_header()),
             id_header: text(&message.id),
             workload: Arc::new(workload),
-            json: lateen_xds::json::to_value(&message).unwrap_or_default(),
+            json,
             message,
         }
     }

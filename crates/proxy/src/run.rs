@@ -17,7 +17,7 @@ use crate::secrets::Secrets;
 use crate::state::{Event, State};
 use crate::stats::Stats;
 use crate::worker::{self, Shared};
-use crate::{admin, ads, bootstrap, clock};
+use crate::{admin, ads, bootstrap, clock, memory};
 
 /// The number of workers where nobody says otherwise: Istio's default.
 pub const DEFAULT_CONCURRENCY: usize = 2;
@@ -83,13 +83,17 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
             })?
         }
     };
-    let config = bootstrap::parse(&text)?;
+    let (config, node) = memory::apart(|| {
+        let config = bootstrap::parse(&text)?;
+        let node = lateen_xds::json::to_value(&config.node).unwrap_or_default();
+        Ok((config, node))
+    })?;
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::default(),
         changed_tx: watch::Sender::new(0),
         stats: Stats::new(),
         secrets: Arc::new(Secrets::new(identity)),
-        node: Node::new(config.node.clone()),
+        node: Node::new(config.node, node),
         drain: Drain::default(),
         drain_time,
         ready: AtomicBool::new(false),
@@ -120,7 +124,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
         None => state.attach_nothing(),
     }
     let writer = tokio::spawn(state.run(events_rx));
-    let identity = tokio::spawn(follow_identity(shared.clone()));
+    let identity = tokio::spawn(follow_identity(shared.clone(), events_tx.clone()));
     let admin = match config.admin {
         Some(address) => Some(admin::start(address, shared.clone(), raw, shutdown.clone()).await?),
         None => None,
@@ -141,10 +145,13 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
 }
 
 /// Secrets that are made of the workload's own certificate and something else follow it.
-async fn follow_identity(shared: Arc<Shared>) {
+async fn follow_identity(shared: Arc<Shared>, events_tx: mpsc::UnboundedSender<Event>) {
     let mut changed_rx = shared.secrets.identity().subscribe();
     while changed_rx.changed().await.is_ok() {
         shared.secrets.own_identity_changed();
+        if events_tx.send(Event::IdentityChanged).is_err() {
+            return;
+        }
     }
 }
 

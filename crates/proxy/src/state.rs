@@ -39,6 +39,8 @@ pub(crate) enum Event {
         id: u64,
         list: Vec<(SocketAddr, EndpointSpec)>,
     },
+    /// The workload has a new certificate, which took memory to get.
+    IdentityChanged,
 }
 
 /// The writer's own state.
@@ -135,7 +137,7 @@ impl State {
     pub(crate) async fn run(mut self, mut events_rx: mpsc::UnboundedReceiver<Event>) {
         let mut memory = GiveBack::default();
         // For the bootstrap.
-        memory.later();
+        memory.soon();
         loop {
             let event = tokio::select! {
                 biased;
@@ -148,9 +150,10 @@ impl State {
             match event {
                 Event::Update(update) => self.update(update),
                 Event::Resolved { cluster, id, list } => self.resolved(&cluster, id, list),
+                Event::IdentityChanged => memory.soon(),
             }
             if !was_ready && self.shared.ready.load(Ordering::Relaxed) {
-                memory.now();
+                memory.soon();
             }
         }
     }
