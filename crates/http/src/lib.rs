@@ -35,7 +35,7 @@ pub use headers::{FieldName, FieldRef, Headers, InvalidHeader, Value};
 pub use message::{Interim, Request, Response};
 pub use names::Known;
 pub use pool::{Lease, Pool};
-pub use server::{Abort, Handler, Protocol, ServerConfig, serve};
+pub use server::{Abort, Handler, Protocol, ServerConfig, Serving, serve};
 pub use transport::Io;
 pub use turn::flush_turns;
 pub use upgrade::{Upgrade, Upgraded};

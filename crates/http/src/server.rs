@@ -4,7 +4,8 @@ mod http1;
 mod http2;
 
 use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -73,24 +74,59 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one connection until it ends. When `drain` resolves, requests that are in flight are
 /// finished and no new one is taken.
-pub async fn serve<H: Handler>(
+pub fn serve<'a, H: Handler>(
     io: impl Io,
     config: &ServerConfig,
     handler: H,
-    drain: impl Future<Output = ()> + Send,
-) -> Result<(), Error> {
-    let mut transport = Transport::new(Box::new(io), BytesMut::new());
+    drain: impl Future<Output = ()> + Send + 'a,
+) -> Serving<'a> {
+    let transport = Transport::new(Box::new(io), BytesMut::new());
+    let begin = begin(transport, config.clone(), handler, drain);
+    Serving(Part::Begin(Box::pin(begin)))
+}
+
+/// A connection that is served, as long as this is polled.
+pub struct Serving<'a>(Part<'a>);
+
+/// One part after the other, each boxed: what an idle connection keeps has no room for the protocol
+/// that it does not speak, nor for how that was found out.
+enum Part<'a> {
+    Begin(Boxed<'a, Part<'a>>),
+    Serve(Boxed<'a, ()>),
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+impl Future for Serving<'_> {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.0 {
+                Part::Begin(begin) => self.0 = ready!(begin.as_mut().poll(cx))?,
+                Part::Serve(serving) => return serving.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+/// Finds out which protocol the client speaks.
+async fn begin<'a, H: Handler>(
+    mut transport: Transport,
+    config: ServerConfig,
+    handler: H,
+    drain: impl Future<Output = ()> + Send + 'a,
+) -> Result<Part<'a>, Error> {
     let http2 = match config.protocol {
         Protocol::Http1 => false,
         Protocol::Http2 => true,
-        Protocol::Auto => opens_with_preface(&mut transport, config).await?,
+        Protocol::Auto => opens_with_preface(&mut transport, &config).await?,
     };
-    if http2 {
-        // Boxed, so that a connection has no room for the protocol that it does not speak.
-        Box::pin(http2::serve(transport, config, handler, drain)).await
+    Ok(Part::Serve(if http2 {
+        Box::pin(http2::serve(transport, config, handler, drain))
     } else {
-        http1::serve(transport, config, handler, drain).await
-    }
+        Box::pin(http1::serve(transport, config, handler, drain))
+    }))
 }
 
 /// Reads until the first bytes are the preface or cannot become it.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcstr::ArcStr;
-use lateen_http::{Protocol, ServerConfig, Value};
+use lateen_http::{Protocol, ServerConfig, Serving, Value};
 use lateen_route::RouteTable;
 
 use crate::listener::{Connection, DownstreamIo};
@@ -92,12 +92,12 @@ pub(crate) enum CertHeader {
 }
 
 /// Serves HTTP on a connection.
-pub(crate) async fn serve_http(
-    worker: &Arc<Worker>,
+pub(crate) fn serve_http(
+    worker: Arc<Worker>,
     hcm: Arc<Hcm>,
     connection: Arc<Connection>,
     io: DownstreamIo,
-) {
+) -> Serving<'static> {
     let config = ServerConfig {
         protocol: protocol(&hcm, &connection),
         idle_timeout: hcm.idle_timeout,
@@ -117,13 +117,11 @@ pub(crate) async fn serve_http(
         tokio::time::sleep(time).await;
     });
     let service = Service {
-        worker: worker.clone(),
+        worker,
         hcm,
         connection,
     };
-    if let Err(error) = lateen_http::serve(io, &config, service, drain).await {
-        tracing::debug!(%error, "downstream connection ended");
-    }
+    lateen_http::serve(io, &config, service, drain)
 }
 
 /// What the listener allows and TLS has agreed upon: whoever negotiated HTTP/2 must open with its

@@ -16,7 +16,7 @@ use lateen_tls::Acceptor;
 use crate::drain::Drain;
 use crate::http::Hcm;
 use crate::http::log::AccessLog;
-use crate::stats::SeriesCache;
+use crate::stats::{SeriesCache, Tracked};
 
 pub(crate) use accept::accept_loop;
 pub(crate) use stream::DownstreamIo;
@@ -113,6 +113,8 @@ pub(crate) struct Connection {
     /// Where its requests are counted.
     pub series: SeriesCache,
     pub texts: Texts,
+    /// Counts it while it lives.
+    pub _tracked: Tracked,
 }
 
 /// What every request of a connection says of it, written once.

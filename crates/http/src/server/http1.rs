@@ -133,22 +133,23 @@ pub(super) enum Next {
     Gone,
 }
 
-struct Connection<'a, H> {
+struct Connection<H> {
     shared: Arc<Shared>,
-    config: &'a ServerConfig,
+    config: ServerConfig,
     limits: Limits,
     handler: H,
     parser: HeadParser,
     timer: Timer,
 }
 
-/// Serves a connection.
-pub(super) async fn serve<H: Handler>(
+/// Serves a connection. What the future is made of is what an idle connection costs, and it is made
+/// here, as arguments of an `async fn` would take their room in it beside what became of them.
+pub(super) fn serve<H: Handler>(
     transport: Transport,
-    config: &ServerConfig,
+    config: ServerConfig,
     handler: H,
     drain: impl Future<Output = ()>,
-) -> Result<(), Error> {
+) -> impl Future<Output = Result<(), Error>> {
     let state = State {
         transport,
         body: BodyDecoder::new(Framing::None),
@@ -160,34 +161,35 @@ pub(super) async fn serve<H: Handler>(
     };
     let mut connection = Connection {
         shared: Arc::new(Shared(Mutex::new(state))),
-        config,
         limits: Limits {
             max_bytes: config.max_head_bytes,
             max_fields: config.max_head_fields,
         },
+        config,
         handler,
         parser: HeadParser::default(),
         timer: Timer::default(),
     };
-    let mut drain = pin!(drain);
-    loop {
-        let parsed = match connection.head(drain.as_mut()).await {
-            Ok(Some(parsed)) => parsed,
-            Ok(None) => return Box::pin(connection.close()).await,
-            Err(HeadError::Closed(error)) => return Err(error),
-            Err(HeadError::Refused(status, error)) => {
-                return Box::pin(connection.refuse(status, error)).await;
+    async move {
+        let mut drain = pin!(drain);
+        let refused = loop {
+            let parsed = match connection.head(drain.as_mut()).await {
+                Ok(Some(parsed)) => parsed,
+                Ok(None) => break None,
+                Err(HeadError::Closed(error)) => return Err(error),
+                Err(HeadError::Refused(status, error)) => break Some((status, error)),
+            };
+            // Boxed: the room that a request takes would be part of every idle connection. It is
+            // made before what is put into it, or some kilobytes would be copied.
+            let room = Box::new_uninit();
+            let exchange = Box::write(room, connection.exchange(parsed));
+            match Box::into_pin(exchange).await? {
+                Next::Request => {}
+                Next::Close => break None,
+                Next::Gone => return Ok(()),
             }
         };
-        // Boxed: the room that a request takes would be part of every idle connection. It is made
-        // before what is put into it, or some kilobytes would be copied.
-        let room = Box::new_uninit();
-        let exchange = Box::write(room, connection.exchange(parsed));
-        match Box::into_pin(exchange).await? {
-            Next::Request => {}
-            Next::Close => return Box::pin(connection.close()).await,
-            Next::Gone => return Ok(()),
-        }
+        Box::pin(connection.end(refused)).await
     }
 }
 
@@ -198,7 +200,7 @@ enum HeadError {
     Refused(u16, Error),
 }
 
-impl<H: Handler> Connection<'_, H> {
+impl<H: Handler> Connection<H> {
     /// The next request's head; none where the connection ends between requests.
     async fn head(
         &mut self,
@@ -352,8 +354,11 @@ impl<H: Handler> Connection<'_, H> {
         Body::from_source(RequestBody::new(self.shared.clone()))
     }
 
-    /// Tells the client what was wrong, then closes.
-    async fn refuse(&self, status: u16, error: Error) -> Result<(), Error> {
+    /// Ends the connection. The client is told first where its request is refused.
+    async fn end(&self, refused: Option<(u16, Error)>) -> Result<(), Error> {
+        let Some((status, error)) = refused else {
+            return self.close().await;
+        };
         let mut response = Response::text(status, error.to_string());
         let close = Value::from_static("close");
         response.head.headers.set_value(Known::CONNECTION, &close);

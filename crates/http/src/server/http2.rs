@@ -16,7 +16,7 @@ use respond::Answer;
 /// Serves a connection.
 pub(super) async fn serve<H: Handler>(
     transport: Transport,
-    config: &ServerConfig,
+    config: ServerConfig,
     handler: H,
     drain: impl Future<Output = ()>,
 ) -> Result<(), Error> {
