@@ -128,7 +128,7 @@ struct HttpSeries {
 /// The series that the last requests of a connection were counted in, so that the usual request
 /// costs a comparison of pointers and not a look-up by two dozen texts.
 #[derive(Default)]
-pub(crate) struct SeriesCache(Mutex<Vec<(SeriesKey, Arc<HttpSeries>)>>);
+pub(crate) struct SeriesCache(Mutex<Vec<(SeriesKey, HttpSeries)>>);
 
 /// Series that one connection remembers.
 const CACHED: usize = 8;
@@ -233,32 +233,25 @@ impl Stats {
         let Some(direction) = connection.listener.direction else {
             return;
         };
-        let series = self.cached_series(shared, connection, direction, entry, facts);
-        series.requests.inc();
-        let elapsed = entry.started.elapsed();
-        series.duration.observe(elapsed.as_secs_f64() * 1000.0);
-        series.request_bytes.observe(entry.bytes_received as f64);
-        series.response_bytes.observe(entry.bytes_sent as f64);
-    }
-
-    fn cached_series(
-        &self,
-        shared: &Shared,
-        connection: &Connection,
-        direction: Direction,
-        entry: &Entry,
-        facts: &HttpFacts,
-    ) -> Arc<HttpSeries> {
+        let count = |series: &HttpSeries| {
+            series.requests.inc();
+            let elapsed = entry.started.elapsed();
+            series.duration.observe(elapsed.as_secs_f64() * 1000.0);
+            series.request_bytes.observe(entry.bytes_received as f64);
+            series.response_bytes.observe(entry.bytes_sent as f64);
+        };
+        let series = || self.http_series(shared, connection, direction, entry, facts);
         // Failures are rare and have many forms.
         if !entry.reasons.is_empty() {
-            return self.http_series(shared, connection, direction, entry, facts);
+            return count(&series());
         }
         let cache = &connection.series.0;
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, series)) = cache.iter().find(|(key, _)| key.fits(entry, facts)) {
-            return series.clone();
+            return count(series);
         }
-        let series = self.http_series(shared, connection, direction, entry, facts);
+        let series = series();
+        count(&series);
         let key = SeriesKey {
             peer: facts.peer.clone(),
             host: facts.host.clone(),
@@ -269,8 +262,9 @@ impl Stats {
         if cache.len() >= CACHED {
             cache.remove(0);
         }
-        cache.push((key, series.clone()));
-        series
+        // Most connections know one; room for more at once would be part of every idle one.
+        cache.reserve_exact(1);
+        cache.push((key, series));
     }
 
     fn http_series(
@@ -280,7 +274,7 @@ impl Stats {
         direction: Direction,
         entry: &Entry,
         facts: &HttpFacts,
-    ) -> Arc<HttpSeries> {
+    ) -> HttpSeries {
         let endpoint = || facts.host.as_ref()?.workload.as_deref();
         let parties = Parties {
             peer: facts.peer.as_deref().or_else(endpoint),
@@ -301,12 +295,12 @@ impl Stats {
         });
         labels.push(entry.flags().as_ref().into());
         labels.push(security(connection, direction));
-        Arc::new(HttpSeries {
+        HttpSeries {
             requests: self.requests.with(&labels),
             duration: self.duration.with(&labels),
             request_bytes: self.request_bytes.with(&labels),
             response_bytes: self.response_bytes.with(&labels),
-        })
+        }
     }
 
     /// The series of a connection.
