@@ -16,7 +16,12 @@ use crate::workload::{Kind, Metric, Workload};
 
 /// Instances beside the long-lived ones, for measurements of memory.
 const FRESH: u16 = 40;
+/// A process that takes connections has only begun to be idle.
+const IDLE: Duration = Duration::from_secs(2);
 const IDLE_CONNECTIONS: usize = 1000;
+/// Connections that are open beforehand: the first ones touch code and fill what a process keeps
+/// for all of them, which no later one adds to.
+const FIRST_CONNECTIONS: usize = 100;
 /// How long a proxy may take to count what it has answered.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -242,19 +247,25 @@ impl Rounds {
         self.fresh += 1;
         let found = &self.pairs[index].found;
         let instance = Instance::start(found, &self.stage, Side::Inbound, ports)?;
-        let before = settled(instance.pid())?;
+        sleep(IDLE);
+        let idle = settled(instance.pid())?;
         let port = if tls { ports.tls() } else { ports.h1() };
-        let mut command = own("load")?;
-        command.args(["idle", "--port", &port.to_string()]);
-        command.args(["--connections", &IDLE_CONNECTIONS.to_string()]);
-        if tls {
-            command.arg("--identity").arg(&self.stage.client);
-        }
-        let holding = Holding::start(command)?;
+        let open = |connections: usize| {
+            let mut command = own("load")?;
+            command.args(["idle", "--port", &port.to_string()]);
+            command.args(["--connections", &connections.to_string()]);
+            if tls {
+                command.arg("--identity").arg(&self.stage.client);
+            }
+            Holding::start(command)
+        };
+        let first = open(FIRST_CONNECTIONS)?;
+        let before = settled(instance.pid())?;
+        let holding = open(IDLE_CONNECTIONS)?;
         let after = settled(instance.pid())?;
-        drop(holding);
+        drop((first, holding));
         let grown = after.rss as f64 - before.rss as f64;
-        Ok((before, grown / 1024.0 / IDLE_CONNECTIONS as f64))
+        Ok((idle, grown / 1024.0 / IDLE_CONNECTIONS as f64))
     }
 }
 
