@@ -136,12 +136,17 @@ impl Transport {
         last: bool,
     ) -> io::Result<()> {
         if last && data.len() <= LATE && self.is_flushed() && turn::has_end() {
-            let held = self.late.get_or_insert_with(turn::held);
+            let mut held = self.late.take().unwrap_or_else(turn::held);
             head(&mut held.bytes);
             held.bytes.extend_from_slice(&data);
             held.bytes.extend_from_slice(tail);
+            if held.bytes.is_empty() {
+                turn::recycle(held);
+                return Ok(());
+            }
             let waker = held.waker.get_or_insert_with(|| cx.waker().clone());
             waker.clone_from(cx.waker());
+            self.late = Some(held);
             return Ok(());
         }
         self.hasten();

@@ -305,8 +305,8 @@ impl State {
         loop {
             let read = &mut self.transport.read;
             match self.parser.response(read, &self.limits, method) {
-                Ok(Some(_)) if self.transport.is_late() => {
-                    // It is no answer to what has not left.
+                Ok(Some(_)) if self.transport.is_late() && !self.transport.begun() => {
+                    // It is no answer to a request of which nothing has left.
                     let text = "the server spoke before it was asked".to_owned();
                     return Poll::Ready(Err(Error::Closed(text)));
                 }
