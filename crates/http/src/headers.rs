@@ -688,14 +688,18 @@ fn bit(known: Known) -> u128 {
 /// A known name is told by its number; only unknown ones are compared as texts.
 #[inline(always)]
 fn is_name(block: &[u8], field: &Field, known: Option<Known>, text: &[u8]) -> bool {
-    match known {
-        Some(known) => field.known == known,
-        None => {
-            field.known.is_none()
-                && usize::from(field.name_length) == text.len()
-                && block[field.name as usize..][..text.len()].eq_ignore_ascii_case(text)
-        }
+    if field.known != known.unwrap_or(Known::NONE) {
+        return false;
     }
+    if known.is_some() {
+        return true;
+    }
+    if usize::from(field.name_length) != text.len() {
+        return false;
+    }
+    let name = &block[field.name as usize..][..text.len()];
+    // Mostly in small letters on both sides.
+    name == text || name.eq_ignore_ascii_case(text)
 }
 
 /// Heads are bounded far below 4 GiB, and so is what edits add to them.

@@ -116,7 +116,7 @@ pub(super) async fn exchange(
     let upgrading = head.upgrade_type().is_some();
     let translated = head.protocol().map(|protocol| upgrade_of(head, protocol));
     let head = translated.as_ref().unwrap_or(head);
-    if reused && !poll_fn(|cx| Poll::Ready(lock(&connection.0).is_idle(cx))).await {
+    if !poll_fn(|cx| Poll::Ready(lock(&connection.0).begin(cx, reused))).await {
         let text = "the server has closed the connection meanwhile".to_owned();
         return Err(SendError {
             unsent: Some(body),
@@ -135,12 +135,6 @@ pub(super) async fn exchange(
         listening: reused,
         broken: None,
     };
-    {
-        let mut state = lock(&connection.0);
-        state.upload = Upload::Going(None);
-        state.heard = false;
-        state.transport.begin();
-    }
     let result = poll_fn(|cx| poll_head(&connection.0, cx, head, &mut sending, interim)).await;
     match result {
         Ok(parsed) if upgrading && is_switch(head, &parsed) => Ok(switch(connection, parsed.head)),
@@ -210,6 +204,7 @@ impl Sending {
                 ready!(self.poll_flush(state, cx))?;
             }
             if self.writer.is_ended() {
+                lock(state).upload = Upload::Done;
                 return Poll::Ready(Ok(()));
             }
             let frame = match self.framing {
@@ -224,7 +219,8 @@ impl Sending {
                     h1::encode_request(head, framing, out);
                 }
             };
-            let transport = &mut lock(state).transport;
+            let guard = &mut *lock(state);
+            let transport = &mut guard.transport;
             let sent = match frame {
                 Poll::Pending if self.head_out => return Poll::Pending,
                 Poll::Pending => self.writer.send_head(transport, cx, write),
@@ -238,6 +234,10 @@ impl Sending {
             sent?;
             if transport.is_late() {
                 turn::wait(state.clone());
+            }
+            if self.writer.is_ended() && transport.is_flushed() {
+                guard.upload = Upload::Done;
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -263,22 +263,24 @@ fn poll_head(
     sending: &mut Sending,
     interim: Option<&Interim>,
 ) -> Poll<Result<ParsedResponse, Error>> {
-    let unsent = !sending.writer.is_ended() || !lock(state).transport.is_flushed();
+    let mut guard = lock(state);
+    let unsent = !sending.writer.is_ended() || !guard.transport.is_flushed();
     if unsent && sending.broken.is_none() {
+        drop(guard);
         match sending.poll(state, cx, Some(head)) {
-            Poll::Ready(Ok(())) => lock(state).upload = Upload::Done,
             Poll::Ready(Err(error @ Error::Closed(_))) => {
                 lock(state).upload = Upload::Broken;
                 sending.broken = Some(error);
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => {}
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
+        if std::mem::take(&mut sending.listening) {
+            return Poll::Pending;
+        }
+        guard = lock(state);
     }
-    if std::mem::take(&mut sending.listening) {
-        return Poll::Pending;
-    }
-    let parsed = ready!(lock(state).poll_head(cx, &head.method, interim));
+    let parsed = ready!(guard.poll_head(cx, &head.method, interim));
     // A server that refuses a body closes. Its answer may be there all the same, or be noticed a
     // moment later than that writing fails; where there is none, the first failure counts.
     Poll::Ready(match (parsed, sending.broken.take()) {
@@ -288,12 +290,26 @@ fn poll_head(
 }
 
 impl State {
-    /// The same; the task is woken when it changes.
+    /// Begins an exchange; false where the connection has ended while it was idle.
+    fn begin(&mut self, cx: &mut Context<'_>, reused: bool) -> bool {
+        self.upload = Upload::Going(None);
+        self.heard = false;
+        self.transport.begin();
+        !reused || self.is_idle(cx)
+    }
+
+    /// True where the server is silent; the task is woken when it speaks.
     fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
         self.keep_alive
             && self.transport.is_flushed()
             && self.transport.read.is_empty()
             && self.transport.poll_read(cx).is_pending()
+    }
+
+    /// Ends an exchange; true where the server would take another request.
+    fn settle(&mut self) -> bool {
+        self.transport.settle();
+        self.keep_alive && matches!(self.upload, Upload::Done) && self.transport.read.is_empty()
     }
 
     fn poll_head(
@@ -358,14 +374,19 @@ fn answer(
         tokio::spawn(task);
         state = lock(&connection.0);
     }
-    let body = whole_body(&mut state);
-    drop(state);
-    let body = match body {
+    let body = match whole_body(&mut state) {
         Some(body) => {
-            release(connection, home);
+            let clean = state.settle();
+            drop(state);
+            if clean {
+                give_back(connection, home);
+            }
             body
         }
-        None => Body::from_source(ResponseBody::new(connection, home)),
+        None => {
+            drop(state);
+            Body::from_source(ResponseBody::new(connection, home))
+        }
     };
     Response {
         head,
@@ -403,12 +424,14 @@ fn switch(connection: Connection, head: crate::ResponseHead) -> Response {
 
 /// Gives a connection back after its exchange, or closes it.
 fn release(connection: Connection, home: Option<Home>) {
-    let state = lock(&connection.0);
-    let clean =
-        state.keep_alive && matches!(state.upload, Upload::Done) && state.transport.read.is_empty();
-    drop(state);
-    if let Some(home) = home.filter(|_| clean) {
-        lock(&connection.0).transport.settle();
+    let clean = lock(&connection.0).settle();
+    if clean {
+        give_back(connection, home);
+    }
+}
+
+fn give_back(connection: Connection, home: Option<Home>) {
+    if let Some(home) = home {
         home.take_back(super::Connection::from_http1(connection));
     }
 }

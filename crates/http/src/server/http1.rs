@@ -121,6 +121,8 @@ pub(super) struct Exchange {
     method: Method,
     version: Version,
     keep_alive: bool,
+    /// Some of the request's body was still to come when the request was handed over.
+    body_left: bool,
     /// Takes the stream after a response that switches protocols.
     upgrade: Option<oneshot::Sender<Upgraded>>,
 }
@@ -316,6 +318,7 @@ impl<H: Handler> Connection<H> {
         state.responded = false;
         state.takes_interim = head.version == Version::Http11;
         let body = self.body(&mut state);
+        let body_left = !state.body.is_done();
         drop(state);
         let (upgrade_tx, upgrade) = if head.upgrade_type().is_some() {
             let (tx, upgrade) = Upgrade::pair();
@@ -327,6 +330,7 @@ impl<H: Handler> Connection<H> {
             method: head.method.clone(),
             version: head.version,
             keep_alive,
+            body_left,
             upgrade: upgrade_tx,
         };
         let request = Request {
@@ -366,6 +370,7 @@ impl<H: Handler> Connection<H> {
             method: Method::GET,
             version: Version::Http11,
             keep_alive: false,
+            body_left: false,
             upgrade: None,
         };
         respond::respond(&self.shared, exchange, response).await?;

@@ -51,7 +51,7 @@ async fn run(service: &Service, mut request: Request) -> Response {
     } = service;
     let shared = &worker.shared;
     let version = request.head.version;
-    let mut meter = Meter::new(worker.clone(), hcm.clone(), connection.clone(), version);
+    let mut meter = Meter::new(worker.clone(), hcm.clone(), connection, version);
     let is_grpc = request.head.is_grpc();
     meter.facts.grpc = is_grpc;
     let prepared = prepare(shared, hcm, connection, &mut request.head);

@@ -293,7 +293,6 @@ impl Exchange<'_> {
         let try_deadline = (!per_try.is_zero()).then(|| Instant::now() + per_try);
         let bound = [self.deadline, try_deadline].into_iter().flatten().min();
         let deadline = self.deadline;
-        let stats = self.cluster.stats.clone();
         let attempt = self.attempt(head, body, policy, meter);
         let Some(bound) = bound else {
             return attempt.await.map_err(|error| *error);
@@ -301,8 +300,8 @@ impl Exchange<'_> {
         match tokio::time::timeout_at(bound, attempt).await {
             Ok(result) => Ok(result.map_err(|error| *error)?),
             Err(_) => {
-                stats.rq_timeout.inc();
-                stats.response(504);
+                self.cluster.stats.rq_timeout.inc();
+                self.cluster.stats.response(504);
                 // The try was cut off before it could report how it went.
                 if let Some(index) = self.current {
                     let outcome = Outcome::LocalFailure;
@@ -335,7 +334,7 @@ impl Exchange<'_> {
         }
         let (worker, cluster) = (self.worker, &self.cluster);
         add_peer(worker, self.connection, cluster, &host, head);
-        let stats = self.cluster.stats.clone();
+        let stats = &self.cluster.stats;
         let _active = Active::new(&self.cluster, index);
         stats.rq_total.inc();
         let started = Instant::now();
@@ -520,13 +519,13 @@ pub(super) fn add_peer(
 }
 
 /// Counts a request to a host while it waits for the response's head.
-struct Active {
-    cluster: Arc<Cluster>,
+struct Active<'a> {
+    cluster: &'a Cluster,
     index: Option<usize>,
 }
 
-impl Active {
-    fn new(cluster: &Arc<Cluster>, index: Option<usize>) -> Self {
+impl<'a> Active<'a> {
+    fn new(cluster: &'a Cluster, index: Option<usize>) -> Self {
         cluster.stats.rq_active.add(1);
         if let Some(index) = index {
             cluster.hosts.specs[index]
@@ -534,14 +533,11 @@ impl Active {
                 .active
                 .fetch_add(1, Ordering::Relaxed);
         }
-        Active {
-            cluster: cluster.clone(),
-            index,
-        }
+        Active { cluster, index }
     }
 }
 
-impl Drop for Active {
+impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.cluster.stats.rq_active.add(-1);
         if let Some(index) = self.index {

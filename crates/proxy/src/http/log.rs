@@ -23,7 +23,7 @@ pub(crate) struct AccessLog {
 /// One line to be.
 pub(crate) struct Entry {
     pub started: Instant,
-    connection: Arc<Connection>,
+    pub connection: Arc<Connection>,
     /// The head as routed; kept where a log wants it.
     pub head: Option<Box<RequestHead>>,
     pub version: Option<Version>,

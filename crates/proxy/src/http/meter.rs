@@ -27,7 +27,6 @@ pub(crate) struct Meter {
     received: Option<Arc<AtomicU64>>,
     worker: Arc<Worker>,
     hcm: Arc<Hcm>,
-    connection: Arc<Connection>,
     complete: bool,
 }
 
@@ -35,24 +34,23 @@ impl Meter {
     pub(crate) fn new(
         worker: Arc<Worker>,
         hcm: Arc<Hcm>,
-        connection: Arc<Connection>,
+        connection: &Arc<Connection>,
         version: lateen_http::Version,
     ) -> Self {
         worker.shared.stats.downstream_active.add(1);
         Meter {
-            entry: Entry::http(&connection, version),
+            entry: Entry::http(connection, version),
             facts: HttpFacts::default(),
             received: None,
             worker,
             hcm,
-            connection,
             complete: false,
         }
     }
 
     /// True where somebody will read the log line.
     pub(crate) fn is_logged(&self) -> bool {
-        !self.hcm.access_logs.is_empty() || !self.connection.listener.access_logs.is_empty()
+        !self.hcm.access_logs.is_empty() || !self.entry.connection.listener.access_logs.is_empty()
     }
 
     /// Counts a request's body.
@@ -113,9 +111,12 @@ impl Drop for Meter {
         }
         shared
             .stats
-            .http(shared, &self.connection, &self.entry, &self.facts);
+            .http(shared, &self.entry.connection, &self.entry, &self.facts);
         write_logs(
-            &[&self.hcm.access_logs, &self.connection.listener.access_logs],
+            &[
+                &self.hcm.access_logs,
+                &self.entry.connection.listener.access_logs,
+            ],
             &self.entry,
         );
     }

@@ -54,7 +54,10 @@ pub(super) async fn respond(
     if !keep_alive {
         return Ok(Next::Close);
     }
-    drain_request(shared).await
+    if exchange.body_left {
+        return drain_request(shared).await;
+    }
+    Ok(Next::Request)
 }
 
 /// Stands in for a response whose body was faulty from its beginning, and tells it so.
@@ -113,10 +116,8 @@ fn settle_connection(
     framing: Framing,
 ) -> bool {
     let close = list_has(&head.headers, Known::CONNECTION, b"close");
-    let state = shared.lock();
     // A client that was never told to go on may or may not send its body now.
-    let unsure = state.continue_due;
-    drop(state);
+    let unsure = exchange.body_left && shared.lock().continue_due;
     let keep = exchange.keep_alive && !close && !unsure && framing != Framing::UntilClose;
     if !keep && !close {
         let value = Value::from_static("close");
@@ -174,6 +175,9 @@ async fn send(
                     writer.send(transport, cx, write, frame, last)?;
                     if transport.is_late() {
                         turn::wait(shared.clone());
+                    }
+                    if writer.is_ended() && transport.is_flushed() {
+                        return Poll::Ready(Ok(()));
                     }
                 }
                 Poll::Pending => {
