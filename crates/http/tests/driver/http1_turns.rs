@@ -172,7 +172,7 @@ async fn a_request_that_could_not_leave_is_given_back() {
     };
     let connection = connect(noted, &ClientConfig::default());
     let sent = within(connection.send(&get("/"), Body::from("body"))).await;
-    let error = sent.err().expect("it could not be sent");
+    let error = sent.expect_err("it could not be sent");
     assert!(error.unsent.is_some(), "{:?}", error.error);
 }
 
@@ -186,7 +186,7 @@ async fn what_was_said_before_the_request_is_no_response() {
     let stale = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
     within(server.write_all(stale)).await.expect("open");
     let sent = within(connection.send(&get("/"), Body::from("body"))).await;
-    let error = sent.err().expect("no response to this request");
+    let error = sent.expect_err("no response to this request");
     assert!(error.unsent.is_some(), "{:?}", error.error);
     // Nor does the request leave after all, when it may be on its way elsewhere.
     let mut text = String::new();
