@@ -121,12 +121,6 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-/// True for a text without capital letters.
-#[inline]
-fn is_small(text: &[u8]) -> bool {
-    !text.iter().any(u8::is_ascii_uppercase)
-}
-
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
@@ -497,8 +491,8 @@ impl Headers {
         let start = offset(self.block.len());
         self.block
             .reserve(name.len() + COLON.len() + value.len() + LINE_END.len());
-        // Most names are ours, where that is for the compiler to know, or in small letters.
-        if !known.is_none() && is_small(name) {
+        // Names of our own come from the list itself.
+        if !known.is_none() && std::ptr::eq(name.as_ptr(), known.as_str().as_ptr()) {
             self.block.extend_from_slice(known.line());
         } else {
             self.block.extend_from_slice(name);
