@@ -66,6 +66,20 @@ const SUITES: [(&str, CipherSuite); 6] = [
     ),
 ];
 
+/// Suites that Envoy has and we have not, since they encrypt without authentication or give away old
+/// sessions with the key of the certificate.
+const WEAK: [&str; 9] = [
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES128-SHA",
+    "AES256-GCM-SHA384",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+];
+
 /// Groups of the key exchange by their names in Envoy's configuration.
 const GROUPS: [(&str, NamedGroup); 4] = [
     ("X25519", NamedGroup::X25519),
@@ -87,10 +101,12 @@ impl Default for Algorithms {
 impl Algorithms {
     /// These cipher suites of TLS 1.2 alone, preferred first. Suites between brackets and divided by
     /// bars are equally good in Envoy; here the first of them is the best. An empty list changes
-    /// nothing.
+    /// nothing. Suites without forward secrecy or with CBC, which Envoy has and we have not, are
+    /// passed over where others are named.
     ///
     /// # Errors
-    /// [`Error::Config`] with the name that is not known, and those that are.
+    /// [`Error::Config`] with the name that is not known, and those that are; also where nothing is
+    /// left.
     pub fn with_suites(self, names: &[String]) -> Result<Self, Error> {
         if names.is_empty() {
             return Ok(self);
@@ -99,7 +115,22 @@ impl Algorithms {
         provider
             .cipher_suites
             .retain(|suite| suite.tls13().is_some());
-        for name in names.iter().flat_map(|names| equals(names)) {
+        let named = names.iter().flat_map(|names| equals(names));
+        let (weak, named): (Vec<&str>, Vec<&str>) = named.partition(|name| WEAK.contains(name));
+        if named.is_empty() {
+            return Err(Error::Config(format!(
+                "the cipher suites {} are weak and not supported; supported are {}",
+                names.join(", "),
+                texts(&SUITES)
+            )));
+        }
+        if !weak.is_empty() {
+            tracing::warn!(
+                suites = weak.join(", "),
+                "weak cipher suites are not offered"
+            );
+        }
+        for name in named {
             let suite = find("cipher suite", name, &SUITES)?;
             let all = aws_lc_rs::ALL_CIPHER_SUITES.iter();
             provider
@@ -145,12 +176,16 @@ fn equals(names: &str) -> impl Iterator<Item = &str> {
 fn find<T: Copy>(what: &str, name: &str, known: &[(&str, T)]) -> Result<T, Error> {
     let found = known.iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| *value).ok_or_else(|| {
-        let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         Error::Config(format!(
             "the {what} {name:?} is not known; known are {}",
-            known.join(", ")
+            texts(known)
         ))
     })
+}
+
+fn texts<T>(known: &[(&str, T)]) -> String {
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -159,6 +194,22 @@ mod tests {
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn weak_suites_are_passed_over() {
+        let strong = names(&["AES128-SHA", "ECDHE-RSA-AES256-GCM-SHA384"]);
+        let algorithms = Algorithms::default().with_suites(&strong);
+        let provider = algorithms.expect("one is left").provider();
+        let old = provider.cipher_suites.iter();
+        let old: Vec<_> = old
+            .filter(|suite| suite.tls13().is_none())
+            .map(|suite| suite.suite())
+            .collect();
+        assert_eq!(old, [CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]);
+        let weak = Algorithms::default().with_suites(&names(&["AES128-SHA"]));
+        let error = weak.expect_err("nothing is left").to_string();
+        assert!(error.contains("AES128-SHA"), "{error}");
     }
 
     #[test]

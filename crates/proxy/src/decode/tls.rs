@@ -292,7 +292,7 @@ mod tests {
             assert_eq!(error.field, field);
         };
         let suites = pb::TlsParameters {
-            cipher_suites: names(&["ECDHE-RSA-AES128-GCM-SHA256", "AES128-SHA"]),
+            cipher_suites: names(&["ECDHE-RSA-AES128-GCM-SHA256", "AES512-SHA"]),
             ..Default::default()
         };
         check(suites, "tls_params.cipher_suites");
