@@ -71,6 +71,46 @@ impl AsyncWrite for Noted {
     }
 }
 
+/// A pipe that takes five bytes at a time, and makes the writer wait in between.
+struct Narrow {
+    pipe: DuplexStream,
+    rests: bool,
+}
+
+impl AsyncRead for Narrow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Narrow {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.rests = !self.rests;
+        if !self.rests {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let some = &buf[..buf.len().min(5)];
+        Pin::new(&mut self.pipe).poll_write(cx, some)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
 /// What two connections do that are asked in one turn, by the way they are served.
 async fn two_at_once(serve: impl Fn(Noted, ServerConfig, Handle) -> Served) -> Vec<&'static str> {
     let diary = Diary::default();
@@ -116,30 +156,27 @@ async fn nothing_waits_where_nobody_ends_the_turn() {
 
 #[tokio::test]
 async fn what_does_not_fit_at_the_end_of_the_turn_follows() {
-    let (near, far) = duplex(7);
-    let _served = serve_on(far, ServerConfig::default(), |request: Request| {
+    let (near, far) = duplex(64 * 1024);
+    let narrow = Narrow {
+        pipe: far,
+        rests: false,
+    };
+    let _served = serve_on(narrow, ServerConfig::default(), |request: Request| {
         ready(Ok(Response::text(200, request.head.path())))
     });
     yield_now().await;
-    let (mut reading, mut writing) = tokio::io::split(near);
-    // Both are answered in one turn, so that the second waits behind what is left of the first.
-    let asking = async {
-        let requests =
-            b"GET /first HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n";
-        writing.write_all(requests).await.expect("open");
-    };
-    let hearing = async {
-        let mut text = String::new();
-        while !text.ends_with("/second") {
-            text.push(char::from(reading.read_u8().await.expect("open")));
-        }
-        text
-    };
-    let ((), text) = within(async { tokio::join!(asking, hearing) }).await;
-    let (first, second) = text.split_once("/first").expect("answered");
-    for response in [first, second] {
-        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    let mut client = Raw(near);
+    // Both come at once and are answered in one turn, of which five bytes fit.
+    client
+        .write("GET /first HTTP/1.1\r\nHost: h\r\n\r\nGET /second HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    for path in ["/first", "/second"] {
+        let response = client.read_to(path).await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     }
+    // And the connection goes on.
+    client.write("GET /third HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    client.read_to("/third").await;
 }
 
 #[tokio::test]
