@@ -380,15 +380,9 @@ impl Headers {
         let start = offset(self.block.len());
         self.block
             .reserve(name.len() + COLON.len() + value.len() + LINE_END.len());
-        // Names of our own come from the list itself.
-        if !known.is_none() && std::ptr::eq(name.as_ptr(), known.as_str().as_ptr()) {
-            self.block.extend_from_slice(known.line());
-        } else {
-            self.block.extend_from_slice(name);
-            self.block.extend_from_slice(COLON);
+        for part in [name, COLON, value, LINE_END] {
+            self.block.extend_from_slice(part);
         }
-        self.block.extend_from_slice(value);
-        self.block.extend_from_slice(LINE_END);
         self.seen |= bit(known);
         self.fields.push(Field {
             name: start,

@@ -14,11 +14,6 @@ impl Known {
         NAMES[self.0 as usize]
     }
 
-    /// The name as it begins a line of HTTP/1; nothing for [`Known::NONE`].
-    pub(crate) const fn line(self) -> &'static [u8] {
-        LINES[self.0 as usize].as_bytes()
-    }
-
     /// The name with these letters, in whatever case.
     #[inline]
     pub fn of(name: &[u8]) -> Option<Known> {
@@ -58,9 +53,6 @@ macro_rules! known {
     ($($name:ident = $text:literal,)*) => {
         /// In the order of their numbers; the first stands for unknown names.
         const NAMES: &[&str] = &["", $($text,)*];
-
-        /// The same, with what stands between a name and its value.
-        const LINES: &[&str] = &["", $(concat!($text, ": "),)*];
 
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
         #[repr(u8)]
