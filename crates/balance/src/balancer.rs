@@ -4,6 +4,8 @@
 //! traffic in the measure of its available hosts, with Envoy's overprovisioning factor of 1.4; where
 //! too few are available anywhere, all are used rather than none.
 
+mod slow_start;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +13,8 @@ use arcstr::ArcStr;
 
 use crate::HostState;
 use crate::hash::{hash_bytes, mix};
+pub use slow_start::SlowStart;
+use slow_start::Weights;
 
 /// The way of choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub struct Pick<'a> {
     pub tried: &'a [usize],
     /// How often to draw again to avoid them.
     pub attempts: u32,
+    /// Priorities that are passed over where another one has an available host.
+    pub avoid: &'a [u32],
 }
 
 /// The hosts of a cluster, ready for choosing.
@@ -94,10 +100,13 @@ pub struct Balancer {
     /// The share of available hosts, in percent, below which all are used.
     panic_percent: u32,
     levels: Vec<Level>,
+    /// With the time until which some host is new.
+    slow_start: Option<(SlowStart, u64)>,
 }
 
 #[derive(Debug)]
 struct Level {
+    priority: u32,
     hosts: Vec<usize>,
     groups: Vec<Group>,
 }
@@ -127,6 +136,7 @@ impl Balancer {
                     .filter(|i| hosts[*i].priority == priority)
                     .collect();
                 Level {
+                    priority,
                     groups: groups(policy, hosts, &members),
                     hosts: members,
                 }
@@ -136,7 +146,22 @@ impl Balancer {
             policy,
             panic_percent,
             levels,
+            slow_start: None,
         }
+    }
+
+    /// Gives hosts that have just come less than their weight at first. Consistent hashing and choice
+    /// at random know no such thing, as in Envoy.
+    #[must_use]
+    pub fn with_slow_start(mut self, slow_start: Option<SlowStart>, hosts: &[HostSpec]) -> Self {
+        let applies = matches!(
+            self.policy,
+            Policy::RoundRobin | Policy::LeastRequest { .. }
+        );
+        self.slow_start = slow_start
+            .filter(|slow_start| applies && slow_start.window > 0)
+            .map(|slow_start| (slow_start, slow_start.until(hosts)));
+        self
     }
 
     /// The index of a host, or none where there is none to use.
@@ -157,18 +182,24 @@ impl Balancer {
         let (level, panic) = self.level(hosts, pick)?;
         let usable = |index: usize| panic || hosts[index].available(pick.now);
         let group = choose_group(level, &usable, (pick.random)())?;
+        let slow_start = self.slow_start.as_ref();
+        let weights = Weights {
+            hosts,
+            slow_start: slow_start.and_then(|(how, until)| (pick.now < *until).then_some(how)),
+            now: pick.now,
+        };
         match self.policy {
             Policy::RingHash { .. } | Policy::Maglev { .. } => {
                 let hash = pick.hash.unwrap_or_else(|| (pick.random)());
                 group.by_hash(hash, &usable)
             }
-            Policy::RoundRobin => group.in_turn(&usable),
-            Policy::Random => group.draw(hosts, &usable, pick.random),
+            Policy::RoundRobin if weights.slow_start.is_none() => group.in_turn(&usable),
+            Policy::RoundRobin | Policy::Random => group.draw(&weights, &usable, pick.random),
             Policy::LeastRequest { choices } => {
-                let mut best = group.draw(hosts, &usable, pick.random)?;
+                let mut best = group.draw(&weights, &usable, pick.random)?;
                 for _ in 1..choices.max(2) {
-                    let other = group.draw(hosts, &usable, pick.random)?;
-                    if busier(&hosts[best], &hosts[other]) {
+                    let other = group.draw(&weights, &usable, pick.random)?;
+                    if busier(&weights, best, other) {
                         best = other;
                     }
                 }
@@ -179,18 +210,18 @@ impl Balancer {
 
     /// The priority to use, and whether all of its hosts are to be used for want of available ones.
     fn level(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<(&Level, bool)> {
-        let available = |level: &Level| {
-            level
-                .hosts
-                .iter()
-                .filter(|index| hosts[**index].available(pick.now))
-                .count()
-        };
+        let now = pick.now;
+        let available = |level: &Level| level.available(hosts, now);
         if let [only] = self.levels.as_slice() {
             let share = available(only) * 100 / only.hosts.len();
             return Some((only, share < self.panic_percent as usize));
         }
         let first = self.levels.first()?;
+        if !pick.avoid.is_empty()
+            && let Some(level) = self.level_not_avoided(hosts, pick)
+        {
+            return Some((level, false));
+        }
         let mut left = 100_usize;
         let mut draw = (pick.random)() as usize % 100;
         let mut fallback = None;
@@ -212,12 +243,44 @@ impl Balancer {
             None => Some((first, self.panic_percent > 0)),
         }
     }
+
+    /// One of the priorities that are not to be avoided, in the measure of its available hosts; none
+    /// where they have none.
+    fn level_not_avoided(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<&Level> {
+        let health = |level: &Level| match pick.avoid.contains(&level.priority) {
+            true => 0,
+            false => (level.available(hosts, pick.now) * 140 / level.hosts.len()).min(100),
+        };
+        let total = self.levels.iter().map(health).sum::<usize>().min(100);
+        let mut left = 100_usize;
+        let mut draw = (pick.random)() as usize % 100;
+        for level in &self.levels {
+            let load = (health(level) * 100).checked_div(total)?.min(left);
+            if load > draw {
+                return Some(level);
+            }
+            draw -= load;
+            left -= load;
+        }
+        // What rounding has left over.
+        self.levels.iter().find(|level| health(level) > 0)
+    }
 }
 
 /// True where the second host has less to do for its weight.
-fn busier(first: &HostSpec, second: &HostSpec) -> bool {
-    let load = |host: &HostSpec| u64::from(host.state.active.load(Ordering::Relaxed)) + 1;
-    load(second) * u64::from(first.weight) < load(first) * u64::from(second.weight)
+fn busier(weights: &Weights<'_>, first: usize, second: usize) -> bool {
+    let load = |index: usize| {
+        let active = &weights.hosts[index].state.active;
+        u64::from(active.load(Ordering::Relaxed)) + 1
+    };
+    load(second) * weights.of(first) < load(first) * weights.of(second)
+}
+
+impl Level {
+    fn available(&self, hosts: &[HostSpec], now: u64) -> usize {
+        let available = |index: &&usize| hosts[**index].available(now);
+        self.hosts.iter().filter(available).count()
+    }
 }
 
 fn groups(policy: Policy, hosts: &[HostSpec], members: &[usize]) -> Vec<Group> {
@@ -311,29 +374,26 @@ impl Group {
 
     fn draw(
         &self,
-        hosts: &[HostSpec],
+        weights: &Weights<'_>,
         usable: &impl Fn(usize) -> bool,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<usize> {
         // Most of the time the first draw is good, and nothing needs counting.
-        if self.equal {
+        if self.equal && weights.slow_start.is_none() {
             let first = self.hosts[random() as usize % self.hosts.len()];
             if usable(first) {
                 return Some(first);
             }
         }
-        let weight = |index: &&usize| u64::from(hosts[**index].weight.max(1));
-        let candidates = || self.hosts.iter().filter(|index| usable(**index));
-        let total: u64 = candidates().map(|index| weight(&index)).sum();
+        let candidates = || self.hosts.iter().copied().filter(|index| usable(*index));
+        let total: u64 = candidates().map(|index| weights.of(index)).sum();
         let mut left = random().checked_rem(total)?;
-        candidates()
-            .find(|index| {
-                let share = weight(index);
-                let hit = left < share;
-                left = left.saturating_sub(share);
-                hit
-            })
-            .copied()
+        candidates().find(|index| {
+            let share = weights.of(*index);
+            let hit = left < share;
+            left = left.saturating_sub(share);
+            hit
+        })
     }
 
     fn by_hash(&self, hash: u64, usable: &impl Fn(usize) -> bool) -> Option<usize> {

@@ -91,6 +91,15 @@ impl Breaker {
         })
     }
 
+    /// Takes one whatever the limit says.
+    pub fn acquire_anyway(self: &Arc<Self>, resource: Resource) -> Permit {
+        self.active[resource as usize].fetch_add(1, Ordering::Relaxed);
+        Permit {
+            breaker: self.clone(),
+            resource,
+        }
+    }
+
     fn retry_limit(&self, limits: &Limits) -> u32 {
         match limits.retry_budget {
             None => limits.retries,

@@ -8,7 +8,7 @@ mod breaker;
 mod hash;
 mod outlier;
 
-pub use balancer::{Balancer, HostSpec, Pick, Policy};
+pub use balancer::{Balancer, HostSpec, Pick, Policy, SlowStart};
 pub use breaker::{Breaker, Limits, Overflow, Permit, Resource};
 pub use hash::hash_bytes;
 pub use outlier::{HostState, Outcome, OutlierConfig, report};

@@ -10,6 +10,8 @@ use crate::HostSpec;
 pub struct HostState {
     /// Requests under way.
     pub active: AtomicU32,
+    /// When the host came, in milliseconds; 0 for one that was always there.
+    pub(crate) since: AtomicU64,
     consecutive_5xx: AtomicU32,
     consecutive_gateway: AtomicU32,
     consecutive_local: AtomicU32,
@@ -20,6 +22,14 @@ pub struct HostState {
 }
 
 impl HostState {
+    /// The state of a host that has come now.
+    pub fn arrived(now: u64) -> Self {
+        HostState {
+            since: AtomicU64::new(now),
+            ..HostState::default()
+        }
+    }
+
     /// True while the host is ejected.
     pub fn is_ejected(&self, now: u64) -> bool {
         self.ejected_until.load(Ordering::Relaxed) > now

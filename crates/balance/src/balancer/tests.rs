@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::{Outcome, OutlierConfig, report};
+use crate::{HostState, Outcome, OutlierConfig, report};
 
 fn hosts(weights: &[u32]) -> Vec<HostSpec> {
     let host = |(i, weight): (usize, &u32)| HostSpec {
@@ -26,6 +26,7 @@ fn counts(policy: Policy, hosts: &[HostSpec], times: usize) -> Vec<usize> {
             hash: None,
             tried: &[],
             attempts: 1,
+            avoid: &[],
         };
         counts[balancer.pick(hosts, &mut pick).expect("a host")] += 1;
     }
@@ -87,6 +88,7 @@ fn a_hash_stays_with_its_host_when_another_goes() {
                 hash: Some(hash),
                 tried: &[],
                 attempts: 1,
+                avoid: &[],
             };
             let index = Balancer::new(policy, 0, hosts)
                 .pick(hosts, &mut pick)
@@ -123,6 +125,7 @@ fn ejected_and_unhealthy_hosts_are_left_out() {
         hash: None,
         tried: &[],
         attempts: 1,
+        avoid: &[],
     };
     assert_eq!(balancer.pick(&all, &mut pick), None);
     let panicking = Balancer::new(Policy::RoundRobin, 50, &all);
@@ -149,6 +152,73 @@ fn another_host_is_tried() {
         hash: None,
         tried: &[0],
         attempts: 5,
+        avoid: &[],
     };
     assert_eq!(balancer.pick(&all, &mut pick), Some(1));
+}
+
+#[test]
+fn a_new_host_gets_less_at_first() {
+    let window = SlowStart {
+        window: 60_000,
+        aggression: 1.0,
+        min_percent: 10.0,
+    };
+    let mut hosts = hosts(&[1, 1]);
+    hosts[1].state = Arc::new(HostState::arrived(10_000));
+    for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
+        let balancer = Balancer::new(policy, 0, &hosts).with_slow_start(Some(window), &hosts);
+        let mut share = |now: u64| {
+            let mut seed = 1_u64;
+            let mut count = 0;
+            for _ in 0..10_000 {
+                let mut random = || {
+                    seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    crate::hash::mix(seed)
+                };
+                let mut pick = Pick {
+                    now,
+                    random: &mut random,
+                    hash: None,
+                    tried: &[],
+                    attempts: 1,
+                    avoid: &[],
+                };
+                count += balancer.pick(&hosts, &mut pick).expect("a host");
+            }
+            count
+        };
+        let (young, half, grown) = (share(10_001), share(40_000), share(70_000));
+        // A tenth against a whole is one in eleven; the least busy of two draws is rarer still.
+        assert!((5..=1_100).contains(&young), "{policy:?} {young}");
+        assert!(young < half && half < 4_000, "{policy:?} {young} {half}");
+        assert!(grown.abs_diff(5_000) < 250, "{policy:?} {grown}");
+    }
+}
+
+#[test]
+fn priorities_that_were_tried_are_passed_over() {
+    let mut all = hosts(&[1, 1, 1]);
+    all[1].priority = 1;
+    all[2].priority = 2;
+    let balancer = Balancer::new(Policy::RoundRobin, 0, &all);
+    let picked = |hosts: &[HostSpec], avoid: &[u32]| {
+        let mut random = || 3;
+        let mut pick = Pick {
+            now: 1,
+            random: &mut random,
+            hash: None,
+            tried: &[],
+            attempts: 1,
+            avoid,
+        };
+        balancer.pick(hosts, &mut pick)
+    };
+    assert_eq!(picked(&all, &[]), Some(0));
+    assert_eq!(picked(&all, &[0]), Some(1));
+    assert_eq!(picked(&all, &[0, 1]), Some(2));
+    // Where there is nothing else, priorities count as ever.
+    assert_eq!(picked(&all, &[0, 1, 2]), Some(0));
+    all[1].healthy = false;
+    assert_eq!(picked(&all, &[0]), Some(2));
 }
