@@ -4,6 +4,8 @@ mod http1;
 mod http2;
 
 use std::net::SocketAddr;
+use std::task::Context;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -22,6 +24,21 @@ pub struct ClientConfig {
     pub max_head_fields: usize,
     /// The address that the stream comes from, for logs.
     pub local: Option<SocketAddr>,
+    /// Requests that the connection carries before it ends; 0 for any number.
+    pub max_requests: u32,
+    /// HTTP/2: streams at once, where the server would take more.
+    pub max_streams: u32,
+    /// HTTP/2: whether the server is asked for signs of life.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// PINGs that find out whether the peer is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// From one to the next.
+    pub interval: Duration,
+    /// How long the peer may take to answer before the connection counts as dead.
+    pub timeout: Duration,
 }
 
 impl Default for ClientConfig {
@@ -31,6 +48,9 @@ impl Default for ClientConfig {
             max_head_bytes: 60 * 1024,
             max_head_fields: 100,
             local: None,
+            max_requests: 0,
+            max_streams: u32::MAX,
+            keepalive: None,
         }
     }
 }
@@ -97,6 +117,14 @@ impl Connection {
         match &self.inner {
             Inner::Http1(connection) => !connection.is_idle(),
             Inner::Http2(connection) => connection.is_closed(),
+        }
+    }
+
+    /// True where it can take a request now; else the task is woken when it may be so. For HTTP/2.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> bool {
+        match &self.inner {
+            Inner::Http1(_) => false,
+            Inner::Http2(connection) => connection.poll_room(cx),
         }
     }
 

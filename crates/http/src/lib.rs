@@ -28,13 +28,13 @@ mod websocket;
 mod writer;
 
 pub use body::{Body, Frame, Source};
-pub use client::{ClientConfig, Connection, connect};
+pub use client::{ClientConfig, Connection, Keepalive, connect};
 pub use error::{BodyError, BodyFault, Error, SendError};
 pub use head::{Method, RequestHead, ResponseHead, Scheme, Version};
 pub use headers::{FieldName, FieldRef, Headers, InvalidHeader, Value};
 pub use message::{Interim, Request, Response};
 pub use names::Known;
-pub use pool::{Lease, Pool};
+pub use pool::{Freed, Lease, Pool};
 pub use server::{Abort, Handler, Protocol, ServerConfig, Serving, serve};
 pub use transport::Io;
 pub use turn::flush_turns;

@@ -2,9 +2,13 @@
 //! contended; they exist because exchanges are spawned tasks.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash};
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::client::Outgoing;
@@ -23,6 +27,22 @@ struct Slot {
     connections: Mutex<Connections>,
     /// Held by whoever connects for several requests at once.
     connecting: tokio::sync::Mutex<()>,
+    /// HTTP/1 connections with an exchange.
+    busy: AtomicUsize,
+    /// Requests that wait for one of those.
+    waiting: AtomicUsize,
+    /// Told when one is idle again or has ended, where a request waits for that.
+    freed: tokio::sync::Notify,
+}
+
+/// What has become of the wait for a connection.
+pub enum Freed {
+    /// One is free.
+    Lease(Lease),
+    /// One has ended, so that there may be room for another.
+    Ended,
+    /// There is none that could become free.
+    None,
 }
 
 #[derive(Default)]
@@ -51,6 +71,32 @@ impl Home {
         if slot.idle.len() < slot.max_idle {
             slot.idle.push((Instant::now(), connection));
         }
+    }
+}
+
+/// The connection is idle now or gone.
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.0.waiting.load(Ordering::Relaxed) > 0 {
+            self.0.freed.notify_one();
+        }
+    }
+}
+
+/// A request that waits for a connection.
+struct Waiting(Arc<Slot>);
+
+impl Waiting {
+    fn new(slot: Arc<Slot>) -> Self {
+        slot.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(slot)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +165,33 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
         Ok(slot.admit(connection))
     }
 
+    /// Waits until a connection of this key can take a request, or has ended. Requests are served in
+    /// the order of their waiting, except that new ones may come before them.
+    pub async fn freed(&self, key: &K) -> Freed {
+        let waiting = Waiting::new(self.slot(key));
+        let slot = &waiting.0;
+        let mut freed = pin!(slot.freed.notified());
+        let result = poll_fn(|cx| {
+            if let Some(lease) = slot.checkout() {
+                return Poll::Ready(Freed::Lease(lease));
+            }
+            if freed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Freed::Ended);
+            }
+            match slot.watch(cx) {
+                true => Poll::Pending,
+                false => Poll::Ready(Freed::None),
+            }
+        })
+        .await;
+        if let Freed::Ended = result
+            && let Some(lease) = slot.checkout()
+        {
+            return Freed::Lease(lease);
+        }
+        result
+    }
+
     /// Closes connections that were not used for as long as `idle` says for their key; none means
     /// that the key is no longer wanted at all.
     pub fn sweep(&self, idle: impl Fn(&K) -> Option<Duration>) {
@@ -170,6 +243,18 @@ impl Slot {
         Some(self.lease(connection))
     }
 
+    /// True where some connection is at work. The task is woken when an HTTP/2 connection may have
+    /// room; [`Slot::freed`] tells of the others.
+    fn watch(&self, cx: &Context<'_>) -> bool {
+        let connections = self.lock();
+        for (_, connection) in &connections.shared {
+            if connection.poll_room(cx) {
+                cx.waker().wake_by_ref();
+            }
+        }
+        !connections.shared.is_empty() || self.busy.load(Ordering::Relaxed) > 0
+    }
+
     /// Another handle on the HTTP/2 connection that was made last.
     fn newest(&self) -> Option<Connection> {
         let connections = self.lock();
@@ -186,6 +271,7 @@ impl Slot {
     }
 
     fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
+        self.busy.fetch_add(1, Ordering::Relaxed);
         Lease {
             home: Home(self.clone()),
             connection,

@@ -53,8 +53,14 @@ pub(crate) struct State {
     pub handles: usize,
     /// The address that the socket comes from, where somebody may want to log it (client).
     pub local: Option<SocketAddr>,
-    /// Who waits for the peer's settings.
-    awaiting_settings: Vec<Waker>,
+    /// Streams at once, where the peer would take more (client).
+    pub max_streams: usize,
+    /// Streams that may still be opened (client).
+    pub requests_left: usize,
+    /// The peer has answered our PING.
+    answered: bool,
+    /// Who waits for the peer's settings, or for the end of a stream.
+    awaiting_change: Vec<Waker>,
     /// Why the socket is not there any more.
     lost: Option<String>,
 }
@@ -160,7 +166,10 @@ impl Shared {
             arrived: Vec::new(),
             handles: 0,
             local: None,
-            awaiting_settings: Vec::new(),
+            max_streams: usize::MAX,
+            requests_left: usize::MAX,
+            answered: false,
+            awaiting_change: Vec::new(),
             lost: None,
         })))
     }
@@ -193,6 +202,7 @@ impl State {
 
     /// Takes a stream into the table; the claim on it is made by [`Claim::first`].
     pub(crate) fn enter(&mut self, id: StreamId) -> &mut Stream {
+        self.requests_left = self.requests_left.saturating_sub(1);
         let stream = self.table.entry(id.get()).or_default();
         stream.n_claims = 1;
         stream
@@ -295,9 +305,25 @@ impl State {
         self.stir();
     }
 
-    /// Wakes this task when the peer's settings have come, or never will.
-    pub(crate) fn await_settings(&mut self, cx: &Context<'_>) {
-        self.awaiting_settings.push(cx.waker().clone());
+    /// How many streams a client may open now.
+    pub(crate) fn capacity(&self) -> usize {
+        let own = self.max_streams.saturating_sub(self.codec.active_streams());
+        self.codec.capacity().min(own).min(self.requests_left)
+    }
+
+    /// Wakes this task when the peer's settings have come, a stream has ended, or there is no
+    /// connection any more.
+    pub(crate) fn await_change(&mut self, cx: &Context<'_>) {
+        let waits = |waker: &Waker| waker.will_wake(cx.waker());
+        if !self.awaiting_change.iter().any(waits) {
+            self.awaiting_change.push(cx.waker().clone());
+        }
+    }
+
+    fn tell_change(&mut self) {
+        for waker in self.awaiting_change.drain(..) {
+            waker.wake();
+        }
     }
 
     /// The socket is not there any more.
@@ -350,6 +376,7 @@ impl Drop for Claim {
             let unread = stream.inbox.clear();
             state.codec.credit(unread);
             state.table.remove(&self.id.get());
+            state.tell_change();
             if state.table.is_empty() && state.handles == 0 {
                 // The driver of a client ends then.
                 state.stir_always();

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcstr::ArcStr;
-use lateen_balance::{Breaker, Limits, OutlierConfig, Policy};
+use lateen_balance::{Breaker, Limits, OutlierConfig, Policy, SlowStart};
+use lateen_http::Keepalive;
 use lateen_tls::Connector;
 
 use crate::decode::NamedEndpoint;
+use crate::socket;
 
-pub(crate) use connect::{ConnectError, Connected, HttpWant, connect, connect_http};
+pub(crate) use connect::{Allowed, ConnectError, Connected, HttpWant, connect, connect_http};
 pub(crate) use dns::resolve_forever;
 pub(crate) use hosts::{Host, HostSet};
 pub(crate) use stats::{ClusterStats, is_gauge};
@@ -26,9 +28,10 @@ pub(crate) struct ClusterSpec {
     pub discovery: Discovery,
     pub connect_timeout: Duration,
     pub policy: Policy,
+    pub slow_start: Option<SlowStart>,
     pub panic_percent: u32,
     pub locality_weighted: bool,
-    pub protocol: UpstreamProtocol,
+    pub http: HttpOptions,
     /// The default first.
     pub transports: Vec<Arc<Transport>>,
     pub transport_matches: Vec<TransportMatch>,
@@ -36,7 +39,8 @@ pub(crate) struct ClusterSpec {
     pub outlier: Option<OutlierConfig>,
     /// The address that connections come from.
     pub bind: Option<SocketAddr>,
-    pub idle_timeout: Duration,
+    /// How the kernel asks whether hosts are still there, where it is not as for all connections.
+    pub keepalive: Option<socket::Keepalive>,
     pub services: Vec<Service>,
 }
 
@@ -61,6 +65,18 @@ pub(crate) struct DnsSpec {
     pub refresh: Duration,
     pub v4: bool,
     pub v6: bool,
+}
+
+/// HTTP towards the hosts.
+pub(crate) struct HttpOptions {
+    pub protocol: UpstreamProtocol,
+    /// How long an unused connection is kept, where the cluster says so.
+    pub idle_timeout: Option<Duration>,
+    /// Requests of one connection; 0 for any number.
+    pub max_requests: u32,
+    /// Streams of one connection at once.
+    pub max_streams: u32,
+    pub keepalive: Option<Keepalive>,
 }
 
 /// The HTTP version towards the hosts.

@@ -21,6 +21,17 @@ const BACKLOG: i32 = 4096;
 /// its default, as with Envoy.
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
+/// How the kernel asks whether a peer is still there, as far as it is not the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Keepalive {
+    /// The silence before the first question.
+    pub time: Option<Duration>,
+    /// From one question to the next.
+    pub interval: Option<Duration>,
+    /// Questions without an answer after which the connection is given up.
+    pub probes: Option<u32>,
+}
+
 /// Set once marking was refused, so that it is not tried and reported for every socket.
 static UNMARKED: AtomicBool = AtomicBool::new(false);
 
@@ -46,7 +57,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     mark(SockRef::from(&socket));
     // Accepted connections inherit these, which saves the calls for each of them.
-    tune(SockRef::from(&socket));
+    tune(SockRef::from(&socket), Keepalive::default());
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -56,6 +67,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) async fn connect(
     address: SocketAddr,
     source: Option<SocketAddr>,
+    keepalive: Option<Keepalive>,
 ) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
@@ -69,15 +81,23 @@ pub(crate) async fn connect(
         socket.bind(source)?;
     }
     let stream = socket.connect(address).await?;
-    tune(SockRef::from(&stream));
+    tune(SockRef::from(&stream), keepalive.unwrap_or_default());
     Ok(stream)
 }
 
 /// Settings of every connection.
-fn tune(socket: SockRef<'_>) {
+fn tune(socket: SockRef<'_>, keepalive: Keepalive) {
     let _ = socket.set_tcp_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-    let _ = socket.set_tcp_keepalive(&keepalive);
+    let mut asked = TcpKeepalive::new().with_time(keepalive.time.unwrap_or(KEEPALIVE));
+    if let Some(interval) = keepalive.interval {
+        asked = asked.with_interval(interval);
+    }
+    if let Some(probes) = keepalive.probes {
+        asked = asked.with_retries(probes);
+    }
+    if let Err(error) = socket.set_tcp_keepalive(&asked) {
+        tracing::debug!(%error, ?keepalive, "keepalive not set");
+    }
 }
 
 /// Where the peer of an accepted connection meant to go; the socket's own address for a connection
@@ -148,6 +168,26 @@ mod tests {
         assert!(accepted.tcp_nodelay().expect("an option"));
         assert!(accepted.keepalive().expect("an option"));
         assert_eq!(accepted.tcp_keepalive_time().expect("an option"), KEEPALIVE);
+    }
+
+    #[tokio::test]
+    async fn a_connection_may_have_settings_of_its_own() {
+        let listener = listen(any()).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let keepalive = Keepalive {
+            time: Some(Duration::from_secs(7)),
+            interval: Some(Duration::from_secs(3)),
+            probes: Some(4),
+        };
+        let stream = connect(address, None, Some(keepalive)).await;
+        let stream = stream.expect("a listener");
+        let socket = SockRef::from(&stream);
+        let seen = Keepalive {
+            time: socket.tcp_keepalive_time().ok(),
+            interval: socket.tcp_keepalive_interval().ok(),
+            probes: socket.tcp_keepalive_retries().ok(),
+        };
+        assert_eq!(seen, keepalive);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::stats::Stats;
 
 /// How long a request waits for configuration that is on its way.
 const WARMING: Duration = Duration::from_secs(5);
-/// How long an unused upstream connection is kept.
+/// How long an unused upstream connection is kept where the cluster does not say.
 const IDLE: Duration = Duration::from_secs(60);
 /// How often unused ones are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -64,6 +64,17 @@ pub(crate) struct PoolKey {
     pub transport: usize,
     pub want: HttpWant,
     pub sni: Option<String>,
+}
+
+/// What former tries of a request say about the choice of a host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tried<'a> {
+    /// Where they went; others come first.
+    pub hosts: &'a [usize],
+    /// How often to draw to find others.
+    pub draws: u32,
+    /// Priorities that are passed over where others have hosts.
+    pub priorities: &'a [u32],
 }
 
 impl Shared {
@@ -125,16 +136,16 @@ impl Shared {
         &self,
         cluster: &Cluster,
         hash: Option<u64>,
-        tried: &[usize],
-        attempts: u32,
+        tried: Tried<'_>,
     ) -> Option<usize> {
         let mut random = || fastrand::u64(..);
         let mut pick = Pick {
             now: self.now(),
             random: &mut random,
             hash,
-            tried,
-            attempts,
+            tried: tried.hosts,
+            attempts: tried.draws,
+            avoid: tried.priorities,
         };
         cluster.hosts.balancer.pick(&cluster.hosts.specs, &mut pick)
     }
@@ -239,7 +250,7 @@ async fn sweep(worker: Arc<Worker>) {
         let idle: HashMap<u64, Duration> = snapshot
             .clusters
             .values()
-            .map(|cluster| (cluster.id, cluster.spec.idle_timeout.min(IDLE)))
+            .map(|cluster| (cluster.id, cluster.spec.http.idle_timeout.unwrap_or(IDLE)))
             .collect();
         drop(snapshot);
         worker.pool.sweep(|key| idle.get(&key.cluster).copied());

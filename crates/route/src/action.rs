@@ -173,6 +173,8 @@ pub enum HashPolicy {
         ttl: Option<Duration>,
         /// Its path.
         path: String,
+        /// What else is said of it, as names and values.
+        attributes: Vec<(String, String)>,
     },
     /// The client's address.
     SourceIp,
@@ -356,6 +358,9 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// How often to draw another host for that.
     pub host_attempts: u32,
+    /// After so many tries, and each time as many more, the priorities that they went to are passed
+    /// over; 0 for never.
+    pub leave_priorities_after: u32,
 }
 
 impl Default for RetryPolicy {
@@ -371,6 +376,7 @@ impl Default for RetryPolicy {
             headers: Vec::new(),
             avoid_previous_hosts: false,
             host_attempts: 1,
+            leave_priorities_after: 0,
         }
     }
 }

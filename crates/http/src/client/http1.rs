@@ -37,6 +37,8 @@ struct State {
     heard: bool,
     /// The server takes another request after this exchange.
     keep_alive: bool,
+    /// Requests that it may still carry.
+    requests_left: u32,
     upload: Upload,
 }
 
@@ -73,6 +75,10 @@ impl Connection {
             body: BodyDecoder::new(Framing::None),
             heard: false,
             keep_alive: true,
+            requests_left: match config.max_requests {
+                0 => u32::MAX,
+                most => most,
+            },
             upload: Upload::Done,
         })))
     }
@@ -294,6 +300,7 @@ impl State {
     fn begin(&mut self, cx: &mut Context<'_>, reused: bool) -> bool {
         self.upload = Upload::Going(None);
         self.heard = false;
+        self.requests_left = self.requests_left.saturating_sub(1);
         self.transport.begin();
         !reused || self.is_idle(cx)
     }
@@ -309,7 +316,10 @@ impl State {
     /// Ends an exchange; true where the server would take another request.
     fn settle(&mut self) -> bool {
         self.transport.settle();
-        self.keep_alive && matches!(self.upload, Upload::Done) && self.transport.read.is_empty()
+        self.keep_alive
+            && self.requests_left > 0
+            && matches!(self.upload, Upload::Done)
+            && self.transport.read.is_empty()
     }
 
     fn poll_head(

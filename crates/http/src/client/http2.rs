@@ -6,7 +6,7 @@ mod tunnel;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{ClientConfig, Outgoing};
@@ -38,8 +38,17 @@ pub(super) fn connect(transport: Transport, config: &ClientConfig) -> Connection
         let mut state = shared.lock();
         state.handles = 1;
         state.local = config.local;
+        state.max_streams = config.max_streams as usize;
+        state.requests_left = match config.max_requests {
+            0 => usize::MAX,
+            most => most as usize,
+        };
     }
-    let mut driver = Driver::new(transport, shared.clone(), Role::Client, Pace::default());
+    let pace = Pace {
+        keepalive: config.keepalive,
+        ..Pace::default()
+    };
+    let mut driver = Driver::new(transport, shared.clone(), Role::Client, pace);
     tokio::spawn(async move {
         // Servers send no requests; the codec sees to it.
         let mut none = |_, _| {};
@@ -78,11 +87,24 @@ impl Connection {
     /// is about to be sent. Before the server has said how many streams it takes, there is one: more
     /// of them may be refused, and a request whose body is under way cannot be sent elsewhere.
     pub(super) fn is_ready(&self) -> bool {
-        let state = self.shared.lock();
+        self.has_room(&self.shared.lock())
+    }
+
+    fn has_room(&self, state: &State) -> bool {
         if state.codec.settings_known() || self.opened.elapsed() >= SETTINGS_WAIT {
-            return state.codec.capacity() >= state.handles.max(1);
+            return state.capacity() >= state.handles.max(1);
         }
-        state.handles <= 1 && state.is_unused() && state.codec.capacity() > 0
+        state.handles <= 1 && state.is_unused() && state.capacity() > 0
+    }
+
+    /// True where the peer allows one more stream; else the task is woken when one ends.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.shared.lock();
+        let ready = self.has_room(&state);
+        if !ready {
+            state.await_change(cx);
+        }
+        ready
     }
 
     /// Waits until the server has said how many streams it takes, or has had its time to.
@@ -96,7 +118,8 @@ impl Connection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.shared.lock().codec.is_going()
+        let state = self.shared.lock();
+        state.codec.is_going() || state.requests_left == 0
     }
 
     fn takes_extended_connect(&self) -> bool {
@@ -110,7 +133,7 @@ impl Connection {
             if state.codec.settings_known() || state.codec.is_going() {
                 return Poll::Ready(());
             }
-            state.await_settings(cx);
+            state.await_change(cx);
             Poll::Pending
         })
         .await;

@@ -29,6 +29,7 @@ pub(super) async fn serve<H: Handler>(
     let pace = Pace {
         idle: config.idle_timeout,
         head: config.head_timeout,
+        keepalive: None,
     };
     let shared = Shared::new(Role::Server, codec);
     let mut driver = Driver::new(transport, shared.clone(), Role::Server, pace);

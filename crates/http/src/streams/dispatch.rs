@@ -38,12 +38,12 @@ impl State {
                         wake(&mut stream.writer);
                     }
                 }
-                Event::SettingsChanged => self.wake_settings(),
+                Event::SettingsChanged => self.tell_change(),
                 Event::GoAway { last, code } => {
                     tracing::debug!(%last, %code, "the peer is going away");
-                    self.wake_settings();
+                    self.tell_change();
                 }
-                Event::Pong => {}
+                Event::Pong => self.answered = true,
             }
         }
     }
@@ -100,17 +100,11 @@ impl State {
         Failure::Closed(lost.to_owned())
     }
 
-    fn wake_settings(&mut self) {
-        for waker in self.awaiting_settings.drain(..) {
-            waker.wake();
-        }
-    }
-
     /// The socket is gone, and with it whatever was under way.
     pub(super) fn lose(&mut self, why: String) {
         self.lost.get_or_insert(why);
         self.codec.receive_eof();
         self.dispatch();
-        self.wake_settings();
+        self.tell_change();
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::pace::{Clock, Due, Facts};
 use super::{Claim, Pace, Shared, State, remember};
-use crate::h2::{Code, Connection, Role};
+use crate::h2::{Code, Role};
 use crate::timer::Timer;
 use crate::transport::Transport;
 use crate::{Error, RequestHead};
@@ -182,7 +182,7 @@ impl Driver {
     /// Ready where something was done that the next turn must look after.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let facts = |second| facts(&mut self.shared.lock().codec, self.role, second);
+            let facts = |second| facts(&mut self.shared.lock(), self.role, second);
             let due = ready!(self.clock.poll(cx, facts));
             let state = &mut *self.shared.lock();
             match due {
@@ -193,6 +193,11 @@ impl Driver {
                 Due::Head => self.timeout = Some("the head did not come in time"),
                 Due::Stuck { since } => state.give_up_stuck(since),
                 Due::Stalled => self.timeout = Some("the peer does not read"),
+                Due::Ping => {
+                    state.answered = false;
+                    state.codec.ping();
+                }
+                Due::Dead => self.timeout = Some("the peer does not answer"),
             }
             if let Some(text) = self.timeout {
                 state.lose(text.to_owned());
@@ -250,8 +255,10 @@ impl Driver {
     }
 }
 
-fn facts(codec: &mut Connection, role: Role, second: u64) -> Facts {
+fn facts(state: &mut State, role: Role, second: u64) -> Facts {
+    let codec = &mut state.codec;
     Facts {
+        answered: state.answered,
         idle: codec.active_streams() == 0,
         held_up: codec.is_held_up(),
         stuck_since: codec.stuck_since(second),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::Keepalive;
 use crate::timer::{Timer, after};
 
 /// How often an active connection is looked at.
@@ -24,6 +25,8 @@ pub(crate) struct Pace {
     pub idle: Duration,
     /// For one head, and for the start of the connection.
     pub head: Duration,
+    /// PINGs, where there are any.
+    pub keepalive: Option<Keepalive>,
 }
 
 /// What a connection is about.
@@ -40,6 +43,8 @@ pub(super) struct Facts {
     pub mid_head: bool,
     /// We said that we stop, and not yet with which stream.
     pub leaving: bool,
+    /// The peer has answered the last PING.
+    pub answered: bool,
 }
 
 /// What is due.
@@ -57,6 +62,10 @@ pub(super) enum Due {
     Stuck { since: u64 },
     /// The peer was warned for long enough.
     Leave,
+    /// A PING is to be sent.
+    Ping,
+    /// The last one was not answered in time.
+    Dead,
 }
 
 pub(super) struct Clock {
@@ -72,6 +81,10 @@ pub(super) struct Clock {
     written: Instant,
     head_since: Option<Instant>,
     leaving_since: Option<Instant>,
+    /// When the last PING was sent, or the connection began.
+    pinged: Instant,
+    /// It was not answered yet.
+    unanswered: bool,
 }
 
 impl Clock {
@@ -89,6 +102,8 @@ impl Clock {
             written: now,
             head_since: None,
             leaving_since: None,
+            pinged: now,
+            unanswered: false,
         }
     }
 
@@ -139,6 +154,13 @@ impl Clock {
         }
         keep(&mut self.head_since, facts.mid_head, now);
         keep(&mut self.leaving_since, facts.leaving, now);
+        self.unanswered &= !facts.answered;
+        let (interval, timeout) = self
+            .pace
+            .keepalive
+            .map_or((Duration::ZERO, Duration::ZERO), |keepalive| {
+                (keepalive.interval, keepalive.timeout)
+            });
         let deadlines = [
             (
                 Due::Idle,
@@ -160,6 +182,12 @@ impl Clock {
             ),
             (Due::Head, self.head_since, self.pace.head),
             (Due::Leave, self.leaving_since, NOTICE),
+            (Due::Dead, self.unanswered.then_some(self.pinged), timeout),
+            (
+                Due::Ping,
+                (!self.unanswered).then_some(self.pinged),
+                interval,
+            ),
         ];
         let mut next = if was_active {
             now + TICK
@@ -171,6 +199,10 @@ impl Clock {
                 continue;
             };
             if since + limit <= now {
+                if due == Due::Ping {
+                    self.pinged = now;
+                    self.unanswered = true;
+                }
                 return Some(due);
             }
             next = next.min(since + limit);
@@ -199,6 +231,7 @@ mod tests {
     const PACE: Pace = Pace {
         idle: Duration::from_secs(100),
         head: Duration::from_secs(10),
+        keepalive: None,
     };
 
     /// What becomes due, and after how many seconds.
@@ -284,5 +317,34 @@ mod tests {
             assert_eq!(wait(&mut clock, idle).await.0, Due::Quiet);
         }
         assert_eq!(wait(&mut clock, idle).await.0, Due::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_answer_is_dead() {
+        let keepalive = Keepalive {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+        };
+        let mut clock = Clock::new(Pace {
+            keepalive: Some(keepalive),
+            ..Pace::default()
+        });
+        let start = Instant::now();
+        let mut seen = Vec::new();
+        for answered in [true, true, true, false, false] {
+            let facts = Facts {
+                answered,
+                ..Facts::default()
+            };
+            let due = wait(&mut clock, facts).await.0;
+            seen.push((due, start.elapsed().as_secs()));
+        }
+        let expect = [
+            (Due::Quiet, 2),
+            (Due::Ping, 30),
+            (Due::Ping, 60),
+            (Due::Dead, 65),
+        ];
+        assert_eq!(seen[..4], expect, "{seen:?}");
     }
 }

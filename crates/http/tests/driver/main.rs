@@ -10,4 +10,5 @@ mod http2_messages;
 mod http2_pool;
 mod http2_tunnels;
 mod http2_writes;
+mod limits;
 mod support;

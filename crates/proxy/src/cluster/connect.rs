@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lateen_balance::Permit;
+use lateen_balance::{Permit, Resource};
 use lateen_http::{ClientConfig, Connection};
 use lateen_tls::{ConnInfo, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,6 +60,15 @@ pub(crate) enum HttpWant {
     Auto,
 }
 
+/// Whether a connection may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// Within the cluster's limit.
+    Within,
+    /// Whatever the limit says: a host to which there is none would starve.
+    Anyway,
+}
+
 /// The use of a connection decides which protocols TLS offers.
 #[derive(Clone, Copy)]
 enum Use {
@@ -73,7 +82,7 @@ pub(crate) async fn connect(
     address: SocketAddr,
     transport: usize,
 ) -> Result<Connected, ConnectError> {
-    establish(cluster, address, transport, None, Use::Tcp).await
+    establish(cluster, address, transport, None, Use::Tcp, Allowed::Within).await
 }
 
 /// Connects for HTTP.
@@ -83,6 +92,7 @@ pub(crate) async fn connect_http(
     transport: usize,
     authority: &str,
     want: HttpWant,
+    allowed: Allowed,
 ) -> Result<Connection, ConnectError> {
     let connected = establish(
         cluster,
@@ -90,6 +100,7 @@ pub(crate) async fn connect_http(
         transport,
         Some(authority),
         Use::Http(want),
+        allowed,
     )
     .await?;
     let alpn = connected.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
@@ -101,6 +112,9 @@ pub(crate) async fn connect_http(
     let config = ClientConfig {
         http2,
         local: connected.local,
+        max_requests: cluster.spec.http.max_requests,
+        max_streams: cluster.spec.http.max_streams,
+        keepalive: cluster.spec.http.keepalive,
         ..ClientConfig::default()
     };
     Ok(lateen_http::connect(connected.io, &config))
@@ -112,11 +126,13 @@ async fn establish(
     transport: usize,
     authority: Option<&str>,
     used: Use,
+    allowed: Allowed,
 ) -> Result<Connected, ConnectError> {
-    let limits = &cluster.spec.limits;
-    let permit = cluster
-        .breaker
-        .acquire(lateen_balance::Resource::Connection, limits)?;
+    let (breaker, limits) = (&cluster.breaker, &cluster.spec.limits);
+    let permit = match allowed {
+        Allowed::Within => breaker.acquire(Resource::Connection, limits)?,
+        Allowed::Anyway => breaker.acquire_anyway(Resource::Connection),
+    };
     let attempt = handshake(cluster, address, transport, authority, used);
     let result = match tokio::time::timeout(cluster.spec.connect_timeout, attempt).await {
         Ok(result) => result,
@@ -143,7 +159,7 @@ async fn handshake(
     authority: Option<&str>,
     used: Use,
 ) -> Result<(Io, Option<SocketAddr>, Option<Arc<ConnInfo>>), ConnectError> {
-    let stream = socket::connect(address, cluster.spec.bind).await?;
+    let stream = socket::connect(address, cluster.spec.bind, cluster.spec.keepalive).await?;
     let local = stream.local_addr().ok();
     let tls = match &*cluster.spec.transports[transport] {
         Transport::Raw => return Ok((Io::Raw(stream), local, None)),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use lateen_balance::{Balancer, HostSpec};
+use lateen_balance::{Balancer, HostSpec, HostState};
 
 use super::ClusterSpec;
 use crate::decode::{EndpointSpec, NamedEndpoint};
@@ -32,15 +32,16 @@ pub(crate) struct HostSet {
 impl HostSet {
     /// No host.
     pub(crate) fn empty(spec: &ClusterSpec) -> Self {
-        HostSet::new(spec, Vec::new(), None)
+        HostSet::new(spec, Vec::new(), None, 0)
     }
 
     /// Hosts at these addresses. What is known of a host that stays (requests under way, failures)
-    /// is taken over from the set before.
+    /// is taken over from the set before; others have come `now`, in milliseconds since the start.
     pub(crate) fn new(
         spec: &ClusterSpec,
         endpoints: Vec<(SocketAddr, EndpointSpec)>,
         before: Option<&HostSet>,
+        now: u64,
     ) -> Self {
         let mut hosts = Vec::with_capacity(endpoints.len());
         let mut specs = Vec::with_capacity(endpoints.len());
@@ -48,7 +49,7 @@ impl HostSet {
             let known = before.and_then(|before| before.position(address));
             let state = match (known, before) {
                 (Some(index), Some(before)) => before.specs[index].state.clone(),
-                _ => Arc::default(),
+                _ => Arc::new(HostState::arrived(now)),
             };
             let weight = endpoint.locality_weight.filter(|_| spec.locality_weighted);
             specs.push(HostSpec {
@@ -67,11 +68,10 @@ impl HostSet {
                 locality: endpoint.locality,
             }));
         }
-        let balancer = Balancer::new(spec.policy, spec.panic_percent, &specs);
         HostSet {
             hosts,
+            balancer: balancer(spec, &specs),
             specs,
-            balancer,
         }
     }
 
@@ -80,12 +80,13 @@ impl HostSet {
         spec: &ClusterSpec,
         endpoints: Vec<NamedEndpoint>,
         before: Option<&HostSet>,
+        now: u64,
     ) -> Self {
         let addressed = endpoints
             .into_iter()
             .filter_map(|endpoint| Some((endpoint.address()?, endpoint.spec)))
             .collect();
-        HostSet::new(spec, addressed, before)
+        HostSet::new(spec, addressed, before, now)
     }
 
     /// The same hosts under another configuration.
@@ -96,13 +97,17 @@ impl HostSet {
         HostSet {
             hosts: before.hosts.clone(),
             specs: before.specs.clone(),
-            balancer: Balancer::new(spec.policy, spec.panic_percent, &before.specs),
+            balancer: balancer(spec, &before.specs),
         }
     }
 
     fn position(&self, address: SocketAddr) -> Option<usize> {
         self.hosts.iter().position(|host| host.address == address)
     }
+}
+
+fn balancer(spec: &ClusterSpec, hosts: &[HostSpec]) -> Balancer {
+    Balancer::new(spec.policy, spec.panic_percent, hosts).with_slow_start(spec.slow_start, hosts)
 }
 
 impl Host {

@@ -1,21 +1,22 @@
 //! Clusters.
 
+mod balancing;
+mod http;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_balance::{Limits, OutlierConfig, Policy};
-use lateen_xds::types::{cluster as pb, core, tls as tls_pb, upstream};
+use lateen_balance::{Limits, OutlierConfig};
+use lateen_xds::types::wkt::UInt32Value;
+use lateen_xds::types::{cluster as pb, core, tls as tls_pb};
 use lateen_xds::{Any, TypeUrl};
 
 use super::common::{FormatValue, duration, socket_address, struct_path};
 use super::endpoint::assignment;
 use super::{DecodeError, Result, tls, typed};
-use crate::cluster::{
-    ClusterSpec, Discovery, DnsSpec, Service, Transport, TransportMatch, UpstreamProtocol,
-};
+use crate::cluster::{ClusterSpec, Discovery, DnsSpec, Service, Transport, TransportMatch};
 use crate::secrets::Secrets;
-
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+use crate::socket::Keepalive;
 
 /// Compiles a cluster.
 pub(crate) fn cluster(spec: &pb::Cluster, secrets: &Secrets) -> Result<ClusterSpec> {
@@ -25,26 +26,14 @@ pub(crate) fn cluster(spec: &pb::Cluster, secrets: &Secrets) -> Result<ClusterSp
             "choice by metadata subset",
         ));
     }
-    let options = spec
-        .typed_extension_protocol_options
-        .get(HTTP_OPTIONS)
-        .map(|any| typed::<upstream::http::HttpProtocolOptions>("http_protocol_options", any))
-        .transpose()?;
-    #[allow(deprecated)]
-    let legacy = spec.common_http_protocol_options.as_ref();
-    let common = options
-        .as_ref()
-        .and_then(|options| options.common_http_protocol_options.as_ref());
-    let idle = common
-        .or(legacy)
-        .and_then(|common| duration(common.idle_timeout.as_ref()));
     let (transports, transport_matches) = transports(spec, secrets)?;
     let lb = spec.common_lb_config.as_ref();
     Ok(ClusterSpec {
         name: spec.name.as_str().into(),
         discovery: discovery(spec)?,
         connect_timeout: duration(spec.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
-        policy: policy(spec)?,
+        policy: balancing::policy(spec)?,
+        slow_start: balancing::slow_start(spec)?,
         panic_percent: lb
             .and_then(|lb| lb.healthy_panic_threshold.as_ref())
             .map_or(50, |percent| percent.value as u32),
@@ -54,16 +43,13 @@ pub(crate) fn cluster(spec: &pb::Cluster, secrets: &Secrets) -> Result<ClusterSp
                 pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(_)
             )
         ),
-        protocol: protocol(spec, options.as_ref())?,
+        http: http::options(spec)?,
         transports,
         transport_matches,
         limits: limits(spec.circuit_breakers.as_ref()),
         outlier: spec.outlier_detection.as_ref().map(outlier),
         bind: bind(spec)?,
-        // Envoy's default for upstream connections is one hour.
-        idle_timeout: idle
-            .filter(|idle| !idle.is_zero())
-            .unwrap_or(Duration::from_secs(3600)),
+        keepalive: keepalive(spec.upstream_connection_options.as_ref()),
         services: services(spec.metadata.as_ref()),
     })
 }
@@ -144,111 +130,6 @@ fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
     }
 }
 
-fn policy(spec: &pb::Cluster) -> Result<Policy> {
-    use pb::cluster::{LbConfig, LbPolicy};
-    if let Some(policies) = &spec.load_balancing_policy {
-        return extension_policy(policies);
-    }
-    Ok(match spec.lb_policy() {
-        LbPolicy::RoundRobin | LbPolicy::ClusterProvided => Policy::RoundRobin,
-        LbPolicy::LeastRequest => Policy::LeastRequest {
-            choices: match &spec.lb_config {
-                Some(LbConfig::LeastRequestLbConfig(config)) => {
-                    config.choice_count.as_ref().map_or(2, |count| count.value)
-                }
-                _ => 2,
-            },
-        },
-        LbPolicy::Random => Policy::Random,
-        LbPolicy::RingHash => {
-            let (mut min, mut max) = (1024, 8_388_608);
-            if let Some(LbConfig::RingHashLbConfig(config)) = &spec.lb_config {
-                let size = |value: Option<u64>, default: u32| {
-                    value
-                        .and_then(|value| u32::try_from(value).ok())
-                        .unwrap_or(default)
-                };
-                min = size(
-                    config.minimum_ring_size.as_ref().map(|size| size.value),
-                    min,
-                );
-                max = size(
-                    config.maximum_ring_size.as_ref().map(|size| size.value),
-                    max,
-                );
-            }
-            Policy::RingHash { min, max }
-        }
-        LbPolicy::Maglev => Policy::Maglev { size: 65_537 },
-        LbPolicy::LoadBalancingPolicyConfig => {
-            return Err(DecodeError::new("load_balancing_policy", "is required"));
-        }
-    })
-}
-
-/// The newer form, by type alone; the first known policy counts.
-fn extension_policy(list: &pb::LoadBalancingPolicy) -> Result<Policy> {
-    for policy in &list.policies {
-        let any = policy
-            .typed_extension_config
-            .as_ref()
-            .and_then(|c| c.typed_config.as_ref());
-        let Some(any) = any else { continue };
-        match TypeUrl::new(&any.type_url).message().rsplit('.').next() {
-            Some("RoundRobin") => return Ok(Policy::RoundRobin),
-            Some("LeastRequest") => return Ok(Policy::LeastRequest { choices: 2 }),
-            Some("Random") => return Ok(Policy::Random),
-            Some("RingHash") => {
-                return Ok(Policy::RingHash {
-                    min: 1024,
-                    max: 8_388_608,
-                });
-            }
-            Some("Maglev") => return Ok(Policy::Maglev { size: 65_537 }),
-            Some("ClusterProvided") => return Ok(Policy::RoundRobin),
-            _ => {}
-        }
-    }
-    Err(DecodeError::unsupported(
-        "load_balancing_policy",
-        "any of these policies",
-    ))
-}
-
-fn protocol(
-    spec: &pb::Cluster,
-    options: Option<&upstream::http::HttpProtocolOptions>,
-) -> Result<UpstreamProtocol> {
-    use upstream::http::http_protocol_options::UpstreamProtocolOptions;
-    use upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
-        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
-            match &explicit.protocol_config {
-                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Ok(UpstreamProtocol::Http2),
-                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-                    Err(DecodeError::unsupported("explicit_http_config", "HTTP/3"))
-                }
-                _ => Ok(UpstreamProtocol::Http1),
-            }
-        }
-        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => {
-            Ok(UpstreamProtocol::Downstream)
-        }
-        Some(UpstreamProtocolOptions::AutoConfig(_)) => Ok(UpstreamProtocol::Auto),
-        None => {
-            #[allow(deprecated)]
-            let http2 = spec.http2_protocol_options.is_some();
-            #[allow(deprecated)]
-            let downstream = spec.protocol_selection == 1;
-            Ok(match (downstream, http2) {
-                (true, _) => UpstreamProtocol::Downstream,
-                (false, true) => UpstreamProtocol::Http2,
-                (false, false) => UpstreamProtocol::Http1,
-            })
-        }
-    }
-}
-
 /// The transports of a cluster, the default first, and the matches that lead to the others.
 fn transports(
     spec: &pb::Cluster,
@@ -322,7 +203,7 @@ fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {
     else {
         return defaults;
     };
-    let value = |value: &Option<lateen_xds::types::wkt::UInt32Value>, default: u32| {
+    let value = |value: &Option<UInt32Value>, default: u32| {
         value.as_ref().map_or(default, |value| value.value)
     };
     Limits {
@@ -342,7 +223,7 @@ fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {
 
 fn outlier(spec: &pb::OutlierDetection) -> OutlierConfig {
     let defaults = OutlierConfig::default();
-    let value = |value: &Option<lateen_xds::types::wkt::UInt32Value>, default: u32| {
+    let value = |value: &Option<UInt32Value>, default: u32| {
         value.as_ref().map_or(default, |value| value.value)
     };
     let enforced = |count: u32, enforcing: u32| (count > 0 && enforcing > 0).then_some(count);
@@ -376,6 +257,20 @@ fn bind(spec: &pb::Cluster) -> Result<Option<std::net::SocketAddr>> {
             Ok((!address.ip().is_unspecified()).then_some(address))
         }
     }
+}
+
+/// How the kernel asks whether hosts are still there, where the cluster says anything of it.
+fn keepalive(options: Option<&pb::UpstreamConnectionOptions>) -> Option<Keepalive> {
+    let spec = options?.tcp_keepalive.as_ref()?;
+    let seconds = |value: &Option<UInt32Value>| {
+        let value = value.as_ref().filter(|value| value.value > 0)?;
+        Some(Duration::from_secs(u64::from(value.value)))
+    };
+    Some(Keepalive {
+        time: seconds(&spec.keepalive_time),
+        interval: seconds(&spec.keepalive_interval),
+        probes: spec.keepalive_probes.as_ref().map(|probes| probes.value),
+    })
 }
 
 /// The services that the control plane says a cluster stands for.

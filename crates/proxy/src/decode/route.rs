@@ -14,7 +14,7 @@ use lateen_xds::Any;
 use lateen_xds::types::{core, route as pb};
 
 use super::common::{duration, fraction, header_options, regex_rewrite, string_match, string_test};
-use super::{DecodeError, Result, filter};
+use super::{DecodeError, Result, filter, typed};
 use crate::http::filters::RouteExtra;
 
 /// Compiles a route configuration.
@@ -403,6 +403,12 @@ fn hash(spec: &pb::route_action::HashPolicy) -> Result<HashPolicy> {
             name: cookie.name.clone(),
             ttl: duration(cookie.ttl.as_ref()),
             path: cookie.path.clone(),
+            attributes: {
+                let pairs = cookie.attributes.iter();
+                pairs
+                    .map(|pair| (pair.name.clone(), pair.value.clone()))
+                    .collect()
+            },
         },
         Some(PolicySpecifier::ConnectionProperties(_)) => HashPolicy::SourceIp,
         Some(PolicySpecifier::QueryParameter(query)) => HashPolicy::Query(query.name.clone()),
@@ -444,7 +450,29 @@ pub(super) fn retry(spec: &pb::RetryPolicy) -> Result<RetryPolicy> {
             .iter()
             .any(|predicate| predicate.name.ends_with("previous_hosts")),
         host_attempts: hosts.max(1),
+        leave_priorities_after: retry_priority(spec.retry_priority.as_ref())?,
     })
+}
+
+/// After how many tries their priorities are passed over.
+fn retry_priority(spec: Option<&pb::retry_policy::RetryPriority>) -> Result<u32> {
+    use lateen_xds::envoy::extensions::retry::priority::previous_priorities::v3 as previous;
+    use pb::retry_policy::retry_priority::ConfigType;
+    let Some(spec) = spec else {
+        return Ok(0);
+    };
+    let field = "retry_policy.retry_priority";
+    if !spec.name.ends_with("previous_priorities") {
+        return Err(DecodeError::unsupported(field, format!("{:?}", spec.name)));
+    }
+    let Some(ConfigType::TypedConfig(any)) = &spec.config_type else {
+        return Err(DecodeError::new(field, "has no configuration"));
+    };
+    let config: previous::PreviousPrioritiesConfig = typed(field, any)?;
+    match u32::try_from(config.update_frequency) {
+        Ok(after) if after > 0 => Ok(after),
+        _ => Err(DecodeError::new(field, "update_frequency is not above 0")),
+    }
 }
 
 fn redirect(spec: &pb::RedirectAction) -> Result<Redirect> {

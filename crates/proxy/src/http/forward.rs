@@ -8,7 +8,7 @@ use std::time::Duration;
 use lateen_balance::{Outcome, Permit, Resource};
 use lateen_core::{Direction, Reason};
 use lateen_http::{
-    Body, Interim, Known, Lease, Request, RequestHead, Response, SendError, Version,
+    Body, Freed, Interim, Known, Lease, Request, RequestHead, Response, SendError, Version,
 };
 use lateen_route::{
     Forward, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route, RouteTable,
@@ -24,11 +24,12 @@ use super::retry::{Failure, pause, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
 use crate::cluster::{
-    Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
+    Allowed, Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol,
+    connect_http,
 };
 use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
-use crate::worker::{PoolKey, Worker};
+use crate::worker::{PoolKey, Tried, Worker};
 
 /// How often a request that was not processed is sent again outside of any policy. A host may refuse
 /// it each time.
@@ -77,6 +78,10 @@ struct Exchange<'a> {
     current: Option<usize>,
     /// The hosts of former tries, where the next one should avoid them.
     tried: Vec<usize>,
+    /// The priorities of former tries, where the next ones should leave them.
+    priorities: Vec<u32>,
+    /// Those that are left.
+    left: Vec<u32>,
     _permit: Permit,
 }
 
@@ -112,7 +117,7 @@ pub(crate) async fn forward(
     let empty = HeaderMutations::default();
     let by_weight = weighted.map_or(&empty, |weighted| &weighted.headers);
     let mutations = [by_weight, &route.headers, &host.headers, &table.headers];
-    let hash = hash_of(action, &head, connection);
+    let (hash, cookies) = hash_of(action, &head, connection);
     rewrite(
         &mut head,
         place,
@@ -140,6 +145,8 @@ pub(crate) async fn forward(
         deadline,
         current: None,
         tried: Vec::new(),
+        priorities: Vec::new(),
+        left: Vec::new(),
         _permit: permit,
     };
     let mut response = exchange
@@ -155,6 +162,10 @@ pub(crate) async fn forward(
         response.head.headers.remove_hop_by_hop();
     }
     meter.entry.status = response.head.status;
+    for cookie in &cookies {
+        // What the configuration says may be no header text.
+        let _ = response.head.headers.append(Known::SET_COOKIE, cookie);
+    }
     if !headers::is_idle(&mutations, true) {
         headers::response(&mut response.head.headers, &mutations, &meter.entry);
     }
@@ -387,10 +398,23 @@ impl Exchange<'_> {
         if avoid {
             self.tried.extend(self.current);
         }
-        let index = self
-            .worker
-            .shared
-            .pick(&self.cluster, self.hash, &self.tried, attempts)?;
+        let leave_after = policy.map_or(0, |policy| policy.leave_priorities_after as usize);
+        if leave_after > 0
+            && !self.priorities.is_empty()
+            && self.priorities.len() % leave_after == 0
+        {
+            self.left.clone_from(&self.priorities);
+        }
+        let tried = Tried {
+            hosts: &self.tried,
+            draws: attempts,
+            priorities: &self.left,
+        };
+        let index = self.worker.shared.pick(&self.cluster, self.hash, tried)?;
+        if leave_after > 0 {
+            self.priorities
+                .push(self.cluster.hosts.specs[index].priority);
+        }
         self.current = Some(index);
         Some((Some(index), self.cluster.hosts.hosts[index].clone()))
     }
@@ -410,7 +434,7 @@ impl Exchange<'_> {
     }
 
     fn want(&self, head: &RequestHead) -> HttpWant {
-        match (self.cluster.spec.protocol, head.version) {
+        match (self.cluster.spec.http.protocol, head.version) {
             (UpstreamProtocol::Http1, _) => HttpWant::Http1,
             // Every server of HTTP/1 may switch protocols; few of HTTP/2 do (RFC 8441).
             (UpstreamProtocol::Auto, _) if self.upgrade => HttpWant::Http1,
@@ -447,8 +471,8 @@ impl Exchange<'_> {
                 Some(lease) => lease,
                 None => {
                     // Boxed, since most requests find a connection and need no room for this.
-                    let connecting = Box::pin(self.connect(host, head, &key));
-                    connecting.await.map_err(Failure::Connect)?
+                    let obtaining = Box::pin(self.obtain(host, head, &key));
+                    obtaining.await.map_err(Failure::Connect)?
                 }
             };
             if let Some(local) = &mut local {
@@ -472,15 +496,42 @@ impl Exchange<'_> {
         }
     }
 
+    /// A new connection; where the cluster may have no more, one that another request gives back. A
+    /// host to which there is none gets one all the same, as Envoy has it: it would starve beside
+    /// others.
+    async fn obtain(
+        &self,
+        host: &Host,
+        head: &RequestHead,
+        key: &PoolKey,
+    ) -> Result<Lease, ConnectError> {
+        let (breaker, limits) = (&self.cluster.breaker, &self.cluster.spec.limits);
+        let _pending = breaker.acquire(Resource::Pending, limits)?;
+        let mut allowed = Allowed::Within;
+        loop {
+            match self.connect(host, head, key, allowed).await {
+                Err(ConnectError::Overflow(_)) => {}
+                result => return result,
+            }
+            allowed = match self.worker.pool.freed(key).await {
+                Freed::Lease(lease) => return Ok(lease),
+                Freed::Ended => Allowed::Within,
+                Freed::None => Allowed::Anyway,
+            };
+        }
+    }
+
     /// A new connection for the pool.
     async fn connect(
         &self,
         host: &Host,
         head: &RequestHead,
         key: &PoolKey,
+        allowed: Allowed,
     ) -> Result<Lease, ConnectError> {
         let (cluster, authority) = (&self.cluster, head.authority());
-        let connecting = connect_http(cluster, host.address, host.transport, authority, key.want);
+        let (address, transport) = (host.address, host.transport);
+        let connecting = connect_http(cluster, address, transport, authority, key.want, allowed);
         let multiplexed = key.want == HttpWant::Http2;
         self.worker.pool.connect(key, multiplexed, connecting).await
     }

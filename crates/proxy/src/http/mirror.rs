@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::add_peer;
 use super::rewrite::timeout;
-use crate::cluster::{Cluster, HttpWant, UpstreamProtocol, connect_http};
+use crate::cluster::{Allowed, Cluster, HttpWant, UpstreamProtocol, connect_http};
 use crate::listener::Connection;
-use crate::worker::Worker;
+use crate::worker::{Tried, Worker};
 
 /// How many bytes a copy may lag behind its original: Envoy's default for the buffer of a
 /// connection.
@@ -135,15 +135,23 @@ async fn exchange(
     mut head: RequestHead,
     body: Body,
 ) -> Result<(), String> {
-    let index = worker.shared.pick(cluster, None, &[], 1);
+    let index = worker.shared.pick(cluster, None, Tried::default());
     let host = cluster.hosts.hosts[index.ok_or("no healthy host")?].clone();
-    let want = match cluster.spec.protocol {
+    let want = match cluster.spec.http.protocol {
         UpstreamProtocol::Http2 => HttpWant::Http2,
         _ => HttpWant::Http1,
     };
     add_peer(worker, connection, cluster, &host, &mut head);
     let authority = head.authority();
-    let connecting = connect_http(cluster, host.address, host.transport, authority, want);
+    let allowed = Allowed::Within;
+    let connecting = connect_http(
+        cluster,
+        host.address,
+        host.transport,
+        authority,
+        want,
+        allowed,
+    );
     let connection = connecting.await.map_err(|error| error.to_string())?;
     cluster.stats.rq_total.inc();
     let response = connection.send(&head, body).await;

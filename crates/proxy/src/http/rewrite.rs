@@ -68,17 +68,32 @@ pub(super) fn rewrite(head: &mut RequestHead, place: Place<'_>, weighted_host: O
     }
 }
 
+/// What consistent hashing takes from a request, and the cookies by which the client will be known
+/// the next time.
 pub(super) fn hash_of(
     action: &Forward,
     head: &RequestHead,
     connection: &Connection,
-) -> Option<u64> {
+) -> (Option<u64>, Vec<String>) {
     let owned = |text: String| Cow::Owned(text.into_bytes());
     let mut hash: Option<u64> = None;
+    let mut cookies = Vec::new();
     for policy in &action.hash {
         let value = match policy {
             HashPolicy::Header(name) => head.headers.joined(name),
-            HashPolicy::Cookie { name, .. } => cookie(head, name).map(owned),
+            HashPolicy::Cookie {
+                name,
+                ttl,
+                path,
+                attributes,
+            } => match (cookie(head, name), ttl) {
+                (None, Some(ttl)) => {
+                    let value = client_name(connection);
+                    cookies.push(set_cookie(name, &value, *ttl, path, attributes));
+                    Some(owned(value))
+                }
+                (found, _) => found.map(owned),
+            },
             HashPolicy::SourceIp => Some(owned(connection.remote.ip().to_string())),
             HashPolicy::Query(name) => head.query().and_then(|query| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -92,7 +107,38 @@ pub(super) fn hash_of(
             hash = Some(hash.map_or(new, |old| old.rotate_left(1) ^ new));
         }
     }
-    hash
+    (hash, cookies)
+}
+
+/// A name for the client of a connection, as Envoy makes it: a hash of both its ends.
+fn client_name(connection: &Connection) -> String {
+    let ends = format!("{}{}", connection.remote, connection.local);
+    format!("{:016x}", hash_bytes(ends.as_bytes()))
+}
+
+/// The value of `set-cookie`. A lifetime of zero is the browser's session.
+fn set_cookie(
+    name: &str,
+    value: &str,
+    ttl: Duration,
+    path: &str,
+    attributes: &[(String, String)],
+) -> String {
+    let mut text = format!("{name}=\"{value}\"");
+    if !ttl.is_zero() {
+        text.push_str(&format!("; Max-Age={}", ttl.as_secs()));
+    }
+    if !path.is_empty() {
+        text.push_str(&format!("; Path={path}"));
+    }
+    for (name, value) in attributes {
+        text.push_str(&match value.is_empty() {
+            true => format!("; {name}"),
+            false => format!("; {name}={value}"),
+        });
+    }
+    text.push_str("; HttpOnly");
+    text
 }
 
 fn cookie(head: &RequestHead, name: &str) -> Option<String> {
@@ -105,12 +151,22 @@ fn cookie(head: &RequestHead, name: &str) -> Option<String> {
         .filter_map(|pair| pair.split_once('='));
     pairs
         .find(|(key, _)| key.trim() == name)
-        .map(|(_, value)| value.trim().to_owned())
+        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cookies() {
+        let attributes = [("SameSite".to_owned(), "Strict".to_owned())];
+        let text = set_cookie("user", "ab", Duration::from_secs(60), "/app", &attributes);
+        let expect = "user=\"ab\"; Max-Age=60; Path=/app; SameSite=Strict; HttpOnly";
+        assert_eq!(text, expect);
+        let text = set_cookie("user", "ab", Duration::ZERO, "", &[]);
+        assert_eq!(text, "user=\"ab\"; HttpOnly");
+    }
 
     #[test]
     fn grpc_timeouts() {

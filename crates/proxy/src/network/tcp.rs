@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, ConnectError, Connected, Discovery, Host, connect}
 use crate::http::log::{Entry, write_logs};
 use crate::listener::{Connection, DownstreamIo, TcpProxy};
 use crate::stats::TcpLabels;
-use crate::worker::Worker;
+use crate::worker::{Tried, Worker};
 
 /// Serves one connection.
 pub(crate) async fn proxy_tcp(
@@ -92,7 +92,12 @@ fn pick(
         }
         return Some((None, Arc::new(Host::at(address))));
     }
-    let index = worker.shared.pick(cluster, hash, tried, 3)?;
+    let tried = Tried {
+        hosts: tried,
+        draws: 3,
+        ..Tried::default()
+    };
+    let index = worker.shared.pick(cluster, hash, tried)?;
     Some((Some(index), cluster.hosts.hosts[index].clone()))
 }
 

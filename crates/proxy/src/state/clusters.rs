@@ -20,15 +20,16 @@ impl State {
         let spec = Arc::new(spec);
         let before = self.snapshot.clusters.get(name).cloned();
         let old_hosts = before.as_ref().map(|before| &*before.hosts);
+        let now = self.shared.now();
         let (hosts, warm) = match &spec.discovery {
             Discovery::Static(list) => (
-                HostSet::from_endpoints(&spec, list.clone(), old_hosts),
+                HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
                 true,
             ),
             Discovery::OriginalDst { .. } => (HostSet::empty(&spec), true),
             Discovery::Eds(service) => match self.endpoints.get(service) {
                 Some(list) => (
-                    HostSet::from_endpoints(&spec, list.clone(), old_hosts),
+                    HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
                     true,
                 ),
                 None => (HostSet::empty(&spec), false),
@@ -100,10 +101,11 @@ impl State {
 
     fn renew_hosts(&mut self, service: &ArcStr) {
         let list = self.endpoints.get(service).cloned().unwrap_or_default();
+        let now = self.shared.now();
         for cluster in self.snapshot.clusters.values_mut() {
             if matches!(&cluster.spec.discovery, Discovery::Eds(name) if name == service) {
-                let hosts =
-                    HostSet::from_endpoints(&cluster.spec, list.clone(), Some(&cluster.hosts));
+                let before = Some(&*cluster.hosts);
+                let hosts = HostSet::from_endpoints(&cluster.spec, list.clone(), before, now);
                 *cluster = Arc::new(cluster.with_hosts(hosts));
             }
         }
@@ -116,13 +118,14 @@ impl State {
         id: u64,
         list: Vec<(SocketAddr, EndpointSpec)>,
     ) {
+        let now = self.shared.now();
         let Some(cluster) = self.snapshot.clusters.get_mut(name) else {
             return;
         };
         if cluster.id != id {
             return;
         }
-        let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts));
+        let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts), now);
         *cluster = Arc::new(cluster.with_hosts(hosts));
         self.publish();
         self.judge_readiness();

@@ -5,6 +5,7 @@ mod discovery;
 mod http;
 mod http2;
 mod mirror;
+mod pools;
 mod raw;
 mod stream;
 mod tls;

@@ -1,0 +1,100 @@
+//! What HTTP a cluster's connections speak, and their limits.
+
+use std::time::Duration;
+
+use lateen_http::Keepalive;
+use lateen_xds::types::cluster as pb;
+use lateen_xds::types::core::{Http2ProtocolOptions, KeepaliveSettings};
+use lateen_xds::types::upstream::http::HttpProtocolOptions;
+use lateen_xds::types::upstream::http::http_protocol_options::UpstreamProtocolOptions;
+use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
+
+use crate::cluster::{HttpOptions, UpstreamProtocol};
+use crate::decode::common::duration;
+use crate::decode::{DecodeError, Result, typed};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// What a cluster says of HTTP.
+pub(super) fn options(spec: &pb::Cluster) -> Result<HttpOptions> {
+    let options = spec
+        .typed_extension_protocol_options
+        .get(HTTP_OPTIONS)
+        .map(|any| typed::<HttpProtocolOptions>("http_protocol_options", any))
+        .transpose()?;
+    let (protocol, http2) = match options.as_ref() {
+        Some(options) => protocol(options)?.unwrap_or_else(|| legacy(spec)),
+        None => legacy(spec),
+    };
+    #[allow(deprecated)]
+    let legacy = spec.common_http_protocol_options.as_ref();
+    let common = options
+        .as_ref()
+        .and_then(|options| options.common_http_protocol_options.as_ref())
+        .or(legacy);
+    let idle = common.and_then(|common| duration(common.idle_timeout.as_ref()));
+    let max_requests = common.and_then(|common| common.max_requests_per_connection.as_ref());
+    let max_streams = http2.and_then(|http2| http2.max_concurrent_streams.as_ref());
+    let keepalive = http2.and_then(|http2| http2.connection_keepalive.as_ref());
+    Ok(HttpOptions {
+        protocol,
+        idle_timeout: idle.filter(|idle| !idle.is_zero()),
+        max_requests: max_requests.map_or(0, |most| most.value),
+        max_streams: max_streams.map_or(u32::MAX, |most| most.value),
+        keepalive: keepalive.map(pings).transpose()?.flatten(),
+    })
+}
+
+type Spoken<'a> = (UpstreamProtocol, Option<&'a Http2ProtocolOptions>);
+
+/// The protocol with its settings for HTTP/2; none where the options do not say.
+fn protocol(options: &HttpProtocolOptions) -> Result<Option<Spoken<'_>>> {
+    use UpstreamProtocolOptions::{AutoConfig, ExplicitHttpConfig, UseDownstreamProtocolConfig};
+    Ok(match &options.upstream_protocol_options {
+        Some(ExplicitHttpConfig(explicit)) => Some(match &explicit.protocol_config {
+            Some(ProtocolConfig::Http2ProtocolOptions(http2)) => {
+                (UpstreamProtocol::Http2, Some(http2))
+            }
+            Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                return Err(DecodeError::unsupported("explicit_http_config", "HTTP/3"));
+            }
+            _ => (UpstreamProtocol::Http1, None),
+        }),
+        Some(UseDownstreamProtocolConfig(config)) => Some((
+            UpstreamProtocol::Downstream,
+            config.http2_protocol_options.as_ref(),
+        )),
+        Some(AutoConfig(config)) => Some((
+            UpstreamProtocol::Auto,
+            config.http2_protocol_options.as_ref(),
+        )),
+        None => None,
+    })
+}
+
+/// What the fields say that the options have replaced.
+#[allow(deprecated)]
+fn legacy(spec: &pb::Cluster) -> Spoken<'_> {
+    let http2 = spec.http2_protocol_options.as_ref();
+    let protocol = match (spec.protocol_selection == 1, http2) {
+        (true, _) => UpstreamProtocol::Downstream,
+        (false, Some(_)) => UpstreamProtocol::Http2,
+        (false, None) => UpstreamProtocol::Http1,
+    };
+    (protocol, http2)
+}
+
+/// PINGs; none without an interval. The answer is waited for as long as the interval where nothing
+/// says how long, which Envoy refuses.
+fn pings(spec: &KeepaliveSettings) -> Result<Option<Keepalive>> {
+    let interval = duration(spec.interval.as_ref()).filter(|interval| !interval.is_zero());
+    let Some(interval) = interval else {
+        return Ok(None);
+    };
+    let timeout = duration(spec.timeout.as_ref()).unwrap_or(interval);
+    if timeout < Duration::from_millis(1) {
+        let text = "is below one millisecond";
+        return Err(DecodeError::new("connection_keepalive.timeout", text));
+    }
+    Ok(Some(Keepalive { interval, timeout }))
+}
