@@ -47,13 +47,6 @@ const FIELDS: &[Field] = &[
     warn(DR, "POLICY.tunnel", ""),
     warn(DR, "POLICY.proxyProtocol", ""),
     warn(DR, "POLICY.retryBudget", ""),
-    warn(DR, "BLOCK.loadBalancer.localityLbSetting.distribute", ""),
-    warn(DR, "BLOCK.loadBalancer.localityLbSetting.failover", ""),
-    warn(
-        DR,
-        "BLOCK.loadBalancer.localityLbSetting.failoverPriority",
-        "",
-    ),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
     warn(DR, "BLOCK.connectionPool.tcp.maxConnectionDuration", ""),
     warn(DR, "BLOCK.connectionPool.tcp.idleTimeout", ""),

@@ -20,7 +20,7 @@ use lateen_xds::types::endpoint::ClusterLoadAssignment;
 
 pub(crate) use inbound::InboundKey;
 
-use crate::endpoint;
+use crate::endpoint::{self, place, place::Placement};
 use crate::policy::{Policy, Rule};
 use crate::shared::Shared;
 use crate::wire;
@@ -41,6 +41,8 @@ pub(crate) struct OutboundKey {
     pub(crate) accounts: Arc<[String]>,
     /// For clusters that carry their endpoints themselves (those resolved by name).
     pub(crate) endpoints: Option<Shared<[Endpoint]>>,
+    /// For the same: how the client's place decides, where it does.
+    pub(crate) placement: Option<Placement>,
     /// A router has no original destination to go to.
     pub(crate) router: bool,
     /// Where the client chooses the endpoint: all that there are take the mesh's TLS.
@@ -68,6 +70,10 @@ impl OutboundKey {
         };
         self.discovery(&mut cluster);
         settings::apply(&mut cluster, &policy, self.protocol());
+        let setting = place::setting(&policy, self.mesh.locality_lb_setting.as_ref());
+        if setting.is_some_and(|setting| !setting.distribute.is_empty()) {
+            settings::weigh_localities(&mut cluster);
+        }
         transport::apply(&mut cluster, self, &policy);
         cluster
     }
@@ -114,7 +120,9 @@ impl OutboundKey {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let labels = crate::policy::find_subset(&self.rules, &self.subset).map(|s| &s.labels);
         let name = self.name().to_string();
-        let mut assignment = endpoint::load_assignment(name, endpoints, labels, |_| true);
+        let placement = self.placement.as_ref();
+        let mut assignment =
+            endpoint::load_assignment(name, endpoints, labels, placement, |_| true);
         if discovery_type(&self.service, self.router) == DiscoveryType::LogicalDns {
             // One name, says Envoy, and refuses more.
             assignment.endpoints.truncate(1);

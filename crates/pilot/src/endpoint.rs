@@ -1,5 +1,7 @@
 //! Endpoints (EDS): who serves a port of a service, or a subset of those who do.
 
+pub(crate) mod place;
+
 use std::collections::BTreeMap;
 
 use lateen_core::Locality;
@@ -9,6 +11,8 @@ use lateen_xds::types::endpoint::lb_endpoint::HostIdentifier;
 use lateen_xds::types::endpoint::{
     ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
+
+use place::Placement;
 
 use crate::cluster::transport::{TLS_MODE, TLS_MODE_MESH};
 use crate::shared::Shared;
@@ -27,42 +31,45 @@ pub(crate) struct EndpointsKey {
     pub(crate) subset: Option<BTreeMap<String, String>>,
     /// Addresses of endpoints that take TLS in general, but not on this port.
     pub(crate) plain: Vec<String>,
-    /// Where the client is, when that decides about priorities.
-    pub(crate) near: Option<Locality>,
+    /// How the client's place decides, where it does.
+    pub(crate) placement: Option<Placement>,
 }
 
 impl EndpointsKey {
     pub(crate) fn generate(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let takes_tls = |endpoint: &Endpoint| !self.plain.contains(&endpoint.address);
-        let mut assignment = load_assignment(
+        load_assignment(
             self.cluster.clone(),
             endpoints,
             self.subset.as_ref(),
+            self.placement.as_ref(),
             takes_tls,
-        );
-        if let Some(near) = &self.near {
-            prioritize(&mut assignment, near);
-        }
-        assignment
+        )
     }
 }
 
-/// A load assignment of those endpoints that are ready and have the labels.
+/// A load assignment of those endpoints that are ready and have the labels, in the order and with
+/// the shares of a placement.
 pub(crate) fn load_assignment(
     cluster_name: String,
     endpoints: &[Endpoint],
     labels: Option<&BTreeMap<String, String>>,
+    placement: Option<&Placement>,
     takes_tls: impl Fn(&Endpoint) -> bool,
 ) -> ClusterLoadAssignment {
-    let mut places: BTreeMap<&Locality, Vec<LbEndpoint>> = BTreeMap::new();
+    let mut places: BTreeMap<(usize, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
     let wanted = |e: &&Endpoint| e.ready && labels.is_none_or(|l| wire::selects(l, &e.labels));
     for endpoint in endpoints.iter().filter(wanted) {
         let tls = endpoint.mtls && takes_tls(endpoint);
-        let place = places.entry(&endpoint.locality).or_default();
+        let level = placement.map_or(0, |placement| placement.level(endpoint));
+        let place = places.entry((level, &endpoint.locality)).or_default();
         place.push(lb_endpoint(endpoint, tls));
     }
-    let place = |(locality, endpoints): (&Locality, Vec<LbEndpoint>)| {
+    // Priorities must not have gaps.
+    let mut levels: Vec<usize> = places.keys().map(|(level, _)| *level).collect();
+    levels.dedup();
+    let place = |((level, locality), endpoints): ((usize, &Locality), Vec<LbEndpoint>)| {
         let weights = endpoints.iter().filter_map(|e| e.load_balancing_weight);
         let weight = weights.map(|w| w.value).fold(0, u32::saturating_add);
         LocalityLbEndpoints {
@@ -73,12 +80,17 @@ pub(crate) fn load_assignment(
             }),
             lb_endpoints: endpoints,
             load_balancing_weight: wire::number(weight),
+            priority: levels.partition_point(|known| *known < level) as u32,
             ..LocalityLbEndpoints::default()
         }
     };
+    let mut places: Vec<_> = places.into_iter().map(place).collect();
+    if let Some(placement) = placement {
+        placement.share(&mut places);
+    }
     ClusterLoadAssignment {
         cluster_name,
-        endpoints: places.into_iter().map(place).collect(),
+        endpoints: places,
         ..ClusterLoadAssignment::default()
     }
 }
@@ -120,32 +132,13 @@ fn metadata(endpoint: &Endpoint, tls: bool) -> Metadata {
     wire::metadata([("istio", istio)].into_iter().chain(tls))
 }
 
-/// Nearer places first: Envoy goes on to the next priority when the nearer ones fail.
-fn prioritize(assignment: &mut ClusterLoadAssignment, near: &Locality) {
-    let distance = |place: &LocalityLbEndpoints| {
-        let Some(there) = &place.locality else {
-            return 3;
-        };
-        let same = [
-            near.region == *there.region,
-            near.zone == *there.zone,
-            near.sub_zone == *there.sub_zone,
-        ];
-        3 - same.iter().take_while(|same| **same).count()
-    };
-    let mut levels: Vec<usize> = assignment.endpoints.iter().map(distance).collect();
-    levels.sort_unstable();
-    levels.dedup();
-    // Priorities must not have gaps.
-    for place in &mut assignment.endpoints {
-        let level = distance(place);
-        let rank = levels.iter().position(|l| *l == level).unwrap_or(0);
-        place.priority = rank as u32;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lateen_api::networking::LocalityLbSetting;
+    use lateen_core::Labels;
+    use serde_json::{Value, json};
+
+    use super::place::Client;
     use super::*;
 
     fn endpoint(address: &str, version: &str, zone: &str) -> Endpoint {
@@ -164,7 +157,19 @@ mod tests {
         }
     }
 
+    /// The key for a client of this place, by the mesh's default.
     fn key(subset: Option<&str>, near: Option<&str>) -> EndpointsKey {
+        let near: Option<Locality> = near.map(|place| place.parse().expect("a locality"));
+        let setting = LocalityLbSetting::default();
+        let labels = Labels::new();
+        let placement = near.and_then(|locality| {
+            let client = Client {
+                labels: &labels,
+                locality: &locality,
+                network: "",
+            };
+            Placement::of(&setting, &client, true)
+        });
         let mut off = endpoint("10.0.0.9", "v1", "a");
         off.ready = false;
         let all = [
@@ -177,7 +182,7 @@ mod tests {
             endpoints: Some(Shared(all.into_iter().collect())),
             subset: subset.map(|v| [("version".to_owned(), v.to_owned())].into()),
             plain: vec!["10.0.0.2".into()],
-            near: near.map(|l| l.parse().expect("a locality")),
+            placement,
         }
     }
 
@@ -209,6 +214,122 @@ mod tests {
     #[test]
     fn the_nearer_zone_comes_first() {
         let near_b = key(None, Some("r/b")).generate();
-        assert_eq!(addresses(&near_b), [(1, true), (0, false)]);
+        assert_eq!(addresses(&near_b), [(0, false), (1, true)]);
+    }
+
+    /// Addresses with their priorities and their places' weights, for a client `r1/z1/s1` of the
+    /// version `v1`.
+    #[track_caller]
+    fn placed(setting: Value, want: &[(&str, u32, u32)]) {
+        let there = |address: &str, version: &str, place: &str| Endpoint {
+            locality: place.parse().expect("a locality"),
+            ..endpoint(address, version, "")
+        };
+        let endpoints = [
+            there("10.0.0.1", "v1", "r1/z1/s1"),
+            there("10.0.0.2", "v2", "r1/z1/s1"),
+            there("10.0.0.3", "v1", "r1/z2/s1"),
+            there("10.0.0.4", "v1", "r2/z1/s1"),
+            there("10.0.0.5", "v2", "r3/z1/s1"),
+        ];
+        let setting: LocalityLbSetting = serde_json::from_value(setting).expect("a setting");
+        let labels: Labels = [("version", "v1")].into_iter().collect();
+        let client = Client {
+            labels: &labels,
+            locality: &"r1/z1/s1".parse().expect("a locality"),
+            network: "",
+        };
+        let placement = Placement::of(&setting, &client, true);
+        let all = load_assignment("c".into(), &endpoints, None, placement.as_ref(), |_| true);
+        let mut found = Vec::new();
+        for place in &all.endpoints {
+            let weight = place.load_balancing_weight.as_ref().map_or(0, |w| w.value);
+            for endpoint in &place.lb_endpoints {
+                let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else {
+                    panic!("a name");
+                };
+                let address = format!("{:?}", endpoint.address);
+                let known = endpoints.iter().find(|e| address.contains(&e.address));
+                let known = known.expect("one of them");
+                found.push((known.address.as_str(), place.priority, weight));
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn one_place_after_the_other() {
+        placed(
+            json!({}),
+            &[
+                ("10.0.0.1", 0, 2),
+                ("10.0.0.2", 0, 2),
+                ("10.0.0.3", 1, 1),
+                ("10.0.0.4", 2, 1),
+                ("10.0.0.5", 2, 1),
+            ],
+        );
+        placed(
+            json!({"failover": [{"from": "r1", "to": "r3"}]}),
+            &[
+                ("10.0.0.1", 0, 2),
+                ("10.0.0.2", 0, 2),
+                ("10.0.0.3", 1, 1),
+                ("10.0.0.4", 3, 1),
+                ("10.0.0.5", 2, 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn labels_decide_before_places() {
+        placed(
+            json!({"failoverPriority": ["version", "topology.kubernetes.io/region"]}),
+            &[
+                ("10.0.0.1", 0, 1),
+                ("10.0.0.2", 2, 1),
+                ("10.0.0.3", 0, 1),
+                ("10.0.0.4", 1, 1),
+                ("10.0.0.5", 2, 1),
+            ],
+        );
+        placed(
+            json!({"failoverPriority": ["version=v2"], "failover": [{"from": "r1", "to": "r3"}]}),
+            &[
+                ("10.0.0.1", 2, 1),
+                ("10.0.0.2", 0, 1),
+                ("10.0.0.3", 3, 1),
+                ("10.0.0.4", 4, 1),
+                ("10.0.0.5", 1, 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn places_get_their_shares() {
+        placed(
+            json!({"distribute": [
+                {"from": "r9/*", "to": {"r1": 100}},
+                {"from": "r1/z1/*", "to": {"r1/z1/*": 70, "r1/z2/*": 20, "r2": 10}}
+            ]}),
+            &[
+                ("10.0.0.1", 0, 70),
+                ("10.0.0.2", 0, 70),
+                ("10.0.0.3", 0, 20),
+                ("10.0.0.4", 0, 10),
+            ],
+        );
+        // One share of several places is divided by their weights.
+        placed(
+            json!({"distribute": [{"from": "*", "to": {"r1": 60, "*": 40}}]}),
+            &[
+                ("10.0.0.1", 0, 16),
+                ("10.0.0.2", 0, 16),
+                ("10.0.0.3", 0, 8),
+                ("10.0.0.4", 0, 8),
+                ("10.0.0.5", 0, 8),
+            ],
+        );
     }
 }

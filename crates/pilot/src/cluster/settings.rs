@@ -7,6 +7,9 @@ use lateen_api::networking::{
 use lateen_core::Protocol;
 use lateen_xds::pack_any;
 use lateen_xds::types::cluster::circuit_breakers::Thresholds;
+use lateen_xds::types::cluster::cluster::common_lb_config::{
+    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+};
 use lateen_xds::types::cluster::cluster::{
     CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
     RoundRobinLbConfig, SlowStartConfig,
@@ -269,4 +272,12 @@ fn outlier_detection(cluster: &mut Cluster, settings: &OutlierSettings) {
         }),
         ..CommonLbConfig::default()
     });
+}
+
+/// Places get their shares, whatever the number of their endpoints.
+pub(super) fn weigh_localities(cluster: &mut Cluster) {
+    let common = cluster.common_lb_config.get_or_insert_default();
+    common.locality_config_specifier = Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(
+        LocalityWeightedLbConfig {},
+    ));
 }

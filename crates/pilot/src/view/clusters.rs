@@ -61,6 +61,7 @@ impl View<'_> {
                 && cluster::goes_where_asked(service, router, &policy)
                 && known.is_some_and(|endpoints| self.all_take_tls(endpoints)),
             endpoints: known.filter(|_| inline).map(Shared::of),
+            placement: self.placement(&policy).filter(|_| inline),
             router,
         }
     }

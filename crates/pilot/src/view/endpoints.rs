@@ -1,11 +1,13 @@
 //! The endpoints behind a cluster name.
 
-use lateen_core::Direction;
+use lateen_api::labels;
+use lateen_core::{Direction, Locality};
 use lateen_registry::{Endpoint, EndpointKey};
 use lateen_xds::names::ClusterName;
 
 use super::View;
 use crate::endpoint::EndpointsKey;
+use crate::endpoint::place::{self, Client, Placement};
 use crate::listener::Mode;
 use crate::mtls;
 use crate::policy::{Policy, find_subset};
@@ -24,7 +26,7 @@ impl View<'_> {
             endpoints: None,
             subset: None,
             plain: Vec::new(),
-            near: None,
+            placement: None,
         };
         let service = self.snapshot.service(&name.host, &self.proxy.namespace);
         let port = service.and_then(|service| service.port(name.port));
@@ -43,7 +45,7 @@ impl View<'_> {
             endpoints: endpoints.map(Shared::of),
             subset: subset.map(|subset| subset.labels.clone()),
             plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
-            near: self.near(&policy),
+            placement: self.placement(&policy),
             ..nothing
         })
     }
@@ -63,17 +65,18 @@ impl View<'_> {
             .collect()
     }
 
-    /// Where the proxy is, where that counts: going on to another place needs outlier detection,
-    /// by which the nearer one is found to fail.
-    fn near(self, policy: &Policy<'_>) -> Option<lateen_core::Locality> {
-        policy.outlier_detection?;
-        let of_rule = policy
-            .load_balancer
-            .and_then(|lb| lb.locality_lb_setting.as_ref());
+    /// How the proxy's place decides who serves it.
+    pub(super) fn placement(self, policy: &Policy<'_>) -> Option<Placement> {
         let of_mesh = self.snapshot.config.mesh.locality_lb_setting.as_ref();
-        let enabled = of_rule.or(of_mesh).and_then(|setting| setting.enabled);
-        let workload = self.snapshot.world.workload(self.proxy.ip)?;
-        let locality = &workload.locality;
-        (enabled != Some(false) && !locality.region.is_empty()).then(|| locality.clone())
+        let setting = place::setting(policy, of_mesh)?;
+        let nowhere = Locality::default();
+        let workload = self.snapshot.world.workload(self.proxy.ip);
+        let labels = self.labels();
+        let client = Client {
+            labels,
+            locality: workload.map_or(&nowhere, |workload| &workload.locality),
+            network: labels.value(labels::NETWORK).unwrap_or_default(),
+        };
+        Placement::of(setting, &client, policy.outlier_detection.is_some())
     }
 }

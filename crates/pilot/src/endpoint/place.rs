@@ -1,0 +1,249 @@
+//! Which endpoints come first, and with what shares, for a client in one place.
+
+use lateen_api::labels;
+use lateen_api::networking::LocalityLbSetting;
+use lateen_core::{Labels, Locality};
+use lateen_registry::Endpoint;
+use lateen_xds::types::endpoint::LocalityLbEndpoints;
+
+use crate::policy::Policy;
+use crate::wire;
+
+/// The setting of a mesh that has none.
+static DEFAULT: LocalityLbSetting = LocalityLbSetting {
+    distribute: Vec::new(),
+    failover: Vec::new(),
+    failover_priority: Vec::new(),
+    enabled: None,
+};
+
+/// Distances between two places: the same sub-zone, zone, region; another region that is to take
+/// over; any other.
+const DISTANCES: usize = 5;
+
+/// How the client's place decides who serves it. It has those parts of the client alone that the
+/// setting asks for, so that clients which it does not tell apart share their endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Placement {
+    /// Shares of places, by patterns; other places get nothing.
+    Shares(Vec<(String, u32)>),
+    /// One priority after the other.
+    Priorities {
+        /// Labels to compare and the values that come first. The first that differs decides.
+        labels: Vec<(String, String)>,
+        /// Where the client is, when that counts after the labels, and the region that takes over.
+        near: Option<(Locality, Option<String>)>,
+    },
+}
+
+/// The setting that holds: the rule's, else the mesh's; none where it is switched off.
+pub(crate) fn setting<'a>(
+    policy: &Policy<'a>,
+    mesh: Option<&'a LocalityLbSetting>,
+) -> Option<&'a LocalityLbSetting> {
+    let balancer = policy.load_balancer;
+    let of_rule = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+    let setting = of_rule.or(mesh).unwrap_or(&DEFAULT);
+    (setting.enabled != Some(false)).then_some(setting)
+}
+
+impl Placement {
+    /// What a setting means for a client. Going on to another priority needs outlier detection, by
+    /// which the nearer hosts are found to fail.
+    pub(crate) fn of(
+        setting: &LocalityLbSetting,
+        client: &Client<'_>,
+        detects_outliers: bool,
+    ) -> Option<Self> {
+        if !setting.distribute.is_empty() {
+            let mut rules = setting.distribute.iter();
+            let rule = rules.find(|rule| covers(&rule.from, client.locality))?;
+            let shares = rule.to.iter().map(|(to, share)| (to.clone(), *share));
+            return Some(Placement::Shares(shares.collect()));
+        }
+        if !detects_outliers {
+            return None;
+        }
+        let asked = setting.failover_priority.iter();
+        let labels: Vec<_> = asked
+            .map(|label| match label.split_once('=') {
+                Some((name, value)) => (name.to_owned(), value.to_owned()),
+                None => (label.clone(), client.value(label).to_owned()),
+            })
+            .collect();
+        // Places count after labels only where that is asked for.
+        let by_place = labels.is_empty() || !setting.failover.is_empty();
+        let region = &client.locality.region;
+        let near = (by_place && !region.is_empty()).then(|| {
+            let mut failover = setting.failover.iter();
+            let next = failover.find(|failover| failover.from == **region);
+            (client.locality.clone(), next.map(|next| next.to.clone()))
+        });
+        (near.is_some() || !labels.is_empty()).then_some(Placement::Priorities { labels, near })
+    }
+
+    /// The priority of an endpoint before gaps are closed; 0 is the first.
+    pub(super) fn level(&self, endpoint: &Endpoint) -> usize {
+        let Placement::Priorities { labels, near } = self else {
+            return 0;
+        };
+        let there = Client {
+            labels: &endpoint.labels,
+            locality: &endpoint.locality,
+            network: &endpoint.network,
+        };
+        let differs = |(name, value): &(String, String)| there.value(name) != value;
+        let by_label = labels.iter().position(differs);
+        let by_label = by_label.map_or(0, |first| labels.len() - first);
+        let by_place = near.as_ref().map_or(0, |(here, next)| {
+            distance(here, next.as_deref(), &endpoint.locality)
+        });
+        by_label * DISTANCES + by_place
+    }
+
+    /// Gives places their shares, where there are any.
+    pub(super) fn share(&self, places: &mut [LocalityLbEndpoints]) {
+        let Placement::Shares(shares) = self else {
+            return;
+        };
+        let mut rest: Vec<&mut LocalityLbEndpoints> = places.iter_mut().collect();
+        for (pattern, share) in shares {
+            let (mut matching, others): (Vec<_>, Vec<_>) = rest
+                .into_iter()
+                .partition(|place| covers(pattern, &locality(place)));
+            rest = others;
+            let total: u64 = matching.iter().map(|place| weight(place)).sum();
+            for place in &mut matching {
+                // A share of several places is divided by their weights.
+                let part = (weight(place) * u64::from(*share)).div_ceil(total.max(1));
+                match u32::try_from(part) {
+                    Ok(0) => place.lb_endpoints.clear(),
+                    part => place.load_balancing_weight = wire::number(part.unwrap_or(u32::MAX)),
+                }
+            }
+        }
+        for place in rest {
+            place.lb_endpoints.clear();
+        }
+    }
+}
+
+/// What is compared of a client or an endpoint.
+pub(crate) struct Client<'a> {
+    pub(crate) labels: &'a Labels,
+    pub(crate) locality: &'a Locality,
+    pub(crate) network: &'a str,
+}
+
+impl Client<'_> {
+    /// A label; those of the place are what the place is, whoever has them as labels. Empty where
+    /// there is none.
+    fn value(&self, name: &str) -> &str {
+        match name {
+            labels::REGION => &self.locality.region,
+            labels::ZONE => &self.locality.zone,
+            labels::SUBZONE => &self.locality.sub_zone,
+            labels::NETWORK => self.network,
+            name => self.labels.value(name).unwrap_or_default(),
+        }
+    }
+}
+
+fn locality(place: &LocalityLbEndpoints) -> Locality {
+    place
+        .locality
+        .as_ref()
+        .map_or_else(Locality::default, |l| Locality {
+            region: l.region.as_str().into(),
+            zone: l.zone.as_str().into(),
+            sub_zone: l.sub_zone.as_str().into(),
+        })
+}
+
+fn weight(place: &LocalityLbEndpoints) -> u64 {
+    let weight = place.load_balancing_weight.as_ref();
+    weight.map_or(1, |weight| u64::from(weight.value))
+}
+
+/// True where a pattern like `region/zone/*` covers a place; what it does not name may be anything.
+fn covers(pattern: &str, place: &Locality) -> bool {
+    let parts = [&place.region, &place.zone, &place.sub_zone];
+    let mut wanted = pattern.splitn(3, '/');
+    for part in parts {
+        match wanted.next() {
+            None | Some("*" | "") => return true,
+            Some(wanted) if *wanted != **part => return false,
+            Some(_) => {}
+        }
+    }
+    true
+}
+
+fn distance(here: &Locality, next_region: Option<&str>, there: &Locality) -> usize {
+    let same = [
+        here.region == there.region,
+        here.zone == there.zone,
+        here.sub_zone == there.sub_zone,
+    ];
+    let same = same.iter().take_while(|same| **same).count();
+    match next_region {
+        // Where a region is named that takes over, the others come after it.
+        Some(next) if same == 0 && *there.region != *next => 4,
+        _ => 3 - same,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Locality {
+        text.parse().expect("a locality")
+    }
+
+    #[test]
+    fn patterns_cover_places() {
+        for (pattern, covered, other) in [
+            ("*", "r1/z1/s1", None),
+            ("r1", "r1/z1/s1", Some("r2/z1/s1")),
+            ("r1/*", "r1/z1/s1", Some("r2/z1/s1")),
+            ("r1/z1/*", "r1/z1/s1", Some("r1/z2/s1")),
+            ("r1/z1/s1", "r1/z1/s1", Some("r1/z1/s2")),
+        ] {
+            assert!(covers(pattern, &place(covered)), "{pattern} {covered}");
+            assert!(
+                !other.is_some_and(|o| covers(pattern, &place(o))),
+                "{pattern}"
+            );
+        }
+    }
+
+    #[test]
+    fn distances() {
+        let here = place("r1/z1/s1");
+        for (there, plain, with_next) in [
+            ("r1/z1/s1", 0, 0),
+            ("r1/z1/s2", 1, 1),
+            ("r1/z2/s1", 2, 2),
+            ("r2/z1/s1", 3, 3),
+            ("r3/z1/s1", 3, 4),
+        ] {
+            assert_eq!(distance(&here, None, &place(there)), plain, "{there}");
+            assert_eq!(
+                distance(&here, Some("r2"), &place(there)),
+                with_next,
+                "{there}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_switch_turns_it_off() {
+        let off = LocalityLbSetting {
+            enabled: Some(false),
+            ..LocalityLbSetting::default()
+        };
+        assert!(setting(&Policy::default(), Some(&off)).is_none());
+        assert!(setting(&Policy::default(), None).is_some());
+    }
+}
