@@ -1,4 +1,5 @@
-//! Measures the sidecar beside Envoy, nginx and haproxy. `README.md` says how and why.
+//! Measures the sidecar beside Envoy, nginx and haproxy, and the control plane with thousands of
+//! simulated sidecars. `README.md` says how and why.
 //!
 //! One program in several roles: `run` makes namespaces and starts itself again in them as `inside`,
 //! which starts proxies, backends (`backend`) and load generators (`load`), each pinned to a core
@@ -6,6 +7,7 @@
 
 mod backend;
 mod compare;
+mod control;
 mod identity;
 mod load;
 mod peer;
@@ -47,6 +49,14 @@ enum Task {
     /// The same, in namespaces that are there
     #[command(hide = true)]
     Inside(Options),
+    /// Measure the control plane
+    ControlPlane(control::Options),
+    /// The same, one mesh; prints the result as JSON
+    #[command(hide = true)]
+    ControlPlaneMesh(control::MeshOptions),
+    /// The simulated proxies of one mesh
+    #[command(hide = true)]
+    ControlPlaneProxies(control::ProxiesOptions),
     /// Send valid, odd and malformed HTTP/1 through all proxies, in namespaces of its own
     Compare(compare::Options),
     /// The same, in namespaces that are there
@@ -97,6 +107,9 @@ fn start(task: Task, mut args: Vec<String>) -> Result<ExitCode> {
             sandbox::prepare()?;
             return compare::run(&options);
         }
+        Task::ControlPlane(options) => control::run(&options)?,
+        Task::ControlPlaneMesh(options) => control::mesh(&options)?,
+        Task::ControlPlaneProxies(options) => control::proxies(&options)?,
         Task::Load(load) => runtime()?.block_on(load::run(load))?,
         Task::Backend => runtime()?.block_on(backend::run())?,
         Task::Exec { core, command } => process::exec(core, &command)?,

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use crate::peer::Name;
 use crate::samples::Samples;
 use crate::workload::{Kind, Metric, Workload};
+pub(crate) use markdown::machine;
 
 /// The circumstances.
 #[derive(Debug)]

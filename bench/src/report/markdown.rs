@@ -173,7 +173,7 @@ fn met(verdict: &Verdict) -> &'static str {
 }
 
 /// Processor and kernel.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = processor
         .lines()

@@ -120,16 +120,21 @@ pub(crate) fn put_headers(out: &mut Vec<u8>, stream: u32, block: &[u8], ends: bo
 
 /// Our SETTINGS, and the largest window for the connection.
 pub(crate) fn put_start(out: &mut Vec<u8>) {
+    put_settings(out, 1 << 20);
+    put_window(out, 0, MAX_WINDOW - FIRST_WINDOW);
+}
+
+/// Our SETTINGS, with the window that each stream begins with.
+pub(crate) fn put_settings(out: &mut Vec<u8>, window: u32) {
     let mut settings = Vec::new();
     for (name, value) in [
         (MAX_CONCURRENT_STREAMS, 1000_u32),
-        (INITIAL_WINDOW_SIZE, 1 << 20),
+        (INITIAL_WINDOW_SIZE, window),
     ] {
         settings.extend_from_slice(&name.to_be_bytes());
         settings.extend_from_slice(&value.to_be_bytes());
     }
     put(out, SETTINGS, 0, 0, &settings);
-    put_window(out, 0, MAX_WINDOW - FIRST_WINDOW);
 }
 
 pub(crate) fn put_window(out: &mut Vec<u8>, stream: u32, increment: u32) {
@@ -145,6 +150,17 @@ pub(crate) fn request_block() -> Vec<u8> {
     literal(&mut block, "user-agent", "lateen-bench");
     literal(&mut block, "accept", "*/*");
     literal(&mut block, "x-tenant", "blue");
+    block
+}
+
+/// The header block of a gRPC call in plain text.
+pub(crate) fn call_block(path: &str, authority: &str) -> Vec<u8> {
+    // :method POST and :scheme http, from the static table.
+    let mut block = vec![0x83, 0x86];
+    indexed_name(&mut block, 4, path);
+    indexed_name(&mut block, 1, authority);
+    literal(&mut block, "content-type", "application/grpc");
+    literal(&mut block, "te", "trailers");
     block
 }
 

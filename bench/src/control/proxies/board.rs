@@ -1,0 +1,201 @@
+//! What all simulated proxies together have reached.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::now;
+
+/// All proxies have everything that they asked for. Times are of the machine's monotonic clock, in
+/// nanoseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::control) struct Steady {
+    /// When they were told to connect.
+    pub(in crate::control) told: u64,
+    /// When the last of them had a connection.
+    pub(in crate::control) connected: u64,
+    /// When the last response was acknowledged.
+    pub(in crate::control) at: u64,
+    /// Resources that came since they were told.
+    pub(in crate::control) resources: u64,
+    /// Bytes that came since.
+    pub(in crate::control) bytes: u64,
+    /// Proxies that hold exactly what they held before.
+    pub(in crate::control) unchanged: usize,
+    /// Connections and calls that failed.
+    pub(in crate::control) broken: u64,
+}
+
+/// A change that all proxies have acknowledged.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::control) struct Acked {
+    pub(in crate::control) change: u32,
+    /// When the first of them had.
+    pub(in crate::control) first: u64,
+    /// When half of them had.
+    pub(in crate::control) median: u64,
+    /// When all of them had.
+    pub(in crate::control) last: u64,
+}
+
+/// How far they are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::control) struct Status {
+    pub(in crate::control) connected: usize,
+    pub(in crate::control) steady: usize,
+    pub(in crate::control) broken: u64,
+    /// Why the last connection or call failed.
+    pub(in crate::control) reason: String,
+    /// Proxies that acknowledged the newest change that any has.
+    pub(in crate::control) acked: usize,
+    pub(in crate::control) bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Proxy {
+    connected: bool,
+    steady: bool,
+    digest: u64,
+}
+
+/// Counts, and when they were reached.
+#[derive(Debug)]
+pub(super) struct Board {
+    proxies: Vec<Proxy>,
+    told: u64,
+    connected: u64,
+    last_answer: u64,
+    resources: u64,
+    bytes: u64,
+    unchanged: usize,
+    broken: u64,
+    reason: String,
+    /// It was said that all are steady.
+    said: bool,
+    /// When each change was acknowledged, by each proxy.
+    acked: BTreeMap<u32, Vec<u64>>,
+}
+
+impl Board {
+    pub(super) fn new(proxies: usize) -> Self {
+        Board {
+            proxies: vec![Proxy::default(); proxies],
+            told: 0,
+            connected: 0,
+            last_answer: 0,
+            resources: 0,
+            bytes: 0,
+            unchanged: 0,
+            broken: 0,
+            reason: String::new(),
+            said: true,
+            acked: BTreeMap::new(),
+        }
+    }
+
+    /// All connect from now on.
+    pub(super) fn start(&mut self, at: u64) {
+        for proxy in &mut self.proxies {
+            proxy.connected = false;
+            proxy.steady = false;
+        }
+        self.told = at;
+        self.last_answer = at;
+        self.resources = 0;
+        self.bytes = 0;
+        self.unchanged = 0;
+        self.broken = 0;
+        self.said = false;
+    }
+
+    pub(super) fn connected(&mut self, number: usize) {
+        self.proxies[number].connected = true;
+        self.connected = now();
+    }
+
+    pub(super) fn broken(&mut self, number: usize, reason: String) {
+        self.proxies[number].connected = false;
+        self.proxies[number].steady = false;
+        self.broken += 1;
+        self.reason = reason;
+    }
+
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// A proxy has answered for so many resources.
+    pub(super) fn answered(&mut self, resources: u64) {
+        self.resources += resources;
+        self.last_answer = now();
+    }
+
+    pub(super) fn is_steady(&self, number: usize) -> bool {
+        self.proxies[number].steady
+    }
+
+    /// A proxy has all that it asked for; `digest` stands for what it holds.
+    pub(super) fn steady(&mut self, number: usize, digest: u64) {
+        let proxy = &mut self.proxies[number];
+        proxy.steady = true;
+        self.unchanged += usize::from(proxy.digest == digest);
+        proxy.digest = digest;
+    }
+
+    pub(super) fn acked(&mut self, change: u32, at: u64) {
+        let n = self.proxies.len();
+        let times = self.acked.entry(change);
+        times.or_insert_with(|| Vec::with_capacity(n)).push(at);
+    }
+
+    /// Once: all are steady and nothing has come for a while.
+    pub(super) fn steady_since(&mut self, quiet: Duration) -> Option<Steady> {
+        let all = self.proxies.iter().all(|proxy| proxy.steady);
+        let quiet = u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX);
+        if self.said || !all || now() < self.last_answer.saturating_add(quiet) {
+            return None;
+        }
+        self.said = true;
+        Some(Steady {
+            told: self.told,
+            connected: self.connected,
+            at: self.last_answer,
+            resources: self.resources,
+            bytes: self.bytes,
+            unchanged: self.unchanged,
+            broken: self.broken,
+        })
+    }
+
+    /// Changes that have been acknowledged by everybody; each is returned once.
+    pub(super) fn acked_by_all(&mut self) -> Vec<Acked> {
+        let n = self.proxies.len();
+        let done = self.acked.extract_if(.., |_, times| times.len() >= n);
+        let acked = |(change, mut times): (u32, Vec<u64>)| {
+            times.sort_unstable();
+            Some(Acked {
+                change,
+                first: *times.first()?,
+                median: times[times.len() / 2],
+                last: *times.last()?,
+            })
+        };
+        done.filter_map(acked).collect()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let count = |of: fn(&Proxy) -> bool| self.proxies.iter().filter(|proxy| of(proxy)).count();
+        Status {
+            connected: count(|proxy| proxy.connected),
+            steady: count(|proxy| proxy.steady),
+            broken: self.broken,
+            reason: self.reason.clone(),
+            acked: self
+                .acked
+                .last_key_value()
+                .map_or(0, |(_, times)| times.len()),
+            bytes: self.bytes,
+        }
+    }
+}
