@@ -8,17 +8,21 @@ pub mod hostname;
 pub mod identity;
 pub mod labels;
 pub mod locality;
+pub mod object;
 pub mod ports;
 pub mod protocol;
 pub mod reason;
+pub mod service;
 
 pub use backoff::Backoff;
 pub use hostname::Hostname;
 pub use identity::SpiffeId;
 pub use labels::Labels;
 pub use locality::Locality;
+pub use object::ObjectRef;
 pub use protocol::Protocol;
 pub use reason::Reason;
+pub use service::ServiceId;
 
 /// Which way traffic flows, seen from the workload that the proxy serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

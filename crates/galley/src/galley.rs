@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lateen_api::{Object, mesh::MeshConfig};
-use lateen_registry::{ObjectKey, RawConfig, Registry};
+use lateen_core::ObjectRef;
+use lateen_registry::{Feed, RawConfig, Registry};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
@@ -20,7 +21,7 @@ pub struct Galley {
 }
 
 /// Objects that are left out or held at their last good form, and why.
-pub(crate) type Faulty = BTreeMap<ObjectKey, Vec<Fault>>;
+pub(crate) type Faulty = BTreeMap<ObjectRef, Vec<Fault>>;
 
 impl Galley {
     /// Folds what is there now before it returns, then every change. Must be called in a tokio
@@ -28,22 +29,20 @@ impl Galley {
     pub fn start(mut raw: watch::Receiver<Arc<RawConfig>>) -> Self {
         let mut fold = Fold::default();
         let first = raw.borrow_and_update().clone();
-        let (set, faulty) = fold.next(&first);
-        let (config_tx, config) = watch::channel(Arc::new(set));
-        let (faults_tx, faults) = watch::channel(Arc::new(faulty));
+        fold.next(&first);
+        let (config_tx, config) = watch::channel(Arc::new(fold.set.clone()));
+        let (faults_tx, faults) = watch::channel(Arc::new(fold.faulty.clone()));
         let (folded_tx, folded) = watch::channel(first);
         let task = tokio::spawn(async move {
             while raw.changed().await.is_ok() {
                 let next = raw.borrow_and_update().clone();
-                let (set, faulty) = fold.next(&next);
-                faults_tx.send_replace(Arc::new(faulty));
-                config_tx.send_if_modified(|held| {
-                    let changed = **held != set;
-                    if changed {
-                        *held = Arc::new(set);
-                    }
-                    changed
-                });
+                let changed = fold.next(&next);
+                if changed.faults {
+                    faults_tx.send_replace(Arc::new(fold.faulty.clone()));
+                }
+                if changed.config {
+                    config_tx.send_replace(Arc::new(fold.set.clone()));
+                }
                 folded_tx.send_replace(next);
             }
         });
@@ -60,6 +59,11 @@ impl Galley {
         self.config.clone()
     }
 
+    /// The same as [`Galley::config`], with what changed since the reader last looked.
+    pub fn config_feed(&self) -> Feed<ConfigSet> {
+        Feed::new(self.config.clone())
+    }
+
     /// Waits until the registry has its first complete state and that state is folded in. Before
     /// this, the configuration is empty, and acting on it would take every route away.
     pub async fn synced(&self, registry: &Registry) {
@@ -73,7 +77,7 @@ impl Galley {
     }
 
     /// What is wrong, by object.
-    pub fn faults(&self) -> watch::Receiver<Arc<BTreeMap<ObjectKey, Vec<Fault>>>> {
+    pub fn faults(&self) -> watch::Receiver<Arc<BTreeMap<ObjectRef, Vec<Fault>>>> {
         self.faults.clone()
     }
 }
@@ -99,20 +103,24 @@ pub fn parse_mesh(text: &str) -> Result<MeshConfig, MeshError> {
 
 #[derive(Default)]
 struct Fold {
-    seen: BTreeMap<ObjectKey, Seen>,
-    mesh_text: Option<Arc<str>>,
-    mesh: Arc<MeshConfig>,
+    raw: Arc<RawConfig>,
+    good: BTreeMap<ObjectRef, Typed>,
+    faulty: Faulty,
+    set: ConfigSet,
+    /// How many objects have been judged, which tests hold against what changed.
+    judged: usize,
 }
 
-struct Seen {
-    raw: Arc<Value>,
-    good: Option<Typed>,
-    faults: Vec<Fault>,
+/// What the last step made different.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Changed {
+    config: bool,
+    faults: bool,
 }
 
 macro_rules! typed {
     ($($variant:ident => $list:ident),* $(,)?) => {
-        #[derive(Clone)]
+        #[derive(Clone, PartialEq)]
         enum Typed {
             $($variant(Arc<Object<lateen_api::networking::$variant>>),)*
             PeerAuthentication(Arc<Object<lateen_api::security::PeerAuthentication>>),
@@ -126,17 +134,22 @@ macro_rules! typed {
             }
         }
 
-        fn assemble(objects: impl Iterator<Item = Typed>, mesh: Arc<MeshConfig>) -> ConfigSet {
-            let mut set = ConfigSet { mesh, ..ConfigSet::default() };
-            for object in objects {
-                match object {
-                    $(Typed::$variant(object) => set.$list.push(object),)*
-                    Typed::PeerAuthentication(object) => set.peer_authentications.push(object),
+        impl Typed {
+            fn add_to(self, set: &mut ConfigSet) {
+                match self {
+                    $(Typed::$variant(object) => add(&mut set.$list, object),)*
+                    Typed::PeerAuthentication(object) => add(&mut set.peer_authentications, object),
                 }
             }
-            $(sort(&mut set.$list);)*
-            sort(&mut set.peer_authentications);
-            set
+
+            fn remove_from(&self, set: &mut ConfigSet) {
+                match self {
+                    $(Typed::$variant(object) => remove(&mut set.$list, object),)*
+                    Typed::PeerAuthentication(object) => {
+                        remove(&mut set.peer_authentications, object);
+                    }
+                }
+            }
         }
     };
 }
@@ -154,78 +167,117 @@ fn read<T: DeserializeOwned>(raw: &Value) -> Option<Arc<Object<T>>> {
     Object::from_value(raw).ok().map(Arc::new)
 }
 
-fn sort<T>(list: &mut [Arc<Object<T>>]) {
-    list.sort_by(|a, b| {
-        let key = |o: &Object<T>| o.meta.creation_timestamp;
-        (key(a), &a.meta.namespace, &a.meta.name).cmp(&(key(b), &b.meta.namespace, &b.meta.name))
-    });
+/// Where an object stands in its list, or would stand.
+fn place<T>(list: &[Arc<Object<T>>], object: &Object<T>) -> Result<usize, usize> {
+    fn rank<T>(object: &Object<T>) -> impl Ord + '_ {
+        let meta = &object.meta;
+        (meta.creation_timestamp, &meta.namespace, &meta.name)
+    }
+    list.binary_search_by(|held| rank(held).cmp(&rank(object)))
+}
+
+fn add<T>(list: &mut Vec<Arc<Object<T>>>, object: Arc<Object<T>>) {
+    let (Ok(at) | Err(at)) = place(list, &object);
+    list.insert(at, object);
+}
+
+fn remove<T>(list: &mut Vec<Arc<Object<T>>>, object: &Object<T>) {
+    if let Ok(at) = place(list, object) {
+        list.remove(at);
+    }
 }
 
 impl Fold {
-    fn next(&mut self, raw: &RawConfig) -> (ConfigSet, Faulty) {
-        self.seen.retain(|key, _| raw.objects.contains_key(key));
-        for (key, value) in &raw.objects {
-            let known = self.seen.get(key);
-            if !known.is_some_and(|seen| Arc::ptr_eq(&seen.raw, value)) {
-                let last_good = known.and_then(|seen| seen.good.clone());
-                self.seen.insert(key.clone(), judge(key, value, last_good));
-            }
+    /// Takes in what is different from the last time.
+    fn next(&mut self, raw: &Arc<RawConfig>) -> Changed {
+        let mut changed = Changed::default();
+        let before = std::mem::replace(&mut self.raw, raw.clone());
+        for key in raw.objects.changed(&before.objects) {
+            let of_object = match raw.objects.get(&key) {
+                Some(value) => self.judge(key, value),
+                None => self.forget(&key),
+            };
+            changed.config |= of_object.config;
+            changed.faults |= of_object.faults;
         }
-        self.next_mesh(raw);
-        let good = self.seen.values().filter_map(|seen| seen.good.clone());
-        let set = assemble(good, self.mesh.clone());
-        let faulty = self.seen.iter().filter(|(_, seen)| !seen.faults.is_empty());
-        (
-            set,
-            faulty
-                .map(|(key, seen)| (key.clone(), seen.faults.clone()))
-                .collect(),
-        )
+        if raw.mesh != before.mesh {
+            changed.config |= self.next_mesh(raw.mesh.as_deref().unwrap_or_default());
+        }
+        changed
     }
 
-    fn next_mesh(&mut self, raw: &RawConfig) {
-        if self.mesh_text == raw.mesh {
-            return;
+    fn forget(&mut self, key: &ObjectRef) -> Changed {
+        Changed {
+            faults: self.faulty.remove(key).is_some(),
+            config: self.replace(key, None),
         }
-        self.mesh_text = raw.mesh.clone();
-        match parse_mesh(self.mesh_text.as_deref().unwrap_or_default()) {
+    }
+
+    /// An unknown field is a fault to refuse a new document for, but no reason to drop a stored one:
+    /// it may come from a newer version.
+    fn judge(&mut self, key: ObjectRef, raw: &Value) -> Changed {
+        self.judged += 1;
+        let faults = validate(raw);
+        let mut of_faults = faults.iter();
+        let grave = of_faults.any(|fault| fault.reason != crate::shape::UNKNOWN_FIELD);
+        let config = !grave && self.replace(&key, typed(key.kind, raw));
+        if grave {
+            tracing::warn!(
+                kind = key.kind,
+                namespace = %key.namespace,
+                name = %key.name,
+                kept = self.good.contains_key(&key),
+                faults = describe(&faults),
+                "invalid object left out"
+            );
+        }
+        let faults = if faults.is_empty() {
+            self.faulty.remove(&key).is_some()
+        } else {
+            self.faulty.insert(key, faults.clone()) != Some(faults)
+        };
+        Changed { config, faults }
+    }
+
+    /// Sets the good form of an object; whether it is another than before. What is equal keeps its
+    /// allocation.
+    fn replace(&mut self, key: &ObjectRef, new: Option<Typed>) -> bool {
+        let old = self.good.get(key);
+        if old == new.as_ref() {
+            return false;
+        }
+        if let Some(old) = old {
+            old.remove_from(&mut self.set);
+        }
+        match new {
+            Some(new) => {
+                self.good.insert(key.clone(), new.clone());
+                new.add_to(&mut self.set);
+            }
+            None => {
+                self.good.remove(key);
+            }
+        }
+        true
+    }
+
+    fn next_mesh(&mut self, text: &str) -> bool {
+        match parse_mesh(text) {
             Ok(mesh) => {
-                for field in unsupported::of_mesh(self.mesh_text.as_deref().unwrap_or_default()) {
+                for field in unsupported::of_mesh(text) {
                     tracing::warn!(field, "ConfigMap istio: not supported, has no effect");
                 }
-                self.mesh = Arc::new(mesh);
+                let changed = *self.set.mesh != mesh;
+                if changed {
+                    self.set.mesh = Arc::new(mesh);
+                }
+                changed
             }
-            Err(error) => tracing::error!(%error, "ConfigMap istio is invalid, last form kept"),
+            Err(error) => {
+                tracing::error!(%error, "ConfigMap istio is invalid, last form kept");
+                false
+            }
         }
-    }
-}
-
-/// An unknown field is a fault to refuse a new document for, but no reason to drop a stored one: it
-/// may come from a newer version.
-fn judge(key: &ObjectKey, raw: &Arc<Value>, last_good: Option<Typed>) -> Seen {
-    let faults = validate(raw);
-    let grave = faults
-        .iter()
-        .any(|fault| fault.reason != crate::shape::UNKNOWN_FIELD);
-    let good = if grave {
-        last_good
-    } else {
-        typed(key.kind, raw)
-    };
-    if grave {
-        tracing::warn!(
-            kind = key.kind,
-            namespace = key.namespace,
-            name = key.name,
-            kept = good.is_some(),
-            faults = describe(&faults),
-            "invalid object left out"
-        );
-    }
-    Seen {
-        raw: raw.clone(),
-        good,
-        faults,
     }
 }
 

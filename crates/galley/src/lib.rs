@@ -11,7 +11,7 @@ mod unsupported;
 mod validate;
 mod webhook;
 
-pub use config_set::ConfigSet;
+pub use config_set::{ConfigChanges, ConfigSet};
 pub use fault::{Fault, describe};
 pub use galley::{Galley, MeshError, parse_mesh};
 pub use validate::validate;

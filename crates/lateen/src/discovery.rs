@@ -125,6 +125,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         lateen_registry::Options {
             domain: options.domain.clone(),
             namespace: options.namespace.clone(),
+            ..lateen_registry::Options::default()
         },
     );
     let galley = lateen_galley::Galley::start(registry.config());

@@ -138,7 +138,7 @@ impl OutboundKey {
         let service = wire::record([
             ("host", wire::text(self.service.hostname.as_str())),
             ("name", wire::text(&self.service.name)),
-            ("namespace", wire::text(&self.service.namespace)),
+            ("namespace", wire::text(self.service.namespace.as_str())),
         ]);
         let mut istio = vec![("services", wire::list(vec![wire::structure(service)]))];
         if let Some(rule) = self.rules.first() {

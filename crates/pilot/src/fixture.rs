@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lateen_api::Object;
 use lateen_core::{Hostname, Protocol};
 use lateen_galley::ConfigSet;
-use lateen_registry::{Resolution, Service, ServicePort, TargetPort, World};
+use lateen_registry::{Provider, Resolution, Service, ServicePort, TargetPort, World};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -27,6 +27,7 @@ pub(crate) fn service(name: &str, ports: &[(u16, u16, Protocol)]) -> Arc<Service
         hostname: Hostname::service(name, namespace, DOMAIN),
         name: name.into(),
         namespace: namespace.into(),
+        provider: Provider::Kubernetes,
         addresses: Vec::new(),
         address_ranges: Vec::new(),
         ports: ports.iter().map(port).collect(),
@@ -58,7 +59,7 @@ pub(crate) fn world() -> World {
         ),
     ];
     World {
-        services: services.map(|s| (s.hostname.clone(), s)).into(),
+        services: services.map(|s| (s.id(), s)).into(),
         ..World::default()
     }
 }

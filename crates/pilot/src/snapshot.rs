@@ -6,9 +6,9 @@ use std::sync::Arc;
 use lateen_api::Object;
 pub(crate) use lateen_api::networking::MESH_GATEWAY;
 use lateen_api::networking::{DestinationRule, VirtualService, gateway_key};
-use lateen_core::{Hostname, Labels, SpiffeId};
+use lateen_core::{Hostname, Labels, ServiceId, SpiffeId};
 use lateen_galley::ConfigSet;
-use lateen_registry::{Service, World};
+use lateen_registry::{Provider, Service, World};
 
 use crate::proxy::Proxy;
 
@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// The domain of service names, `cluster.local`.
     pub domain: String,
     rules: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
-    accounts: BTreeMap<Hostname, Arc<[String]>>,
+    accounts: BTreeMap<ServiceId, Arc<[String]>>,
     virtual_services: Vec<HostedVirtualService>,
 }
 
@@ -80,27 +80,53 @@ impl Snapshot {
         }
     }
 
-    /// Services that a namespace sees.
+    /// Services that a namespace sees, one for each host name.
     pub(crate) fn services<'a>(
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Service>> {
-        let default = &self.config.mesh.default_service_export_to;
-        self.world.services.values().filter(move |service| {
-            is_visible(&service.export_to, default, &service.namespace, namespace)
+        let mut services = self.world.services.values().peekable();
+        std::iter::from_fn(move || {
+            let first = services.next()?;
+            let mut best = self.preferred(None, first, namespace);
+            // Services of one name stand side by side.
+            while let Some(other) = services.next_if(|next| next.hostname == first.hostname) {
+                best = self.preferred(best, other, namespace);
+            }
+            Some(best)
         })
+        .flatten()
     }
 
-    /// A service that a namespace sees, by full name.
+    /// The service of a full name that counts in a namespace.
     pub(crate) fn service(&self, host: &str, namespace: &str) -> Option<&Arc<Service>> {
-        let service = self.world.services.get(host)?;
-        let default = &self.config.mesh.default_service_export_to;
-        is_visible(&service.export_to, default, &service.namespace, namespace).then_some(service)
+        let named = self.world.named(host);
+        named.fold(None, |best, other| self.preferred(best, other, namespace))
     }
 
-    /// The SPIFFE names of those who serve a host, sorted.
-    pub(crate) fn accounts(&self, host: &Hostname) -> Arc<[String]> {
-        self.accounts.get(host).cloned().unwrap_or_default()
+    /// Of several visible services with one host name, a namespace uses its own, else one of
+    /// Kubernetes, else the oldest.
+    fn preferred<'a>(
+        &self,
+        best: Option<&'a Arc<Service>>,
+        other: &'a Arc<Service>,
+        namespace: &str,
+    ) -> Option<&'a Arc<Service>> {
+        let rank = |service: &Service| {
+            let foreign = service.namespace != *namespace;
+            let undated = service.created.is_none();
+            let declared = service.provider != Provider::Kubernetes;
+            (foreign, declared, undated, service.created)
+        };
+        let default = &self.config.mesh.default_service_export_to;
+        let seen = is_visible(&other.export_to, default, &other.namespace, namespace);
+        let better = || best.is_none_or(|best| rank(other) < rank(best));
+        if seen && better() { Some(other) } else { best }
+    }
+
+    /// The SPIFFE names of those who serve a service, sorted.
+    pub(crate) fn accounts(&self, service: &ServiceId) -> Arc<[String]> {
+        self.accounts.get(service).cloned().unwrap_or_default()
     }
 
     /// The DestinationRules that hold for a proxy towards a service: those of the proxy's
@@ -244,10 +270,10 @@ fn effective<'a>(export_to: &'a [String], default: &'a [String]) -> &'a [String]
     }
 }
 
-fn accounts(world: &World, trust_domain: &str) -> BTreeMap<Hostname, Arc<[String]>> {
-    let mut by_host: BTreeMap<Hostname, BTreeSet<String>> = BTreeMap::new();
+fn accounts(world: &World, trust_domain: &str) -> BTreeMap<ServiceId, Arc<[String]>> {
+    let mut by_service: BTreeMap<ServiceId, BTreeSet<String>> = BTreeMap::new();
     for (key, endpoints) in &world.endpoints {
-        let names = by_host.entry(key.hostname.clone()).or_default();
+        let names = by_service.entry(key.service.clone()).or_default();
         for endpoint in endpoints.iter().filter(|e| !e.service_account.is_empty()) {
             // Names that are no identity cannot be verified either.
             let id = SpiffeId::new(trust_domain, &endpoint.namespace, &endpoint.service_account);
@@ -256,12 +282,12 @@ fn accounts(world: &World, trust_domain: &str) -> BTreeMap<Hostname, Arc<[String
     }
     for service in world.services.values() {
         if !service.subject_alt_names.is_empty() {
-            let names = by_host.entry(service.hostname.clone()).or_default();
+            let names = by_service.entry(service.id()).or_default();
             names.extend(service.subject_alt_names.iter().cloned());
         }
     }
-    let shared = |(host, names): (Hostname, BTreeSet<String>)| (host, names.into_iter().collect());
-    by_host.into_iter().map(shared).collect()
+    let shared = |(id, names): (ServiceId, BTreeSet<String>)| (id, names.into_iter().collect());
+    by_service.into_iter().map(shared).collect()
 }
 
 #[cfg(test)]
@@ -291,5 +317,44 @@ mod tests {
         check(&["."], &[], false);
         check(&[], &["."], false);
         check(&["other", "away"], &[], true);
+    }
+
+    #[test]
+    fn of_several_services_of_one_name_a_namespace_uses_its_own() {
+        let of = |namespace: &str, provider, day: u8, export_to: &[&str]| {
+            let created = format!("2026-01-0{day}T00:00:00Z").parse();
+            Arc::new(Service {
+                hostname: Hostname::new("api.example.com"),
+                namespace: namespace.into(),
+                provider,
+                created: Some(created.expect("a time")),
+                export_to: export_to.iter().map(|to| (*to).into()).collect(),
+                ..Service::clone(&crate::fixture::service("x", &[]))
+            })
+        };
+        let check = |services: &[Arc<Service>], namespace: &str, want: Option<&str>| {
+            let services = services.iter().map(|s| (s.id(), s.clone())).collect();
+            let world = World {
+                services,
+                ..World::default()
+            };
+            let snapshot = Snapshot::new(1, Arc::new(world), Arc::default(), "cluster.local");
+            let found = snapshot.service("api.example.com", namespace);
+            assert_eq!(found.map(|s| s.namespace.as_str()), want, "{namespace}");
+            let listed: Vec<_> = snapshot.services(namespace).collect();
+            assert_eq!(listed, found.into_iter().collect::<Vec<_>>(), "one a name");
+        };
+        let entry = Provider::ServiceEntry;
+        let old = of("old", entry, 1, &[]);
+        let own = of("own", entry, 9, &["."]);
+        let platform = of("platform", Provider::Kubernetes, 5, &[]);
+        let all = [old.clone(), own.clone(), platform];
+        check(&all, "own", Some("own"));
+        check(&all, "old", Some("old"));
+        check(&all, "other", Some("platform"));
+        let entries = [of("late", entry, 3, &[]), old, own.clone()];
+        check(&entries, "other", Some("old"));
+        check(std::slice::from_ref(&own), "other", None);
+        check(&[own], "own", Some("own"));
     }
 }

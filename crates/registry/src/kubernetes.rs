@@ -24,7 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     WATCHED_KINDS,
-    state::Update,
+    state::{self, Update},
     store::{Event, Key},
 };
 
@@ -42,11 +42,29 @@ pub(crate) fn watch_all(
     let (updates_tx, updates_rx) = mpsc::channel(QUEUE);
     let all = watcher::Config::default();
     let spawn_ctx = (client, &updates_tx);
-    typed::<Service, _>(tasks, spawn_ctx, convert::service, Update::Service);
-    typed::<EndpointSlice, _>(tasks, spawn_ctx, convert::slice, Update::Slice);
-    typed::<Pod, _>(tasks, spawn_ctx, convert::workload, Update::Pod);
-    typed::<Node, _>(tasks, spawn_ctx, convert::node, Update::Node);
-    typed::<Namespace, _>(tasks, spawn_ctx, convert::namespace, Update::Namespace);
+    typed::<Service, _>(
+        tasks,
+        spawn_ctx,
+        state::SERVICE,
+        convert::service,
+        Update::Service,
+    );
+    typed::<EndpointSlice, _>(
+        tasks,
+        spawn_ctx,
+        state::SLICE,
+        convert::slice,
+        Update::Slice,
+    );
+    typed::<Pod, _>(tasks, spawn_ctx, state::POD, convert::workload, Update::Pod);
+    typed::<Node, _>(tasks, spawn_ctx, state::NODE, convert::node, Update::Node);
+    typed::<Namespace, _>(
+        tasks,
+        spawn_ctx,
+        state::NAMESPACE,
+        convert::namespace,
+        Update::Namespace,
+    );
     let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
     let only_mesh = all.clone().fields("metadata.name=istio");
     tasks.spawn(pump(
@@ -55,7 +73,7 @@ pub(crate) fn watch_all(
         updates_tx.clone(),
         convert::mesh,
         Update::Mesh,
-        None,
+        (state::MESH, None),
     ));
     for kind in WATCHED_KINDS {
         let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
@@ -67,7 +85,7 @@ pub(crate) fn watch_all(
             updates_tx.clone(),
             convert,
             wrap,
-            Some(kind),
+            (kind.kind, Some(kind)),
         ));
     }
     updates_rx
@@ -81,6 +99,7 @@ fn resource(kind: &Kind) -> ApiResource {
 fn typed<K, T>(
     tasks: &mut JoinSet<()>,
     (client, updates_tx): (&Client, &mpsc::Sender<Update>),
+    name: &'static str,
     convert: fn(K) -> Option<T>,
     wrap: fn(Event<T>) -> Update,
 ) where
@@ -94,7 +113,7 @@ fn typed<K, T>(
         updates_tx.clone(),
         convert,
         wrap,
-        None,
+        (name, None),
     ));
 }
 
@@ -106,7 +125,7 @@ async fn pump<K, T>(
     updates_tx: mpsc::Sender<Update>,
     convert: impl Fn(K) -> Option<T> + Send + 'static,
     wrap: impl Fn(Event<T>) -> Update + Send + 'static,
-    kind: Option<&'static Kind>,
+    source: (&'static str, Option<&'static Kind>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Send + 'static,
@@ -116,7 +135,7 @@ async fn pump<K, T>(
     while let Some(event) = events.next().await {
         let update = match event {
             Ok(event) => translate(event, &convert).map(&wrap),
-            Err(error) => failed(&error, kind),
+            Err(error) => Some(failed(&error, source)),
         };
         if let Some(update) = update
             && updates_tx.send(update).await.is_err()
@@ -166,24 +185,22 @@ impl runtime::utils::Backoff for Retry {
     }
 }
 
-fn failed(error: &watcher::Error, kind: Option<&'static Kind>) -> Option<Update> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
-    else {
-        tracing::warn!(kind = kind.map(|k| k.kind), %error, "watch failed, trying again");
-        return None;
+fn failed(error: &watcher::Error, (name, kind): (&'static str, Option<&'static Kind>)) -> Update {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
     };
-    match kind {
+    match (kind, status) {
         // A CRD that is not installed (yet) is an empty collection.
-        Some(kind) if status.code == 404 => {
+        (Some(kind), Some(status)) if status.code == 404 => {
             tracing::debug!(kind = kind.kind, "not installed");
-            Some(Update::Absent(kind))
+            return Update::Absent(kind);
         }
-        _ => {
-            tracing::warn!(kind = kind.map(|k| k.kind), %error, "watch refused, trying again");
-            None
-        }
+        (_, Some(_)) => tracing::warn!(source = name, %error, "watch refused, trying again"),
+        _ => tracing::warn!(source = name, %error, "watch failed, trying again"),
     }
+    Update::Failed(name, error.to_string())
 }
 
 /// Kept here so that the writer's tests need no Kubernetes types.

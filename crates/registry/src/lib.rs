@@ -3,22 +3,30 @@
 //! Each platform is folded to the same immutable [`World`]; nothing behind this crate knows which
 //! platform a service came from. One task writes, readers hold an `Arc`.
 
+mod changes;
+mod feed;
 mod kubernetes;
 mod model;
 mod raw;
 mod service_entry;
+mod shared_map;
+mod source;
 mod state;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
+pub use changes::WorldChanges;
+pub use feed::{Changes, Feed};
 pub use model::{
-    Endpoint, EndpointKey, Namespace, Node, Resolution, Service, ServicePort, TargetPort, Workload,
-    WorkloadOwner, World,
+    Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
+    Workload, WorkloadOwner, World,
 };
-pub use raw::{ObjectKey, RawConfig, WATCHED_KINDS};
+pub use raw::{RawConfig, WATCHED_KINDS};
+pub use shared_map::{Iter, SharedMap};
+pub use source::{Freshness, SourceStatus};
 
 /// What the registry needs to know beside where the platform is.
 #[derive(Clone, Debug)]
@@ -27,6 +35,13 @@ pub struct Options {
     pub domain: String,
     /// Namespace of the control plane, where ConfigMap `istio` is.
     pub namespace: String,
+    /// How long the first state may wait for a source that can be done without.
+    pub patience: Duration,
+}
+
+impl Options {
+    /// Longer than an API server takes to answer its slowest list, shorter than people wait.
+    pub const PATIENCE: Duration = Duration::from_secs(30);
 }
 
 impl Default for Options {
@@ -34,6 +49,7 @@ impl Default for Options {
         Self {
             domain: "cluster.local".into(),
             namespace: "istio-system".into(),
+            patience: Self::PATIENCE,
         }
     }
 }
@@ -44,6 +60,7 @@ pub struct Registry {
     world: watch::Receiver<Arc<World>>,
     config: watch::Receiver<Arc<RawConfig>>,
     synced: watch::Receiver<bool>,
+    sources: watch::Receiver<Arc<[SourceStatus]>>,
     _tasks: JoinSet<()>,
 }
 
@@ -57,11 +74,13 @@ impl Registry {
             state::State::new(options.domain),
             updates,
             publisher,
+            options.patience,
         ));
         Self {
             world: outputs.world,
             config: outputs.config,
             synced: outputs.synced,
+            sources: outputs.sources,
             _tasks: tasks,
         }
     }
@@ -71,13 +90,23 @@ impl Registry {
         self.world.clone()
     }
 
+    /// The same as [`Registry::world`], with what changed since the reader last looked.
+    pub fn world_feed(&self) -> Feed<World> {
+        Feed::new(self.world.clone())
+    }
+
     /// The mesh's own objects, as they were written.
     pub fn config(&self) -> watch::Receiver<Arc<RawConfig>> {
         self.config.clone()
     }
 
-    /// Whether every watch has delivered its first list. Nothing is published before that, so that
-    /// nobody acts on half a world.
+    /// How fresh each source is. What a source said holds however stale it is.
+    pub fn sources(&self) -> watch::Receiver<Arc<[SourceStatus]>> {
+        self.sources.clone()
+    }
+
+    /// Whether every watch has delivered its first list, or is late and can be done without. Nothing
+    /// is published before that, so that nobody acts on half a world.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
     }

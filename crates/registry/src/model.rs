@@ -5,38 +5,40 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use arcstr::ArcStr;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use lateen_core::{Hostname, Labels, Locality, Protocol};
+use lateen_core::{Hostname, Labels, Locality, Protocol, ServiceId};
+
+use crate::SharedMap;
 
 /// Everything that is known about services and workloads at one moment. Unchanged parts are shared
 /// between one world and the next, so that comparing pointers finds what changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
-    /// Services by full host name.
-    pub services: BTreeMap<Hostname, Arc<Service>>,
+    /// Services. Those of one host name stand side by side.
+    pub services: SharedMap<ServiceId, Arc<Service>>,
     /// Endpoints by service and port. A service port without endpoints has no entry.
-    pub endpoints: BTreeMap<EndpointKey, Arc<[Endpoint]>>,
+    pub endpoints: SharedMap<EndpointKey, Arc<[Endpoint]>>,
     /// Pods and workload entries by each of their addresses.
-    pub workloads_by_ip: BTreeMap<IpAddr, Arc<Workload>>,
+    pub workloads_by_ip: SharedMap<IpAddr, Arc<Workload>>,
     /// Namespaces by name.
-    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    pub namespaces: SharedMap<String, Arc<Namespace>>,
     /// Nodes by name.
-    pub nodes: BTreeMap<String, Arc<Node>>,
+    pub nodes: SharedMap<String, Arc<Node>>,
 }
 
 /// Names the endpoints of one port of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointKey {
-    /// The service's host name.
-    pub hostname: Hostname,
+    /// The service.
+    pub service: ServiceId,
     /// The service port's name, as in [`ServicePort::name`].
     pub port_name: ArcStr,
 }
 
 impl EndpointKey {
     /// The key of a port of a service.
-    pub fn new(hostname: impl Into<Hostname>, port_name: impl AsRef<str>) -> Self {
+    pub fn new(service: ServiceId, port_name: impl AsRef<str>) -> Self {
         Self {
-            hostname: hostname.into(),
+            service,
             port_name: ArcStr::from(port_name.as_ref()),
         }
     }
@@ -50,7 +52,9 @@ pub struct Service {
     /// Name on the platform.
     pub name: String,
     /// Namespace on the platform.
-    pub namespace: String,
+    pub namespace: ArcStr,
+    /// Which kind of source told of it.
+    pub provider: Provider,
     /// Virtual addresses; empty where there are none (headless).
     pub addresses: Vec<IpAddr>,
     /// Virtual address ranges, which only a ServiceEntry can have.
@@ -77,7 +81,24 @@ pub struct Service {
     pub load_balancer: Vec<String>,
 }
 
+/// Which kind of source told of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Provider {
+    /// A Service of Kubernetes.
+    Kubernetes,
+    /// A ServiceEntry.
+    ServiceEntry,
+}
+
 impl Service {
+    /// What names it.
+    pub fn id(&self) -> ServiceId {
+        ServiceId {
+            hostname: self.hostname.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+
     /// The port with this number. Datagrams, which may have the same number, are not carried.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         let mut ports = self.ports.iter();
@@ -223,9 +244,19 @@ pub struct Node {
 
 impl World {
     /// Endpoints of a port of a service; empty where there are none.
-    pub fn endpoints(&self, hostname: &str, port_name: &str) -> &[Endpoint] {
-        let key = EndpointKey::new(hostname, port_name);
+    pub fn endpoints(&self, service: &ServiceId, port_name: &str) -> &[Endpoint] {
+        let key = EndpointKey::new(service.clone(), port_name);
         self.endpoints.get(&key).map_or(&[], |endpoints| endpoints)
+    }
+
+    /// All services of one host name, whichever namespace they are in.
+    pub fn named<'a>(&'a self, hostname: &str) -> impl Iterator<Item = &'a Arc<Service>> + use<'a> {
+        let first = ServiceId::new("", hostname);
+        let hostname = first.hostname.clone();
+        let services = self.services.range(first..);
+        services
+            .take_while(move |(id, _)| id.hostname == hostname)
+            .map(|(_, service)| service)
     }
 
     /// The workload with this address.

@@ -9,21 +9,15 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 
-use crate::{Endpoint, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner};
+use crate::{
+    Endpoint, Provider, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner,
+};
 
 /// Kind of the owner of a workload that is an entry.
 pub(crate) const OWNER: &str = "WorkloadEntry";
 
-/// One service for each host of the entry.
-pub(crate) fn services(entry: &Object<ServiceEntry>) -> impl Iterator<Item = Service> + '_ {
-    entry
-        .spec
-        .hosts
-        .iter()
-        .map(move |host| service(entry, host))
-}
-
-fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
+/// The service that the entry makes of one of its hosts.
+pub(crate) fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
     let (meta, spec) = (&entry.meta, &entry.spec);
     let resolution = match spec.resolution {
         ServiceResolution::None => Resolution::None,
@@ -35,7 +29,8 @@ fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
     Service {
         hostname: Hostname::new(host),
         name: meta.name.clone(),
-        namespace: meta.namespace.clone(),
+        namespace: meta.namespace.as_str().into(),
+        provider: Provider::ServiceEntry,
         addresses: spec
             .addresses
             .iter()
@@ -72,16 +67,21 @@ fn service_port(port: &lateen_api::networking::ServicePort) -> Option<ServicePor
     })
 }
 
+/// The workload's port, which an entry gives as a number.
+pub(crate) fn target(port: &ServicePort) -> u16 {
+    match port.target_port {
+        TargetPort::Number(number) => number,
+        TargetPort::Name(_) => port.port,
+    }
+}
+
 /// The entry's own endpoints for one port. By DNS and without endpoints, the host is the endpoint.
 pub(crate) fn endpoints(
     entry: &Object<ServiceEntry>,
     service: &Service,
     port: &ServicePort,
 ) -> Vec<Endpoint> {
-    let target = match port.target_port {
-        TargetPort::Number(number) => number,
-        TargetPort::Name(_) => port.port,
-    };
+    let target = target(port);
     let namespace = &entry.meta.namespace;
     let by_name = matches!(
         service.resolution,

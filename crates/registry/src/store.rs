@@ -20,6 +20,13 @@ pub(crate) enum Event<T> {
     InitDone,
 }
 
+impl<T> Event<T> {
+    /// Whether it is [`Event::Init`].
+    pub(crate) fn is_init(&self) -> bool {
+        matches!(self, Event::Init)
+    }
+}
+
 /// A collection, and the list that will replace it.
 #[derive(Debug)]
 pub(crate) struct Store<T> {
@@ -107,18 +114,9 @@ impl<T: PartialEq> Store<T> {
         self.items.get(&(namespace.to_owned(), name.to_owned()))
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &T)> {
         self.items.iter()
-    }
-
-    /// The items of one namespace.
-    pub(crate) fn in_namespace<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a Key, &'a T)> + 'a {
-        self.items
-            .range((namespace.to_owned(), String::new())..)
-            .take_while(move |(key, _)| key.0 == namespace)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The registry against a scripted API server: what it asks for, and what it makes of the answers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use lateen_registry::{Options, Registry, Resolution};
+use lateen_core::ServiceId;
+use lateen_registry::{Freshness, Options, Registry, Resolution, SourceStatus};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 struct Server {
     lists: Arc<Mutex<BTreeMap<String, Vec<Value>>>>,
     watches: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Value>>>>,
+    forbidden: Arc<Mutex<BTreeSet<String>>>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -42,6 +44,14 @@ impl Server {
 
     fn answer(&self, uri: &http::Uri) -> Response<Body> {
         let path = uri.path().to_owned();
+        let forbidden = self.forbidden.lock().expect("no test panics with it held");
+        if forbidden.contains(&path) {
+            return respond(
+                403,
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "not for you"}),
+            );
+        }
+        drop(forbidden);
         if uri
             .query()
             .is_some_and(|query| query.contains("watch=true"))
@@ -69,11 +79,17 @@ impl Server {
                 json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "no such resource"}),
             ),
         };
-        let body = Full::new(Bytes::from(body.to_string()));
-        Response::builder()
-            .status(status)
-            .body(body.boxed())
-            .expect("response")
+        respond(status, body)
+    }
+
+    /// Refuses a collection from now on, or no more.
+    fn forbid(&self, path: &str, is: bool) {
+        let mut forbidden = self.forbidden.lock().expect("no test panics with it held");
+        if is {
+            forbidden.insert(path.into());
+        } else {
+            forbidden.remove(path);
+        }
     }
 
     /// Sends an event, once the watch is there.
@@ -99,6 +115,14 @@ impl Server {
             .expect("no test panics with it held")
             .remove(path);
     }
+}
+
+fn respond(status: u16, body: Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(body.to_string()));
+    Response::builder()
+        .status(status)
+        .body(body.boxed())
+        .expect("response")
 }
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
@@ -151,6 +175,10 @@ fn slice(ready: bool) -> Value {
 
 const HOST: &str = "reviews.default.svc.cluster.local";
 
+fn id(host: &str) -> ServiceId {
+    ServiceId::new("default", host)
+}
+
 #[tokio::test]
 async fn a_cluster_becomes_a_world() {
     let server = bookinfo();
@@ -171,7 +199,7 @@ async fn a_cluster_becomes_a_world() {
             ("reviews", Resolution::ClientSide),
         ]
     );
-    let endpoint = &world.endpoints(HOST, "http")[0];
+    let endpoint = &world.endpoints(&id(HOST), "http")[0];
     assert_eq!(
         (endpoint.address.as_str(), endpoint.port),
         ("10.244.0.5", 9080)
@@ -180,7 +208,7 @@ async fn a_cluster_becomes_a_world() {
     assert_eq!(endpoint.workload_name, "reviews-v1");
     assert_eq!(endpoint.service_account, "bookinfo-reviews");
     assert_eq!(endpoint.locality.to_string(), "eu/a");
-    let external = world.endpoints("ext.default.svc.cluster.local", "https");
+    let external = world.endpoints(&id("ext.default.svc.cluster.local"), "https");
     assert_eq!(external[0].address, "example.com");
     let config = registry.config().borrow().clone();
     assert_eq!(config.mesh.as_deref(), Some("trustDomain: td"));
@@ -189,7 +217,7 @@ async fn a_cluster_becomes_a_world() {
         .send(SLICES, json!({"type": "MODIFIED", "object": slice(false)}))
         .await;
     worlds.changed().await.expect("registry runs");
-    assert!(!worlds.borrow_and_update().endpoints(HOST, "http")[0].ready);
+    assert!(!worlds.borrow_and_update().endpoints(&id(HOST), "http")[0].ready);
 }
 
 #[tokio::test]
@@ -206,7 +234,10 @@ async fn a_broken_watch_keeps_what_it_knew() {
         .send(SLICES, json!({"type": "MODIFIED", "object": slice(false)}))
         .await;
     worlds.changed().await.expect("registry runs");
-    let endpoints = worlds.borrow_and_update().endpoints(HOST, "http").to_vec();
+    let endpoints = worlds
+        .borrow_and_update()
+        .endpoints(&id(HOST), "http")
+        .to_vec();
     assert_eq!(
         (endpoints.len(), endpoints[0].ready),
         (1, false),
@@ -230,4 +261,85 @@ async fn a_kind_may_be_installed_later() {
     assert_eq!((key.kind, key.name.as_str()), ("VirtualService", "reviews"));
     assert_eq!(object["kind"], "VirtualService");
     assert_eq!(object["apiVersion"], "networking.istio.io/v1");
+}
+
+/// Waits until a source is this fresh.
+async fn source(registry: &Registry, name: &str, freshness: Freshness) -> SourceStatus {
+    let mut sources = registry.sources();
+    let is = |s: &&SourceStatus| s.name == name && s.freshness == freshness;
+    let found = sources
+        .wait_for(|sources| sources.iter().any(|s| is(&s)))
+        .await
+        .expect("registry runs");
+    found.iter().find(is).expect("just found").clone()
+}
+
+fn impatient() -> Options {
+    Options {
+        patience: Duration::from_millis(50),
+        ..Options::default()
+    }
+}
+
+#[tokio::test]
+async fn a_refused_watch_does_not_block_the_others() {
+    const NODES: &str = "/api/v1/nodes";
+    let server = bookinfo();
+    server.forbid(NODES, true);
+    server.forbid(RULES, true);
+    let registry = Registry::kubernetes(server.client(), impatient());
+    registry.synced().await;
+    let mut worlds = registry.world();
+    let locality = |world: &lateen_registry::World| {
+        let endpoints = world.endpoints(&id(HOST), "http");
+        endpoints[0].locality.to_string()
+    };
+    assert_eq!(locality(&worlds.borrow_and_update()), "");
+    let late = source(&registry, "Node", Freshness::Late).await;
+    assert!(
+        late.reason
+            .is_none_or(|reason| reason.contains("not for you"))
+    );
+    source(&registry, "VirtualService", Freshness::Late).await;
+    source(&registry, "Pod", Freshness::Fresh).await;
+    server.forbid(NODES, false);
+    source(&registry, "Node", Freshness::Fresh).await;
+    worlds.changed().await.expect("registry runs");
+    assert_eq!(locality(&worlds.borrow_and_update()), "eu/a");
+}
+
+#[tokio::test]
+async fn nothing_is_published_without_services() {
+    let server = bookinfo();
+    server.forbid("/api/v1/services", true);
+    let registry = Registry::kubernetes(server.client(), impatient());
+    source(&registry, "Service", Freshness::Late).await;
+    assert!(!registry.is_synced());
+    server.forbid("/api/v1/services", false);
+    registry.synced().await;
+    assert_eq!(registry.world().borrow().services.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_refused_watch_said_last_holds() {
+    let server = bookinfo();
+    let registry = Registry::kubernetes(server.client(), Options::default());
+    registry.synced().await;
+    let before = registry.world().borrow().clone();
+    server.forbid(SLICES, true);
+    server.send(SLICES, json!({"type": "ERROR", "object": {
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}})).await;
+    server.cut(SLICES);
+    let mut sources = registry.sources();
+    let refused = |s: &SourceStatus| {
+        let why = s.reason.as_deref().unwrap_or_default();
+        s.freshness == Freshness::Stale && s.name == "EndpointSlice" && why.contains("not for you")
+    };
+    let found = sources
+        .wait_for(|sources| sources.iter().any(refused))
+        .await;
+    drop(found.expect("registry runs"));
+    assert!(Arc::ptr_eq(&before, &registry.world().borrow()));
+    server.forbid(SLICES, false);
+    source(&registry, "EndpointSlice", Freshness::Fresh).await;
 }

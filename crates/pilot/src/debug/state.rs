@@ -206,7 +206,7 @@ pub(super) fn endpointz(snapshot: &Snapshot) -> Value {
             })
             .collect();
         json!({
-            "service": key.hostname.as_str(),
+            "service": key.service.hostname.as_str(),
             "portName": key.port_name.as_str(),
             "endpoints": endpoints,
         })

@@ -47,7 +47,7 @@ impl View<'_> {
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static
         );
         let port_name = service.port(port).map_or("", |p| &p.name);
-        let key = EndpointKey::new(service.hostname.clone(), port_name);
+        let key = EndpointKey::new(service.id(), port_name);
         let known = self.snapshot.world.endpoints.get(&key);
         let policy = Policy::of(rules, port, subset);
         OutboundKey {
@@ -56,7 +56,7 @@ impl View<'_> {
             subset: subset.to_owned(),
             rules: rules.to_vec(),
             mesh: Shared::of(&self.snapshot.config.mesh),
-            accounts: self.snapshot.accounts(&service.hostname),
+            accounts: self.snapshot.accounts(&service.id()),
             all_take_tls: !inline
                 && cluster::goes_where_asked(service, router, &policy)
                 && known.is_some_and(|endpoints| self.all_take_tls(endpoints)),
@@ -91,7 +91,7 @@ impl View<'_> {
                 [
                     service.hostname.to_string(),
                     service.name.clone(),
-                    service.namespace.clone(),
+                    service.namespace.to_string(),
                 ]
             });
             keys.push(InboundKey {

@@ -38,7 +38,7 @@ impl View<'_> {
         if !name.subset.is_empty() && subset.is_none() {
             return Some(nothing);
         }
-        let key = EndpointKey::new(service.hostname.clone(), &port.name);
+        let key = EndpointKey::new(service.id(), &port.name);
         let endpoints = self.snapshot.world.endpoints.get(&key);
         let policy = Policy::of(&rules, name.port, &name.subset);
         Some(EndpointsKey {

@@ -108,7 +108,7 @@ impl View<'_> {
         if service.resolution != Resolution::Passthrough {
             return vec![EVERYWHERE.into()];
         }
-        let endpoints = self.snapshot.world.endpoints(&service.hostname, &port.name);
+        let endpoints = self.snapshot.world.endpoints(&service.id(), &port.name);
         let mut addresses: Vec<_> = endpoints
             .iter()
             .filter(|e| e.port == port.port && e.address.parse::<std::net::IpAddr>().is_ok())

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use lateen_api::Object;
-use lateen_core::{Hostname, Labels, Protocol};
+use lateen_core::{Hostname, Labels, Protocol, ServiceId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{
-    Endpoint, EndpointKey, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner,
-    World,
+    Endpoint, EndpointKey, Provider, Resolution, Service, ServicePort, TargetPort, Workload,
+    WorkloadOwner, World,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -122,6 +122,7 @@ impl Mesh {
             hostname: Hostname::service(name, namespace, DOMAIN),
             name: name.into(),
             namespace: namespace.into(),
+            provider: Provider::Kubernetes,
             addresses: addresses
                 .iter()
                 .map(|a| a.parse().expect("an address"))
@@ -138,13 +139,11 @@ impl Mesh {
             external_name: None,
             load_balancer: Vec::new(),
         };
-        self.world
-            .services
-            .insert(service.hostname.clone(), Arc::new(service));
+        self.world.services.insert(service.id(), Arc::new(service));
     }
 
     pub(crate) fn change(&mut self, name: &str, change: impl FnOnce(&mut Service)) {
-        let host = Hostname::service(name, "default", DOMAIN);
+        let host = id(name, "default");
         let service = self.world.services.get_mut(&host).expect("a service");
         change(Arc::make_mut(service));
     }
@@ -159,7 +158,7 @@ impl Mesh {
             ],
         );
         let (name, namespace) = host.split_once('.').expect("a domain");
-        let made = Hostname::service(name, namespace, DOMAIN);
+        let made = id(name, namespace);
         let service = self.world.services.remove(&made).expect("just made");
         let mut service = Arc::unwrap_or_clone(service);
         service.hostname = Hostname::new(host);
@@ -167,7 +166,7 @@ impl Mesh {
         service.selector = Labels::new();
         service.external = true;
         service.resolution = resolution;
-        let hostname = service.hostname.clone();
+        let id = service.id();
         if resolution == Resolution::Dns {
             for port in &service.ports {
                 let endpoint = endpoint("192.0.2.1", port.port, "", "", "default");
@@ -176,11 +175,11 @@ impl Mesh {
                     service_account: String::new(),
                     ..endpoint
                 };
-                let key = EndpointKey::new(hostname.clone(), &port.name);
+                let key = EndpointKey::new(id.clone(), &port.name);
                 self.world.endpoints.insert(key, [endpoint].into());
             }
         }
-        self.world.services.insert(hostname, Arc::new(service));
+        self.world.services.insert(id, Arc::new(service));
     }
 
     /// A pod behind the service of its name. Its address.
@@ -189,20 +188,18 @@ impl Mesh {
         self.pods += 1;
         let address = format!("10.244.0.{}", self.pods);
         let ip: IpAddr = address.parse().expect("an address");
-        let host = Hostname::service(app, namespace, DOMAIN);
+        let host = id(app, namespace);
         let service = self.world.services.get(&host).expect("a service").clone();
         for port in &service.ports {
             let TargetPort::Number(target) = port.target_port else {
                 continue;
             };
             let key = EndpointKey::new(host.clone(), &port.name);
-            let list = self
-                .world
-                .endpoints
-                .entry(key)
-                .or_insert_with(|| Arc::from([]));
-            let more = [endpoint(&address, target, app, version, namespace)];
-            *list = list.iter().cloned().chain(more).collect();
+            let known = self.world.endpoints.get(&key).into_iter();
+            let more = endpoint(&address, target, app, version, namespace);
+            let list = known.flat_map(|list| list.iter().cloned());
+            let list = list.chain([more]).collect();
+            self.world.endpoints.insert(key, list);
         }
         let workload = Workload {
             name: format!("{app}-{version}-{}", self.pods),
@@ -224,6 +221,10 @@ impl Mesh {
         self.world.workloads_by_ip.insert(ip, Arc::new(workload));
         ip
     }
+}
+
+fn id(name: &str, namespace: &str) -> ServiceId {
+    ServiceId::new(namespace, Hostname::service(name, namespace, DOMAIN))
 }
 
 fn labels(app: &str, version: &str) -> Labels {

@@ -286,7 +286,7 @@ async fn walk(steps: Vec<Step>) {
                 if !full {
                     mesh.world
                         .services
-                        .retain(|host, _| !host.starts_with("ra"));
+                        .retain(|id, _| !id.hostname.starts_with("ra"));
                     mesh.service("ratings", &["10.96.0.99"], &[]);
                 }
                 plane.world.send_replace(Arc::new(mesh.world.clone()));

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::Document;
 use crate::{
-    Namespace, Node, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner,
+    Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort, Workload,
+    WorkloadOwner,
     state::{Slice, SliceAddress},
 };
 
@@ -59,7 +60,8 @@ pub(super) fn service(object: core::Service) -> Option<Arc<Service>> {
             .map(Into::into)
             .collect(),
         name: meta.name?,
-        namespace: meta.namespace.unwrap_or_default(),
+        namespace: meta.namespace.unwrap_or_default().into(),
+        provider: Provider::Kubernetes,
         addresses,
         address_ranges: Vec::new(),
         ports: spec

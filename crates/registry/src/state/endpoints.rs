@@ -3,80 +3,101 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lateen_api::networking::WorkloadEntry;
-use lateen_core::{Hostname, Labels};
+use lateen_core::{Labels, ServiceId};
 
 use super::{Slice, SliceAddress, State};
 use crate::{
     Endpoint, EndpointKey, Service, ServicePort, TargetPort, Workload, service_entry, store::Key,
 };
 
+/// A service as it is to be, with the endpoints of each of its ports.
+pub(super) struct Folded {
+    pub(super) service: Service,
+    pub(super) endpoints: Vec<(EndpointKey, Vec<Endpoint>)>,
+}
+
 impl State {
-    pub(super) fn fold_service(&mut self, key: &Key) -> bool {
-        let hostname = Hostname::service(&key.1, &key.0, &self.domain);
-        let Some(source) = self.services.get(&key.0, &key.1) else {
-            return self.remove_service(&hostname);
+    /// The platform's own service of a name is stronger than one that entries declare.
+    pub(super) fn fold_service(&mut self, id: &ServiceId) -> bool {
+        self.visit();
+        let folded = self.platform_service(id);
+        let Some(folded) = folded.or_else(|| self.declared_service(id)) else {
+            return self.remove_service(id);
         };
-        let service = Service {
-            hostname: hostname.clone(),
-            ..Service::clone(source)
-        };
-        let fresh = service.ports.iter().map(|port| {
-            let name = EndpointKey {
-                hostname: hostname.clone(),
-                port_name: port.name.clone(),
-            };
-            (name, self.port_endpoints(key, &service, port))
-        });
-        let fresh: Vec<_> = fresh.collect();
-        let mut changed = self.retain_ports(&hostname, &service);
-        for (name, endpoints) in fresh {
+        let mut changed = self.retain_ports(id, &folded.service);
+        for (name, endpoints) in folded.endpoints {
             changed |= self.put_endpoints(name, endpoints);
         }
-        changed | self.put_service(service)
+        changed | self.put_service(id, folded.service)
     }
 
-    pub(super) fn put_service(&mut self, service: Service) -> bool {
-        let old = self.world.services.get(&service.hostname);
+    fn put_service(&mut self, id: &ServiceId, service: Service) -> bool {
+        let old = self.world.services.get(id);
         if old.is_some_and(|old| **old == service) {
             return false;
         }
-        self.world
-            .services
-            .insert(service.hostname.clone(), Arc::new(service));
+        self.world.services.insert(id.clone(), Arc::new(service));
         true
     }
 
-    pub(super) fn put_endpoints(&mut self, key: EndpointKey, mut endpoints: Vec<Endpoint>) -> bool {
+    fn put_endpoints(&mut self, key: EndpointKey, mut endpoints: Vec<Endpoint>) -> bool {
         endpoints.retain(|endpoint| is_on_network(&endpoint.address));
         if endpoints.is_empty() {
             return self.world.endpoints.remove(&key).is_some();
         }
-        if self
-            .world
-            .endpoints
-            .get(&key)
-            .is_some_and(|old| **old == *endpoints)
-        {
+        let old = self.world.endpoints.get(&key);
+        if old.is_some_and(|old| **old == *endpoints) {
             return false;
         }
         self.world.endpoints.insert(key, endpoints.into());
         true
     }
 
-    pub(super) fn remove_service(&mut self, hostname: &Hostname) -> bool {
-        self.world
-            .endpoints
-            .retain(|key, _| key.hostname != *hostname);
-        self.world.services.remove(hostname).is_some()
+    fn remove_service(&mut self, id: &ServiceId) -> bool {
+        self.remove_endpoints(id, |_| true);
+        self.world.services.remove(id).is_some()
     }
 
     /// Forgets endpoints of ports that the service no longer has.
-    pub(super) fn retain_ports(&mut self, hostname: &Hostname, service: &Service) -> bool {
-        let before = self.world.endpoints.len();
-        self.world.endpoints.retain(|key, _| {
-            key.hostname != *hostname || service.port_named(&key.port_name).is_some()
-        });
-        before != self.world.endpoints.len()
+    fn retain_ports(&mut self, id: &ServiceId, service: &Service) -> bool {
+        self.remove_endpoints(id, |port_name| service.port_named(port_name).is_none())
+    }
+
+    fn remove_endpoints(&mut self, id: &ServiceId, gone: impl Fn(&str) -> bool) -> bool {
+        let keys = self
+            .world
+            .endpoints
+            .range(EndpointKey::new(id.clone(), "")..);
+        let own = keys
+            .map(|(key, _)| key)
+            .take_while(|key| key.service == *id);
+        let gone: Vec<_> = own.filter(|key| gone(&key.port_name)).cloned().collect();
+        for key in &gone {
+            self.world.endpoints.remove(key);
+        }
+        !gone.is_empty()
+    }
+
+    fn platform_service(&self, id: &ServiceId) -> Option<Folded> {
+        let rest = id.hostname.strip_suffix(self.domain.as_str())?;
+        let rest = rest
+            .strip_suffix(".svc.")?
+            .strip_suffix(id.namespace.as_str())?;
+        let name = rest.strip_suffix('.')?;
+        let source = self.services.get(&id.namespace, name)?;
+        let service = Service {
+            hostname: id.hostname.clone(),
+            ..Service::clone(source)
+        };
+        let key = (id.namespace.to_string(), name.to_owned());
+        let of_port = |port: &ServicePort| {
+            let name = EndpointKey::new(id.clone(), &port.name);
+            (name, self.port_endpoints(&key, &service, port))
+        };
+        Some(Folded {
+            endpoints: service.ports.iter().map(of_port).collect(),
+            service,
+        })
     }
 
     fn port_endpoints(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
@@ -84,21 +105,17 @@ impl State {
             return vec![plain(name, port.port, &key.0)];
         }
         let mut endpoints = Vec::new();
-        for (_, slice) in self
-            .slices
-            .in_namespace(&key.0)
-            .filter(|(_, s)| s.service == key.1)
-        {
-            let Some(number) = slice_port(slice, &port.name) else {
+        for slice in self.refs.slices_of.of(key) {
+            self.visit();
+            let slice = self.slices.get(&slice.0, &slice.1);
+            let Some((slice, number)) = slice.and_then(|s| Some((s, slice_port(s, &port.name)?)))
+            else {
                 continue;
             };
-            let found = slice
-                .addresses
-                .iter()
-                .filter_map(|a| self.endpoint(key, a, number));
-            endpoints.extend(found);
+            let addresses = slice.addresses.iter();
+            endpoints.extend(addresses.filter_map(|a| self.endpoint(key, a, number)));
         }
-        endpoints.extend(self.entry_endpoints(key, service, port));
+        endpoints.extend(self.entry_endpoints(key, port));
         endpoints.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
         // During a change of slices the same address may stand in two of them.
         endpoints.dedup_by(|a, b| a.address == b.address && a.port == b.port);
@@ -134,26 +151,22 @@ impl State {
 
     /// The pod of the namespace that has the address.
     fn pod_in(&self, namespace: &str, ip: Option<IpAddr>) -> Option<&Arc<Workload>> {
-        let pods = self.pods_by_ip.get(&ip?)?;
-        let key = pods.iter().rev().find(|key| key.0 == namespace)?;
+        let ip = ip?;
+        let mut pods = self.refs.pods_by_ip.of(&ip).rev();
+        let key = pods.find(|key| key.0 == namespace)?;
         self.pods.get(&key.0, &key.1)
     }
 
     /// WorkloadEntries serve the services whose selector picks them, as pods do.
-    fn entry_endpoints(&self, key: &Key, service: &Service, port: &ServicePort) -> Vec<Endpoint> {
-        if service.selector.is_empty() {
-            return Vec::new();
-        }
-        let entries = self.workload_entries.iter().filter(|(k, _)| k.0 == key.0);
-        let picked = entries
-            .map(|(_, entry)| &entry.spec)
-            .filter(|entry| service.selector.selects(&Labels(entry.labels.clone())));
-        picked
-            .filter_map(|entry| {
-                let number = entry_port(entry, port)?;
-                Some(service_entry::endpoint(entry, number, &key.0))
-            })
-            .collect()
+    fn entry_endpoints(&self, key: &Key, port: &ServicePort) -> Vec<Endpoint> {
+        let entries = self.refs.of_services.selected_by(key);
+        let endpoints = entries.filter_map(|entry| {
+            self.visit();
+            let entry = &self.workload_entries[entry].object.spec;
+            let number = entry_port(entry, port)?;
+            Some(service_entry::endpoint(entry, number, &key.0))
+        });
+        endpoints.collect()
     }
 }
 

@@ -1,126 +1,109 @@
 //! Services that ServiceEntries add to the world.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 use lateen_api::{Object, networking::ServiceEntry};
-use lateen_core::{Hostname, Labels};
+use lateen_core::ServiceId;
 
-use super::State;
-use crate::{Endpoint, EndpointKey, Service, Workload, service_entry};
-
-/// Whether the entry's endpoints come from labels, and so change with workloads.
-pub(super) fn selects_workloads(entry: &Object<ServiceEntry>) -> bool {
-    entry.spec.workload_selector.is_some()
-}
+use super::{State, endpoints::Folded};
+use crate::{Endpoint, EndpointKey, Service, ServicePort, Workload, service_entry, store::Key};
 
 impl State {
-    /// All of them anew: entries are few, and hosts of several entries compete.
-    pub(super) fn fold_external(&mut self) -> bool {
-        let mut services: BTreeMap<Hostname, Service> = BTreeMap::new();
-        let mut endpoints: BTreeMap<EndpointKey, Vec<Endpoint>> = BTreeMap::new();
-        for entry in self.entries_by_age() {
-            for service in service_entry::services(entry) {
-                for port in &service.ports {
-                    let found = self.selected(entry, port.name.as_str());
-                    let found =
-                        found.unwrap_or_else(|| service_entry::endpoints(entry, &service, port));
-                    let key = EndpointKey {
-                        hostname: service.hostname.clone(),
-                        port_name: port.name.clone(),
-                    };
-                    endpoints.entry(key).or_default().extend(found);
+    /// A service of a namespace as its entries declare it. The oldest decides; the others add their
+    /// endpoints, and the ports that it does not have.
+    pub(super) fn declared_service(&self, id: &ServiceId) -> Option<Folded> {
+        let mut entries = self.entries_of(id).into_iter();
+        let (key, oldest) = entries.next()?;
+        let mut folded = Folded {
+            service: service_entry::service(oldest, &id.hostname),
+            endpoints: Vec::new(),
+        };
+        self.add_endpoints(&mut folded, id, key, oldest);
+        for (key, entry) in entries {
+            if entry.spec.resolution != oldest.spec.resolution {
+                // Endpoints of both cannot stand in one cluster.
+                tracing::warn!(
+                    service = %id, entry = key.1, oldest = oldest.meta.name,
+                    "an older ServiceEntry resolves this host in another way, the younger is left out"
+                );
+                continue;
+            }
+            for port in service_entry::service(entry, &id.hostname).ports {
+                let held = &mut folded.service.ports;
+                if held
+                    .iter()
+                    .all(|p| p.name != port.name && p.port != port.port)
+                {
+                    held.push(port);
                 }
-                // The older entry decides about the service; endpoints of all add up.
-                services.entry(service.hostname.clone()).or_insert(service);
             }
+            self.add_endpoints(&mut folded, id, key, entry);
         }
-        // The platform's own service of that name is stronger.
-        let platform: BTreeSet<Hostname> = self
-            .services
-            .iter()
-            .map(|(key, _)| Hostname::service(&key.1, &key.0, &self.domain))
-            .collect();
-        services.retain(|hostname, _| !platform.contains(hostname));
-        self.replace_external(services, endpoints, &platform)
+        Some(folded)
     }
 
-    fn replace_external(
-        &mut self,
-        services: BTreeMap<Hostname, Service>,
-        mut endpoints: BTreeMap<EndpointKey, Vec<Endpoint>>,
-        platform: &BTreeSet<Hostname>,
-    ) -> bool {
-        let hosts: BTreeSet<Hostname> = services.keys().cloned().collect();
-        let old = std::mem::replace(&mut self.external_hosts, hosts);
-        let gone: Vec<Hostname> = old
-            .into_iter()
-            .filter(|host| !services.contains_key(host) && !platform.contains(host))
-            .collect();
-        let mut changed = false;
-        for host in gone {
-            changed |= self.remove_service(&host);
-        }
-        for (hostname, service) in services {
-            changed |= self.retain_ports(&hostname, &service);
-            for port in &service.ports {
-                let key = EndpointKey {
-                    hostname: hostname.clone(),
-                    port_name: port.name.clone(),
-                };
-                let found = endpoints.remove(&key).unwrap_or_default();
-                changed |= self.put_endpoints(key, found);
-            }
-            changed |= self.put_service(service);
-        }
-        changed
-    }
-
-    fn entries_by_age(&self) -> Vec<&Object<ServiceEntry>> {
-        let mut entries: Vec<_> = self.service_entries.values().collect();
-        entries.sort_by_key(|entry| {
-            (
-                entry.meta.creation_timestamp,
-                &entry.meta.namespace,
-                &entry.meta.name,
-            )
-        });
+    /// The entries that declare a service, the oldest first.
+    fn entries_of(&self, id: &ServiceId) -> Vec<(&Key, &Object<ServiceEntry>)> {
+        let keys = self.refs.declared.of(id);
+        let mut entries: Vec<_> = keys.map(|key| (key, &self.service_entries[key])).collect();
+        entries.iter().for_each(|_| self.visit());
+        entries.sort_by_key(|(key, entry)| (entry.meta.creation_timestamp, *key));
         entries
     }
 
-    /// Endpoints by label: workload entries and pods of the entry's namespace.
-    fn selected(&self, entry: &Object<ServiceEntry>, port_name: &str) -> Option<Vec<Endpoint>> {
-        let selector = Labels(entry.spec.workload_selector.as_ref()?.labels.clone());
-        let port = entry
-            .spec
-            .ports
-            .iter()
-            .find(|port| port.name == port_name)?;
-        let number = u16::try_from(port.target_port.unwrap_or(port.number)).ok()?;
-        let namespace = &entry.meta.namespace;
-        let mut found = Vec::new();
-        for (_, workload) in self
-            .workload_entries
-            .iter()
-            .filter(|(key, _)| key.0 == *namespace)
-        {
-            if selector.selects(&Labels(workload.spec.labels.clone())) {
-                let named = workload.spec.ports.get(port_name);
-                let number = named.and_then(|n| u16::try_from(*n).ok()).unwrap_or(number);
-                found.push(service_entry::endpoint(&workload.spec, number, namespace));
+    /// Adds what an entry knows of its own ports.
+    fn add_endpoints(
+        &self,
+        folded: &mut Folded,
+        id: &ServiceId,
+        key: &Key,
+        entry: &Object<ServiceEntry>,
+    ) {
+        let service = service_entry::service(entry, &id.hostname);
+        for port in &service.ports {
+            let name = EndpointKey::new(id.clone(), &port.name);
+            let found = self.endpoints_of(key, entry, &service, port);
+            match folded.endpoints.iter_mut().find(|(held, _)| *held == name) {
+                Some((_, held)) => held.extend(found),
+                None => folded.endpoints.push((name, found)),
             }
         }
-        let pods = self.pods.in_namespace(namespace).map(|(_, pod)| pod);
-        for pod in pods.filter(|pod| selector.selects(&pod.labels)) {
-            found.extend(
-                pod.ips
-                    .first()
-                    .map(|ip| self.pod_endpoint(pod, *ip, number)),
-            );
+        // A port that lost its number to an older one's has no place.
+        let service = &folded.service;
+        folded
+            .endpoints
+            .retain(|(name, _)| service.port_named(&name.port_name).is_some());
+    }
+
+    /// Where the entry has a selector, the workload entries and pods that it picks; else its own.
+    fn endpoints_of(
+        &self,
+        key: &Key,
+        entry: &Object<ServiceEntry>,
+        service: &Service,
+        port: &ServicePort,
+    ) -> Vec<Endpoint> {
+        if entry.spec.workload_selector.is_none() {
+            return service_entry::endpoints(entry, service, port);
         }
-        Some(found)
+        let target = service_entry::target(port);
+        let entries = self.refs.of_entries.selected_by(key).map(|member| {
+            self.visit();
+            let spec = &self.workload_entries[member].object.spec;
+            let named = spec.ports.get(port.name.as_str());
+            let number = named.and_then(|n| u16::try_from(*n).ok()).unwrap_or(target);
+            service_entry::endpoint(spec, number, &key.0)
+        });
+        let pods = self
+            .refs
+            .pods_of_entries
+            .selected_by(key)
+            .filter_map(|member| {
+                self.visit();
+                let pod = self.pods.get(&member.0, &member.1)?;
+                Some(self.pod_endpoint(pod, *pod.ips.first()?, target))
+            });
+        entries.chain(pods).collect()
     }
 
     fn pod_endpoint(&self, pod: &Workload, ip: IpAddr, port: u16) -> Endpoint {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{Resolution, ServicePort, TargetPort, store::Event};
+use crate::{Resolution, ServicePort, TargetPort, WorldChanges, store::Event};
 
 /// One change, small enough that changes meet.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ enum Change {
     Slice(u8, Option<(u8, Vec<(u8, bool)>)>),
     Pod(u8, Option<(u8, u8)>),
     Node(Option<u8>),
+    Namespace(u8, Option<u8>),
     ServiceEntry(u8, Option<u8>),
     WorkloadEntry(u8, Option<u8>),
     Fold,
@@ -25,7 +26,8 @@ fn change() -> impl Strategy<Value = Change> {
         (0..3u8, prop::option::of((0..2u8, addresses))).prop_map(|(n, v)| Change::Slice(n, v)),
         (0..4u8, prop::option::of((0..4u8, 0..2u8))).prop_map(|(n, v)| Change::Pod(n, v)),
         prop::option::of(0..2u8).prop_map(Change::Node),
-        (0..2u8, prop::option::of(0..4u8)).prop_map(|(n, v)| Change::ServiceEntry(n, v)),
+        (0..2u8, prop::option::of(0..2u8)).prop_map(|(n, v)| Change::Namespace(n, v)),
+        (0..4u8, prop::option::of(0..5u8)).prop_map(|(n, v)| Change::ServiceEntry(n, v)),
         (0..2u8, prop::option::of(0..4u8)).prop_map(|(n, v)| Change::WorkloadEntry(n, v)),
         Just(Change::Fold),
     ]
@@ -46,9 +48,10 @@ fn app(n: u8) -> lateen_core::Labels {
 /// Variant 0 has a selector, 1 has another port, 2 has no selector.
 fn service(n: u8, variant: u8) -> Arc<Service> {
     Arc::new(Service {
-        hostname: Hostname::new(""),
+        hostname: lateen_core::Hostname::new(""),
         name: format!("s{n}"),
         namespace: "default".into(),
+        provider: crate::Provider::Kubernetes,
         addresses: Vec::new(),
         address_ranges: Vec::new(),
         ports: vec![ServicePort {
@@ -108,7 +111,21 @@ fn pod(n: u8, ip: u8, labels: u8) -> Arc<Workload> {
     })
 }
 
-/// Variants: by DNS, by selector, with endpoints, and with the name of a service of the platform.
+/// The odd ones are in another namespace, where the hosts are other services.
+fn entry_event(n: u8, item: Option<Arc<Value>>) -> Event<Arc<Value>> {
+    let key = (entry_namespace(n).to_owned(), format!("e{n}"));
+    match item {
+        Some(item) => Event::Apply(key, item),
+        None => Event::Delete(key),
+    }
+}
+
+fn entry_namespace(n: u8) -> &'static str {
+    ["default", "other"][usize::from(n % 2)]
+}
+
+/// Variants: by DNS, by selector, with endpoints, with the name of a service of the platform, and with
+/// a port of its own. The names that come last are the oldest.
 fn service_entry(n: u8, variant: u8) -> Arc<Value> {
     let port = json!([{"number": 80, "name": "http", "protocol": "HTTP"}]);
     let spec = match variant {
@@ -117,9 +134,13 @@ fn service_entry(n: u8, variant: u8) -> Arc<Value> {
             "workloadSelector": {"labels": {"app": "app0"}}}),
         2 => json!({"hosts": ["b.com"], "resolution": "STATIC", "ports": port,
             "endpoints": [{"address": "1.1.1.1"}]}),
-        _ => json!({"hosts": ["s0.default.svc.cluster.local"], "resolution": "DNS", "ports": port}),
+        3 => json!({"hosts": ["s0.default.svc.cluster.local"], "resolution": "DNS", "ports": port}),
+        _ => json!({"hosts": ["a.com", "b.com"], "resolution": "DNS",
+            "ports": [{"number": 90, "name": "own", "protocol": "TCP"}]}),
     };
-    Arc::new(json!({"metadata": {"name": format!("e{n}"), "namespace": "default"}, "spec": spec}))
+    let created = format!("2026-01-0{}T00:00:00Z", 9 - n);
+    Arc::new(json!({"spec": spec, "metadata": {"name": format!("e{n}"),
+        "namespace": entry_namespace(n), "creationTimestamp": created}}))
 }
 
 fn workload_entry(n: u8, ip: u8) -> Arc<Value> {
@@ -156,12 +177,20 @@ fn update(change: &Change) -> Option<Update> {
         }
         Change::ServiceEntry(n, v) => Update::Object(
             kind("ServiceEntry"),
-            event(format!("e{n}"), v.map(|v| service_entry(n, v))),
+            entry_event(n, v.map(|v| service_entry(n, v))),
         ),
         Change::WorkloadEntry(n, ip) => Update::Object(
             kind("WorkloadEntry"),
             event(format!("w{n}"), ip.map(|ip| workload_entry(n, ip))),
         ),
+        Change::Namespace(n, v) => {
+            let (name, labels) = (format!("n{n}"), v.map(app));
+            let key = (String::new(), name.clone());
+            Update::Namespace(match labels {
+                None => Event::Delete(key),
+                Some(labels) => Event::Apply(key, Arc::new(Namespace { name, labels })),
+            })
+        }
         Change::Fold => return None,
     })
 }
@@ -188,8 +217,42 @@ fn subject(change: &Change) -> Option<(u8, u8)> {
         Change::Pod(n, _) => (3, *n),
         Change::ServiceEntry(n, _) => (4, *n),
         Change::WorkloadEntry(n, _) => (5, *n),
+        Change::Namespace(n, _) => (6, *n),
         Change::Fold => return None,
     })
+}
+
+/// What a fresh start makes of the last form of everything.
+fn fresh(last: &BTreeMap<(u8, u8), &Change>) -> State {
+    let mut state = State::new("cluster.local".into());
+    for change in last.values() {
+        state.apply(update(change).expect("folds have no subject"));
+    }
+    state.fold();
+    state
+}
+
+/// Keys whose allocations differ, found by asking for each.
+fn naive<K: Ord + Clone, T: ?Sized>(
+    old: &SharedMap<K, Arc<T>>,
+    new: &SharedMap<K, Arc<T>>,
+) -> BTreeSet<K> {
+    let keys = old.keys().chain(new.keys());
+    let same = |key: &K| match (old.get(key), new.get(key)) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+        _ => false,
+    };
+    keys.filter(|key| !same(key)).cloned().collect()
+}
+
+fn naive_changes(old: &World, new: &World) -> WorldChanges {
+    WorldChanges {
+        services: naive(&old.services, &new.services),
+        endpoints: naive(&old.endpoints, &new.endpoints),
+        workloads: naive(&old.workloads_by_ip, &new.workloads_by_ip),
+        namespaces: naive(&old.namespaces, &new.namespaces),
+        nodes: naive(&old.nodes, &new.nodes),
+    }
 }
 
 proptest! {
@@ -207,14 +270,48 @@ proptest! {
             }
         }
         travelled.fold();
-        let mut fresh = State::new("cluster.local".into());
-        for change in last.values() {
-            fresh.apply(update(change).expect("folds have no subject"));
-        }
-        fresh.fold();
+        let fresh = fresh(&last);
         prop_assert_eq!(&travelled.world, &fresh.world);
-        prop_assert_eq!(&travelled.mentions, &fresh.mentions);
-        prop_assert_eq!(&travelled.pods_by_ip, &fresh.pods_by_ip);
+        prop_assert_eq!(&travelled.refs, &fresh.refs);
         prop_assert!(!travelled.fold(), "a fold without changes publishes nothing");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 200, ..Default::default() })]
+
+    /// A reader that looks now and then misses nothing, and is told of nothing that is the same.
+    #[test]
+    fn changes_are_exact(changes in prop::collection::vec(change(), 10_000)) {
+        let mut state = State::new("cluster.local".into());
+        let mut last = BTreeMap::new();
+        let (worlds_tx, worlds) = tokio::sync::watch::channel(Arc::new(World::default()));
+        let mut feed = crate::Feed::new(worlds);
+        let mut seen = Arc::new(World::default());
+        for (n, change) in changes.iter().enumerate() {
+            if let Some(subject) = subject(change) {
+                last.insert(subject, change);
+            }
+            if let Some(update) = update(change) {
+                state.apply(update);
+                continue;
+            }
+            let before = state.world.clone();
+            let changed = state.fold();
+            let differs = naive_changes(&before, &state.world);
+            prop_assert_eq!(changed, !differs.is_empty());
+            prop_assert_eq!(changed, before != state.world, "what is equal keeps its allocation");
+            worlds_tx.send_replace(Arc::new(state.world.clone()));
+            if n % 3 == 0 {
+                let (world, changes) = feed.look();
+                prop_assert_eq!(changes, naive_changes(&seen, &world));
+                seen = world;
+            }
+            if n % 10 == 0 {
+                let fresh = fresh(&last);
+                prop_assert_eq!(&state.world, &fresh.world);
+                prop_assert_eq!(&state.refs, &fresh.refs);
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
 use std::net::IpAddr;
 
-use lateen_core::{Labels, Locality, Protocol};
+use lateen_core::{Hostname, Labels, Locality, Protocol};
 use serde_json::json;
 
 use super::*;
-use crate::{Resolution, ServicePort, TargetPort};
+use crate::{Provider, Resolution, ServicePort, TargetPort};
 
 fn key(namespace: &str, name: &str) -> Key {
     (namespace.into(), name.into())
@@ -19,6 +19,7 @@ fn reviews() -> Service {
         hostname: Hostname::new(""),
         name: "reviews".into(),
         namespace: "default".into(),
+        provider: Provider::Kubernetes,
         addresses: vec!["10.96.1.1".parse().unwrap()],
         address_ranges: Vec::new(),
         ports: vec![ServicePort {
@@ -104,10 +105,14 @@ fn bookinfo() -> State {
 
 const HOST: &str = "reviews.default.svc.cluster.local";
 
+fn id(host: &str) -> ServiceId {
+    ServiceId::new("default", host)
+}
+
 #[test]
 fn an_endpoint_waits_for_its_pod() {
     let mut state = bookinfo();
-    let found = state.world.endpoints(HOST, "http").to_vec();
+    let found = state.world.endpoints(&id(HOST), "http").to_vec();
     assert_eq!(found.len(), 1, "v2's pod is not known yet");
     assert!(found[0].mtls);
     assert_eq!(found[0].locality.to_string(), "eu/a");
@@ -116,7 +121,7 @@ fn an_endpoint_waits_for_its_pod() {
         pod("v2", "10.244.0.3"),
     )));
     assert!(state.fold());
-    assert_eq!(state.world.endpoints(HOST, "http").len(), 2);
+    assert_eq!(state.world.endpoints(&id(HOST), "http").len(), 2);
 }
 
 #[test]
@@ -131,12 +136,12 @@ fn what_did_not_change_is_shared() {
         }),
     )));
     assert!(state.fold());
-    let host = Hostname::new(HOST);
+    let host = id(HOST);
     assert!(Arc::ptr_eq(
         &before.services[&host],
         &state.world.services[&host]
     ));
-    let port = crate::EndpointKey::new(HOST, "http");
+    let port = crate::EndpointKey::new(id(HOST), "http");
     assert!(Arc::ptr_eq(
         &before.endpoints[&port],
         &state.world.endpoints[&port]
@@ -150,7 +155,9 @@ fn a_node_moves_its_pods() {
     state.apply(Update::Node(Event::Apply(key("", "node1"), node("b"))));
     assert!(state.fold());
     assert_eq!(
-        state.world.endpoints(HOST, "http")[0].locality.to_string(),
+        state.world.endpoints(&id(HOST), "http")[0]
+            .locality
+            .to_string(),
         "eu/b"
     );
     let ip: IpAddr = "10.244.0.2".parse().unwrap();
@@ -199,10 +206,10 @@ fn service_entries_become_services() {
             "ports": [{"number": 443, "name": "https", "protocol": "TLS"}],
         })),
     ));
-    let service = &state.world.services["api.example.com"];
+    let service = &state.world.services[&id("api.example.com")];
     assert!(service.external && service.resolution == Resolution::Dns);
     assert_eq!(
-        state.world.endpoints("api.example.com", "https")[0].address,
+        state.world.endpoints(&id("api.example.com"), "https")[0].address,
         "api.example.com"
     );
     let kind = WATCHED_KINDS
@@ -215,8 +222,8 @@ fn service_entries_become_services() {
     );
     state.apply(Update::Object(kind, Event::Delete(key("default", "ext"))));
     assert!(state.fold());
-    assert!(!state.world.services.contains_key("api.example.com"));
-    assert!(state.world.services.contains_key(HOST));
+    assert!(!state.world.services.contains_key(&id("api.example.com")));
+    assert!(state.world.services.contains_key(&id(HOST)));
 }
 
 #[test]
@@ -230,14 +237,17 @@ fn service_entries_select_pods() {
             "workloadSelector": {"labels": {"app": "reviews"}},
         })),
     ));
-    let found = state.world.endpoints("reviews.internal", "http");
+    let found = state.world.endpoints(&id("reviews.internal"), "http");
     assert_eq!((found.len(), found[0].port, found[0].mtls), (1, 9080, true));
     state.apply(Update::Pod(Event::Apply(
         key("default", "v2"),
         pod("v2", "10.244.0.3"),
     )));
     state.fold();
-    assert_eq!(state.world.endpoints("reviews.internal", "http").len(), 2);
+    assert_eq!(
+        state.world.endpoints(&id("reviews.internal"), "http").len(),
+        2
+    );
 }
 
 #[test]
@@ -273,7 +283,78 @@ fn endpoints_that_no_proxy_can_reach_are_left_out() {
     let event = Event::Apply(key("default", "db"), Arc::new(entry));
     state.apply(Update::Object(&kinds::SERVICE_ENTRY, event));
     assert!(state.fold());
-    let found = state.world.endpoints("db.example.com", "tcp").iter();
+    let found = state.world.endpoints(&id("db.example.com"), "tcp").iter();
     let found: Vec<_> = found.map(|e| e.address.as_str()).collect();
     assert_eq!(found, ["192.0.2.1"]);
+}
+
+#[test]
+fn one_host_in_two_namespaces_is_two_services() {
+    let mut state = bookinfo();
+    let entry = |namespace: &str, port: u16, export: &str| {
+        let entry = json!({
+            "metadata": {"name": "api", "namespace": namespace},
+            "spec": {
+                "hosts": ["api.example.com", HOST],
+                "ports": [{"number": port, "name": format!("p{port}"), "protocol": "TCP"}],
+                "resolution": "DNS",
+                "exportTo": [export],
+            },
+        });
+        let event = Event::Apply(key(namespace, "api"), Arc::new(entry));
+        Update::Object(&kinds::SERVICE_ENTRY, event)
+    };
+    state.apply(entry("one", 443, "."));
+    state.apply(entry("two", 8443, "*"));
+    assert!(state.fold());
+    let ports = |state: &State| -> Vec<_> {
+        let named = state.world.named("api.example.com");
+        named
+            .map(|s| {
+                (
+                    s.namespace.to_string(),
+                    s.ports[0].port,
+                    s.export_to[0].clone(),
+                )
+            })
+            .collect()
+    };
+    let want = [("one", 443, "."), ("two", 8443, "*")];
+    let want = want.map(|(ns, port, to)| (ns.to_owned(), port, to.to_owned()));
+    assert_eq!(ports(&state), want);
+    for (namespace, port) in [("one", "p443"), ("two", "p8443")] {
+        let id = ServiceId::new(namespace, "api.example.com");
+        assert_eq!(state.world.endpoints(&id, port).len(), 1, "{id}");
+    }
+    // The platform's own service of the name is another one, and untouched.
+    assert_eq!(state.world.named(HOST).count(), 3);
+    assert_eq!(state.world.endpoints(&id(HOST), "http").len(), 1);
+    let gone = Event::Delete(key("one", "api"));
+    state.apply(Update::Object(&kinds::SERVICE_ENTRY, gone));
+    assert!(state.fold());
+    assert_eq!(ports(&state), want[1..]);
+}
+
+#[test]
+fn entries_of_one_namespace_add_up() {
+    let mut state = bookinfo();
+    for (name, created, port) in [("b", "2026-01-01", 80), ("a", "2026-01-02", 443)] {
+        let entry = json!({
+            "metadata": {"name": name, "namespace": "default",
+                "creationTimestamp": format!("{created}T00:00:00Z")},
+            "spec": {
+                "hosts": ["api.example.com"],
+                "ports": [{"number": port, "name": format!("p{port}"), "protocol": "TCP"}],
+                "resolution": "DNS",
+            },
+        });
+        let event = Event::Apply(key("default", name), Arc::new(entry));
+        state.apply(Update::Object(&kinds::SERVICE_ENTRY, event));
+    }
+    assert!(state.fold());
+    let id = id("api.example.com");
+    let service = &state.world.services[&id];
+    let ports: Vec<_> = service.ports.iter().map(|p| p.port).collect();
+    assert_eq!((service.name.as_str(), &ports[..]), ("b", &[80, 443][..]));
+    assert_eq!(state.world.endpoints(&id, "p443").len(), 1);
 }

@@ -22,18 +22,15 @@ impl State {
     pub(super) fn fold_workloads(&mut self, ips: &BTreeSet<IpAddr>) -> bool {
         let mut changed = false;
         for ip in ips {
+            self.visit();
             let workload = self.pod_at(*ip).or_else(|| self.entry_at(*ip));
-            let held = self.world.workloads_by_ip.get(ip);
-            if held != workload.as_ref() {
-                super::set(&mut self.world.workloads_by_ip, *ip, workload);
-                changed = true;
-            }
+            changed |= super::put(&mut self.world.workloads_by_ip, *ip, workload);
         }
         changed
     }
 
     fn pod_at(&self, ip: IpAddr) -> Option<Arc<Workload>> {
-        let key = self.pods_by_ip.get(&ip)?.last()?;
+        let key = self.refs.pods_by_ip.of(&ip).next_back()?;
         let pod = self.pods.get(&key.0, &key.1)?;
         let locality = self.locality(&pod.locality, &pod.node);
         if locality == pod.locality {
@@ -47,12 +44,8 @@ impl State {
 
     /// A pod of the same address is stronger than an entry.
     fn entry_at(&self, ip: IpAddr) -> Option<Arc<Workload>> {
-        let mut entries = self
-            .workload_entries
-            .values()
-            .filter_map(service_entry::workload);
-        entries
-            .find(|(address, _)| *address == ip)
-            .map(|(_, workload)| Arc::new(workload))
+        let key = self.refs.entries_by_ip.of(&ip).next()?;
+        let (_, workload) = service_entry::workload(&self.workload_entries[key].object)?;
+        Some(Arc::new(workload))
     }
 }

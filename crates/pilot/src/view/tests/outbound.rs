@@ -42,12 +42,10 @@ fn endpoint(address: &str, port: u16, mtls: bool) -> Endpoint {
 
 /// A world of one service and the endpoints of its first port.
 fn world(service: Service, endpoints: &[Endpoint]) -> World {
-    let key = EndpointKey::new(service.hostname.clone(), &service.ports[0].name);
+    let key = EndpointKey::new(service.id(), &service.ports[0].name);
     let mut world = World::default();
     world.endpoints.insert(key, endpoints.into());
-    world
-        .services
-        .insert(service.hostname.clone(), Arc::new(service));
+    world.services.insert(service.id(), Arc::new(service));
     world
 }
 
