@@ -1,14 +1,16 @@
 //! `pilot-discovery`: the control plane in one process. It wires the crates
 //! together and decides nothing itself.
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
 use lateen_core::{Backoff, ports};
-use lateen_registry::Registry;
+use lateen_registry::{Files, Registry};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
@@ -67,9 +69,18 @@ struct Options {
     /// How long requests in flight may take at the end.
     #[arg(long = "shutdownDuration", default_value = "10s", value_parser = seconds)]
     shutdown: Duration,
+    /// A directory of files that the mesh's objects are read from, instead of the API server.
+    #[arg(long = "configDir", visible_alias = "config-dir")]
+    config_dir: Option<PathBuf>,
     /// What is logged: `info`, `debug`, or directives such as `info,lateen_pilot=debug`.
     #[arg(long = "log_output_level", default_value = "info")]
     log: String,
+}
+
+/// What is wrong with a document of a file, in the words of the webhook.
+fn check(document: &serde_json::Value) -> Vec<String> {
+    let faults = lateen_galley::validate(document);
+    faults.iter().map(ToString::to_string).collect()
 }
 
 fn any(port: u16) -> SocketAddr {
@@ -125,6 +136,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         lateen_registry::Options {
             domain: options.domain.clone(),
             namespace: options.namespace.clone(),
+            files: options.config_dir.clone().map(|dir| Files { dir, check }),
             ..lateen_registry::Options::default()
         },
     );

@@ -24,6 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     WATCHED_KINDS,
+    source::Source,
     state::{self, Update},
     store::{Event, Key},
 };
@@ -31,64 +32,69 @@ use crate::{
 /// Shorter than kube's own default: the API server is near, and configuration must be live at once.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
-/// Bounds memory while the writer is busy; watches then wait in their sockets.
-const QUEUE: usize = 1024;
 
-pub(crate) fn watch_all(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    namespace: &str,
-) -> mpsc::Receiver<Update> {
-    let (updates_tx, updates_rx) = mpsc::channel(QUEUE);
-    let all = watcher::Config::default();
-    let spawn_ctx = (client, &updates_tx);
-    typed::<Service, _>(
-        tasks,
-        spawn_ctx,
-        state::SERVICE,
-        convert::service,
-        Update::Service,
-    );
-    typed::<EndpointSlice, _>(
-        tasks,
-        spawn_ctx,
-        state::SLICE,
-        convert::slice,
-        Update::Slice,
-    );
-    typed::<Pod, _>(tasks, spawn_ctx, state::POD, convert::workload, Update::Pod);
-    typed::<Node, _>(tasks, spawn_ctx, state::NODE, convert::node, Update::Node);
-    typed::<Namespace, _>(
-        tasks,
-        spawn_ctx,
-        state::NAMESPACE,
-        convert::namespace,
-        Update::Namespace,
-    );
-    let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-    let only_mesh = all.clone().fields("metadata.name=istio");
-    tasks.spawn(pump(
-        mesh,
-        only_mesh,
-        updates_tx.clone(),
-        convert::mesh,
-        Update::Mesh,
-        (state::MESH, None),
-    ));
-    for kind in WATCHED_KINDS {
-        let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
-        let convert = move |object| convert::raw(kind, object);
-        let wrap = move |event| Update::Object(kind, event);
+/// A Kubernetes API server.
+pub(crate) struct Kubernetes {
+    pub(crate) client: Client,
+    /// Where ConfigMap `istio` is.
+    pub(crate) namespace: String,
+    /// Whether the mesh's own objects are watched there too.
+    pub(crate) objects: bool,
+}
+
+impl Source for Kubernetes {
+    fn start(self, tasks: &mut JoinSet<()>, updates_tx: mpsc::Sender<Update>) {
+        let (client, namespace) = (&self.client, &self.namespace);
+        let all = watcher::Config::default();
+        let spawn_ctx = (client, &updates_tx);
+        typed::<Service, _>(
+            tasks,
+            spawn_ctx,
+            state::SERVICE,
+            convert::service,
+            Update::Service,
+        );
+        typed::<EndpointSlice, _>(
+            tasks,
+            spawn_ctx,
+            state::SLICE,
+            convert::slice,
+            Update::Slice,
+        );
+        typed::<Pod, _>(tasks, spawn_ctx, state::POD, convert::workload, Update::Pod);
+        typed::<Node, _>(tasks, spawn_ctx, state::NODE, convert::node, Update::Node);
+        typed::<Namespace, _>(
+            tasks,
+            spawn_ctx,
+            state::NAMESPACE,
+            convert::namespace,
+            Update::Namespace,
+        );
+        let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+        let only_mesh = all.clone().fields("metadata.name=istio");
         tasks.spawn(pump(
-            api,
-            all.clone(),
+            mesh,
+            only_mesh,
             updates_tx.clone(),
-            convert,
-            wrap,
-            (kind.kind, Some(kind)),
+            convert::mesh,
+            Update::Mesh,
+            (state::MESH, None),
         ));
+        let kinds = if self.objects { WATCHED_KINDS } else { &[] };
+        for kind in kinds {
+            let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
+            let convert = move |object| convert::raw(kind, object);
+            let wrap = move |event| Update::Object(kind, event);
+            tasks.spawn(pump(
+                api,
+                all.clone(),
+                updates_tx.clone(),
+                convert,
+                wrap,
+                (kind.kind, Some(kind)),
+            ));
+        }
     }
-    updates_rx
 }
 
 fn resource(kind: &Kind) -> ApiResource {

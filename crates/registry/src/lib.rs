@@ -5,6 +5,7 @@
 
 mod changes;
 mod feed;
+mod files;
 mod kubernetes;
 mod model;
 mod raw;
@@ -16,10 +17,14 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 pub use changes::WorldChanges;
 pub use feed::{Changes, Feed};
+pub use files::{Check, Files};
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     Workload, WorkloadOwner, World,
@@ -27,6 +32,12 @@ pub use model::{
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};
 pub use source::{Freshness, SourceStatus};
+
+use kubernetes::Kubernetes;
+use source::Source;
+
+/// Bounds memory while the writer is busy; sources then wait, watches in their sockets.
+const QUEUE: usize = 1024;
 
 /// What the registry needs to know beside where the platform is.
 #[derive(Clone, Debug)]
@@ -37,6 +48,8 @@ pub struct Options {
     pub namespace: String,
     /// How long the first state may wait for a source that can be done without.
     pub patience: Duration,
+    /// Where the mesh's own objects come from instead of the platform.
+    pub files: Option<Files>,
 }
 
 impl Options {
@@ -50,6 +63,7 @@ impl Default for Options {
             domain: "cluster.local".into(),
             namespace: "istio-system".into(),
             patience: Self::PATIENCE,
+            files: None,
         }
     }
 }
@@ -68,7 +82,16 @@ impl Registry {
     /// Starts to watch a Kubernetes API server. Returns at once; must be called in a tokio runtime.
     pub fn kubernetes(client: kube::Client, options: Options) -> Self {
         let mut tasks = JoinSet::new();
-        let updates = kubernetes::watch_all(&mut tasks, &client, &options.namespace);
+        let (updates_tx, updates) = mpsc::channel(QUEUE);
+        let platform = Kubernetes {
+            client,
+            namespace: options.namespace,
+            objects: options.files.is_none(),
+        };
+        platform.start(&mut tasks, updates_tx.clone());
+        if let Some(files) = options.files {
+            files.start(&mut tasks, updates_tx);
+        }
         let (publisher, outputs) = state::publisher();
         tasks.spawn(state::run(
             state::State::new(options.domain),

@@ -1,6 +1,17 @@
-//! How fresh what each source says is.
+//! Where objects come from, and how fresh what each source says is.
 
 use std::time::Instant;
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::state::Update;
+
+/// Something that tells of objects. Each source owns the kinds that it tells of, so that two never
+/// write to one collection; whatever one says of them takes the place of what it said before.
+pub(crate) trait Source {
+    /// Starts the tasks that carry what the source says, until nobody listens.
+    fn start(self, tasks: &mut JoinSet<()>, updates_tx: mpsc::Sender<Update>);
+}
 
 /// How fresh a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,8 @@ pub(crate) enum Update {
     Absent(&'static Kind),
     /// A source is not heard, and why.
     Failed(&'static str, String),
+    /// Several that readers see at once.
+    Together(Vec<Update>),
 }
 
 pub(crate) const SERVICE: &str = "Service";
@@ -60,9 +62,10 @@ pub(crate) const MESH: &str = "ConfigMap";
 const NEEDED: [&str; 5] = [SERVICE, SLICE, POD, MESH, kinds::PEER_AUTHENTICATION.kind];
 
 impl Update {
-    /// The source that it comes from.
-    fn source(&self) -> &'static str {
-        match self {
+    /// The source that it comes from; those that go together come from several.
+    fn source(&self) -> Option<&'static str> {
+        Some(match self {
+            Update::Together(_) => return None,
             Update::Service(_) => SERVICE,
             Update::Slice(_) => SLICE,
             Update::Pod(_) => POD,
@@ -71,7 +74,7 @@ impl Update {
             Update::Mesh(_) => MESH,
             Update::Object(kind, _) | Update::Absent(kind) => kind.kind,
             Update::Failed(source, _) => source,
-        }
+        })
     }
 
     /// Whether it only says that a list is asked for, which is no answer yet.
@@ -84,7 +87,7 @@ impl Update {
             Update::Namespace(event) => event.is_init(),
             Update::Mesh(event) => event.is_init(),
             Update::Object(_, event) => event.is_init(),
-            Update::Absent(_) | Update::Failed(..) => false,
+            Update::Absent(_) | Update::Failed(..) | Update::Together(_) => false,
         }
     }
 }
@@ -242,7 +245,9 @@ impl State {
 
     /// Takes an update in and marks what it touches.
     pub(crate) fn apply(&mut self, update: Update) {
-        let name = update.source();
+        let Some(name) = update.source() else {
+            return self.fold_in(update);
+        };
         let is_question = update.is_question();
         let reason = match update {
             // Nothing that is known is forgotten for it.
@@ -265,6 +270,7 @@ impl State {
     fn fold_in(&mut self, update: Update) {
         match update {
             Update::Failed(..) => {}
+            Update::Together(updates) => updates.into_iter().for_each(|u| self.apply(u)),
             Update::Service(event) => self.apply_service(event),
             Update::Slice(event) => self.apply_slice(event),
             Update::Pod(event) => self.apply_pod(event),

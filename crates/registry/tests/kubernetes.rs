@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use lateen_core::ServiceId;
-use lateen_registry::{Freshness, Options, Registry, Resolution, SourceStatus};
+use lateen_registry::{Files, Freshness, Options, Registry, Resolution, SourceStatus};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -342,4 +342,76 @@ async fn what_a_refused_watch_said_last_holds() {
     assert!(Arc::ptr_eq(&before, &registry.world().borrow()));
     server.forbid(SLICES, false);
     source(&registry, "EndpointSlice", Freshness::Fresh).await;
+}
+
+/// A ServiceEntry of one host.
+fn entry(name: &str, host: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\n\
+         spec:\n  hosts: [{host}]\n  resolution: DNS\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP}}]\n"
+    )
+}
+
+fn check(document: &Value) -> Vec<String> {
+    let bad = document["spec"]["hosts"][0] == "bad";
+    bad.then(|| "spec.hosts[0]: bad".to_owned())
+        .into_iter()
+        .collect()
+}
+
+#[tokio::test]
+async fn configuration_may_come_from_files() {
+    let server = bookinfo();
+    // Whatever the API server has of these is not asked for.
+    server.forbid(RULES, true);
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(path, text).expect("a file");
+    };
+    write("a.yaml", &entry("a", "a.example.com"));
+    let files = Files {
+        dir: dir.path().to_owned(),
+        check,
+    };
+    let options = Options {
+        files: Some(files),
+        ..Options::default()
+    };
+    let registry = Registry::kubernetes(server.client(), options);
+    registry.synced().await;
+    let mut worlds = registry.world();
+    let hosts = |world: &lateen_registry::World| -> Vec<String> {
+        let services = world.services.keys();
+        let outside = services.filter(|id| id.hostname.ends_with("example.com"));
+        outside.map(|id| id.hostname.to_string()).collect()
+    };
+    assert_eq!(hosts(&worlds.borrow_and_update()), ["a.example.com"]);
+    assert_eq!(
+        worlds.borrow().services.len(),
+        4,
+        "the platform's are there too"
+    );
+
+    // Half of a good change in a bad directory is no change.
+    write(
+        "b.yaml",
+        &format!("{}---\n{}", entry("b", "b.example.com"), entry("c", "bad")),
+    );
+    std::fs::remove_file(dir.path().join("a.yaml")).expect("it is there");
+    let stale = source(&registry, "ServiceEntry", Freshness::Stale).await;
+    let reason = stale.reason.expect("a reason");
+    assert_eq!(reason, "b.yaml:8: spec.hosts[0]: bad");
+    assert_eq!(hosts(&worlds.borrow_and_update()), ["a.example.com"]);
+
+    write("b.yaml", &entry("b", "b.example.com"));
+    worlds.changed().await.expect("registry runs");
+    assert_eq!(hosts(&worlds.borrow_and_update()), ["b.example.com"]);
+    source(&registry, "ServiceEntry", Freshness::Fresh).await;
+
+    std::fs::rename(dir.path(), dir.path().with_extension("gone")).expect("a rename");
+    source(&registry, "ServiceEntry", Freshness::Stale).await;
+    assert_eq!(hosts(&registry.world().borrow()), ["b.example.com"]);
+    std::fs::remove_dir_all(dir.path().with_extension("gone")).expect("it is there");
 }
