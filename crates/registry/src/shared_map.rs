@@ -353,7 +353,7 @@ impl<K: Ord + Borrow<Q>, Q: Ord + ?Sized, V> Index<&Q> for SharedMap<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{cell::Cell, cmp::Ordering, collections::BTreeMap};
 
     use proptest::prelude::*;
 
@@ -419,5 +419,49 @@ mod tests {
         next.retain(|key, _| key % 2 == 0);
         assert_eq!(next.len(), 5000);
         assert!(next.remove(&9999).is_none());
+    }
+
+    /// A key that counts how often it is compared.
+    #[derive(Clone, Debug)]
+    struct Counted(usize);
+
+    thread_local! {
+        static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    impl Ord for Counted {
+        fn cmp(&self, other: &Self) -> Ordering {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            self.cmp(other).is_eq()
+        }
+    }
+
+    impl Eq for Counted {}
+
+    #[test]
+    fn finding_a_change_compares_one_chunk() {
+        for n in [100, 10_000] {
+            let map: SharedMap<Counted, Arc<u8>> =
+                (0..n).map(|i| (Counted(i), Arc::new(0))).collect();
+            let mut next = map.clone();
+            next.insert(Counted(50), Arc::new(1));
+            next.remove(&Counted(n - 1));
+            COMPARED.set(0);
+            assert_eq!(next.changed(&map).len(), 2);
+            let compared = COMPARED.take();
+            assert!(compared <= 6 * CHUNK, "{compared} of {n}");
+        }
     }
 }
