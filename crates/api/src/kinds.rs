@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 
-use crate::{Schema, networking as net, security as sec};
+use crate::{
+    Schema, networking as net,
+    schema::{Limit, limited},
+    security as sec,
+    status::{ServiceEntryStatus, Status},
+};
 
 /// A custom resource kind.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,14 @@ impl Kind {
         (self.schema)()
     }
 
+    /// Schema of the status.
+    pub fn status_schema(&self) -> Value {
+        match self.kind {
+            "ServiceEntry" => ServiceEntryStatus::schema(),
+            _ => Status::schema(),
+        }
+    }
+
     /// `group/version` of the preferred version.
     pub fn api_version(&self) -> String {
         format!("{}/{}", self.group, self.versions[0])
@@ -72,6 +85,12 @@ const fn column(
         path,
         description,
     }
+}
+
+/// An entry of its own has an address; one that is a template has none.
+fn workload_entry() -> Value {
+    let address = Limit::Rule(net::HAS_ADDRESS, "Address is required");
+    limited(net::WorkloadEntry::schema(), &[address])
 }
 
 fn anything() -> Value {
@@ -215,7 +234,7 @@ pub const WORKLOAD_ENTRY: Kind = net(
             "Address of the workload",
         ),
     ],
-    net::WorkloadEntry::schema,
+    workload_entry,
 );
 /// WorkloadGroup.
 pub const WORKLOAD_GROUP: Kind = net(
@@ -235,7 +254,7 @@ pub const ENVOY_FILTER: Kind = Kind {
     short_names: &[],
     versions: &["v1alpha3"],
     columns: &[],
-    schema: anything,
+    schema: net::EnvoyFilter::schema,
 };
 /// ProxyConfig.
 pub const PROXY_CONFIG: Kind = Kind {
@@ -246,7 +265,7 @@ pub const PROXY_CONFIG: Kind = Kind {
     short_names: &[],
     versions: &["v1beta1"],
     columns: &[],
-    schema: anything,
+    schema: net::ProxyConfig::schema,
 };
 /// PeerAuthentication.
 pub const PEER_AUTHENTICATION: Kind = sec(

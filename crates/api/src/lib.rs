@@ -4,6 +4,7 @@
 //! `galley` decides whether it makes sense. Each type can describe itself as an OpenAPI schema
 //! ([`Schema`]), which is what the CRDs are made of and what galley walks to find unknown fields.
 
+mod compat;
 mod schema;
 
 pub mod annotations;
@@ -14,6 +15,7 @@ pub mod mesh;
 pub mod networking;
 pub mod object;
 pub mod security;
+pub mod status;
 
 pub use duration::Duration;
 pub use kinds::Kind;

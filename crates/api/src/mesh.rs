@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::{
     Duration,
     networking::{
-        ConnectionPoolSettings, HttpRetry, LocalityLbSetting, OutlierDetection, TcpKeepalive,
+        ConnectionPoolSettings, HttpRetry, LocalityLbSetting, OutlierDetection, ProxyImage,
+        ReadinessProbe, TcpKeepalive, ZoneAwareLbSetting,
     },
     schema::{enumeration, message},
 };
@@ -56,13 +57,13 @@ message! {
         /// Unknown destinations; unset is ALLOW_ANY.
         pub outbound_traffic_policy: Option<MeshOutboundTrafficPolicy>,
         /// Unknown inbound ports.
-        pub inbound_traffic_policy: Option<Value>,
+        pub inbound_traffic_policy: Option<InboundTrafficPolicy>,
         /// Trust domain; unset is `cluster.local`.
         pub trust_domain: Option<String>,
         /// Other trust domains that mean this one.
         pub trust_domain_aliases: Vec<String>,
         /// Further roots.
-        pub ca_certificates: Vec<Value>,
+        pub ca_certificates: Vec<CertificateData>,
         /// Namespaces that Services are exported to by default.
         pub default_service_export_to: Vec<String>,
         /// Namespaces that VirtualServices are exported to by default.
@@ -88,22 +89,28 @@ message! {
         /// Named providers.
         pub extension_providers: Vec<Value>,
         /// Providers used by default.
-        pub default_providers: Option<Value>,
+        pub default_providers: Option<DefaultProviders>,
         /// Namespaces that are read; empty is all.
-        pub discovery_selectors: Vec<Value>,
+        pub discovery_selectors: Vec<NamespaceSelector>,
         /// Path normalization before authorization.
-        pub path_normalization: Option<Value>,
+        pub path_normalization: Option<PathNormalization>,
         /// Retry policy of routes that have none.
         pub default_http_retry_policy: Option<HttpRetry>,
+        /// Retry policy between a sidecar and its application.
+        pub default_inbound_http_retry_policy: Option<HttpRetry>,
+        /// Load balancing by zone.
+        pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
         /// Baseline that DestinationRules refine.
         pub default_traffic_policy: Option<DefaultTrafficPolicy>,
         /// Least TLS version between proxies.
         #[serde(rename = "meshMTLS")]
-        pub mesh_mtls: Option<Value>,
+        pub mesh_mtls: Option<TlsConfig>,
         /// TLS defaults of gateways.
-        pub tls_defaults: Option<Value>,
+        pub tls_defaults: Option<TlsConfig>,
         /// Which services stay within their cluster.
-        pub service_settings: Vec<Value>,
+        pub service_settings: Vec<ServiceSettings>,
+        /// Which services are known in which clusters, by labels.
+        pub service_scope_configs: Vec<ServiceScopeConfig>,
         /// Whether clients verify server certificates by default.
         pub verify_certificate_at_client: Option<bool>,
         /// Whether access logs go to the access log service.
@@ -125,6 +132,105 @@ message! {
         /// Let through or refuse.
         pub mode: Option<MeshOutboundMode>,
     }
+
+    /// Traffic to ports of a workload that no service has.
+    pub struct InboundTrafficPolicy {
+        /// Where it goes.
+        pub mode: InboundTrafficMode,
+    }
+
+    /// Roots of a trust domain.
+    pub struct CertificateData {
+        /// Certificates in PEM.
+        pub pem: String,
+        /// Where a SPIFFE bundle is fetched from.
+        pub spiffe_bundle_url: String,
+        /// Signers whose certificates these roots verify.
+        pub cert_signers: Vec<String>,
+        /// Trust domains that these roots are for; none is the mesh's own.
+        pub trust_domains: Vec<String>,
+    }
+
+    /// Providers used where no Telemetry names one.
+    pub struct DefaultProviders {
+        /// Of traces.
+        pub tracing: Vec<String>,
+        /// Of metrics.
+        pub metrics: Vec<String>,
+        /// Of access logs.
+        pub access_logging: Vec<String>,
+    }
+
+    /// Picks namespaces or services by labels: all parts must hold.
+    pub struct NamespaceSelector {
+        /// Exact values.
+        pub match_labels: BTreeMap<String, String>,
+        /// Other conditions.
+        pub match_expressions: Vec<LabelRequirement>,
+    }
+
+    /// A condition on one label.
+    pub struct LabelRequirement {
+        /// The label.
+        pub key: String,
+        /// How it is compared.
+        pub operator: LabelOperator,
+        /// What it is compared with; none for Exists and DoesNotExist.
+        pub values: Vec<String>,
+    }
+
+    /// How paths are made uniform before they are matched.
+    pub struct PathNormalization {
+        /// How.
+        pub normalization: NormalizationType,
+    }
+
+    /// Limits of TLS.
+    pub struct TlsConfig {
+        /// Least version; `TLS_AUTO` is 1.2.
+        pub min_protocol_version: TlsConfigProtocol,
+        /// Elliptic curves, in order of preference.
+        pub ecdh_curves: Vec<String>,
+        /// Cipher suites of TLS 1.2.
+        pub cipher_suites: Vec<String>,
+    }
+
+    /// Settings of the services that hosts name.
+    pub struct ServiceSettings {
+        /// The settings.
+        pub settings: Option<ServiceSettingsSettings>,
+        /// Hosts, with wildcards.
+        pub hosts: Vec<String>,
+    }
+
+    /// Settings of services.
+    pub struct ServiceSettingsSettings {
+        /// Whether endpoints of other clusters are left out.
+        pub cluster_local: bool,
+    }
+
+    /// Which services are known in which clusters, by labels.
+    pub struct ServiceScopeConfig {
+        /// Namespaces; none is all.
+        pub namespace_selector: Option<NamespaceSelector>,
+        /// Services; none is all.
+        pub services_selector: Option<NamespaceSelector>,
+        /// Where they are known.
+        pub scope: ServiceScope,
+    }
+
+    /// What is before a gateway.
+    pub struct GatewayTopology {
+        /// Proxies whose `X-Forwarded-For` is trusted.
+        pub num_trusted_proxies: u32,
+        /// What becomes of `X-Forwarded-Client-Cert`.
+        pub forward_client_cert_details: ForwardClientCertDetails,
+        /// Present where connections start with a PROXY protocol header.
+        pub proxy_protocol: Option<ProxyProtocolConfiguration>,
+    }
+
+    /// PROXY protocol at a gateway; it has no settings.
+    pub struct ProxyProtocolConfiguration {}
 
     /// What a proxy starts with; also annotation `proxy.istio.io/config`.
     pub struct ProxyConfig {
@@ -161,13 +267,13 @@ message! {
         /// Which statistics are kept.
         pub proxy_stats_matcher: Option<Value>,
         /// Readiness probe of the proxy.
-        pub readiness_probe: Option<Value>,
+        pub readiness_probe: Option<ReadinessProbe>,
         /// Image type.
-        pub image: Option<Value>,
+        pub image: Option<ProxyImage>,
         /// Extra statistic tags.
         pub extra_stat_tags: Vec<String>,
         /// Gateway topology.
-        pub gateway_topology: Option<Value>,
+        pub gateway_topology: Option<GatewayTopology>,
         /// Headers that proxies add.
         pub proxy_headers: Option<Value>,
         /// Name of the mesh.
@@ -178,6 +284,74 @@ message! {
 }
 
 enumeration! {
+    /// Where traffic to unknown inbound ports goes.
+    pub enum InboundTrafficMode {
+        /// To the address that was asked for.
+        Passthrough = "PASSTHROUGH",
+        /// To the same port on the loopback address.
+        Localhost = "LOCALHOST",
+    }
+
+    /// How a label is compared.
+    pub enum LabelOperator {
+        /// Has one of the values.
+        In = "In",
+        /// Lacks the label, or has none of the values.
+        NotIn = "NotIn",
+        /// Has the label.
+        Exists = "Exists",
+        /// Lacks the label.
+        DoesNotExist = "DoesNotExist",
+    }
+
+    /// How paths are made uniform before they are matched.
+    pub enum NormalizationType {
+        /// As BASE.
+        Default = "DEFAULT",
+        /// Not at all.
+        None = "NONE",
+        /// As RFC 3986 says, with `\\` as `/`.
+        Base = "BASE",
+        /// BASE, and several slashes become one.
+        MergeSlashes = "MERGE_SLASHES",
+        /// MERGE_SLASHES, after encoded slashes are decoded.
+        DecodeAndMergeSlashes = "DECODE_AND_MERGE_SLASHES",
+    }
+
+    /// Least TLS version.
+    pub enum TlsConfigProtocol {
+        /// 1.2.
+        Auto = "TLS_AUTO",
+        /// 1.2.
+        V1_2 = "TLSV1_2",
+        /// 1.3.
+        V1_3 = "TLSV1_3",
+    }
+
+    /// Where a service is known.
+    pub enum ServiceScope {
+        /// In its own cluster.
+        Local = "LOCAL",
+        /// In all.
+        Global = "GLOBAL",
+    }
+
+    /// What becomes of `X-Forwarded-Client-Cert`.
+    pub enum ForwardClientCertDetails {
+        /// As SANITIZE_SET.
+        Undefined = "UNDEFINED",
+        /// Not sent on.
+        Sanitize = "SANITIZE",
+        /// Sent on over mutual TLS.
+        ForwardOnly = "FORWARD_ONLY",
+        /// Sent on with the client's certificate appended, over mutual TLS.
+        AppendForward = "APPEND_FORWARD",
+        /// Replaced by the client's certificate, over mutual TLS.
+        SanitizeSet = "SANITIZE_SET",
+        /// Always sent on.
+        AlwaysForwardOnly = "ALWAYS_FORWARD_ONLY",
+    }
+
     /// Unknown destinations.
     pub enum MeshOutboundMode {
         /// Refused.

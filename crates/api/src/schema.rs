@@ -13,6 +13,96 @@ pub trait Schema {
     fn schema() -> Value;
 }
 
+/// What a value must keep to beyond its type. The CRDs carry it, and galley checks it.
+///
+/// The API server reckons what a rule may cost at worst and refuses a definition that may cost too
+/// much, so every list on the way to a rule has a bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// The least number.
+    Min(i64),
+    /// The greatest number.
+    Max(i64),
+    /// The least length of a list, or of a map.
+    MinItems(u32),
+    /// The greatest length of a list, or of a map.
+    MaxItems(u32),
+    /// The least length of a text.
+    MinLength(u32),
+    /// The greatest length of a text.
+    MaxLength(u32),
+    /// Limits of each item of a list, or of each value of a map.
+    Each(&'static [Limit]),
+    /// Fields that must be there.
+    Required(&'static [&'static str]),
+    /// Fields of which one at most may be there.
+    AtMostOne(&'static [&'static str]),
+    /// Fields of old that are read as today's ([`crate::compat`]), as a message's schema.
+    Old(fn() -> Value),
+    /// A rule in CEL over `self`, and what is wrong when it does not hold.
+    Rule(&'static str, &'static str),
+}
+
+/// A schema with limits added.
+pub(crate) fn limited(mut schema: Value, limits: &[Limit]) -> Value {
+    for limit in limits {
+        add_limit(&mut schema, limit);
+    }
+    schema
+}
+
+fn add_limit(schema: &mut Value, limit: &Limit) {
+    let is_map = schema.get("additionalProperties").is_some();
+    match limit {
+        Limit::Min(least) => schema["minimum"] = json!(least),
+        Limit::Max(most) => schema["maximum"] = json!(most),
+        Limit::MinItems(least) if is_map => schema["minProperties"] = json!(least),
+        Limit::MinItems(least) => schema["minItems"] = json!(least),
+        Limit::MaxItems(most) if is_map => schema["maxProperties"] = json!(most),
+        Limit::MaxItems(most) => schema["maxItems"] = json!(most),
+        Limit::MinLength(least) => schema["minLength"] = json!(least),
+        Limit::MaxLength(most) => schema["maxLength"] = json!(most),
+        Limit::Each(limits) => {
+            let each = if is_map {
+                "additionalProperties"
+            } else {
+                "items"
+            };
+            let item = schema[each].take();
+            schema[each] = limited(item, limits);
+        }
+        Limit::Required(fields) => schema["required"] = json!(fields),
+        Limit::AtMostOne(fields) => {
+            let each: Vec<String> = fields
+                .iter()
+                .map(|field| format!("(has(self.{field}) ? 1 : 0)"))
+                .collect();
+            let rule = format!("{} <= 1", each.join(" + "));
+            let message = format!("at most one of {} may be set", fields.join(", "));
+            add_rule(schema, &rule, &message);
+        }
+        Limit::Old(old) => {
+            let old = old();
+            for (name, property) in old["properties"].as_object().into_iter().flatten() {
+                schema["properties"][name] = property.clone();
+                schema["properties"][name]["x-lateen-old"] = json!(true);
+            }
+        }
+        Limit::Rule(rule, message) => add_rule(schema, rule, message),
+    }
+}
+
+fn add_rule(schema: &mut Value, rule: &str, message: &str) {
+    let rule = json!({"rule": rule, "message": message});
+    match schema
+        .get_mut("x-kubernetes-validations")
+        .and_then(Value::as_array_mut)
+    {
+        Some(rules) => rules.push(rule),
+        None => schema["x-kubernetes-validations"] = json!([rule]),
+    }
+}
+
 macro_rules! schema_as {
     ($($ty:ty => $schema:tt),* $(,)?) => {
         $(impl Schema for $ty {
@@ -26,10 +116,10 @@ macro_rules! schema_as {
 schema_as! {
     bool => {"type": "boolean"},
     String => {"type": "string"},
-    u32 => {"type": "integer", "minimum": 0, "maximum": 4294967295u32},
+    u32 => {"type": "integer", "x-lateen-format": "uint32", "minimum": 0, "maximum": 4294967295u32},
     i32 => {"type": "integer", "format": "int32"},
     i64 => {"type": "integer", "format": "int64"},
-    u64 => {"type": "integer", "minimum": 0},
+    u64 => {"type": "integer", "x-lateen-format": "uint64", "minimum": 0},
     f64 => {"type": "number", "format": "double"},
     Value => {"x-kubernetes-preserve-unknown-fields": true},
 }
@@ -91,18 +181,23 @@ where
 }
 
 /// Declares messages: every field optional on the wire, camelCase, null like absent.
+///
+/// `where [..]` after a field's type, or after the message's name, lists [`Limit`]s.
 macro_rules! message {
     ($(
         $(#[$meta:meta])*
-        pub struct $name:ident {
-            $( $(#[$fmeta:meta])* pub $field:ident : $ty:ty ),* $(,)?
+        $vis:vis struct $name:ident $(where [$($rule:expr),* $(,)?])? {
+            $(
+                $(#[$fmeta:meta])*
+                pub $field:ident : $ty:ty $(where [$($limit:expr),* $(,)?])?
+            ),* $(,)?
         }
     )*) => {
         $(
-            $(#[$meta])*
             #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+            $(#[$meta])*
             #[serde(rename_all = "camelCase", default)]
-            pub struct $name {
+            $vis struct $name {
                 $(
                     $(#[$fmeta])*
                     #[serde(
@@ -115,13 +210,18 @@ macro_rules! message {
 
             impl crate::schema::Schema for $name {
                 fn schema() -> serde_json::Value {
+                    #[allow(unused_imports, reason = "a message may have no limits")]
+                    use crate::schema::{Limit, limited};
                     #[allow(unused_mut, reason = "a message may have no fields")]
                     let mut properties = serde_json::Map::new();
-                    $(properties.insert(
-                        crate::schema::camel(stringify!($field)),
-                        <$ty as crate::schema::Schema>::schema(),
-                    );)*
-                    serde_json::json!({"type": "object", "properties": properties})
+                    $(
+                        let property = <$ty as crate::schema::Schema>::schema();
+                        $(let property = limited(property, &[$($limit),*]);)?
+                        properties.insert(crate::schema::camel(stringify!($field)), property);
+                    )*
+                    let schema = serde_json::json!({"type": "object", "properties": properties});
+                    $(let schema = limited(schema, &[$($rule),*]);)?
+                    schema
                 }
             }
         )*

@@ -8,13 +8,20 @@ use crate::schema::{enumeration, message};
 
 message! {
     /// Which transport security servers accept.
-    pub struct PeerAuthentication {
+    pub struct PeerAuthentication where [Limit::Rule("!has(self.portLevelMtls) || self.portLevelMtls.size() == 0 || (has(self.selector) && has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0)", "portLevelMtls needs a selector")] {
         /// Whose; none is the whole namespace, or the mesh in the root namespace.
         pub selector: Option<LabelSelector>,
         /// For all ports.
         pub mtls: Option<MutualTls>,
         /// By port number of the workload; a selector is required.
-        pub port_level_mtls: BTreeMap<String, MutualTls>,
+        pub port_level_mtls: BTreeMap<String, MutualTls> where [
+            Limit::MinItems(1),
+            Limit::MaxItems(256),
+            Limit::Rule(
+                "self.all(k, k.size() <= 5 && k.matches('^[0-9]+$') && int(k) >= 1 && int(k) <= 65535)",
+                "a key is the number of a port",
+            ),
+        ],
     }
 
     /// A mutual TLS mode.
@@ -26,7 +33,7 @@ message! {
     /// Picks workloads by labels.
     pub struct LabelSelector {
         /// All of them must match.
-        pub match_labels: BTreeMap<String, String>,
+        pub match_labels: BTreeMap<String, String> where [Limit::MaxItems(256), Limit::Rule("self.all(k, !k.contains('*'))", "wildcard is not supported in selector"), Limit::Each(&[Limit::MaxLength(63), Limit::Rule("!self.contains('*')", "wildcard is not supported in selector")])],
     }
 
     /// Refers to an object that a policy is attached to.

@@ -81,26 +81,118 @@ fn check_integer(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faul
     if !whole {
         return wrong_type(value, "a whole number", at, faults);
     }
-    let below = schema.get("minimum").and_then(Value::as_i64);
-    let above = schema.get("maximum").and_then(Value::as_i64);
-    let number = value.as_i64().unwrap_or(i64::MAX);
-    if below.is_some_and(|least| number < least) {
-        faults.add(
+    let text = |key: &str| schema.get(key).and_then(Value::as_str);
+    let number = value.as_i64();
+    let (unsigned, fits) = match (text("format"), text("x-lateen-format")) {
+        (Some("int32"), _) => (false, number.is_some_and(|n| i32::try_from(n).is_ok())),
+        (_, Some("uint32")) => (true, number.is_some_and(|n| u32::try_from(n).is_ok())),
+        (_, Some("uint64")) => (true, value.as_u64().is_some()),
+        _ => (false, number.is_some()),
+    };
+    if fits {
+        return;
+    }
+    if unsigned && number.is_some_and(|n| n < 0) {
+        let reason = format!("{value} must not be negative");
+        return faults.add(at, reason, "write zero or more");
+    }
+    faults.add(
+        at,
+        format!("{value} is too large"),
+        "write a smaller number",
+    );
+}
+
+/// Compares a document of the right shape with the limits of its kind, for what nobody has found a
+/// better word.
+pub(crate) fn limits(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+    let number = |key: &str| schema.get(key).and_then(Value::as_f64);
+    match value {
+        Value::Number(given) => {
+            let given = given.as_f64().unwrap_or_default();
+            if let Some(least) = number("minimum").filter(|least| given < *least) {
+                new_fault(
+                    at,
+                    format!("{value} is too small"),
+                    format!("write {least} or more"),
+                    faults,
+                );
+            }
+            if let Some(most) = number("maximum").filter(|most| given > *most) {
+                new_fault(
+                    at,
+                    format!("{value} is too large"),
+                    format!("write {most} or less"),
+                    faults,
+                );
+            }
+        }
+        Value::String(text) => {
+            let count = text.chars().count();
+            check_count(count, ("minLength", "maxLength"), schema, at, faults);
+        }
+        Value::Array(items) => {
+            check_count(items.len(), ("minItems", "maxItems"), schema, at, faults);
+            if let Some(each) = schema.get("items") {
+                for (n, item) in items.iter().enumerate() {
+                    limits(item, each, &at.index(n), faults);
+                }
+            }
+        }
+        Value::Object(map) => {
+            let bounds = ("minProperties", "maxProperties");
+            check_count(map.len(), bounds, schema, at, faults);
+            for field in schema["required"].as_array().into_iter().flatten() {
+                let field = field.as_str().unwrap_or_default();
+                if map.get(field).is_none_or(Value::is_null) {
+                    new_fault(&at.field(field), "Required value", "set it", faults);
+                }
+            }
+            for (key, item) in map {
+                if let Some(property) = schema["properties"].get(key) {
+                    limits(item, property, &at.field(key), faults);
+                } else if let Some(each) = schema.get("additionalProperties") {
+                    limits(item, each, &at.key(key), faults);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn check_count(
+    count: usize,
+    (least, most): (&str, &str),
+    schema: &Value,
+    at: &Path<'_>,
+    faults: &mut Faults,
+) {
+    let bound = |key: &str| schema.get(key).and_then(Value::as_u64);
+    let count = count as u64;
+    if bound(least).is_some_and(|least| count < least) {
+        new_fault(at, "Required value", "it must not be empty", faults);
+    }
+    if let Some(most) = bound(most).filter(|most| count > *most) {
+        new_fault(
             at,
-            format!("{value} must not be negative"),
-            "write zero or more",
-        );
-    } else if above.is_some_and(|most| number > most) || !fits(number, schema) {
-        faults.add(
-            at,
-            format!("{value} is too large"),
-            "write a smaller number",
+            format!("has a length of {count}"),
+            format!("{most} is the most"),
+            faults,
         );
     }
 }
 
-fn fits(number: i64, schema: &Value) -> bool {
-    schema.get("format").is_none_or(|format| format != "int32") || i32::try_from(number).is_ok()
+/// What is wrong with a field, or with a part of it, is told once.
+fn new_fault(
+    at: &Path<'_>,
+    reason: impl Into<String>,
+    help: impl Into<String>,
+    faults: &mut Faults,
+) {
+    let field = at.to_string();
+    if !faults.0.iter().any(|fault| fault.field.starts_with(&field)) {
+        faults.add(at, reason, help);
+    }
 }
 
 fn check_name(value: &Value, names: &[Value], at: &Path<'_>, faults: &mut Faults) {
@@ -156,10 +248,37 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use lateen_api::{Schema, networking::VirtualService};
+    use lateen_api::{
+        Schema,
+        networking::{ReadinessProbe, ServiceEntry, VirtualService},
+    };
     use serde_json::json;
 
     use super::*;
+
+    #[track_caller]
+    fn beyond<T: Schema>(spec: &Value, want: &[&str]) {
+        let mut faults = Faults::default();
+        limits(spec, &T::schema(), &Path::root("spec"), &mut faults);
+        let found: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn what_is_beyond_limits_is_found() {
+        beyond::<ReadinessProbe>(
+            &json!({"periodSeconds": -1, "httpGet": {"port": 70000}}),
+            &[
+                "spec.periodSeconds: -1 is too small; write 0 or more",
+                "spec.httpGet.port: 70000 is too large; write 65535 or less",
+            ],
+        );
+        beyond::<ServiceEntry>(
+            &json!({"hosts": ["a".repeat(300)]}),
+            &["spec.hosts[0]: has a length of 300; 256 is the most"],
+        );
+        beyond::<ServiceEntry>(&json!({}), &["spec.hosts: Required value; set it"]);
+    }
 
     #[test]
     fn every_fault_is_found_with_its_place() {

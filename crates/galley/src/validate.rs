@@ -2,10 +2,14 @@
 
 mod common;
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
+mod proxy_config;
 mod security;
 mod service_entry;
+mod sidecar;
 mod virtual_service;
+mod workload_group;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -49,6 +53,7 @@ pub fn validate(document: &Value) -> Vec<Fault> {
         .all(|fault| fault.reason == shape::UNKNOWN_FIELD);
     if readable {
         judge(kind.kind, document, &mut faults);
+        shape::limits(spec, schema(kind), &at, &mut faults);
     }
     faults.0
 }
@@ -85,6 +90,10 @@ fn judge(kind: &str, document: &Value, faults: &mut Faults) {
         "Gateway" => read(document, faults, gateway::check),
         "ServiceEntry" => read(document, faults, service_entry::check),
         "WorkloadEntry" => read(document, faults, service_entry::check_workload_entry),
+        "WorkloadGroup" => read(document, faults, workload_group::check),
+        "Sidecar" => read(document, faults, sidecar::check),
+        "EnvoyFilter" => read(document, faults, envoy_filter::check),
+        "ProxyConfig" => read(document, faults, proxy_config::check),
         "PeerAuthentication" => {
             read(document, faults, |object, faults| {
                 security::check_peer(object, document, faults)

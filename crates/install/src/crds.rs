@@ -1,7 +1,10 @@
 //! Custom resource definitions, made from the types of the `api` crate.
 
 use lateen_api::kinds::{self, Kind};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+/// Durations as Go reads them.
+const DURATION: &str = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
 
 pub(crate) fn all() -> impl Iterator<Item = Value> {
     kinds::ALL.iter().map(definition)
@@ -39,14 +42,16 @@ fn definition(kind: &Kind) -> Value {
 
 fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
     let mut spec = kind.spec_schema();
-    complete(&mut spec);
+    complete(&mut spec, name == "v1alpha3");
+    let mut status = kind.status_schema();
+    complete(&mut status, false);
     let mut out = json!({
         "name": name,
         "served": true,
         "storage": preferred,
         "schema": {"openAPIV3Schema": {"type": "object", "properties": {
             "spec": spec,
-            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "status": status,
         }}},
         "subresources": {"status": {}},
     });
@@ -76,28 +81,36 @@ fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
 }
 
 /// Unknown fields are kept, so that the validating webhook sees and names them: pruned silently, a
-/// misspelt timeout would look as if it were in force.
-fn complete(schema: &mut Value) {
+/// misspelt timeout would look as if it were in force. Fields of old are described in the version
+/// that had them, and kept in all.
+fn complete(schema: &mut Value, old_fields: bool) {
     let Some(map) = schema.as_object_mut() else {
         return;
     };
-    map.shift_remove("x-lateen-format");
+    let format = map.shift_remove("x-lateen-format");
+    if format.is_some_and(|format| format == "duration") {
+        map.insert("pattern".into(), json!(DURATION));
+    }
+    map.shift_remove("x-lateen-old");
+    // Kubernetes' type of a bound is a double.
+    for bound in ["minimum", "maximum"] {
+        if let Some(bound) = map.get_mut(bound) {
+            *bound = json!(bound.as_f64());
+        }
+    }
     if let Some(properties) = map.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.values_mut().for_each(complete);
+        properties.retain(|_, property| {
+            let is_old = property.get("x-lateen-old").is_some();
+            old_fields || !is_old
+        });
+        for property in properties.values_mut() {
+            complete(property, old_fields);
+        }
         map.insert("x-kubernetes-preserve-unknown-fields".into(), json!(true));
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = map.get_mut(inner) {
-            complete(inner);
+            complete(inner, old_fields);
         }
-    }
-    drop_number_bounds(map);
-}
-
-/// Bounds that the type implies are galley's to explain.
-fn drop_number_bounds(map: &mut Map<String, Value>) {
-    if map.get("type").is_some_and(|t| t == "integer") {
-        map.shift_remove("minimum");
-        map.shift_remove("maximum");
     }
 }

@@ -5,28 +5,29 @@ use std::collections::BTreeMap;
 use super::{Percent, PortSelector, WorkloadSelector};
 use crate::{
     Duration,
+    compat::OldOutlierDetection,
     schema::{enumeration, message},
 };
 
 message! {
     /// Policies and subsets of a host.
-    pub struct DestinationRule {
+    pub struct DestinationRule where [Limit::Required(&["host"])] {
         /// Host in the registry, or a wildcard.
-        pub host: String,
+        pub host: String where [Limit::MinLength(1), Limit::MaxLength(256)],
         /// For all subsets that do not say otherwise.
         pub traffic_policy: Option<TrafficPolicy>,
         /// Named groups of endpoints.
-        pub subsets: Vec<Subset>,
+        pub subsets: Vec<Subset> where [Limit::MaxItems(1024)],
         /// Namespaces that see this.
-        pub export_to: Vec<String>,
+        pub export_to: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(63)]), Limit::Rule("self.size() <= 1 || !self.exists(n, n in ['*', '~'])", "* and ~ stand for themselves alone")],
         /// Clients that it is for.
         pub workload_selector: Option<WorkloadSelector>,
     }
 
     /// Endpoints with these labels.
-    pub struct Subset {
+    pub struct Subset where [Limit::Required(&["name"])] {
         /// Name that routes refer to.
-        pub name: String,
+        pub name: String where [Limit::MinLength(1), Limit::MaxLength(256)],
         /// All of them must match.
         pub labels: BTreeMap<String, String>,
         /// Replaces the host's, block by block.
@@ -44,7 +45,7 @@ message! {
         /// How the connection is secured.
         pub tls: Option<ClientTlsSettings>,
         /// Replaces all of the above for a port.
-        pub port_level_settings: Vec<PortTrafficPolicy>,
+        pub port_level_settings: Vec<PortTrafficPolicy> where [Limit::MaxItems(128)],
         /// TCP through HTTP CONNECT.
         pub tunnel: Option<TunnelSettings>,
         /// PROXY protocol towards the upstream.
@@ -54,7 +55,7 @@ message! {
     }
 
     /// A traffic policy for one port.
-    pub struct PortTrafficPolicy {
+    pub struct PortTrafficPolicy where [Limit::Required(&["port"])] {
         /// The port.
         pub port: Option<PortSelector>,
         /// Which endpoint.
@@ -94,7 +95,7 @@ message! {
     }
 
     /// Which endpoint gets the request.
-    pub struct LoadBalancerSettings {
+    pub struct LoadBalancerSettings where [Limit::AtMostOne(&["simple", "consistentHash"])] {
         /// A named algorithm.
         pub simple: Option<SimpleLb>,
         /// By hash.
@@ -120,7 +121,8 @@ message! {
     }
 
     /// Session affinity by hash of one property.
-    pub struct ConsistentHashLb {
+    pub struct ConsistentHashLb where [Limit::Rule("(has(self.httpHeaderName) ? 1 : 0) + (has(self.httpCookie) ? 1 : 0) + (has(self.useSourceIp) ? 1 : 0) + (has(self.httpQueryParameterName) ? 1 : 0) == 1", "consistentHash needs exactly one key"),
+Limit::AtMostOne(&["ringHash", "maglev"])] {
         /// Of this header.
         pub http_header_name: Option<String>,
         /// Of this cookie, made when absent.
@@ -170,11 +172,11 @@ message! {
     }
 
     /// By place.
-    pub struct LocalityLbSetting {
+    pub struct LocalityLbSetting where [Limit::Rule("!has(self.distribute) || !has(self.failover) || self.distribute.size() == 0 || self.failover.size() == 0", "distribute and failover cannot be set together")] {
         /// Fixed shares by client locality.
-        pub distribute: Vec<LocalityDistribute>,
+        pub distribute: Vec<LocalityDistribute> where [Limit::MaxItems(256)],
         /// Next region when one fails.
-        pub failover: Vec<LocalityFailover>,
+        pub failover: Vec<LocalityFailover> where [Limit::MaxItems(256)],
         /// Ordered labels to compare.
         pub failover_priority: Vec<String>,
         /// Replaces the mesh's switch.
@@ -210,7 +212,7 @@ message! {
     }
 
     /// How many connections and requests.
-    pub struct ConnectionPoolSettings {
+    pub struct ConnectionPoolSettings where [Limit::Rule("has(self.tcp) || has(self.http)", "connectionPool is empty")] {
         /// Connections.
         pub tcp: Option<TcpSettings>,
         /// Requests.
@@ -220,7 +222,7 @@ message! {
     /// Connections.
     pub struct TcpSettings {
         /// At most so many; unset is no limit.
-        pub max_connections: Option<i32>,
+        pub max_connections: Option<i32> where [Limit::Min(0)],
         /// Unset is the mesh's, 10 s.
         pub connect_timeout: Option<Duration>,
         /// Keep-alive probes.
@@ -242,15 +244,15 @@ message! {
     }
 
     /// Requests.
-    pub struct HttpSettings {
+    pub struct HttpSettings where [Limit::Rule("!has(self.h2UpgradePolicy) || self.h2UpgradePolicy != 'UPGRADE' || !has(self.useClientProtocol) || !self.useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol contradict")] {
         /// Waiting for a connection.
-        pub http1_max_pending_requests: Option<i32>,
+        pub http1_max_pending_requests: Option<i32> where [Limit::Min(0)],
         /// Active, HTTP/1 too.
-        pub http2_max_requests: Option<i32>,
+        pub http2_max_requests: Option<i32> where [Limit::Min(0)],
         /// 1 turns keep-alive off.
-        pub max_requests_per_connection: Option<i32>,
+        pub max_requests_per_connection: Option<i32> where [Limit::Min(0)],
         /// Outstanding retries.
-        pub max_retries: Option<i32>,
+        pub max_retries: Option<i32> where [Limit::Min(0)],
         /// Upstream connections without requests are closed after this long; unset is 1 h.
         pub idle_timeout: Option<Duration>,
         /// Whether HTTP/1.1 becomes HTTP/2 on the way.
@@ -258,7 +260,7 @@ message! {
         /// Keep the client's protocol.
         pub use_client_protocol: Option<bool>,
         /// Streams per connection.
-        pub max_concurrent_streams: Option<i32>,
+        pub max_concurrent_streams: Option<i32> where [Limit::Min(0)],
         /// HTTP/2 PINGs.
         pub http2_keep_alive: Option<Http2KeepAlive>,
     }
@@ -272,9 +274,8 @@ message! {
     }
 
     /// When an endpoint is left out.
-    pub struct OutlierDetection {
-        /// Deprecated form of `consecutiveGatewayErrors`.
-        pub consecutive_errors: Option<i32>,
+    #[serde(remote = "Self")]
+    pub struct OutlierDetection where [Limit::Old(OldOutlierDetection::schema), Limit::Rule("!has(self.consecutiveLocalOriginFailures) || self.consecutiveLocalOriginFailures == 0 || (has(self.splitExternalLocalOriginErrors) && self.splitExternalLocalOriginErrors)", "consecutiveLocalOriginFailures has no effect without splitExternalLocalOriginErrors")] {
         /// Count connection faults apart.
         pub split_external_local_origin_errors: Option<bool>,
         /// Connection faults in a row.
@@ -288,15 +289,15 @@ message! {
         /// Least time out; unset is 30 s.
         pub base_ejection_time: Option<Duration>,
         /// At most this share of endpoints; unset is 10.
-        pub max_ejection_percent: Option<i32>,
+        pub max_ejection_percent: Option<i32> where [Limit::Min(0), Limit::Max(100)],
         /// Below this share healthy, all are used; unset is 0.
-        pub min_health_percent: Option<i32>,
+        pub min_health_percent: Option<i32> where [Limit::Min(0), Limit::Max(100)],
         /// Codes or ranges that count as errors.
         pub outlier_detection_http_error_codes: Vec<u32>,
     }
 
     /// How a connection to the upstream is secured.
-    pub struct ClientTlsSettings {
+    pub struct ClientTlsSettings where [Limit::Rule("!has(self.mode) || self.mode != 'MUTUAL' || has(self.credentialName) || (has(self.clientCertificate) && has(self.privateKey))", "MUTUAL needs clientCertificate and privateKey, or credentialName")] {
         /// Which kind.
         pub mode: ClientTlsMode,
         /// File, for MUTUAL.
@@ -306,7 +307,7 @@ message! {
         /// File with the roots; empty does not verify.
         pub ca_certificates: String,
         /// Secret with the above, for gateways and DestinationRules with a workload selector.
-        pub credential_name: String,
+        pub credential_name: String where [Limit::MaxLength(512)],
         /// Names that the server's certificate must have one of.
         pub subject_alt_names: Vec<String>,
         /// Server name to ask for.

@@ -6,21 +6,22 @@ use crate::schema::{enumeration, message};
 
 message! {
     /// Listeners of the proxies that the selector picks.
-    pub struct Gateway {
+    pub struct Gateway where [Limit::Required(&["servers"])] {
         /// Listeners.
-        pub servers: Vec<Server>,
+        pub servers: Vec<Server> where [Limit::MinItems(1), Limit::MaxItems(1024)],
         /// Labels of gateway pods.
         pub selector: BTreeMap<String, String>,
     }
 
     /// One listener.
-    pub struct Server {
+    pub struct Server where [Limit::Required(&["port", "hosts"]),
+Limit::Rule("!has(self.port) || !has(self.port.protocol) || !(self.port.protocol in ['HTTPS', 'TLS']) || has(self.tls)", "HTTPS and TLS need TLS settings")] {
         /// Port and protocol.
         pub port: Option<Port>,
         /// Address to listen on; empty is all.
         pub bind: String,
         /// `namespace/host` or `host`.
-        pub hosts: Vec<String>,
+        pub hosts: Vec<String> where [Limit::MinItems(1), Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(512)])],
         /// How the connection is secured.
         pub tls: Option<ServerTlsSettings>,
         /// Not used by gateways; kept for Sidecar.
@@ -32,9 +33,9 @@ message! {
     /// A port that is listened on.
     pub struct Port {
         /// 1 to 65535.
-        pub number: u32,
+        pub number: u32 where [Limit::Max(65535)],
         /// HTTP, HTTPS, GRPC, HTTP2, MONGO, TCP or TLS.
-        pub protocol: String,
+        pub protocol: String where [Limit::MaxLength(64)],
         /// Label of the port.
         pub name: String,
         /// Deprecated and without effect here.

@@ -9,9 +9,9 @@ message! {
         /// Whose; none is the whole namespace.
         pub workload_selector: Option<WorkloadSelector>,
         /// Inbound listeners.
-        pub ingress: Vec<IstioIngressListener>,
+        pub ingress: Vec<IstioIngressListener> where [Limit::MaxItems(512)],
         /// Outbound listeners and the hosts they know.
-        pub egress: Vec<IstioEgressListener>,
+        pub egress: Vec<IstioEgressListener> where [Limit::MaxItems(1024)],
         /// Limits of inbound traffic.
         pub inbound_connection_pool: Option<ConnectionPoolSettings>,
         /// What happens to unknown destinations.
@@ -19,7 +19,7 @@ message! {
     }
 
     /// An inbound listener.
-    pub struct IstioIngressListener {
+    pub struct IstioIngressListener where [Limit::Required(&["port"])] {
         /// Port and protocol.
         pub port: Option<Port>,
         /// Address to listen on.
@@ -35,7 +35,7 @@ message! {
     }
 
     /// An outbound listener.
-    pub struct IstioEgressListener {
+    pub struct IstioEgressListener where [Limit::Required(&["hosts"])] {
         /// Port and protocol; none is all.
         pub port: Option<Port>,
         /// Address to listen on.
@@ -43,11 +43,11 @@ message! {
         /// How traffic gets here.
         pub capture_mode: CaptureMode,
         /// `namespace/host`, with `.`, `*` and `~`.
-        pub hosts: Vec<String>,
+        pub hosts: Vec<String> where [Limit::MinItems(1), Limit::MaxItems(4096), Limit::Each(&[Limit::MaxLength(512), Limit::Rule("self.contains('/')", "a host is written as namespace/host")])],
     }
 
     /// What happens to unknown destinations.
-    pub struct OutboundTrafficPolicy {
+    pub struct OutboundTrafficPolicy where [Limit::Rule("!has(self.egressProxy) || (has(self.mode) && self.mode == 'ALLOW_ANY')", "egressProxy can be set with ALLOW_ANY alone")] {
         /// Let through or refuse.
         pub mode: OutboundTrafficMode,
         /// Send there instead.
@@ -72,5 +72,7 @@ enumeration! {
         RegistryOnly = "REGISTRY_ONLY",
         /// Let through.
         AllowAny = "ALLOW_ANY",
+        /// Let through, resolving the name asked for.
+        AllowAnyDynamicDns = "ALLOW_ANY_DYNAMIC_DNS",
     }
 }

@@ -5,34 +5,39 @@ use std::collections::BTreeMap;
 use super::{Percent, PortSelector, StringMatch};
 use crate::{
     Duration,
+    compat::{OldHttpRoute, OldHttpRouteDestination},
     schema::{enumeration, message},
 };
 
 message! {
     /// Routing for a set of hosts.
-    pub struct VirtualService {
+    pub struct VirtualService where [Limit::Rule("!has(self.hosts) || self.hosts.size() == 0 || !('*' in self.hosts) || (has(self.gateways) && self.gateways.size() > 0 && !('mesh' in self.gateways))", "the host * matches everything and is not allowed for sidecars"),
+Limit::Rule("(has(self.hosts) && self.hosts.size() > 0) || ((!has(self.tls) || self.tls.size() == 0) && (!has(self.tcp) || self.tcp.size() == 0))", "a delegate, which has no hosts, holds HTTP routes alone"),
+Limit::Rule("(has(self.http) && self.http.size() > 0) || (has(self.tls) && self.tls.size() > 0) || (has(self.tcp) && self.tcp.size() > 0)", "no routes: http, tls and tcp are all empty")] {
         /// Hosts that traffic is addressed to; short names are in the object's namespace.
-        pub hosts: Vec<String>,
+        pub hosts: Vec<String> where [Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(256)])],
         /// `namespace/name` of gateways, or `mesh` for the sidecars (which is also the default).
-        pub gateways: Vec<String>,
+        pub gateways: Vec<String> where [Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(512)])],
         /// For HTTP, HTTP/2 and gRPC, in order of precedence.
-        pub http: Vec<HttpRoute>,
+        pub http: Vec<HttpRoute> where [Limit::MaxItems(2048)],
         /// For TLS that is passed through, by SNI.
-        pub tls: Vec<TlsRoute>,
+        pub tls: Vec<TlsRoute> where [Limit::MaxItems(2048)],
         /// For anything else.
-        pub tcp: Vec<TcpRoute>,
+        pub tcp: Vec<TcpRoute> where [Limit::MaxItems(2048)],
         /// Namespaces that see this; `*` all, `.` its own.
-        pub export_to: Vec<String>,
+        pub export_to: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(63)]), Limit::Rule("self.size() <= 1 || !self.exists(n, n in ['*', '~'])", "* and ~ stand for themselves alone")],
     }
 
     /// One HTTP rule.
-    pub struct HttpRoute {
+    #[serde(remote = "Self")]
+    pub struct HttpRoute where [Limit::Old(OldHttpRoute::schema), Limit::Rule("(has(self.route) && self.route.size() > 0 ? 1 : 0) + (has(self.redirect) ? 1 : 0) + (has(self.directResponse) ? 1 : 0) + (has(self.delegate) ? 1 : 0) == 1", "an HTTP rule has exactly one of route, redirect, directResponse and delegate"),
+Limit::Rule("!has(self.redirect) || !has(self.rewrite)", "HTTP route cannot have redirect and rewrite together")] {
         /// For logs and metrics.
         pub name: String,
         /// Any of these; none matches all.
-        pub r#match: Vec<HttpMatchRequest>,
+        pub r#match: Vec<HttpMatchRequest> where [Limit::MaxItems(256)],
         /// Weighted destinations.
-        pub route: Vec<HttpRouteDestination>,
+        pub route: Vec<HttpRouteDestination> where [Limit::MaxItems(128)],
         /// Answer with a redirect instead.
         pub redirect: Option<HttpRedirect>,
         /// Answer with a fixed response instead.
@@ -50,9 +55,9 @@ message! {
         /// Copy requests there.
         pub mirror: Option<Destination>,
         /// Copy requests to several.
-        pub mirrors: Vec<HttpMirrorPolicy>,
+        pub mirrors: Vec<HttpMirrorPolicy> where [Limit::MaxItems(32)],
         /// Deprecated whole-number form of `mirrorPercentage`.
-        pub mirror_percent: Option<u32>,
+        pub mirror_percent: Option<u32> where [Limit::Max(100)],
         /// How much is mirrored; unset is all.
         pub mirror_percentage: Option<Percent>,
         /// Cross-origin rules.
@@ -94,19 +99,20 @@ message! {
     }
 
     /// A destination and its share.
-    pub struct HttpRouteDestination {
+    #[serde(remote = "Self")]
+    pub struct HttpRouteDestination where [Limit::Old(OldHttpRouteDestination::schema), Limit::Required(&["destination"])] {
         /// Where to.
         pub destination: Option<Destination>,
         /// Share of requests, relative to the sum; zero gets none unless it is the only one.
-        pub weight: i32,
+        pub weight: i32 where [Limit::Min(0)],
         /// Header changes for this destination alone.
         pub headers: Option<Headers>,
     }
 
     /// A service, a subset of it and a port.
-    pub struct Destination {
+    pub struct Destination where [Limit::Required(&["host"])] {
         /// Host in the registry; short names are in the object's namespace.
-        pub host: String,
+        pub host: String where [Limit::MinLength(1), Limit::MaxLength(256)],
         /// Name of a subset in the host's DestinationRule.
         pub subset: String,
         /// Needed when the host has several ports.
@@ -270,17 +276,17 @@ message! {
     }
 
     /// One rule for passed-through TLS.
-    pub struct TlsRoute {
+    pub struct TlsRoute where [Limit::Required(&["match", "route"])] {
         /// Any of these.
-        pub r#match: Vec<TlsMatchAttributes>,
+        pub r#match: Vec<TlsMatchAttributes> where [Limit::MinItems(1), Limit::MaxItems(256)],
         /// Weighted destinations.
-        pub route: Vec<RouteDestination>,
+        pub route: Vec<RouteDestination> where [Limit::MinItems(1), Limit::MaxItems(128)],
     }
 
     /// Conditions on a TLS connection.
-    pub struct TlsMatchAttributes {
+    pub struct TlsMatchAttributes where [Limit::Required(&["sniHosts"])] {
         /// Server names, `*.` prefixes allowed. Required.
-        pub sni_hosts: Vec<String>,
+        pub sni_hosts: Vec<String> where [Limit::MinItems(1)],
         /// Addresses or CIDRs.
         pub destination_subnets: Vec<String>,
         /// Port that the connection was addressed to.
@@ -294,11 +300,11 @@ message! {
     }
 
     /// One rule for opaque connections.
-    pub struct TcpRoute {
+    pub struct TcpRoute where [Limit::Required(&["route"])] {
         /// Any of these; none matches all.
-        pub r#match: Vec<L4MatchAttributes>,
+        pub r#match: Vec<L4MatchAttributes> where [Limit::MaxItems(256)],
         /// Weighted destinations.
-        pub route: Vec<RouteDestination>,
+        pub route: Vec<RouteDestination> where [Limit::MinItems(1), Limit::MaxItems(128)],
     }
 
     /// Conditions on a connection.
@@ -318,11 +324,11 @@ message! {
     }
 
     /// A destination and its share, for connections.
-    pub struct RouteDestination {
+    pub struct RouteDestination where [Limit::Required(&["destination"])] {
         /// Where to.
         pub destination: Option<Destination>,
         /// Share of connections.
-        pub weight: i32,
+        pub weight: i32 where [Limit::Min(0)],
     }
 }
 

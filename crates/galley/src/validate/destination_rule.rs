@@ -233,7 +233,7 @@ fn check_locality(setting: &LocalityLbSetting, at: &Path<'_>, faults: &mut Fault
     }
 }
 
-fn check_pool(pool: &ConnectionPoolSettings, at: &Path<'_>, faults: &mut Faults) {
+pub(super) fn check_pool(pool: &ConnectionPoolSettings, at: &Path<'_>, faults: &mut Faults) {
     let (tcp_at, http_at) = (at.field("tcp"), at.field("http"));
     if pool.tcp.is_none() && pool.http.is_none() {
         faults.add(at, "connectionPool is empty", "set tcp or http");

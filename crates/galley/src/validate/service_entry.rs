@@ -189,6 +189,11 @@ fn check_entry(entry: &WorkloadEntry, at: &Path<'_>, faults: &mut Faults) {
         }
         _ => {}
     }
+    check_entry_parts(entry, at, faults);
+}
+
+/// All of an entry but its address.
+pub(super) fn check_entry_parts(entry: &WorkloadEntry, at: &Path<'_>, faults: &mut Faults) {
     let ports = at.field("ports");
     for (name, number) in &entry.ports {
         if !common::is_label(name) {

@@ -229,6 +229,231 @@ fn gateways() {
     );
 }
 
+#[track_caller]
+fn check_spec(api_version: &str, kind: &str, cases: &[(&str, &[&str])]) {
+    for (spec, expect) in cases {
+        let yaml = format!(
+            "apiVersion: networking.istio.io/{api_version}\nkind: {kind}\n\
+             metadata: {{name: a, namespace: b}}\nspec: {spec}"
+        );
+        check(&yaml, expect);
+    }
+}
+
+#[test]
+fn sidecars() {
+    let egress = "egress: [{hosts: [\"./*\"]}]";
+    check_spec(
+        "v1",
+        "Sidecar",
+        &[
+            (
+                "{egress: [{port: {number: 9080, protocol: HTTP, name: a}, hosts: [\"prod/*\"]}, {hosts: [\"./*\", \"*/a.com\", \"~/*\"]}]}",
+                &[],
+            ),
+            (
+                "{ingress: [{port: {number: 80, protocol: HTTP, name: a}, defaultEndpoint: \"127.0.0.1:8080\"}, \
+                 {port: {number: 81, protocol: HTTP, name: b}, defaultEndpoint: \"unix:///a.sock\"}]}",
+                &[],
+            ),
+            ("{}", &["spec: the Sidecar says nothing"]),
+            (
+                "{egress: [{hosts: [a.com]}]}",
+                &["spec.egress[0].hosts[0]: \"a.com\" has no namespace"],
+            ),
+            (
+                "{egress: [{hosts: [\"a b/c\"]}]}",
+                &["spec.egress[0].hosts[0]: \"a b\" is not a namespace"],
+            ),
+            ("{egress: [{}]}", &["spec.egress[0].hosts: Required value"]),
+            (
+                "{egress: [{hosts: [\"./*\"]}, {port: {number: 80, protocol: HTTP}, hosts: [\"./*\"]}]}",
+                &["spec.egress[0]: a listener without port is for all that the others leave"],
+            ),
+            (
+                "{egress: [{bind: 10.0.0.1, hosts: [\"./*\"]}]}",
+                &["spec.egress[0].port: Required value"],
+            ),
+            (
+                "{ingress: [{defaultEndpoint: \"10.0.0.1:80\"}]}",
+                &[
+                    "spec.ingress[0].port: Required value",
+                    "spec.ingress[0].defaultEndpoint: 10.0.0.1 is not an address of the application",
+                ],
+            ),
+            (
+                "{ingress: [{port: {number: 80, protocol: HTTP}}, {port: {number: 80, protocol: TCP}}]}",
+                &["spec.ingress[1].port: port 80 is in use by another listener"],
+            ),
+            (
+                "{ingress: [{port: {number: 80, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}}]}",
+                &["spec.ingress[0].tls.mode: ISTIO_MUTUAL is not for a sidecar"],
+            ),
+            (
+                &format!("{{{egress}, outboundTrafficPolicy: {{egressProxy: {{host: a.com}}}}}}"),
+                &[
+                    "spec.outboundTrafficPolicy.egressProxy: cannot be set with REGISTRY_ONLY",
+                    "spec.outboundTrafficPolicy.egressProxy.port: Required value",
+                ],
+            ),
+            (
+                &format!("{{{egress}, outboundTrafficPolicy: {{mode: ALLOW_ANY_DYNAMIC_DNS}}}}"),
+                &[],
+            ),
+            (
+                &format!("{{{egress}, workloadSelector: {{labels: {{app: \"a*\"}}}}}}"),
+                &["spec.workloadSelector.labels[app]: wildcard is not supported in selector"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn workload_groups() {
+    let template = "template: {serviceAccount: a, ports: {http: 80}}";
+    check_spec(
+        "v1",
+        "WorkloadGroup",
+        &[
+            (
+                &format!("{{{template}, probe: {{httpGet: {{port: 80, path: /a}}}}}}"),
+                &[],
+            ),
+            ("{}", &["spec.template: Required value"]),
+            (
+                &format!("{{{template}, probe: {{periodSeconds: -1, exec: {{}}}}}}"),
+                &[
+                    "spec.probe.periodSeconds: must not be negative",
+                    "spec.probe.exec.command: Required value",
+                ],
+            ),
+            (
+                &format!(
+                    "{{{template}, probe: {{tcpSocket: {{port: 0}}, httpGet: {{port: 80, scheme: FTP}}}}}}"
+                ),
+                &[
+                    "spec.probe: a probe checks in exactly one way",
+                    "spec.probe.httpGet.scheme: Unsupported value: \"FTP\"",
+                    "spec.probe.tcpSocket.port: port must be between 1-65535",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn envoy_filters() {
+    check_spec(
+        "v1alpha3",
+        "EnvoyFilter",
+        &[
+            (
+                "{configPatches: [{applyTo: HTTP_FILTER, match: {context: SIDECAR_INBOUND, listener: {portNumber: 80}}, \
+                 patch: {operation: INSERT_BEFORE, value: {name: a}}}]}",
+                &[],
+            ),
+            (
+                "{workloadLabels: {app: a}, filters: [{filterName: a, filterType: HTTP, filterConfig: {}, \
+                 insertPosition: {index: BEFORE, relativeTo: b}}]}",
+                &[],
+            ),
+            (
+                "{configPatches: [{applyTo: CLUSTER, match: {listener: {}}, patch: {operation: INSERT_FIRST}}]}",
+                &[
+                    "spec.configPatches[0].patch.value: Required value",
+                    "spec.configPatches[0].patch.operation: INSERT_FIRST has no meaning for CLUSTER",
+                    "spec.configPatches[0].match.listener: CLUSTER cannot be matched by it",
+                ],
+            ),
+            (
+                "{configPatches: [{}]}",
+                &[
+                    "spec.configPatches[0].applyTo: Required value",
+                    "spec.configPatches[0].patch: Required value",
+                ],
+            ),
+            (
+                "{configPatches: [{applyTo: CLUSTER, match: {proxy: {proxyVersion: \"1[\"}}, patch: {operation: REMOVE}}]}",
+                &[
+                    "spec.configPatches[0].match.proxy.proxyVersion: invalid regex \"1[\": unclosed character class",
+                ],
+            ),
+            (
+                "{configPatches: [{applyTo: CLUSTERS, patch: {operation: REMOVE}}]}",
+                &["spec.configPatches[0].applyTo: Unsupported value: \"CLUSTERS\""],
+            ),
+            (
+                "{filters: [{filterType: HTTP, listenerMatch: {listenerProtocol: TCP}, insertPosition: {index: AFTER}}]}",
+                &[
+                    "spec.filters[0].filterName: Required value",
+                    "spec.filters[0].filterConfig: Required value",
+                    "spec.filters[0].listenerMatch.listenerProtocol: a TCP listener has no HTTP filters",
+                    "spec.filters[0].insertPosition.relativeTo: Required value",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn proxy_configs() {
+    check_spec(
+        "v1beta1",
+        "ProxyConfig",
+        &[
+            (
+                "{concurrency: 0, environmentVariables: {A_B: c}, image: {imageType: distroless}}",
+                &[],
+            ),
+            (
+                "{concurrency: -1, environmentVariables: {1A: c}, image: {imageType: a/b}}",
+                &[
+                    "spec.concurrency: must not be negative",
+                    "spec.environmentVariables[1A]: \"1A\" is not the name of a variable",
+                    "spec.image.imageType: \"a/b\" cannot be part of an image's tag",
+                ],
+            ),
+            (
+                "{selector: {matchLabels: {app: \"*\"}}}",
+                &["spec.selector.matchLabels[app]: wildcard is not supported in selector"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_istio_1_0_wrote() {
+    check_spec(
+        "v1alpha3",
+        "VirtualService",
+        &[
+            (
+                "{hosts: [a], http: [{websocketUpgrade: true, appendHeaders: {a: b}, removeResponseHeaders: {c: \"\"}, \
+                 fault: {delay: {percent: 10, fixedDelay: 5s}}, \
+                 route: [{destination: {host: a}, weight: 100, removeRequestHeaders: [d], appendResponseHeaders: {e: f}}]}]}",
+                &[],
+            ),
+            (
+                "{hosts: [a], http: [{websocketUpgrade: \"yes\", route: [{destination: {host: a}}]}]}",
+                &["spec.http[0].websocketUpgrade: is a text"],
+            ),
+            // Judged as what it has become.
+            (
+                "{hosts: [a], http: [{appendHeaders: {\"a b\": c}, route: [{destination: {host: a}}]}]}",
+                &["spec.http[0].headers.request.add[a b]: \"a b\" is not a header name"],
+            ),
+        ],
+    );
+    check_spec(
+        "v1alpha3",
+        "DestinationRule",
+        &[(
+            "{host: a, trafficPolicy: {outlierDetection: {consecutiveErrors: 3, interval: 5m}}}",
+            &[],
+        )],
+    );
+}
+
 #[test]
 fn versions_and_other_kinds() {
     check(
