@@ -38,7 +38,6 @@ const DR: &str = "DestinationRule";
 const GW: &str = "Gateway";
 
 const FIELDS: &[Field] = &[
-    warn(VS, "http[].delegate", "the rule is left out"),
     warn(
         VS,
         "tcp[].match[].sourceSubnet",
@@ -256,8 +255,8 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_named() {
         named(
-            "{kind: VirtualService, spec: {http: [{}, {delegate: {name: a}}]}}",
-            &["spec.http[1].delegate: not supported, the rule is left out"],
+            "{kind: VirtualService, spec: {tcp: [{}, {match: [{sourceSubnet: 10.0.0.0/8}]}]}}",
+            &["spec.tcp[1].match[0].sourceSubnet: not supported, the rule is for all sources"],
         );
         named(
             "{kind: VirtualService, spec: {http: [{fault: {abort: {httpStatus: 500}}}]}}",

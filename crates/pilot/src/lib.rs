@@ -7,6 +7,7 @@
 mod auth;
 mod cluster;
 mod debug;
+mod delegate;
 mod discovery;
 mod endpoint;
 mod key;

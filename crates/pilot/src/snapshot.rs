@@ -10,6 +10,7 @@ use lateen_core::{Hostname, Labels, ServiceId, SpiffeId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Provider, Service, World};
 
+use crate::delegate;
 use crate::proxy::Proxy;
 
 /// One immutable state of the world and the configuration.
@@ -60,8 +61,21 @@ impl Snapshot {
             let host = full_host(&rule.spec.host, &rule.meta.namespace, &domain);
             rules.entry(host).or_default().push(rule.clone());
         }
+        let delegates: BTreeMap<_, _> = config
+            .virtual_services
+            .iter()
+            .filter(|object| object.spec.hosts.is_empty())
+            .map(|object| ((&*object.meta.namespace, &*object.meta.name), object))
+            .collect();
+        let export_to = &config.mesh.default_virtual_service_export_to;
+        let delegate = |from: &str, namespace: &str, name: &str| {
+            let found = *delegates.get(&(namespace, name))?;
+            is_visible(&found.spec.export_to, export_to, namespace, from).then_some(found)
+        };
         let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
-            object: object.clone(),
+            object: delegate::expand(object, &domain, |namespace, name| {
+                delegate(&object.meta.namespace, namespace, name)
+            }),
             hosts: object
                 .spec
                 .hosts

@@ -237,8 +237,7 @@ impl Context<'_> {
     }
 }
 
-/// A rule that only delegates, which is not supported, leaves nothing to do with a request; Envoy
-/// would refuse the whole table for it.
+/// A rule that says nothing of what to do with a request: Envoy would refuse the whole table for it.
 fn leads_somewhere(rule: &HttpRoute) -> bool {
     !rule.route.is_empty() || rule.redirect.is_some() || rule.direct_response.is_some()
 }

@@ -401,7 +401,7 @@ impl Exchange<'_> {
         let leave_after = policy.map_or(0, |policy| policy.leave_priorities_after as usize);
         if leave_after > 0
             && !self.priorities.is_empty()
-            && self.priorities.len() % leave_after == 0
+            && self.priorities.len().is_multiple_of(leave_after)
         {
             self.left.clone_from(&self.priorities);
         }

@@ -376,3 +376,19 @@ fn a_rule_that_leads_nowhere_does_not_spoil_the_table() {
                {route: [{destination: {host: reviews, subset: v1}}]}]";
     check(two, json!([{"route": {"cluster": V1}}]));
 }
+
+#[test]
+fn a_delegate_has_the_routes_of_its_root() {
+    let root = rules("[{match: [{uri: {prefix: /a}}], delegate: {name: more}, timeout: 1s}]");
+    let delegate = "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {name: more}\nspec:\n  http: [{match: [{uri: {prefix: /a/b}}], \
+         route: [{destination: {host: reviews, subset: v1}}]}]\n";
+    let both = |more: &str| format!("{root}---\n{delegate}{more}");
+    let found = routes(&both(""), &sidecar("productpage"), "9080", HOST);
+    let want = json!([{"match": {"prefix": "/a/b"}, "route": {"cluster": V1, "timeout": "1s"}}]);
+    assert_has(&found, &want);
+    // A delegate that the root may not see is none.
+    let hidden = both("  exportTo: [elsewhere]\n");
+    let found = routes(&hidden, &sidecar("productpage"), "9080", HOST);
+    assert_ne!(found[0]["route"]["cluster"], V1, "{found:#}");
+}

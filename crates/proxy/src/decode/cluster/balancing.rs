@@ -93,7 +93,10 @@ fn maglev(spec: &pb::Cluster) -> Result<Policy> {
 /// By division, since the greatest number asked for has few divisors to try.
 fn is_prime(number: u64) -> bool {
     let divisors = (2..).take_while(|divisor| divisor * divisor <= number);
-    number > 1 && divisors.into_iter().all(|divisor| number % divisor != 0)
+    number > 1
+        && divisors
+            .into_iter()
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// How new hosts come into their share.
