@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
 use lateen_core::{Backoff, ports};
-use lateen_registry::{Files, Registry};
+use lateen_registry::{FieldFault, Files, Registry};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
@@ -78,9 +78,13 @@ struct Options {
 }
 
 /// What is wrong with a document of a file, in the words of the webhook.
-fn check(document: &serde_json::Value) -> Vec<String> {
-    let faults = lateen_galley::validate(document);
-    faults.iter().map(ToString::to_string).collect()
+fn check(document: &serde_json::Value) -> Vec<FieldFault> {
+    let faults = lateen_galley::validate(document).into_iter();
+    let in_words = |fault: lateen_galley::Fault| match fault.help.as_str() {
+        "" => FieldFault::new(fault.field, fault.reason),
+        help => FieldFault::new(fault.field, format!("{}; {help}", fault.reason)),
+    };
+    faults.map(in_words).collect()
 }
 
 fn any(port: u16) -> SocketAddr {

@@ -3,6 +3,8 @@
 //! The directory counts as a whole: it is read, every fault in it is told with its file, line and
 //! field, and only when there is none does it take the place of what was read before, in one step.
 
+mod lines;
+
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -25,8 +27,27 @@ use crate::{
 /// How often the directory is looked at. Only names, sizes and times are read where nothing changed.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// What is wrong with one document, each fault with the field that it is about.
-pub type Check = fn(&Value) -> Vec<String>;
+/// Finds what is wrong with one document.
+pub type Check = fn(&Value) -> Vec<FieldFault>;
+
+/// Something that is wrong with a document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldFault {
+    /// The field that it is about: `spec.http[0].route`.
+    pub field: String,
+    /// What is wrong and what to do about it.
+    pub reason: String,
+}
+
+impl FieldFault {
+    /// Says what is wrong with a field.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
 
 /// A directory of YAML and JSON files, with all below it. Names that begin with a dot are passed over.
 #[derive(Clone, Debug)]
@@ -180,17 +201,22 @@ impl Files {
             }
             match self.document(value, &place) {
                 Ok(document) => good.push(document),
-                Err(wrong) => faults.extend(wrong.iter().map(|fault| format!("{place}: {fault}"))),
+                Err(wrong) => faults.extend(wrong.iter().map(|fault| {
+                    let within = lines::line_of(text, &fault.field).unwrap_or(1);
+                    let line = place.line + within - 1;
+                    let file = place.file.display();
+                    format!("{file}:{line}: {}: {}", fault.field, fault.reason)
+                })),
             }
         }
         good
     }
 
-    fn document(&self, mut value: Value, place: &Place) -> Result<Document, Vec<String>> {
+    fn document(&self, mut value: Value, place: &Place) -> Result<Document, Vec<FieldFault>> {
         let kind = kind_of(&value).map_err(|fault| vec![fault])?;
         let meta = value.get_mut("metadata").and_then(Value::as_object_mut);
         let Some(meta) = meta else {
-            return Err(vec!["metadata: required".into()]);
+            return Err(vec![FieldFault::new("metadata", "required")]);
         };
         if meta.get("namespace").is_none_or(|n| n == "") {
             meta.insert("namespace".into(), json!("default"));
@@ -198,8 +224,8 @@ impl Files {
         let text = |field: &str| meta.get(field).and_then(Value::as_str).map(str::to_owned);
         let key = match (text("namespace"), text("name")) {
             (Some(namespace), Some(name)) if !name.is_empty() => (namespace, name),
-            (None, _) => return Err(vec!["metadata.namespace: not a text".into()]),
-            _ => return Err(vec!["metadata.name: required".into()]),
+            (None, _) => return Err(vec![FieldFault::new("metadata.namespace", "not a text")]),
+            _ => return Err(vec![FieldFault::new("metadata.name", "required")]),
         };
         let faults = (self.check)(&value);
         if !faults.is_empty() {
@@ -248,13 +274,14 @@ impl Files {
     }
 }
 
-fn kind_of(value: &Value) -> Result<&'static Kind, String> {
+fn kind_of(value: &Value) -> Result<&'static Kind, FieldFault> {
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
     let (version, name) = (text("apiVersion"), text("kind"));
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let mut kinds = WATCHED_KINDS.iter();
     let known = kinds.find(|kind| kind.kind == name && kind.group == group);
-    known.ok_or_else(|| format!("kind: {version} {name} is not supported in files"))
+    let unknown = || format!("{version} {name} is not supported in files");
+    known.ok_or_else(|| FieldFault::new("kind", unknown()))
 }
 
 /// Documents of a text, each with the number of its first line.
@@ -301,9 +328,9 @@ fn stamp(dir: &Path) -> io::Result<Stamp> {
 mod tests {
     use super::*;
 
-    fn check(value: &Value) -> Vec<String> {
+    fn check(value: &Value) -> Vec<FieldFault> {
         match value["spec"]["hosts"].as_array() {
-            Some(hosts) if hosts.is_empty() => vec!["spec.hosts: empty".into()],
+            Some(hosts) if hosts.is_empty() => vec![FieldFault::new("spec.hosts", "empty")],
             _ => Vec::new(),
         }
     }
@@ -340,12 +367,12 @@ mod tests {
         let (good, faults) = read(&text);
         assert!(good.is_empty());
         assert_eq!(faults.len(), 4, "{faults:#?}");
-        assert_eq!(faults[0], "a.yaml:1: spec.hosts: empty");
-        assert!(faults[1].starts_with("a.yaml:"), "{}", faults[1]);
+        assert_eq!(faults[0], "a.yaml:4: spec.hosts: empty");
+        assert!(faults[1].starts_with("a.yaml:9: "), "{}", faults[1]);
         assert_eq!(
             faults[2],
-            "a.yaml:10: kind: v1 Secret is not supported in files"
+            "a.yaml:12: kind: v1 Secret is not supported in files"
         );
-        assert_eq!(faults[3], "a.yaml:14: metadata.name: required");
+        assert_eq!(faults[3], "a.yaml:17: metadata.name: required");
     }
 }

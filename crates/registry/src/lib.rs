@@ -24,7 +24,7 @@ use tokio::{
 
 pub use changes::WorldChanges;
 pub use feed::{Changes, Feed};
-pub use files::{Check, Files};
+pub use files::{Check, FieldFault, Files};
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     Workload, WorkloadOwner, World,

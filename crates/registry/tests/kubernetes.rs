@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use lateen_core::ServiceId;
-use lateen_registry::{Files, Freshness, Options, Registry, Resolution, SourceStatus};
+use lateen_registry::{FieldFault, Files, Freshness, Options, Registry, Resolution, SourceStatus};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -353,9 +353,9 @@ fn entry(name: &str, host: &str) -> String {
     )
 }
 
-fn check(document: &Value) -> Vec<String> {
+fn check(document: &Value) -> Vec<FieldFault> {
     let bad = document["spec"]["hosts"][0] == "bad";
-    bad.then(|| "spec.hosts[0]: bad".to_owned())
+    bad.then(|| FieldFault::new("spec.hosts[0]", "bad"))
         .into_iter()
         .collect()
 }
@@ -402,7 +402,7 @@ async fn configuration_may_come_from_files() {
     std::fs::remove_file(dir.path().join("a.yaml")).expect("it is there");
     let stale = source(&registry, "ServiceEntry", Freshness::Stale).await;
     let reason = stale.reason.expect("a reason");
-    assert_eq!(reason, "b.yaml:8: spec.hosts[0]: bad");
+    assert_eq!(reason, "b.yaml:13: spec.hosts[0]: bad");
     assert_eq!(hosts(&worlds.borrow_and_update()), ["a.example.com"]);
 
     write("b.yaml", &entry("b", "b.example.com"));

@@ -1,0 +1,138 @@
+//! On which line of a document a field stands.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::Spanned;
+
+/// The line, counted from 1, of the field that a path such as `spec.http[0].match` names; where it is
+/// not there, of the innermost part of the path that is.
+pub(super) fn line_of(text: &str, path: &str) -> Option<usize> {
+    let mut node: Node = serde_saphyr::from_str(text).ok()?;
+    let mut line = None;
+    for step in steps(path) {
+        let Some((at, next)) = node.step(&step) else {
+            break;
+        };
+        line = usize::try_from(at).ok().filter(|at| *at > 0).or(line);
+        node = next;
+    }
+    line
+}
+
+/// `a.b[0]` as `a`, `b`, `[0]`.
+fn steps(path: &str) -> Vec<String> {
+    let spread = path.replace('[', ".[");
+    let steps = spread.split('.').filter(|step| !step.is_empty());
+    steps.map(str::to_owned).collect()
+}
+
+/// A document, of which only the places are of interest.
+enum Node {
+    Map(Vec<(Spanned<String>, Node)>),
+    List(Vec<Spanned<Node>>),
+    Leaf,
+}
+
+impl Node {
+    /// A part of it and the line where that begins.
+    fn step(self, step: &str) -> Option<(u64, Node)> {
+        match self {
+            Node::Map(fields) => {
+                let mut fields = fields.into_iter();
+                let (key, value) = fields.find(|(key, _)| key.value == step)?;
+                Some((key.referenced.line(), value))
+            }
+            Node::List(items) => {
+                let index = step.strip_prefix('[')?.strip_suffix(']')?;
+                let item = items.into_iter().nth(index.parse().ok()?)?;
+                Some((item.referenced.line(), item.value))
+            }
+            Node::Leaf => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Places)
+    }
+}
+
+struct Places;
+
+macro_rules! leaves {
+    ($($visit:ident: $of:ty),* $(,)?) => {
+        $(fn $visit<E>(self, _: $of) -> Result<Node, E> {
+            Ok(Node::Leaf)
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Places {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a document")
+    }
+
+    leaves! {
+        visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str,
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(field) = fields.next_entry()? {
+            map.push(field);
+        }
+        Ok(Node::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_lines() {
+        let text = "kind: X\nspec:\n  hosts:\n  - a\n  - b\n  http: [{match: [],\n    route:\n      null}]\n  # note\n  n: 5\n";
+        let check = |path: &str, want: Option<usize>| {
+            assert_eq!(line_of(text, path), want, "{path}");
+        };
+        check("kind", Some(1));
+        check("spec", Some(2));
+        check("spec.hosts", Some(3));
+        check("spec.hosts[1]", Some(5));
+        check("spec.http[0].route", Some(7));
+        check("spec.http[0].route[0].weight", Some(7));
+        check("spec.n", Some(10));
+        check("spec.missing", Some(2));
+        check("metadata.name", None);
+        check("", None);
+        assert_eq!(line_of("{\"a\":\n {\"b\": 1}}", "a.b"), Some(2), "JSON too");
+        assert_eq!(line_of("a: [", "a"), None);
+    }
+}
