@@ -22,6 +22,30 @@ struct OfType {
     missing: HashSet<Name, FixedState>,
     nonce: String,
     version: String,
+    /// A sum over what is held.
+    digest: u64,
+}
+
+impl OfType {
+    fn hold(&mut self, name: Name, content: Content) {
+        self.missing.remove(&name);
+        if let Some(old) = self.held.insert(name, content) {
+            self.digest = self.digest.wrapping_sub(part(name, old));
+        }
+        self.digest = self.digest.wrapping_add(part(name, content));
+    }
+
+    fn let_go(&mut self, name: Name) {
+        self.missing.remove(&name);
+        if let Some(old) = self.held.remove(&name) {
+            self.digest = self.digest.wrapping_sub(part(name, old));
+        }
+    }
+}
+
+/// What one resource adds to a digest. A content belongs to one type.
+fn part(name: Name, content: Content) -> u64 {
+    FixedState::default().hash_one((name, content))
 }
 
 /// A proxy's side of the protocol.
@@ -160,26 +184,17 @@ impl Client {
         of_type.answered = true;
         of_type.nonce = response.nonce;
         of_type.version = response.version;
-        let listed: HashSet<Name, FixedState> = response
-            .resources
-            .iter()
-            .map(|content| catalog.known(*content).name)
-            .collect();
         for content in &response.resources {
-            of_type.held.insert(catalog.known(*content).name, *content);
+            of_type.hold(catalog.known(*content).name, *content);
         }
         if self.protocol == Protocol::StateOfTheWorld && kind.leads_to().is_some() {
-            let of_type = self.of(kind);
-            removed = of_type.held.keys().copied().collect();
-            removed.retain(|name| !listed.contains(name));
+            let listed: HashSet<Content, FixedState> = response.resources.into_iter().collect();
+            let held = self.types[kind as usize].held.iter();
+            let unlisted = held.filter(|(_, content)| !listed.contains(*content));
+            removed = unlisted.map(|(name, _)| *name).collect();
         }
-        let of_type = self.of(kind);
-        for name in &removed {
-            of_type.held.remove(name);
-            of_type.missing.remove(name);
-        }
-        for name in &listed {
-            of_type.missing.remove(name);
+        for name in removed {
+            self.of(kind).let_go(name);
         }
         answer.requests.push(self.acknowledge(kind, catalog));
         if let Some(next) = kind.leads_to() {
@@ -226,8 +241,7 @@ impl Client {
         }
         of_type.missing.extend(&more);
         for name in &less {
-            of_type.missing.remove(name);
-            of_type.held.remove(name);
+            of_type.let_go(*name);
         }
         of_type.asked = wanted;
         if !of_type.open {

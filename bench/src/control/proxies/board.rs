@@ -56,7 +56,9 @@ pub(in crate::control) struct Status {
 struct Proxy {
     connected: bool,
     steady: bool,
-    digest: u64,
+    /// What it held when it connected, and holds now.
+    held: u64,
+    holds: u64,
 }
 
 /// Counts, and when they were reached.
@@ -68,7 +70,6 @@ pub(super) struct Board {
     last_answer: u64,
     resources: u64,
     bytes: u64,
-    unchanged: usize,
     broken: u64,
     reason: String,
     /// It was said that all are steady.
@@ -86,7 +87,6 @@ impl Board {
             last_answer: 0,
             resources: 0,
             bytes: 0,
-            unchanged: 0,
             broken: 0,
             reason: String::new(),
             said: true,
@@ -104,13 +104,17 @@ impl Board {
         self.last_answer = at;
         self.resources = 0;
         self.bytes = 0;
-        self.unchanged = 0;
         self.broken = 0;
         self.said = false;
     }
 
-    pub(super) fn connected(&mut self, number: usize) {
-        self.proxies[number].connected = true;
+    pub(super) fn connected(&mut self, number: usize, held: u64) {
+        self.proxies[number] = Proxy {
+            connected: true,
+            steady: false,
+            held,
+            holds: held,
+        };
         self.connected = now();
     }
 
@@ -131,16 +135,10 @@ impl Board {
         self.last_answer = now();
     }
 
-    pub(super) fn is_steady(&self, number: usize) -> bool {
-        self.proxies[number].steady
-    }
-
-    /// A proxy has all that it asked for; `digest` stands for what it holds.
-    pub(super) fn steady(&mut self, number: usize, digest: u64) {
-        let proxy = &mut self.proxies[number];
-        proxy.steady = true;
-        self.unchanged += usize::from(proxy.digest == digest);
-        proxy.digest = digest;
+    /// What a proxy has after all that it was sent, and whether that is all that it asked for.
+    pub(super) fn holds(&mut self, number: usize, digest: u64, steady: bool) {
+        self.proxies[number].steady = steady;
+        self.proxies[number].holds = digest;
     }
 
     pub(super) fn acked(&mut self, change: u32, at: u64) {
@@ -157,13 +155,14 @@ impl Board {
             return None;
         }
         self.said = true;
+        let same = |proxy: &&Proxy| proxy.held == proxy.holds;
         Some(Steady {
             told: self.told,
             connected: self.connected,
             at: self.last_answer,
             resources: self.resources,
             bytes: self.bytes,
-            unchanged: self.unchanged,
+            unchanged: self.proxies.iter().filter(same).count(),
             broken: self.broken,
         })
     }
@@ -171,7 +170,9 @@ impl Board {
     /// Changes that have been acknowledged by everybody; each is returned once.
     pub(super) fn acked_by_all(&mut self) -> Vec<Acked> {
         let n = self.proxies.len();
-        let done = self.acked.extract_if(.., |_, times| times.len() >= n);
+        let all = std::mem::take(&mut self.acked).into_iter();
+        let (done, rest): (BTreeMap<_, _>, _) = all.partition(|(_, times)| times.len() >= n);
+        self.acked = rest;
         let acked = |(change, mut times): (u32, Vec<u64>)| {
             times.sort_unstable();
             Some(Acked {
@@ -181,7 +182,7 @@ impl Board {
                 last: *times.last()?,
             })
         };
-        done.filter_map(acked).collect()
+        done.into_iter().filter_map(acked).collect()
     }
 
     pub(super) fn status(&self) -> Status {

@@ -57,7 +57,8 @@ async fn serve(client: &mut Client, number: usize, shared: &Shared) -> Result<()
         stream.context("connect")?
     };
     stream.set_nodelay(true)?;
-    shared.board.borrow_mut().connected(number);
+    let held = client.digest();
+    shared.board.borrow_mut().connected(number, held);
     let path = match shared.protocol {
         Protocol::Delta => DELTA,
         Protocol::StateOfTheWorld => WHOLE,
@@ -75,9 +76,7 @@ async fn serve(client: &mut Client, number: usize, shared: &Shared) -> Result<()
             for change in changes.drain(..) {
                 board.acked(change, now());
             }
-            if client.is_steady() && !board.is_steady(number) {
-                board.steady(number, client.digest());
-            }
+            board.holds(number, client.digest(), client.is_steady());
         }
         let interest = if wire.out.is_empty() {
             Interest::READABLE

@@ -177,18 +177,18 @@ fn main(measured: &Measured) -> Vec<Row> {
         (part * 100.0, String::new())
     });
     let again = make.row(
-        "all reconnect, steady after the last connection",
+        "all reconnect at once, steady again",
         bar(10.0),
         "s",
         &measured.again,
         |again| {
-            let (_, more) = work(again);
+            let (seconds, more) = work(again);
             let kept = again.unchanged;
             let more = format!(
-                "{more}; {:.2} s in all, {kept} of {proxies} hold what they held",
-                again.seconds
+                "{more}; {:.2} s after the last connection; {kept} of {proxies} hold what they held",
+                again.after_last_connection
             );
-            (again.after_last_connection, more)
+            (seconds, more)
         },
     );
     let rows = [
