@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use lateen_api::Object;
-use lateen_core::{Hostname, Labels, Locality, Protocol};
+use lateen_core::{Hostname, Labels, Locality, Protocol, ServiceId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{
-    Endpoint, EndpointKey, Namespace, Resolution, Service, ServicePort, TargetPort, Workload,
-    WorkloadOwner, World,
+    Endpoint, EndpointKey, Namespace, Provider, Resolution, Service, ServicePort, TargetPort,
+    Workload, WorkloadOwner, World,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -224,7 +224,7 @@ impl Mesh {
         let service = service.min(self.size.services - 1);
         let [.., high, low] = self.changes.to_be_bytes();
         let mut world = World::clone(&self.world);
-        let key = EndpointKey::new(hostname(service), port(self.size, service).name);
+        let key = EndpointKey::new(id(service), port(self.size, service).name);
         let endpoints = world.endpoints.get_mut(&key);
         let endpoints = endpoints.context("every service has endpoints")?;
         let mut list = endpoints.to_vec();
@@ -260,6 +260,13 @@ fn port(size: Size, service: usize) -> ServicePort {
     }
 }
 
+fn id(service: usize) -> ServiceId {
+    ServiceId {
+        hostname: hostname(service),
+        namespace: namespace(service).into(),
+    }
+}
+
 fn world(size: Size) -> World {
     let mut world = World::default();
     let mut endpoints: Vec<Vec<Endpoint>> = vec![Vec::new(); size.services];
@@ -271,13 +278,14 @@ fn world(size: Size) -> World {
     }
     for (number, endpoints) in endpoints.into_iter().enumerate() {
         let port = port(size, number);
-        let key = EndpointKey::new(hostname(number), &port.name);
+        let key = EndpointKey::new(id(number), &port.name);
         world.endpoints.insert(key, endpoints.into());
         let labels: Labels = [("app", app(number))].into_iter().collect();
         let service = Service {
             hostname: hostname(number),
+            provider: Provider::Kubernetes,
             name: app(number),
-            namespace: namespace(number),
+            namespace: namespace(number).into(),
             addresses: vec![address([10, 96, 0, 10], number).into()],
             address_ranges: Vec::new(),
             ports: vec![port],
@@ -291,14 +299,15 @@ fn world(size: Size) -> World {
             external_name: None,
             load_balancer: Vec::new(),
         };
-        world.services.insert(hostname(number), Arc::new(service));
+        world.services.insert(id(number), Arc::new(service));
         let name = namespace(number);
-        world.namespaces.entry(name.clone()).or_insert_with(|| {
-            Arc::new(Namespace {
-                name,
+        if !world.namespaces.contains_key(&name) {
+            let namespace = Namespace {
+                name: name.clone(),
                 labels: Labels::new(),
-            })
-        });
+            };
+            world.namespaces.insert(name, Arc::new(namespace));
+        }
     }
     world
 }

@@ -209,13 +209,14 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Fields of MeshConfig that something acts on.
-const MESH: [&str; 14] = [
+const MESH: [&str; 15] = [
     "accessLogEncoding",
     "accessLogFile",
     "accessLogFormat",
     "connectTimeout",
     "defaultConfig",
     "defaultDestinationRuleExportTo",
+    "defaultHttpRetryPolicy",
     "defaultServiceExportTo",
     "defaultVirtualServiceExportTo",
     "enableAutoMtls",

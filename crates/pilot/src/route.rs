@@ -12,8 +12,8 @@ mod virtual_service;
 use std::collections::BTreeMap;
 
 use lateen_api::Object;
-use lateen_api::mesh::MeshOutboundMode;
-use lateen_api::networking::VirtualService;
+use lateen_api::mesh::{MeshConfig, MeshOutboundMode};
+use lateen_api::networking::{HttpRetry, VirtualService};
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::route_match::PathSpecifier;
@@ -67,6 +67,14 @@ pub(crate) struct Client {
     pub(crate) labels: BTreeMap<String, String>,
     /// The domain of short names in rules.
     pub(crate) domain: String,
+    /// The mesh, where it has retries for whatever says nothing of them.
+    pub(crate) mesh: Option<Shared<MeshConfig>>,
+}
+
+impl Client {
+    fn retries(&self) -> Option<&HttpRetry> {
+        self.mesh.as_ref()?.default_http_retry_policy.as_ref()
+    }
 }
 
 /// One virtual host of an outbound table.
@@ -119,7 +127,7 @@ impl OutboundRoutesKey {
     fn default_route(&self, host: &HostKey) -> Route {
         let name = ClusterName::outbound(self.port, "", &host.host).to_string();
         let mut action = action::to_cluster(name);
-        action.retry_policy = Some(action::default_retries());
+        action.retry_policy = action::retries(self.client.retries());
         if let Some(target) = host.targets.get(&host.host) {
             action.hash_policy = action::hash_policy(&target.rules, self.port, "");
             action::keep_hashed_host(&mut action);

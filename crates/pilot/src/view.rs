@@ -84,10 +84,15 @@ impl<'a> View<'a> {
         } else {
             Default::default()
         };
+        let mesh = &self.snapshot.config.mesh;
         Client {
             namespace: self.proxy.namespace.clone(),
             labels,
             domain: self.snapshot.domain.clone(),
+            mesh: mesh
+                .default_http_retry_policy
+                .is_some()
+                .then(|| Shared::of(mesh)),
         }
     }
 

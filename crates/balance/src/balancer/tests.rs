@@ -168,7 +168,7 @@ fn a_new_host_gets_less_at_first() {
     hosts[1].state = Arc::new(HostState::arrived(10_000));
     for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
         let balancer = Balancer::new(policy, 0, &hosts).with_slow_start(Some(window), &hosts);
-        let mut share = |now: u64| {
+        let share = |now: u64| {
             let mut seed = 1_u64;
             let mut count = 0;
             for _ in 0..10_000 {

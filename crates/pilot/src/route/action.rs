@@ -56,7 +56,7 @@ pub(super) fn decorator(host: &str, port: u16) -> Option<Decorator> {
     })
 }
 
-pub(super) fn default_retries() -> RetryPolicy {
+fn default_retries() -> RetryPolicy {
     RetryPolicy {
         retry_on: RETRY_ON.into(),
         num_retries: wire::number(RETRIES),
@@ -85,7 +85,7 @@ pub(super) fn keep_hashed_host(action: &mut RouteAction) {
     }
 }
 
-/// A rule's retries: unset means the default, zero attempts means none.
+/// Retries as asked for: unset means the default, zero attempts means none.
 pub(super) fn retries(rule: Option<&HttpRetry>) -> Option<RetryPolicy> {
     let mut policy = default_retries();
     let Some(rule) = rule else {

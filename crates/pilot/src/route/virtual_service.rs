@@ -113,7 +113,7 @@ impl Context<'_> {
         let mut action = RouteAction {
             timeout: Some(wire::duration(rule.timeout.unwrap_or_default())),
             max_stream_duration: Some(action::no_stream_limit()),
-            retry_policy: action::retries(rule.retries.as_ref()),
+            retry_policy: action::retries(rule.retries.as_ref().or(self.client.retries())),
             request_mirror_policies: self.mirrors(rule),
             ..RouteAction::default()
         };

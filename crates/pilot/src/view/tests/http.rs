@@ -1,9 +1,13 @@
 //! Each field of an HTTP rule.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{routes, table};
-use crate::fixture::{assert_has, sidecar};
+use super::{View, routes, table};
+use crate::Snapshot;
+use crate::fixture::{DOMAIN, assert_has, config, sidecar, world};
+use crate::key::Key;
 
 const HOST: &str = "reviews.default.svc.cluster.local:9080";
 const V1: &str = "outbound|9080|v1|reviews.default.svc.cluster.local";
@@ -391,4 +395,35 @@ fn a_delegate_has_the_routes_of_its_root() {
     let hidden = both("  exportTo: [elsewhere]\n");
     let found = routes(&hidden, &sidecar("productpage"), "9080", HOST);
     assert_ne!(found[0]["route"]["cluster"], V1, "{found:#}");
+}
+
+#[test]
+fn the_mesh_may_have_retries_of_its_own() {
+    let mut config = config(&rules(
+        "[{match: [{uri: {prefix: /a}}], \
+         route: [{destination: {host: reviews, subset: v1}}]}, \
+         {retries: {attempts: 4}, route: [{destination: {host: reviews, subset: v1}}]}]",
+    ));
+    let mesh = json!({"defaultHttpRetryPolicy": {"attempts": 7, "retryOn": "503"}});
+    config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh configuration"));
+    let snapshot = Snapshot::new(1, Arc::new(world()), Arc::new(config), DOMAIN);
+    let view = View {
+        snapshot: &snapshot,
+        proxy: &sidecar("productpage"),
+    };
+    let Some(Key::Routes(key)) = view.routes("9080") else {
+        panic!("no table");
+    };
+    let table = lateen_xds::json::to_value(&key.generate()).expect("the message's JSON");
+    let hosts = table["virtual_hosts"].as_array().expect("hosts");
+    let retries = |host: &str, route: usize| {
+        let found = hosts
+            .iter()
+            .find(|found| found["name"] == host)
+            .expect(host);
+        found["routes"][route]["route"]["retry_policy"]["num_retries"].clone()
+    };
+    assert_eq!(retries(HOST, 0), 7);
+    assert_eq!(retries(HOST, 1), 4);
+    assert_eq!(retries("details.default.svc.cluster.local:9080", 0), 7);
 }
