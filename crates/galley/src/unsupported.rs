@@ -51,8 +51,6 @@ const FIELDS: &[Field] = &[
     warn(DR, "POLICY.proxyProtocol", ""),
     warn(DR, "POLICY.retryBudget", ""),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
-    warn(DR, "BLOCK.connectionPool.tcp.maxConnectionDuration", ""),
-    warn(DR, "BLOCK.connectionPool.tcp.idleTimeout", ""),
     warn(
         DR,
         "BLOCK.outlierDetection.outlierDetectionHttpErrorCodes",
@@ -265,11 +263,12 @@ mod tests {
         );
         named(
             "{kind: DestinationRule, spec: {trafficPolicy: {retryBudget: {}}, subsets: [{trafficPolicy: \
-             {portLevelSettings: [{connectionPool: {tcp: {idleTimeout: 1s}}}], tls: {caCrl: a}}}]}}",
+             {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}], \
+             tls: {caCrl: a}}}]}}",
             &[
                 "spec.subsets[0].trafficPolicy.tls.caCrl: refused",
                 "spec.trafficPolicy.retryBudget: not supported, has no effect",
-                "spec.subsets[0].trafficPolicy.portLevelSettings[0].connectionPool.tcp.idleTimeout: \
+                "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
                  not supported, has no effect",
             ],
         );

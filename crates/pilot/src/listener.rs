@@ -8,7 +8,7 @@ mod outbound;
 
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls};
 pub(crate) use inbound::{InboundKey, InboundPort, Mode};
-pub(crate) use outbound::{EVERYWHERE, OutboundKey, TcpRule, VirtualOutboundKey, Want};
+pub(crate) use outbound::{EVERYWHERE, OutboundKey, TcpLimits, TcpRule, VirtualOutboundKey, Want};
 
 use lateen_api::mesh::{AccessLogEncoding, MeshConfig};
 

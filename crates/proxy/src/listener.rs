@@ -71,6 +71,8 @@ pub(crate) enum Network {
 pub(crate) struct TcpProxy {
     pub target: Target,
     pub idle_timeout: Duration,
+    /// The longest that a client's connection lives.
+    pub max_duration: Option<Duration>,
     pub connect_attempts: u32,
     pub access_logs: Vec<AccessLog>,
     /// Hash by the client's address.

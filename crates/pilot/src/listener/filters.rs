@@ -22,7 +22,7 @@ use lateen_xds::types::network::tcp_proxy::{TcpProxy, tcp_proxy};
 use lateen_xds::types::route::RouteConfiguration;
 use lateen_xds::types::wkt::Struct;
 
-use super::Logging;
+use super::{Logging, TcpLimits};
 use crate::wire;
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -125,9 +125,20 @@ pub(super) fn tcp(
     to: tcp_proxy::ClusterSpecifier,
     logging: &Logging,
 ) -> Filter {
+    limited_tcp(stat_prefix, to, TcpLimits::default(), logging)
+}
+
+pub(super) fn limited_tcp(
+    stat_prefix: impl Into<String>,
+    to: tcp_proxy::ClusterSpecifier,
+    limits: TcpLimits,
+    logging: &Logging,
+) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: stat_prefix.into(),
         cluster_specifier: Some(to),
+        idle_timeout: limits.idle.map(wire::duration),
+        max_downstream_connection_duration: limits.most.map(wire::duration),
         access_log: access_log(logging),
         ..TcpProxy::default()
     };

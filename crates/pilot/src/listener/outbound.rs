@@ -1,6 +1,7 @@
 //! Outbound listeners: one behind each address that clients know, and `virtualOutbound`, where
 //! captured connections arrive and are handed to them.
 
+use lateen_api::Duration;
 use lateen_core::ports;
 use lateen_xds::names;
 use lateen_xds::types::core::{CidrRange, TrafficDirection};
@@ -50,6 +51,16 @@ pub(crate) struct TcpRule {
     pub(crate) subnets: Vec<String>,
     /// Clusters with their shares.
     pub(crate) clusters: Vec<(String, u32)>,
+    pub(crate) limits: TcpLimits,
+}
+
+/// How long connections live, by the rules of their destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TcpLimits {
+    /// Without a byte.
+    pub(crate) idle: Option<Duration>,
+    /// In all.
+    pub(crate) most: Option<Duration>,
 }
 
 impl TcpRule {
@@ -59,11 +70,12 @@ impl TcpRule {
     }
 
     /// Everything to one cluster.
-    pub(crate) fn all_to(cluster: String) -> Self {
+    pub(crate) fn all_to(cluster: String, limits: TcpLimits) -> Self {
         TcpRule {
             sni: Vec::new(),
             subnets: Vec::new(),
             clusters: vec![(cluster, 1)],
+            limits,
         }
     }
 }
@@ -142,7 +154,12 @@ pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChai
         };
         let anything = matches == FilterChainMatch::default();
         let prefix = rule.clusters.first().map_or("", |(name, _)| name);
-        let mut chain = plain_chain(filters::tcp(prefix, specifier(&rule.clusters), logging));
+        let mut chain = plain_chain(filters::limited_tcp(
+            prefix,
+            specifier(&rule.clusters),
+            rule.limits,
+            logging,
+        ));
         chain.filter_chain_match = (!anything).then_some(matches);
         chain
     };
@@ -198,7 +215,8 @@ fn rest(others: Others, logging: &Logging) -> FilterChain {
         Others::Allow => names::PASSTHROUGH_CLUSTER,
         Others::Block => names::BLACK_HOLE_CLUSTER,
     };
-    plain_chain(filters::tcp(cluster, filters::to_cluster(cluster), logging))
+    let to = filters::to_cluster(cluster);
+    plain_chain(filters::tcp(cluster, to, logging))
 }
 
 /// All that `virtualOutbound` is made from.

@@ -10,7 +10,8 @@ use lateen_registry::{Service, ServicePort};
 use lateen_xds::names::ClusterName;
 
 use super::View;
-use crate::listener::TcpRule;
+use crate::listener::{TcpLimits, TcpRule};
+use crate::policy::Policy;
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
 use crate::wire;
 
@@ -50,7 +51,8 @@ impl<'a> View<'a> {
         let catches_all = |r: &TcpRule| r.sni.is_empty() && r.subnets.is_empty();
         if !rules.iter().any(catches_all) {
             let cluster = ClusterName::outbound(port.port, "", service.hostname.as_str());
-            let mut rule = TcpRule::all_to(cluster.to_string());
+            let limits = self.tcp_limits(&service.hostname, port.port, "");
+            let mut rule = TcpRule::all_to(cluster.to_string(), limits);
             let tls = matches!(port.protocol, Protocol::Tls | Protocol::Https);
             if tls && service.addresses.is_empty() {
                 // Only the server name tells it from others on this port.
@@ -75,6 +77,7 @@ impl<'a> View<'a> {
             if clusters.is_empty() {
                 continue;
             }
+            let limits = self.limits_of(hosted, &route.route, port);
             for of in &route.r#match {
                 if !self.applies(hosted, Conditions::from(of), gateway, port) {
                     continue;
@@ -89,6 +92,7 @@ impl<'a> View<'a> {
                         sni,
                         subnets: of.destination_subnets.clone(),
                         clusters: clusters.clone(),
+                        limits,
                     });
                 }
             }
@@ -109,6 +113,7 @@ impl<'a> View<'a> {
             if clusters.is_empty() {
                 continue;
             }
+            let limits = self.limits_of(hosted, &route.route, port);
             let all = [L4MatchAttributes::default()];
             let matches = if route.r#match.is_empty() {
                 &all[..]
@@ -121,6 +126,7 @@ impl<'a> View<'a> {
                         sni: Vec::new(),
                         subnets: of.destination_subnets.clone(),
                         clusters: clusters.clone(),
+                        limits,
                     });
                 }
             }
@@ -167,6 +173,35 @@ impl<'a> View<'a> {
         taken
             .filter_map(|route| Some((cluster(route.destination.as_ref()?), weight(route))))
             .collect()
+    }
+
+    /// The limits of the first destination, which hold for all: which one it will be is not known
+    /// when they are set.
+    fn limits_of(
+        self,
+        hosted: &HostedVirtualService,
+        routes: &[RouteDestination],
+        port: u16,
+    ) -> TcpLimits {
+        let mut destinations = routes.iter().filter_map(|route| route.destination.as_ref());
+        let Some(first) = destinations.next() else {
+            return TcpLimits::default();
+        };
+        let namespace = &hosted.object.meta.namespace;
+        let host = full_host(&first.host, namespace, &self.snapshot.domain);
+        let port = self.target(&host).port(first, port);
+        self.tcp_limits(&host, port, &first.subset)
+    }
+
+    fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
+        let service = self.snapshot.service(host, &self.proxy.namespace);
+        let rules = service.map_or_else(Vec::new, |service| self.rules(service));
+        let policy = Policy::of(&rules, port, subset);
+        let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
+        pool.map_or_else(TcpLimits::default, |tcp| TcpLimits {
+            idle: tcp.idle_timeout,
+            most: tcp.max_connection_duration.filter(|most| !most.is_zero()),
+        })
     }
 
     /// The VirtualService that counts for a host: one that names it, else the one with the longest

@@ -285,6 +285,7 @@ fn tcp_proxy(spec: &network::tcp_proxy::TcpProxy) -> Result<TcpProxy> {
     Ok(TcpProxy {
         target,
         idle_timeout: duration(spec.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(3600)),
+        max_duration: duration(spec.max_downstream_connection_duration.as_ref()),
         connect_attempts: spec
             .max_connect_attempts
             .as_ref()

@@ -17,22 +17,53 @@ pub(crate) struct Relayed {
     pub sent: u64,
     /// From the second stream to the first.
     pub received: u64,
-    /// Nothing moved for too long.
-    pub timed_out: bool,
+    /// Why it was ended, where neither side did.
+    pub ended: Option<Ended>,
 }
 
-/// Relays until both directions have ended, one has failed, or nothing moved for `idle` (zero means
-/// for ever). The end of one direction is passed on and the other goes on.
+/// A bound that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Nothing moved for too long.
+    Idle,
+    /// It went on for too long.
+    Over,
+}
+
+/// How long a relay goes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The time without a byte; zero means for ever.
+    pub idle: Duration,
+    /// The end, whatever moves.
+    pub until: Option<Instant>,
+}
+
+impl From<Duration> for Bounds {
+    fn from(idle: Duration) -> Self {
+        Bounds { idle, until: None }
+    }
+}
+
+/// Relays until both directions have ended, one has failed, or a bound is reached. The end of one
+/// direction is passed on and the other goes on.
 pub(super) async fn relay(
     pair: &mut impl Pair,
-    idle: Duration,
+    bounds: Bounds,
     progress: impl Fn(u64, u64),
 ) -> (Relayed, io::Result<()>) {
     let mut moved = Relayed::default();
     let forever = Duration::from_secs(86_400 * 365);
-    let idle = if idle.is_zero() { forever } else { idle };
+    let idle = match bounds.idle {
+        Duration::ZERO => forever,
+        idle => idle,
+    };
     let mut last = Instant::now();
-    let timer = tokio::time::sleep_until(last + idle);
+    let due = |last: Instant| {
+        let quiet = last + idle;
+        bounds.until.map_or(quiet, |until| until.min(quiet))
+    };
+    let timer = tokio::time::sleep_until(due(last));
     tokio::pin!(timer);
     let result = poll_fn(|cx| {
         let (first, second) = pair.poll(cx);
@@ -51,9 +82,10 @@ pub(super) async fn relay(
         }
         // The timer is set again when it fires, not with every byte.
         while timer.as_mut().poll(cx).is_ready() {
-            let due = last + idle;
-            if due <= Instant::now() {
-                moved.timed_out = true;
+            let (now, due) = (Instant::now(), due(last));
+            if due <= now {
+                let over = bounds.until.is_some_and(|until| until <= now);
+                moved.ended = Some(if over { Ended::Over } else { Ended::Idle });
                 return Poll::Ready(Ok(()));
             }
             timer.as_mut().reset(due);

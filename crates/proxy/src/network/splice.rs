@@ -9,7 +9,6 @@ use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
@@ -19,7 +18,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::copy::with_buffer;
 use super::pipe::Pipe;
-use super::relay::{Pair, ROUNDS, Relayed, relay};
+use super::relay::{Bounds, Pair, ROUNDS, Relayed, relay};
 
 /// A read that finds this much says that more is to come by the pipe.
 const MUCH: usize = 64 * 1024;
@@ -49,7 +48,7 @@ pub(crate) async fn splice(
     prefix: Bytes,
     a: &mut TcpStream,
     b: &mut TcpStream,
-    idle: Duration,
+    bounds: impl Into<Bounds>,
     progress: impl Fn(u64, u64),
 ) -> (Relayed, io::Result<()>) {
     let mut splicing = Splicing {
@@ -58,7 +57,7 @@ pub(crate) async fn splice(
         up: Half::new(prefix),
         down: Half::new(Bytes::new()),
     };
-    relay(&mut splicing, idle, progress).await
+    relay(&mut splicing, bounds.into(), progress).await
 }
 
 impl Pair for Splicing<'_> {

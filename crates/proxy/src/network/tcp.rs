@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use lateen_core::Reason;
+use tokio::time::Instant;
 
 use super::copy;
+use super::relay::{Bounds, Ended};
 use super::splice::splice;
 use crate::cluster::{Cluster, ConnectError, Connected, Discovery, Host, connect};
 use crate::http::log::{Entry, write_logs};
@@ -128,7 +130,12 @@ async fn relay(
             series.sent.add(received);
         }
     };
-    let idle = tcp.idle_timeout;
+    let bounds = Bounds {
+        idle: tcp.idle_timeout,
+        until: tcp
+            .max_duration
+            .map(|most| Instant::from_std(entry.started) + most),
+    };
     let (copied, result) = match (io.raw_mut(), connected.io.raw_mut()) {
         (Some(down), Some((up, stats))) => {
             let count = |sent: u64, received: u64| {
@@ -137,17 +144,18 @@ async fn relay(
                 stats.rx_bytes.add(received);
             };
             let prefix = std::mem::take(&mut down.prefix);
-            splice(prefix, &mut down.stream, up, idle, count).await
+            splice(prefix, &mut down.stream, up, bounds, count).await
         }
-        _ => copy(io, &mut connected.io, idle, count).await,
+        _ => copy(io, &mut connected.io, bounds, count).await,
     };
     if let Some(series) = &series {
         series.closed.inc();
     }
     entry.bytes_received = copied.sent;
     entry.bytes_sent = copied.received;
-    if copied.timed_out {
-        return Err(Reason::StreamIdleTimeout);
+    match copied.ended {
+        Some(Ended::Idle) => Err(Reason::StreamIdleTimeout),
+        Some(Ended::Over) => Err(Reason::DurationTimeout),
+        None => result.map_err(|_| Reason::UpstreamConnectionTermination),
     }
-    result.map_err(|_| Reason::UpstreamConnectionTermination)
 }

@@ -263,3 +263,29 @@ async fn mutual_tls_between_two_proxies() {
     client_proxy.stop().await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_ends_when_its_time_is_over() {
+    let address = reader().await;
+    let port = free_port();
+    let filter = json!({ "@type": TCP, "stat_prefix": "t", "cluster": "t",
+        "max_downstream_connection_duration": "0.3s" });
+    let listeners = json!([listener("tcp", port, "OUTBOUND", filter)]);
+    let proxy = Proxy::start(port, listeners, json!([cluster("t", &[address])])).await;
+    let stream = TcpStream::connect(("127.0.0.1", port)).await;
+    let (mut read, mut write) = stream.expect("listening").into_split();
+    // Whatever moves meanwhile.
+    let sending = tokio::spawn(async move {
+        while write.write_all(b"more").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let mut back = Vec::new();
+    let patience = Duration::from_secs(60);
+    let ended = tokio::time::timeout(patience, read.read_to_end(&mut back)).await;
+    // By a reset or in order, but it ends, and the backend has not answered.
+    let _ = ended.expect("it ends");
+    assert_eq!(back, b"");
+    sending.await.expect("no panic");
+    proxy.stop().await;
+}

@@ -221,3 +221,16 @@ fn rules_of_the_root_namespace_come_last_also_for_its_own_gateway() {
     assert_eq!(subsets(&(private.clone() + &own), &ingress()), ["private"]);
     assert_eq!(subsets(&(private + &own), &sidecar("a")), ["service"]);
 }
+
+#[test]
+fn tcp_connections_live_as_long_as_their_destinations_rule_says() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+         metadata: {name: db}\nspec:\n  host: db\n  trafficPolicy:\n    connectionPool: \
+         {tcp: {idleTimeout: 5s, maxConnectionDuration: 1h}}\n";
+    let found = listeners(crate::fixture::world(), rule);
+    let listener = found.iter().find(|found| found["name"] == "0.0.0.0_3306");
+    let chains = &listener.expect("the port's listener")["filter_chains"];
+    let config = &chains[0]["filters"][0]["typed_config"];
+    assert_eq!(config["idle_timeout"], "5s", "{chains:#}");
+    assert_eq!(config["max_downstream_connection_duration"], "3600s");
+}
