@@ -27,7 +27,7 @@ struct Slot {
     connections: Mutex<Connections>,
     /// Held by whoever connects for several requests at once.
     connecting: tokio::sync::Mutex<()>,
-    /// HTTP/1 connections with an exchange.
+    /// HTTP/1 connections with an exchange, and connections of either kind that are being made.
     busy: AtomicUsize,
     /// Requests that wait for one of those.
     waiting: AtomicUsize,
@@ -66,6 +66,22 @@ impl Slot {
 pub(crate) struct Home(Arc<Slot>);
 
 impl Home {
+    fn new(slot: &Arc<Slot>) -> Self {
+        slot.busy.fetch_add(1, Ordering::Relaxed);
+        Home(slot.clone())
+    }
+
+    /// Takes a new connection in and leases it for its first exchange.
+    fn admit(self, connection: Connection) -> Lease {
+        if let Some(handle) = connection.share() {
+            self.0.lock().shared.push((Instant::now(), handle));
+        }
+        Lease {
+            home: self,
+            connection,
+        }
+    }
+
     pub(crate) fn take_back(self, connection: Connection) {
         let mut slot = self.0.lock();
         if slot.idle.len() < slot.max_idle {
@@ -150,8 +166,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
         connect: impl Future<Output = Result<Connection, E>>,
     ) -> Result<Lease, E> {
         let slot = self.slot(key);
+        // At work from here on, so that whoever waits for a connection waits for this one too.
+        let home = Home::new(&slot);
         if !multiplexed {
-            return Ok(slot.admit(connect.await?));
+            return Ok(home.admit(connect.await?));
         }
         let _connecting = slot.connecting.lock().await;
         // The connection that was made for the request before this one may take this one too.
@@ -161,8 +179,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Pool<K, S> {
         if let Some(lease) = slot.checkout() {
             return Ok(lease);
         }
-        let connection = connect.await?;
-        Ok(slot.admit(connection))
+        Ok(home.admit(connect.await?))
     }
 
     /// Waits until a connection of this key can take a request, or has ended. Requests are served in
@@ -262,18 +279,9 @@ impl Slot {
         newest.share().filter(|newest| !newest.is_closed())
     }
 
-    /// Takes a new connection in and leases it for its first exchange.
-    fn admit(self: &Arc<Self>, connection: Connection) -> Lease {
-        if let Some(handle) = connection.share() {
-            self.lock().shared.push((Instant::now(), handle));
-        }
-        self.lease(connection)
-    }
-
     fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
-        self.busy.fetch_add(1, Ordering::Relaxed);
         Lease {
-            home: Home(self.clone()),
+            home: Home::new(self),
             connection,
         }
     }

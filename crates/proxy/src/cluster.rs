@@ -17,7 +17,7 @@ use lateen_tls::Connector;
 use crate::decode::NamedEndpoint;
 use crate::socket;
 
-pub(crate) use connect::{Allowed, ConnectError, Connected, HttpWant, connect, connect_http};
+pub(crate) use connect::{ConnectError, Connected, HttpWant, connect, connect_http, permit};
 pub(crate) use dns::resolve_forever;
 pub(crate) use hosts::{Host, HostSet};
 pub(crate) use stats::{ClusterStats, is_gauge};

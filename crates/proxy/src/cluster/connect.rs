@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lateen_balance::{Permit, Resource};
+use lateen_balance::{Overflow, Permit, Resource};
 use lateen_http::{ClientConfig, Connection};
 use lateen_tls::{ConnInfo, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,7 +29,7 @@ pub(crate) enum ConnectError {
     Tls(#[from] lateen_tls::Error),
     /// A limit is reached.
     #[error("{0}")]
-    Overflow(#[from] lateen_balance::Overflow),
+    Overflow(#[from] Overflow),
 }
 
 /// A stream to a host; dropping it counts it off.
@@ -60,15 +60,6 @@ pub(crate) enum HttpWant {
     Auto,
 }
 
-/// Whether a connection may be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Allowed {
-    /// Within the cluster's limit.
-    Within,
-    /// Whatever the limit says: a host to which there is none would starve.
-    Anyway,
-}
-
 /// The use of a connection decides which protocols TLS offers.
 #[derive(Clone, Copy)]
 enum Use {
@@ -82,7 +73,14 @@ pub(crate) async fn connect(
     address: SocketAddr,
     transport: usize,
 ) -> Result<Connected, ConnectError> {
-    establish(cluster, address, transport, None, Use::Tcp, Allowed::Within).await
+    let permit = permit(cluster)?;
+    establish(cluster, address, transport, None, Use::Tcp, permit).await
+}
+
+/// Leave to make one more connection, within the cluster's limit.
+pub(crate) fn permit(cluster: &Cluster) -> Result<Permit, Overflow> {
+    let (breaker, limits) = (&cluster.breaker, &cluster.spec.limits);
+    breaker.acquire(Resource::Connection, limits)
 }
 
 /// Connects for HTTP.
@@ -92,7 +90,7 @@ pub(crate) async fn connect_http(
     transport: usize,
     authority: &str,
     want: HttpWant,
-    allowed: Allowed,
+    permit: Permit,
 ) -> Result<Connection, ConnectError> {
     let connected = establish(
         cluster,
@@ -100,7 +98,7 @@ pub(crate) async fn connect_http(
         transport,
         Some(authority),
         Use::Http(want),
-        allowed,
+        permit,
     )
     .await?;
     let alpn = connected.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
@@ -126,13 +124,8 @@ async fn establish(
     transport: usize,
     authority: Option<&str>,
     used: Use,
-    allowed: Allowed,
+    permit: Permit,
 ) -> Result<Connected, ConnectError> {
-    let (breaker, limits) = (&cluster.breaker, &cluster.spec.limits);
-    let permit = match allowed {
-        Allowed::Within => breaker.acquire(Resource::Connection, limits)?,
-        Allowed::Anyway => breaker.acquire_anyway(Resource::Connection),
-    };
     let attempt = handshake(cluster, address, transport, authority, used);
     let result = match tokio::time::timeout(cluster.spec.connect_timeout, attempt).await {
         Ok(result) => result,

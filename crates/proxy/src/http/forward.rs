@@ -24,8 +24,8 @@ use super::retry::{Failure, pause, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
 use crate::cluster::{
-    Allowed, Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol,
-    connect_http,
+    Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
+    permit,
 };
 use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
@@ -507,18 +507,17 @@ impl Exchange<'_> {
     ) -> Result<Lease, ConnectError> {
         let (breaker, limits) = (&self.cluster.breaker, &self.cluster.spec.limits);
         let _pending = breaker.acquire(Resource::Pending, limits)?;
-        let mut allowed = Allowed::Within;
-        loop {
-            match self.connect(host, head, key, allowed).await {
-                Err(ConnectError::Overflow(_)) => {}
-                result => return result,
+        let permit = loop {
+            if let Ok(permit) = permit(&self.cluster) {
+                break permit;
             }
-            allowed = match self.worker.pool.freed(key).await {
+            match self.worker.pool.freed(key).await {
                 Freed::Lease(lease) => return Ok(lease),
-                Freed::Ended => Allowed::Within,
-                Freed::None => Allowed::Anyway,
-            };
-        }
+                Freed::Ended => {}
+                Freed::None => break breaker.acquire_anyway(Resource::Connection),
+            }
+        };
+        self.connect(host, head, key, permit).await
     }
 
     /// A new connection for the pool.
@@ -527,11 +526,11 @@ impl Exchange<'_> {
         host: &Host,
         head: &RequestHead,
         key: &PoolKey,
-        allowed: Allowed,
+        permit: Permit,
     ) -> Result<Lease, ConnectError> {
         let (cluster, authority) = (&self.cluster, head.authority());
         let (address, transport) = (host.address, host.transport);
-        let connecting = connect_http(cluster, address, transport, authority, key.want, allowed);
+        let connecting = connect_http(cluster, address, transport, authority, key.want, permit);
         let multiplexed = key.want == HttpWant::Http2;
         self.worker.pool.connect(key, multiplexed, connecting).await
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::add_peer;
 use super::rewrite::timeout;
-use crate::cluster::{Allowed, Cluster, HttpWant, UpstreamProtocol, connect_http};
+use crate::cluster::{Cluster, HttpWant, UpstreamProtocol, connect_http, permit};
 use crate::listener::Connection;
 use crate::worker::{Tried, Worker};
 
@@ -143,14 +143,14 @@ async fn exchange(
     };
     add_peer(worker, connection, cluster, &host, &mut head);
     let authority = head.authority();
-    let allowed = Allowed::Within;
+    let permit = permit(cluster).map_err(|error| error.to_string())?;
     let connecting = connect_http(
         cluster,
         host.address,
         host.transport,
         authority,
         want,
-        allowed,
+        permit,
     );
     let connection = connecting.await.map_err(|error| error.to_string())?;
     cluster.stats.rq_total.inc();
