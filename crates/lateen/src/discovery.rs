@@ -19,6 +19,7 @@ mod credentials;
 mod roots;
 mod secrets;
 mod servers;
+mod sources;
 mod tokens;
 mod webhooks;
 

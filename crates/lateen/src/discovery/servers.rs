@@ -11,7 +11,7 @@ use lateen_core::ports;
 use lateen_galley::{ConfigSet, Galley};
 use lateen_injector::Params;
 use lateen_pilot::{Anonymous, Discovery};
-use lateen_registry::Registry;
+use lateen_registry::{Registry, SourceStatus};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -20,7 +20,7 @@ use tonic::transport;
 use tower::ServiceExt;
 use tracing::{error, info};
 
-use super::{Options, access::Identified, credentials::Credentials, tokens::Tokens};
+use super::{Options, access::Identified, credentials::Credentials, sources, tokens::Tokens};
 
 /// Istio's figures.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -63,6 +63,7 @@ impl Parts {
             authority: Arc::clone(&authority),
             validations,
             injections,
+            sources: registry.sources(),
         };
         Parts {
             client: client.clone(),
@@ -103,6 +104,7 @@ struct Counters {
     authority: Arc<CertificateAuthority>,
     validations: Arc<lateen_galley::Counters>,
     injections: Arc<lateen_injector::Counters>,
+    sources: watch::Receiver<Arc<[SourceStatus]>>,
 }
 
 /// The metrics of every part on one page.
@@ -118,6 +120,7 @@ fn metrics(discovery: Router, counters: Counters) -> Router {
         counters.authority.metrics().render(&mut text);
         text.push_str(&counters.validations.render());
         text.push_str(&counters.injections.render());
+        sources::render(&counters.sources.borrow(), &mut text);
         (head.status, text).into_response()
     };
     let rest = Router::new().fallback_service(discovery);
