@@ -90,7 +90,11 @@ const fn column(
 /// An entry of its own has an address; one that is a template has none.
 fn workload_entry() -> Value {
     let address = Limit::Rule(net::HAS_ADDRESS, "Address is required");
-    limited(net::WorkloadEntry::schema(), &[address])
+    let ports = Limit::Rule(
+        net::PORT_NAMES,
+        "Invalid value: a port name has letters, digits and dashes",
+    );
+    limited(net::WorkloadEntry::schema(), &[address, ports])
 }
 
 fn anything() -> Value {

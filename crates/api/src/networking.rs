@@ -15,8 +15,8 @@ pub use envoy_filter::*;
 pub use fault::grpc_status;
 pub use gateway::*;
 pub use proxy_config::*;
-pub(crate) use service_entry::HAS_ADDRESS;
 pub use service_entry::*;
+pub(crate) use service_entry::{HAS_ADDRESS, PORT_NAMES};
 pub use sidecar::*;
 pub use string_match::StringMatch;
 pub use virtual_service::*;
@@ -39,6 +39,13 @@ message! {
     /// Picks workloads by labels.
     pub struct WorkloadSelector {
         /// All of them must match.
-        pub labels: std::collections::BTreeMap<String, String> where [Limit::MaxItems(256), Limit::Rule("self.all(k, !k.contains('*'))", "wildcard is not supported in selector"), Limit::Each(&[Limit::MaxLength(63), Limit::Rule("!self.contains('*')", "wildcard is not supported in selector")])],
+        pub labels: std::collections::BTreeMap<String, String> where [
+            Limit::MaxItems(256),
+            Limit::Rule("self.all(k, !k.contains('*'))", "wildcard is not supported in selector"),
+            Limit::Each(&[
+                Limit::MaxLength(63),
+                Limit::Rule("!self.contains('*')", "wildcard is not supported in selector"),
+            ]),
+        ],
     }
 }

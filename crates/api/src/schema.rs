@@ -31,6 +31,8 @@ pub(crate) enum Limit {
     MinLength(u32),
     /// The greatest length of a text.
     MaxLength(u32),
+    /// An expression that a text matches. Unlike a rule it costs nothing.
+    Pattern(&'static str),
     /// Limits of each item of a list, or of each value of a map.
     Each(&'static [Limit]),
     /// Fields that must be there.
@@ -62,6 +64,7 @@ fn add_limit(schema: &mut Value, limit: &Limit) {
         Limit::MaxItems(most) => schema["maxItems"] = json!(most),
         Limit::MinLength(least) => schema["minLength"] = json!(least),
         Limit::MaxLength(most) => schema["maxLength"] = json!(most),
+        Limit::Pattern(pattern) => schema["pattern"] = json!(pattern),
         Limit::Each(limits) => {
             let each = if is_map {
                 "additionalProperties"

@@ -8,7 +8,14 @@ use crate::schema::{enumeration, message};
 
 message! {
     /// Which transport security servers accept.
-    pub struct PeerAuthentication where [Limit::Rule("!has(self.portLevelMtls) || self.portLevelMtls.size() == 0 || (has(self.selector) && has(self.selector.matchLabels) && self.selector.matchLabels.size() > 0)", "portLevelMtls needs a selector")] {
+    pub struct PeerAuthentication where [
+        Limit::Rule(
+            "!has(self.portLevelMtls) || self.portLevelMtls.size() == 0 || \
+             (has(self.selector) && has(self.selector.matchLabels) && \
+             self.selector.matchLabels.size() > 0)",
+            "portLevelMtls needs a selector",
+        ),
+    ] {
         /// Whose; none is the whole namespace, or the mesh in the root namespace.
         pub selector: Option<LabelSelector>,
         /// For all ports.
@@ -18,7 +25,8 @@ message! {
             Limit::MinItems(1),
             Limit::MaxItems(256),
             Limit::Rule(
-                "self.all(k, k.size() <= 5 && k.matches('^[0-9]+$') && int(k) >= 1 && int(k) <= 65535)",
+                "self.all(k, k.size() <= 5 && k.matches('^[0-9]+$') && int(k) >= 1 && \
+                 int(k) <= 65535)",
                 "a key is the number of a port",
             ),
         ],
@@ -33,7 +41,14 @@ message! {
     /// Picks workloads by labels.
     pub struct LabelSelector {
         /// All of them must match.
-        pub match_labels: BTreeMap<String, String> where [Limit::MaxItems(256), Limit::Rule("self.all(k, !k.contains('*'))", "wildcard is not supported in selector"), Limit::Each(&[Limit::MaxLength(63), Limit::Rule("!self.contains('*')", "wildcard is not supported in selector")])],
+        pub match_labels: BTreeMap<String, String> where [
+            Limit::MaxItems(256),
+            Limit::Rule("self.all(k, !k.contains('*'))", "wildcard is not supported in selector"),
+            Limit::Each(&[
+                Limit::MaxLength(63),
+                Limit::Rule("!self.contains('*')", "wildcard is not supported in selector"),
+            ]),
+        ],
     }
 
     /// Refers to an object that a policy is attached to.
@@ -57,7 +72,7 @@ message! {
         /// What it is attached to.
         pub target_refs: Vec<TargetRef>,
         /// Any of these.
-        pub rules: Vec<Rule>,
+        pub rules: Vec<Rule> where [Limit::MaxItems(512)],
         /// What a match means.
         pub action: AuthorizationAction,
         /// For CUSTOM.
@@ -73,7 +88,7 @@ message! {
     /// All parts must hold; an empty rule always does.
     pub struct Rule {
         /// Any of these sources.
-        pub from: Vec<RuleFrom>,
+        pub from: Vec<RuleFrom> where [Limit::MaxItems(256)],
         /// Any of these operations.
         pub to: Vec<RuleTo>,
         /// All of these conditions.
@@ -93,7 +108,14 @@ message! {
     }
 
     /// Who asks.
-    pub struct Source {
+    pub struct Source where [
+        Limit::Rule(
+            "!has(self.serviceAccounts) || self.serviceAccounts.size() == 0 || \
+             ((!has(self.namespaces) || self.namespaces.size() == 0) && \
+             (!has(self.principals) || self.principals.size() == 0))",
+            "Cannot set serviceAccounts with namespaces or principals",
+        ),
+    ] {
         /// Peer identities without `spiffe://`.
         pub principals: Vec<String>,
         /// None of these.

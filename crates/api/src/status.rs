@@ -48,7 +48,7 @@ message! {
         pub last_transition_time: Option<Time>,
         /// Why, in one word.
         pub reason: String,
-        /// Why, in a sentence.
+        /// Why, in a sentence; Kubernetes' own kinds want one.
         pub message: String,
         /// Generation of the spec that this is about.
         pub observed_generation: i64,

@@ -49,7 +49,7 @@ fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
         "name": name,
         "served": true,
         "storage": preferred,
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+        "schema": {"openAPIV3Schema": {"type": "object", "required": ["spec"], "properties": {
             "spec": spec,
             "status": status,
         }}},

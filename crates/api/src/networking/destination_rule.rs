@@ -19,7 +19,14 @@ message! {
         /// Named groups of endpoints.
         pub subsets: Vec<Subset> where [Limit::MaxItems(1024)],
         /// Namespaces that see this.
-        pub export_to: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(63)]), Limit::Rule("self.size() <= 1 || !self.exists(n, n in ['*', '~'])", "* and ~ stand for themselves alone")],
+        pub export_to: Vec<String> where [
+            Limit::MaxItems(256),
+            Limit::Each(&[Limit::MaxLength(63)]),
+            Limit::Rule(
+                "self.size() <= 1 || !self.exists(n, n in ['*', '~'])",
+                "* and ~ stand for themselves alone",
+            ),
+        ],
         /// Clients that it is for.
         pub workload_selector: Option<WorkloadSelector>,
     }
@@ -111,18 +118,24 @@ message! {
     }
 
     /// Slow start.
-    pub struct WarmupConfiguration {
+    pub struct WarmupConfiguration where [Limit::Required(&["duration"])] {
         /// How long. Required.
         pub duration: Option<Duration>,
         /// Least share; unset is 10.
-        pub minimum_percent: Option<f64>,
+        pub minimum_percent: Option<f64> where [Limit::Min(0), Limit::Max(100)],
         /// Shape of the ramp; unset is 1.
-        pub aggression: Option<f64>,
+        pub aggression: Option<f64> where [Limit::Min(1)],
     }
 
     /// Session affinity by hash of one property.
-    pub struct ConsistentHashLb where [Limit::Rule("(has(self.httpHeaderName) ? 1 : 0) + (has(self.httpCookie) ? 1 : 0) + (has(self.useSourceIp) ? 1 : 0) + (has(self.httpQueryParameterName) ? 1 : 0) == 1", "consistentHash needs exactly one key"),
-Limit::AtMostOne(&["ringHash", "maglev"])] {
+    pub struct ConsistentHashLb where [
+        Limit::Rule(
+            "(has(self.httpHeaderName) ? 1 : 0) + (has(self.httpCookie) ? 1 : 0) + \
+             (has(self.useSourceIp) ? 1 : 0) + (has(self.httpQueryParameterName) ? 1 : 0) == 1",
+            "consistentHash needs exactly one key",
+        ),
+        Limit::AtMostOne(&["ringHash", "maglev"]),
+    ] {
         /// Of this header.
         pub http_header_name: Option<String>,
         /// Of this cookie, made when absent.
@@ -172,7 +185,13 @@ Limit::AtMostOne(&["ringHash", "maglev"])] {
     }
 
     /// By place.
-    pub struct LocalityLbSetting where [Limit::Rule("!has(self.distribute) || !has(self.failover) || self.distribute.size() == 0 || self.failover.size() == 0", "distribute and failover cannot be set together")] {
+    pub struct LocalityLbSetting where [
+        Limit::Rule(
+            "!has(self.distribute) || !has(self.failover) || self.distribute.size() == 0 || \
+             self.failover.size() == 0",
+            "distribute and failover cannot be set together",
+        ),
+    ] {
         /// Fixed shares by client locality.
         pub distribute: Vec<LocalityDistribute> where [Limit::MaxItems(256)],
         /// Next region when one fails.
@@ -212,7 +231,9 @@ Limit::AtMostOne(&["ringHash", "maglev"])] {
     }
 
     /// How many connections and requests.
-    pub struct ConnectionPoolSettings where [Limit::Rule("has(self.tcp) || has(self.http)", "connectionPool is empty")] {
+    pub struct ConnectionPoolSettings where [
+        Limit::Rule("has(self.tcp) || has(self.http)", "connectionPool is empty"),
+    ] {
         /// Connections.
         pub tcp: Option<TcpSettings>,
         /// Requests.
@@ -244,7 +265,13 @@ Limit::AtMostOne(&["ringHash", "maglev"])] {
     }
 
     /// Requests.
-    pub struct HttpSettings where [Limit::Rule("!has(self.h2UpgradePolicy) || self.h2UpgradePolicy != 'UPGRADE' || !has(self.useClientProtocol) || !self.useClientProtocol", "h2UpgradePolicy UPGRADE and useClientProtocol contradict")] {
+    pub struct HttpSettings where [
+        Limit::Rule(
+            "!has(self.h2UpgradePolicy) || self.h2UpgradePolicy != 'UPGRADE' || \
+             !has(self.useClientProtocol) || !self.useClientProtocol",
+            "h2UpgradePolicy UPGRADE and useClientProtocol contradict",
+        ),
+    ] {
         /// Waiting for a connection.
         pub http1_max_pending_requests: Option<i32> where [Limit::Min(0)],
         /// Active, HTTP/1 too.
@@ -275,7 +302,15 @@ Limit::AtMostOne(&["ringHash", "maglev"])] {
 
     /// When an endpoint is left out.
     #[serde(remote = "Self")]
-    pub struct OutlierDetection where [Limit::Old(OldOutlierDetection::schema), Limit::Rule("!has(self.consecutiveLocalOriginFailures) || self.consecutiveLocalOriginFailures == 0 || (has(self.splitExternalLocalOriginErrors) && self.splitExternalLocalOriginErrors)", "consecutiveLocalOriginFailures has no effect without splitExternalLocalOriginErrors")] {
+    pub struct OutlierDetection where [
+        Limit::Old(OldOutlierDetection::schema),
+        Limit::Rule(
+            "!has(self.consecutiveLocalOriginFailures) || \
+             self.consecutiveLocalOriginFailures == 0 || \
+             (has(self.splitExternalLocalOriginErrors) && self.splitExternalLocalOriginErrors)",
+            "consecutiveLocalOriginFailures has no effect without splitExternalLocalOriginErrors",
+        ),
+    ] {
         /// Count connection faults apart.
         pub split_external_local_origin_errors: Option<bool>,
         /// Connection faults in a row.
@@ -297,7 +332,13 @@ Limit::AtMostOne(&["ringHash", "maglev"])] {
     }
 
     /// How a connection to the upstream is secured.
-    pub struct ClientTlsSettings where [Limit::Rule("!has(self.mode) || self.mode != 'MUTUAL' || has(self.credentialName) || (has(self.clientCertificate) && has(self.privateKey))", "MUTUAL needs clientCertificate and privateKey, or credentialName")] {
+    pub struct ClientTlsSettings where [
+        Limit::Rule(
+            "!has(self.mode) || self.mode != 'MUTUAL' || has(self.credentialName) || \
+             (has(self.clientCertificate) && has(self.privateKey))",
+            "MUTUAL needs clientCertificate and privateKey, or credentialName",
+        ),
+    ] {
         /// Which kind.
         pub mode: ClientTlsMode,
         /// File, for MUTUAL.

@@ -12,9 +12,7 @@ use crate::{
 
 message! {
     /// Patches for the proxies that are picked.
-    pub struct EnvoyFilter where [
-        Limit::AtMostOne(&["workloadSelector", "targetRefs"]),
-    ] {
+    pub struct EnvoyFilter where [Limit::AtMostOne(&["workloadSelector", "targetRefs"])] {
         /// Whose; none is the whole namespace, or the mesh in the root namespace.
         pub workload_selector: Option<WorkloadSelector>,
         /// What it is attached to instead.
@@ -172,7 +170,8 @@ message! {
     /// What is done to an object.
     pub struct Patch where [
         Limit::Rule(
-            "!has(self.operation) || self.operation == 'REMOVE' || self.operation == 'INVALID' || has(self.value)",
+            "!has(self.operation) || self.operation == 'REMOVE' || \
+             self.operation == 'INVALID' || has(self.value)",
             "a patch that does not remove needs a value",
         ),
     ] {

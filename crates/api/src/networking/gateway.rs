@@ -14,14 +14,24 @@ message! {
     }
 
     /// One listener.
-    pub struct Server where [Limit::Required(&["port", "hosts"]),
-Limit::Rule("!has(self.port) || !has(self.port.protocol) || !(self.port.protocol in ['HTTPS', 'TLS']) || has(self.tls)", "HTTPS and TLS need TLS settings")] {
+    pub struct Server where [
+        Limit::Required(&["port", "hosts"]),
+        Limit::Rule(
+            "!has(self.port) || !has(self.port.protocol) || \
+             !(self.port.protocol in ['HTTPS', 'TLS']) || has(self.tls)",
+            "HTTPS and TLS need TLS settings",
+        ),
+    ] {
         /// Port and protocol.
         pub port: Option<Port>,
         /// Address to listen on; empty is all.
         pub bind: String,
         /// `namespace/host` or `host`.
-        pub hosts: Vec<String> where [Limit::MinItems(1), Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(512)])],
+        pub hosts: Vec<String> where [
+            Limit::MinItems(1),
+            Limit::MaxItems(1024),
+            Limit::Each(&[Limit::MaxLength(512)]),
+        ],
         /// How the connection is secured.
         pub tls: Option<ServerTlsSettings>,
         /// Not used by gateways; kept for Sidecar.

@@ -9,19 +9,60 @@ use crate::schema::{enumeration, message};
 pub(crate) const HAS_ADDRESS: &str =
     "(has(self.address) && self.address != '') || has(self.network)";
 
+/// Keys of maps of ports. Entries within a list are too many for it: there the webhook checks them.
+pub(crate) const PORT_NAMES: &str = "!has(self.ports) || self.ports.all(k, k.size() <= 63 && \
+     k.matches('^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$'))";
+
 message! {
     /// A service that the platform does not list.
-    pub struct ServiceEntry where [Limit::Required(&["hosts"]),
-Limit::Rule("!has(self.workloadSelector) || !has(self.endpoints) || self.endpoints.size() == 0", "only one of WorkloadSelector or Endpoints can be set"),
-Limit::Rule("!has(self.addresses) || !has(self.resolution) || self.resolution in ['NONE', 'STATIC'] || !self.addresses.exists(a, a.contains('/'))", "CIDR addresses are allowed only for NONE/STATIC resolution types"),
-Limit::Rule("(has(self.resolution) && self.resolution != 'NONE') || !has(self.endpoints) || self.endpoints.size() == 0", "NONE mode cannot set endpoints"),
-Limit::Rule("!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN' || !has(self.endpoints) || self.endpoints.size() <= 1", "DNS_ROUND_ROBIN mode cannot have multiple endpoints")] {
+    pub struct ServiceEntry where [
+        Limit::Required(&["hosts"]),
+        Limit::Rule(
+            "!has(self.workloadSelector) || !has(self.endpoints) || self.endpoints.size() == 0",
+            "only one of WorkloadSelector or Endpoints can be set",
+        ),
+        Limit::Rule(
+            "!has(self.addresses) || !has(self.resolution) || \
+             self.resolution in ['NONE', 'STATIC'] || !self.addresses.exists(a, a.contains('/'))",
+            "CIDR addresses are allowed only for NONE/STATIC resolution types",
+        ),
+        Limit::Rule(
+            "(has(self.resolution) && self.resolution != 'NONE') || !has(self.endpoints) || \
+             self.endpoints.size() == 0",
+            "NONE mode cannot set endpoints",
+        ),
+        Limit::Rule(
+            "!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN' || \
+             !has(self.endpoints) || self.endpoints.size() <= 1",
+            "DNS_ROUND_ROBIN mode cannot have multiple endpoints",
+        ),
+    ] {
         /// Its names.
-        pub hosts: Vec<String> where [Limit::MinItems(1), Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(256), Limit::Rule("self != '*'", "hostname cannot be wildcard")])],
+        pub hosts: Vec<String> where [
+            Limit::MinItems(1),
+            Limit::MaxItems(256),
+            Limit::Each(&[
+                Limit::MaxLength(256),
+                Limit::Rule("self != '*'", "hostname cannot be wildcard"),
+            ]),
+        ],
         /// Virtual addresses or CIDRs.
-        pub addresses: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(64)])],
+        pub addresses: Vec<String> where [
+            Limit::MaxItems(256),
+            Limit::Each(&[Limit::MaxLength(64)]),
+        ],
         /// Its ports.
-        pub ports: Vec<ServicePort> where [Limit::MaxItems(256), Limit::Rule("self.all(a, self.exists_one(b, a.number == b.number))", "port number cannot be duplicated")],
+        pub ports: Vec<ServicePort> where [
+            Limit::MaxItems(256),
+            Limit::Rule(
+                "self.all(a, self.exists_one(b, a.name == b.name))",
+                "Duplicate value: two ports have one name",
+            ),
+            Limit::Rule(
+                "self.all(a, self.exists_one(b, a.number == b.number))",
+                "port number cannot be duplicated",
+            ),
+        ],
         /// In the mesh or not.
         pub location: ServiceLocation,
         /// Where its endpoints come from.
@@ -34,7 +75,14 @@ Limit::Rule("!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN' || !h
         /// Endpoints by label.
         pub workload_selector: Option<WorkloadSelector>,
         /// Namespaces that see this.
-        pub export_to: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(63)]), Limit::Rule("self.size() <= 1 || !self.exists(n, n in ['*', '~'])", "* and ~ stand for themselves alone")],
+        pub export_to: Vec<String> where [
+            Limit::MaxItems(256),
+            Limit::Each(&[Limit::MaxLength(63)]),
+            Limit::Rule(
+                "self.size() <= 1 || !self.exists(n, n in ['*', '~'])",
+                "* and ~ stand for themselves alone",
+            ),
+        ],
         /// Names that the server's certificate must have one of.
         pub subject_alt_names: Vec<String>,
     }
@@ -52,13 +100,30 @@ Limit::Rule("!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN' || !h
     }
 
     /// A workload that is not a pod.
-    pub struct WorkloadEntry where [Limit::Rule("!has(self.address) || !self.address.startsWith('unix://') || self.address.substring(7, 8) in ['/', '@']", "UDS must be an absolute path or abstract socket"),
-Limit::Rule("!has(self.address) || !self.address.startsWith('unix://') || !self.address.endsWith('/')", "UDS may not be a dir"),
-Limit::Rule("!has(self.address) || !self.address.startsWith('unix://') || !has(self.ports) || self.ports.size() == 0", "UDS may not include ports")] {
+    pub struct WorkloadEntry where [
+        Limit::Rule(
+            "!has(self.address) || !self.address.startsWith('unix://') || \
+             self.address.substring(7, 8) in ['/', '@']",
+            "UDS must be an absolute path or abstract socket",
+        ),
+        Limit::Rule(
+            "!has(self.address) || !self.address.startsWith('unix://') || \
+             !self.address.endsWith('/')",
+            "UDS may not be a dir",
+        ),
+        Limit::Rule(
+            "!has(self.address) || !self.address.startsWith('unix://') || !has(self.ports) || \
+             self.ports.size() == 0",
+            "UDS may not include ports",
+        ),
+    ] {
         /// Address, DNS name or `unix://` path.
         pub address: String where [Limit::MaxLength(256)],
         /// Port number by port name.
-        pub ports: BTreeMap<String, u32> where [Limit::MaxItems(128), Limit::Rule("self.all(k, k.size() <= 63 && k.matches('^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$'))", "Invalid value: a port name has letters, digits and dashes"), Limit::Each(&[Limit::Min(1), Limit::Max(65535)])],
+        pub ports: BTreeMap<String, u32> where [
+            Limit::MaxItems(128),
+            Limit::Each(&[Limit::Min(1), Limit::Max(65535)]),
+        ],
         /// Labels.
         pub labels: BTreeMap<String, String>,
         /// Network; equal ones reach each other directly.
@@ -82,9 +147,7 @@ Limit::Rule("!has(self.address) || !self.address.startsWith('unix://') || !has(s
     }
 
     /// A health check; exactly one of the four ways is set.
-    pub struct ReadinessProbe where [
-        Limit::AtMostOne(&["httpGet", "tcpSocket", "exec", "grpc"]),
-    ] {
+    pub struct ReadinessProbe where [Limit::AtMostOne(&["httpGet", "tcpSocket", "exec", "grpc"])] {
         /// Seconds before the first check.
         pub initial_delay_seconds: i32 where [Limit::Min(0)],
         /// Seconds that a check may take; zero is 1.

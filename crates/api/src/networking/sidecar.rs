@@ -43,11 +43,20 @@ message! {
         /// How traffic gets here.
         pub capture_mode: CaptureMode,
         /// `namespace/host`, with `.`, `*` and `~`.
-        pub hosts: Vec<String> where [Limit::MinItems(1), Limit::MaxItems(4096), Limit::Each(&[Limit::MaxLength(512), Limit::Rule("self.contains('/')", "a host is written as namespace/host")])],
+        pub hosts: Vec<String> where [
+            Limit::MinItems(1),
+            Limit::MaxItems(4096),
+            Limit::Each(&[Limit::MaxLength(512), Limit::Pattern("^[^/]+/.+$")]),
+        ],
     }
 
     /// What happens to unknown destinations.
-    pub struct OutboundTrafficPolicy where [Limit::Rule("!has(self.egressProxy) || (has(self.mode) && self.mode == 'ALLOW_ANY')", "egressProxy can be set with ALLOW_ANY alone")] {
+    pub struct OutboundTrafficPolicy where [
+        Limit::Rule(
+            "!has(self.egressProxy) || (has(self.mode) && self.mode == 'ALLOW_ANY')",
+            "egressProxy can be set with ALLOW_ANY alone",
+        ),
+    ] {
         /// Let through or refuse.
         pub mode: OutboundTrafficMode,
         /// Send there instead.

@@ -11,13 +11,30 @@ use crate::{
 
 message! {
     /// Routing for a set of hosts.
-    pub struct VirtualService where [Limit::Rule("!has(self.hosts) || self.hosts.size() == 0 || !('*' in self.hosts) || (has(self.gateways) && self.gateways.size() > 0 && !('mesh' in self.gateways))", "the host * matches everything and is not allowed for sidecars"),
-Limit::Rule("(has(self.hosts) && self.hosts.size() > 0) || ((!has(self.tls) || self.tls.size() == 0) && (!has(self.tcp) || self.tcp.size() == 0))", "a delegate, which has no hosts, holds HTTP routes alone"),
-Limit::Rule("(has(self.http) && self.http.size() > 0) || (has(self.tls) && self.tls.size() > 0) || (has(self.tcp) && self.tcp.size() > 0)", "no routes: http, tls and tcp are all empty")] {
+    pub struct VirtualService where [
+        Limit::Rule(
+            "!has(self.hosts) || self.hosts.size() == 0 || !('*' in self.hosts) || \
+             (has(self.gateways) && self.gateways.size() > 0 && !('mesh' in self.gateways))",
+            "the host * matches everything and is not allowed for sidecars",
+        ),
+        Limit::Rule(
+            "(has(self.hosts) && self.hosts.size() > 0) || ((!has(self.tls) || \
+             self.tls.size() == 0) && (!has(self.tcp) || self.tcp.size() == 0))",
+            "a delegate, which has no hosts, holds HTTP routes alone",
+        ),
+        Limit::Rule(
+            "(has(self.http) && self.http.size() > 0) || (has(self.tls) && \
+             self.tls.size() > 0) || (has(self.tcp) && self.tcp.size() > 0)",
+            "no routes: http, tls and tcp are all empty",
+        ),
+    ] {
         /// Hosts that traffic is addressed to; short names are in the object's namespace.
         pub hosts: Vec<String> where [Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(256)])],
         /// `namespace/name` of gateways, or `mesh` for the sidecars (which is also the default).
-        pub gateways: Vec<String> where [Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(512)])],
+        pub gateways: Vec<String> where [
+            Limit::MaxItems(1024),
+            Limit::Each(&[Limit::MaxLength(512)]),
+        ],
         /// For HTTP, HTTP/2 and gRPC, in order of precedence.
         pub http: Vec<HttpRoute> where [Limit::MaxItems(2048)],
         /// For TLS that is passed through, by SNI.
@@ -25,13 +42,30 @@ Limit::Rule("(has(self.http) && self.http.size() > 0) || (has(self.tls) && self.
         /// For anything else.
         pub tcp: Vec<TcpRoute> where [Limit::MaxItems(2048)],
         /// Namespaces that see this; `*` all, `.` its own.
-        pub export_to: Vec<String> where [Limit::MaxItems(256), Limit::Each(&[Limit::MaxLength(63)]), Limit::Rule("self.size() <= 1 || !self.exists(n, n in ['*', '~'])", "* and ~ stand for themselves alone")],
+        pub export_to: Vec<String> where [
+            Limit::MaxItems(256),
+            Limit::Each(&[Limit::MaxLength(63)]),
+            Limit::Rule(
+                "self.size() <= 1 || !self.exists(n, n in ['*', '~'])",
+                "* and ~ stand for themselves alone",
+            ),
+        ],
     }
 
     /// One HTTP rule.
     #[serde(remote = "Self")]
-    pub struct HttpRoute where [Limit::Old(OldHttpRoute::schema), Limit::Rule("(has(self.route) && self.route.size() > 0 ? 1 : 0) + (has(self.redirect) ? 1 : 0) + (has(self.directResponse) ? 1 : 0) + (has(self.delegate) ? 1 : 0) == 1", "an HTTP rule has exactly one of route, redirect, directResponse and delegate"),
-Limit::Rule("!has(self.redirect) || !has(self.rewrite)", "HTTP route cannot have redirect and rewrite together")] {
+    pub struct HttpRoute where [
+        Limit::Old(OldHttpRoute::schema),
+        Limit::Rule(
+            "(has(self.route) && self.route.size() > 0 ? 1 : 0) + (has(self.redirect) ? 1 : 0) + \
+             (has(self.directResponse) ? 1 : 0) + (has(self.delegate) ? 1 : 0) == 1",
+            "an HTTP rule has exactly one of route, redirect, directResponse and delegate",
+        ),
+        Limit::Rule(
+            "!has(self.redirect) || !has(self.rewrite)",
+            "HTTP route cannot have redirect and rewrite together",
+        ),
+    ] {
         /// For logs and metrics.
         pub name: String,
         /// Any of these; none matches all.
@@ -100,7 +134,10 @@ Limit::Rule("!has(self.redirect) || !has(self.rewrite)", "HTTP route cannot have
 
     /// A destination and its share.
     #[serde(remote = "Self")]
-    pub struct HttpRouteDestination where [Limit::Old(OldHttpRouteDestination::schema), Limit::Required(&["destination"])] {
+    pub struct HttpRouteDestination where [
+        Limit::Old(OldHttpRouteDestination::schema),
+        Limit::Required(&["destination"]),
+    ] {
         /// Where to.
         pub destination: Option<Destination>,
         /// Share of requests, relative to the sum; zero gets none unless it is the only one.

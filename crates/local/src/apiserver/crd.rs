@@ -1,5 +1,6 @@
 //! Custom resources: what a CustomResourceDefinition adds to the served kinds.
 
+pub(super) mod cel;
 pub(super) mod schema;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use super::meta;
 pub(crate) struct CustomVersion {
     /// `openAPIV3Schema`, if any.
     pub schema: Option<Value>,
+    /// The rules of the schema, compiled.
+    pub rules: cel::Rules,
     /// `additionalPrinterColumns`.
     pub columns: Vec<Value>,
     /// Field selectors beyond name and namespace, as `spec.color`.
@@ -73,8 +76,10 @@ pub(crate) fn resources(definition: &Value) -> Vec<Resource> {
 }
 
 fn custom_version(version: &Value) -> CustomVersion {
+    let schema = version.pointer("/schema/openAPIV3Schema");
     CustomVersion {
-        schema: version.pointer("/schema/openAPIV3Schema").cloned(),
+        schema: schema.cloned(),
+        rules: schema.map(cel::Rules::of).unwrap_or_default(),
         columns: meta::list(version, "/additionalPrinterColumns").to_vec(),
         selectable_fields: meta::list(version, "/selectableFields")
             .iter()

@@ -81,7 +81,12 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = names::validate(resource, object);
     if let Some(custom) = &resource.custom {
         if let Some(schema) = &custom.schema {
-            errors.extend(schema::validate(schema, object));
+            let of_shape = schema::validate(schema, object);
+            // Rules are written for objects of the right shape.
+            if of_shape.is_empty() {
+                errors.extend(custom.rules.check(schema, object));
+            }
+            errors.extend(of_shape);
         }
         return errors;
     }
@@ -102,6 +107,13 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
 
 /// What may not change.
 pub(super) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
+    if let Some(custom) = &resource.custom
+        && let Some(schema) = &custom.schema
+    {
+        let of_shape = schema::validate(schema, new).is_empty();
+        let errors = of_shape.then(|| custom.rules.check_change(schema, old, new));
+        return errors.unwrap_or_default();
+    }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod::validate_update(old, new),
         ("", "services") => service::validate_update(old, new),

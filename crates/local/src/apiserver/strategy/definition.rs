@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::apiserver::crd::cel;
 use crate::apiserver::error::FieldError;
 use crate::apiserver::meta;
 
@@ -80,6 +81,10 @@ pub(super) fn validate_definition(definition: &Value) -> Vec<FieldError> {
         {
             let field = format!("spec.versions[{index}].schema.openAPIV3Schema.type");
             errors.push(FieldError::required(field, "must not be empty at the root"));
+        }
+        if let Some(schema) = schema {
+            let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
+            errors.extend(cel::faults(schema, &path));
         }
     }
     errors
