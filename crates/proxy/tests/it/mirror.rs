@@ -174,6 +174,14 @@ async fn a_client_that_goes_away_takes_the_copy_with_it() {
     let mut stream = stream.expect("the proxy listens");
     let half = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
     stream.write_all(half.as_bytes()).await.expect("open");
+    // A copy that has not begun by then is not sent at all.
+    let begun = async {
+        let line = "envoy_cluster_upstream_rq_total{cluster_name=\"copies\"} 1";
+        while !proxy.admin("/stats/prometheus").await.contains(line) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(begun).await;
     drop(stream);
     let (_, body) = within(seen.recv()).await.expect("begun");
     body.expect_err("it was cut off");
