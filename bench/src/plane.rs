@@ -99,7 +99,7 @@ impl ResourceSource for Plane {
         }
     }
 
-    fn snapshots(&self) -> watch::Receiver<u64> {
+    fn snapshots(&self, _pod: &String) -> watch::Receiver<u64> {
         self.snapshots.subscribe()
     }
 

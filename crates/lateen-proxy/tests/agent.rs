@@ -91,7 +91,7 @@ impl ResourceSource for Source {
         Ok(found.await?.spiffe)
     }
 
-    fn snapshots(&self) -> watch::Receiver<u64> {
+    fn snapshots(&self, _client: &SpiffeId) -> watch::Receiver<u64> {
         self.snapshots.subscribe()
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use lateen_galley::ConfigSet;
 use lateen_registry::World;
-use lateen_xds::server::{Ads, Connections, STREAM_LIFETIME};
-use lateen_xds::types::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use lateen_xds::server::{self, Ads, Connections, STREAM_LIFETIME};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
@@ -19,7 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::source::{Client, Core, Source};
 
 /// The tonic service that [`Discovery::ads_service`] returns.
-pub type AdsService = AggregatedDiscoveryServiceServer<Ads<Source>>;
+pub type AdsService = server::AdsService<Source>;
 
 /// A second change within this time waits for it to pass; under sustained churn it doubles.
 const QUIET: Duration = Duration::from_millis(20);

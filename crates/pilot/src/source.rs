@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lateen_core::SpiffeId;
 use lateen_xds::TypeUrl;
-use lateen_xds::server::{Event, Names, Peer, Resource, ResourceSource};
+use lateen_xds::server::{Event, Name, Names, Peer, Resource, ResourceSource};
 use lateen_xds::types::core::Node;
 use tokio::sync::watch;
 use tonic::Status;
@@ -52,7 +52,7 @@ impl Core {
             proxy: &client.proxy,
         };
         if *type_url == TypeUrl::SECRET {
-            let secret = |name: &String| secret::resource(&*self.credentials, client, name);
+            let secret = |name: &Name| secret::resource(&*self.credentials, client, name);
             return named(names).filter_map(secret).collect();
         }
         let keys = if *type_url == TypeUrl::CLUSTER {
@@ -60,7 +60,7 @@ impl Core {
         } else if *type_url == TypeUrl::LISTENER {
             view.listeners()
         } else if *type_url == TypeUrl::ENDPOINT {
-            let key = |name: &String| view.endpoints(name).map(Key::Endpoints);
+            let key = |name: &Name| view.endpoints(name).map(Key::Endpoints);
             named(names).filter_map(key).collect()
         } else if *type_url == TypeUrl::ROUTE {
             named(names).filter_map(|name| view.routes(name)).collect()
@@ -68,14 +68,14 @@ impl Core {
             Vec::new()
         };
         keys.into_iter()
-            .filter(|key| names.contains(&key.name()))
+            .filter(|key| names.contains(&Name::new(key.name())))
             .map(|key| self.cache.resource(key, snapshot.generation))
             .collect()
     }
 }
 
 /// The names in a subscription.
-fn named<'a>(names: Names<'a>) -> impl Iterator<Item = &'a String> {
+fn named<'a>(names: Names<'a>) -> impl Iterator<Item = &'a Name> {
     let (Names::All(names) | Names::Only(names)) = names;
     names.iter()
 }
@@ -111,7 +111,7 @@ impl ResourceSource for Source {
         self.core.stream_lifetime
     }
 
-    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+    fn snapshots(&self, _client: &Client) -> watch::Receiver<Arc<Snapshot>> {
         self.core.snapshots.clone()
     }
 

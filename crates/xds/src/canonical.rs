@@ -1,19 +1,175 @@
 //! One encoding for one content.
 //!
 //! Map fields are encoded in the order of a randomly seeded hash map, so two encodings of the same
-//! message may differ. Versions are hashes of encodings and must be equal after a restart of the
-//! control plane; this sorts the entries of every map, inside `Any`s too. Lengths do not change.
+//! message may differ. Versions are hashes of encodings and must be equal on every replica; this
+//! sorts the entries of every map, inside `Any`s too, in place: lengths do not change.
+//!
+//! What is where is asked of the descriptors once. After that a message is walked by tables that
+//! know only the fields behind which there is a map or an `Any`; all others are stepped over.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::json;
 use crate::names::PREFIX;
 
-/// The encoding of the same message with map entries sorted; unknown types stay as they are.
-pub(crate) fn canonical(full_name: &str, bytes: &[u8]) -> Vec<u8> {
-    match json::descriptor(full_name) {
-        Ok(descriptor) => message(&descriptor, bytes).unwrap_or_else(|| bytes.to_vec()),
-        Err(_) => bytes.to_vec(),
+/// Sorts the map entries of an encoded message; unknown types stay as they are.
+pub(crate) fn canonical(full_name: &str, bytes: &mut [u8]) {
+    let tables = TABLES.get_or_init(Tables::new);
+    if let Some(table) = tables.by_name.get(full_name) {
+        // What is not well formed stays, as far as it could not be read.
+        let _ = tables.message(*table, bytes);
+    }
+}
+
+static TABLES: OnceLock<Tables> = OnceLock::new();
+
+/// For every type, the fields that matter.
+struct Tables {
+    by_name: HashMap<String, usize>,
+    tables: Vec<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    is_any: bool,
+    fields: Vec<(u32, Inner)>,
+}
+
+/// A field to look into.
+#[derive(Clone, Copy)]
+struct Inner {
+    is_map: bool,
+    /// The table of its messages; for a map, of its entries.
+    table: usize,
+}
+
+impl Tables {
+    fn new() -> Tables {
+        let all = json::messages();
+        let names = all.iter().enumerate();
+        let by_name: HashMap<String, usize> =
+            names.map(|(i, m)| (m.full_name().to_owned(), i)).collect();
+        let mut tables: Vec<Table> = all.iter().map(|m| Table::of(m, &by_name)).collect();
+        keep_what_matters(&mut tables);
+        Tables { by_name, tables }
+    }
+
+    /// `None` when the bytes are not a well-formed message.
+    fn message(&self, table: usize, bytes: &mut [u8]) -> Option<()> {
+        let table = &self.tables[table];
+        if table.is_any {
+            return self.any(bytes);
+        }
+        let mut position = 0;
+        let mut entries: Entries = Entries::default();
+        while position < bytes.len() {
+            let field = next_field(bytes, position)?;
+            position = field.end;
+            let inner = table.fields.iter().find(|(n, _)| *n == field.number);
+            let (Some(body), Some((_, inner))) = (field.body, inner) else {
+                entries.sort(bytes);
+                continue;
+            };
+            self.message(inner.table, &mut bytes[body..field.end])?;
+            if !inner.is_map || entries.number != field.number {
+                entries.sort(bytes);
+            }
+            if inner.is_map {
+                entries.number = field.number;
+                entries.spans.push((field.start, field.end));
+            }
+        }
+        entries.sort(bytes);
+        Some(())
+    }
+
+    fn any(&self, bytes: &mut [u8]) -> Option<()> {
+        let mut packed = None;
+        let mut position = 0;
+        while position < bytes.len() {
+            let field = next_field(bytes, position)?;
+            position = field.end;
+            match (field.number, field.body) {
+                (1, Some(body)) => {
+                    let url = std::str::from_utf8(&bytes[body..field.end]).ok()?;
+                    packed = self.by_name.get(url.strip_prefix(PREFIX)?).copied();
+                }
+                (2, Some(body)) => self.message(packed?, &mut bytes[body..field.end])?,
+                _ => {}
+            }
+        }
+        Some(())
+    }
+}
+
+impl Table {
+    fn of(message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> Table {
+        let mut fields = Vec::new();
+        for field in message.fields() {
+            if let Kind::Message(inner) = field.kind()
+                && let Some(table) = by_name.get(inner.full_name()).copied()
+            {
+                let is_map = field.is_map();
+                fields.push((field.number(), Inner { is_map, table }));
+            }
+        }
+        Table {
+            is_any: message.full_name() == "google.protobuf.Any",
+            fields,
+        }
+    }
+}
+
+/// Drops the fields behind which there is neither a map nor an `Any`. Types may contain themselves,
+/// so this goes round until nothing is added.
+fn keep_what_matters(tables: &mut [Table]) {
+    let mut matters: Vec<bool> = tables
+        .iter()
+        .map(|table| table.is_any || table.fields.iter().any(|(_, inner)| inner.is_map))
+        .collect();
+    loop {
+        let mut added = false;
+        for (i, table) in tables.iter().enumerate() {
+            if !matters[i] && table.fields.iter().any(|(_, inner)| matters[inner.table]) {
+                matters[i] = true;
+                added = true;
+            }
+        }
+        if !added {
+            break;
+        }
+    }
+    for table in tables {
+        table
+            .fields
+            .retain(|(_, inner)| inner.is_map || matters[inner.table]);
+    }
+}
+
+/// Neighbouring entries of one map.
+#[derive(Default)]
+struct Entries {
+    number: u32,
+    spans: Vec<(usize, usize)>,
+}
+
+impl Entries {
+    fn sort(&mut self, bytes: &mut [u8]) {
+        let whole = match self.spans[..] {
+            [(start, _), .., (_, end)] => start..end,
+            _ => return self.spans.clear(),
+        };
+        let entry = |(start, end): &(usize, usize)| &bytes[*start..*end];
+        if !self.spans.is_sorted_by_key(entry) {
+            let mut sorted = self.spans.clone();
+            sorted.sort_by_key(entry);
+            let sorted: Vec<u8> = sorted.iter().flat_map(entry).copied().collect();
+            bytes[whole].copy_from_slice(&sorted);
+        }
+        self.spans.clear();
     }
 }
 
@@ -24,72 +180,6 @@ struct Field {
     body: Option<usize>,
     start: usize,
     end: usize,
-}
-
-/// `None` when the bytes are not a well-formed message.
-fn message(descriptor: &MessageDescriptor, bytes: &[u8]) -> Option<Vec<u8>> {
-    let is_any = descriptor.full_name() == "google.protobuf.Any";
-    let any_type = if is_any { packed_type(bytes) } else { None };
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut position = 0;
-    let mut entries: Vec<(u32, Vec<u8>)> = Vec::new();
-    while position < bytes.len() {
-        let field = next_field(bytes, position)?;
-        position = field.end;
-        let known = descriptor.get_field(field.number);
-        let is_map = known.as_ref().is_some_and(|f| f.is_map());
-        let inner = match known.as_ref().map(|f| f.kind()) {
-            Some(Kind::Message(inner)) => Some(inner),
-            _ if is_any && field.number == 2 => any_type.clone(),
-            _ => None,
-        };
-        let encoded = rewritten(bytes, &field, inner.as_ref())?;
-        if entries
-            .last()
-            .is_some_and(|(number, _)| !is_map || *number != field.number)
-        {
-            flush(&mut entries, &mut out);
-        }
-        if is_map {
-            entries.push((field.number, encoded));
-        } else {
-            out.extend(encoded);
-        }
-    }
-    flush(&mut entries, &mut out);
-    Some(out)
-}
-
-/// The field with the message in it made canonical.
-fn rewritten(bytes: &[u8], field: &Field, inner: Option<&MessageDescriptor>) -> Option<Vec<u8>> {
-    match (field.body, inner) {
-        (Some(body), Some(inner)) => {
-            let mut encoded = bytes[field.start..body].to_vec();
-            encoded.extend(message(inner, &bytes[body..field.end])?);
-            Some(encoded)
-        }
-        _ => Some(bytes[field.start..field.end].to_vec()),
-    }
-}
-
-fn flush(entries: &mut Vec<(u32, Vec<u8>)>, out: &mut Vec<u8>) {
-    entries.sort();
-    for (_, entry) in entries.drain(..) {
-        out.extend(entry);
-    }
-}
-
-fn packed_type(any: &[u8]) -> Option<MessageDescriptor> {
-    let mut position = 0;
-    while position < any.len() {
-        let field = next_field(any, position)?;
-        if field.number == 1 {
-            let url = std::str::from_utf8(&any[field.body?..field.end]).ok()?;
-            return json::descriptor(url.strip_prefix(PREFIX)?).ok();
-        }
-        position = field.end;
-    }
-    None
 }
 
 fn next_field(bytes: &[u8], start: usize) -> Option<Field> {
@@ -151,7 +241,11 @@ mod tests {
 
     #[test]
     fn two_encodings_of_one_message_become_one() {
-        let canonical = |c: &Cluster| canonical(&Cluster::full_name(), &c.encode_to_vec());
+        let canonical = |c: &Cluster| {
+            let mut bytes = c.encode_to_vec();
+            canonical(&Cluster::full_name(), &mut bytes);
+            bytes
+        };
         let one = canonical(&cluster());
         assert_eq!(one, canonical(&cluster()));
         let decoded = Cluster::decode(one.as_slice()).expect("still a cluster");
@@ -161,7 +255,9 @@ mod tests {
     #[test]
     fn what_is_not_a_message_stays() {
         for bad in [&[0xff, 0xff][..], &[0x0a, 0x05, 0x01], &[0x0b]] {
-            assert_eq!(canonical(&Cluster::full_name(), bad), bad);
+            let mut bytes = bad.to_vec();
+            canonical(&Cluster::full_name(), &mut bytes);
+            assert_eq!(bytes, bad);
         }
     }
 }

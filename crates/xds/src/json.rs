@@ -29,8 +29,8 @@ fn pool() -> DescriptorPool {
 }
 
 /// Gives up what reflection needs, until it is needed again. For a data plane, which reads its
-/// bootstrap and then writes a dump once in a while; a control plane reflects with every push and
-/// keeps it.
+/// bootstrap and then writes a dump once in a while; a control plane asks at its
+/// first push what the types are, and keeps it.
 pub fn release() {
     let pool = POOL.write().unwrap_or_else(PoisonError::into_inner).take();
     // The lock is not held while tens of thousands of pieces are freed.
@@ -46,6 +46,11 @@ pub(crate) fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
     pool()
         .get_message_by_name(full_name)
         .ok_or_else(|| Error::UnknownType(full_name.to_owned()))
+}
+
+/// All message types there are, also those inside of others and the entries of maps.
+pub(crate) fn messages() -> Vec<MessageDescriptor> {
+    pool().all_messages().collect()
 }
 
 /// Reads a message from its JSON text.

@@ -5,10 +5,17 @@
 //! each of which waits for the client's answers: clusters and endpoints first, then listeners,
 //! routes and the rest, and what is gone last. So nothing ever names what is not there yet.
 
+mod body;
 mod connections;
+mod name;
+mod payload;
+mod plan;
 mod protocol;
+mod recent;
 mod resource;
+mod service;
 mod stream;
+mod versions;
 mod watched;
 
 use std::future::Future;
@@ -16,26 +23,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Request, Response, Status, Streaming};
+use tonic::{Extensions, Status};
 
 use crate::TypeUrl;
 use crate::types::core::Node;
-use crate::types::discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use crate::types::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
 pub use connections::{Connection, Connections, TypeStatus};
-use protocol::{Delta, Protocol, StateOfTheWorld};
-pub use resource::{Names, Resource};
-
-/// Responses on their way to the transport; beyond that the stream waits.
-const OUTGOING: usize = 4;
+pub use name::Name;
+pub use plan::Group;
+pub use resource::{NameSet, Names, Resource};
+pub use service::AdsService;
 
 /// Istio's age of connections.
 pub const STREAM_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -96,8 +94,8 @@ pub trait ResourceSource: Send + Sync + 'static {
         peer: &Peer,
     ) -> impl Future<Output = Result<Self::Client, Status>> + Send;
 
-    /// Snapshots as they change.
-    fn snapshots(&self) -> watch::Receiver<Self::Snapshot>;
+    /// Snapshots as they change, as far as they concern a client.
+    fn snapshots(&self, client: &Self::Client) -> watch::Receiver<Self::Snapshot>;
 
     /// A number that grows with each snapshot.
     fn generation(&self, snapshot: &Self::Snapshot) -> u64;
@@ -110,6 +108,17 @@ pub trait ResourceSource: Send + Sync + 'static {
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>>;
+
+    /// Clients for which this is the same are generated for once. By default each is alone.
+    fn group(
+        &self,
+        snapshot: &Self::Snapshot,
+        client: &Self::Client,
+        type_url: &TypeUrl,
+    ) -> Option<Group> {
+        let _ = (snapshot, client, type_url);
+        None
+    }
 
     /// How long a stream may live. Who the client is was proved at its beginning, and what has been
     /// revoked since must not count for ever.
@@ -154,50 +163,7 @@ impl<S: ResourceSource> Ads<S> {
     }
 
     /// For `tonic::transport::Server::add_service`.
-    pub fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self)
-    }
-
-    fn start<P: Protocol>(
-        &self,
-        request: Request<Streaming<P::Request>>,
-    ) -> Response<BoxStream<'static, Result<P::Response, Status>>> {
-        let address = request.remote_addr();
-        let (metadata, extensions, requests) = request.into_parts();
-        let peer = Peer {
-            metadata,
-            extensions,
-            address,
-        };
-        let (responses_tx, responses_rx) = mpsc::channel(OUTGOING);
-        let ads = self.clone();
-        tokio::spawn(async move {
-            if let Err(status) = stream::serve::<S, P>(&ads, peer, requests, &responses_tx).await {
-                // The client may be gone already.
-                let _ = responses_tx.send(Err(status)).await;
-            }
-        });
-        Response::new(Box::pin(ReceiverStream::new(responses_rx)))
-    }
-}
-
-#[tonic::async_trait]
-impl<S: ResourceSource> AggregatedDiscoveryService for Ads<S> {
-    type StreamAggregatedResourcesStream = BoxStream<'static, Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream =
-        BoxStream<'static, Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(self.start::<StateOfTheWorld>(request))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(self.start::<Delta>(request))
+    pub fn into_service(self) -> AdsService<S> {
+        AdsService::new(self)
     }
 }

@@ -38,7 +38,7 @@ impl ResourceSource for Source {
         }
     }
 
-    fn snapshots(&self) -> watch::Receiver<u64> {
+    fn snapshots(&self, _client: &()) -> watch::Receiver<u64> {
         self.snapshots.subscribe()
     }
 

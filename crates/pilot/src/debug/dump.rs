@@ -1,9 +1,8 @@
 //! What a proxy is served, in the form of Envoy's own `/config_dump`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lateen_xds::server::{Connection, Names, Resource};
+use lateen_xds::server::{Connection, NameSet, Names, Resource};
 use lateen_xds::{Error, TypeUrl, json};
 use serde_json::{Value, json};
 
@@ -24,8 +23,8 @@ pub(super) fn config_dump(
         Ok(json!({
             "name": listener.name.as_str(),
             "active_state": {
-                "version_info": listener.version.as_str(),
-                "listener": json::any_to_value(&listener.body)?,
+                "version_info": listener.version(),
+                "listener": json::any_to_value(&listener.body())?,
             }
         }))
     });
@@ -51,7 +50,7 @@ pub(super) fn endpoints(
     connection: &Connection<Client>,
 ) -> Result<Value, Error> {
     let endpoints = generated(discovery, connection, &TypeUrl::ENDPOINT);
-    let bodies = endpoints.iter().map(|e| json::any_to_value(&e.body));
+    let bodies = endpoints.iter().map(|e| json::any_to_value(&e.body()));
     Ok(Value::Array(bodies.collect::<Result<_, _>>()?))
 }
 
@@ -62,7 +61,7 @@ fn generated(
     type_url: &TypeUrl,
 ) -> Vec<Arc<Resource>> {
     let status = connection.types().remove(type_url).unwrap_or_default();
-    let everything = BTreeSet::new();
+    let everything = NameSet::default();
     let names = if status.wildcard || type_url.is_wildcard() {
         Names::All(&everything)
     } else {
@@ -77,8 +76,8 @@ fn generated(
 fn values(resources: &[Arc<Resource>], field: &str) -> Result<Vec<Value>, Error> {
     let value = |resource: &Arc<Resource>| {
         Ok(json!({
-            "version_info": resource.version.as_str(),
-            field: json::any_to_value(&resource.body)?,
+            "version_info": resource.version(),
+            field: json::any_to_value(&resource.body())?,
         }))
     };
     resources.iter().map(value).collect()

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use lateen_api::Object;
 use lateen_xds::TypeUrl;
-use lateen_xds::server::{Connection, TypeStatus};
+use lateen_xds::server::{Connection, Name, NameSet, TypeStatus};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -82,7 +82,7 @@ pub(super) fn connections(discovery: &Discovery) -> Value {
     let connections = discovery.connections.list();
     let clients = connections.iter().map(|connection| {
         json!({
-            "connectionId": format!("{}-{}", connection.node.id, connection.id),
+            "connectionId": format!("{}-{}", connection.node, connection.id),
             "connectedAt": seconds(connection.since),
             "address": connection.address.map(|address| address.to_string()),
         })
@@ -96,7 +96,7 @@ pub(super) fn adsz(discovery: &Discovery) -> Value {
         let watches = connection.types().into_iter().map(|(type_url, status)| {
             let watch = json!({
                 "wildcard": status.wildcard,
-                "names": status.names,
+                "names": names(&status.names),
                 "resources": status.resources,
                 "sent": status.sent,
                 "acked": status.acked,
@@ -105,7 +105,7 @@ pub(super) fn adsz(discovery: &Discovery) -> Value {
             (type_url.short().to_owned(), watch)
         });
         json!({
-            "connectionId": format!("{}-{}", connection.node.id, connection.id),
+            "connectionId": format!("{}-{}", connection.node, connection.id),
             "connectedAt": seconds(connection.since),
             "address": connection.address.map(|address| address.to_string()),
             "protocol": connection.protocol,
@@ -119,6 +119,13 @@ pub(super) fn adsz(discovery: &Discovery) -> Value {
         .map(|connection| client(connection))
         .collect();
     json!({"totalClients": clients.len(), "clients": clients})
+}
+
+/// In their order, for people.
+fn names(of: &NameSet) -> Vec<&str> {
+    let mut names: Vec<_> = of.iter().map(Name::as_str).collect();
+    names.sort_unstable();
+    names
 }
 
 fn seconds(at: SystemTime) -> u64 {

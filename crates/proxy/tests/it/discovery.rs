@@ -29,7 +29,7 @@ impl ResourceSource for Source {
         Ok(())
     }
 
-    fn snapshots(&self) -> watch::Receiver<World> {
+    fn snapshots(&self, (): &()) -> watch::Receiver<World> {
         self.world.subscribe()
     }
 

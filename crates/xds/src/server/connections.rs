@@ -1,14 +1,14 @@
 //! The streams that are open and how far each got, for debugging endpoints and status.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::resource::NameSet;
 use super::watched::Watched;
 use crate::TypeUrl;
-use crate::types::core::Node;
 
 /// All open streams, in the order of their arrival.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl<C> Default for Connections<C> {
 pub struct Connection<C> {
     /// A number that no other stream of this process has.
     pub id: u64,
-    /// What the client says it is.
-    pub node: Node,
+    /// The id of the client's node.
+    pub node: String,
     /// What the source knows about it.
     pub client: C,
     /// The socket's other end.
@@ -42,16 +42,27 @@ pub struct Connection<C> {
     /// `delta` or `sotw`.
     pub protocol: &'static str,
     acked_generation: AtomicU64,
-    types: Mutex<BTreeMap<TypeUrl, TypeStatus>>,
+    types: Mutex<Vec<(TypeUrl, Progress)>>,
+}
+
+/// What is kept of a stream's state for others to look at.
+#[derive(Debug, Default)]
+struct Progress {
+    wildcard: bool,
+    names: NameSet,
+    n_resources: usize,
+    sent: u64,
+    acked: u64,
+    refused: Option<(u64, Box<str>)>,
 }
 
 /// How far a client got with one type.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct TypeStatus {
     /// Everything is asked for.
     pub wildcard: bool,
     /// Names that are asked for.
-    pub names: BTreeSet<String>,
+    pub names: NameSet,
     /// How many resources the client was sent and has not been told to remove.
     pub resources: usize,
     /// The newest response.
@@ -70,7 +81,7 @@ impl<C> Connections<C> {
 
     pub(super) fn open(
         self: &Arc<Self>,
-        node: Node,
+        node: String,
         client: C,
         address: Option<SocketAddr>,
         protocol: &'static str,
@@ -101,7 +112,38 @@ impl<C> Connection<C> {
 
     /// How far the client got, by type.
     pub fn types(&self) -> BTreeMap<TypeUrl, TypeStatus> {
-        lock(&self.types).clone()
+        let types = lock(&self.types);
+        let status = |(type_url, progress): &(TypeUrl, Progress)| {
+            let nonce = |n| match n {
+                0 => String::new(),
+                n => self.nonce(n),
+            };
+            let refused = progress.refused.as_ref();
+            let status = TypeStatus {
+                wildcard: progress.wildcard,
+                names: progress.names.clone(),
+                resources: progress.n_resources,
+                sent: nonce(progress.sent),
+                acked: nonce(progress.acked),
+                refused: refused.map(|(n, reason)| (nonce(*n), reason.to_string())),
+            };
+            (type_url.clone(), status)
+        };
+        types.iter().map(status).collect()
+    }
+
+    /// The nonce of a response: its number on the stream behind the stream's own.
+    pub(super) fn nonce(&self, n_response: u64) -> String {
+        format!("{}-{n_response}", self.id)
+    }
+
+    /// The number of a nonce; 0 for one that this stream has not made.
+    pub(super) fn n_response(&self, nonce: &str) -> u64 {
+        let number = nonce
+            .split_once('-')
+            .filter(|(id, _)| id.parse() == Ok(self.id))
+            .and_then(|(_, number)| number.parse().ok());
+        number.unwrap_or(0)
     }
 
     pub(super) fn acked(&self, generation: u64) {
@@ -110,19 +152,22 @@ impl<C> Connection<C> {
 
     pub(super) fn update(&self, type_url: &TypeUrl, watched: &Watched) {
         let mut types = lock(&self.types);
-        let status = types.entry(type_url.clone()).or_default();
-        status.wildcard = watched.wildcard;
-        if status.names != watched.names {
-            status.names.clone_from(&watched.names);
-        }
-        status.resources = watched.n_sent();
-        status.sent.clone_from(&watched.nonce);
+        let known = types.iter().position(|(known, _)| known == type_url);
+        let at = known.unwrap_or_else(|| {
+            types.push((type_url.clone(), Progress::default()));
+            types.len() - 1
+        });
+        let progress = &mut types[at].1;
+        progress.wildcard = watched.wildcard;
+        progress.names = watched.names.clone();
+        progress.n_resources = watched.sent.len();
+        progress.sent = watched.n_response;
         if !watched.unanswered {
             match &watched.refused {
-                Some(reason) => status.refused = Some((watched.nonce.clone(), reason.clone())),
+                Some(reason) => progress.refused = Some((watched.n_response, reason.clone())),
                 None => {
-                    status.acked.clone_from(&watched.nonce);
-                    status.refused = None;
+                    progress.acked = watched.n_response;
+                    progress.refused = None;
                 }
             }
         }

@@ -7,10 +7,11 @@ use crate::google::rpc::Status;
 use crate::types::core::{ControlPlane, Node};
 use crate::types::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    Resource as DeltaResource,
 };
 
-use super::Resource;
+use super::body::Message;
+use super::name::Name;
+use super::payload::{Form, Payload};
 
 /// A request in terms of both protocols.
 pub(super) struct Incoming {
@@ -40,8 +41,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) type_url: &'a TypeUrl,
     pub(super) nonce: String,
     pub(super) version: String,
-    pub(super) resources: Vec<&'a Resource>,
-    pub(super) removed: Vec<String>,
+    pub(super) payload: &'a Payload,
+    pub(super) removed: &'a [Name],
 }
 
 pub(super) trait Protocol: 'static {
@@ -50,11 +51,13 @@ pub(super) trait Protocol: 'static {
     /// Responses for clusters and listeners list all there are, and what is not listed is gone;
     /// for other types nothing can be said to be gone.
     const LISTS_ALL: bool;
-    type Request: Send + 'static;
-    type Response: Send + 'static;
+    /// How resources are written.
+    const FORM: Form;
+    type Request: prost::Message + Default + Send + 'static;
 
     fn read(request: Self::Request) -> Incoming;
-    fn write(outgoing: Outgoing<'_>) -> Self::Response;
+    /// `None` when there is more to say than a response can hold.
+    fn write(outgoing: Outgoing<'_>) -> Option<Message>;
 }
 
 /// Incremental discovery.
@@ -63,8 +66,8 @@ pub(super) struct Delta;
 impl Protocol for Delta {
     const NAME: &'static str = "delta";
     const LISTS_ALL: bool = false;
+    const FORM: Form = Form::Delta;
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
 
     fn read(request: DeltaDiscoveryRequest) -> Incoming {
         Incoming {
@@ -80,25 +83,16 @@ impl Protocol for Delta {
         }
     }
 
-    fn write(outgoing: Outgoing<'_>) -> DeltaDiscoveryResponse {
-        let resources = outgoing
-            .resources
-            .into_iter()
-            .map(|resource| DeltaResource {
-                name: resource.name.to_string(),
-                version: resource.version.to_string(),
-                resource: Some(resource.body.clone()),
-                ..DeltaResource::default()
-            });
-        DeltaDiscoveryResponse {
+    fn write(outgoing: Outgoing<'_>) -> Option<Message> {
+        let own = DeltaDiscoveryResponse {
             system_version_info: outgoing.version,
-            resources: resources.collect(),
             type_url: outgoing.type_url.to_string(),
-            removed_resources: outgoing.removed,
+            removed_resources: outgoing.removed.iter().map(Name::to_string).collect(),
             nonce: outgoing.nonce,
             control_plane: Some(control_plane()),
             ..DeltaDiscoveryResponse::default()
-        }
+        };
+        Message::new(&own, outgoing.payload)
     }
 }
 
@@ -108,8 +102,8 @@ pub(super) struct StateOfTheWorld;
 impl Protocol for StateOfTheWorld {
     const NAME: &'static str = "sotw";
     const LISTS_ALL: bool = true;
+    const FORM: Form = Form::Any;
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
 
     fn read(request: DiscoveryRequest) -> Incoming {
         Incoming {
@@ -121,16 +115,15 @@ impl Protocol for StateOfTheWorld {
         }
     }
 
-    fn write(outgoing: Outgoing<'_>) -> DiscoveryResponse {
-        let resources = outgoing.resources.into_iter().map(|r| r.body.clone());
-        DiscoveryResponse {
+    fn write(outgoing: Outgoing<'_>) -> Option<Message> {
+        let own = DiscoveryResponse {
             version_info: outgoing.version,
-            resources: resources.collect(),
             type_url: outgoing.type_url.to_string(),
             nonce: outgoing.nonce,
             control_plane: Some(control_plane()),
             ..DiscoveryResponse::default()
-        }
+        };
+        Message::new(&own, outgoing.payload)
     }
 }
 

@@ -1,17 +1,26 @@
 //! One stream: requests in, responses out, and a round of pushes per snapshot.
+//!
+//! What is sent is a [`Plan`], which streams that are alike share. A stream of its own has what it
+//! has been sent and asks for (shared lists too), a number for its newest response, and how far the
+//! client has answered.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::body::Responses;
 use super::connections::Connection;
+use super::name::Name;
+use super::plan::{Need, Plan, Step, removal};
 use super::protocol::{Incoming, Outgoing, Protocol};
-use super::watched::{Difference, Reply, Watched};
+use super::resource::NameSet;
+use super::watched::{Reply, Watched};
 use super::{Ads, Event, Names, Peer, ResourceSource};
 use crate::TypeUrl;
 
@@ -25,14 +34,12 @@ const MAX_TYPES: usize = 32;
 /// what a client can make us remember.
 const MAX_NAMES: usize = 250_000;
 
-type Responses<R> = mpsc::Sender<Result<R, Status>>;
-
 /// Serves one stream until either side ends it.
 pub(super) async fn serve<S: ResourceSource, P: Protocol>(
     ads: &Ads<S>,
     peer: Peer,
     mut requests: Streaming<P::Request>,
-    responses: &Responses<P::Response>,
+    responses: &Responses,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else {
         return Ok(());
@@ -54,12 +61,12 @@ pub(super) async fn serve<S: ResourceSource, P: Protocol>(
             );
         })?;
     info!(node = node.id, protocol = P::NAME, "client connected");
-    let guard = ads.connections.open(node, client, peer.address, P::NAME);
+    let guard = ads.connections.open(node.id, client, peer.address, P::NAME);
     ads.source.observe(Event::Connected);
     let ended = Ended {
         source: &*ads.source,
     };
-    let mut snapshots = ads.source.snapshots();
+    let mut snapshots = ads.source.snapshots(&guard.connection.client);
     let snapshot = snapshots.borrow_and_update().clone();
     let mut stream = Stream::<S, P> {
         source: &ads.source,
@@ -72,9 +79,10 @@ pub(super) async fn serve<S: ResourceSource, P: Protocol>(
         round: None,
         n_sent: 0,
         last_sent: Instant::now(),
+        protocol: PhantomData,
     };
     let result = stream.run(first, requests).await;
-    info!(node = guard.connection.node.id, "client gone");
+    info!(node = guard.connection.node, "client gone");
     drop(ended);
     result
 }
@@ -97,18 +105,19 @@ struct Stream<'a, S: ResourceSource, P: Protocol> {
     snapshots: watch::Receiver<S::Snapshot>,
     /// There is a newer snapshot than `snapshot`.
     outdated: bool,
-    responses: &'a Responses<P::Response>,
+    responses: &'a Responses,
     types: BTreeMap<TypeUrl, Watched>,
     round: Option<Round>,
     n_sent: u64,
     last_sent: Instant,
+    protocol: PhantomData<fn() -> P>,
 }
 
 /// A snapshot on its way to the client.
 struct Round {
     stage: Stage,
     started: Instant,
-    removed: Vec<(TypeUrl, Vec<String>)>,
+    removed: Vec<(TypeUrl, Arc<[Name]>)>,
 }
 
 /// Make before break.
@@ -174,7 +183,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         for (type_url, watched) in &mut self.types {
             if std::mem::take(&mut watched.unanswered) {
                 debug!(
-                    node = self.connection.node.id,
+                    node = self.connection.node,
                     ?type_url,
                     "no answer, going on"
                 );
@@ -199,8 +208,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                 reply
             }
             Some(watched) => {
+                let n_response = self.connection.n_response(&nonce);
                 if !nonce.is_empty() {
-                    let answered = watched.answer(&nonce, refused.clone());
+                    let answered = watched.answer(n_response, refused.clone());
                     if let Some(reason) = refused.as_deref().filter(|_| answered) {
                         self.refused(&type_url, reason);
                     }
@@ -210,7 +220,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                 };
                 // In state-of-the-world a request about an older response is void: the client
                 // will answer the newer one with all it wants by then.
-                if P::LISTS_ALL && nonce != watched.nonce {
+                if P::LISTS_ALL && n_response != watched.n_response {
                     return Ok(());
                 }
                 watched.change(wants)
@@ -224,7 +234,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     fn refused(&self, type_url: &TypeUrl, reason: &str) {
-        let node = &self.connection.node.id;
+        let node = &self.connection.node;
         warn!(node, ?type_url, reason, "client refused a response");
         self.source.observe(Event::Refused {
             type_url,
@@ -234,26 +244,25 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn reply(&mut self, type_url: &TypeUrl, reply: Reply) -> Result<(), Status> {
-        let difference = match reply {
+        let plan = match reply {
             Reply::No => {
                 self.note(type_url);
                 return Ok(());
             }
-            Reply::All => self.difference(type_url),
+            Reply::All => self.plan(type_url, None),
             Reply::Names(names) => {
-                let existing = self.generate(type_url, Names::Only(&names));
-                let Some(watched) = self.types.get(type_url) else {
-                    return Ok(());
-                };
-                let difference = watched.difference_of(names, existing);
-                if difference == Difference::default() {
-                    self.note(type_url);
-                    return Ok(());
-                }
-                difference
+                let asked = NameSet::of(names);
+                self.plan(type_url, Some(&asked))
+                    .filter(|plan| !plan.is_empty())
             }
         };
-        self.send(type_url, difference).await
+        match plan {
+            Some(plan) => self.send(type_url, &plan, true).await,
+            None => {
+                self.note(type_url);
+                Ok(())
+            }
+        }
     }
 
     fn note(&self, type_url: &TypeUrl) {
@@ -262,17 +271,26 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         }
     }
 
-    fn generate(&self, type_url: &TypeUrl, names: Names<'_>) -> Vec<Arc<super::Resource>> {
+    /// What brings the client from what it has to what there is: of some names, or of everything
+    /// that it asks for. `None` for a type that it does not ask for.
+    fn plan(&self, type_url: &TypeUrl, asked: Option<&NameSet>) -> Option<Arc<Plan>> {
+        let watched = self.types.get(type_url)?;
         let client = &self.connection.client;
-        self.source
-            .generate(&self.snapshot, client, type_url, names)
-    }
-
-    fn difference(&self, type_url: &TypeUrl) -> Difference {
-        let Some(watched) = self.types.get(type_url) else {
-            return Difference::default();
+        let need = Need {
+            type_url,
+            watched,
+            asked,
+            form: P::FORM,
+            lists_all: P::LISTS_ALL && type_url.is_wildcard(),
         };
-        watched.difference(self.generate(type_url, watched.subscription()))
+        let names = match (asked, watched.wildcard) {
+            (Some(asked), _) => Names::Only(asked),
+            (None, true) => Names::All(&watched.names),
+            (None, false) => Names::Only(&watched.names),
+        };
+        let (source, snapshot) = (&self.source, &self.snapshot);
+        let group = source.group(snapshot, client, type_url);
+        Some(need.plan(group, || source.generate(snapshot, client, type_url, names)))
     }
 
     /// Runs the round as far as the client's answers allow, and starts the next one.
@@ -327,40 +345,49 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn make(&mut self, round: &mut Round) -> Result<(), Status> {
-        let clusters = self.difference(&TypeUrl::CLUSTER);
-        // A changed cluster is built anew and waits for endpoints, which did not change and would
-        // not be sent.
-        if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
-            for cluster in &clusters.changed {
-                endpoints.forget(&cluster.name);
+        if let Some(clusters) = self.plan(&TypeUrl::CLUSTER, None) {
+            // A changed cluster is built anew and waits for endpoints, which did not change and
+            // would not be sent.
+            if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
+                let changed = clusters.changed.iter().map(|cluster| cluster.name.clone());
+                endpoints.forget(&changed.collect::<Vec<_>>());
             }
+            self.send_changed(TypeUrl::CLUSTER, &clusters, round)
+                .await?;
         }
-        self.send_changed(TypeUrl::CLUSTER, clusters, round).await?;
-        let endpoints = self.difference(&TypeUrl::ENDPOINT);
-        self.send_changed(TypeUrl::ENDPOINT, endpoints, round).await
+        if let Some(endpoints) = self.plan(&TypeUrl::ENDPOINT, None) {
+            self.send_changed(TypeUrl::ENDPOINT, &endpoints, round)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn make_use(&mut self, round: &mut Round) -> Result<(), Status> {
-        let listeners = self.difference(&TypeUrl::LISTENER);
-        if listeners != Difference::default() {
-            self.send(&TypeUrl::LISTENER, listeners).await?;
+        if let Some(listeners) = self.plan(&TypeUrl::LISTENER, None)
+            && !listeners.is_empty()
+        {
+            self.send(&TypeUrl::LISTENER, &listeners, true).await?;
         }
         let first = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
         let mut rest: Vec<TypeUrl> = self.types.keys().cloned().collect();
         rest.retain(|type_url| !first.contains(type_url));
         rest.sort_by_key(|url| TypeUrl::PUSH_ORDER.iter().position(|known| known == url));
         for type_url in rest {
-            let difference = self.difference(&type_url);
-            self.send_changed(type_url, difference, round).await?;
+            if let Some(plan) = self.plan(&type_url, None) {
+                self.send_changed(type_url, &plan, round).await?;
+            }
         }
         Ok(())
     }
 
     async fn break_old(&mut self, round: &mut Round) -> Result<(), Status> {
         for (type_url, removed) in std::mem::take(&mut round.removed) {
-            let changed = Vec::new();
-            self.send(&type_url, Difference { changed, removed })
-                .await?;
+            let Some(watched) = self.types.get(&type_url) else {
+                continue;
+            };
+            let lists_all = P::LISTS_ALL && type_url.is_wildcard();
+            let step = removal(P::FORM, lists_all, &watched.sent, &removed);
+            self.send_step(&type_url, step, &removed).await?;
         }
         Ok(())
     }
@@ -369,62 +396,72 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     async fn send_changed(
         &mut self,
         type_url: TypeUrl,
-        mut difference: Difference,
+        plan: &Plan,
         round: &mut Round,
     ) -> Result<(), Status> {
-        let removed = std::mem::take(&mut difference.removed);
-        if !difference.changed.is_empty() {
-            self.send(&type_url, difference).await?;
+        if !plan.changed.is_empty() {
+            self.send(&type_url, plan, false).await?;
         }
-        if !removed.is_empty() {
-            round.removed.push((type_url, removed));
+        if !plan.removed.is_empty() {
+            round.removed.push((type_url, plan.removed.clone()));
         }
         Ok(())
     }
 
-    async fn send(&mut self, type_url: &TypeUrl, difference: Difference) -> Result<(), Status> {
+    async fn send(
+        &mut self,
+        type_url: &TypeUrl,
+        plan: &Plan,
+        with_removed: bool,
+    ) -> Result<(), Status> {
+        let removed: &[Name] = if with_removed { &plan.removed } else { &[] };
+        self.send_step(type_url, plan.step(with_removed), removed)
+            .await
+    }
+
+    async fn send_step(
+        &mut self,
+        type_url: &TypeUrl,
+        step: Step,
+        removed: &[Name],
+    ) -> Result<(), Status> {
         let Some(watched) = self.types.get_mut(type_url) else {
             return Ok(());
         };
-        let list_all = P::LISTS_ALL && type_url.is_wildcard();
-        watched.record(&difference, list_all);
-        let resources: Vec<_> = if list_all {
-            watched.all_sent().collect()
-        } else {
-            difference.changed.iter().map(|r| &**r).collect()
-        };
+        let Step { payload, after } = step;
+        watched.sent = after;
         // There is no way to say that a route or an endpoint is gone, and nothing else to say.
-        if P::LISTS_ALL && !list_all && resources.is_empty() {
+        if P::LISTS_ALL && !type_url.is_wildcard() && payload.n_resources == 0 {
             self.note(type_url);
             return Ok(());
         }
         self.n_sent += 1;
-        let nonce = format!("{}-{}", self.connection.id, self.n_sent);
-        let n_resources = resources.len();
+        watched.n_response = self.n_sent;
+        watched.unanswered = true;
+        let nonce = self.connection.nonce(self.n_sent);
         debug!(
-            node = self.connection.node.id,
+            node = self.connection.node,
             ?type_url,
-            resources = n_resources,
-            removed = difference.removed.len(),
+            resources = payload.n_resources,
+            removed = removed.len(),
             nonce,
             "push"
         );
-        let response = P::write(Outgoing {
+        let message = P::write(Outgoing {
             type_url,
-            nonce: nonce.clone(),
+            nonce,
             version: self.source.generation(&self.snapshot).to_string(),
-            resources,
-            removed: difference.removed,
+            payload: &payload,
+            removed,
         });
-        watched.nonce = nonce;
-        watched.unanswered = true;
+        let message = message.ok_or_else(|| Status::out_of_range("too much for one response"))?;
         self.last_sent = Instant::now();
         self.note(type_url);
-        let sent = self.responses.send(Ok(response)).await;
+        let sent = self.responses.send(Ok(message)).await;
         sent.map_err(|_| Status::cancelled("the client is gone"))?;
         self.source.observe(Event::Sent {
             type_url,
-            resources: n_resources,
+            resources: payload.n_resources,
         });
         Ok(())
     }

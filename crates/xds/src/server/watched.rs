@@ -1,36 +1,27 @@
 //! What one client asks for of one type and what it was sent. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use arcstr::ArcStr;
-
+use super::name::Name;
 use super::protocol::Wants;
-use super::{Names, Resource};
+use super::resource::{NameSet, parse_version};
+use super::versions::{Change, Entry, Versions};
 use crate::TypeUrl;
 
 const EVERYTHING: &str = "*";
 
-/// State of one type on one stream.
+/// State of one type on one stream. What it knows by name it shares with all streams that know the
+/// same.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     pub(super) wildcard: bool,
-    pub(super) names: BTreeSet<String>,
+    pub(super) names: NameSet,
     /// What the client has, or was sent, by name.
-    sent: BTreeMap<String, Sent>,
-    /// Nonce of the newest response.
-    pub(super) nonce: String,
+    pub(super) sent: Versions,
+    /// Number of the newest response; 0 for none.
+    pub(super) n_response: u64,
     /// Whether the newest response is still to be answered.
     pub(super) unanswered: bool,
     /// Why the newest answered response was refused.
-    pub(super) refused: Option<String>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    version: ArcStr,
-    /// Kept only where a response must list everything.
-    resource: Option<Arc<Resource>>,
+    pub(super) refused: Option<Box<str>>,
 }
 
 /// What a request asks to be sent at once.
@@ -39,16 +30,38 @@ pub(super) enum Reply {
     /// Nothing.
     No,
     /// These names, found or not.
-    Names(BTreeSet<String>),
+    Names(Vec<Name>),
     /// Everything subscribed; an answer is due even when it is empty.
     All,
 }
 
-/// The difference between what a client has and what there is.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Difference {
-    pub(super) changed: Vec<Arc<Resource>>,
-    pub(super) removed: Vec<String>,
+fn asked(name: Name) -> Change {
+    Change::Set(Entry {
+        name,
+        version: 0,
+        resource: None,
+    })
+}
+
+/// The names, and whether everything is among them.
+fn parse(texts: Vec<String>) -> (Vec<Name>, bool) {
+    let n_texts = texts.len();
+    let named: Vec<String> = texts.into_iter().filter(|t| t != EVERYTHING).collect();
+    let named_all = named.len() < n_texts;
+    let mut names = Name::all(named);
+    names.sort_by_key(Name::address);
+    names.dedup();
+    (names, named_all)
+}
+
+impl NameSet {
+    pub(super) fn of(names: impl IntoIterator<Item = Name>) -> Self {
+        NameSet::default().with(names)
+    }
+
+    pub(super) fn with(&self, names: impl IntoIterator<Item = Name>) -> Self {
+        NameSet(self.0.after(names.into_iter().map(asked).collect()))
+    }
 }
 
 impl Watched {
@@ -60,24 +73,27 @@ impl Watched {
             } => (subscribe, held),
             Wants::Exactly(names) => (names, Default::default()),
         };
-        let mut names: BTreeSet<String> = asked.into_iter().collect();
-        let named_all = names.remove(EVERYTHING);
+        let (names, named_all) = parse(asked);
         let wildcard = named_all || (names.is_empty() && type_url.is_wildcard());
-        let held = held.into_iter().map(|(name, version)| {
-            let version = ArcStr::from(version);
-            let resource = None;
-            (name, Sent { version, resource })
+        let (held, versions): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let held = Name::all(held).into_iter().zip(versions);
+        let held = held.map(|(name, version)| {
+            Change::Set(Entry {
+                name,
+                version: parse_version(&version),
+                resource: None,
+            })
         });
+        let watched = Watched {
+            wildcard,
+            names: NameSet::of(names.iter().cloned()),
+            sent: Versions::default().after(held.collect()),
+            ..Watched::default()
+        };
         let reply = match (wildcard, names.is_empty()) {
             (true, _) => Reply::All,
             (false, true) => Reply::No,
-            (false, false) => Reply::Names(names.clone()),
-        };
-        let watched = Watched {
-            wildcard,
-            names,
-            sent: held.collect(),
-            ..Watched::default()
+            (false, false) => Reply::Names(names),
         };
         (watched, reply)
     }
@@ -90,61 +106,63 @@ impl Watched {
                 unsubscribe,
                 ..
             } => {
-                for name in unsubscribe {
-                    self.unsubscribe(&name);
-                }
+                self.unsubscribe(unsubscribe);
                 self.subscribe(subscribe)
             }
-            Wants::Exactly(names) => self.replace(names.into_iter().collect()),
+            Wants::Exactly(names) => self.replace(names),
         }
     }
 
-    fn unsubscribe(&mut self, name: &str) {
-        if name == EVERYTHING {
+    fn unsubscribe(&mut self, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        let (mut names, all) = parse(names);
+        if all {
             self.wildcard = false;
-            let names = &self.names;
-            self.sent.retain(|name, _| names.contains(name));
-        } else if self.names.remove(name) && !self.wildcard {
-            self.sent.remove(name);
+        }
+        names.retain(|name| self.names.contains(name));
+        self.names = NameSet(self.names.0.after(removals(&names)));
+        if all {
+            self.keep_only_named();
+        } else if !self.wildcard {
+            self.forget(&names);
         }
     }
 
     /// A name that is subscribed again is sent again: the client may have dropped it in between.
     fn subscribe(&mut self, asked: Vec<String>) -> Reply {
-        let mut asked: BTreeSet<String> = asked.into_iter().collect();
-        if asked.remove(EVERYTHING) {
-            self.wildcard = true;
-            self.names.append(&mut asked);
-            return Reply::All;
-        }
         if asked.is_empty() {
             return Reply::No;
         }
-        for name in &asked {
-            self.sent.remove(name);
+        let (asked, all) = parse(asked);
+        self.names = self.names.with(asked.iter().cloned());
+        if all {
+            self.wildcard = true;
+            return Reply::All;
         }
-        self.names.extend(asked.iter().cloned());
+        self.forget(&asked);
         Reply::Names(asked)
     }
 
-    fn replace(&mut self, mut names: BTreeSet<String>) -> Reply {
-        let named_all = names.remove(EVERYTHING);
+    fn replace(&mut self, names: Vec<String>) -> Reply {
+        let (names, named_all) = parse(names);
+        let before = std::mem::replace(&mut self.names, NameSet::of(names.iter().cloned()));
         // Nothing by name goes on meaning "all" until the client has named something.
         let wildcard = named_all || (self.wildcard && names.is_empty());
         if wildcard {
             let new = !self.wildcard;
             self.wildcard = true;
-            self.names = names;
             return if new { Reply::All } else { Reply::No };
         }
         let was_wildcard = std::mem::take(&mut self.wildcard);
-        let added: BTreeSet<String> = names.difference(&self.names).cloned().collect();
-        self.names = names;
-        let names = &self.names;
-        self.sent.retain(|name, _| names.contains(name));
-        for name in &added {
-            self.sent.remove(name);
+        if !was_wildcard && before.0.digest() == self.names.0.digest() {
+            return Reply::No;
         }
+        let is_new = |name: &Name| !before.contains(name);
+        let added: Vec<Name> = names.into_iter().filter(is_new).collect();
+        self.keep_only_named();
+        self.forget(&added);
         match (was_wildcard, added.is_empty()) {
             (true, _) => Reply::All,
             (false, true) => Reply::No,
@@ -152,74 +170,20 @@ impl Watched {
         }
     }
 
+    fn keep_only_named(&mut self) {
+        let sent = self.sent.iter().map(|entry| &entry.name);
+        let others: Vec<_> = sent.filter(|n| !self.names.contains(n)).cloned().collect();
+        self.forget(&others);
+    }
+
     /// Takes an answer to a response; `false` when it is about an older one.
-    pub(super) fn answer(&mut self, nonce: &str, refused: Option<String>) -> bool {
-        if nonce != self.nonce {
+    pub(super) fn answer(&mut self, n_response: u64, refused: Option<String>) -> bool {
+        if n_response != self.n_response {
             return false;
         }
         self.unanswered = false;
-        self.refused = refused;
+        self.refused = refused.map(String::into_boxed_str);
         true
-    }
-
-    /// Everything that is asked for.
-    pub(super) fn subscription(&self) -> Names<'_> {
-        if self.wildcard {
-            Names::All(&self.names)
-        } else {
-            Names::Only(&self.names)
-        }
-    }
-
-    /// What must be sent so that the client has `existing`, all that exists of its subscription.
-    pub(super) fn difference(&self, existing: Vec<Arc<Resource>>) -> Difference {
-        let names: BTreeSet<&str> = existing.iter().map(|r| r.name.as_str()).collect();
-        let gone = self.sent.keys().filter(|n| !names.contains(n.as_str()));
-        let removed = gone.cloned().collect();
-        let changed = self.only_changed(existing);
-        Difference { changed, removed }
-    }
-
-    /// The same for some names, of which those that do not exist are reported as removed.
-    pub(super) fn difference_of(
-        &self,
-        asked: BTreeSet<String>,
-        existing: Vec<Arc<Resource>>,
-    ) -> Difference {
-        let missing = |name: &String| !existing.iter().any(|r| r.name == name.as_str());
-        let removed = asked.into_iter().filter(missing).collect();
-        let changed = self.only_changed(existing);
-        Difference { changed, removed }
-    }
-
-    fn only_changed(&self, existing: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
-        let is_new = |r: &Arc<Resource>| {
-            self.sent
-                .get(r.name.as_str())
-                .is_none_or(|sent| sent.version != r.version)
-        };
-        existing.into_iter().filter(is_new).collect()
-    }
-
-    /// Takes note of what is being sent. `keep` keeps the resources for [`Self::all_sent`].
-    pub(super) fn record(&mut self, difference: &Difference, keep: bool) {
-        for name in &difference.removed {
-            self.sent.remove(name);
-        }
-        for resource in &difference.changed {
-            let sent = Sent {
-                version: resource.version.clone(),
-                resource: keep.then(|| resource.clone()),
-            };
-            self.sent.insert(resource.name.to_string(), sent);
-        }
-    }
-
-    /// All that the client has, where it is kept.
-    pub(super) fn all_sent(&self) -> impl Iterator<Item = &Resource> {
-        self.sent
-            .values()
-            .filter_map(|sent| sent.resource.as_deref())
     }
 
     /// How many names are kept for the client.
@@ -227,14 +191,16 @@ impl Watched {
         self.names.len() + self.sent.len()
     }
 
-    pub(super) fn n_sent(&self) -> usize {
-        self.sent.len()
+    /// Makes the next difference contain these although they have not changed.
+    pub(super) fn forget(&mut self, names: &[Name]) {
+        if !names.is_empty() {
+            self.sent = self.sent.after(removals(names));
+        }
     }
+}
 
-    /// Makes the next difference contain `name` although it has not changed.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.sent.remove(name);
-    }
+pub(super) fn removals(names: &[Name]) -> Vec<Change> {
+    names.iter().cloned().map(Change::Remove).collect()
 }
 
 #[cfg(test)]
@@ -242,30 +208,25 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::types::endpoint::ClusterLoadAssignment;
 
-    fn resource(name: &str, content: &str) -> Arc<Resource> {
-        let message = ClusterLoadAssignment {
-            cluster_name: content.into(),
-            ..ClusterLoadAssignment::default()
-        };
-        Arc::new(Resource::new(name, &message))
+    fn names(of: &[&str]) -> Vec<Name> {
+        parse(owned(of)).0
     }
 
-    fn names(of: &[&str]) -> BTreeSet<String> {
+    fn owned(of: &[&str]) -> Vec<String> {
         of.iter().map(|name| (*name).to_owned()).collect()
     }
 
     fn change(subscribe: &[&str], unsubscribe: &[&str]) -> Wants {
         Wants::Change {
-            subscribe: names(subscribe).into_iter().collect(),
-            unsubscribe: names(unsubscribe).into_iter().collect(),
+            subscribe: owned(subscribe),
+            unsubscribe: owned(unsubscribe),
             held: HashMap::new(),
         }
     }
 
     fn exactly(of: &[&str]) -> Wants {
-        Wants::Exactly(names(of).into_iter().collect())
+        Wants::Exactly(owned(of))
     }
 
     #[test]
@@ -281,35 +242,6 @@ mod tests {
         let a = || Reply::Names(names(&["a"]));
         check(TypeUrl::ENDPOINT, change(&["a"], &[]), false, a());
         check(TypeUrl::CLUSTER, exactly(&["a"]), false, a());
-    }
-
-    #[test]
-    fn delta_sends_the_difference_and_again_what_is_asked_again() {
-        let wants = Wants::Change {
-            subscribe: vec!["a".into(), "b".into(), "c".into()],
-            unsubscribe: Vec::new(),
-            held: HashMap::from([
-                ("a".into(), resource("a", "1").version.to_string()),
-                ("b".into(), "old".into()),
-            ]),
-        };
-        let (mut watched, reply) = Watched::open(&TypeUrl::ENDPOINT, wants);
-        let Reply::Names(asked) = reply else {
-            panic!("names expected")
-        };
-        let existing = vec![resource("a", "1"), resource("b", "1")];
-        let difference = watched.difference_of(asked, existing.clone());
-        assert_eq!(difference.changed, [resource("b", "1")]);
-        assert_eq!(difference.removed, ["c"]);
-        watched.record(&difference, false);
-        assert_eq!(watched.difference(existing.clone()), Difference::default());
-
-        assert_eq!(
-            watched.change(change(&["a"], &["b"])),
-            Reply::Names(names(&["a"]))
-        );
-        let difference = watched.difference_of(names(&["a"]), existing[..1].to_vec());
-        assert_eq!(difference.changed, [resource("a", "1")]);
     }
 
     #[test]
@@ -334,11 +266,11 @@ mod tests {
     #[test]
     fn only_the_newest_response_can_be_answered() {
         let (mut watched, _) = Watched::open(&TypeUrl::CLUSTER, exactly(&[]));
-        watched.nonce = "2".into();
+        watched.n_response = 2;
         watched.unanswered = true;
-        assert!(!watched.answer("1", None));
+        assert!(!watched.answer(1, None));
         assert!(watched.unanswered);
-        assert!(watched.answer("2", Some("bad".into())));
+        assert!(watched.answer(2, Some("bad".into())));
         assert_eq!(watched.refused.as_deref(), Some("bad"));
     }
 }

@@ -1,0 +1,260 @@
+//! What must be sent to bring a client from what it has to what there is.
+//!
+//! That is a function of what the client has, what it asks for and what there is, and nothing else.
+//! Where clients are alike in all three the answer is worked out once, and so are the list of what
+//! they have afterwards and the bytes of the response.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::Resource;
+use super::name::Name;
+use super::payload::{Form, Payload};
+use super::recent::Recent;
+use super::resource::NameSet;
+use super::versions::{Change, Entry, Versions};
+use super::watched::{Watched, removals};
+use crate::TypeUrl;
+
+/// What there is of one type for some clients at one moment: whoever is given the same group is
+/// given the same resource for the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Group(u64);
+
+impl Group {
+    /// A group that nobody else in the process is in.
+    #[expect(clippy::new_without_default, reason = "two new ones are not equal")]
+    pub fn new() -> Group {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Group(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// All that a plan depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    type_url: TypeUrl,
+    group: Group,
+    form: Form,
+    wildcard: bool,
+    names: u128,
+    sent: u128,
+    asked: Option<u128>,
+}
+
+/// The difference between what a client has and what there is.
+pub(super) struct Plan {
+    pub(super) changed: Vec<Arc<Resource>>,
+    pub(super) removed: Arc<[Name]>,
+    before: Versions,
+    /// Whether responses list everything.
+    lists_all: bool,
+    form: Form,
+    /// With what is removed, and without.
+    steps: [OnceLock<Step>; 2],
+}
+
+/// One response, and what the client has after it.
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) payload: Payload,
+    pub(super) after: Versions,
+}
+
+static PLANS: Recent<Question, Arc<OnceLock<Arc<Plan>>>> = Recent::new();
+
+/// What a client gets, which already has something.
+pub(super) struct Need<'a> {
+    pub(super) type_url: &'a TypeUrl,
+    pub(super) watched: &'a Watched,
+    /// Names whose absence is to be reported; everything that is subscribed without.
+    pub(super) asked: Option<&'a NameSet>,
+    pub(super) form: Form,
+    pub(super) lists_all: bool,
+}
+
+impl Need<'_> {
+    /// The plan, worked out by another stream if there is one that is alike.
+    pub(super) fn plan(
+        &self,
+        group: Option<Group>,
+        existing: impl FnOnce() -> Vec<Arc<Resource>>,
+    ) -> Arc<Plan> {
+        let Some(group) = group else {
+            return Arc::new(self.work_out(existing()));
+        };
+        let watched = self.watched;
+        let question = Question {
+            type_url: self.type_url.clone(),
+            group,
+            form: self.form,
+            wildcard: watched.wildcard,
+            names: watched.names.0.digest(),
+            sent: watched.sent.digest(),
+            asked: self.asked.map(|asked| asked.0.digest()),
+        };
+        let cell = PLANS.get(question, Arc::default);
+        let plan = cell.get_or_init(|| Arc::new(self.work_out(existing())));
+        plan.clone()
+    }
+
+    /// `existing` is all that there is of what is asked for.
+    fn work_out(&self, existing: Vec<Arc<Resource>>) -> Plan {
+        let sent = &self.watched.sent;
+        let there = NameSet::of(existing.iter().map(|resource| resource.name.clone()));
+        let removed: Arc<[Name]> = match self.asked {
+            Some(asked) => asked
+                .iter()
+                .filter(|n| !there.contains(n))
+                .cloned()
+                .collect(),
+            None => {
+                let sent = sent.iter().map(|entry| &entry.name);
+                sent.filter(|name| !there.contains(name)).cloned().collect()
+            }
+        };
+        let is_new = |r: &Arc<Resource>| sent.get(&r.name).is_none_or(|s| s.version != r.hash);
+        Plan {
+            changed: existing.into_iter().filter(is_new).collect(),
+            removed,
+            before: sent.clone(),
+            lists_all: self.lists_all,
+            form: self.form,
+            steps: Default::default(),
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
+    /// The response with what has changed, and what is removed or not.
+    pub(super) fn step(&self, with_removed: bool) -> Step {
+        let step = self.steps[usize::from(with_removed)].get_or_init(|| {
+            let mut changes = Vec::new();
+            if with_removed {
+                changes = removals(&self.removed);
+            }
+            changes.extend(self.changed.iter().map(|resource| {
+                Change::Set(Entry {
+                    name: resource.name.clone(),
+                    version: resource.hash,
+                    resource: self.lists_all.then(|| resource.clone()),
+                })
+            }));
+            let after = self.before.after(changes);
+            let payload = if self.lists_all {
+                all_of(&after)
+            } else {
+                Payload::new(self.form, self.changed.iter().map(|r| &**r))
+            };
+            Step { payload, after }
+        });
+        step.clone()
+    }
+}
+
+/// The response that tells what is gone from what a client has.
+pub(super) fn removal(form: Form, lists_all: bool, sent: &Versions, removed: &[Name]) -> Step {
+    let after = sent.after(removals(removed));
+    let payload = if lists_all {
+        all_of(&after)
+    } else {
+        Payload::new(form, std::iter::empty())
+    };
+    Step { payload, after }
+}
+
+/// Everything that a client has, as a state-of-the-world response lists it.
+fn all_of(versions: &Versions) -> Payload {
+    let kept = versions
+        .iter()
+        .filter_map(|entry| entry.resource.as_deref());
+    Payload::new(Form::Any, kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::protocol::Wants;
+    use super::*;
+    use crate::types::endpoint::ClusterLoadAssignment;
+
+    fn resource(name: &str, content: &str) -> Arc<Resource> {
+        let message = ClusterLoadAssignment {
+            cluster_name: content.into(),
+            ..ClusterLoadAssignment::default()
+        };
+        Arc::new(Resource::new(name, &message))
+    }
+
+    fn plan(
+        watched: &Watched,
+        asked: Option<&[&str]>,
+        group: Option<Group>,
+        existing: &[Arc<Resource>],
+    ) -> Arc<Plan> {
+        let asked = asked.map(|names| NameSet::of(names.iter().map(Name::new)));
+        let need = Need {
+            type_url: &TypeUrl::ENDPOINT,
+            watched,
+            asked: asked.as_ref(),
+            form: Form::Delta,
+            lists_all: false,
+        };
+        need.plan(group, || existing.to_vec())
+    }
+
+    fn subscribe(names: &[&str], held: HashMap<String, String>) -> Wants {
+        Wants::Change {
+            subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            unsubscribe: Vec::new(),
+            held,
+        }
+    }
+
+    #[test]
+    fn delta_sends_the_difference_and_again_what_is_asked_again() {
+        let held = HashMap::from([
+            ("a".into(), resource("a", "1").version()),
+            ("b".into(), "old".into()),
+        ]);
+        let wants = subscribe(&["a", "b", "c"], held);
+        let (mut watched, _) = Watched::open(&TypeUrl::ENDPOINT, wants);
+        let existing = [resource("a", "1"), resource("b", "1")];
+        let first = plan(&watched, Some(&["a", "b", "c"]), None, &existing);
+        assert_eq!(first.changed, [resource("b", "1")]);
+        assert_eq!(*first.removed, [Name::new("c")]);
+        watched.sent = first.step(true).after;
+        assert!(plan(&watched, None, None, &existing).is_empty());
+
+        watched.change(subscribe(&["a"], HashMap::new()));
+        let again = plan(&watched, Some(&["a"]), None, &existing[..1]);
+        assert_eq!(again.changed, [resource("a", "1")]);
+    }
+
+    #[test]
+    fn clients_that_are_alike_share_a_plan_and_others_do_not() {
+        let group = Some(Group::new());
+        let client =
+            |names: &[&str]| Watched::open(&TypeUrl::ENDPOINT, subscribe(names, HashMap::new())).0;
+        let existing = [resource("a", "1"), resource("b", "1")];
+        let first = plan(&client(&["a", "b"]), None, group, &existing);
+        let alike = plan(&client(&["b", "a"]), None, group, &[]);
+        assert!(Arc::ptr_eq(&first, &alike));
+        for (client, group) in [
+            (client(&["a"]), group),
+            (client(&["a", "b"]), Some(Group::new())),
+            (client(&["a", "b"]), None),
+        ] {
+            let other = plan(&client, None, group, &existing[..1]);
+            assert!(!Arc::ptr_eq(&first, &other));
+        }
+        let mut ahead = client(&["a", "b"]);
+        ahead.sent = first.step(true).after;
+        assert!(plan(&ahead, None, group, &existing).is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! The two methods of the aggregated discovery service, as tonic's router serves them.
+//!
+//! Requests are read by tonic; responses are written by [`super::body`].
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, header};
+use tokio::sync::mpsc;
+use tonic::server::NamedService;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstDecoder;
+
+use super::body::{Body, Message};
+use super::protocol::{Delta, Protocol, StateOfTheWorld};
+use super::{Ads, Peer, ResourceSource, stream};
+
+/// Responses on their way to the transport; beyond that the stream waits.
+const OUTGOING: usize = 4;
+/// The largest request that is read: one that names all that a client of a large mesh holds.
+const REQUEST_MAX: usize = 32 << 20;
+
+/// The service, for `tonic::transport::Server::add_service`.
+pub struct AdsService<S: ResourceSource>(Ads<S>);
+
+impl<S: ResourceSource> Clone for AdsService<S> {
+    fn clone(&self) -> Self {
+        AdsService(self.0.clone())
+    }
+}
+
+impl<S: ResourceSource> NamedService for AdsService<S> {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
+
+impl<S: ResourceSource> AdsService<S> {
+    pub(super) fn new(ads: Ads<S>) -> Self {
+        AdsService(ads)
+    }
+
+    fn start<P: Protocol>(
+        &self,
+        request: http::Request<tonic::body::Body>,
+    ) -> http::Response<tonic::body::Body> {
+        let (parts, body) = request.into_parts();
+        let requests = Streaming::<P::Request>::new_request(
+            ProstDecoder::default(),
+            body,
+            None,
+            Some(REQUEST_MAX),
+        );
+        let request = Request::from_http(http::Request::from_parts(parts, ()));
+        let address = request.remote_addr();
+        let (metadata, extensions, ()) = request.into_parts();
+        let peer = Peer {
+            metadata,
+            extensions,
+            address,
+        };
+        let (responses_tx, responses_rx) = mpsc::channel::<Result<Message, Status>>(OUTGOING);
+        let ads = self.0.clone();
+        tokio::spawn(async move {
+            if let Err(status) = stream::serve::<S, P>(&ads, peer, requests, &responses_tx).await {
+                // The client may be gone already.
+                let _ = responses_tx.send(Err(status)).await;
+            }
+        });
+        let mut response = http::Response::new(tonic::body::Body::new(Body::new(responses_rx)));
+        let kind = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl<S: ResourceSource> tower_service::Service<http::Request<tonic::body::Body>> for AdsService<S> {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        let method = request.uri().path().rsplit('/').next();
+        let response = match method {
+            Some("DeltaAggregatedResources") => self.start::<Delta>(request),
+            Some("StreamAggregatedResources") => self.start::<StateOfTheWorld>(request),
+            _ => Status::unimplemented("no such method").into_http(),
+        };
+        ready(Ok(response))
+    }
+}
