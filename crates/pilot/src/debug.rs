@@ -86,8 +86,17 @@ async fn connections(State(discovery): State<Discovery>) -> Json<Value> {
 }
 
 async fn cachez(State(discovery): State<Discovery>) -> Json<Value> {
-    let (entries, hits, misses) = discovery.core.cache.counts();
-    Json(json!({"entries": entries, "hits": hits, "misses": misses}))
+    let (entries, hits, misses) = discovery.core.engine.cache.counts();
+    let counts = discovery.counts();
+    Json(json!({
+        "entries": entries,
+        "hits": hits,
+        "misses": misses,
+        "proxies": counts.members,
+        "workloads": counts.vantages,
+        "scopes": counts.scopes,
+        "named": counts.named,
+    }))
 }
 
 async fn mesh(State(discovery): State<Discovery>) -> Response {
@@ -132,7 +141,10 @@ fn respond(discovery: &Discovery, parameters: &Parameters, dump: Dump) -> Respon
 }
 
 async fn metrics(State(discovery): State<Discovery>) -> Response {
-    let text = discovery.core.metrics.expose(discovery.core.cache.counts());
+    let text = discovery
+        .core
+        .metrics
+        .expose(discovery.core.engine.cache.counts());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text).into_response()
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::auth::Authenticate;
-use crate::key::Cache;
+use crate::engine::{Counts, Engine};
 use crate::metrics::Metrics;
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
@@ -20,10 +20,8 @@ use crate::source::{Client, Core, Source};
 /// The tonic service that [`Discovery::ads_service`] returns.
 pub type AdsService = server::AdsService<Source>;
 
-/// A second change within this time waits for it to pass; under sustained churn it doubles.
-const QUIET: Duration = Duration::from_millis(20);
-/// The longest that a change waits.
-const QUIET_MAX: Duration = Duration::from_millis(200);
+/// The longest that a change waits so that work on changes leaves time for other work.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// What may be set.
 #[derive(Clone)]
@@ -68,10 +66,12 @@ impl Discovery {
             generation: 0,
         };
         let metrics = Metrics::new();
-        let (snapshots_tx, snapshots) = watch::channel(inputs.snapshot(&metrics));
+        let first = inputs.snapshot(&metrics);
+        let engine = Engine::new(first.clone());
+        let (snapshots_tx, snapshots) = watch::channel(first);
         let core = Arc::new(Core {
             snapshots,
-            cache: Cache::default(),
+            engine,
             credentials: options.credentials,
             metrics,
             stream_lifetime: options.stream_lifetime,
@@ -95,6 +95,11 @@ impl Discovery {
     /// The newest snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.core.snapshots.borrow().clone()
+    }
+
+    /// How much is kept for the proxies that are connected.
+    pub fn counts(&self) -> Counts {
+        self.core.engine.counts()
     }
 
     /// Streams that are open, on all ports.
@@ -127,39 +132,45 @@ impl Inputs {
         Arc::new(snapshot)
     }
 
-    /// The first change goes out at once; what follows closely is gathered.
+    /// A change goes out at once. Where the next one is there by then, half of the time is left to
+    /// the streams: a rest as long as the work took.
     async fn follow(mut self, snapshots: watch::Sender<Arc<Snapshot>>, core: Arc<Core>) {
-        let mut published = Instant::now() - QUIET_MAX;
-        let mut quiet = QUIET;
-        while self.changed(&core.metrics).await {
+        let mut rested = Instant::now();
+        while let Some(credentials) = self.changed(&core.metrics).await {
             let since = Instant::now();
-            let due = published + quiet;
-            if due > since {
-                tokio::time::sleep_until(due).await;
-                quiet = (quiet * 2).min(QUIET_MAX);
-            } else {
-                quiet = QUIET;
-            }
+            tokio::time::sleep_until(rested).await;
             let waited = since.elapsed();
             core.metrics.debounce.observe(waited.as_secs_f64() * 1e3);
+            let started = Instant::now();
             let snapshot = self.snapshot(&core.metrics);
+            let credentials = credentials || self.credentials_changed();
+            core.engine.publish(snapshot.clone(), credentials);
             info!(generation = snapshot.generation, "new snapshot");
             snapshots.send_replace(snapshot);
-            published = Instant::now();
+            let done = Instant::now();
+            rested = done + (done - started).min(REST_MAX);
         }
     }
 
-    /// Waits for any input to change; `false` when the world has ended.
-    async fn changed(&mut self, metrics: &Metrics) -> bool {
+    /// Whether credentials changed since it was last asked.
+    fn credentials_changed(&mut self) -> bool {
+        let changed = self.credentials.has_changed().unwrap_or(false);
+        self.credentials.mark_unchanged();
+        changed
+    }
+
+    /// Waits for any input to change: whether it was credentials. `None` when the world has ended.
+    async fn changed(&mut self, metrics: &Metrics) -> Option<bool> {
         let (of, open) = tokio::select! {
             changed = self.world.changed() => ("service", changed.is_ok()),
             Ok(()) = self.config.changed() => ("config", true),
             Ok(()) = self.credentials.changed() => ("secret", true),
         };
-        if open {
-            metrics.triggers.with(&[arcstr::ArcStr::from(of)]).inc();
+        if !open {
+            return None;
         }
-        open
+        metrics.triggers.with(&[arcstr::ArcStr::from(of)]).inc();
+        Some(of == "secret")
     }
 }
 

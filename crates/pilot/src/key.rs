@@ -1,9 +1,10 @@
 //! One key per resource, and the cache behind it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use lateen_api::mesh::MeshConfig;
 use lateen_xds::server::Resource;
 
@@ -46,23 +47,6 @@ impl Key {
             Key::GatewayRoutes(key) => Resource::new(key.name.as_str(), &key.generate()),
         }
     }
-
-    /// The resource's name.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Key::BlackHole(_) => lateen_xds::names::BLACK_HOLE_CLUSTER.into(),
-            Key::Passthrough(_) => lateen_xds::names::PASSTHROUGH_CLUSTER.into(),
-            Key::Cluster(key) => key.name().to_string(),
-            Key::InboundCluster(key) => key.name(),
-            Key::Endpoints(key) => key.cluster.clone(),
-            Key::Listener(key) => key.name(),
-            Key::VirtualOutbound(_) => lateen_xds::names::VIRTUAL_OUTBOUND.into(),
-            Key::VirtualInbound(_) => lateen_xds::names::VIRTUAL_INBOUND.into(),
-            Key::Gateway(key) => key.name(),
-            Key::Routes(key) => key.name.clone(),
-            Key::GatewayRoutes(key) => key.name.clone(),
-        }
-    }
 }
 
 fn named_cluster(cluster: lateen_xds::types::cluster::Cluster) -> Resource {
@@ -73,11 +57,11 @@ fn named_listener(listener: lateen_xds::types::listener::Listener) -> Resource {
     Resource::new(listener.name.as_str(), &listener)
 }
 
-/// Snapshots that a resource may go unused before it is dropped.
-const KEPT_GENERATIONS: u64 = 4;
+/// Fewer entries than this are not worth a look.
+const FEW: usize = 1024;
 
-/// Resources by key. What no proxy has asked for in some snapshots is dropped, so the cache is as
-/// large as what is in use.
+/// Resources by key, for as long as somebody holds them: what no scope serves any more is gone, and
+/// what one serves every other finds here.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     inner: Mutex<Inner>,
@@ -85,44 +69,49 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    resources: HashMap<Key, Entry, FixedState>,
-    swept: u64,
+    resources: HashMap<Key, Weak<Resource>, FixedState>,
+    /// How many entries there may be before the dead ones are dropped.
+    enough: usize,
     hits: u64,
     misses: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    resource: Arc<Resource>,
-    used: u64,
-}
-
 impl Cache {
-    /// The resource of a key, for a client of the snapshot `generation`.
-    pub(crate) fn resource(&self, key: Key, generation: u64) -> Arc<Resource> {
+    /// The resource of a key.
+    pub(crate) fn resource(&self, key: Key) -> Arc<Resource> {
         {
             let inner = &mut *self.lock();
-            inner.sweep(generation);
-            if let Some(entry) = inner.resources.get_mut(&key) {
-                entry.used = entry.used.max(generation);
+            if let Some(known) = inner.resources.get(&key).and_then(Weak::upgrade) {
                 inner.hits += 1;
-                return entry.resource.clone();
+                return known;
             }
             inner.misses += 1;
         }
-        // Made without the lock. Two clients may do the same work; the first result is kept.
-        let resource = Arc::new(key.generate());
-        let mut inner = self.lock();
-        let entry = inner.resources.entry(key).or_insert(Entry {
-            resource,
-            used: generation,
-        });
-        entry.resource.clone()
+        // Made without the lock. Two may do the same work; the first result is kept.
+        let made = Arc::new(key.generate());
+        let inner = &mut *self.lock();
+        inner.make_room();
+        match inner.resources.entry(key) {
+            Entry::Occupied(mut entry) => entry.get().upgrade().unwrap_or_else(|| {
+                entry.insert(Arc::downgrade(&made));
+                made
+            }),
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::downgrade(&made));
+                made
+            }
+        }
     }
 
-    /// Entries, hits and misses.
+    /// Forgets what nobody holds any more, with the inputs that it was made from.
+    pub(crate) fn sweep(&self) {
+        self.lock().sweep();
+    }
+
+    /// Entries in use, hits and misses.
     pub(crate) fn counts(&self) -> (usize, u64, u64) {
-        let inner = self.lock();
+        let inner = &mut *self.lock();
+        inner.sweep();
         (inner.resources.len(), inner.hits, inner.misses)
     }
 
@@ -133,11 +122,14 @@ impl Cache {
 }
 
 impl Inner {
-    fn sweep(&mut self, generation: u64) {
-        if generation >= self.swept + KEPT_GENERATIONS {
-            self.swept = generation;
-            self.resources
-                .retain(|_, entry| entry.used + KEPT_GENERATIONS >= generation);
+    fn make_room(&mut self) {
+        if self.resources.len() >= self.enough {
+            self.sweep();
         }
+    }
+
+    fn sweep(&mut self) {
+        self.resources.retain(|_, held| held.strong_count() > 0);
+        self.enough = (self.resources.len() * 2).max(FEW);
     }
 }

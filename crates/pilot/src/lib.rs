@@ -10,6 +10,7 @@ mod debug;
 mod delegate;
 mod discovery;
 mod endpoint;
+mod engine;
 mod key;
 mod listener;
 mod metrics;
@@ -30,6 +31,7 @@ mod fixture;
 
 pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options};
+pub use engine::{Counts, Served};
 pub use lateen_xds::server::Peer;
 pub use proxy::{Kind, NotAProxy, Proxy};
 pub use secret::{Credential, CredentialSource, NoCredentials};

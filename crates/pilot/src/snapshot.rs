@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use lateen_api::Object;
 pub(crate) use lateen_api::networking::MESH_GATEWAY;
-use lateen_api::networking::{DestinationRule, VirtualService, gateway_key};
-use lateen_core::{Hostname, Labels, ServiceId, SpiffeId};
+use lateen_api::networking::{
+    DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService, gateway_key,
+};
+use lateen_core::{Hostname, ServiceId, SpiffeId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Provider, Service, World};
 
 use crate::delegate;
-use crate::proxy::Proxy;
+use crate::engine::Vantage;
 
 /// One immutable state of the world and the configuration.
 #[derive(Debug)]
@@ -27,6 +29,9 @@ pub struct Snapshot {
     rules: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
     accounts: BTreeMap<ServiceId, Arc<[String]>>,
     virtual_services: Vec<HostedVirtualService>,
+    by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
+    asked_labels: BTreeSet<String>,
+    locality_counts: bool,
 }
 
 /// A VirtualService with its hosts written in full.
@@ -87,6 +92,9 @@ impl Snapshot {
             generation,
             accounts: accounts(&world, config.mesh.trust_domain()),
             virtual_services: config.virtual_services.iter().map(hosted).collect(),
+            by_namespace: by_namespace(&world),
+            asked_labels: asked_labels(&config),
+            locality_counts: locality_counts(&config),
             rules,
             world,
             config,
@@ -110,6 +118,21 @@ impl Snapshot {
             Some(best)
         })
         .flatten()
+    }
+
+    /// Services that live in a namespace.
+    pub(crate) fn services_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_namespace.get(namespace).into_iter().flatten()
+    }
+
+    /// The labels of a client by which anything outbound is chosen for it.
+    pub(crate) fn asked_labels(&self) -> &BTreeSet<String> {
+        &self.asked_labels
+    }
+
+    /// Whether anything outbound depends on where the client is.
+    pub(crate) fn locality_counts(&self) -> bool {
+        self.locality_counts
     }
 
     /// The service of a full name that counts in a namespace.
@@ -151,7 +174,7 @@ impl Snapshot {
     /// gateway) has only what is not exported for its own.
     pub(crate) fn rules(
         &self,
-        proxy: &Proxy,
+        proxy: &Vantage,
         service: &Service,
     ) -> Vec<Arc<Object<DestinationRule>>> {
         let root = self.config.mesh.root_namespace();
@@ -173,7 +196,7 @@ impl Snapshot {
         &self,
         namespace: &str,
         private: bool,
-        proxy: &Proxy,
+        proxy: &Vantage,
         host: &Hostname,
     ) -> Vec<Arc<Object<DestinationRule>>> {
         let default = &self.config.mesh.default_destination_rule_export_to;
@@ -231,15 +254,6 @@ impl Snapshot {
             namespace,
         )
     }
-
-    /// The workload of a proxy: its labels from the registry, or from its node until the registry
-    /// knows it.
-    pub(crate) fn labels<'a>(&'a self, proxy: &'a Proxy) -> &'a Labels {
-        match self.world.workload(proxy.ip) {
-            Some(workload) => &workload.labels,
-            None => &proxy.labels,
-        }
-    }
 }
 
 /// A host of a configuration object in full: a name without dots is a service of the object's
@@ -282,6 +296,72 @@ fn effective<'a>(export_to: &'a [String], default: &'a [String]) -> &'a [String]
     } else {
         export_to
     }
+}
+
+fn by_namespace(world: &World) -> BTreeMap<String, Vec<Arc<Service>>> {
+    let mut by_namespace: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for service in world.services.values() {
+        match by_namespace.get_mut(&*service.namespace) {
+            Some(services) => services.push(service.clone()),
+            None => {
+                by_namespace.insert(service.namespace.to_string(), vec![service.clone()]);
+            }
+        }
+    }
+    by_namespace
+}
+
+fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
+    let rules = config.destination_rules.iter();
+    let selectors = rules.filter_map(|rule| rule.spec.workload_selector.as_ref());
+    let of_rules = selectors.flat_map(|selector| selector.labels.keys());
+    let of_services = config.virtual_services.iter().flat_map(|object| {
+        let spec = &object.spec;
+        let http = spec.http.iter().flat_map(|route| &route.r#match);
+        let tls = spec.tls.iter().flat_map(|route| &route.r#match);
+        let tcp = spec.tcp.iter().flat_map(|route| &route.r#match);
+        let http = http.flat_map(|of| of.source_labels.keys());
+        let tls = tls.flat_map(|of| of.source_labels.keys());
+        let tcp = tcp.flat_map(|of| of.source_labels.keys());
+        http.chain(tls).chain(tcp)
+    });
+    // What is compared to find near endpoints; a value may stand behind the name.
+    let places = config.destination_rules.iter();
+    let places = places.flat_map(|rule| policies(&rule.spec).filter_map(|(place, _)| place));
+    let compared = places
+        .chain(&config.mesh.locality_lb_setting)
+        .flat_map(|setting| &setting.failover_priority)
+        .map(|label| label.split('=').next().unwrap_or_default().to_owned());
+    of_rules.chain(of_services).cloned().chain(compared).collect()
+}
+
+/// Everything that a rule says of load balancing and outliers, wherever it says it.
+fn policies(
+    rule: &DestinationRule,
+) -> impl Iterator<Item = (Option<&LocalityLbSetting>, Option<&OutlierDetection>)> {
+    let of_subsets = rule.subsets.iter();
+    let of_subsets = of_subsets.filter_map(|subset| subset.traffic_policy.as_ref());
+    rule.traffic_policy.iter().chain(of_subsets).flat_map(|policy| {
+        let ports = policy.port_level_settings.iter();
+        let ports = ports.map(|port| (&port.load_balancer, &port.outlier_detection));
+        let whole = (&policy.load_balancer, &policy.outlier_detection);
+        std::iter::once(whole).chain(ports).map(|(balancer, outliers)| {
+            let place = balancer.as_ref().and_then(|b| b.locality_lb_setting.as_ref());
+            (place, outliers.as_ref())
+        })
+    })
+}
+
+/// Whether anything depends on where a client is: shares of places do, and so does going on to
+/// another place, which needs outlier detection.
+fn locality_counts(config: &ConfigSet) -> bool {
+    let shares = |setting: &LocalityLbSetting| !setting.distribute.is_empty();
+    let mut rules = config.destination_rules.iter();
+    config.mesh.locality_lb_setting.as_ref().is_some_and(shares)
+        || rules.any(|rule| {
+            policies(&rule.spec)
+                .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))
+        })
 }
 
 fn accounts(world: &World, trust_domain: &str) -> BTreeMap<ServiceId, Arc<[String]>> {

@@ -1,22 +1,22 @@
 //! Joins the generators to the discovery service.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use lateen_core::SpiffeId;
 use lateen_xds::TypeUrl;
-use lateen_xds::server::{Event, Name, Names, Peer, Resource, ResourceSource};
+use lateen_xds::server::{Event, Group, Name, Names, Peer, Resource, ResourceSource};
 use lateen_xds::types::core::Node;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::auth::{self, Authenticate};
-use crate::key::{Cache, Key};
+use crate::engine::{self, Engine, Served};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::secret::{self, CredentialSource};
 use crate::snapshot::Snapshot;
-use crate::view::View;
 
 /// A connected proxy and who it has proved to be.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Client {
 /// What all ports share.
 pub(crate) struct Core {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub(crate) cache: Cache,
+    pub(crate) engine: Engine,
     pub(crate) credentials: Arc<dyn CredentialSource>,
     pub(crate) metrics: Metrics,
     pub(crate) stream_lifetime: Duration,
@@ -42,42 +42,17 @@ impl Core {
     /// Resources of a type for a client: all there are, or those named.
     pub(crate) fn generate(
         &self,
-        snapshot: &Snapshot,
+        served: &Served,
         client: &Client,
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>> {
-        let view = View {
-            snapshot,
-            proxy: &client.proxy,
-        };
         if *type_url == TypeUrl::SECRET {
             let secret = |name: &Name| secret::resource(&*self.credentials, client, name);
-            return named(names).filter_map(secret).collect();
+            return engine::named(names).iter().filter_map(secret).collect();
         }
-        let keys = if *type_url == TypeUrl::CLUSTER {
-            view.clusters()
-        } else if *type_url == TypeUrl::LISTENER {
-            view.listeners()
-        } else if *type_url == TypeUrl::ENDPOINT {
-            let key = |name: &Name| view.endpoints(name).map(Key::Endpoints);
-            named(names).filter_map(key).collect()
-        } else if *type_url == TypeUrl::ROUTE {
-            named(names).filter_map(|name| view.routes(name)).collect()
-        } else {
-            Vec::new()
-        };
-        keys.into_iter()
-            .filter(|key| names.contains(&Name::new(key.name())))
-            .map(|key| self.cache.resource(key, snapshot.generation))
-            .collect()
+        served.resources(&self.engine.cache, type_url, names)
     }
-}
-
-/// The names in a subscription.
-fn named<'a>(names: Names<'a>) -> impl Iterator<Item = &'a Name> {
-    let (Names::All(names) | Names::Only(names)) = names;
-    names.iter()
 }
 
 /// The source of one port's streams.
@@ -88,7 +63,7 @@ pub struct Source {
 
 impl ResourceSource for Source {
     type Client = Client;
-    type Snapshot = Arc<Snapshot>;
+    type Snapshot = Arc<Served>;
 
     async fn connect(&self, node: &Node, peer: &Peer) -> Result<Client, Status> {
         let identity = self.auth.authenticate(peer).await?;
@@ -111,22 +86,30 @@ impl ResourceSource for Source {
         self.core.stream_lifetime
     }
 
-    fn snapshots(&self, _client: &Client) -> watch::Receiver<Arc<Snapshot>> {
-        self.core.snapshots.clone()
+    fn snapshots(&self, client: &Client) -> watch::Receiver<Arc<Served>> {
+        self.core.engine.join(&client.proxy)
     }
 
-    fn generation(&self, snapshot: &Arc<Snapshot>) -> u64 {
-        snapshot.generation
+    fn generation(&self, served: &Arc<Served>) -> u64 {
+        served.generation
+    }
+
+    fn standing(&self, served: &Arc<Served>) -> Arc<AtomicU64> {
+        served.standing.clone()
+    }
+
+    fn group(&self, served: &Arc<Served>, _: &Client, type_url: &TypeUrl) -> Option<Group> {
+        served.group(type_url)
     }
 
     fn generate(
         &self,
-        snapshot: &Arc<Snapshot>,
+        served: &Arc<Served>,
         client: &Client,
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>> {
-        self.core.generate(snapshot, client, type_url, names)
+        self.core.generate(served, client, type_url, names)
     }
 
     fn observe(&self, event: Event<'_>) {

@@ -1,4 +1,4 @@
-//! What one proxy sees of a snapshot: the keys of its resources.
+//! What is seen of a snapshot from one vantage: the keys of resources.
 
 mod clusters;
 mod endpoints;
@@ -13,46 +13,50 @@ use std::sync::Arc;
 use lateen_core::Labels;
 use lateen_registry::Service;
 
+use crate::engine::Vantage;
 use crate::mtls;
 use crate::policy::Rule;
-use crate::proxy::Proxy;
 use crate::route::{Client, Target, Targets};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, Snapshot};
 
-/// A proxy and the snapshot that it is served from.
+/// A vantage and the snapshot that is seen from it.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) proxy: &'a Proxy,
+    pub(crate) from: &'a Vantage,
 }
 
 impl<'a> View<'a> {
     /// Services that the proxy sees, the oldest first: where two want the same, it wins.
-    fn services(self) -> Vec<&'a Arc<Service>> {
-        let mut services: Vec<_> = self.snapshot.services(&self.proxy.namespace).collect();
+    pub(crate) fn services(self) -> Vec<&'a Arc<Service>> {
+        let mut services: Vec<_> = self.snapshot.services(&self.from.namespace).collect();
         services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
         services
     }
 
+    /// A service that the proxy sees, by full name.
+    pub(crate) fn service(self, host: &str) -> Option<&'a Arc<Service>> {
+        self.snapshot.service(host, &self.from.namespace)
+    }
+
     fn rules(self, service: &Service) -> Vec<Rule> {
-        let rules = self.snapshot.rules(self.proxy, service);
+        let rules = self.snapshot.rules(self.from, service);
         rules.into_iter().map(Shared).collect()
     }
 
     fn labels(self) -> &'a Labels {
-        self.snapshot.labels(self.proxy)
+        &self.from.labels
     }
 
     /// Services that the proxy's workload serves, the oldest first.
     fn own_services(self) -> Vec<&'a Arc<Service>> {
         let labels = self.labels();
         let own = |service: &&Arc<Service>| {
-            service.namespace == self.proxy.namespace
-                && !service.selector.is_empty()
-                && service.selector.selects(labels)
+            !service.selector.is_empty() && service.selector.selects(labels)
         };
-        let mut services: Vec<_> = self.snapshot.world.services.values().filter(own).collect();
+        let all = self.snapshot.services_in(&self.from.namespace);
+        let mut services: Vec<_> = all.filter(own).collect();
         services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
         services
     }
@@ -61,15 +65,12 @@ impl<'a> View<'a> {
     fn target_port(self, port: &lateen_registry::ServicePort) -> Option<u16> {
         match &port.target_port {
             lateen_registry::TargetPort::Number(number) => Some(*number),
-            lateen_registry::TargetPort::Name(name) => {
-                let workload = self.snapshot.world.workload(self.proxy.ip)?;
-                workload.ports.get(name).copied()
-            }
+            lateen_registry::TargetPort::Name(name) => self.from.ports.get(name).copied(),
         }
     }
 
     fn mode(self, port: Option<u16>) -> crate::listener::Mode {
-        mtls::mode(self.snapshot, &self.proxy.namespace, self.labels(), port)
+        mtls::mode(self.snapshot, &self.from.namespace, self.labels(), port)
     }
 
     /// What routes may depend on; labels only where a rule asks for them.
@@ -86,7 +87,7 @@ impl<'a> View<'a> {
         };
         let mesh = &self.snapshot.config.mesh;
         Client {
-            namespace: self.proxy.namespace.clone(),
+            namespace: self.from.namespace.clone(),
             labels,
             domain: self.snapshot.domain.clone(),
             mesh: mesh
@@ -119,7 +120,7 @@ impl<'a> View<'a> {
     }
 
     fn target(self, host: &str) -> Target {
-        let Some(service) = self.snapshot.service(host, &self.proxy.namespace) else {
+        let Some(service) = self.snapshot.service(host, &self.from.namespace) else {
             return Target::default();
         };
         let rules = self.rules(service);

@@ -21,6 +21,7 @@ mod watched;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -99,6 +100,12 @@ pub trait ResourceSource: Send + Sync + 'static {
 
     /// A number that grows with each snapshot.
     fn generation(&self, snapshot: &Self::Snapshot) -> u64;
+
+    /// The generation up to which a snapshot is still right for those who are served it, for
+    /// sources that leave alone whom a newer one does not concern.
+    fn standing(&self, snapshot: &Self::Snapshot) -> Arc<AtomicU64> {
+        Arc::new(AtomicU64::new(self.generation(snapshot)))
+    }
 
     /// The resources of a type that exist for a client: all, or those named.
     fn generate(

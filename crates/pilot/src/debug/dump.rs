@@ -67,10 +67,9 @@ fn generated(
     } else {
         Names::Only(&status.names)
     };
-    let snapshot = discovery.snapshot();
-    discovery
-        .core
-        .generate(&snapshot, &connection.client, type_url, names)
+    let client = &connection.client;
+    let served = discovery.core.engine.served(&client.proxy);
+    discovery.core.generate(&served, client, type_url, names)
 }
 
 fn values(resources: &[Arc<Resource>], field: &str) -> Result<Vec<Value>, Error> {

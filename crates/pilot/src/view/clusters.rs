@@ -11,25 +11,25 @@ use crate::policy::{Policy, Rule, subsets};
 use crate::shared::Shared;
 
 impl View<'_> {
-    /// Keys of all clusters.
-    pub(crate) fn clusters(self) -> Vec<Key> {
+    /// Keys of the clusters that lead to no service.
+    pub(crate) fn special_clusters(self) -> Vec<Key> {
         let mesh = &self.snapshot.config.mesh;
-        let mut keys = vec![
+        vec![
             Key::BlackHole(Shared::of(mesh)),
             Key::Passthrough(Shared::of(mesh)),
-        ];
-        for service in self.services() {
-            let rules = self.rules(service);
-            for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
-                let names = subsets(&rules).map(|subset| subset.name.as_str());
-                for subset in [""].into_iter().chain(names) {
-                    let key = self.outbound_cluster(service, port.port, subset, &rules);
-                    keys.extend(key.is_servable().then_some(Key::Cluster(key)));
-                }
+        ]
+    }
+
+    /// Keys of the clusters that lead to a service.
+    pub(crate) fn clusters_to(self, service: &std::sync::Arc<Service>) -> Vec<Key> {
+        let mut keys = Vec::new();
+        let rules = self.rules(service);
+        for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+            let names = subsets(&rules).map(|subset| subset.name.as_str());
+            for subset in [""].into_iter().chain(names) {
+                let key = self.outbound_cluster(service, port.port, subset, &rules);
+                keys.extend(key.is_servable().then_some(Key::Cluster(key)));
             }
-        }
-        if !self.proxy.is_router() {
-            keys.extend(self.inbound_clusters().into_iter().map(Key::InboundCluster));
         }
         keys
     }
@@ -41,7 +41,7 @@ impl View<'_> {
         subset: &str,
         rules: &[Rule],
     ) -> OutboundKey {
-        let router = self.proxy.is_router();
+        let router = self.from.is_router();
         let inline = matches!(
             cluster::discovery_type(service, router),
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static
@@ -73,7 +73,8 @@ impl View<'_> {
             && self.plain(endpoints).is_empty()
     }
 
-    fn inbound_clusters(self) -> Vec<InboundKey> {
+    /// Keys of the clusters that lead to the application of the proxy's own workload.
+    pub(crate) fn inbound_clusters(self) -> Vec<InboundKey> {
         let connect_timeout = self.snapshot.config.mesh.connect_timeout();
         let mut keys = vec![InboundKey {
             port: None,
@@ -81,13 +82,13 @@ impl View<'_> {
             connect_timeout,
             services: Vec::new(),
         }];
+        let own = self.own_services();
         for inbound in self.inbound_ports() {
             let leads_here = |service: &&std::sync::Arc<Service>| {
                 let mut ports = service.ports.iter();
                 ports.any(|port| self.target_port(port) == Some(inbound.port))
             };
-            let own = self.own_services();
-            let services = own.into_iter().filter(leads_here).map(|service| {
+            let services = own.iter().copied().filter(leads_here).map(|service| {
                 [
                     service.hostname.to_string(),
                     service.name.clone(),

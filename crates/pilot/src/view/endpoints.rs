@@ -1,7 +1,7 @@
 //! The endpoints behind a cluster name.
 
 use lateen_api::labels;
-use lateen_core::{Direction, Locality};
+use lateen_core::Direction;
 use lateen_registry::{Endpoint, EndpointKey};
 use lateen_xds::names::ClusterName;
 
@@ -28,7 +28,7 @@ impl View<'_> {
             plain: Vec::new(),
             placement: None,
         };
-        let service = self.snapshot.service(&name.host, &self.proxy.namespace);
+        let service = self.snapshot.service(&name.host, &self.from.namespace);
         let port = service.and_then(|service| service.port(name.port));
         let (Some(service), Some(port)) = (service, port) else {
             return Some(nothing);
@@ -69,12 +69,10 @@ impl View<'_> {
     pub(super) fn placement(self, policy: &Policy<'_>) -> Option<Placement> {
         let of_mesh = self.snapshot.config.mesh.locality_lb_setting.as_ref();
         let setting = place::setting(policy, of_mesh)?;
-        let nowhere = Locality::default();
-        let workload = self.snapshot.world.workload(self.proxy.ip);
-        let labels = self.labels();
+        let labels = &self.from.labels;
         let client = Client {
             labels,
-            locality: workload.map_or(&nowhere, |workload| &workload.locality),
+            locality: &self.from.locality,
             network: labels.value(labels::NETWORK).unwrap_or_default(),
         };
         Placement::of(setting, &client, policy.outlier_detection.is_some())

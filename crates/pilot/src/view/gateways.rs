@@ -233,7 +233,7 @@ impl<'a> View<'a> {
 
     /// VirtualServices bound to a gateway. A gateway serves all namespaces that export to its own.
     fn bound_rules(self, gateway: &str) -> Vec<&'a HostedVirtualService> {
-        let namespace = &self.proxy.namespace;
+        let namespace = &self.from.namespace;
         self.snapshot.virtual_services(namespace, gateway).collect()
     }
 

@@ -29,9 +29,9 @@ impl View<'_> {
         ports.into_values().collect()
     }
 
-    pub(super) fn virtual_inbound(self) -> InboundKey {
+    pub(crate) fn virtual_inbound(self) -> InboundKey {
         let ports = self.inbound_ports();
-        let (namespace, labels) = (&self.proxy.namespace, self.labels());
+        let (namespace, labels) = (&self.from.namespace, self.labels());
         let other = mtls::ports(self.snapshot, namespace, labels);
         let other = other
             .into_iter()

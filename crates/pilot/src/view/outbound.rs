@@ -15,9 +15,9 @@ use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutbound
 type Listeners = BTreeMap<(String, u16), Want>;
 
 impl View<'_> {
-    /// Keys of all listeners.
-    pub(crate) fn listeners(self) -> Vec<Key> {
-        if self.proxy.is_router() {
+    /// Keys of all listeners that lead out, or of a gateway's.
+    pub(crate) fn outbound_listeners(self) -> Vec<Key> {
+        if self.from.is_router() {
             return self
                 .gateway_listeners()
                 .into_iter()
@@ -41,14 +41,20 @@ impl View<'_> {
                 logging: logging.clone(),
             })
         });
-        let ends = [
-            Key::VirtualOutbound(VirtualOutboundKey {
-                others: mesh.outbound_mode().into(),
-                logging: logging.clone(),
-            }),
-            Key::VirtualInbound(self.virtual_inbound()),
-        ];
-        ends.into_iter().chain(outbound).collect()
+        let end = Key::VirtualOutbound(VirtualOutboundKey {
+            others: mesh.outbound_mode().into(),
+            logging: logging.clone(),
+        });
+        [end].into_iter().chain(outbound).collect()
+    }
+
+    /// Whether listeners for a service are at the addresses of its endpoints.
+    pub(crate) fn listens_at_endpoints(self, host: &str) -> bool {
+        self.service(host).is_some_and(|service| {
+            service.resolution == Resolution::Passthrough
+                && service.addresses.is_empty()
+                && service.address_ranges.is_empty()
+        })
     }
 
     fn outbound(self, service: &Arc<Service>, port: &ServicePort, wants: &mut Listeners) {

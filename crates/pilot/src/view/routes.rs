@@ -21,7 +21,7 @@ impl<'a> View<'a> {
     /// The key of a route table; `None` where the proxy has none of that name.
     pub(crate) fn routes(self, name: &str) -> Option<Key> {
         let parsed = RouteName::parse(name)?;
-        if self.proxy.is_router() {
+        if self.from.is_router() {
             let table = match parsed {
                 RouteName::GatewayHttp(_) | RouteName::GatewayHttps { .. } => {
                     self.gateway_routes(name)
@@ -80,12 +80,12 @@ impl<'a> View<'a> {
     ) -> Vec<&'a HostedVirtualService> {
         let snapshot = self.snapshot;
         let mut used = Vec::new();
-        for hosted in snapshot.virtual_services(&self.proxy.namespace, MESH_GATEWAY) {
+        for hosted in snapshot.virtual_services(&self.from.namespace, MESH_GATEWAY) {
             if hosted.object.spec.http.is_empty() {
                 continue;
             }
             for host in &hosted.hosts {
-                let known = snapshot.service(host, &self.proxy.namespace).is_some();
+                let known = snapshot.service(host, &self.from.namespace).is_some();
                 // The whole world is what `allow_any` is about.
                 if !known && host.as_str() != "*" && taken.insert(host.to_string()) {
                     let domains = vec![host.to_string()];
@@ -99,7 +99,7 @@ impl<'a> View<'a> {
 
     /// The table of one service's port that may turn out to speak HTTP.
     fn service_routes(self, name: &str, host: &str, port: u16) -> Option<OutboundRoutesKey> {
-        let service = self.snapshot.service(host, &self.proxy.namespace)?;
+        let service = self.snapshot.service(host, &self.from.namespace)?;
         service.port(port)?;
         let rule = self.rule_for(&service.hostname, MESH_GATEWAY);
         Some(OutboundRoutesKey {
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
         let in_cluster = format!(".{}.svc.{}", service.namespace, self.snapshot.domain);
         if let Some(name) = host.strip_suffix(&in_cluster) {
             let namespace = &service.namespace;
-            if *namespace == self.proxy.namespace {
+            if *namespace == self.from.namespace {
                 domains.push(name.to_owned());
             }
             domains.push(format!("{name}.{namespace}"));

@@ -147,7 +147,7 @@ impl<'a> View<'a> {
         (of.gateways.is_empty() || gateways.any(|g| gateway_key(g, home) == gateway))
             && of.port.is_none_or(|wanted| wanted == u32::from(port))
             && wire::selects(of.source_labels, self.labels())
-            && (of.source_namespace.is_empty() || of.source_namespace == self.proxy.namespace)
+            && (of.source_namespace.is_empty() || of.source_namespace == self.from.namespace)
     }
 
     fn clusters_of(
@@ -214,7 +214,7 @@ impl<'a> View<'a> {
         let mut best: Option<(usize, &'a HostedVirtualService)> = None;
         for hosted in self
             .snapshot
-            .virtual_services(&self.proxy.namespace, gateway)
+            .virtual_services(&self.from.namespace, gateway)
         {
             let covering = hosted.hosts.iter().filter(|pattern| pattern.covers(host));
             let rank = covering.map(|pattern| match pattern.is_wildcard() {

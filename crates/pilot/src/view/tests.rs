@@ -9,17 +9,26 @@ use lateen_xds::json;
 use serde_json::Value;
 
 use super::View;
+use crate::engine::Vantage;
 use crate::fixture::snapshot;
 use crate::key::Key;
 use crate::proxy::Proxy;
+use crate::snapshot::Snapshot;
+
+/// In full, as a gateway's is; nothing but what is asked for may count for a sidecar.
+fn vantage(snapshot: &Snapshot, proxy: &Proxy) -> Vantage {
+    let workload = snapshot.world.workload(proxy.ip).map(|w| &**w);
+    Vantage::of_node(proxy).with(workload).outbound(snapshot)
+}
 
 /// The route table of this name.
 #[track_caller]
 fn table(yaml: &str, proxy: &Proxy, name: &str) -> Value {
     let snapshot = snapshot(yaml);
+    let vantage = vantage(&snapshot, proxy);
     let view = View {
         snapshot: &snapshot,
-        proxy,
+        from: &vantage,
     };
     let message = match view.routes(name) {
         Some(Key::Routes(key)) => key.generate(),
@@ -42,13 +51,17 @@ fn routes(yaml: &str, proxy: &Proxy, name: &str, host: &str) -> Value {
 /// All listeners of a gateway.
 fn gateway_listeners(yaml: &str, proxy: &Proxy) -> Vec<Value> {
     let snapshot = snapshot(yaml);
+    let vantage = vantage(&snapshot, proxy);
     let view = View {
         snapshot: &snapshot,
-        proxy,
+        from: &vantage,
     };
     let listener = |key: Key| match key {
         Key::Gateway(key) => json::to_value(&key.generate()).expect("the message's JSON"),
         other => panic!("a gateway has {other:?}"),
     };
-    view.listeners().into_iter().map(listener).collect()
+    view.outbound_listeners()
+        .into_iter()
+        .map(listener)
+        .collect()
 }

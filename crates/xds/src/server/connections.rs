@@ -41,7 +41,7 @@ pub struct Connection<C> {
     pub since: SystemTime,
     /// `delta` or `sotw`.
     pub protocol: &'static str,
-    acked_generation: AtomicU64,
+    acked_generation: Mutex<Arc<AtomicU64>>,
     types: Mutex<Vec<(TypeUrl, Progress)>>,
 }
 
@@ -93,7 +93,7 @@ impl<C> Connections<C> {
             address,
             since: SystemTime::now(),
             protocol,
-            acked_generation: AtomicU64::new(0),
+            acked_generation: Mutex::default(),
             types: Mutex::default(),
         });
         lock(&self.open).insert(connection.id, connection.clone());
@@ -107,7 +107,7 @@ impl<C> Connections<C> {
 impl<C> Connection<C> {
     /// Generation of the newest snapshot that the client has wholly accepted; 0 for none.
     pub fn acked_generation(&self) -> u64 {
-        self.acked_generation.load(Ordering::Relaxed)
+        lock(&self.acked_generation).load(Ordering::Relaxed)
     }
 
     /// How far the client got, by type.
@@ -146,8 +146,9 @@ impl<C> Connection<C> {
         number.unwrap_or(0)
     }
 
-    pub(super) fn acked(&self, generation: u64) {
-        self.acked_generation.store(generation, Ordering::Relaxed);
+    /// `standing` goes on counting while the client is left alone.
+    pub(super) fn acked(&self, standing: Arc<AtomicU64>) {
+        *lock(&self.acked_generation) = standing;
     }
 
     pub(super) fn update(&self, type_url: &TypeUrl, watched: &Watched) {

@@ -46,6 +46,8 @@ pub(super) struct Question {
 pub(super) struct Plan {
     pub(super) changed: Vec<Arc<Resource>>,
     pub(super) removed: Arc<[Name]>,
+    /// What the client has all of after it; `None` where that cannot be said.
+    pub(super) leads_to: Option<Group>,
     before: Versions,
     /// Whether responses list everything.
     lists_all: bool,
@@ -81,7 +83,7 @@ impl Need<'_> {
         existing: impl FnOnce() -> Vec<Arc<Resource>>,
     ) -> Arc<Plan> {
         let Some(group) = group else {
-            return Arc::new(self.work_out(existing()));
+            return Arc::new(self.work_out(None, existing()));
         };
         let watched = self.watched;
         let question = Question {
@@ -94,13 +96,22 @@ impl Need<'_> {
             asked: self.asked.map(|asked| asked.0.digest()),
         };
         let cell = PLANS.get(question, Arc::default);
-        let plan = cell.get_or_init(|| Arc::new(self.work_out(existing())));
+        let plan = cell.get_or_init(|| Arc::new(self.work_out(Some(group), existing())));
         plan.clone()
     }
 
     /// `existing` is all that there is of what is asked for.
-    fn work_out(&self, existing: Vec<Arc<Resource>>) -> Plan {
-        let sent = &self.watched.sent;
+    fn work_out(&self, group: Option<Group>, existing: Vec<Arc<Resource>>) -> Plan {
+        let Watched {
+            sent,
+            names,
+            wildcard,
+            ..
+        } = self.watched;
+        let asks_for_all = match self.asked {
+            Some(asked) => !wildcard && asked.0.digest() == names.0.digest(),
+            None => true,
+        };
         let there = NameSet::of(existing.iter().map(|resource| resource.name.clone()));
         let removed: Arc<[Name]> = match self.asked {
             Some(asked) => asked
@@ -117,6 +128,7 @@ impl Need<'_> {
         Plan {
             changed: existing.into_iter().filter(is_new).collect(),
             removed,
+            leads_to: group.filter(|_| asks_for_all),
             before: sent.clone(),
             lists_all: self.lists_all,
             form: self.form,

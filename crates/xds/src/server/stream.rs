@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::body::Responses;
 use super::connections::Connection;
 use super::name::Name;
-use super::plan::{Need, Plan, Step, removal};
+use super::plan::{Group, Need, Plan, Step, removal};
 use super::protocol::{Incoming, Outgoing, Protocol};
 use super::resource::NameSet;
 use super::watched::{Reply, Watched};
@@ -289,8 +289,27 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             (None, false) => Names::Only(&watched.names),
         };
         let (source, snapshot) = (&self.source, &self.snapshot);
-        let group = source.group(snapshot, client, type_url);
+        let group = self.group(type_url);
         Some(need.plan(group, || source.generate(snapshot, client, type_url, names)))
+    }
+
+    fn group(&self, type_url: &TypeUrl) -> Option<Group> {
+        let client = &self.connection.client;
+        self.source.group(&self.snapshot, client, type_url)
+    }
+
+    /// The plan that leads to all that the client asks for of a type, if there is anything to do.
+    fn changes(&mut self, type_url: &TypeUrl) -> Option<Arc<Plan>> {
+        let group = self.group(type_url);
+        if self.types.get(type_url)?.is_known_to_have_all_of(group) {
+            return None;
+        }
+        let plan = self.plan(type_url, None)?;
+        if plan.is_empty() {
+            self.types.get_mut(type_url)?.has_all_of(group);
+            return None;
+        }
+        Some(plan)
     }
 
     /// Runs the round as far as the client's answers allow, and starts the next one.
@@ -336,8 +355,8 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         if self.types.values().any(|watched| watched.refused.is_some()) {
             return;
         }
-        let generation = self.source.generation(&self.snapshot);
-        self.connection.acked(generation);
+        let standing = self.source.standing(&self.snapshot);
+        self.connection.acked(standing);
         if let Some(started) = started {
             let after = started.elapsed();
             self.source.observe(Event::Converged { after });
@@ -345,7 +364,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn make(&mut self, round: &mut Round) -> Result<(), Status> {
-        if let Some(clusters) = self.plan(&TypeUrl::CLUSTER, None) {
+        if let Some(clusters) = self.changes(&TypeUrl::CLUSTER) {
             // A changed cluster is built anew and waits for endpoints, which did not change and
             // would not be sent.
             if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
@@ -355,7 +374,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             self.send_changed(TypeUrl::CLUSTER, &clusters, round)
                 .await?;
         }
-        if let Some(endpoints) = self.plan(&TypeUrl::ENDPOINT, None) {
+        if let Some(endpoints) = self.changes(&TypeUrl::ENDPOINT) {
             self.send_changed(TypeUrl::ENDPOINT, &endpoints, round)
                 .await?;
         }
@@ -363,9 +382,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn make_use(&mut self, round: &mut Round) -> Result<(), Status> {
-        if let Some(listeners) = self.plan(&TypeUrl::LISTENER, None)
-            && !listeners.is_empty()
-        {
+        if let Some(listeners) = self.changes(&TypeUrl::LISTENER) {
             self.send(&TypeUrl::LISTENER, &listeners, true).await?;
         }
         let first = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
@@ -373,7 +390,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         rest.retain(|type_url| !first.contains(type_url));
         rest.sort_by_key(|url| TypeUrl::PUSH_ORDER.iter().position(|known| known == url));
         for type_url in rest {
-            if let Some(plan) = self.plan(&type_url, None) {
+            if let Some(plan) = self.changes(&type_url) {
                 self.send_changed(type_url, &plan, round).await?;
             }
         }
@@ -416,7 +433,13 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     ) -> Result<(), Status> {
         let removed: &[Name] = if with_removed { &plan.removed } else { &[] };
         self.send_step(type_url, plan.step(with_removed), removed)
-            .await
+            .await?;
+        if (with_removed || plan.removed.is_empty())
+            && let Some(watched) = self.types.get_mut(type_url)
+        {
+            watched.has_all_of(plan.leads_to);
+        }
+        Ok(())
     }
 
     async fn send_step(

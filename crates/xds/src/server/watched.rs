@@ -1,6 +1,7 @@
 //! What one client asks for of one type and what it was sent. No I/O.
 
 use super::name::Name;
+use super::plan::Group;
 use super::protocol::Wants;
 use super::resource::{NameSet, parse_version};
 use super::versions::{Change, Entry, Versions};
@@ -16,12 +17,23 @@ pub(super) struct Watched {
     pub(super) names: NameSet,
     /// What the client has, or was sent, by name.
     pub(super) sent: Versions,
+    /// What there was when the client was last found, or made, to have all of it.
+    level: Option<Level>,
     /// Number of the newest response; 0 for none.
     pub(super) n_response: u64,
     /// Whether the newest response is still to be answered.
     pub(super) unanswered: bool,
     /// Why the newest answered response was refused.
     pub(super) refused: Option<Box<str>>,
+}
+
+/// A state in which a client lacks nothing: what it has and asks for, and what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Level {
+    group: Group,
+    wildcard: bool,
+    names: u128,
+    sent: u128,
 }
 
 /// What a request asks to be sent at once.
@@ -184,6 +196,25 @@ impl Watched {
         self.unanswered = false;
         self.refused = refused.map(String::into_boxed_str);
         true
+    }
+
+    fn level_with(&self, group: Group) -> Level {
+        Level {
+            group,
+            wildcard: self.wildcard,
+            names: self.names.0.digest(),
+            sent: self.sent.digest(),
+        }
+    }
+
+    /// Takes note that the client has all that there is of what it asks for.
+    pub(super) fn has_all_of(&mut self, group: Option<Group>) {
+        self.level = group.map(|group| self.level_with(group));
+    }
+
+    /// Whether that is known without a look.
+    pub(super) fn is_known_to_have_all_of(&self, group: Option<Group>) -> bool {
+        group.is_some_and(|group| self.level == Some(self.level_with(group)))
     }
 
     /// How many names are kept for the client.

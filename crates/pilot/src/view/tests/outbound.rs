@@ -8,6 +8,7 @@ use lateen_xds::json;
 use serde_json::{Value, json};
 
 use super::super::View;
+use super::vantage;
 use crate::Snapshot;
 use crate::fixture::{self, DOMAIN, assert_has, ingress, service, sidecar};
 use crate::key::Key;
@@ -52,14 +53,18 @@ fn world(service: Service, endpoints: &[Endpoint]) -> World {
 fn resources(world: World, yaml: &str, proxy: &Proxy, clusters: bool) -> Vec<Value> {
     let config = Arc::new(fixture::config(yaml));
     let snapshot = Snapshot::new(1, Arc::new(world), config, DOMAIN);
+    let vantage = vantage(&snapshot, proxy);
     let view = View {
         snapshot: &snapshot,
-        proxy,
+        from: &vantage,
     };
     let keys = if clusters {
-        view.clusters()
+        let services = view.services().into_iter();
+        services
+            .flat_map(|service| view.clusters_to(service))
+            .collect()
     } else {
-        view.listeners()
+        view.outbound_listeners()
     };
     let json = |key| match key {
         Key::Cluster(key) => Some(json::to_value(&key.generate()).expect("JSON")),
