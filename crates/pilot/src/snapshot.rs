@@ -1,6 +1,6 @@
 //! Everything that resources are made from, at one moment, with the indexes that lookups need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -28,7 +28,13 @@ pub struct Snapshot {
     pub domain: String,
     rules: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
     accounts: BTreeMap<ServiceId, Arc<[String]>>,
+    /// Wildcards among the keys of `rules`, the longest first.
+    wildcards: Vec<Hostname>,
     virtual_services: Vec<HostedVirtualService>,
+    /// VirtualServices by each host that is no wildcard.
+    by_host: HashMap<Hostname, Vec<usize>>,
+    /// Wildcards of VirtualServices, with the VirtualService that has them.
+    by_wildcard: Vec<(Hostname, usize)>,
     by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
     asked_labels: BTreeSet<String>,
     locality_counts: bool,
@@ -88,10 +94,28 @@ impl Snapshot {
                 .map(|host| full_host(host, &object.meta.namespace, &domain))
                 .collect(),
         };
+        let virtual_services: Vec<_> = config.virtual_services.iter().map(hosted).collect();
+        let mut by_host: HashMap<Hostname, Vec<usize>> = HashMap::new();
+        let mut by_wildcard = Vec::new();
+        for (i, hosted) in virtual_services.iter().enumerate() {
+            for host in &hosted.hosts {
+                if host.is_wildcard() {
+                    by_wildcard.push((host.clone(), i));
+                } else {
+                    by_host.entry(host.clone()).or_default().push(i);
+                }
+            }
+        }
+        let wildcards = rules.keys().filter(|host| host.is_wildcard()).cloned();
+        let mut wildcards: Vec<_> = wildcards.collect();
+        wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
         Snapshot {
             generation,
             accounts: accounts(&world, config.mesh.trust_domain()),
-            virtual_services: config.virtual_services.iter().map(hosted).collect(),
+            wildcards,
+            virtual_services,
+            by_host,
+            by_wildcard,
             by_namespace: by_namespace(&world),
             asked_labels: asked_labels(&config),
             locality_counts: locality_counts(&config),
@@ -212,15 +236,10 @@ impl Snapshot {
                 && selected
         };
         let exact = self.rules.get(host.as_str());
-        let mut wildcards: Vec<_> = self
-            .rules
-            .iter()
-            .filter(|(pattern, _)| pattern.is_wildcard() && pattern.covers(host))
-            .collect();
-        wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
-        let candidates = exact
-            .into_iter()
-            .chain(wildcards.into_iter().map(|(_, r)| r));
+        let wildcards = self.wildcards.iter();
+        let wildcards = wildcards.filter(|pattern| pattern.covers(host));
+        let wildcards = wildcards.filter_map(|pattern| self.rules.get(pattern));
+        let candidates = exact.into_iter().chain(wildcards);
         for rules in candidates {
             let mut found: Vec<_> = rules.iter().filter(here).cloned().collect();
             if found.iter().any(|r| r.spec.workload_selector.is_some()) {
@@ -242,6 +261,29 @@ impl Snapshot {
         self.virtual_services
             .iter()
             .filter(move |hosted| hosted.is_bound(gateway) && self.sees(namespace, hosted))
+    }
+
+    /// The VirtualService that counts for a host: one that names it, else the one with the longest
+    /// wildcard; of equals, the oldest.
+    pub(crate) fn virtual_service(
+        &self,
+        namespace: &str,
+        gateway: &str,
+        host: &Hostname,
+    ) -> Option<&HostedVirtualService> {
+        let counts = |i: &usize| {
+            let hosted = &self.virtual_services[*i];
+            hosted.is_bound(gateway) && self.sees(namespace, hosted)
+        };
+        let named = self.by_host.get(host).into_iter().flatten();
+        let found = named.copied().find(counts).or_else(|| {
+            let covering = self.by_wildcard.iter();
+            let covering = covering.filter(|(pattern, i)| pattern.covers(host) && counts(i));
+            covering
+                .min_by_key(|(pattern, i)| (std::cmp::Reverse(pattern.len()), *i))
+                .map(|(_, i)| *i)
+        });
+        found.map(|i| &self.virtual_services[i])
     }
 
     fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {

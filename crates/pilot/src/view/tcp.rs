@@ -211,21 +211,7 @@ impl<'a> View<'a> {
         host: &Hostname,
         gateway: &'a str,
     ) -> Option<&'a HostedVirtualService> {
-        let mut best: Option<(usize, &'a HostedVirtualService)> = None;
-        for hosted in self
-            .snapshot
-            .virtual_services(&self.from.namespace, gateway)
-        {
-            let covering = hosted.hosts.iter().filter(|pattern| pattern.covers(host));
-            let rank = covering.map(|pattern| match pattern.is_wildcard() {
-                true => pattern.len(),
-                false => usize::MAX,
-            });
-            let Some(rank) = rank.max() else { continue };
-            if best.is_none_or(|(best, _)| rank > best) {
-                best = Some((rank, hosted));
-            }
-        }
-        best.map(|(_, hosted)| hosted)
+        let namespace = &self.from.namespace;
+        self.snapshot.virtual_service(namespace, gateway, host)
     }
 }
