@@ -1,11 +1,12 @@
 //! What differs between two snapshots, as far as resources depend on it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lateen_api::Object;
 use lateen_api::networking::DestinationRule;
 use lateen_core::Hostname;
+use lateen_registry::Changes;
 
 use crate::snapshot::{Snapshot, full_host};
 
@@ -39,15 +40,12 @@ impl Touched {
             ..Touched::default()
         };
         if !Arc::ptr_eq(&old.world, &new.world) {
-            let (was, is) = (&old.world, &new.world);
-            each_changed(&was.services, &is.services, Arc::ptr_eq, |host| {
-                touched.services = true;
-                touched.hosts.insert(host.clone());
-            });
-            each_changed(&was.endpoints, &is.endpoints, Arc::ptr_eq, |key| {
-                touched.endpoints = true;
-                touched.hosts.insert(key.hostname.clone());
-            });
+            let changes = new.world.since(&old.world);
+            touched.services = !changes.services.is_empty();
+            touched.endpoints = !changes.endpoints.is_empty();
+            let hosts = changes.endpoints.into_iter().map(|key| key.service);
+            let hosts = hosts.chain(changes.services).map(|id| id.hostname);
+            touched.hosts.extend(hosts);
         }
         if !same(&was.destination_rules, &is.destination_rules) {
             touched.policies = true;
@@ -72,7 +70,7 @@ impl Touched {
             patterns.insert(host);
         }
         for pattern in patterns {
-            let hosts = new.world.services.keys();
+            let hosts = new.world.services.keys().map(|id| &id.hostname);
             let hosts = hosts.filter(|host| **host == pattern || pattern.covers(host));
             self.hosts.extend(hosts.cloned());
         }
@@ -90,58 +88,4 @@ impl Touched {
 
 fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-/// Walks two sorted maps at once.
-fn each_changed<K: Ord, V>(
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-    is_same: impl Fn(&V, &V) -> bool,
-    mut changed: impl FnMut(&K),
-) {
-    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
-    loop {
-        match (old.peek(), new.peek()) {
-            (None, None) => return,
-            (Some((a, was)), Some((b, is))) if a == b => {
-                if !is_same(was, is) {
-                    changed(a);
-                }
-                old.next();
-                new.next();
-            }
-            (Some((a, _)), Some((b, _))) if a < b => {
-                changed(a);
-                old.next();
-            }
-            (Some((a, _)), None) => {
-                changed(a);
-                old.next();
-            }
-            (_, Some((b, _))) => {
-                changed(b);
-                new.next();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_are_compared_by_key_and_address() {
-        let check = |old: &[(u8, u8)], new: &[(u8, u8)], want: &[u8]| {
-            let (old, new) = (old.iter().copied().collect(), new.iter().copied().collect());
-            let mut found = Vec::new();
-            each_changed(&old, &new, |a, b| a == b, |key| found.push(*key));
-            assert_eq!(found, want, "{old:?} {new:?}");
-        };
-        check(&[], &[], &[]);
-        check(&[(1, 1), (2, 2)], &[(1, 1), (2, 2)], &[]);
-        check(&[(1, 1), (3, 3)], &[(1, 2), (2, 2), (3, 3)], &[1, 2]);
-        check(&[(1, 1), (2, 2), (4, 4)], &[(2, 2)], &[1, 4]);
-        check(&[], &[(7, 7)], &[7]);
-    }
 }
