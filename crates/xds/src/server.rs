@@ -4,6 +4,20 @@
 //! the newest snapshot when it has answered for the last one. A change goes out in three stages,
 //! each of which waits for the client's answers: clusters and endpoints first, then listeners,
 //! routes and the rest, and what is gone last. So nothing ever names what is not there yet.
+//!
+//! Thousands of streams are alike, and what they have in common exists once:
+//!
+//! - a [`Resource`] is encoded once, as the field that both protocols carry it in;
+//! - resources that are sent together are joined to pieces of bytes (`payload`), and a response is
+//!   a few bytes of the stream's own before such pieces (`body`);
+//! - a [`Name`] is one allocation in the process, and a list of names and versions is one for all
+//!   clients that have or ask for the same (`versions`);
+//! - what must be sent is a function of what a client has, what it asks for and what there is, and
+//!   is worked out once for all for whom these are equal (`plan`). What there is goes by a
+//!   [`Group`]: the source says who is served the same.
+//!
+//! A stream's own state is a few numbers for each type. What was made of late is kept for some
+//! seconds in case the next stream asks for it (`recent`), and not longer.
 
 mod body;
 mod connections;
@@ -12,6 +26,7 @@ mod payload;
 mod plan;
 mod protocol;
 mod recent;
+mod requests;
 mod resource;
 mod service;
 mod stream;

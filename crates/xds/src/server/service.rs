@@ -1,6 +1,6 @@
 //! The two methods of the aggregated discovery service, as tonic's router serves them.
 //!
-//! Requests are read by tonic; responses are written by [`super::body`].
+//! Requests are read by [`super::requests`], responses are written by [`super::body`].
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -9,17 +9,15 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, header};
 use tokio::sync::mpsc;
 use tonic::server::NamedService;
-use tonic::{Request, Status, Streaming};
-use tonic_prost::ProstDecoder;
+use tonic::{Request, Status};
 
 use super::body::{Body, Message};
 use super::protocol::{Delta, Protocol, StateOfTheWorld};
+use super::requests::Requests;
 use super::{Ads, Peer, ResourceSource, stream};
 
 /// Responses on their way to the transport; beyond that the stream waits.
 const OUTGOING: usize = 4;
-/// The largest request that is read: one that names all that a client of a large mesh holds.
-const REQUEST_MAX: usize = 32 << 20;
 
 /// The service, for `tonic::transport::Server::add_service`.
 pub struct AdsService<S: ResourceSource>(Ads<S>);
@@ -44,12 +42,7 @@ impl<S: ResourceSource> AdsService<S> {
         request: http::Request<tonic::body::Body>,
     ) -> http::Response<tonic::body::Body> {
         let (parts, body) = request.into_parts();
-        let requests = Streaming::<P::Request>::new_request(
-            ProstDecoder::default(),
-            body,
-            None,
-            Some(REQUEST_MAX),
-        );
+        let requests = Requests::<P::Request>::new(body);
         let request = Request::from_http(http::Request::from_parts(parts, ()));
         let address = request.remote_addr();
         let (metadata, extensions, ()) = request.into_parts();

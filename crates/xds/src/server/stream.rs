@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::{debug, info, warn};
 
 use super::body::Responses;
@@ -19,6 +19,7 @@ use super::connections::Connection;
 use super::name::Name;
 use super::plan::{Group, Need, Plan, Step, removal};
 use super::protocol::{Incoming, Outgoing, Protocol};
+use super::requests::Requests;
 use super::resource::NameSet;
 use super::watched::{Reply, Watched};
 use super::{Ads, Event, Names, Peer, ResourceSource};
@@ -38,10 +39,10 @@ const MAX_NAMES: usize = 250_000;
 pub(super) async fn serve<S: ResourceSource, P: Protocol>(
     ads: &Ads<S>,
     peer: Peer,
-    mut requests: Streaming<P::Request>,
+    mut requests: Requests<P::Request>,
     responses: &Responses,
 ) -> Result<(), Status> {
-    let Some(first) = requests.message().await? else {
+    let Some(first) = requests.next().await? else {
         return Ok(());
     };
     let first = P::read(first);
@@ -147,7 +148,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     async fn run(
         &mut self,
         first: Incoming,
-        mut requests: Streaming<P::Request>,
+        mut requests: Requests<P::Request>,
     ) -> Result<(), Status> {
         self.request(first).await?;
         let end = Instant::now() + lifetime(self.source.stream_lifetime(), self.connection.id);
@@ -155,7 +156,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             self.advance().await?;
             let patience = self.last_sent + PATIENCE;
             tokio::select! {
-                request = requests.message() => match request? {
+                request = requests.next() => match request? {
                     Some(request) => self.request(P::read(request)).await?,
                     None => return Ok(()),
                 },
