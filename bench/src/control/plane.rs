@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 
 use super::mesh::{Mesh, Size};
 use super::proxies::{Dialect, now, raise_descriptors};
@@ -215,7 +215,9 @@ impl Plane {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(discovery.ads_service(Anonymous));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        // As on the port with TLS, which is the sidecars'.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        tokio::spawn(server.serve_with_incoming(incoming));
         Ok(Plane {
             mesh,
             world,
