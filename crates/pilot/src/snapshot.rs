@@ -374,7 +374,11 @@ fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
         .chain(&config.mesh.locality_lb_setting)
         .flat_map(|setting| &setting.failover_priority)
         .map(|label| label.split('=').next().unwrap_or_default().to_owned());
-    of_rules.chain(of_services).cloned().chain(compared).collect()
+    of_rules
+        .chain(of_services)
+        .cloned()
+        .chain(compared)
+        .collect()
 }
 
 /// Everything that a rule says of load balancing and outliers, wherever it says it.
@@ -383,15 +387,22 @@ fn policies(
 ) -> impl Iterator<Item = (Option<&LocalityLbSetting>, Option<&OutlierDetection>)> {
     let of_subsets = rule.subsets.iter();
     let of_subsets = of_subsets.filter_map(|subset| subset.traffic_policy.as_ref());
-    rule.traffic_policy.iter().chain(of_subsets).flat_map(|policy| {
-        let ports = policy.port_level_settings.iter();
-        let ports = ports.map(|port| (&port.load_balancer, &port.outlier_detection));
-        let whole = (&policy.load_balancer, &policy.outlier_detection);
-        std::iter::once(whole).chain(ports).map(|(balancer, outliers)| {
-            let place = balancer.as_ref().and_then(|b| b.locality_lb_setting.as_ref());
-            (place, outliers.as_ref())
+    rule.traffic_policy
+        .iter()
+        .chain(of_subsets)
+        .flat_map(|policy| {
+            let ports = policy.port_level_settings.iter();
+            let ports = ports.map(|port| (&port.load_balancer, &port.outlier_detection));
+            let whole = (&policy.load_balancer, &policy.outlier_detection);
+            std::iter::once(whole)
+                .chain(ports)
+                .map(|(balancer, outliers)| {
+                    let place = balancer
+                        .as_ref()
+                        .and_then(|b| b.locality_lb_setting.as_ref());
+                    (place, outliers.as_ref())
+                })
         })
-    })
 }
 
 /// Whether anything depends on where a client is: shares of places do, and so does going on to

@@ -14,9 +14,9 @@ use lateen_pilot::{Anonymous, Discovery};
 use lateen_registry::{Registry, SourceStatus};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport;
+use tonic::transport::server::TcpIncoming;
 use tower::ServiceExt;
 use tracing::{error, info};
 
@@ -161,7 +161,8 @@ impl Servers {
         };
         let open = parts.discovery.ads_service(Anonymous);
         let open = server().add_service(open);
-        let incoming = TcpListenerStream::new(self.grpc);
+        // Without it the end of a large push waits for an acknowledgement that is held back.
+        let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
         running.spawn("xDS", |stop| {
             open.serve_with_incoming_shutdown(incoming, stop)
         });

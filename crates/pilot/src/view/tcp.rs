@@ -194,7 +194,7 @@ impl<'a> View<'a> {
     }
 
     fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
-        let service = self.snapshot.service(host, &self.proxy.namespace);
+        let service = self.snapshot.service(host, &self.from.namespace);
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
         let policy = Policy::of(&rules, port, subset);
         let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());

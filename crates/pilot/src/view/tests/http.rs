@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{View, routes, table};
+use super::{View, routes, table, vantage};
 use crate::Snapshot;
 use crate::fixture::{DOMAIN, assert_has, config, sidecar, world};
 use crate::key::Key;
@@ -407,9 +407,10 @@ fn the_mesh_may_have_retries_of_its_own() {
     let mesh = json!({"defaultHttpRetryPolicy": {"attempts": 7, "retryOn": "503"}});
     config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh configuration"));
     let snapshot = Snapshot::new(1, Arc::new(world()), Arc::new(config), DOMAIN);
+    let vantage = vantage(&snapshot, &sidecar("productpage"));
     let view = View {
         snapshot: &snapshot,
-        proxy: &sidecar("productpage"),
+        from: &vantage,
     };
     let Some(Key::Routes(key)) = view.routes("9080") else {
         panic!("no table");
