@@ -22,11 +22,8 @@ message! {
              self.tls.size() == 0) && (!has(self.tcp) || self.tcp.size() == 0))",
             "a delegate, which has no hosts, holds HTTP routes alone",
         ),
-        Limit::Rule(
-            "(has(self.http) && self.http.size() > 0) || (has(self.tls) && \
-             self.tls.size() > 0) || (has(self.tcp) && self.tcp.size() > 0)",
-            "no routes: http, tls and tcp are all empty",
-        ),
+        // That there is no route at all is left for the webhook to say: mostly `http` is misspelt
+        // then, and it names that, which the API server would hide by refusing first.
     ] {
         /// Hosts that traffic is addressed to; short names are in the object's namespace.
         pub hosts: Vec<String> where [Limit::MaxItems(1024), Limit::Each(&[Limit::MaxLength(256)])],

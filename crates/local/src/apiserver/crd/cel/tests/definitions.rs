@@ -130,12 +130,6 @@ fn rules_cost_less_than_the_api_server_allows() {
 const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "VirtualService",
-        "{hosts: [a], http: [{route: [{destination: {host: a}}]}]}",
-        "{hosts: [a]}",
-        "no routes",
-    ),
-    (
-        "VirtualService",
         "{hosts: ['*'], gateways: [g], http: [{route: [{destination: {host: a}}]}]}",
         "{hosts: ['*'], http: [{route: [{destination: {host: a}}]}]}",
         "not allowed for sidecars",
