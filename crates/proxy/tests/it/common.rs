@@ -116,6 +116,16 @@ impl Proxy {
         Self::launch(port, json!({}), resources, identity).await
     }
 
+    /// A proxy before the cluster `up`, to which every request goes by this action.
+    pub(crate) async fn before(up: Value, mut action: Value) -> Proxy {
+        action["cluster"] = "up".into();
+        let routes = json!([{ "name": "all", "domains": ["*"],
+            "routes": [{ "match": { "prefix": "/" }, "route": action }] }]);
+        let port = free_port();
+        let listeners = json!([listener("main", port, "OUTBOUND", hcm(routes))]);
+        Proxy::start(port, listeners, json!([up])).await
+    }
+
     /// A proxy whose configuration comes from a server on this port.
     pub(crate) async fn with_discovery(port: u16, xds: u16, identity: Arc<IdentityStore>) -> Proxy {
         let dynamic = json!({

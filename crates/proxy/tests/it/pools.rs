@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::common::{Client, Proxy, cluster, free_port, hcm, listener, socket};
+use crate::common::{Client, Proxy, cluster, socket};
 
 /// A backend that counts its connections and answers when it is allowed to.
 #[derive(Clone)]
@@ -80,16 +80,6 @@ impl Handler for Backend {
     }
 }
 
-/// A proxy before one cluster, whose routes have this action.
-async fn proxy(upstream: Value, mut action: Value) -> Proxy {
-    action["cluster"] = "up".into();
-    let routes = json!([{ "name": "all", "domains": ["*"],
-        "routes": [{ "match": { "prefix": "/" }, "route": action }] }]);
-    let port = free_port();
-    let listeners = json!([listener("main", port, "OUTBOUND", hcm(routes))]);
-    Proxy::start(port, listeners, json!([upstream])).await
-}
-
 fn limited(backend: &Backend, thresholds: Value) -> Value {
     let mut upstream = cluster("up", &[backend.address]);
     upstream["circuit_breakers"] = json!({ "thresholds": [thresholds] });
@@ -109,7 +99,7 @@ fn ask(proxy: &Proxy) -> tokio::task::JoinHandle<(u16, String)> {
 #[tokio::test]
 async fn requests_wait_for_one_of_few_connections() {
     let backend = Backend::start("up", 200, 0).await;
-    let proxy = proxy(
+    let proxy = Proxy::before(
         limited(&backend, json!({ "max_connections": 1 })),
         json!({}),
     )
@@ -128,7 +118,7 @@ async fn requests_wait_for_one_of_few_connections() {
 async fn no_more_requests_wait_than_may() {
     let backend = Backend::start("up", 200, 0).await;
     let limits = json!({ "max_connections": 1, "max_pending_requests": 1 });
-    let proxy = proxy(limited(&backend, limits), json!({})).await;
+    let proxy = Proxy::before(limited(&backend, limits), json!({})).await;
     let first = ask(&proxy);
     backend.wait(1).await;
     // Of all that come now one waits, and which one is not said.
@@ -162,7 +152,7 @@ async fn a_connection_carries_so_many_requests() {
     let backend = Backend::ready("up", 200).await;
     let mut upstream = cluster("up", &[backend.address]);
     upstream["common_http_protocol_options"] = json!({ "max_requests_per_connection": 2 });
-    let proxy = proxy(upstream, json!({})).await;
+    let proxy = Proxy::before(upstream, json!({})).await;
     let mut client = proxy.client().await;
     for _ in 0..6 {
         assert_eq!(client.get("up", "/").await.status, 200);
@@ -183,7 +173,7 @@ async fn a_client_gets_a_cookie_and_keeps_its_host() {
     upstream["lb_policy"] = "MAGLEV".into();
     let action = json!({ "hash_policy": [{ "cookie":
         { "name": "user", "ttl": "60s", "path": "/" } }] });
-    let proxy = proxy(upstream, action).await;
+    let proxy = Proxy::before(upstream, action).await;
     let mut first = proxy.client().await;
     let seen = first.get("up", "/").await;
     let given = seen.header("set-cookie").to_owned();
@@ -218,7 +208,7 @@ async fn retries_leave_the_priorities_that_were_tried() {
     let far = Backend::ready("far", 200).await;
     let mut retry = json!({ "retry_on": "5xx", "num_retries": 1,
         "retry_back_off": { "base_interval": "0.001s" } });
-    let stays = proxy(
+    let stays = Proxy::before(
         two_priorities(&near, &far),
         json!({ "retry_policy": retry }),
     )
@@ -228,7 +218,7 @@ async fn retries_leave_the_priorities_that_were_tried() {
     retry["retry_priority"] = json!({ "name": "envoy.retry_priorities.previous_priorities",
         "typed_config": { "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
             "update_frequency": 1 } });
-    let leaves = proxy(
+    let leaves = Proxy::before(
         two_priorities(&near, &far),
         json!({ "retry_policy": retry }),
     )

@@ -9,7 +9,7 @@ use lateen_http::{Abort, Handler, Request, Response, ServerConfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::common::{Client, Proxy, cluster, free_port, hcm, listener};
+use crate::common::{Client, Proxy, cluster};
 
 /// The limit of every wait for a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,13 +67,7 @@ async fn proxy(hosts: &[SocketAddr], outlier: Value, route: Value) -> Proxy {
     if outlier.is_object() {
         upstream["outlier_detection"] = outlier;
     }
-    let mut action = route;
-    action["cluster"] = "up".into();
-    let routes = json!([{ "name": "all", "domains": ["*"],
-        "routes": [{ "match": { "prefix": "/" }, "route": action }] }]);
-    let port = free_port();
-    let listeners = json!([listener("main", port, "OUTBOUND", hcm(routes))]);
-    Proxy::start(port, listeners, json!([upstream])).await
+    Proxy::before(upstream, route).await
 }
 
 /// How many of as many requests were answered with each status: 200, and anything else.
