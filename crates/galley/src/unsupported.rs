@@ -43,6 +43,11 @@ const FIELDS: &[Field] = &[
         "tcp[].match[].sourceSubnet",
         "the rule is for all sources",
     ),
+    warn(
+        VS,
+        "http[].match[].statPrefix",
+        "our proxy keeps no statistics by it, Envoy does",
+    ),
     refuse(VS, "http[].route[].destination.port.name"),
     refuse(VS, "http[].mirror.port.name"),
     refuse(VS, "tls[].route[].destination.port.name"),
@@ -230,10 +235,14 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(text) else {
         return Vec::new();
     };
+    // Unknown hosts are passed on where they were going, and not looked up.
+    let outbound = &fields.get("outboundTrafficPolicy").unwrap_or(&Value::Null)["mode"];
+    let looks_up = *outbound == "ALLOW_ANY_DYNAMIC_DNS";
+    let dynamic = looks_up.then(|| "outboundTrafficPolicy.mode ALLOW_ANY_DYNAMIC_DNS".to_owned());
     let unused = fields
         .into_iter()
         .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
-    unused.map(|(name, _)| name).collect()
+    unused.map(|(name, _)| name).chain(dynamic).collect()
 }
 
 #[cfg(test)]
@@ -310,5 +319,11 @@ mod tests {
     fn fields_of_the_mesh() {
         let text = "trustDomain: a\nenableTracing: true\nmadeUp: 1\naccessLogFile: ''\n";
         assert_eq!(of_mesh(text), ["enableTracing", "madeUp"]);
+        let of_mode = |mode: &str| of_mesh(&format!("outboundTrafficPolicy: {{mode: {mode}}}"));
+        assert_eq!(of_mode("ALLOW_ANY"), Vec::<String>::new());
+        assert_eq!(
+            of_mode("ALLOW_ANY_DYNAMIC_DNS"),
+            ["outboundTrafficPolicy.mode ALLOW_ANY_DYNAMIC_DNS"]
+        );
     }
 }

@@ -395,6 +395,9 @@ fn mirror(spec: &pb::route_action::RequestMirrorPolicy) -> Result<Mirror> {
 
 fn hash(spec: &pb::route_action::HashPolicy) -> Result<HashPolicy> {
     use pb::route_action::hash_policy::PolicySpecifier;
+    if spec.terminal {
+        return Err(DecodeError::unsupported("hash_policy", "terminal"));
+    }
     Ok(match &spec.policy_specifier {
         Some(PolicySpecifier::Header(header)) => {
             HashPolicy::Header(header.header_name.to_ascii_lowercase())

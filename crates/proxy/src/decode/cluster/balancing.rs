@@ -4,15 +4,14 @@ use lateen_balance::{Policy, SlowStart};
 use lateen_xds::TypeUrl;
 use lateen_xds::types::cluster as pb;
 use lateen_xds::types::cluster::cluster::{LbConfig, LbPolicy, SlowStartConfig};
+use lateen_xds::types::wkt::UInt64Value;
 
 use crate::decode::common::duration;
 use crate::decode::{DecodeError, Result};
 
-/// Envoy's default of `minimum_ring_size` and `maximum_ring_size`.
-const RING: Policy = Policy::RingHash {
-    min: 1024,
-    max: 8_388_608,
-};
+/// Envoy's defaults of `minimum_ring_size` and `maximum_ring_size`.
+const RING_MIN: u32 = 1024;
+const RING_MAX: u32 = 8_388_608;
 /// Envoy's default of `table_size`, and its greatest.
 const MAGLEV_SIZE: u64 = 65_537;
 const MAGLEV_SIZE_MAX: u64 = 5_000_011;
@@ -44,26 +43,18 @@ pub(super) fn policy(spec: &pb::Cluster) -> Result<Policy> {
 }
 
 fn ring(spec: &pb::Cluster) -> Policy {
-    let Some(LbConfig::RingHashLbConfig(config)) = &spec.lb_config else {
-        return RING;
+    let config = match &spec.lb_config {
+        Some(LbConfig::RingHashLbConfig(config)) => Some(config),
+        _ => None,
     };
-    let Policy::RingHash { min, max } = RING else {
-        return RING;
-    };
-    let size = |value: Option<u64>, default: u32| {
-        value
-            .and_then(|value| u32::try_from(value).ok())
-            .unwrap_or(default)
+    let size = |value: Option<UInt64Value>, default: u32| {
+        value.map_or(default, |size| {
+            u32::try_from(size.value).unwrap_or(u32::MAX)
+        })
     };
     Policy::RingHash {
-        min: size(
-            config.minimum_ring_size.as_ref().map(|size| size.value),
-            min,
-        ),
-        max: size(
-            config.maximum_ring_size.as_ref().map(|size| size.value),
-            max,
-        ),
+        min: size(config.and_then(|c| c.minimum_ring_size), RING_MIN),
+        max: size(config.and_then(|c| c.maximum_ring_size), RING_MAX),
     }
 }
 
@@ -142,7 +133,12 @@ fn extension_policy(list: &pb::LoadBalancingPolicy) -> Result<Policy> {
             Some("RoundRobin" | "ClusterProvided") => return Ok(Policy::RoundRobin),
             Some("LeastRequest") => return Ok(Policy::LeastRequest { choices: 2 }),
             Some("Random") => return Ok(Policy::Random),
-            Some("RingHash") => return Ok(RING),
+            Some("RingHash") => {
+                return Ok(Policy::RingHash {
+                    min: RING_MIN,
+                    max: RING_MAX,
+                });
+            }
             Some("Maglev") => {
                 let size = u32::try_from(MAGLEV_SIZE).unwrap_or(u32::MAX);
                 return Ok(Policy::Maglev { size });
@@ -163,7 +159,7 @@ mod tests {
     #[test]
     fn the_length_of_maglevs_table() {
         let of = |size: u64| {
-            let table_size = Some(lateen_xds::types::wkt::UInt64Value { value: size });
+            let table_size = Some(UInt64Value { value: size });
             let config = pb::cluster::MaglevLbConfig { table_size };
             maglev(&pb::Cluster {
                 lb_config: Some(LbConfig::MaglevLbConfig(config)),
