@@ -120,7 +120,7 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
         labels: [("app", name)].into_iter().collect(),
         service_account: name.into(),
         cluster_id: "Kubernetes".into(),
-        lateen: false,
+        dialect: Default::default(),
         version: String::new(),
         own_version: String::new(),
     }

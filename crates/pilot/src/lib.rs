@@ -33,7 +33,7 @@ pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options};
 pub use engine::{Counts, Served};
 pub use lateen_xds::server::Peer;
-pub use proxy::{Kind, NotAProxy, Proxy};
+pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
 pub use secret::{Credential, CredentialSource, NoCredentials};
 pub use snapshot::Snapshot;
 pub use source::{Client, Source};

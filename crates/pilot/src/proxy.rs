@@ -15,6 +15,20 @@ pub enum Kind {
     Router,
 }
 
+/// How a client reads what it is sent, where that differs from client to client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Envoy's: a route table is one resource.
+    #[default]
+    Envoy,
+    /// That of this project's proxy: the virtual hosts of all route tables are resources of their
+    /// own, each named by its table and itself (`9080/reviews.default.svc.cluster.local:9080`).
+    Lateen,
+}
+
+/// The metadata field by which a proxy says that it takes virtual hosts as resources.
+const VIRTUAL_HOSTS: &str = "LATEEN_VIRTUAL_HOSTS";
+
 /// One connected proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
@@ -36,8 +50,8 @@ pub struct Proxy {
     pub service_account: String,
     /// The cluster it says it is in.
     pub cluster_id: String,
-    /// It is this project's own proxy, which knows what Envoy does not.
-    pub lateen: bool,
+    /// How it reads what it is sent.
+    pub dialect: Dialect,
     /// The version of Istio that it says it behaves like.
     pub version: String,
     /// This project's version of what runs in the pod; empty where something else does.
@@ -72,6 +86,10 @@ impl Proxy {
             "" => namespace,
             namespace => namespace,
         };
+        let dialect = match string(metadata, VIRTUAL_HOSTS) {
+            "true" => Dialect::Lateen,
+            _ => Dialect::Envoy,
+        };
         Ok(Proxy {
             id: node.id.clone(),
             kind,
@@ -82,7 +100,7 @@ impl Proxy {
             labels: labels(metadata),
             service_account: string(metadata, "SERVICE_ACCOUNT").to_owned(),
             cluster_id: string(metadata, "CLUSTER_ID").to_owned(),
-            lateen: string(metadata, "LATEEN_PROXY") == "true",
+            dialect,
             version: string(metadata, "ISTIO_VERSION").to_owned(),
             own_version: string(metadata, "LATEEN_VERSION").to_owned(),
         })
@@ -126,7 +144,7 @@ mod tests {
         Node {
             id: id.into(),
             metadata: Some(wire::record([
-                ("LATEEN_PROXY", wire::text("true")),
+                (VIRTUAL_HOSTS, wire::text("true")),
                 ("LABELS", wire::structure(labels)),
             ])),
             ..Node::default()
@@ -142,7 +160,10 @@ mod tests {
             ("reviews-v1.x-1", "default")
         );
         assert_eq!(proxy.labels.value("app"), Some("reviews"));
-        assert!(proxy.lateen && !proxy.is_router());
+        assert_eq!(
+            (proxy.dialect, proxy.kind),
+            (Dialect::Lateen, Kind::Sidecar)
+        );
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use lateen_core::{Labels, Locality};
 use lateen_registry::Workload;
 
-use crate::proxy::{Kind, Proxy};
+use crate::proxy::{Dialect, Kind, Proxy};
 use crate::snapshot::Snapshot;
 
 /// A place in the mesh that it can be seen from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Vantage {
     pub(crate) kind: Kind,
+    pub(crate) dialect: Dialect,
     pub(crate) namespace: String,
     pub(crate) labels: Labels,
     /// Numbers of the workload's ports, by name.
@@ -25,6 +26,7 @@ impl Vantage {
     pub(crate) fn of_node(proxy: &Proxy) -> Vantage {
         Vantage {
             kind: proxy.kind,
+            dialect: proxy.dialect,
             namespace: proxy.namespace.clone(),
             labels: proxy.labels.clone(),
             ports: BTreeMap::new(),
@@ -38,6 +40,7 @@ impl Vantage {
             None => self.clone(),
             Some(workload) => Vantage {
                 kind: self.kind,
+                dialect: self.dialect,
                 namespace: self.namespace.clone(),
                 labels: workload.labels.clone(),
                 ports: workload.ports.clone(),
@@ -61,6 +64,7 @@ impl Vantage {
         let labels = labels.filter(|(key, _)| asked.contains(key.as_str()));
         Vantage {
             kind: self.kind,
+            dialect: self.dialect,
             namespace: self.namespace.clone(),
             labels: labels
                 .map(|(key, value)| (key.clone(), value.clone()))
