@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use lateen_decode::address;
 use lateen_xds::json;
 use lateen_xds::types::bootstrap::Bootstrap;
 use lateen_xds::types::{cluster, core, listener};
 
-use crate::decode::address;
 use crate::error::Error;
 
 /// Where the control plane answers.

@@ -4,7 +4,6 @@ mod cors;
 mod edge;
 mod exchange;
 mod fault;
-pub(crate) mod filters;
 mod forward;
 mod headers;
 pub(crate) mod log;
@@ -21,74 +20,23 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcstr::ArcStr;
+use lateen_decode::HcmSpec;
 use lateen_http::{Protocol, ServerConfig, Serving, Value};
-use lateen_route::RouteTable;
 
 use crate::listener::{Connection, DownstreamIo};
 use crate::worker::Worker;
 use exchange::Service;
-use filters::{Filters, RouteExtra};
 use log::AccessLog;
 
 /// How long connections of a chain that was replaced may go on before they are asked to close.
 const DRAIN_TIME: Duration = Duration::from_secs(45);
 
-/// The HTTP connection manager's settings.
+/// An HTTP connection manager.
 pub(crate) struct Hcm {
+    pub spec: HcmSpec,
     pub protocol: Protocol,
-    pub routes: Routes,
-    pub filters: Filters,
     pub access_logs: Vec<AccessLog>,
-    pub use_remote_address: bool,
-    pub trusted_hops: u32,
-    pub skip_xff_append: bool,
-    pub generate_request_id: bool,
-    pub preserve_external_request_id: bool,
-    pub request_id_in_response: bool,
     pub server_name: Value,
-    pub server_header: ServerHeader,
-    pub cert_header: CertHeader,
-    pub cert_subject: bool,
-    pub cert_pem: bool,
-    pub cert_chain: bool,
-    pub cert_dns: bool,
-    pub cert_uri: bool,
-    /// In lower case.
-    pub upgrades: Vec<String>,
-    pub normalize_path: bool,
-    pub merge_slashes: bool,
-    pub strip_any_port: bool,
-    pub strip_matching_port: bool,
-    pub idle_timeout: Duration,
-    pub stream_idle_timeout: Duration,
-    pub max_concurrent_streams: u32,
-    pub max_head_bytes: usize,
-}
-
-/// Where routes come from.
-pub(crate) enum Routes {
-    /// From discovery, by name.
-    Named(ArcStr),
-    Inline(Arc<RouteTable<RouteExtra>>),
-}
-
-/// What becomes of `Server` in responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ServerHeader {
-    Overwrite,
-    IfAbsent,
-    Keep,
-}
-
-/// What becomes of `X-Forwarded-Client-Cert` in requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CertHeader {
-    Sanitize,
-    ForwardOnly,
-    AppendForward,
-    SanitizeSet,
-    AlwaysForward,
 }
 
 /// Serves HTTP on a connection.
@@ -100,9 +48,9 @@ pub(crate) fn serve_http(
 ) -> Serving<'static> {
     let config = ServerConfig {
         protocol: protocol(&hcm, &connection),
-        idle_timeout: hcm.idle_timeout,
-        max_concurrent_streams: hcm.max_concurrent_streams,
-        max_head_bytes: hcm.max_head_bytes,
+        idle_timeout: hcm.spec.idle_timeout,
+        max_concurrent_streams: hcm.spec.max_concurrent_streams,
+        max_head_bytes: hcm.spec.max_head_bytes,
         ..ServerConfig::default()
     };
     let chain = connection.chain.clone();

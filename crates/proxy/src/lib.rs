@@ -6,10 +6,10 @@
 
 mod admin;
 mod ads;
+mod bind;
 mod bootstrap;
 mod clock;
 mod cluster;
-mod decode;
 mod drain;
 mod error;
 mod http;

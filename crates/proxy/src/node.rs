@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use lateen_decode::Workload;
 use lateen_http::Value;
 use lateen_xds::types::core;
 
-use crate::peer::Workload;
+use crate::peer::to_header;
 
 /// The node of the bootstrap, and what is derived from it once.
 pub(crate) struct Node {
@@ -29,7 +30,7 @@ impl Node {
         let text =
             |text: &str| Value::new(text.as_bytes()).unwrap_or_else(|_| Value::from_static(""));
         Node {
-            peer_header: text(&workload.to_header()),
+            peer_header: text(&to_header(&workload)),
             id_header: text(&message.id),
             workload: Arc::new(workload),
             json,

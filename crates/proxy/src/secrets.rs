@@ -7,20 +7,60 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lateen_decode::{CertSource, DecodeError, RootSource, SecretData, TlsSpec, TlsVersion};
+use lateen_route::StringMatch;
 use lateen_tls::{
-    Acceptor, ClientAuth, ClientOptions, Connector, Identity, IdentityStore, ServerCheck,
-    ServerOptions,
+    Acceptor, Algorithms, ClientAuth, ClientOptions, Connector, Identity, IdentityStore, PeerRule,
+    SanKind, SanMatch, ServerCheck, ServerOptions, Version,
 };
 use lateen_xds::names::{SECRET_DEFAULT, SECRET_ROOT};
 
 use crate::cluster::TlsUpstream;
-use crate::decode::{DecodeError, SecretNames, Source, TlsSpec};
 
 /// ALPN names that mark traffic inside the mesh (the inbound listener's chains match on them).
 const MESH_ALPN: [&str; 4] = ["istio-http/1.1", "istio-h2", "istio", "istio-http/1.0"];
 /// Asks for an exchange of metadata ahead of TCP payload, which is not supported: it is never
 /// negotiated.
 const PEER_EXCHANGE: &str = "istio-peer-exchange";
+
+/// Where a context's certificates and roots come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SecretNames {
+    certs: Vec<Source>,
+    roots: Source,
+}
+
+/// Where one half of an identity comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Source {
+    /// Nowhere.
+    None,
+    /// From a secret of that name.
+    Sds(String),
+    /// From the configuration itself: certificate chain and key, or roots and nothing.
+    Inline(String, String),
+}
+
+impl SecretNames {
+    /// Those of a context; files that it names are read now.
+    fn of(spec: &TlsSpec) -> Result<Self, DecodeError> {
+        let certs = spec.certs.iter().map(|cert| match cert {
+            CertSource::Sds(name) => Ok(Source::Sds(name.clone())),
+            CertSource::Given { chain, key } => Ok(Source::Inline(
+                chain.text("certificate_chain")?,
+                key.text("private_key")?,
+            )),
+        });
+        Ok(SecretNames {
+            certs: certs.collect::<Result<_, DecodeError>>()?,
+            roots: match &spec.roots {
+                RootSource::None => Source::None,
+                RootSource::Sds(name) => Source::Sds(name.clone()),
+                RootSource::Given(pem) => Source::Inline(pem.text("trusted_ca")?, String::new()),
+            },
+        })
+    }
+}
 
 /// The secrets of a proxy.
 pub(crate) struct Secrets {
@@ -71,7 +111,17 @@ impl Secrets {
     }
 
     /// Takes a secret's texts and renews what uses it.
-    pub(crate) fn set(&self, name: &str, pem: (String, Option<String>)) -> Result<(), DecodeError> {
+    pub(crate) fn set(&self, name: &str, data: SecretData) -> Result<(), DecodeError> {
+        let pem = match data {
+            SecretData::Roots(pem) => (pem.text("trusted_ca")?, None),
+            SecretData::Certificate(CertSource::Given { chain, key }) => (
+                chain.text("certificate_chain")?,
+                Some(key.text("private_key")?),
+            ),
+            SecretData::Certificate(CertSource::Sds(_)) => {
+                return Err(DecodeError::new("secret", "names another secret"));
+            }
+        };
         let mut inner = self.lock();
         let before = inner.texts.insert(name.to_owned(), pem);
         let uses = |source: &Source| matches!(source, Source::Sds(used) if used == name);
@@ -192,16 +242,17 @@ impl Secrets {
     }
 
     /// The server side of a context.
-    pub(crate) fn acceptor(&self, spec: TlsSpec) -> Result<Arc<Acceptor>, DecodeError> {
-        let store = self.store(&spec.names)?;
-        let client_auth = match (spec.require_client, spec.names.roots != Source::None) {
-            (true, _) => ClientAuth::Required(spec.rule),
-            (false, true) => ClientAuth::Optional(spec.rule),
+    pub(crate) fn acceptor(&self, spec: &TlsSpec) -> Result<Arc<Acceptor>, DecodeError> {
+        let names = SecretNames::of(spec)?;
+        let store = self.store(&names)?;
+        let client_auth = match (spec.require_client, names.roots != Source::None) {
+            (true, _) => ClientAuth::Required(rule(spec)?),
+            (false, true) => ClientAuth::Optional(rule(spec)?),
             (false, false) => ClientAuth::None,
         };
         let mut alpn = without_exchange(&spec.alpn);
         let own = |source: &Source| matches!(source, Source::Sds(name) if is_own(name));
-        if spec.names.certs.iter().any(own) {
+        if names.certs.iter().any(own) {
             // A client of the mesh that offers its marks alone must find one of them here.
             for mark in MESH_ALPN {
                 if !alpn.iter().any(|known| known == mark.as_bytes()) {
@@ -212,24 +263,22 @@ impl Secrets {
         let options = ServerOptions {
             client_auth,
             alpn,
-            min_version: spec.min,
-            max_version: spec.max,
-            algorithms: spec.algorithms,
+            min_version: version(spec.min),
+            max_version: version(spec.max),
+            algorithms: algorithms(spec)?,
         };
         Ok(Arc::new(Acceptor::new(store, options)))
     }
 
     /// The client side of a context.
-    pub(crate) fn connector(
-        &self,
-        spec: TlsSpec,
-        auto_sni: bool,
-    ) -> Result<TlsUpstream, DecodeError> {
-        let store = self.store(&spec.names)?;
-        let check = if spec.names.roots == Source::None {
+    pub(crate) fn connector(&self, spec: &TlsSpec) -> Result<TlsUpstream, DecodeError> {
+        let names = SecretNames::of(spec)?;
+        let store = self.store(&names)?;
+        let algorithms = algorithms(spec)?;
+        let check = if names.roots == Source::None {
             ServerCheck::Insecure
         } else {
-            ServerCheck::Peer(spec.rule)
+            ServerCheck::Peer(rule(spec)?)
         };
         let mesh = spec
             .alpn
@@ -238,11 +287,11 @@ impl Secrets {
         let make = |alpn: Vec<Vec<u8>>| {
             let options = ClientOptions {
                 check: check.clone(),
-                present_identity: !spec.names.certs.is_empty(),
+                present_identity: !names.certs.is_empty(),
                 alpn,
-                min_version: spec.min,
-                max_version: spec.max,
-                algorithms: spec.algorithms.clone(),
+                min_version: version(spec.min),
+                max_version: version(spec.max),
+                algorithms: algorithms.clone(),
             };
             Connector::new(store.clone(), options)
         };
@@ -271,11 +320,57 @@ impl Secrets {
             http1: make(http1),
             http2: make(http2),
             auto: make(auto),
-            sni: spec.sni.map(Into::into),
-            auto_sni,
+            sni: spec.sni.as_deref().map(Into::into),
+            auto_sni: spec.auto_sni,
             mesh,
         })
     }
+}
+
+fn version(version: TlsVersion) -> Version {
+    match version {
+        TlsVersion::Tls12 => Version::Tls12,
+        TlsVersion::Tls13 => Version::Tls13,
+    }
+}
+
+/// What a peer's certificate must say.
+fn rule(spec: &TlsSpec) -> Result<PeerRule, DecodeError> {
+    if spec.names.is_empty() {
+        return Ok(PeerRule::AnyTrusted);
+    }
+    let names = spec.names.iter().map(|(kind, name)| {
+        let kind = match kind {
+            lateen_decode::SanKind::Any => SanKind::Any,
+            lateen_decode::SanKind::Uri => SanKind::Uri,
+            lateen_decode::SanKind::Dns => SanKind::Dns,
+            lateen_decode::SanKind::Ip => SanKind::Ip,
+        };
+        let name = match name {
+            StringMatch::Exact(text) => SanMatch::Exact(text.clone()),
+            StringMatch::Prefix(text) => SanMatch::Prefix(text.clone()),
+            StringMatch::Suffix(text) => SanMatch::Suffix(text.clone()),
+            StringMatch::Contains(text) => SanMatch::Contains(text.clone()),
+            StringMatch::Regex(_) => {
+                let what = "a regular expression";
+                return Err(DecodeError::unsupported("match_subject_alt_names", what));
+            }
+        };
+        Ok((kind, name))
+    });
+    names.collect::<Result<_, _>>().map(PeerRule::Names)
+}
+
+/// Fails closed: an algorithm that we do not have is not replaced by others.
+fn algorithms(spec: &TlsSpec) -> Result<Algorithms, DecodeError> {
+    let refused = |field: &'static str| {
+        move |error: lateen_tls::Error| DecodeError::new(field, error.to_string())
+    };
+    Algorithms::default()
+        .with_suites(&spec.suites)
+        .map_err(refused("tls_params.cipher_suites"))?
+        .with_groups(&spec.groups)
+        .map_err(refused("tls_params.ecdh_curves"))
 }
 
 fn is_own(name: &str) -> bool {
@@ -286,4 +381,44 @@ fn is_own(name: &str) -> bool {
 fn without_exchange(alpn: &[String]) -> Vec<Vec<u8>> {
     let kept = alpn.iter().filter(|name| *name != PEER_EXCHANGE);
     kept.map(|name| name.clone().into_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_algorithm_that_we_do_not_have_is_refused_by_its_name() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let spec = TlsSpec {
+            certs: vec![CertSource::Sds("cert".to_owned())],
+            roots: RootSource::None,
+            names: Vec::new(),
+            alpn: Vec::new(),
+            min: TlsVersion::Tls12,
+            max: TlsVersion::Tls13,
+            suites: Vec::new(),
+            groups: Vec::new(),
+            sni: None,
+            auto_sni: false,
+            require_client: false,
+        };
+        let check = |spec: TlsSpec, field: &str| {
+            let secrets = Secrets::new(Arc::new(IdentityStore::empty()));
+            let refused = secrets.acceptor(&spec).expect_err(field);
+            assert_eq!(refused.field, field);
+            let refused = secrets.connector(&spec).err().expect(field);
+            assert_eq!(refused.field, field);
+        };
+        let suites = TlsSpec {
+            suites: names(&["ECDHE-RSA-AES128-GCM-SHA256", "AES512-SHA"]),
+            ..spec.clone()
+        };
+        check(suites, "tls_params.cipher_suites");
+        let groups = TlsSpec {
+            groups: names(&["P-521"]),
+            ..spec
+        };
+        check(groups, "tls_params.ecdh_curves");
+    }
 }

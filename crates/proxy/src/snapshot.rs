@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arcstr::ArcStr;
 use foldhash::HashMap;
+use lateen_decode::RouteExtra;
 use lateen_route::RouteTable;
 
 use crate::cluster::Cluster;
-use crate::http::filters::RouteExtra;
 use crate::listener::{Listener, wildcard_of};
 
 /// A compiled route configuration.

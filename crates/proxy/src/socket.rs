@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lateen_decode::Keepalive;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{Ip6tOriginalDst, OriginalDst};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -20,17 +21,6 @@ const BACKLOG: i32 = 4096;
 /// Silence after which the kernel asks whether the peer is still there; how often and how fast is
 /// its default, as with Envoy.
 const KEEPALIVE: Duration = Duration::from_secs(300);
-
-/// How the kernel asks whether a peer is still there, as far as it is not the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Keepalive {
-    /// The silence before the first question.
-    pub time: Option<Duration>,
-    /// From one question to the next.
-    pub interval: Option<Duration>,
-    /// Questions without an answer after which the connection is given up.
-    pub probes: Option<u32>,
-}
 
 /// Set once marking was refused, so that it is not tried and reported for every socket.
 static UNMARKED: AtomicBool = AtomicBool::new(false);

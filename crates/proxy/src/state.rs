@@ -15,13 +15,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcstr::ArcStr;
+use lateen_decode::{EndpointSpec, NamedEndpoint, Routes, route_configuration, secret};
 use lateen_xds::client::{Subscriber, Update};
 use lateen_xds::types::{cluster as cluster_pb, endpoint, listener as listener_pb, route, tls};
 use lateen_xds::{Any, TypeUrl, decode_any};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::decode::{EndpointSpec, NamedEndpoint, route_configuration, secret_pem};
 use crate::listener::Network;
 use crate::memory::GiveBack;
 use crate::snapshot::Snapshot;
@@ -233,11 +233,11 @@ impl State {
             RawKind::Endpoint
         } else if *kind == TypeUrl::SECRET {
             let spec: tls::Secret = decode_any(any).map_err(text)?;
-            let pem = secret_pem(&spec).map_err(|error| error.to_string())?;
+            let data = secret(&spec).map_err(|error| error.to_string())?;
             return self
                 .shared
                 .secrets
-                .set(name, pem)
+                .set(name, data)
                 .map_err(|error| error.to_string());
         } else {
             return Err(format!(
@@ -301,7 +301,7 @@ impl State {
                     Network::Close => {}
                     Network::Tcp(tcp) => clusters::named_by_target(&tcp.target, &mut names),
                     Network::Http(hcm) => {
-                        if let crate::http::Routes::Inline(table) = &hcm.routes {
+                        if let Routes::Inline(table) = &hcm.spec.routes {
                             clusters::named_by_routes(table, &mut names);
                         }
                     }
@@ -357,7 +357,7 @@ impl State {
         for listener in self.snapshot.listeners.values() {
             for chain in listener.all_chains() {
                 if let Network::Http(hcm) = &chain.network
-                    && let crate::http::Routes::Named(name) = &hcm.routes
+                    && let Routes::Named(name) = &hcm.spec.routes
                 {
                     names.insert(name.to_string());
                 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arcstr::{ArcStr, literal};
 use lateen_core::Direction;
+use lateen_decode::{Service, Workload};
 use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry, Writer};
 
-use crate::cluster::{Cluster, Connected, Host, Service};
+use crate::cluster::{Cluster, Connected, Host};
 use crate::http::log::Entry;
 use crate::listener::Connection;
-use crate::peer::Workload;
 use crate::worker::Shared;
 
 /// Labels of HTTP series, in the order of Istio's own plug-in.

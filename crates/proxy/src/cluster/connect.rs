@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use lateen_balance::{Overflow, Permit, Resource};
-use lateen_http::{ClientConfig, Connection};
+use lateen_http::{ClientConfig, Connection, Keepalive};
 use lateen_tls::{ConnInfo, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -112,7 +112,10 @@ pub(crate) async fn connect_http(
         local: connected.local,
         max_requests: cluster.spec.http.max_requests,
         max_streams: cluster.spec.http.max_streams,
-        keepalive: cluster.spec.http.keepalive,
+        keepalive: cluster.spec.http.keepalive.map(|pings| Keepalive {
+            interval: pings.interval,
+            timeout: pings.timeout,
+        }),
         ..ClientConfig::default()
     };
     Ok(lateen_http::connect(connected.io, &config))
@@ -154,7 +157,7 @@ async fn handshake(
 ) -> Result<(Io, Option<SocketAddr>, Option<Arc<ConnInfo>>), ConnectError> {
     let stream = socket::connect(address, cluster.spec.bind, cluster.spec.keepalive).await?;
     let local = stream.local_addr().ok();
-    let tls = match &*cluster.spec.transports[transport] {
+    let tls = match &cluster.transports[transport] {
         Transport::Raw => return Ok((Io::Raw(stream), local, None)),
         Transport::Tls(tls) => tls,
     };

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DnsSpec;
-use crate::decode::EndpointSpec;
+use lateen_decode::{DnsSpec, EndpointSpec};
 
 /// Not more often than this, whatever the configuration says.
 const LEAST_REFRESH: Duration = Duration::from_secs(1);
@@ -100,7 +99,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::decode::NamedEndpoint;
+    use lateen_decode::NamedEndpoint;
 
     fn spec(names: &[&str], logical: bool) -> Arc<DnsSpec> {
         let endpoint = |name: &&str| NamedEndpoint {

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use arcstr::ArcStr;
 use lateen_balance::{Balancer, HostSpec, HostState};
-
-use super::ClusterSpec;
-use crate::decode::{EndpointSpec, NamedEndpoint};
-use crate::peer::Workload;
+use lateen_decode::{ClusterSpec, EndpointSpec, NamedEndpoint, Workload};
 
 /// One host.
 #[derive(Debug)]

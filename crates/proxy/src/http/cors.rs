@@ -2,7 +2,7 @@
 
 use lateen_http::{RequestHead, Response, ResponseHead};
 
-use super::filters::Cors;
+use lateen_decode::Cors;
 
 /// The origin of a request, where the policy allows it.
 pub(crate) fn allowed_origin(cors: &Cors, head: &RequestHead) -> Option<String> {

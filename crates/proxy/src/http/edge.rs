@@ -1,10 +1,11 @@
 //! What every request goes through before it is routed: its address, scheme, identifier and
 //! certificate headers are settled, and what a client may not claim is taken out.
 
+use lateen_decode::CertHeader;
 use lateen_http::{Known, RequestHead, Scheme, Value};
 
+use super::Hcm;
 use super::path::normalize;
-use super::{CertHeader, Hcm};
 use crate::listener::Connection;
 use crate::worker::Shared;
 
@@ -37,7 +38,7 @@ pub(crate) fn prepare(
 }
 
 fn authority(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
-    if !hcm.strip_any_port && !hcm.strip_matching_port {
+    if !hcm.spec.strip_any_port && !hcm.spec.strip_matching_port {
         return;
     }
     let authority = head.authority();
@@ -47,7 +48,8 @@ fn authority(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
     let Ok(port) = port.parse::<u16>() else {
         return;
     };
-    if hcm.strip_any_port || (hcm.strip_matching_port && port == connection.local.port()) {
+    if hcm.spec.strip_any_port || (hcm.spec.strip_matching_port && port == connection.local.port())
+    {
         let host = host.to_owned();
         // A part of a valid value is valid.
         let _ = head.set_authority(&host);
@@ -55,10 +57,10 @@ fn authority(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
 }
 
 fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Malformed> {
-    if !hcm.normalize_path && !hcm.merge_slashes {
+    if !hcm.spec.normalize_path && !hcm.spec.merge_slashes {
         return Ok(());
     }
-    let new = match normalize(head.path(), hcm.merge_slashes).ok_or(Malformed::Path)? {
+    let new = match normalize(head.path(), hcm.spec.merge_slashes).ok_or(Malformed::Path)? {
         std::borrow::Cow::Borrowed(_) => return Ok(()),
         std::borrow::Cow::Owned(path) => match head.query() {
             Some(query) => format!("{path}?{query}"),
@@ -69,7 +71,7 @@ fn path(hcm: &Hcm, head: &mut RequestHead) -> Result<(), Malformed> {
 }
 
 fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
-    if hcm.use_remote_address && !hcm.skip_xff_append {
+    if hcm.spec.use_remote_address && !hcm.spec.skip_xff_append {
         let address = connection.texts.remote(connection.remote);
         let joined = head.headers.joined(Known::X_FORWARDED_FOR);
         let joined = joined.map(|before| append(&before, address));
@@ -77,7 +79,7 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
         let value = joined.as_deref().unwrap_or(address.as_bytes());
         let _ = head.headers.set(Known::X_FORWARDED_FOR, value);
     }
-    if hcm.use_remote_address {
+    if hcm.spec.use_remote_address {
         // Clients at the edge may not speak for the mesh.
         for name in [
             Known::X_ENVOY_INTERNAL,
@@ -93,7 +95,7 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
             head.headers.remove(name);
         }
     }
-    let trusted = !hcm.use_remote_address || hcm.trusted_hops > 0;
+    let trusted = !hcm.spec.use_remote_address || hcm.spec.trusted_hops > 0;
     let known = matches!(
         head.headers.bytes(Known::X_FORWARDED_PROTO),
         Some(b"http" | b"https")
@@ -110,10 +112,10 @@ fn forwarded(hcm: &Hcm, connection: &Connection, head: &mut RequestHead) {
 }
 
 fn request_id(hcm: &Hcm, head: &mut RequestHead) {
-    if !hcm.generate_request_id {
+    if !hcm.spec.generate_request_id {
         return;
     }
-    let outside = hcm.use_remote_address && !hcm.preserve_external_request_id;
+    let outside = hcm.spec.use_remote_address && !hcm.spec.preserve_external_request_id;
     if outside || !head.headers.contains(Known::X_REQUEST_ID) {
         let mut text = [0; 36];
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
@@ -130,7 +132,7 @@ fn client_cert(shared: &Shared, hcm: &Hcm, connection: &Connection, head: &mut R
         let make = || element(shared, hcm, connection);
         connection.texts.client_cert.get_or_init(make).as_deref()
     };
-    match hcm.cert_header {
+    match hcm.spec.cert_header {
         CertHeader::AlwaysForward => {}
         CertHeader::ForwardOnly if mutual => {}
         CertHeader::Sanitize | CertHeader::ForwardOnly => {
@@ -191,19 +193,19 @@ fn element(shared: &Shared, hcm: &Hcm, connection: &Connection) -> Option<String
         }
         out
     };
-    if hcm.cert_pem {
+    if hcm.spec.cert_pem {
         parts.push(format!("Cert=\"{}\"", escaped(&peer.pem())));
     }
-    if hcm.cert_chain {
+    if hcm.spec.cert_chain {
         parts.push(format!("Chain=\"{}\"", escaped(&peer.pem())));
     }
-    if hcm.cert_subject {
+    if hcm.spec.cert_subject {
         parts.push(format!("Subject=\"{}\"", peer.subject.replace('"', "\\\"")));
     }
-    if hcm.cert_uri {
+    if hcm.spec.cert_uri {
         parts.extend(peer.uris.iter().map(|uri| format!("URI={uri}")));
     }
-    if hcm.cert_dns {
+    if hcm.spec.cert_dns {
         parts.extend(peer.dns.iter().map(|name| format!("DNS={name}")));
     }
     Some(parts.join(";"))

@@ -15,18 +15,18 @@
 use std::sync::Arc;
 
 use lateen_core::{Direction, Reason};
+use lateen_decode::{RouteExtra, Routes, ServerHeader};
 use lateen_http::{Abort, Handler, Known, Request, RequestHead, Response, Value};
 use lateen_route::{Action, PathRedirect, Redirect, Route, RouteTable};
 
 use super::edge::{Malformed, prepare};
-use super::filters::RouteExtra;
 use super::forward::{Answer, forward};
 use super::meter::Meter;
 use super::reply::LocalReply;
 use super::view::HeadView;
-use super::{Hcm, Routes, ServerHeader, cors, fault};
+use super::{Hcm, cors, fault};
 use crate::listener::Connection;
-use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
+use crate::peer::{PEER_METADATA, PEER_METADATA_ID, shared_from_header};
 use crate::worker::Worker;
 
 /// Answers the requests of one connection.
@@ -55,7 +55,7 @@ async fn run(service: &Service, mut request: Request) -> Response {
     let is_grpc = request.head.is_grpc();
     meter.facts.grpc = is_grpc;
     let prepared = prepare(shared, hcm, connection, &mut request.head);
-    let request_id = if hcm.request_id_in_response {
+    let request_id = if hcm.spec.request_id_in_response {
         request.head.headers.value(Known::X_REQUEST_ID)
     } else {
         None
@@ -106,7 +106,7 @@ fn take_peer(connection: &Connection, head: &mut RequestHead, meter: &mut Meter)
         return false;
     }
     let metadata = head.headers.bytes(PEER_METADATA);
-    meter.facts.peer = metadata.and_then(Workload::shared_from_header);
+    meter.facts.peer = metadata.and_then(shared_from_header);
     let named = head.headers.remove(PEER_METADATA);
     head.headers.remove(PEER_METADATA_ID) || named
 }
@@ -122,7 +122,7 @@ async fn respond(
         connection,
     } = service;
     let not_found = || LocalReply::new(Reason::NoRouteFound, "route_not_found", "");
-    let table: Arc<RouteTable<RouteExtra>> = match &hcm.routes {
+    let table: Arc<RouteTable<RouteExtra>> = match &hcm.spec.routes {
         Routes::Inline(table) => table.clone(),
         Routes::Named(name) => worker.shared.routes(name).await.ok_or_else(not_found)?,
     };
@@ -143,7 +143,7 @@ async fn respond(
     meter.entry.route = route.name.clone();
 
     let sharing = route.extra.cors.as_ref().or(host.extra.cors.as_ref());
-    let sharing = sharing.filter(|cors| hcm.filters.cors_enabled && cors.enabled);
+    let sharing = sharing.filter(|cors| hcm.spec.filters.cors_enabled && cors.enabled);
     let origin = sharing.and_then(|cors| cors::allowed_origin(cors, &request.head));
     if let Some(cors) = sharing.filter(|_| cors::is_preflight(&request.head)) {
         match &origin {
@@ -153,9 +153,9 @@ async fn respond(
         }
     }
 
-    if hcm.filters.fault_enabled {
+    if hcm.spec.filters.fault_enabled {
         let fault = route.extra.fault.as_ref().or(host.extra.fault.as_ref());
-        if let Some(fault) = fault.or(hcm.filters.fault.as_ref()) {
+        if let Some(fault) = fault.or(hcm.spec.filters.fault.as_ref()) {
             let cluster = only_cluster(route);
             // Most requests meet no fault, and need no room for the pause of one.
             let reasons = &mut meter.entry.reasons;
@@ -258,7 +258,7 @@ fn decorate(
         connection,
     } = service;
     let headers = &mut response.head.headers;
-    match hcm.server_header {
+    match hcm.spec.server_header {
         ServerHeader::Keep => {}
         ServerHeader::IfAbsent if headers.contains(Known::SERVER) => {}
         _ => headers.set_value(Known::SERVER, &hcm.server_name),

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lateen_core::Reason;
 use lateen_http::RequestHead;
 
-use super::filters::{AbortStatus, Fault};
 use super::reply::LocalReply;
 use super::view::HeadView;
+use lateen_decode::{AbortStatus, Fault};
 
 /// Faults under way in this process.
 static ACTIVE: AtomicU32 = AtomicU32::new(0);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lateen_balance::{Outcome, Permit, Resource};
 use lateen_core::{Direction, Reason};
+use lateen_decode::{Discovery, RouteExtra, UpstreamProtocol};
 use lateen_http::{
     Body, Freed, Interim, Known, Lease, Request, RequestHead, Response, SendError, Version,
 };
@@ -16,19 +17,15 @@ use lateen_route::{
 };
 use tokio::time::Instant;
 
-use super::filters::RouteExtra;
 use super::meter::Meter;
 use super::replay::Replay;
 use super::reply::{LocalReply, reset};
 use super::retry::{Failure, pause, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
-use crate::cluster::{
-    Cluster, ConnectError, Discovery, Host, HttpWant, Transport, UpstreamProtocol, connect_http,
-    permit,
-};
+use crate::cluster::{Cluster, ConnectError, Host, HttpWant, Transport, connect_http, permit};
 use crate::listener::Connection;
-use crate::peer::{PEER_METADATA, PEER_METADATA_ID, Workload};
+use crate::peer::{PEER_METADATA, PEER_METADATA_ID, shared_from_header};
 use crate::worker::{PoolKey, Tried, Worker};
 
 /// How often a request that was not processed is sent again outside of any policy. A host may refuse
@@ -156,7 +153,7 @@ pub(crate) async fn forward(
         upgrade::relay(
             raw,
             &mut response,
-            action.idle_timeout.unwrap_or(hcm.stream_idle_timeout),
+            action.idle_timeout.unwrap_or(hcm.spec.stream_idle_timeout),
         );
     } else {
         response.head.headers.remove_hop_by_hop();
@@ -169,7 +166,7 @@ pub(crate) async fn forward(
     if !headers::is_idle(&mutations, true) {
         headers::response(&mut response.head.headers, &mutations, &meter.entry);
     }
-    let idle = action.idle_timeout.unwrap_or(hcm.stream_idle_timeout);
+    let idle = action.idle_timeout.unwrap_or(hcm.spec.stream_idle_timeout);
     Ok(Answer {
         response,
         deadline,
@@ -426,7 +423,7 @@ impl Exchange<'_> {
         }
         let headers = &mut response.head.headers;
         let metadata = headers.bytes(PEER_METADATA);
-        if let Some(workload) = metadata.and_then(Workload::shared_from_header) {
+        if let Some(workload) = metadata.and_then(shared_from_header) {
             meter.facts.peer = Some(workload);
         }
         headers.remove(PEER_METADATA);
@@ -537,7 +534,7 @@ impl Exchange<'_> {
 
     /// Connections that asked for different names are not interchangeable.
     fn sni_of(&self, host: &Host, head: &RequestHead) -> Option<String> {
-        match &*self.cluster.spec.transports[host.transport] {
+        match &self.cluster.transports[host.transport] {
             Transport::Tls(tls) if tls.auto_sni && tls.sni.is_none() => {
                 Some(head.authority().to_owned())
             }
@@ -554,7 +551,7 @@ pub(super) fn add_peer(
     host: &Host,
     head: &mut RequestHead,
 ) {
-    let transport = &*cluster.spec.transports[host.transport];
+    let transport = &cluster.transports[host.transport];
     let mesh = matches!(transport, Transport::Tls(tls) if tls.mesh);
     let outbound = connection.listener.direction == Some(Direction::Outbound);
     if outbound && (mesh || host.workload.is_some()) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use lateen_decode::UpstreamProtocol;
 use lateen_http::{Body, BodyError, BodyFault, Frame, RequestHead, Source};
 use lateen_route::{Forward, Fraction};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::add_peer;
 use super::rewrite::timeout;
-use crate::cluster::{Cluster, HttpWant, UpstreamProtocol, connect_http, permit};
+use crate::cluster::{Cluster, HttpWant, connect_http, permit};
 use crate::listener::Connection;
 use crate::worker::{Tried, Worker};
 

@@ -19,7 +19,10 @@ pub(crate) fn wanted(hcm: &Hcm, action: &Forward, head: &RequestHead) -> Result<
         return Ok(false);
     }
     let by_route = action.upgrades.iter().find(|(name, _)| *name == kind);
-    let allowed = by_route.map_or_else(|| hcm.upgrades.contains(&kind), |(_, allowed)| *allowed);
+    let allowed = by_route.map_or_else(
+        || hcm.spec.upgrades.contains(&kind),
+        |(_, allowed)| *allowed,
+    );
     if !allowed {
         return Err(LocalReply::plain(403, "upgrade_failed", ""));
     }

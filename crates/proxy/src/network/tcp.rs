@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use lateen_core::Reason;
+use lateen_decode::Discovery;
 use tokio::time::Instant;
 
 use super::copy;
 use super::relay::{Bounds, Ended};
 use super::splice::splice;
-use crate::cluster::{Cluster, ConnectError, Connected, Discovery, Host, connect};
+use crate::cluster::{Cluster, ConnectError, Connected, Host, connect};
 use crate::http::log::{Entry, write_logs};
 use crate::listener::{Connection, DownstreamIo, TcpProxy};
 use crate::stats::TcpLabels;

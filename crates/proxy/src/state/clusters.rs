@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use lateen_decode::{ClusterSpec, Discovery, EndpointSpec, RouteExtra, assignment};
 use lateen_route::{Action, RouteTable, Target};
 use lateen_xds::types::{cluster as pb, endpoint};
 
 use super::{Event, State};
-use crate::cluster::{Cluster, ClusterSpec, Discovery, HostSet, resolve_forever};
-use crate::decode::{EndpointSpec, assignment, cluster};
-use crate::http::filters::RouteExtra;
+use crate::bind;
+use crate::cluster::{Cluster, HostSet, resolve_forever};
 
 impl State {
     /// Adds or replaces a cluster.
     pub(super) fn set_cluster(&mut self, name: &ArcStr, spec: &pb::Cluster) -> Result<(), String> {
-        let spec = cluster(spec, &self.shared.secrets).map_err(|error| error.to_string())?;
-        let spec = Arc::new(spec);
+        let text = |error: lateen_decode::DecodeError| error.to_string();
+        let spec = Arc::new(lateen_decode::cluster(spec).map_err(text)?);
+        let transports = bind::transports(&spec.transports, &self.shared.secrets).map_err(text)?;
         let before = self.snapshot.clusters.get(name).cloned();
         let old_hosts = before.as_ref().map(|before| &*before.hosts);
         let now = self.shared.now();
@@ -66,6 +67,7 @@ impl State {
         let cluster = Cluster {
             id,
             spec,
+            transports,
             hosts,
             warm,
             stats,

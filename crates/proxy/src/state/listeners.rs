@@ -8,7 +8,7 @@ use arcstr::ArcStr;
 use lateen_xds::types::listener as pb;
 
 use super::State;
-use crate::decode::listener;
+use crate::bind;
 use crate::drain::Drain;
 use crate::listener::Listener;
 use crate::socket;
@@ -28,7 +28,8 @@ impl State {
         spec: &pb::Listener,
     ) -> Result<(), String> {
         let before = self.snapshot.listeners.get(name).cloned();
-        let new = listener(spec, &self.shared.secrets, before.as_deref())
+        let new = lateen_decode::listener(spec)
+            .and_then(|spec| bind::listener(spec, &self.shared.secrets, before.as_deref()))
             .map_err(|error| error.to_string())?;
         self.bind(name, &new)?;
         if let Some(before) = before {

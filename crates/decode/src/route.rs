@@ -13,14 +13,17 @@ use lateen_route::{
 use lateen_xds::Any;
 use lateen_xds::types::{core, route as pb};
 
-use super::common::{duration, fraction, header_options, regex_rewrite, string_match, string_test};
+use super::common::{
+    Data, duration, fraction, header_options, regex_rewrite, string_match, string_test,
+};
+use super::filter::RouteExtra;
 use super::{DecodeError, Result, filter, typed};
-use crate::http::filters::RouteExtra;
 
 /// Compiles a route configuration.
-pub(crate) fn route_configuration(
-    config: &pb::RouteConfiguration,
-) -> Result<Arc<RouteTable<RouteExtra>>> {
+///
+/// # Errors
+/// On what is not supported, and on tables that contradict themselves.
+pub fn route_configuration(config: &pb::RouteConfiguration) -> Result<Arc<RouteTable<RouteExtra>>> {
     if config.vhds.is_some() {
         return Err(DecodeError::unsupported(
             "vhds",
@@ -517,7 +520,7 @@ fn direct(spec: &pb::DirectResponseAction) -> Result<DirectResponse> {
         .ok()
         .filter(|status| (200..600).contains(status));
     let body = match &spec.body {
-        Some(source) => super::tls::data("direct_response.body", source)?,
+        Some(source) => Data::of("direct_response.body", source)?.read("direct_response.body")?,
         None => Vec::new(),
     };
     Ok(DirectResponse {

@@ -6,8 +6,8 @@ use lateen_xds::types::cluster as pb;
 use lateen_xds::types::cluster::cluster::{LbConfig, LbPolicy, SlowStartConfig};
 use lateen_xds::types::wkt::UInt64Value;
 
-use crate::decode::common::duration;
-use crate::decode::{DecodeError, Result};
+use crate::common::duration;
+use crate::{DecodeError, Result};
 
 /// Envoy's defaults of `minimum_ring_size` and `maximum_ring_size`.
 const RING_MIN: u32 = 1024;

@@ -1,16 +1,127 @@
 //! The HTTP connection manager.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_http::Protocol;
+use arcstr::ArcStr;
+use lateen_route::RouteTable;
 use lateen_xds::types::network::hcm as pb;
 
+use super::access_log::AccessLogSpec;
 use super::common::duration;
+use super::filter::{Filters, RouteExtra};
 use super::{DecodeError, Result, access_log, filter, route};
-use crate::http::{CertHeader, Hcm, Routes, ServerHeader};
+
+/// What `Server` says where nothing else is given.
+const SERVER: &str = "istio-envoy";
+
+/// The HTTP connection manager's settings.
+#[derive(Debug)]
+pub struct HcmSpec {
+    /// What clients may speak.
+    pub codec: Codec,
+    /// Where routes come from.
+    pub routes: Routes,
+    /// What happens to requests on their way.
+    pub filters: Filters,
+    /// Where requests are logged.
+    pub access_logs: Vec<AccessLogSpec>,
+    /// The client is whoever opened the connection, not whom a header names.
+    pub use_remote_address: bool,
+    /// Proxies before us whose `X-Forwarded-For` is believed.
+    pub trusted_hops: u32,
+    /// Leave `X-Forwarded-For` as it came.
+    pub skip_xff_append: bool,
+    /// Make an `X-Request-Id` where there is none.
+    pub generate_request_id: bool,
+    /// Keep the one of a client from outside.
+    pub preserve_external_request_id: bool,
+    /// Say it in responses too.
+    pub request_id_in_response: bool,
+    /// What `Server` says.
+    pub server_name: String,
+    /// Whether it says so.
+    pub server_header: ServerHeader,
+    /// What becomes of `X-Forwarded-Client-Cert`.
+    pub cert_header: CertHeader,
+    /// It names the subject.
+    pub cert_subject: bool,
+    /// It holds the certificate.
+    pub cert_pem: bool,
+    /// It holds the chain.
+    pub cert_chain: bool,
+    /// It names DNS names.
+    pub cert_dns: bool,
+    /// It names the URI.
+    pub cert_uri: bool,
+    /// In lower case.
+    pub upgrades: Vec<String>,
+    /// Resolve `.` and `..` in paths.
+    pub normalize_path: bool,
+    /// Make one slash of several.
+    pub merge_slashes: bool,
+    /// Take the port off the authority.
+    pub strip_any_port: bool,
+    /// Take the port off the authority where it is the listener's.
+    pub strip_matching_port: bool,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Duration,
+    /// How long a request may make no progress.
+    pub stream_idle_timeout: Duration,
+    /// Requests of one connection at once.
+    pub max_concurrent_streams: u32,
+    /// The greatest head of a request.
+    pub max_head_bytes: usize,
+}
+
+/// What clients may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// HTTP/2 where the client opens with its preface, else HTTP/1.
+    Auto,
+    /// HTTP/1 alone.
+    Http1,
+    /// HTTP/2 alone.
+    Http2,
+}
+
+/// Where routes come from.
+#[derive(Debug, Clone)]
+pub enum Routes {
+    /// From discovery, by name.
+    Named(ArcStr),
+    /// From the listener itself.
+    Inline(Arc<RouteTable<RouteExtra>>),
+}
+
+/// What becomes of `Server` in responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// It is ours.
+    Overwrite,
+    /// It is ours where the upstream sent none.
+    IfAbsent,
+    /// It stays as it came.
+    Keep,
+}
+
+/// What becomes of `X-Forwarded-Client-Cert` in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertHeader {
+    /// It is taken away.
+    Sanitize,
+    /// It stays, where the client proved who it is.
+    ForwardOnly,
+    /// Ours is added, where the client proved who it is.
+    AppendForward,
+    /// Ours replaces it, where the client proved who it is.
+    SanitizeSet,
+    /// It stays.
+    AlwaysForward,
+}
 
 /// Compiles a connection manager.
-pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
+pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<HcmSpec> {
     use pb::http_connection_manager as nested;
     if !spec.original_ip_detection_extensions.is_empty() {
         return Err(DecodeError::unsupported(
@@ -40,11 +151,11 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
             ));
         }
     }
-    Ok(Hcm {
-        protocol: match spec.codec_type() {
-            nested::CodecType::Auto => Protocol::Auto,
-            nested::CodecType::Http1 => Protocol::Http1,
-            nested::CodecType::Http2 => Protocol::Http2,
+    Ok(HcmSpec {
+        codec: match spec.codec_type() {
+            nested::CodecType::Auto => Codec::Auto,
+            nested::CodecType::Http1 => Codec::Http1,
+            nested::CodecType::Http2 => Codec::Http2,
             nested::CodecType::Http3 => {
                 return Err(DecodeError::unsupported("codec_type", "HTTP3"));
             }
@@ -58,7 +169,10 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
         generate_request_id: is(&spec.generate_request_id, true),
         preserve_external_request_id: spec.preserve_external_request_id,
         request_id_in_response: spec.always_set_request_id_in_response,
-        server_name: server_name(spec)?,
+        server_name: match spec.server_name.as_str() {
+            "" => SERVER.to_owned(),
+            name => name.to_owned(),
+        },
         server_header: match spec.server_header_transformation() {
             nested::ServerHeaderTransformation::Overwrite => ServerHeader::Overwrite,
             nested::ServerHeaderTransformation::AppendIfAbsent => ServerHeader::IfAbsent,
@@ -102,16 +216,6 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<Hcm> {
             .as_ref()
             .map_or(60 * 1024, |max| max.value as usize * 1024),
     })
-}
-
-fn server_name(spec: &pb::HttpConnectionManager) -> Result<lateen_http::Value> {
-    let name = if spec.server_name.is_empty() {
-        "istio-envoy"
-    } else {
-        &spec.server_name
-    };
-    lateen_http::Value::new(name.as_bytes())
-        .map_err(|error| DecodeError::new("server_name", error.to_string()))
 }
 
 fn routes(spec: &pb::HttpConnectionManager) -> Result<Routes> {

@@ -1,21 +1,30 @@
 //! Access logs.
 
-use std::path::Path;
-
-use lateen_telemetry::access_log::{Format, Shape, Sink, Template};
+use lateen_telemetry::access_log::{Format, Shape, Template};
 use lateen_xds::TypeUrl;
 use lateen_xds::envoy::extensions::access_loggers::{file::v3 as file, stream::v3 as stream};
 use lateen_xds::types::{accesslog as pb, core, wkt};
 
+use super::common::Data;
 use super::{DecodeError, Result, typed};
-use crate::http::log::AccessLog;
+
+/// One access log.
+#[derive(Debug, Clone)]
+pub struct AccessLogSpec {
+    /// What its lines are.
+    pub shape: Shape,
+    /// The file that they go to.
+    pub path: String,
+    /// Only what ended with a response flag.
+    pub only_flagged: bool,
+}
 
 /// Compiles the access logs of a listener or filter; loggers that are not files are refused.
-pub(super) fn access_logs(list: &[pb::AccessLog]) -> Result<Vec<AccessLog>> {
+pub(super) fn access_logs(list: &[pb::AccessLog]) -> Result<Vec<AccessLogSpec>> {
     list.iter().map(access_log).collect()
 }
 
-fn access_log(spec: &pb::AccessLog) -> Result<AccessLog> {
+fn access_log(spec: &pb::AccessLog) -> Result<AccessLogSpec> {
     use file::file_access_log::AccessLogFormat;
     use stream::stdout_access_log::AccessLogFormat as StreamFormat;
     let field = format!("access_log[{}]", spec.name);
@@ -59,11 +68,9 @@ fn access_log(spec: &pb::AccessLog) -> Result<AccessLog> {
             ));
         }
     };
-    let sink = Sink::open(Path::new(&path))
-        .map_err(|error| DecodeError::new(field, format!("{path}: {error}")))?;
-    Ok(AccessLog {
+    Ok(AccessLogSpec {
         shape,
-        sink,
+        path,
         only_flagged,
     })
 }
@@ -84,7 +91,7 @@ fn shape(field: &str, spec: &core::SubstitutionFormatString) -> Result<Shape> {
     match &spec.format {
         Some(Kind::TextFormat(text)) => text_shape(field, text),
         Some(Kind::TextFormatSource(source)) => {
-            let bytes = super::tls::data(field, source)?;
+            let bytes = Data::of(field, source)?.read(field)?;
             text_shape(field, &String::from_utf8_lossy(&bytes))
         }
         Some(Kind::JsonFormat(json)) => json_shape(field, json),

@@ -2,31 +2,36 @@
 
 mod balancing;
 mod http;
+mod spec;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_balance::{Limits, OutlierConfig};
+use lateen_xds::TypeUrl;
 use lateen_xds::types::wkt::UInt32Value;
 use lateen_xds::types::{cluster as pb, core, tls as tls_pb};
-use lateen_xds::{Any, TypeUrl};
 
 use super::common::{FormatValue, duration, socket_address, struct_path};
 use super::endpoint::assignment;
 use super::{DecodeError, Result, tls, typed};
-use crate::cluster::{ClusterSpec, Discovery, DnsSpec, Service, Transport, TransportMatch};
-use crate::secrets::Secrets;
-use crate::socket::Keepalive;
+pub use spec::{
+    ClusterSpec, Discovery, DnsSpec, HttpOptions, Keepalive, Pings, Service, TransportMatch,
+    TransportSpec, UpstreamProtocol,
+};
 
 /// Compiles a cluster.
-pub(crate) fn cluster(spec: &pb::Cluster, secrets: &Secrets) -> Result<ClusterSpec> {
+///
+/// # Errors
+/// On what is not supported, with the field.
+pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
     if spec.lb_subset_config.is_some() {
         return Err(DecodeError::unsupported(
             "lb_subset_config",
             "choice by metadata subset",
         ));
     }
-    let (transports, transport_matches) = transports(spec, secrets)?;
+    let (transports, transport_matches) = transports(spec)?;
     let lb = spec.common_lb_config.as_ref();
     Ok(ClusterSpec {
         name: spec.name.as_str().into(),
@@ -131,11 +136,8 @@ fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
 }
 
 /// The transports of a cluster, the default first, and the matches that lead to the others.
-fn transports(
-    spec: &pb::Cluster,
-    secrets: &Secrets,
-) -> Result<(Vec<Arc<Transport>>, Vec<TransportMatch>)> {
-    let mut transports = vec![transport(spec.transport_socket.as_ref(), secrets)?];
+fn transports(spec: &pb::Cluster) -> Result<(Vec<TransportSpec>, Vec<TransportMatch>)> {
+    let mut transports = vec![transport(spec.transport_socket.as_ref())?];
     let mut matches = Vec::new();
     if spec.transport_socket_matcher.is_some() {
         return Err(DecodeError::unsupported(
@@ -154,19 +156,19 @@ fn transports(
             labels,
             transport: transports.len(),
         });
-        transports.push(transport(item.transport_socket.as_ref(), secrets)?);
+        transports.push(transport(item.transport_socket.as_ref())?);
     }
     Ok((transports, matches))
 }
 
-fn transport(socket: Option<&core::TransportSocket>, secrets: &Secrets) -> Result<Arc<Transport>> {
+fn transport(socket: Option<&core::TransportSocket>) -> Result<TransportSpec> {
     use core::transport_socket::ConfigType;
     let Some(socket) = socket else {
-        return Ok(Arc::new(Transport::Raw));
+        return Ok(TransportSpec::Raw);
     };
     let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
         return match socket.name.as_str() {
-            "envoy.transport_sockets.raw_buffer" => Ok(Arc::new(Transport::Raw)),
+            "envoy.transport_sockets.raw_buffer" => Ok(TransportSpec::Raw),
             name => Err(DecodeError::unsupported(
                 "transport_socket",
                 format!("{name:?}"),
@@ -174,26 +176,16 @@ fn transport(socket: Option<&core::TransportSocket>, secrets: &Secrets) -> Resul
         };
     };
     match TypeUrl::new(&any.type_url).message() {
-        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => {
-            Ok(Arc::new(Transport::Raw))
-        }
+        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(TransportSpec::Raw),
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" => {
-            upstream_tls(any, secrets)
+            let spec: tls_pb::UpstreamTlsContext = typed("transport_socket", any)?;
+            Ok(TransportSpec::Tls(Box::new(tls::upstream(&spec)?)))
         }
         kind => Err(DecodeError::unsupported(
             "transport_socket",
             format!("the type {kind}"),
         )),
     }
-}
-
-fn upstream_tls(any: &Any, secrets: &Secrets) -> Result<Arc<Transport>> {
-    let spec: tls_pb::UpstreamTlsContext = typed("transport_socket", any)?;
-    let auto_sni = spec.auto_host_sni;
-    let tls = tls::upstream(&spec)?;
-    Ok(Arc::new(Transport::Tls(Box::new(
-        secrets.connector(tls, auto_sni)?,
-    ))))
 }
 
 fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {

@@ -7,35 +7,45 @@ use arcstr::ArcStr;
 use lateen_xds::types::{core, endpoint as pb};
 
 use super::common::{FormatValue, port, struct_path};
+use super::workload::Workload;
 use super::{DecodeError, Result};
-use crate::peer::Workload;
 
 /// One endpoint with a name or an address.
 #[derive(Debug, Clone)]
-pub(crate) struct NamedEndpoint {
+pub struct NamedEndpoint {
     /// An address, or a name that DNS is to resolve.
     pub host: String,
+    /// Its port; 0 for a Unix socket.
     pub port: u16,
+    /// What else is known.
     pub spec: EndpointSpec,
 }
 
 /// What is known of an endpoint besides its address.
 #[derive(Debug, Clone)]
-pub(crate) struct EndpointSpec {
+pub struct EndpointSpec {
+    /// Its name, where it has one.
     pub hostname: ArcStr,
+    /// Its share among the endpoints of its locality.
     pub weight: u32,
+    /// 0 is used first.
     pub priority: u32,
+    /// `region/zone/subzone`.
     pub locality: ArcStr,
+    /// The share of its locality, where one is given.
     pub locality_weight: Option<u32>,
+    /// False for one that takes no traffic.
     pub healthy: bool,
     /// What transport socket matches are compared with.
     pub socket_match: Vec<(String, String)>,
+    /// The workload behind it, where the control plane says so.
     pub workload: Option<Arc<Workload>>,
 }
 
 impl NamedEndpoint {
     /// Its address, where it is one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(
             self.host.parse::<IpAddr>().ok()?,
             self.port,
@@ -44,7 +54,10 @@ impl NamedEndpoint {
 }
 
 /// All endpoints of an assignment.
-pub(crate) fn assignment(spec: &pb::ClusterLoadAssignment) -> Result<Vec<NamedEndpoint>> {
+///
+/// # Errors
+/// On endpoints of kinds that are not supported.
+pub fn assignment(spec: &pb::ClusterLoadAssignment) -> Result<Vec<NamedEndpoint>> {
     let mut list = Vec::new();
     for group in &spec.endpoints {
         let locality = group

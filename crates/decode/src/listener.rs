@@ -1,29 +1,99 @@
 //! Listeners and their filter chains.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use lateen_core::Direction;
-use lateen_route::{ChainMatch, Chains, Target, Weighted, WeightedClusters};
+use lateen_route::{ChainMatch, Chains};
 use lateen_xds::TypeUrl;
 use lateen_xds::types::{listener as pb, network, tls as tls_pb};
 use prost::Message;
 
+use super::access_log::AccessLogSpec;
 use super::common::{address, duration, prefix};
-use super::{DecodeError, Result, access_log, hcm, tls, typed};
-use crate::listener::{Downstream, FilterChain, Listener, Network, TcpProxy};
-use crate::secrets::Secrets;
+use super::hcm::HcmSpec;
+use super::tcp::TcpProxySpec;
+use super::tls::TlsSpec;
+use super::{DecodeError, Result, access_log, hcm, tcp, tls, typed};
+
+/// A listener.
+#[derive(Debug)]
+pub struct ListenerSpec {
+    /// Its name.
+    pub name: ArcStr,
+    /// The first is the main one.
+    pub addresses: Vec<SocketAddr>,
+    /// False for a listener that only takes connections from another one.
+    pub bind: bool,
+    /// Hand connections to the listener of their original destination, where there is one.
+    pub use_original_dst: bool,
+    /// Take the original destination for the local address.
+    pub original_dst: bool,
+    /// Look at the beginning of connections for TLS.
+    pub inspect_tls: bool,
+    /// Look at the beginning of connections for HTTP.
+    pub inspect_http: bool,
+    /// How long looking may take.
+    pub filter_timeout: Duration,
+    /// Go on after that with what is known; else the connection is closed.
+    pub continue_on_timeout: bool,
+    /// Whose traffic it is, where it says so.
+    pub direction: Option<Direction>,
+    /// Which connections belong to which of the chains.
+    pub matches: Chains,
+    /// The chains, in the order of the matches.
+    pub chains: Vec<FilterChainSpec>,
+    /// The chain of connections that belong to no other.
+    pub default_chain: Option<FilterChainSpec>,
+    /// Where connections are logged.
+    pub access_logs: Vec<AccessLogSpec>,
+}
+
+/// A filter chain.
+#[derive(Debug)]
+pub struct FilterChainSpec {
+    /// Its name; may be empty.
+    pub name: String,
+    /// Of the configuration, so that a chain that did not change can be kept.
+    pub hash: u64,
+    /// How the client's side is secured.
+    pub transport: DownstreamSpec,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// What serves the bytes.
+    pub network: NetworkSpec,
+}
+
+/// How the client's side is secured.
+#[derive(Debug)]
+pub enum DownstreamSpec {
+    /// Not at all.
+    Raw,
+    /// By TLS.
+    Tls(Box<TlsSpec>),
+}
+
+/// What serves the bytes.
+#[derive(Debug)]
+pub enum NetworkSpec {
+    /// Nothing does: connections are closed.
+    Close,
+    /// Carried on as they are.
+    Tcp(Box<TcpProxySpec>),
+    /// As HTTP.
+    Http(Box<HcmSpec>),
+}
 
 /// Envoy's default for listener filters.
 const FILTER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Compiles a listener. Chains that did not change are taken over from the one before.
-pub(crate) fn listener(
-    spec: &pb::Listener,
-    secrets: &Secrets,
-    before: Option<&Listener>,
-) -> Result<Listener> {
+/// Compiles a listener.
+///
+/// # Errors
+/// On what is not supported, with the chain and the field.
+pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
     if spec.api_listener.is_some() || spec.udp_listener_config.is_some() {
         return Err(DecodeError::unsupported(
             "listener",
@@ -61,12 +131,12 @@ pub(crate) fn listener(
             )
         };
         matches.push(chain_match(chain.filter_chain_match.as_ref()).map_err(at)?);
-        chains.push(filter_chain(chain, direction, secrets, before).map_err(at)?);
+        chains.push(filter_chain(chain, direction).map_err(at)?);
     }
     let default_chain = spec
         .default_filter_chain
         .as_ref()
-        .map(|chain| filter_chain(chain, direction, secrets, before))
+        .map(|chain| filter_chain(chain, direction))
         .transpose()?;
     let is = |value: &Option<lateen_xds::types::wkt::BoolValue>, default: bool| {
         value.as_ref().map_or(default, |value| value.value)
@@ -77,7 +147,7 @@ pub(crate) fn listener(
             .deprecated_v1
             .as_ref()
             .is_none_or(|v1| is(&v1.bind_to_port, true));
-    Ok(Listener {
+    Ok(ListenerSpec {
         name: spec.name.as_str().into(),
         addresses,
         bind,
@@ -170,42 +240,30 @@ fn chain_match(spec: Option<&pb::FilterChainMatch>) -> Result<ChainMatch> {
     })
 }
 
-fn filter_chain(
-    spec: &pb::FilterChain,
-    direction: Option<Direction>,
-    secrets: &Secrets,
-    before: Option<&Listener>,
-) -> Result<Arc<FilterChain>> {
+fn filter_chain(spec: &pb::FilterChain, direction: Option<Direction>) -> Result<FilterChainSpec> {
     let mut hasher = DefaultHasher::new();
     spec.encode_to_vec().hash(&mut hasher);
     direction.map(Direction::as_str).hash(&mut hasher);
-    let hash = hasher.finish();
-    if let Some(same) = before.and_then(|before| before.chain_by_hash(hash)) {
-        return Ok(same);
-    }
     let transport = match &spec.transport_socket {
-        None => Downstream::Raw,
-        Some(socket) => transport(socket, secrets)?,
+        None => DownstreamSpec::Raw,
+        Some(socket) => transport(socket)?,
     };
     let handshake = duration(spec.transport_socket_connect_timeout.as_ref());
-    Ok(Arc::new(FilterChain {
-        hash,
+    Ok(FilterChainSpec {
+        name: spec.name.clone(),
+        hash: hasher.finish(),
         transport,
         // Envoy has no default; a client that never finishes its handshake is not kept for ever.
         handshake_timeout: handshake.unwrap_or(Duration::from_secs(15)),
         network: network_filters(&spec.filters)?,
-        drain: crate::drain::Drain::default(),
-    }))
+    })
 }
 
-fn transport(
-    socket: &lateen_xds::types::core::TransportSocket,
-    secrets: &Secrets,
-) -> Result<Downstream> {
+fn transport(socket: &lateen_xds::types::core::TransportSocket) -> Result<DownstreamSpec> {
     use lateen_xds::types::core::transport_socket::ConfigType;
     let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
         return match socket.name.as_str() {
-            "envoy.transport_sockets.raw_buffer" => Ok(Downstream::Raw),
+            "envoy.transport_sockets.raw_buffer" => Ok(DownstreamSpec::Raw),
             name => Err(DecodeError::unsupported(
                 "transport_socket",
                 format!("{name:?}"),
@@ -213,10 +271,10 @@ fn transport(
         };
     };
     match TypeUrl::new(&any.type_url).message() {
-        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(Downstream::Raw),
+        "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(DownstreamSpec::Raw),
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" => {
             let spec: tls_pb::DownstreamTlsContext = typed("transport_socket", any)?;
-            Ok(Downstream::Tls(secrets.acceptor(tls::downstream(&spec)?)?))
+            Ok(DownstreamSpec::Tls(Box::new(tls::downstream(&spec)?)))
         }
         kind => Err(DecodeError::unsupported(
             "transport_socket",
@@ -232,8 +290,8 @@ const IMPLIED: [&str; 3] = [
     "envoy.extensions.filters.network.set_filter_state.v3.Config",
 ];
 
-fn network_filters(list: &[pb::Filter]) -> Result<Network> {
-    let mut network = Network::Close;
+fn network_filters(list: &[pb::Filter]) -> Result<NetworkSpec> {
+    let mut network = NetworkSpec::Close;
     for filter in list {
         let field = format!("filters[{}]", filter.name);
         let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
@@ -242,17 +300,17 @@ fn network_filters(list: &[pb::Filter]) -> Result<Network> {
                 "a filter without a typed config",
             ));
         };
-        if !matches!(network, Network::Close) {
+        if !matches!(network, NetworkSpec::Close) {
             return Err(DecodeError::new(field, "stands behind a terminal filter"));
         }
         match TypeUrl::new(&any.type_url).message() {
             kind if kind.ends_with(".http_connection_manager.v3.HttpConnectionManager") => {
                 let spec: network::hcm::HttpConnectionManager = typed(&field, any)?;
-                network = Network::Http(Arc::new(hcm::hcm(&spec)?));
+                network = NetworkSpec::Http(Box::new(hcm::hcm(&spec)?));
             }
             kind if kind.ends_with(".tcp_proxy.v3.TcpProxy") => {
                 let spec: network::tcp_proxy::TcpProxy = typed(&field, any)?;
-                network = Network::Tcp(Arc::new(tcp_proxy(&spec)?));
+                network = NetworkSpec::Tcp(Box::new(tcp::tcp_proxy(&spec)?));
             }
             "envoy.extensions.filters.network.sni_cluster.v3.SniCluster" => {
                 return Err(DecodeError::unsupported(field, "routing by SNI cluster"));
@@ -262,35 +320,4 @@ fn network_filters(list: &[pb::Filter]) -> Result<Network> {
         }
     }
     Ok(network)
-}
-
-fn tcp_proxy(spec: &network::tcp_proxy::TcpProxy) -> Result<TcpProxy> {
-    use network::tcp_proxy::tcp_proxy::ClusterSpecifier;
-    if spec.tunneling_config.is_some() {
-        return Err(DecodeError::unsupported("tunneling_config", "tunnelling"));
-    }
-    let target = match &spec.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(cluster)) => Target::Cluster(cluster.into()),
-        Some(ClusterSpecifier::WeightedClusters(list)) => {
-            let clusters = list.clusters.iter().map(|cluster| Weighted {
-                cluster: cluster.name.as_str().into(),
-                weight: cluster.weight,
-                headers: lateen_route::HeaderMutations::default(),
-                host: None,
-            });
-            Target::Weighted(WeightedClusters::new("tcp_proxy", clusters.collect())?)
-        }
-        None => return Err(DecodeError::new("cluster_specifier", "is required")),
-    };
-    Ok(TcpProxy {
-        target,
-        idle_timeout: duration(spec.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(3600)),
-        max_duration: duration(spec.max_downstream_connection_duration.as_ref()),
-        connect_attempts: spec
-            .max_connect_attempts
-            .as_ref()
-            .map_or(1, |max| max.value.max(1)),
-        access_logs: access_log::access_logs(&spec.access_log)?,
-        by_source: !spec.hash_policy.is_empty(),
-    })
 }

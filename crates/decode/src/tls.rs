@@ -1,43 +1,92 @@
 //! TLS contexts and secrets.
 
-use lateen_tls::{Algorithms, PeerRule, SanKind, SanMatch, Version};
-use lateen_xds::types::{core, matcher, tls as pb};
+use lateen_route::StringMatch;
+use lateen_xds::types::{matcher, tls as pb};
 
+use super::common::Data;
 use super::{DecodeError, Result};
 
-/// Where a context's certificate and roots come from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct SecretNames {
-    /// The certificates and their keys; a server may have several.
-    pub certs: Vec<Source>,
-    /// The roots that peers are verified against.
-    pub roots: Source,
+/// Where a certificate and its key come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CertSource {
+    /// From a secret of that name.
+    Sds(String),
+    /// From the configuration itself.
+    Given {
+        /// The certificate chain, as PEM.
+        chain: Data,
+        /// The private key, as PEM.
+        key: Data,
+    },
 }
 
-/// Where one half of an identity comes from.
+/// Where the roots come from that peers are verified against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Source {
-    /// Nowhere.
+pub enum RootSource {
+    /// Nowhere: peers are not verified.
     #[default]
     None,
     /// From a secret of that name.
     Sds(String),
-    /// From the configuration itself: certificate chain and key, or roots and nothing.
-    Inline(String, String),
+    /// From the configuration itself, as PEM.
+    Given(Data),
 }
 
-/// What both sides' contexts have in common.
-#[derive(Debug, Clone)]
-pub(crate) struct TlsSpec {
-    pub names: SecretNames,
-    pub rule: PeerRule,
+/// The content of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretData {
+    /// A certificate and its key.
+    Certificate(CertSource),
+    /// Roots.
+    Roots(Data),
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// Which names of a certificate are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SanKind {
+    /// URI and DNS names.
+    Any,
+    /// URI names.
+    Uri,
+    /// DNS names.
+    Dns,
+    /// IP addresses, in their textual form.
+    Ip,
+}
+
+/// A TLS context, of either side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSpec {
+    /// The certificates that are presented; a server may have several.
+    pub certs: Vec<CertSource>,
+    /// What peers are verified against.
+    pub roots: RootSource,
+    /// Names of which a peer's certificate must have one; empty for any.
+    pub names: Vec<(SanKind, StringMatch)>,
+    /// The protocols offered, best first.
     pub alpn: Vec<String>,
-    pub min: Version,
-    pub max: Version,
-    pub algorithms: Algorithms,
-    /// Only for clients.
+    /// The least version.
+    pub min: TlsVersion,
+    /// The greatest version.
+    pub max: TlsVersion,
+    /// Cipher suites by OpenSSL's names; empty for the usual ones.
+    pub suites: Vec<String>,
+    /// Groups of the key exchange by OpenSSL's names; empty for the usual ones.
+    pub groups: Vec<String>,
+    /// The name that a client asks for.
     pub sni: Option<String>,
-    /// Only for servers.
+    /// Without a fixed name, a client asks for the request's authority.
+    pub auto_sni: bool,
+    /// A server takes no client without a certificate.
     pub require_client: bool,
 }
 
@@ -47,13 +96,13 @@ pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
         .require_client_certificate
         .as_ref()
         .is_some_and(|v| v.value);
-    if tls.names.certs.is_empty() {
+    if tls.certs.is_empty() {
         return Err(DecodeError::new(
             "tls_certificates",
             "a server needs a certificate",
         ));
     }
-    if tls.require_client && tls.names.roots == Source::None {
+    if tls.require_client && tls.roots == RootSource::None {
         return Err(DecodeError::new(
             "require_client_certificate",
             "needs roots to verify clients against",
@@ -64,44 +113,46 @@ pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
 
 pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
     let mut tls = common(spec.common_tls_context.as_ref())?;
-    if tls.names.certs.len() > 1 {
+    if tls.certs.len() > 1 {
         return Err(DecodeError::unsupported(
             "tls_certificates",
             "more than one certificate of a client",
         ));
     }
     tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
+    tls.auto_sni = spec.auto_host_sni;
     Ok(tls)
 }
 
 fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
     let empty = pb::CommonTlsContext::default();
     let spec = spec.unwrap_or(&empty);
-    let (roots, rule) = validation(spec)?;
+    let (roots, names) = validation(spec)?;
     let params = spec.tls_params.as_ref();
+    params.map(refused).transpose()?;
     Ok(TlsSpec {
-        names: SecretNames {
-            certs: certificates(spec)?,
-            roots,
-        },
-        rule,
+        certs: certificates(spec)?,
+        roots,
+        names,
         alpn: spec.alpn_protocols.clone(),
         min: match params.map_or(0, |params| params.tls_minimum_protocol_version) {
-            4 => Version::Tls13,
-            _ => Version::Tls12,
+            4 => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
         },
         max: match params.map_or(0, |params| params.tls_maximum_protocol_version) {
-            1..=3 => Version::Tls12,
-            _ => Version::Tls13,
+            1..=3 => TlsVersion::Tls12,
+            _ => TlsVersion::Tls13,
         },
-        algorithms: params.map(algorithms).transpose()?.unwrap_or_default(),
+        suites: params.map_or_else(Vec::new, |params| params.cipher_suites.clone()),
+        groups: params.map_or_else(Vec::new, |params| params.ecdh_curves.clone()),
         sni: None,
+        auto_sni: false,
         require_client: false,
     })
 }
 
-/// Fails closed: an algorithm that we do not have is not replaced by others.
-fn algorithms(params: &pb::TlsParameters) -> Result<Algorithms> {
+/// Fails closed: a restriction that we do not know is not dropped.
+fn refused(params: &pb::TlsParameters) -> Result<()> {
     let unsupported = |field: &str| Err(DecodeError::unsupported(field, "this restriction"));
     if !params.signature_algorithms.is_empty() {
         return unsupported("tls_params.signature_algorithms");
@@ -109,58 +160,46 @@ fn algorithms(params: &pb::TlsParameters) -> Result<Algorithms> {
     if !params.compliance_policies.is_empty() {
         return unsupported("tls_params.compliance_policies");
     }
-    let refused = |field: &'static str| {
-        move |error: lateen_tls::Error| DecodeError::new(field, error.to_string())
-    };
-    Algorithms::default()
-        .with_suites(&params.cipher_suites)
-        .map_err(refused("tls_params.cipher_suites"))?
-        .with_groups(&params.ecdh_curves)
-        .map_err(refused("tls_params.ecdh_curves"))
+    Ok(())
 }
 
 /// Secrets count only where no certificate stands in the context itself.
-fn certificates(spec: &pb::CommonTlsContext) -> Result<Vec<Source>> {
+fn certificates(spec: &pb::CommonTlsContext) -> Result<Vec<CertSource>> {
     if spec.tls_certificates.is_empty() {
         let secrets = spec.tls_certificate_sds_secret_configs.iter();
-        return Ok(secrets.map(|s| Source::Sds(s.name.clone())).collect());
+        return Ok(secrets.map(|s| CertSource::Sds(s.name.clone())).collect());
     }
-    let inline = spec.tls_certificates.iter().map(|certificate| {
-        let (chain, key) = certificate_pem(certificate)?;
-        Ok(Source::Inline(chain, key))
-    });
-    inline.collect()
+    spec.tls_certificates.iter().map(certificate).collect()
 }
 
-fn certificate_pem(spec: &pb::TlsCertificate) -> Result<(String, String)> {
-    let part = |field: &str, source: Option<&core::DataSource>| {
-        let source = source.ok_or_else(|| DecodeError::new(field, "is required"))?;
-        text(field, source)
-    };
-    Ok((
-        part("certificate_chain", spec.certificate_chain.as_ref())?,
-        part("private_key", spec.private_key.as_ref())?,
-    ))
+fn certificate(spec: &pb::TlsCertificate) -> Result<CertSource> {
+    Ok(CertSource::Given {
+        chain: Data::required("certificate_chain", spec.certificate_chain.as_ref())?,
+        key: Data::required("private_key", spec.private_key.as_ref())?,
+    })
 }
 
-fn validation(spec: &pb::CommonTlsContext) -> Result<(Source, PeerRule)> {
+/// Names of which a peer's certificate must have one.
+type Names = Vec<(SanKind, StringMatch)>;
+
+fn validation(spec: &pb::CommonTlsContext) -> Result<(RootSource, Names)> {
     use pb::common_tls_context::ValidationContextType;
     match &spec.validation_context_type {
-        None => Ok((Source::None, PeerRule::AnyTrusted)),
+        None => Ok((RootSource::None, Vec::new())),
         Some(ValidationContextType::ValidationContext(context)) => {
-            Ok((roots(context)?, rule(context)?))
+            Ok((roots(context)?, names(context)?))
         }
         Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => {
-            Ok((Source::Sds(secret.name.clone()), PeerRule::AnyTrusted))
+            Ok((RootSource::Sds(secret.name.clone()), Vec::new()))
         }
         Some(ValidationContextType::CombinedValidationContext(combined)) => {
             let context = combined.default_validation_context.as_ref();
-            let rule = context.map(rule).transpose()?.unwrap_or_default();
+            let names = context.map(names).transpose()?.unwrap_or_default();
             let source = match &combined.validation_context_sds_secret_config {
-                Some(secret) => Source::Sds(secret.name.clone()),
+                Some(secret) => RootSource::Sds(secret.name.clone()),
                 None => context.map(roots).transpose()?.unwrap_or_default(),
             };
-            Ok((source, rule))
+            Ok((source, names))
         }
         Some(_) => Err(DecodeError::unsupported(
             "validation_context",
@@ -169,14 +208,14 @@ fn validation(spec: &pb::CommonTlsContext) -> Result<(Source, PeerRule)> {
     }
 }
 
-fn roots(context: &pb::CertificateValidationContext) -> Result<Source> {
+fn roots(context: &pb::CertificateValidationContext) -> Result<RootSource> {
     match &context.trusted_ca {
-        None => Ok(Source::None),
-        Some(source) => Ok(Source::Inline(text("trusted_ca", source)?, String::new())),
+        None => Ok(RootSource::None),
+        Some(source) => Ok(RootSource::Given(Data::of("trusted_ca", source)?)),
     }
 }
 
-fn rule(context: &pb::CertificateValidationContext) -> Result<PeerRule> {
+fn names(context: &pb::CertificateValidationContext) -> Result<Names> {
     // Fails closed: a restriction that we do not know is not dropped.
     if !context.verify_certificate_spki.is_empty() || !context.verify_certificate_hash.is_empty() {
         return Err(DecodeError::unsupported(
@@ -198,12 +237,7 @@ fn rule(context: &pb::CertificateValidationContext) -> Result<PeerRule> {
         Ok((san_kind(san.san_type())?, san_match(matcher)?))
     });
     let untyped = untyped.map(|san| Ok((SanKind::Any, san_match(san)?)));
-    let names = typed.chain(untyped).collect::<Result<Vec<_>>>()?;
-    Ok(if names.is_empty() {
-        PeerRule::AnyTrusted
-    } else {
-        PeerRule::Names(names)
-    })
+    typed.chain(untyped).collect()
 }
 
 fn san_kind(kind: pb::subject_alt_name_matcher::SanType) -> Result<SanKind> {
@@ -218,13 +252,13 @@ fn san_kind(kind: pb::subject_alt_name_matcher::SanType) -> Result<SanKind> {
     }
 }
 
-fn san_match(spec: &matcher::StringMatcher) -> Result<SanMatch> {
+fn san_match(spec: &matcher::StringMatcher) -> Result<StringMatch> {
     use matcher::string_matcher::MatchPattern;
     match &spec.match_pattern {
-        Some(MatchPattern::Exact(text)) => Ok(SanMatch::Exact(text.clone())),
-        Some(MatchPattern::Prefix(text)) => Ok(SanMatch::Prefix(text.clone())),
-        Some(MatchPattern::Suffix(text)) => Ok(SanMatch::Suffix(text.clone())),
-        Some(MatchPattern::Contains(text)) => Ok(SanMatch::Contains(text.clone())),
+        Some(MatchPattern::Exact(text)) => Ok(StringMatch::Exact(text.clone())),
+        Some(MatchPattern::Prefix(text)) => Ok(StringMatch::Prefix(text.clone())),
+        Some(MatchPattern::Suffix(text)) => Ok(StringMatch::Suffix(text.clone())),
+        Some(MatchPattern::Contains(text)) => Ok(StringMatch::Contains(text.clone())),
         _ => Err(DecodeError::unsupported(
             "match_subject_alt_names",
             "this string matcher",
@@ -232,38 +266,20 @@ fn san_match(spec: &matcher::StringMatcher) -> Result<SanMatch> {
     }
 }
 
-/// The PEM texts of a secret: a certificate with its key, or roots.
-pub(crate) fn secret_pem(secret: &pb::Secret) -> Result<(String, Option<String>)> {
+/// A secret: a certificate with its key, or roots.
+///
+/// # Errors
+/// On other kinds of secrets, and on ones without content.
+pub fn secret(secret: &pb::Secret) -> Result<SecretData> {
     match &secret.r#type {
-        Some(pb::secret::Type::TlsCertificate(certificate)) => {
-            let (chain, key) = certificate_pem(certificate)?;
-            Ok((chain, Some(key)))
+        Some(pb::secret::Type::TlsCertificate(spec)) => {
+            Ok(SecretData::Certificate(certificate(spec)?))
         }
         Some(pb::secret::Type::ValidationContext(context)) => match roots(context)? {
-            Source::Inline(pem, _) => Ok((pem, None)),
+            RootSource::Given(pem) => Ok(SecretData::Roots(pem)),
             _ => Err(DecodeError::new("trusted_ca", "is required")),
         },
         _ => Err(DecodeError::unsupported("secret", "this kind of secret")),
-    }
-}
-
-fn text(field: &str, source: &core::DataSource) -> Result<String> {
-    String::from_utf8(data(field, source)?).map_err(|_| DecodeError::new(field, "is not UTF-8"))
-}
-
-/// The bytes of a data source.
-pub(super) fn data(field: &str, source: &core::DataSource) -> Result<Vec<u8>> {
-    use core::data_source::Specifier;
-    match &source.specifier {
-        Some(Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
-        Some(Specifier::InlineString(text)) => Ok(text.clone().into_bytes()),
-        Some(Specifier::Filename(path)) => {
-            std::fs::read(path).map_err(|error| DecodeError::new(field, format!("{path}: {error}")))
-        }
-        Some(Specifier::EnvironmentVariable(name)) => std::env::var(name)
-            .map(String::into_bytes)
-            .map_err(|error| DecodeError::new(field, format!("{name}: {error}"))),
-        None => Err(DecodeError::new(field, "names no source")),
     }
 }
 
@@ -291,16 +307,6 @@ mod tests {
             let error = refused.expect_err(field);
             assert_eq!(error.field, field);
         };
-        let suites = pb::TlsParameters {
-            cipher_suites: names(&["ECDHE-RSA-AES128-GCM-SHA256", "AES512-SHA"]),
-            ..Default::default()
-        };
-        check(suites, "tls_params.cipher_suites");
-        let curves = pb::TlsParameters {
-            ecdh_curves: names(&["P-521"]),
-            ..Default::default()
-        };
-        check(curves, "tls_params.ecdh_curves");
         let signatures = pb::TlsParameters {
             signature_algorithms: names(&["rsa_pkcs1_sha1"]),
             ..Default::default()
@@ -315,7 +321,7 @@ mod tests {
             common_tls_context: common_tls_context.clone(),
             ..Default::default()
         });
-        assert_eq!(server.expect("valid").names.certs.len(), 2);
+        assert_eq!(server.expect("valid").certs.len(), 2);
         let client = upstream(&pb::UpstreamTlsContext {
             common_tls_context,
             ..Default::default()

@@ -1,11 +1,54 @@
 //! The fault filter's settings.
 
+use std::time::Duration;
+
+use lateen_route::{Fraction, HeaderTest};
 use lateen_xds::types::http_filter::{common_fault, fault as pb};
 
 use super::common::{duration, fraction};
 use super::route::header_tests;
 use super::{DecodeError, Result};
-use crate::http::filters::{Abort, AbortStatus, Fault};
+
+/// Faults to inject.
+#[derive(Debug)]
+pub struct Fault {
+    /// Of how many requests, and how long.
+    pub delay: Option<(Fraction, Duration)>,
+    /// What is answered at once.
+    pub abort: Option<Abort>,
+    /// Requests that pass all of these alone.
+    pub headers: Vec<HeaderTest>,
+    /// Requests to this cluster alone; empty means any.
+    pub upstream_cluster: String,
+    /// At most so many at once.
+    pub max_active: Option<u32>,
+}
+
+/// An answer instead of the upstream's.
+#[derive(Debug)]
+pub struct Abort {
+    /// Of how many requests.
+    pub share: Fraction,
+    /// The answer.
+    pub status: AbortStatus,
+}
+
+/// What an abort answers.
+#[derive(Debug, Clone, Copy)]
+pub enum AbortStatus {
+    /// This HTTP status.
+    Http(u16),
+    /// This gRPC status.
+    Grpc(u32),
+}
+
+impl Fault {
+    /// True where nothing is injected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.delay.is_none() && self.abort.is_none()
+    }
+}
 
 /// Compiles them.
 pub(super) fn fault(spec: &pb::HttpFault) -> Result<Fault> {

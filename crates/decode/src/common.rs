@@ -21,7 +21,10 @@ pub(crate) fn duration(value: Option<&wkt::Duration>) -> Option<Duration> {
 }
 
 /// A TCP socket address.
-pub(crate) fn address(field: &str, value: Option<&core::Address>) -> Result<SocketAddr> {
+///
+/// # Errors
+/// On addresses of other kinds; they name `field`.
+pub fn address(field: &str, value: Option<&core::Address>) -> Result<SocketAddr> {
     use core::address::Address;
     match value.and_then(|address| address.address.as_ref()) {
         Some(Address::SocketAddress(socket)) => socket_address(field, socket),
@@ -147,8 +150,61 @@ pub(super) fn header_options(
         .collect()
 }
 
+/// Bytes that stand in the configuration or where it says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Data {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In a file.
+    File(String),
+    /// In a variable of the environment.
+    Env(String),
+}
+
+impl Data {
+    /// Where a source says that its bytes are.
+    pub(crate) fn of(field: &str, source: &core::DataSource) -> Result<Self> {
+        use core::data_source::Specifier;
+        match &source.specifier {
+            Some(Specifier::InlineBytes(bytes)) => Ok(Data::Inline(bytes.clone())),
+            Some(Specifier::InlineString(text)) => Ok(Data::Inline(text.clone().into_bytes())),
+            Some(Specifier::Filename(path)) => Ok(Data::File(path.clone())),
+            Some(Specifier::EnvironmentVariable(name)) => Ok(Data::Env(name.clone())),
+            None => Err(DecodeError::new(field, "names no source")),
+        }
+    }
+
+    pub(crate) fn required(field: &str, source: Option<&core::DataSource>) -> Result<Self> {
+        let source = source.ok_or_else(|| DecodeError::new(field, "is required"))?;
+        Data::of(field, source)
+    }
+
+    /// The bytes, read now.
+    ///
+    /// # Errors
+    /// Where the file or the variable cannot be read; they name `field`.
+    pub fn read(&self, field: &str) -> Result<Vec<u8>> {
+        match self {
+            Data::Inline(bytes) => Ok(bytes.clone()),
+            Data::File(path) => std::fs::read(path)
+                .map_err(|error| DecodeError::new(field, format!("{path}: {error}"))),
+            Data::Env(name) => std::env::var(name)
+                .map(String::into_bytes)
+                .map_err(|error| DecodeError::new(field, format!("{name}: {error}"))),
+        }
+    }
+
+    /// The bytes as text, read now.
+    ///
+    /// # Errors
+    /// As with [`Data::read`], and on bytes that are not UTF-8.
+    pub fn text(&self, field: &str) -> Result<String> {
+        String::from_utf8(self.read(field)?).map_err(|_| DecodeError::new(field, "is not UTF-8"))
+    }
+}
+
 /// A value of a `Struct` by a path of keys.
-pub(crate) fn struct_path<'a>(root: &'a wkt::Struct, path: &[&str]) -> Option<&'a wkt::Value> {
+pub fn struct_path<'a>(root: &'a wkt::Struct, path: &[&str]) -> Option<&'a wkt::Value> {
     let (first, rest) = path.split_first()?;
     let value = root.fields.get(*first)?;
     if rest.is_empty() {
@@ -161,7 +217,7 @@ pub(crate) fn struct_path<'a>(root: &'a wkt::Struct, path: &[&str]) -> Option<&'
 }
 
 /// Reads plain values out of a protobuf `Value`.
-pub(crate) trait FormatValue {
+pub trait FormatValue {
     /// The text, where it is one.
     fn text(&self) -> Option<&str>;
     /// The list, where it is one.

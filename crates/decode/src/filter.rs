@@ -9,8 +9,50 @@ use lateen_xds::types::{core, matcher, route as route_pb};
 use lateen_xds::{Any, TypeUrl};
 
 use super::common::{fraction, string_test};
-use super::{DecodeError, Result, fault, typed};
-use crate::http::filters::{Cors, Fault, Filters};
+use super::fault::{self, Fault};
+use super::{DecodeError, Result, typed};
+
+/// The filters of a connection manager. Their order is fixed by the engine; the configuration says
+/// which take part.
+#[derive(Debug, Default)]
+pub struct Filters {
+    /// Whether the policies of routes on sharing between origins count.
+    pub cors_enabled: bool,
+    /// Whether faults are injected.
+    pub fault_enabled: bool,
+    /// Applies where a route has none of its own.
+    pub fault: Option<Arc<Fault>>,
+}
+
+/// Settings of one route or virtual host.
+#[derive(Debug, Default, Clone)]
+pub struct RouteExtra {
+    /// Faults to inject.
+    pub fault: Option<Arc<Fault>>,
+    /// Sharing between origins.
+    pub cors: Option<Arc<Cors>>,
+}
+
+/// Cross-origin resource sharing.
+#[derive(Debug)]
+pub struct Cors {
+    /// False where the policy is switched off.
+    pub enabled: bool,
+    /// Who may ask.
+    pub origins: Vec<lateen_route::StringTest>,
+    /// `access-control-allow-methods`.
+    pub methods: String,
+    /// `access-control-allow-headers`.
+    pub headers: String,
+    /// `access-control-expose-headers`.
+    pub expose: String,
+    /// `access-control-max-age`.
+    pub max_age: String,
+    /// `access-control-allow-credentials`.
+    pub credentials: bool,
+    /// Send preflights of unknown origins on.
+    pub forward_unmatched: bool,
+}
 
 /// Settings of a filter for one route or virtual host.
 pub(super) enum PerRoute {

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use lateen_http::Keepalive;
 use lateen_xds::types::cluster as pb;
 use lateen_xds::types::core::{Http2ProtocolOptions, KeepaliveSettings};
 use lateen_xds::types::upstream::http::HttpProtocolOptions;
 use lateen_xds::types::upstream::http::http_protocol_options::UpstreamProtocolOptions;
 use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
 
-use crate::cluster::{HttpOptions, UpstreamProtocol};
-use crate::decode::common::duration;
-use crate::decode::{DecodeError, Result, typed};
+use super::{HttpOptions, Pings, UpstreamProtocol};
+use crate::common::duration;
+use crate::{DecodeError, Result, typed};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -86,7 +85,7 @@ fn legacy(spec: &pb::Cluster) -> Spoken<'_> {
 
 /// PINGs; none without an interval. The answer is waited for as long as the interval where nothing
 /// says how long, which Envoy refuses.
-fn pings(spec: &KeepaliveSettings) -> Result<Option<Keepalive>> {
+fn pings(spec: &KeepaliveSettings) -> Result<Option<Pings>> {
     let interval = duration(spec.interval.as_ref()).filter(|interval| !interval.is_zero());
     let Some(interval) = interval else {
         return Ok(None);
@@ -96,5 +95,5 @@ fn pings(spec: &KeepaliveSettings) -> Result<Option<Keepalive>> {
         let text = "is below one millisecond";
         return Err(DecodeError::new("connection_keepalive.timeout", text));
     }
-    Ok(Some(Keepalive { interval, timeout }))
+    Ok(Some(Pings { interval, timeout }))
 }

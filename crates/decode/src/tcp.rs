@@ -1,0 +1,59 @@
+//! The TCP proxy's settings.
+
+use std::time::Duration;
+
+use lateen_route::{Target, Weighted, WeightedClusters};
+use lateen_xds::types::network::tcp_proxy as pb;
+
+use super::access_log::AccessLogSpec;
+use super::common::duration;
+use super::{DecodeError, Result, access_log};
+
+/// The TCP proxy's settings.
+#[derive(Debug)]
+pub struct TcpProxySpec {
+    /// Where connections go.
+    pub target: Target,
+    /// How long a connection may carry nothing.
+    pub idle_timeout: Duration,
+    /// The longest that a client's connection lives.
+    pub max_duration: Option<Duration>,
+    /// Hosts that are tried.
+    pub connect_attempts: u32,
+    /// Where connections are logged.
+    pub access_logs: Vec<AccessLogSpec>,
+    /// Hash by the client's address.
+    pub by_source: bool,
+}
+
+/// Compiles it.
+pub(super) fn tcp_proxy(spec: &pb::TcpProxy) -> Result<TcpProxySpec> {
+    use pb::tcp_proxy::ClusterSpecifier;
+    if spec.tunneling_config.is_some() {
+        return Err(DecodeError::unsupported("tunneling_config", "tunnelling"));
+    }
+    let target = match &spec.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(cluster)) => Target::Cluster(cluster.into()),
+        Some(ClusterSpecifier::WeightedClusters(list)) => {
+            let clusters = list.clusters.iter().map(|cluster| Weighted {
+                cluster: cluster.name.as_str().into(),
+                weight: cluster.weight,
+                headers: lateen_route::HeaderMutations::default(),
+                host: None,
+            });
+            Target::Weighted(WeightedClusters::new("tcp_proxy", clusters.collect())?)
+        }
+        None => return Err(DecodeError::new("cluster_specifier", "is required")),
+    };
+    Ok(TcpProxySpec {
+        target,
+        idle_timeout: duration(spec.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(3600)),
+        max_duration: duration(spec.max_downstream_connection_duration.as_ref()),
+        connect_attempts: spec
+            .max_connect_attempts
+            .as_ref()
+            .map_or(1, |max| max.value.max(1)),
+        access_logs: access_log::access_logs(&spec.access_log)?,
+        by_source: !spec.hash_policy.is_empty(),
+    })
+}
