@@ -72,14 +72,20 @@ fn control_plane_rules() -> Value {
         ),
         rule(
             &["networking.istio.io"],
-            &[
-                "workloadentries",
-                "workloadentries/status",
-                "serviceentries/status"
-            ],
+            &["workloadentries"],
             &[
                 "get", "watch", "list", "update", "patch", "create", "delete"
             ]
+        ),
+        rule(
+            &[
+                "networking.istio.io",
+                "security.istio.io",
+                "telemetry.istio.io",
+                "extensions.istio.io"
+            ],
+            &["*/status"],
+            &["get", "update", "patch"]
         ),
         rule(
             &["apiextensions.k8s.io"],

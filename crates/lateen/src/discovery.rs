@@ -10,12 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
 use lateen_core::{Backoff, ports};
-use lateen_registry::{FieldFault, Files, Registry};
+use lateen_registry::{FieldFault, Files, Registry, StatusPace, StatusWriter};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
 mod access;
 mod credentials;
+mod leader;
 mod roots;
 mod secrets;
 mod servers;
@@ -161,7 +162,16 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let target = roots::ConfigMaps(client.clone());
     tokio::spawn(RootPublisher::new(root.clone(), namespaces, target).run());
 
-    let parts = servers::Parts::new(&client, &registry, &galley, authority, serving, &options);
+    let election = leader::Election::start(
+        client.clone(),
+        &options.namespace,
+        leader::STATUS,
+        leader::identity(),
+    );
+    let statuses = StatusWriter::start(&client, &election.leading(), StatusPace::default());
+    let parts = servers::Parts::new(
+        &client, &registry, &galley, authority, serving, statuses, &options,
+    );
     let running = servers::Servers::bind(&options).await?.serve(parts)?;
     // Only now is there something behind the webhooks to call.
     tokio::spawn(webhooks::keep_trusted(
@@ -171,6 +181,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     ));
     terminated().await;
     info!("stopping");
+    election.resign().await;
     running.stop(options.shutdown).await;
     Ok(())
 }

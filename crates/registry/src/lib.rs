@@ -13,6 +13,7 @@ mod service_entry;
 mod shared_map;
 mod source;
 mod state;
+mod status;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,9 @@ pub use model::{
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};
 pub use source::{Freshness, SourceStatus};
+pub use status::{
+    StatusCounters, StatusKind, StatusOwner, StatusPace, StatusTarget, StatusWriter, WantedStatus,
+};
 
 use kubernetes::Kubernetes;
 use source::Source;

@@ -11,7 +11,7 @@ use lateen_core::ports;
 use lateen_galley::{ConfigSet, Galley};
 use lateen_injector::Params;
 use lateen_pilot::{Anonymous, Discovery};
-use lateen_registry::{Registry, SourceStatus};
+use lateen_registry::{Registry, SourceStatus, StatusWriter};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,7 @@ impl Parts {
         galley: &Galley,
         authority: Arc<CertificateAuthority>,
         serving: Arc<IdentityStore>,
+        statuses: StatusWriter,
         options: &Options,
     ) -> Self {
         let discovery = Discovery::new(
@@ -64,6 +65,7 @@ impl Parts {
             validations,
             injections,
             sources: registry.sources(),
+            statuses,
         };
         Parts {
             client: client.clone(),
@@ -105,6 +107,7 @@ struct Counters {
     validations: Arc<lateen_galley::Counters>,
     injections: Arc<lateen_injector::Counters>,
     sources: watch::Receiver<Arc<[SourceStatus]>>,
+    statuses: StatusWriter,
 }
 
 /// The metrics of every part on one page.
@@ -121,6 +124,7 @@ fn metrics(discovery: Router, counters: Counters) -> Router {
         text.push_str(&counters.validations.render());
         text.push_str(&counters.injections.render());
         sources::render(&counters.sources.borrow(), &mut text);
+        text.push_str(&counters.statuses.counters().render());
         (head.status, text).into_response()
     };
     let rest = Router::new().fallback_service(discovery);

@@ -309,6 +309,8 @@ pub(super) fn raw(kind: &Kind, object: DynamicObject) -> Option<Document> {
     map.insert("kind".into(), json!(kind.kind));
     if let Some(Value::Object(meta)) = map.get_mut("metadata") {
         meta.remove("managedFields");
+        // It counts writes of the status too, which say nothing new.
+        meta.remove("resourceVersion");
     }
     map.remove("status");
     Some(Arc::new(value))

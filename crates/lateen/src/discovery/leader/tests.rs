@@ -1,0 +1,169 @@
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http_body_util::BodyExt;
+use hyper::{Method, Request, Response, body::Bytes};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An API server with one Lease.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Stored>>);
+
+#[derive(Default)]
+struct Stored {
+    lease: Option<Value>,
+    revision: u64,
+    /// Whose requests are not answered.
+    cut_off: Vec<String>,
+}
+
+impl Server {
+    fn client(&self, of: &str) -> Client {
+        let (server, of) = (self.clone(), of.to_owned());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (server, of) = (server.clone(), of.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                if server.with(|stored| stored.cut_off.contains(&of)) {
+                    std::future::pending::<()>().await;
+                }
+                let (code, answer) = server.with(|stored| stored.answer(&head.method, &body));
+                let body = Body::from(Bytes::from(answer.to_string()));
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).expect("one"))
+            }
+        });
+        Client::new(service, "istio-system")
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Stored) -> T) -> T {
+        look(&mut self.0.lock().expect("no test panics with it held"))
+    }
+
+    fn candidate(&self, name: &str) -> Election {
+        Election::start(self.client(name), "istio-system", STATUS, name.to_owned())
+    }
+
+    fn spec(&self, field: &str) -> Value {
+        self.with(|stored| stored.lease.as_ref().expect("a Lease")["spec"][field].clone())
+    }
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "reason": reason, "code": code, "message": reason});
+    (code, body)
+}
+
+impl Stored {
+    fn answer(&mut self, method: &Method, body: &[u8]) -> (u16, Value) {
+        if *method == Method::GET {
+            return match &self.lease {
+                Some(lease) => (200, lease.clone()),
+                None => failure(404, "NotFound"),
+            };
+        }
+        let mut new: Value = serde_json::from_slice(body).expect("JSON");
+        let version = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+        match &self.lease {
+            Some(_) if *method == Method::POST => return failure(409, "AlreadyExists"),
+            Some(held) if version(held) != version(&new) => return failure(409, "Conflict"),
+            _ => {}
+        }
+        self.revision += 1;
+        new["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.lease = Some(new.clone());
+        (200, new)
+    }
+}
+
+fn leads(election: &Election) -> bool {
+    *election.leading().borrow()
+}
+
+async fn seconds(n: u64) {
+    tokio::time::sleep(Duration::from_secs(n)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_leads_and_the_other_follows_when_it_dies() {
+    let server = Server::default();
+    let first = server.candidate("first");
+    seconds(1).await;
+    let second = server.candidate("second");
+    for _ in 0..100 {
+        seconds(1).await;
+        assert!(leads(&first) && !leads(&second));
+    }
+    assert_eq!(server.spec("holderIdentity"), "first");
+    first.task.abort();
+    // It has renewed at most a period ago.
+    for _ in 0..(HOLDS - EVERY).as_secs() {
+        assert!(!leads(&second), "the Lease still holds");
+        seconds(1).await;
+    }
+    seconds(2 * EVERY.as_secs() + 2).await;
+    assert!(leads(&second));
+    assert_eq!(server.spec("leaseTransitions"), 2);
+    let back = server.candidate("first");
+    seconds(100).await;
+    assert!(!leads(&back) && leads(&second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_ends_before_another_begins() {
+    let server = Server::default();
+    let first = server.candidate("first");
+    seconds(20).await;
+    let second = server.candidate("second");
+    seconds(20).await;
+    server.with(|stored| stored.cut_off.push("first".to_owned()));
+    let mut nobody = 0;
+    while !leads(&second) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!(leads(&first) && leads(&second)));
+        nobody += u32::from(!leads(&first));
+    }
+    assert!(nobody > 50, "there is time between the two: {nobody}");
+    server.with(|stored| stored.cut_off.clear());
+    seconds(60).await;
+    assert!(!leads(&first) && leads(&second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_short_changes_nothing() {
+    let server = Server::default();
+    let first = server.candidate("first");
+    seconds(1).await;
+    for _ in 0..20 {
+        server.with(|stored| stored.cut_off.push("first".to_owned()));
+        for _ in 0..5 {
+            seconds(1).await;
+            assert!(leads(&first));
+        }
+        server.with(|stored| stored.cut_off.clear());
+        seconds(10).await;
+        assert!(leads(&first));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_resigns_is_followed_at_once() {
+    let server = Server::default();
+    let first = server.candidate("first");
+    seconds(1).await;
+    let second = server.candidate("second");
+    seconds(1).await;
+    let leading = first.leading();
+    assert!(*leading.borrow());
+    first.resign().await;
+    assert!(!*leading.borrow());
+    assert_eq!(server.spec("holderIdentity"), "");
+    seconds(EVERY.as_secs() + 1).await;
+    assert!(leads(&second));
+}
