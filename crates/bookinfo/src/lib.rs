@@ -12,19 +12,17 @@ mod metrics;
 mod productpage;
 mod ratings;
 mod reviews;
-mod server;
+pub mod server;
 mod settings;
 mod upstream;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
 use clap::{Parser, ValueEnum};
-use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 pub use manifests::{MANIFESTS, Manifest, manifest};
@@ -167,7 +165,7 @@ fn run(args: &Args) -> Result<(), Error> {
             port: args.port,
             source,
         };
-        let listener = listen(args.port).await.map_err(serve)?;
+        let listener = server::listen(args.port).await.map_err(serve)?;
         let (service, version) = (args.service.name(), args.service_version.as_str());
         tracing::info!(service, version, port = args.port, "listening");
         let linger = Duration::from_secs(args.linger);
@@ -175,15 +173,4 @@ fn run(args: &Args) -> Result<(), Error> {
             .await
             .map_err(serve)
     })
-}
-
-/// Listens for IPv6 and IPv4, or for IPv4 where the machine has nothing else.
-async fn listen(port: u16) -> std::io::Result<TcpListener> {
-    let address = |ip: IpAddr| SocketAddr::new(ip, port);
-    match TcpListener::bind(address(Ipv6Addr::UNSPECIFIED.into())).await {
-        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-            TcpListener::bind(address(Ipv4Addr::UNSPECIFIED.into())).await
-        }
-        result => result,
-    }
 }

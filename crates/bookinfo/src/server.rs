@@ -4,6 +4,7 @@
 //! serving for a while and asks each client, answer by answer, to use another connection; only then
 //! does it stop to listen, and it ends when the last answer is out.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The longest that the last answers may take, beyond the ten seconds that reviews may wait.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
 
-/// Resolves when the process is asked to end.
-pub(crate) async fn terminated() {
+/// Resolves when the process is asked to end, by SIGTERM or SIGINT.
+pub async fn terminated() {
     let wait = |kind| async move {
         match signal(kind) {
             Ok(mut signal) => {
@@ -39,8 +40,25 @@ pub(crate) async fn terminated() {
     }
 }
 
+/// Listens for IPv6 and IPv4, or for IPv4 where the machine has nothing else.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    let address = |ip: IpAddr| SocketAddr::new(ip, port);
+    match TcpListener::bind(address(Ipv6Addr::UNSPECIFIED.into())).await {
+        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(address(Ipv4Addr::UNSPECIFIED.into())).await
+        }
+        result => result,
+    }
+}
+
 /// Serves until `stop` resolves, then for `linger` more, then until the last answer is out.
-pub(crate) async fn serve(
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,

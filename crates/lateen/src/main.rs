@@ -42,6 +42,7 @@ fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
         "pilot-discovery" => discovery::main(args),
         "pilot-agent" => lateen_agent::main(args.iter().cloned()),
         "bookinfo" => lateen_bookinfo::main(args.iter().cloned()),
+        "sample" => lateen_samples::main(args.iter().cloned()),
         _ => return None,
     };
     Some(code)

@@ -78,7 +78,8 @@ impl Images {
         Ok(self.load()?.images)
     }
 
-    /// The command of `image`; `None` when nothing maps it.
+    /// The command of `image`, which may be empty: such a pod names its command itself; `None` when
+    /// nothing maps it.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -89,7 +90,7 @@ impl Images {
         let mapped = [image, short, last]
             .iter()
             .find_map(|name| file.images.get(*name).cloned());
-        Ok(mapped.or_else(|| built_in(last)))
+        Ok(mapped.or_else(|| built_in(short, last)))
     }
 
     fn load(&self) -> Result<File, Error> {
@@ -97,15 +98,28 @@ impl Images {
     }
 }
 
-/// The images that need no mapping: Lateen's own and Bookinfo's.
-fn built_in(last: &str) -> Option<Vec<String>> {
+/// The images that need no mapping: Lateen's own and those of the public samples. `path` is the
+/// reference without tag, for images whose last component says too little.
+fn built_in(path: &str, last: &str) -> Option<Vec<String>> {
     let args: Vec<&str> = match last {
         "pilot" => vec!["pilot-discovery"],
         "proxyv2" => vec!["pilot-agent"],
-        _ => {
-            let (service, version) = last.strip_prefix("examples-bookinfo-")?.rsplit_once('-')?;
-            vec!["bookinfo", service, "--version", version]
-        }
+        "go-httpbin" => vec!["sample", "httpbin"],
+        "tcp-echo-server" => vec!["sample", "tcp-echo"],
+        "tornado-websocket-example" => vec!["sample", "websockets"],
+        "health" if path.ends_with("istio.io/release/health") => vec!["sample", "health"],
+        "app" if path.ends_with("testing/app") => vec!["sample", "echo"],
+        // The machine's own programs are in every container.
+        "curl" => return Some(vec!["curl".to_owned()]),
+        "busybox" => return Some(Vec::new()),
+        _ => match last.strip_prefix("examples-helloworld-") {
+            Some(version) => vec!["sample", "helloworld", "--version", version],
+            None => {
+                let (service, version) =
+                    last.strip_prefix("examples-bookinfo-")?.rsplit_once('-')?;
+                vec!["bookinfo", service, "--version", version]
+            }
+        },
     };
     let command = std::iter::once(LATEEN_IN_POD).chain(args);
     Some(command.map(str::to_owned).collect())
@@ -160,7 +174,18 @@ mod tests {
             "localhost:5000/proxyv2",
             "/usr/local/bin/lateen pilot-agent",
         );
-        assert_eq!(images.resolve("nginx:1").unwrap(), None);
+        check(
+            "registry.istio.io/release/examples-helloworld-v2:1.0",
+            "/usr/local/bin/lateen sample helloworld --version v2",
+        );
+        check(
+            "registry.istio.io/testing/app:latest",
+            "/usr/local/bin/lateen sample echo",
+        );
+        check("registry.k8s.io/busybox", "");
+        for unknown in ["nginx:1", "app", "health:example"] {
+            assert_eq!(images.resolve(unknown).unwrap(), None, "{unknown}");
+        }
     }
 
     #[test]
