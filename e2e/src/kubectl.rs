@@ -88,6 +88,17 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Whether its `exec` speaks WebSocket, which is so since 1.31.
+    pub fn speaks_websocket(&self) -> anyhow::Result<bool> {
+        let version = self.run(&["version", "--client", "-o", "json"])?;
+        let version: serde_json::Value = serde_json::from_str(&version)?;
+        let minor = version["clientVersion"]["minor"]
+            .as_str()
+            .unwrap_or_default();
+        let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
+        Ok(digits.parse::<u32>()? >= 31)
+    }
+
     /// What it says when it fails, which it must.
     pub fn refused(&self, args: &[&str], stdin: &str) -> anyhow::Result<String> {
         let output = self.output(args, Some(stdin))?;

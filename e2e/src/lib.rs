@@ -2,6 +2,7 @@
 //! binary, requests through its gateway, and a look at the machine before and
 //! after.
 
+pub mod exec;
 pub mod grpc;
 pub mod http;
 pub mod idle;

@@ -21,3 +21,17 @@ pub fn networking(name: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(&path)
         .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))
 }
+
+/// A file of the public samples, by its path below `samples`; `None`, with a word about it, where this
+/// machine does not have them.
+pub fn sample(path: &str) -> anyhow::Result<Option<String>> {
+    let Some(folder) = conformance() else {
+        eprintln!("{path} was not tried: the public samples are not on this machine");
+        return Ok(None);
+    };
+    let path = folder.join("samples").join(path);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => anyhow::bail!("cannot read {}: {error}", path.display()),
+    }
+}

@@ -47,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
         pki: Some(Arc::new(pki)),
         logs: Some(Arc::new(Sample)),
         dialer: None,
+        executor: None,
     })
     .await?;
     server

@@ -11,6 +11,7 @@ mod core;
 mod crd;
 mod discovery;
 mod error;
+mod exec;
 mod kinds;
 mod logs;
 mod meta;
@@ -27,6 +28,7 @@ mod strategy;
 mod table;
 mod types;
 mod watch;
+mod websocket;
 mod write;
 
 use std::future::Future;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 
 pub use auth::User;
 pub use error::ApiError;
+pub use exec::{Command, PodExec, Session};
 pub use logs::{LogOptions, LogSource, LogStream};
 pub use port_forward::PodDialer;
 
@@ -55,6 +58,8 @@ pub struct Config {
     pub logs: Option<Arc<dyn LogSource>>,
     /// How ports of pods are reached; without one `portforward` answers "not supported".
     pub dialer: Option<Arc<dyn PodDialer>>,
+    /// How programs are run in pods; without one `exec` answers "not supported".
+    pub executor: Option<Arc<dyn PodExec>>,
 }
 
 /// The API server, ready to serve.
@@ -75,10 +80,11 @@ impl ApiServer {
             pki,
             logs,
             dialer,
+            executor,
         } = config;
         std::fs::create_dir_all(&store).map_err(|error| StoreError::Storage(error.to_string()))?;
         let store = Store::open(&store.join("state.redb"))?;
-        let core = core::Core::new(store, pki, logs, dialer);
+        let core = core::Core::new(store, pki, logs, dialer, executor);
         core::bootstrap::run(&core)
             .await
             .map_err(|error| StoreError::Storage(error.to_string()))?;

@@ -8,6 +8,7 @@ mod board;
 mod container;
 mod dialer;
 mod env;
+mod exec;
 mod hooks;
 mod logs;
 mod node;
@@ -36,6 +37,7 @@ use crate::net::{NODE_IP, NodeNet, POD_CIDR, Pool};
 use crate::state::{Component, StateDir};
 use board::Board;
 pub(crate) use dialer::Dialer;
+pub(crate) use exec::Executor;
 pub(crate) use logs::ContainerLogs;
 pub(crate) use node::{register as register_node, renew_lease, schedule};
 use pod::Worker;
@@ -54,6 +56,7 @@ pub(crate) struct Kubelet {
     pub(crate) state: StateDir,
     pub(crate) events: Recorder,
     pub(crate) dialer: Dialer,
+    pub(crate) executor: Executor,
     addresses: Mutex<Pool>,
     boards: Mutex<HashMap<String, Arc<Board>>>,
 }
@@ -65,6 +68,7 @@ impl Kubelet {
         state: StateDir,
         events: Recorder,
         dialer: Dialer,
+        executor: Executor,
     ) -> Self {
         let base = u32::from(POD_CIDR.0);
         let last = base + (1 << (32 - u32::from(POD_CIDR.1))) - 2;
@@ -75,6 +79,7 @@ impl Kubelet {
             state,
             events,
             dialer,
+            executor,
             addresses: Mutex::new(Pool::new((u32::from(NODE_IP) + 1).into(), last.into())),
             boards: Mutex::default(),
         }

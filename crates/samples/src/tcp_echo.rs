@@ -1,5 +1,8 @@
 //! tcp-echo: each line comes back behind a word.
 
+use std::num::ParseIntError;
+use std::str::FromStr;
+
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -10,17 +13,29 @@ use lateen_bookinfo::server;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// TCP ports to listen on, with commas between them
-    #[arg(value_delimiter = ',', required = true)]
-    ports: Vec<u16>,
+    ports: Ports,
     /// What comes before each line
     #[arg(default_value = "")]
     prefix: String,
 }
 
+/// One argument, because another one follows it.
+#[derive(Clone, Debug)]
+struct Ports(Vec<u16>);
+
+impl FromStr for Ports {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ports = text.split(',').map(str::trim).map(str::parse);
+        ports.collect::<Result<_, _>>().map(Self)
+    }
+}
+
 impl Args {
     pub(crate) async fn run(self) -> Result<(), Error> {
         let mut ports = JoinSet::new();
-        for port in self.ports {
+        for port in self.ports.0 {
             let listener = serve::listen(port).await?;
             ports.spawn(accept(listener, self.prefix.clone()));
         }
@@ -71,6 +86,19 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    #[test]
+    fn arguments_are_those_of_the_sample() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = ["tcp-echo", "9000,9001", "one"];
+        let args = <Line as clap::Parser>::try_parse_from(line).expect("valid");
+        assert_eq!(args.args.ports.0, [9000, 9001]);
+        assert_eq!(args.args.prefix, "one");
+    }
 
     #[tokio::test]
     async fn lines_come_back_behind_the_word() {

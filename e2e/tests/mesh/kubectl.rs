@@ -1,7 +1,9 @@
 //! What users type, with every `kubectl` that there is.
 
 use anyhow::ensure;
-use lateen_e2e::{Kubectl, Mesh};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use lateen_e2e::{Kubectl, Mesh, eventually};
 
 use super::shared;
 
@@ -318,4 +320,68 @@ pub(crate) async fn what_is_wrong_is_said(mesh: &Option<Mesh>) -> anyhow::Result
             ],
         )
     })
+}
+
+const RUNNING: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: running}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: 'example.com/typed:1', args: [-c, 'echo here > /tmp/where; sleep 1000']}
+  - {name: other, image: 'example.com/typed:1', args: [-c, 'sleep 1000']}
+";
+
+pub(crate) async fn programs_run_in_containers(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    mesh.lateen_ok(&["image", "add", "--name", &mesh.name, IMAGE, "--", "sh"])?;
+    mesh.apply(RUNNING).await?;
+    let result = executed(mesh).await;
+    mesh.delete(RUNNING).await?;
+    mesh.lateen_ok(&["image", "remove", "--name", &mesh.name, IMAGE])?;
+    result
+}
+
+async fn executed(mesh: &Mesh) -> anyhow::Result<()> {
+    let pods = Api::<Pod>::default_namespaced(mesh.client().await?);
+    eventually("the pod to be ready", async || {
+        ensure!(
+            lateen_e2e::mesh::ready(&pods.get("running").await?),
+            "not yet"
+        );
+        Ok(())
+    })
+    .await?;
+    let exec = async |container, argv: &[&str], stdin| {
+        mesh.exec("default", "running", container, argv, stdin)
+            .await
+    };
+    let done = exec("c", &["cat", "/tmp/where"], "").await?;
+    ensure!(
+        done.stdout == "here\n" && done.reason.is_empty(),
+        "{done:?}"
+    );
+    let done = exec("c", &["sh", "-c", "echo bad >&2; exit 7"], "").await?;
+    ensure!(
+        done.stderr == "bad\n" && done.code.as_deref() == Some("7"),
+        "{done:?}"
+    );
+    // The input ends, and all of it arrives: more than one message and one pipe hold.
+    let much = "line\n".repeat(40_000);
+    let done = exec("other", &["wc", "-l"], &much).await?;
+    ensure!(done.stdout.trim() == "40000", "{done:?}");
+    let done = exec("none", &["true"], "").await?;
+    ensure!(done.reason == "InternalError", "{done:?}");
+    for kubectl in mesh.kubectls()? {
+        // Older ones speak SPDY only.
+        if kubectl.speaks_websocket()? {
+            let said = kubectl.feed(
+                &["exec", "-i", "running", "-c", "other", "--", "cat"],
+                "to and fro",
+            )?;
+            ensure!(said == "to and fro", "{said:?}");
+        }
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ mod kubectl;
 mod pods;
 mod resilience;
 mod routing;
+mod samples;
 mod security;
 mod tcp;
 mod tokens;
@@ -121,6 +122,7 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         kubectl::rollouts_are_followed_and_undone,
         kubectl::logs_are_read_in_every_way,
         kubectl::the_cluster_is_explored,
+        kubectl::programs_run_in_containers,
         kubectl::what_is_wrong_is_said,
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
@@ -150,6 +152,11 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         tcp::bytes_pass_in_both_directions,
         traffic::copies_go_to_the_mirror,
         access_logs::they_are_as_asked_for,
+        samples::helloworld_comes_in_two_versions,
+        samples::httpbin_sees_who_asks,
+        samples::tcp_echo_shifts_connections,
+        samples::websockets_pass_the_gateway,
+        samples::probes_pass_the_sidecar,
         traffic::names_are_resolved_by_the_sidecar,
         failing::a_failing_pod_is_left_out,
         failing::a_pod_that_hangs_costs_a_try,

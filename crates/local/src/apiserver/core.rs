@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::exec::PodExec;
 use super::kinds::{Kinds, Resource};
 use super::logs::LogSource;
 use super::pki::Pki;
@@ -22,6 +23,7 @@ pub(super) struct Core {
     pub(super) pki: Option<Arc<Pki>>,
     pub(super) logs: Option<Arc<dyn LogSource>>,
     pub(super) dialer: Option<Arc<dyn PodDialer>>,
+    pub(super) executor: Option<Arc<dyn PodExec>>,
     /// Ends watches and log streams at shutdown.
     pub(super) shutdown: CancellationToken,
     /// Held while a service is given addresses and ports, so that no two get the same.
@@ -35,12 +37,14 @@ impl Core {
         pki: Option<Arc<Pki>>,
         logs: Option<Arc<dyn LogSource>>,
         dialer: Option<Arc<dyn PodDialer>>,
+        executor: Option<Arc<dyn PodExec>>,
     ) -> Arc<Self> {
         let core = Self {
             store,
             pki,
             logs,
             dialer,
+            executor,
             shutdown: CancellationToken::new(),
             allocation: tokio::sync::Mutex::default(),
             kinds: RwLock::default(),

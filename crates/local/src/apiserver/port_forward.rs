@@ -1,21 +1,16 @@
 //! `pods/{name}/portforward` over WebSocket: bytes to and from ports inside a pod.
 //!
-//! The framing is that of Kubernetes' `v4.channel.k8s.io`: each binary message begins with the
-//! number of its channel. Port *i* of the request has channel 2*i* for data and 2*i*+1 for an error;
-//! the first message on each carries the port, little-endian. SPDY, which older `kubectl` speaks, is
-//! not supported.
+//! Port *i* of the request has channel 2*i* for data and 2*i*+1 for an error; the first message on each
+//! carries the port, little-endian.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use http::{HeaderMap, StatusCode, header};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -24,17 +19,13 @@ use tokio::{
     },
     sync::mpsc,
 };
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
-};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::core::Core;
 use super::error::ApiError;
-use super::reply::{self, Reply};
+use super::reply::Reply;
 use super::request::Call;
-
-type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
+use super::websocket::{WebSocket, not_supported};
 
 /// The subprotocol that is spoken here.
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -53,88 +44,18 @@ pub trait PodDialer: Send + Sync {
     async fn dial(&self, namespace: &str, pod: &str, port: u16) -> io::Result<TcpStream>;
 }
 
-/// A request that may become a WebSocket.
-#[derive(Debug)]
-pub(super) struct WebSocketRequest {
-    key: String,
-    upgrade: Mutex<Option<OnUpgrade>>,
-}
-
-impl WebSocketRequest {
-    /// Takes the connection along if the request asks for a WebSocket with our subprotocol.
-    pub(super) fn take<B>(request: &mut http::Request<B>) -> Option<Self> {
-        let headers = request.headers();
-        let ours = lists(headers, header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
-            && lists(headers, header::UPGRADE, "websocket");
-        let key = headers
-            .get(header::SEC_WEBSOCKET_KEY)?
-            .to_str()
-            .ok()?
-            .to_owned();
-        let upgrade = hyper::upgrade::on(request);
-        ours.then(|| WebSocketRequest {
-            key,
-            upgrade: Mutex::new(Some(upgrade)),
-        })
-    }
-}
-
-fn lists(headers: &HeaderMap, name: header::HeaderName, word: &str) -> bool {
-    let values = headers.get_all(name);
-    let words = values
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|v| v.split(','));
-    words
-        .into_iter()
-        .any(|listed| listed.trim().eq_ignore_ascii_case(word))
-}
-
 /// Answers `pods/{name}/portforward`.
 pub(super) fn accept(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
-    let unsupported = |what: &str| {
-        ApiError::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            format!("{what} is not supported"),
-        )
-    };
-    let dialer = core
-        .dialer
-        .clone()
-        .ok_or_else(|| unsupported("portforward without a node"))?;
-    let request = call.websocket.as_ref();
-    let request = request.ok_or_else(|| unsupported("portforward other than by WebSocket v4"))?;
+    let dialer = core.dialer.clone();
+    let dialer = dialer.ok_or_else(|| not_supported("portforward without a node"))?;
+    let websocket = call.websocket.as_ref();
+    let websocket =
+        websocket.ok_or_else(|| not_supported("portforward other than by WebSocket"))?;
     let ports = ports(call)?;
-    let upgrade = request.upgrade.lock().expect("no panic while held").take();
-    let upgrade =
-        upgrade.ok_or_else(|| ApiError::bad_request("the connection is taken already"))?;
     let (namespace, pod) = (call.target.namespace.clone(), call.target.name.clone());
-    let shutdown = core.shutdown.clone();
-    tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let io = TokioIo::new(upgraded);
-        let socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
-        shutdown
-            .run_until_cancelled(serve(socket, dialer.as_ref(), &namespace, &pod, &ports))
-            .await;
-    });
-    let mut reply = reply::text(StatusCode::SWITCHING_PROTOCOLS, "");
-    let headers = reply.headers_mut();
-    headers.clear();
-    let accept = derive_accept_key(request.key.as_bytes());
-    for (name, value) in [
-        (header::CONNECTION, "Upgrade"),
-        (header::UPGRADE, "websocket"),
-        (header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL),
-        (header::SEC_WEBSOCKET_ACCEPT, &accept),
-    ] {
-        headers.insert(
-            name,
-            http::HeaderValue::from_str(value).map_err(ApiError::internal)?,
-        );
-    }
-    Ok(reply)
+    websocket.accept(core, &[PROTOCOL], move |socket, _| async move {
+        serve(socket, dialer.as_ref(), &namespace, &pod, &ports).await;
+    })
 }
 
 fn ports(call: &Call) -> Result<Vec<u16>, ApiError> {

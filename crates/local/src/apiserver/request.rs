@@ -120,6 +120,16 @@ pub(crate) fn is_true(query: &BTreeMap<String, String>, key: &str) -> bool {
 /// Reads a query string; the last of several values wins.
 #[must_use]
 pub(crate) fn parse_query(query: &str) -> BTreeMap<String, String> {
+    pairs(query).collect()
+}
+
+/// Every value of a query parameter that may be there more than once.
+pub(super) fn values(query: &str, key: &str) -> Vec<String> {
+    let pairs = pairs(query).filter(|(name, _)| name == key);
+    pairs.map(|(_, value)| value).collect()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let decode = |text: &str| {
         percent_decode_str(&text.replace('+', " "))
             .decode_utf8_lossy()
@@ -129,8 +139,7 @@ pub(crate) fn parse_query(query: &str) -> BTreeMap<String, String> {
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
+        .map(move |(key, value)| (decode(key), decode(value)))
 }
 
 /// The form that the client wants.
@@ -206,6 +215,8 @@ pub(crate) struct Call {
     pub verb: &'static str,
     /// The query parameters.
     pub query: BTreeMap<String, String>,
+    /// The program and arguments that an `exec` names.
+    pub command: Vec<String>,
     /// The form of the answer.
     pub form: Form,
     /// Who asks.
@@ -217,7 +228,7 @@ pub(crate) struct Call {
     /// The body.
     pub body: Bytes,
     /// The connection, where the request asks to make a WebSocket of it.
-    pub websocket: Option<Arc<super::port_forward::WebSocketRequest>>,
+    pub websocket: Option<Arc<super::websocket::WebSocketRequest>>,
 }
 
 impl Call {

@@ -25,7 +25,8 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::request::{self, Call, Form, Path, Target};
-use super::{discovery, logs, port_forward, read, strategy, watch, write};
+use super::websocket::WebSocketRequest;
+use super::{discovery, exec, logs, port_forward, read, strategy, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
 const MAX_BODY: usize = 3 << 20;
@@ -200,7 +201,7 @@ async fn call(
     mut request: Request<Incoming>,
 ) -> Result<Call, ApiError> {
     let websocket = match target.subresource.as_str() {
-        "portforward" => port_forward::WebSocketRequest::take(&mut request),
+        "portforward" | "exec" => WebSocketRequest::take(&mut request),
         _ => None,
     };
     let (parts, body) = request.into_parts();
@@ -209,6 +210,10 @@ async fn call(
         .query()
         .map(request::parse_query)
         .unwrap_or_default();
+    let command = match target.subresource.as_str() {
+        "exec" => request::values(parts.uri.query().unwrap_or_default(), "command"),
+        _ => Vec::new(),
+    };
     let verb = request::verb(&parts.method, &target, &query);
     if verb.is_empty() {
         return Err(ApiError::method_not_allowed(parts.method.as_str()));
@@ -220,7 +225,7 @@ async fn call(
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
     };
-    let form = if matches!(target.subresource.as_str(), "log" | "portforward") {
+    let form = if matches!(target.subresource.as_str(), "log" | "portforward" | "exec") {
         Form::Json
     } else {
         request::negotiate(&parts.headers)?
@@ -237,6 +242,7 @@ async fn call(
         target,
         verb,
         query,
+        command,
         form,
         user,
         user_agent,
@@ -282,6 +288,10 @@ async fn resource(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
         ("portforward", _) if target.resource.is("", "pods") => {
             read::object(core, target)?;
             return port_forward::accept(core, call);
+        }
+        ("exec", _) if target.resource.is("", "pods") => {
+            read::object(core, target)?;
+            return exec::accept(core, call);
         }
         ("exec" | "attach" | "portforward" | "proxy", _) => {
             return Err(ApiError::new(

@@ -1,4 +1,6 @@
-//! Runs one more program in a container, for probes and lifecycle hooks.
+//! Runs one more program in a container, for probes, lifecycle hooks and `kubectl exec`.
+
+mod terminal;
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,17 +8,23 @@ use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::spec::ContainerSpec;
 use super::{shim, user};
 use crate::Error;
 use crate::platform::isolate::fork_process;
+use terminal::Terminal;
+
+/// The longest request: a specification with its environment.
+const MAX_REQUEST: usize = 16 << 20;
 
 /// What `lateen container-exec` reads from its standard input.
 #[derive(Debug, Deserialize, Serialize)]
@@ -24,6 +32,8 @@ struct Request {
     /// Pid of the container's first process, as the platform's `/proc` has it.
     target: i32,
     spec: ContainerSpec,
+    /// The program's terminal, if it gets one.
+    terminal: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -34,6 +44,43 @@ pub(crate) struct Outcome {
     pub(crate) output: String,
 }
 
+/// A program that was started in a container.
+pub(crate) struct Program {
+    pub(crate) stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    /// With a terminal this is the terminal, and there is no standard error.
+    pub(crate) stdout: Box<dyn AsyncRead + Send + Unpin>,
+    pub(crate) stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Sets the size of the terminal, columns and rows.
+    pub(crate) resize: Box<dyn Fn(u16, u16) + Send + Sync>,
+    /// Ends when the program does, with its code. Dropping it kills both.
+    pub(crate) helper: tokio::process::Child,
+}
+
+/// Starts `argv` in the container whose first process has host pid `target`.
+pub(crate) async fn start(
+    target: i32,
+    spec: &ContainerSpec,
+    argv: Vec<String>,
+    tty: bool,
+) -> Result<Program, Error> {
+    let terminal = if tty { Some(Terminal::open()?) } else { None };
+    let path = terminal.as_ref().map(|terminal| terminal.path.clone());
+    let mut helper = spawn(target, spec, argv, path).await?;
+    if let Some(terminal) = terminal {
+        // Its input was for the request only.
+        drop(helper.stdin.take());
+        return terminal.attach(helper);
+    }
+    let missing = || Error::Container("a helper has no streams".into());
+    Ok(Program {
+        stdin: Box::new(helper.stdin.take().ok_or_else(missing)?),
+        stdout: Box::new(helper.stdout.take().ok_or_else(missing)?),
+        stderr: Some(Box::new(helper.stderr.take().ok_or_else(missing)?)),
+        resize: Box::new(|_, _| {}),
+        helper,
+    })
+}
+
 /// Runs `argv` in the container whose first process has host pid `target`.
 pub(crate) async fn run(
     target: i32,
@@ -41,29 +88,10 @@ pub(crate) async fn run(
     argv: Vec<String>,
     timeout: Duration,
 ) -> Result<Outcome, Error> {
-    let spec = ContainerSpec {
-        argv,
-        mounts: Vec::new(),
-        ..spec.clone()
-    };
-    let request = serde_json::to_vec(&Request { target, spec })
-        .map_err(|error| Error::Container(error.to_string()))?;
-    let exe: PathBuf = super::process::this_program()?;
-    let mut child = tokio::process::Command::new(exe)
-        .arg("container-exec")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(Error::io("start a helper"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(&request)
-            .await
-            .map_err(Error::io("write to a helper"))?;
-    }
-    let output = tokio::time::timeout(timeout, child.wait_with_output()).await;
+    let mut helper = spawn(target, spec, argv, None).await?;
+    // It has no input.
+    drop(helper.stdin.take());
+    let output = tokio::time::timeout(timeout, helper.wait_with_output()).await;
     let Ok(output) = output else {
         return Ok(Outcome {
             success: false,
@@ -79,6 +107,42 @@ pub(crate) async fn run(
     })
 }
 
+/// Starts the helper and tells it what to do; what is written to it after that is the program's.
+async fn spawn(
+    target: i32,
+    spec: &ContainerSpec,
+    argv: Vec<String>,
+    terminal: Option<PathBuf>,
+) -> Result<tokio::process::Child, Error> {
+    let spec = ContainerSpec {
+        argv,
+        mounts: Vec::new(),
+        ..spec.clone()
+    };
+    let request = serde_json::to_vec(&Request {
+        target,
+        spec,
+        terminal,
+    });
+    let request = request.map_err(|error| Error::Container(error.to_string()))?;
+    let exe: PathBuf = super::process::this_program()?;
+    let mut helper = tokio::process::Command::new(exe)
+        .arg("container-exec")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Error::io("start a helper"))?;
+    if let Some(stdin) = &mut helper.stdin {
+        let length = (request.len() as u64).to_be_bytes();
+        let message = [&length[..], &request].concat();
+        let written = stdin.write_all(&message).await;
+        written.map_err(Error::io("write to a helper"))?;
+    }
+    Ok(helper)
+}
+
 /// `lateen container-exec`.
 pub(crate) fn main() -> ExitCode {
     match enter_and_run() {
@@ -92,12 +156,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn enter_and_run() -> Result<i32, Error> {
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .map_err(Error::io("read the request"))?;
-    let request: Request =
-        serde_json::from_str(&text).map_err(|error| Error::Container(error.to_string()))?;
+    let request = read_request()?;
+    let terminal = request.terminal.as_ref().map(|path| {
+        let options = OFlag::O_RDWR | OFlag::O_NOCTTY;
+        nix::fcntl::open(path, options, Mode::empty()).map_err(Error::sys("open the terminal"))
+    });
+    let terminal = terminal.transpose()?;
     // All are opened before any is entered: the mount namespace takes the host's /proc away.
     let kinds = [
         ("net", CloneFlags::CLONE_NEWNET),
@@ -120,13 +184,38 @@ fn enter_and_run() -> Result<i32, Error> {
     match fork_process()? {
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            let error = user::exec(&request.spec);
+            let taken = terminal.as_ref().map_or(Ok(()), terminal::take);
+            let error = match taken {
+                Ok(()) => user::exec(&request.spec),
+                Err(error) => error,
+            };
             use std::io::Write;
             let _ = writeln!(std::io::stderr(), "{error}");
             std::process::exit(126)
         }
         ForkResult::Parent { child } => Ok(wait(child)),
     }
+}
+
+/// The request is preceded by its length, because what follows it is for the program.
+fn read_request() -> Result<Request, Error> {
+    // Without a buffer, which would take what is the program's.
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    let mut stdin = std::fs::File::from(stdin.map_err(Error::io("open the request"))?);
+    let mut length = [0; 8];
+    let mut read = |buffer: &mut [u8]| {
+        stdin
+            .read_exact(buffer)
+            .map_err(Error::io("read the request"))
+    };
+    read(&mut length)?;
+    let length = usize::try_from(u64::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_REQUEST {
+        return Err(Error::Container(format!("a request of {length} bytes")));
+    }
+    let mut text = vec![0; length];
+    read(&mut text)?;
+    serde_json::from_slice(&text).map_err(|error| Error::Container(error.to_string()))
 }
 
 fn wait(child: Pid) -> i32 {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, SecurityContext};
+use kube::ResourceExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -347,6 +348,13 @@ impl ContainerTask {
         let (verdict_tx, mut verdict_rx) = mpsc::channel(16);
         let target =
             hooks::Target::new(&self.context, &self.container, &run.spec, run.running.init);
+        let pod = &self.context.pod;
+        self.context.kubelet.executor.enlist(
+            (pod.namespace().unwrap_or_default(), pod.name_any()),
+            self.container.name.clone(),
+            run.running.init,
+            target.spec(),
+        );
         // Ends with the run; the sender here is kept so that `recv` never ends before.
         let mut observing = Box::pin(self.observe(&target, &verdict_tx));
         let mut observed = false;

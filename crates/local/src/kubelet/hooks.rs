@@ -39,6 +39,11 @@ impl Target {
         }
     }
 
+    /// What the container was started with; gone when it has ended.
+    pub(super) fn spec(&self) -> &Arc<ContainerSpec> {
+        &self.spec
+    }
+
     pub(super) fn pod_ip(&self) -> IpAddr {
         self.context.net.ip.into()
     }

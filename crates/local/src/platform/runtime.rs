@@ -19,7 +19,7 @@ use crate::apiserver::{ApiServer, Config};
 use crate::controllers;
 use crate::dns::{self, Upstream};
 use crate::events::Recorder;
-use crate::kubelet::{self, ContainerLogs, Dialer, Kubelet};
+use crate::kubelet::{self, ContainerLogs, Dialer, Executor, Kubelet};
 use crate::net::{DNS_IP, NODE_IP, NodeNet, Pool};
 use crate::services;
 use crate::state::StateDir;
@@ -68,7 +68,9 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     net.route_to_loopback(range, prefix).await?;
     let api_stop = CancellationToken::new();
     let dialer = Dialer::default();
-    let (client, api_server, api_ca) = start_api(state, api, &dialer, &api_stop).await?;
+    let executor = Executor::default();
+    let (client, api_server, api_ca) =
+        start_api(state, api, (&dialer, &executor), &api_stop).await?;
     let events = Recorder::start(client.clone());
     kubelet::register_node(&client).await?;
     start_network(&client, host, &shutdown);
@@ -84,6 +86,7 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
         state.clone(),
         events.clone(),
         dialer,
+        executor,
     ));
     let node = tokio::spawn(Arc::clone(&kubelet).run(shutdown.clone()));
     tokio::spawn(kubelet::renew_lease(client.clone(), shutdown.clone()));
@@ -136,7 +139,7 @@ fn private_tmpfs(state: &StateDir) -> Result<(), Error> {
 async fn start_api(
     state: &StateDir,
     host: tokio::net::TcpListener,
-    dialer: &Dialer,
+    (dialer, executor): (&Dialer, &Executor),
     stop: &CancellationToken,
 ) -> Result<(kube::Client, tokio::task::JoinHandle<()>, String), Error> {
     let host = host.into_std().map_err(Error::io("take the API socket"))?;
@@ -162,6 +165,7 @@ async fn start_api(
         pki: Some(Arc::new(pki)),
         logs: Some(Arc::new(ContainerLogs::new(state.clone()))),
         dialer: Some(Arc::new(dialer.clone())),
+        executor: Some(Arc::new(executor.clone())),
     };
     let server = ApiServer::new(config).await.map_err(api_error)?;
     let stop = stop.clone();

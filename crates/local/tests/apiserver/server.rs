@@ -38,6 +38,7 @@ impl Server {
                 pki: Some(Arc::clone(&pki)),
                 logs: None,
                 dialer: None,
+                executor: None,
             });
             match server.await {
                 Ok(server) => break server,

@@ -60,6 +60,7 @@ async fn create(core: &Arc<Core>, object: Value) -> Result<(), ApiError> {
         user_agent: "lateen-apiserver".into(),
         content_type: "application/json".into(),
         body: Bytes::from(object.to_string()),
+        command: Vec::new(),
         websocket: None,
     };
     write::create(core, &call).await.map(drop)

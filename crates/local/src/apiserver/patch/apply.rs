@@ -346,6 +346,7 @@ mod tests {
             user_agent: String::new(),
             content_type: "application/apply-patch+yaml".into(),
             body: bytes::Bytes::new(),
+            command: Vec::new(),
             websocket: None,
         }
     }
