@@ -43,11 +43,16 @@ impl Hostname {
     /// assert!(!Hostname::new("a.example.com").covers(&Hostname::new("*.example.com")));
     /// ```
     pub fn covers(&self, other: &Hostname) -> bool {
-        match self.0.strip_prefix('*') {
-            None => self == other,
+        Self::pattern_covers(&self.0, other)
+    }
+
+    /// The same for a pattern that is only looked at, in lower case.
+    pub fn pattern_covers(pattern: &str, name: &str) -> bool {
+        match pattern.strip_prefix('*') {
+            None => pattern == name,
             Some(suffix) => {
-                let rest = other.0.strip_prefix('*').unwrap_or(&other.0);
-                rest.ends_with(suffix) && (rest.len() > suffix.len() || other.is_wildcard())
+                let rest = name.strip_prefix('*').unwrap_or(name);
+                rest.ends_with(suffix) && (rest.len() > suffix.len() || name.starts_with('*'))
             }
         }
     }

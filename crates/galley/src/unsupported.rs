@@ -109,6 +109,7 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
         VS => faults_for_nobody(spec, warnings),
         GW => of_servers(spec, warnings),
         "ServiceEntry" => of_entry(spec, warnings),
+        "Sidecar" => of_sidecar(spec, warnings),
         _ => {}
     }
 }
@@ -142,6 +143,53 @@ fn of_servers(spec: &Value, warnings: &mut Vec<String>) {
         if items(tls, "credentialNames").nth(1).is_some() {
             warnings.push(format!("{at}.credentialNames: only the first is used"));
         }
+    }
+}
+
+fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
+    let is_socket = |value: &Value| value.as_str().is_some_and(|at| at.starts_with("unix://"));
+    for (n, listener) in items(spec, "ingress") {
+        let at = format!("spec.ingress[{n}]");
+        if is_socket(&listener["bind"]) {
+            warnings.push(format!(
+                "{at}.bind: a socket in the file system is not supported, the listener is left out"
+            ));
+        }
+        let endpoint = &listener["defaultEndpoint"];
+        if is_socket(endpoint) {
+            warnings.push(format!(
+                "{at}.defaultEndpoint: a socket in the file system is not supported, connections \
+                 are refused"
+            ));
+        }
+        let address = endpoint
+            .as_str()
+            .and_then(|e| e.parse::<std::net::SocketAddr>().ok());
+        let of_pod = address.is_some_and(|address| address.ip().is_unspecified());
+        if of_pod && listener["captureMode"] == "NONE" {
+            warnings.push(format!(
+                "{at}.defaultEndpoint: with captureMode NONE the pod's address is not known; \
+                 write 127.0.0.1"
+            ));
+        }
+    }
+    for (n, listener) in items(spec, "egress") {
+        let at = format!("spec.egress[{n}]");
+        if is_socket(&listener["bind"]) {
+            warnings.push(format!(
+                "{at}.bind: a socket in the file system is not supported, the listener is left out"
+            ));
+        }
+        let protocol = listener["port"]["protocol"].as_str().unwrap_or_default();
+        if protocol.eq_ignore_ascii_case("HTTP_PROXY") {
+            warnings.push(format!(
+                "{at}.port.protocol: HTTP_PROXY is taken as HTTP: hosts have the port of the listener"
+            ));
+        }
+    }
+    if spec["outboundTrafficPolicy"]["mode"] == "ALLOW_ANY_DYNAMIC_DNS" {
+        let text = "spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY";
+        warnings.push(text.into());
     }
 }
 
@@ -294,6 +342,20 @@ mod tests {
             &[
                 "spec.endpoints[1].address: only addresses on the network are supported, \
                the endpoint is left out",
+            ],
+        );
+        named(
+            "{kind: Sidecar, spec: {ingress: [{defaultEndpoint: \"unix:///a\"}, \
+             {captureMode: NONE, defaultEndpoint: \"0.0.0.0:80\"}], egress: [{bind: \"unix:///b\"}], \
+             outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}}",
+            &[
+                "spec.ingress[0].defaultEndpoint: a socket in the file system is not supported, \
+                 connections are refused",
+                "spec.ingress[1].defaultEndpoint: with captureMode NONE the pod's address is not \
+                 known; write 127.0.0.1",
+                "spec.egress[0].bind: a socket in the file system is not supported, the listener is \
+                 left out",
+                "spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY",
             ],
         );
         named(

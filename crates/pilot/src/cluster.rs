@@ -18,7 +18,7 @@ use lateen_xds::types::cluster::cluster::{
 use lateen_xds::types::core::Metadata;
 use lateen_xds::types::endpoint::ClusterLoadAssignment;
 
-pub(crate) use inbound::InboundKey;
+pub(crate) use inbound::{InboundKey, To};
 
 use crate::endpoint::{self, place, place::Placement};
 use crate::policy::{Policy, Rule};

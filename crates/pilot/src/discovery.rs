@@ -1,5 +1,6 @@
 //! The control plane's discovery server: inputs in, snapshots out, ports to serve them on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use lateen_registry::World;
 use lateen_xds::server::{self, Ads, Connections, STREAM_LIFETIME};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::auth::Authenticate;
 use crate::engine::{Counts, Engine};
 use crate::metrics::Metrics;
+use crate::model::{Conflict, conflicts};
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
 use crate::source::{Client, Core, Source};
@@ -64,9 +66,11 @@ impl Discovery {
             config,
             domain: options.domain,
             generation: 0,
+            conflicts: BTreeSet::new(),
         };
         let metrics = Metrics::new();
         let first = inputs.snapshot(&metrics);
+        inputs.tell_conflicts(&first);
         let engine = Engine::new(first.clone());
         let (snapshots_tx, snapshots) = watch::channel(first);
         let core = Arc::new(Core {
@@ -114,6 +118,8 @@ struct Inputs {
     credentials: watch::Receiver<u64>,
     domain: String,
     generation: u64,
+    /// Those that were told.
+    conflicts: BTreeSet<Conflict>,
 }
 
 impl Inputs {
@@ -146,10 +152,28 @@ impl Inputs {
             let credentials = credentials || self.credentials_changed();
             core.engine.publish(snapshot.clone(), credentials);
             info!(generation = snapshot.generation, "new snapshot");
-            snapshots.send_replace(snapshot);
+            let before = snapshots.send_replace(snapshot.clone());
+            if !Arc::ptr_eq(&before.config, &snapshot.config) {
+                self.tell_conflicts(&snapshot);
+            }
             let done = Instant::now();
             rested = done + (done - started).min(REST_MAX);
         }
+    }
+
+    /// Each conflict is told once, when it comes up.
+    fn tell_conflicts(&mut self, snapshot: &Snapshot) {
+        let now: BTreeSet<_> = conflicts(snapshot).into_iter().collect();
+        for conflict in now.difference(&self.conflicts) {
+            let Conflict {
+                loser,
+                winner,
+                field,
+                about,
+            } = conflict;
+            warn!(%loser, %winner, field, "a part of an object has no effect: {about}");
+        }
+        self.conflicts = now;
     }
 
     /// Whether credentials changed since it was last asked.

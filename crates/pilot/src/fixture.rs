@@ -86,6 +86,7 @@ pub(crate) fn config(yaml: &str) -> ConfigSet {
             "DestinationRule" => config.destination_rules.push(object(&document)),
             "Gateway" => config.gateways.push(object(&document)),
             "PeerAuthentication" => config.peer_authentications.push(object(&document)),
+            "Sidecar" => config.sidecars.push(object(&document)),
             other => panic!("the fixture does not know kind {other}"),
         }
     }

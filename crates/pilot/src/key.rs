@@ -10,7 +10,7 @@ use lateen_xds::server::Resource;
 
 use crate::cluster;
 use crate::endpoint::EndpointsKey;
-use crate::listener::{GatewayKey, InboundKey, OutboundKey, VirtualOutboundKey};
+use crate::listener::{BoundKey, GatewayKey, InboundKey, OutboundKey, VirtualOutboundKey};
 use crate::route::{GatewayRoutesKey, OutboundRoutesKey};
 use crate::shared::Shared;
 
@@ -25,6 +25,7 @@ pub(crate) enum Key {
     Listener(OutboundKey),
     VirtualOutbound(VirtualOutboundKey),
     VirtualInbound(InboundKey),
+    Bound(BoundKey),
     Gateway(GatewayKey),
     Routes(OutboundRoutesKey),
     GatewayRoutes(GatewayRoutesKey),
@@ -42,6 +43,7 @@ impl Key {
             Key::Listener(key) => named_listener(key.generate()),
             Key::VirtualOutbound(key) => named_listener(key.generate()),
             Key::VirtualInbound(key) => named_listener(key.generate()),
+            Key::Bound(key) => named_listener(key.generate()),
             Key::Gateway(key) => named_listener(key.generate()),
             Key::Routes(key) => Resource::new(key.name.as_str(), &key.generate()),
             Key::GatewayRoutes(key) => Resource::new(key.name.as_str(), &key.generate()),

@@ -7,7 +7,7 @@ mod inbound;
 mod outbound;
 
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls};
-pub(crate) use inbound::{InboundKey, InboundPort, Mode};
+pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
 pub(crate) use outbound::{EVERYWHERE, OutboundKey, TcpLimits, TcpRule, VirtualOutboundKey, Want};
 
 use lateen_api::mesh::{AccessLogEncoding, MeshConfig};

@@ -44,10 +44,23 @@ pub(crate) struct OutboundRoutesKey {
 }
 
 /// What happens to requests for unknown hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Others {
     Allow,
     Block,
+    /// They are sent to this cluster.
+    To(String),
+}
+
+impl Others {
+    /// The cluster that their bytes go to.
+    pub(crate) fn cluster(&self) -> &str {
+        match self {
+            Others::Allow => names::PASSTHROUGH_CLUSTER,
+            Others::Block => names::BLACK_HOLE_CLUSTER,
+            Others::To(cluster) => cluster,
+        }
+    }
 }
 
 impl From<MeshOutboundMode> for Others {
@@ -91,7 +104,7 @@ pub(crate) struct HostKey {
 impl OutboundRoutesKey {
     pub(crate) fn generate(&self) -> RouteConfiguration {
         let hosts = self.hosts.iter().map(|host| self.virtual_host(host));
-        let others = self.others.map(others);
+        let others = self.others.as_ref().map(others);
         RouteConfiguration {
             name: self.name.clone(),
             virtual_hosts: hosts.chain(others).collect(),
@@ -150,10 +163,10 @@ pub(crate) fn everything() -> RouteMatch {
     }
 }
 
-fn others(others: Others) -> VirtualHost {
+fn others(others: &Others) -> VirtualHost {
     let (name, action) = match others {
-        Others::Allow => {
-            let action = action::to_cluster(names::PASSTHROUGH_CLUSTER.into());
+        Others::Allow | Others::To(_) => {
+            let action = action::to_cluster(others.cluster().to_owned());
             ("allow_any", Action::Route(action))
         }
         Others::Block => {

@@ -14,6 +14,7 @@ use lateen_registry::{Provider, Service, World};
 
 use crate::delegate;
 use crate::engine::Vantage;
+use crate::model::Sidecars;
 
 /// One immutable state of the world and the configuration.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Snapshot {
     by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
     asked_labels: BTreeSet<String>,
     locality_counts: bool,
+    sidecars: Sidecars,
 }
 
 /// A VirtualService with its hosts written in full.
@@ -119,6 +121,7 @@ impl Snapshot {
             by_namespace: by_namespace(&world),
             asked_labels: asked_labels(&config),
             locality_counts: locality_counts(&config),
+            sidecars: Sidecars::new(&config.sidecars, config.mesh.root_namespace()),
             rules,
             world,
             config,
@@ -149,6 +152,11 @@ impl Snapshot {
         self.by_namespace.get(namespace).into_iter().flatten()
     }
 
+    /// The Sidecars, by whom they are for.
+    pub(crate) fn sidecars(&self) -> &Sidecars {
+        &self.sidecars
+    }
+
     /// The labels of a client by which anything outbound is chosen for it.
     pub(crate) fn asked_labels(&self) -> &BTreeSet<String> {
         &self.asked_labels
@@ -167,7 +175,7 @@ impl Snapshot {
 
     /// Of several visible services with one host name, a namespace uses its own, else one of
     /// Kubernetes, else the oldest.
-    fn preferred<'a>(
+    pub(crate) fn preferred<'a>(
         &self,
         best: Option<&'a Arc<Service>>,
         other: &'a Arc<Service>,
@@ -263,17 +271,18 @@ impl Snapshot {
             .filter(move |hosted| hosted.is_bound(gateway) && self.sees(namespace, hosted))
     }
 
-    /// The VirtualService that counts for a host: one that names it, else the one with the longest
-    /// wildcard; of equals, the oldest.
+    /// The VirtualService that counts for a host, of those that are let through: one that names it,
+    /// else the one with the longest wildcard; of equals, the oldest.
     pub(crate) fn virtual_service(
         &self,
         namespace: &str,
         gateway: &str,
         host: &Hostname,
+        is_let: impl Fn(&HostedVirtualService) -> bool,
     ) -> Option<&HostedVirtualService> {
         let counts = |i: &usize| {
             let hosted = &self.virtual_services[*i];
-            hosted.is_bound(gateway) && self.sees(namespace, hosted)
+            hosted.is_bound(gateway) && self.sees(namespace, hosted) && is_let(hosted)
         };
         let named = self.by_host.get(host).into_iter().flatten();
         let found = named.copied().find(counts).or_else(|| {

@@ -5,6 +5,7 @@ mod endpoints;
 mod gateways;
 mod inbound;
 mod outbound;
+mod reach;
 mod routes;
 mod tcp;
 
@@ -19,25 +20,24 @@ use crate::policy::Rule;
 use crate::route::{Client, Target, Targets};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, Snapshot};
+use reach::Through;
 
 /// A vantage and the snapshot that is seen from it.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) from: &'a Vantage,
+    through: Through<'a>,
 }
 
 impl<'a> View<'a> {
-    /// Services that the proxy sees, the oldest first: where two want the same, it wins.
-    pub(crate) fn services(self) -> Vec<&'a Arc<Service>> {
-        let mut services: Vec<_> = self.snapshot.services(&self.from.namespace).collect();
-        services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
-        services
-    }
-
-    /// A service that the proxy sees, by full name.
-    pub(crate) fn service(self, host: &str) -> Option<&'a Arc<Service>> {
-        self.snapshot.service(host, &self.from.namespace)
+    /// All that is seen from a vantage.
+    pub(crate) fn new(snapshot: &'a Snapshot, from: &'a Vantage) -> View<'a> {
+        View {
+            snapshot,
+            from,
+            through: Through::All,
+        }
     }
 
     fn rules(self, service: &Service) -> Vec<Rule> {
@@ -67,6 +67,12 @@ impl<'a> View<'a> {
             lateen_registry::TargetPort::Number(number) => Some(*number),
             lateen_registry::TargetPort::Name(name) => self.from.ports.get(name).copied(),
         }
+    }
+
+    /// The Sidecar of the proxy's workload.
+    fn own_sidecar(self) -> Option<&'a Arc<lateen_api::Object<lateen_api::networking::Sidecar>>> {
+        let sidecars = self.snapshot.sidecars();
+        sidecars.of(&self.from.namespace, self.labels())
     }
 
     fn mode(self, port: Option<u16>) -> crate::listener::Mode {
@@ -120,7 +126,7 @@ impl<'a> View<'a> {
     }
 
     fn target(self, host: &str) -> Target {
-        let Some(service) = self.snapshot.service(host, &self.from.namespace) else {
+        let Some(service) = self.service(host) else {
             return Target::default();
         };
         let rules = self.rules(service);

@@ -54,8 +54,8 @@ fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
             reason: format!("{kind} is not supported"),
             help: "it would be stored and not enforced; remove it".into(),
         }),
-        "Sidecar" | "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry"
-        | "WasmPlugin" | "TrafficExtension" => {
+        "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry" | "WasmPlugin"
+        | "TrafficExtension" => {
             warnings.push(format!(
                 "{kind} is not supported: it is stored and has no effect"
             ));

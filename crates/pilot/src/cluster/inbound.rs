@@ -1,12 +1,20 @@
 //! Clusters towards the application beside the proxy.
 
+use lateen_api::networking::{ConnectionPoolSettings, IstioIngressListener};
 use lateen_core::Protocol;
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::cluster::Cluster;
-use lateen_xds::types::cluster::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
-use lateen_xds::types::core::{BindConfig, SocketAddress, address};
+use lateen_xds::types::cluster::cluster::{
+    ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy, OriginalDstLbConfig,
+};
+use lateen_xds::types::core::{Address, BindConfig, SocketAddress, address};
+use lateen_xds::types::endpoint::lb_endpoint::HostIdentifier;
+use lateen_xds::types::endpoint::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+};
 
 use super::settings;
+use crate::model::Sidecar;
 use crate::policy::Policy;
 use crate::wire;
 
@@ -23,6 +31,39 @@ pub(crate) struct InboundKey {
     pub(crate) connect_timeout: lateen_api::Duration,
     /// Host, name and namespace of the services that lead here, for telemetry.
     pub(crate) services: Vec<[String; 3]>,
+    /// Where a Sidecar says that the application listens.
+    pub(crate) to: To,
+    /// The Sidecar that has limits for it.
+    pub(crate) sidecar: Option<Sidecar>,
+}
+
+/// Where an application listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum To {
+    /// At the address and port that clients asked for.
+    #[default]
+    Asked,
+    /// At the address that they asked for, at this port.
+    Port(u16),
+    /// At this address, which is one of the loopback interface.
+    Local(std::net::SocketAddr),
+    /// Nowhere that the proxy can reach.
+    Nowhere,
+}
+
+impl To {
+    /// What a Sidecar's `defaultEndpoint` says.
+    pub(crate) fn parse(endpoint: &str) -> To {
+        if endpoint.is_empty() {
+            return To::Asked;
+        }
+        match endpoint.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.ip().is_unspecified() => To::Port(address.port()),
+            Ok(address) => To::Local(address),
+            // A socket in the file system, which galley warns of.
+            Err(_) => To::Nowhere,
+        }
+    }
 }
 
 impl InboundKey {
@@ -36,15 +77,15 @@ impl InboundKey {
     pub(crate) fn generate(&self) -> Cluster {
         let mut cluster = Cluster {
             name: self.name(),
-            cluster_discovery_type: Some(ClusterDiscoveryType::Type(
-                DiscoveryType::OriginalDst.into(),
-            )),
-            lb_policy: LbPolicy::ClusterProvided.into(),
             connect_timeout: Some(wire::duration(self.connect_timeout)),
-            upstream_bind_config: Some(from_proxy()),
             ..Cluster::default()
         };
-        settings::apply(&mut cluster, &Policy::default(), self.protocol);
+        self.discovery(&mut cluster);
+        let policy = Policy {
+            connection_pool: self.limits(),
+            ..Policy::default()
+        };
+        settings::apply(&mut cluster, &policy, self.protocol);
         if !self.services.is_empty() {
             let service = |[host, name, namespace]: &[String; 3]| {
                 wire::structure(wire::record([
@@ -58,6 +99,64 @@ impl InboundKey {
             cluster.metadata = Some(wire::metadata([("istio", istio)]));
         }
         cluster
+    }
+}
+
+impl InboundKey {
+    fn discovery(&self, cluster: &mut Cluster) {
+        let as_asked = matches!(self.to, To::Asked | To::Port(_));
+        let discovery = match as_asked {
+            true => DiscoveryType::OriginalDst,
+            false => DiscoveryType::Static,
+        };
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
+        if as_asked {
+            cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            // Without it the capture rules would send the connection to the proxy again.
+            cluster.upstream_bind_config = Some(from_proxy());
+        }
+        match self.to {
+            To::Asked | To::Nowhere => {}
+            To::Port(port) => {
+                let config = OriginalDstLbConfig {
+                    upstream_port_override: wire::number(u32::from(port)),
+                    ..OriginalDstLbConfig::default()
+                };
+                cluster.lb_config = Some(LbConfig::OriginalDstLbConfig(config));
+            }
+            To::Local(address) => {
+                let address = wire::socket_address(address.ip(), address.port());
+                cluster.load_assignment = Some(one_endpoint(self.name(), address));
+            }
+        }
+    }
+
+    /// The limits of the port, else of all of the workload's.
+    fn limits(&self) -> Option<&ConnectionPoolSettings> {
+        let spec = &self.sidecar.as_ref()?.spec;
+        let number = self.port.map(u32::from);
+        let listens = |l: &&IstioIngressListener| l.port.as_ref().map(|p| p.number) == number;
+        let own = spec.ingress.iter().find(listens);
+        own.and_then(|listener| listener.connection_pool.as_ref())
+            .or(spec.inbound_connection_pool.as_ref())
+    }
+}
+
+fn one_endpoint(cluster_name: String, address: Address) -> ClusterLoadAssignment {
+    let endpoint = LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address),
+            ..Endpoint::default()
+        })),
+        ..LbEndpoint::default()
+    };
+    ClusterLoadAssignment {
+        cluster_name,
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![endpoint],
+            ..LocalityLbEndpoints::default()
+        }],
+        ..ClusterLoadAssignment::default()
     }
 }
 

@@ -52,10 +52,7 @@ impl Scope {
         touched: &Touched,
         cache: &Cache,
     ) -> Arc<Scope> {
-        let view = View {
-            snapshot,
-            from: vantage,
-        };
+        let view = View::new(snapshot, vantage);
         let Some(before) = before else {
             return Arc::new(Scope {
                 clusters: Clusters::new(view, cache),
@@ -71,7 +68,9 @@ impl Scope {
                 .hosts
                 .iter()
                 .any(|host| view.listens_at_endpoints(host));
-        let listeners = if touched.all || touched.services || touched.rules || heads {
+        // Rules of destinations limit connections too.
+        let rules = touched.rules || touched.policies;
+        let listeners = if touched.all || touched.services || rules || heads {
             before
                 .listeners
                 .next(resources(cache, view.outbound_listeners()))
@@ -112,7 +111,7 @@ fn is_same(a: &[Arc<Resource>], b: &[Arc<Resource>]) -> bool {
 
 impl Clusters {
     fn new(view: View<'_>, cache: &Cache) -> Clusters {
-        let services = view.services();
+        let services = view.destinations();
         let of = |service: &&Arc<lateen_registry::Service>| {
             let keys = view.clusters_to(service);
             (service.hostname.clone(), resources(cache, keys))
@@ -130,7 +129,8 @@ impl Clusters {
     }
 
     fn next(&self, view: View<'_>, touched: &Touched, cache: &Cache) -> Clusters {
-        if touched.all {
+        // Which services a Sidecar lets through depends on where rules lead.
+        if touched.all || (touched.rules && view.is_limited()) {
             let made = Clusters::new(view, cache);
             let alike = is_same(&self.special, &made.special)
                 && self.by_host.len() == made.by_host.len()
@@ -143,7 +143,7 @@ impl Clusters {
         }
         let mut changed = Vec::new();
         for host in &touched.hosts {
-            let service = view.service(host);
+            let service = view.destination(host);
             let is: Option<Arc<[_]>> =
                 service.map(|service| resources(cache, view.clusters_to(service)));
             let was = self.by_host.get(host);
@@ -289,10 +289,7 @@ impl Named {
     }
 
     fn make(&self, cache: &Cache, name: &Name) -> Made {
-        let view = View {
-            snapshot: &self.snapshot,
-            from: &self.vantage,
-        };
+        let view = View::new(&self.snapshot, &self.vantage);
         let (key, host) = match self.kind {
             Kind::Endpoints => {
                 let parsed: Option<ClusterName> = name.parse().ok();
@@ -327,18 +324,16 @@ impl Inbound {
         if let Some(before) = before
             && !touched.all
             && !touched.services
+            && !touched.sidecars
         {
             return before.clone();
         }
-        let view = View {
-            snapshot,
-            from: vantage,
-        };
+        let view = View::new(snapshot, vantage);
         let clusters = view.inbound_clusters();
         let clusters = clusters.into_iter().map(Key::InboundCluster).collect();
         let made = Inbound {
             clusters: resources(cache, clusters),
-            listeners: resources(cache, vec![Key::VirtualInbound(view.virtual_inbound())]),
+            listeners: resources(cache, view.inbound_listeners()),
         };
         match before {
             Some(before)

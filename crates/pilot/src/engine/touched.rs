@@ -22,6 +22,8 @@ pub(crate) struct Touched {
     pub(crate) rules: bool,
     /// A DestinationRule did.
     pub(crate) policies: bool,
+    /// A Sidecar did.
+    pub(crate) sidecars: bool,
     /// Some endpoints did.
     pub(crate) endpoints: bool,
     /// The hosts whose service, endpoints or DestinationRules did.
@@ -37,6 +39,7 @@ impl Touched {
                 || !same(&was.peer_authentications, &is.peer_authentications),
             rules: !same(&was.virtual_services, &is.virtual_services)
                 || !same(&was.gateways, &is.gateways),
+            sidecars: !same(&was.sidecars, &is.sidecars),
             ..Touched::default()
         };
         if !Arc::ptr_eq(&old.world, &new.world) {

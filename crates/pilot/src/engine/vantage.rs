@@ -1,11 +1,15 @@
 //! All that views may know of a proxy.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use lateen_api::{Object, networking as api};
 use lateen_core::{Labels, Locality};
 use lateen_registry::Workload;
 
+use crate::model::Sidecar;
 use crate::proxy::{Dialect, Kind, Proxy};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
 /// A place in the mesh that it can be seen from.
@@ -19,6 +23,9 @@ pub(crate) struct Vantage {
     pub(crate) ports: BTreeMap<String, u16>,
     /// Where it is; empty where that is not known or makes no difference.
     pub(crate) locality: Locality,
+    /// The Sidecar that says what is seen from here. It is chosen by labels that nothing else may
+    /// ask for, so a reduced vantage has it from the full one.
+    pub(crate) sidecar: Option<Sidecar>,
 }
 
 impl Vantage {
@@ -31,6 +38,7 @@ impl Vantage {
             labels: proxy.labels.clone(),
             ports: BTreeMap::new(),
             locality: Locality::default(),
+            sidecar: None,
         }
     }
 
@@ -45,6 +53,7 @@ impl Vantage {
                 labels: workload.labels.clone(),
                 ports: workload.ports.clone(),
                 locality: workload.locality.clone(),
+                sidecar: None,
             },
         }
     }
@@ -75,6 +84,13 @@ impl Vantage {
             } else {
                 Locality::default()
             },
+            sidecar: self.sidecar(snapshot).map(Shared::of),
         }
+    }
+
+    /// The Sidecar that holds for it; a gateway has none.
+    fn sidecar<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Object<api::Sidecar>>> {
+        let sidecars = (!self.is_router()).then(|| snapshot.sidecars())?;
+        sidecars.of(&self.namespace, &self.labels)
     }
 }

@@ -154,7 +154,7 @@ fn by_sni(names: &[String]) -> Option<FilterChainMatch> {
 }
 
 impl ServerTls {
-    fn socket(&self) -> TransportSocket {
+    pub(super) fn socket(&self) -> TransportSocket {
         let mut common = CommonTlsContext {
             tls_params: Some(TlsParameters {
                 tls_minimum_protocol_version: self

@@ -5,11 +5,12 @@
 
 use lateen_core::{Protocol, ports};
 use lateen_xds::names::{self, ClusterName};
-use lateen_xds::types::core::TrafficDirection;
+use lateen_xds::types::core::{TrafficDirection, TransportSocket};
 use lateen_xds::types::listener::{Filter, FilterChain, FilterChainMatch, Listener};
 
 use super::Logging;
 use super::filters::{self, Routes, Side};
+use super::{EVERYWHERE, ServerTls};
 use crate::{route, tls, wire};
 
 /// Which transport security a port takes.
@@ -42,6 +43,70 @@ pub(crate) struct InboundPort {
     pub(crate) mode: Mode,
     /// The oldest service that leads here, and its port, for traces.
     pub(crate) service: (String, u16),
+    /// TLS that a Sidecar ends here, for clients that are not of the mesh. It counts where the mesh's
+    /// own is turned off.
+    pub(crate) tls: Option<ServerTls>,
+}
+
+/// A listener at an address of its own, which a Sidecar has for traffic that is not redirected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BoundKey {
+    pub(crate) address: String,
+    pub(crate) port: InboundPort,
+    pub(crate) logging: Logging,
+}
+
+impl BoundKey {
+    pub(crate) fn generate(&self) -> Listener {
+        Listener {
+            name: names::listener(&self.address, self.port.port),
+            address: Some(wire::socket_address(&self.address, self.port.port)),
+            filter_chains: self.port.chains(None, &self.logging),
+            listener_filters: vec![filters::tls_inspector(), filters::http_inspector()],
+            listener_filters_timeout: wire::seconds(0),
+            continue_on_listener_filters_timeout: true,
+            traffic_direction: TrafficDirection::Inbound.into(),
+            ..Listener::default()
+        }
+    }
+}
+
+impl InboundPort {
+    /// `captured` is the port that was asked for, where that tells which port is meant.
+    fn chains(&self, captured: Option<u16>, logging: &Logging) -> Vec<FilterChain> {
+        let own = self.tls.as_ref().filter(|_| self.mode == Mode::Disable);
+        let kinds = match own {
+            Some(_) => own_tls(self.protocol),
+            None => matrix(self.protocol, self.mode),
+        };
+        let cluster = ClusterName::inbound(self.port).to_string();
+        let chain = |(when, then): (If<'_>, Then)| {
+            let filter = match then {
+                Then::Http => {
+                    let (host, port) = &self.service;
+                    let table = route::inbound_table(Some(self.port), Some((host, *port)));
+                    http(format!("inbound_0.0.0.0_{};", self.port), table, logging)
+                }
+                Then::Tcp => {
+                    let to = filters::to_cluster(&cluster);
+                    filters::tcp(&cluster, to, logging)
+                }
+            };
+            let socket = || own.map_or_else(tls::mesh_server, ServerTls::socket);
+            let name = format!("{EVERYWHERE}_{}", self.port);
+            when.chain(name, captured, filter, socket)
+        };
+        kinds.into_iter().map(chain).collect()
+    }
+}
+
+fn http(
+    prefix: String,
+    table: lateen_xds::types::route::RouteConfiguration,
+    logging: &Logging,
+) -> Filter {
+    let routes = Routes::Inline(Box::new(table));
+    filters::http(Side::Inbound, prefix, routes, logging)
 }
 
 /// What a filter chain does with its connections.
@@ -67,7 +132,7 @@ impl InboundKey {
             filter_chains.extend(self.passthrough(Some(*port), *mode));
         }
         for port in &self.ports {
-            filter_chains.extend(self.port(port));
+            filter_chains.extend(port.chains(Some(port.port), &self.logging));
         }
         Listener {
             name: names::VIRTUAL_INBOUND.into(),
@@ -106,7 +171,8 @@ impl InboundKey {
                 Then::Http => {
                     let table = route::inbound_table(None, None);
                     let prefix = names::INBOUND_PASSTHROUGH_CLUSTER.to_owned();
-                    ("virtualInbound-catchall-http", self.http(prefix, table))
+                    let filter = http(prefix, table, &self.logging);
+                    ("virtualInbound-catchall-http", filter)
                 }
                 Then::Tcp => {
                     let to = filters::to_cluster(names::INBOUND_PASSTHROUGH_CLUSTER);
@@ -114,44 +180,23 @@ impl InboundKey {
                     ("virtualInbound", filters::tcp(prefix, to, &self.logging))
                 }
             };
-            of.chain(name.to_owned(), port, filter)
+            of.chain(name.to_owned(), port, filter, tls::mesh_server)
         };
         matrix(Protocol::Unsupported, mode)
             .into_iter()
             .map(chain)
             .collect()
     }
-
-    fn port(&self, of: &InboundPort) -> Vec<FilterChain> {
-        let chain = |(when, then): (If<'_>, Then)| {
-            let cluster = ClusterName::inbound(of.port).to_string();
-            let filter = match then {
-                Then::Http => {
-                    let (host, port) = &of.service;
-                    let table = route::inbound_table(Some(of.port), Some((host, *port)));
-                    self.http(format!("inbound_0.0.0.0_{};", of.port), table)
-                }
-                Then::Tcp => {
-                    let to = filters::to_cluster(&cluster);
-                    filters::tcp(&cluster, to, &self.logging)
-                }
-            };
-            when.chain(format!("0.0.0.0_{}", of.port), Some(of.port), filter)
-        };
-        matrix(of.protocol, of.mode)
-            .into_iter()
-            .map(chain)
-            .collect()
-    }
-
-    fn http(&self, prefix: String, table: lateen_xds::types::route::RouteConfiguration) -> Filter {
-        let routes = Routes::Inline(Box::new(table));
-        filters::http(Side::Inbound, prefix, routes, &self.logging)
-    }
 }
 
 impl If<'_> {
-    fn chain(self, name: String, port: Option<u16>, filter: Filter) -> FilterChain {
+    fn chain(
+        self,
+        name: String,
+        port: Option<u16>,
+        filter: Filter,
+        socket: impl FnOnce() -> TransportSocket,
+    ) -> FilterChain {
         FilterChain {
             name,
             filter_chain_match: Some(FilterChainMatch {
@@ -161,7 +206,7 @@ impl If<'_> {
                 ..FilterChainMatch::default()
             }),
             filters: vec![filter],
-            transport_socket: self.terminate.then(tls::mesh_server),
+            transport_socket: self.terminate.then(socket),
             ..FilterChain::default()
         }
     }
@@ -175,6 +220,26 @@ const ANY_MESH_ALPN: [&str; 5] = [
     "istio-http/1.1",
     "istio-h2",
 ];
+
+/// Which chains a port has where a Sidecar ends TLS at it.
+fn own_tls(protocol: Protocol) -> Vec<(If<'static>, Then)> {
+    const fn tls(alpn: &'static [&'static str]) -> If<'static> {
+        If {
+            transport: "tls",
+            alpn,
+            terminate: true,
+        }
+    }
+    match protocol {
+        p if p.is_http() => vec![(tls(&[]), Then::Http)],
+        // What is inside shows only by what the client offers.
+        p if p.is_unsupported() => vec![
+            (tls(&["h2", "http/1.1"]), Then::Http),
+            (tls(&[]), Then::Tcp),
+        ],
+        _ => vec![(tls(&[]), Then::Tcp)],
+    }
+}
 
 /// Which chains a port has, from its protocol and mode.
 fn matrix(protocol: Protocol, mode: Mode) -> Vec<(If<'static>, Then)> {

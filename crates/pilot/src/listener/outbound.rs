@@ -25,6 +25,8 @@ pub(crate) struct OutboundKey {
     /// `0.0.0.0`, or the address of one service.
     pub(crate) address: String,
     pub(crate) port: u16,
+    /// The proxy listens there itself: clients know of it, and nothing is redirected.
+    pub(crate) binds: bool,
     pub(crate) want: Want,
     /// What happens to connections that are not for any service here.
     pub(crate) others: Others,
@@ -90,8 +92,8 @@ impl OutboundKey {
             name: self.name(),
             address: Some(wire::socket_address(&self.address, self.port)),
             traffic_direction: TrafficDirection::Outbound.into(),
-            // Nothing listens there: `virtualOutbound` hands its connections over.
-            bind_to_port: wire::boolean(false),
+            // Else `virtualOutbound` hands its connections over.
+            bind_to_port: wire::boolean(self.binds),
             listener_filters_timeout: wire::seconds(0),
             continue_on_listener_filters_timeout: true,
             ..Listener::default()
@@ -127,8 +129,9 @@ impl OutboundKey {
         let (Want::Tcp(rules) | Want::Sniff { tcp: rules, .. }) = &self.want else {
             return None;
         };
-        let shared = self.address == EVERYWHERE;
-        (shared && !rules.iter().any(TcpRule::is_for_all)).then(|| rest(self.others, &self.logging))
+        let shared = self.address == EVERYWHERE || self.binds;
+        (shared && !rules.iter().any(TcpRule::is_for_all))
+            .then(|| rest(&self.others, &self.logging))
     }
 
     fn http(&self, routes: Option<&String>) -> Filter {
@@ -210,11 +213,8 @@ fn range(subnet: &str) -> Option<CidrRange> {
 }
 
 /// Bytes to destinations that the mesh does not know.
-fn rest(others: Others, logging: &Logging) -> FilterChain {
-    let cluster = match others {
-        Others::Allow => names::PASSTHROUGH_CLUSTER,
-        Others::Block => names::BLACK_HOLE_CLUSTER,
-    };
+fn rest(others: &Others, logging: &Logging) -> FilterChain {
+    let cluster = others.cluster();
     let to = filters::to_cluster(cluster);
     plain_chain(filters::tcp(cluster, to, logging))
 }
@@ -240,7 +240,7 @@ impl VirtualOutboundKey {
         };
         let rest = FilterChain {
             name: "virtualOutbound-catchall-tcp".into(),
-            ..rest(self.others, &self.logging)
+            ..rest(&self.others, &self.logging)
         };
         Listener {
             name: names::VIRTUAL_OUTBOUND.into(),

@@ -1,12 +1,15 @@
 //! Which clusters a proxy has.
 
+use std::collections::BTreeSet;
+
 use lateen_core::Protocol;
 use lateen_registry::{Endpoint, EndpointKey, Service};
 use lateen_xds::types::cluster::cluster::DiscoveryType;
 
 use super::View;
-use crate::cluster::{self, InboundKey, OutboundKey};
+use crate::cluster::{self, InboundKey, OutboundKey, To};
 use crate::key::Key;
+use crate::model::Sidecar;
 use crate::policy::{Policy, Rule, subsets};
 use crate::shared::Shared;
 
@@ -81,9 +84,14 @@ impl View<'_> {
             protocol: Protocol::Unsupported,
             connect_timeout,
             services: Vec::new(),
+            to: To::Asked,
+            sidecar: self.limiting_sidecar(),
         }];
         let own = self.own_services();
-        for inbound in self.inbound_ports() {
+        let mut known = BTreeSet::new();
+        let ports = self.inbound_ports().into_iter();
+        // A Sidecar may have one port at several addresses.
+        for inbound in ports.filter(|inbound| known.insert(inbound.port)) {
             let leads_here = |service: &&std::sync::Arc<Service>| {
                 let mut ports = service.ports.iter();
                 ports.any(|port| self.target_port(port) == Some(inbound.port))
@@ -100,8 +108,27 @@ impl View<'_> {
                 protocol: inbound.protocol,
                 connect_timeout,
                 services: services.collect(),
+                to: self.default_endpoint(inbound.port),
+                sidecar: self.limiting_sidecar(),
             });
         }
         keys
+    }
+
+    /// The Sidecar, where it has limits for what comes in.
+    fn limiting_sidecar(self) -> Option<Sidecar> {
+        let sidecar = self.own_sidecar()?;
+        let mut ingress = sidecar.spec.ingress.iter();
+        let limits = sidecar.spec.inbound_connection_pool.is_some()
+            || ingress.any(|listener| listener.connection_pool.is_some());
+        limits.then(|| Shared::of(sidecar))
+    }
+
+    /// Where the Sidecar says that the application listens for a port.
+    fn default_endpoint(self, port: u16) -> To {
+        let mut ingress = self.ingress().iter();
+        let number = u32::from(port);
+        let own = ingress.find(|l| l.port.as_ref().is_some_and(|p| p.number == number));
+        own.map_or(To::Asked, |listener| To::parse(&listener.default_endpoint))
     }
 }

@@ -28,7 +28,7 @@ impl View<'_> {
             plain: Vec::new(),
             placement: None,
         };
-        let service = self.snapshot.service(&name.host, &self.from.namespace);
+        let service = self.service(&name.host);
         let port = service.and_then(|service| service.port(name.port));
         let (Some(service), Some(port)) = (service, port) else {
             return Some(nothing);

@@ -82,6 +82,10 @@ impl Bound<'_> {
         }
     }
 
+    fn ends_tls(&self, http: bool) -> Option<ServerTls> {
+        server_tls(self.server.tls.as_ref()?, http)
+    }
+
     fn https_only(&self) -> bool {
         self.server
             .tls
@@ -193,13 +197,14 @@ impl<'a> View<'a> {
                 Role::Http => Some(GatewayServer::Http {
                     routes: bound.routes(),
                 }),
-                Role::Https => server_tls(bound, true).map(|tls| GatewayServer::Https {
+                Role::Https => bound.ends_tls(true).map(|tls| GatewayServer::Https {
                     routes: bound.routes(),
                     sni: sni(&bound.hosts()),
                     tls,
                 }),
                 Role::Passthrough | Role::Tcp => Some(self.tcp_server(bound, None)),
-                Role::TerminatedTcp => server_tls(bound, false)
+                Role::TerminatedTcp => bound
+                    .ends_tls(false)
                     .map(|tls| self.tcp_server(bound, Some((sni(&bound.hosts()), tls)))),
             };
             // All plain HTTP servers of a port share one chain and one table.
@@ -311,8 +316,7 @@ fn sni(hosts: &[Hostname]) -> Vec<String> {
 }
 
 /// How TLS ends at a server; `None` where nothing says with which certificate.
-fn server_tls(bound: &Bound<'_>, http: bool) -> Option<ServerTls> {
-    let settings: &ServerTlsSettings = bound.server.tls.as_ref()?;
+pub(super) fn server_tls(settings: &ServerTlsSettings, http: bool) -> Option<ServerTls> {
     let mode = settings.mode.unwrap_or(ServerTlsMode::Simple);
     let first_of_many = settings.credential_names.first();
     let credential = if settings.credential_name.is_empty() {

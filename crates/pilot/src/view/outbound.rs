@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use lateen_api::networking::{CaptureMode, IstioEgressListener, Port};
 use lateen_core::{Protocol, ports};
 use lateen_registry::{Resolution, Service, ServicePort};
 use lateen_xds::names;
@@ -12,7 +13,16 @@ use super::View;
 use crate::key::Key;
 use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
 
-type Listeners = BTreeMap<(String, u16), Want>;
+/// By address and port.
+type Listeners = BTreeMap<(String, u16), Listener>;
+
+struct Listener {
+    want: Want,
+    /// The proxy listens there itself.
+    binds: bool,
+    /// A Sidecar has it for some hosts, so that others have no part in it.
+    own: bool,
+}
 
 impl View<'_> {
     /// Keys of all listeners that lead out, or of a gateway's.
@@ -26,23 +36,32 @@ impl View<'_> {
         }
         let mesh = &self.snapshot.config.mesh;
         let mut wants = Listeners::new();
-        for service in self.services() {
+        for listener in self.egress() {
+            if let Some(port) = &listener.port {
+                self.through(listener)
+                    .own_listener(listener, port, &mut wants);
+            }
+        }
+        let rest = self.elsewhere();
+        for service in rest.services() {
             for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
-                self.outbound(service, port, &mut wants);
+                rest.outbound(service, port, &mut wants);
             }
         }
         let logging = Logging::of(mesh);
-        let outbound = wants.into_iter().map(|((address, port), want)| {
+        let others = self.others();
+        let outbound = wants.into_iter().map(|((address, port), listener)| {
             Key::Listener(OutboundKey {
                 address,
                 port,
-                want,
-                others: mesh.outbound_mode().into(),
+                binds: listener.binds,
+                want: listener.want,
+                others: others.clone(),
                 logging: logging.clone(),
             })
         });
         let end = Key::VirtualOutbound(VirtualOutboundKey {
-            others: mesh.outbound_mode().into(),
+            others: others.clone(),
             logging: logging.clone(),
         });
         [end].into_iter().chain(outbound).collect()
@@ -57,17 +76,89 @@ impl View<'_> {
         })
     }
 
-    fn outbound(self, service: &Arc<Service>, port: &ServicePort, wants: &mut Listeners) {
-        // These ports are the proxy's own.
-        if [ports::OUTBOUND, ports::INBOUND].contains(&port.port) {
+    /// A listener that a Sidecar has for a port, which need not be one of any service.
+    fn own_listener(self, of: &IstioEgressListener, port: &Port, wants: &mut Listeners) {
+        let number = u16::try_from(port.number).ok();
+        let Some(number) = number.filter(|number| !is_taken(*number)) else {
+            return;
+        };
+        let binds = of.capture_mode == CaptureMode::None;
+        let address = match (of.bind.as_str(), binds) {
+            ("", true) => "127.0.0.1",
+            ("", false) => EVERYWHERE,
+            (bind, _) => bind,
+        };
+        if address.parse::<std::net::IpAddr>().is_err() {
+            // A socket in the file system, which galley warns of.
             return;
         }
+        let protocol = Protocol::parse(&port.protocol).unwrap_or(Protocol::Unsupported);
+        let want = if protocol.is_http() {
+            Want::Http
+        } else {
+            let mut rules = Vec::new();
+            for service in self.services() {
+                rules.extend(self.rules_at(service, number, protocol, binds));
+            }
+            rules.sort_by_key(|rule| rule.sni.is_empty());
+            if rules.is_empty() {
+                return;
+            }
+            Want::Tcp(rules)
+        };
+        let listener = Listener {
+            want,
+            binds,
+            own: true,
+        };
+        wants
+            .entry((address.to_owned(), number))
+            .or_insert(listener);
+    }
+
+    /// Where a listener of a Sidecar sends the bytes for a service: to the same port of it, else to
+    /// the only one that it has. What is redirected shows by its address which one is meant; who
+    /// connects to the listener itself means the first.
+    fn rules_at(
+        self,
+        service: &Arc<Service>,
+        number: u16,
+        protocol: Protocol,
+        binds: bool,
+    ) -> Vec<TcpRule> {
+        let port = match (service.port(number), &service.ports[..]) {
+            (Some(port), _) => port,
+            (None, [only]) if only.protocol != Protocol::Udp => only,
+            _ => return Vec::new(),
+        };
+        let port = ServicePort {
+            protocol,
+            ..port.clone()
+        };
+        let mut rules = self.tcp_rules(service, &port);
+        if !binds {
+            let virtual_ones = service.addresses.iter().map(ToString::to_string);
+            let ranges = service.address_ranges.iter().map(ToString::to_string);
+            limit_to(&mut rules, &virtual_ones.chain(ranges).collect::<Vec<_>>());
+        }
+        rules
+    }
+
+    fn outbound(self, service: &Arc<Service>, port: &ServicePort, wants: &mut Listeners) {
+        if is_taken(port.port) {
+            return;
+        }
+        let shared_by_all = |want| Listener {
+            want,
+            binds: false,
+            own: false,
+        };
         if port.protocol.is_http() {
             // Services share the port; which came first does not matter for HTTP, and a service
             // that wants its bytes carried has an address of its own, or comes too late.
             wants
                 .entry((EVERYWHERE.into(), port.port))
-                .or_insert(Want::Http);
+                .or_insert(shared_by_all(Want::Http));
             return;
         }
         let rules = self.tcp_rules(service, port);
@@ -89,15 +180,16 @@ impl View<'_> {
             };
             match wants.entry((address, port.port)) {
                 Entry::Vacant(entry) => {
-                    entry.insert(want);
+                    entry.insert(shared_by_all(want));
                 }
                 // Services without an address may share a port by their server names.
-                Entry::Occupied(mut entry) => {
-                    if let (Want::Tcp(there), Want::Tcp(more)) = (entry.get_mut(), want) {
+                Entry::Occupied(mut entry) if !entry.get().own => {
+                    if let (Want::Tcp(there), Want::Tcp(more)) = (&mut entry.get_mut().want, want) {
                         there.extend(more);
                         there.sort_by_key(|rule| rule.sni.is_empty());
                     }
                 }
+                Entry::Occupied(_) => {}
             }
         }
     }
@@ -129,8 +221,16 @@ impl View<'_> {
 /// Connections to other addresses than the service's are not its own.
 fn limit(rules: &mut [TcpRule], service: &Service) {
     let ranges = service.address_ranges.iter().map(ToString::to_string);
-    let own: Vec<_> = ranges.collect();
+    limit_to(rules, &ranges.collect::<Vec<_>>());
+}
+
+fn limit_to(rules: &mut [TcpRule], own: &[String]) {
     for rule in rules.iter_mut().filter(|rule| rule.subnets.is_empty()) {
-        rule.subnets.clone_from(&own);
+        rule.subnets = own.to_vec();
     }
+}
+
+/// Whether a port is the proxy's own.
+fn is_taken(port: u16) -> bool {
+    [ports::OUTBOUND, ports::INBOUND].contains(&port)
 }

@@ -40,17 +40,18 @@ impl<'a> View<'a> {
 
     /// The table that all HTTP services of a port share.
     fn outbound_routes(self, name: &str, port: u16) -> OutboundRoutesKey {
+        let this = self.at(port);
         let mut used = Vec::new();
         let mut taken = HashSet::new();
         let mut hosts = Vec::new();
-        for service in self.services() {
+        for service in this.services() {
             let speaks = service
                 .port(port)
                 .is_some_and(|p| p.protocol.is_http() || p.protocol.is_unsupported());
             if !speaks {
                 continue;
             }
-            let rule = self.rule_for(&service.hostname, MESH_GATEWAY);
+            let rule = this.rule_for(&service.hostname, MESH_GATEWAY);
             used.extend(rule);
             let mut domains = self.domains(service);
             // Envoy refuses a table in which a name occurs twice; the older service has it.
@@ -59,15 +60,15 @@ impl<'a> View<'a> {
                 hosts.push(self.host(&service.hostname, domains, rule, Some(service)));
             }
         }
-        if port == UNKNOWN_HOST_PORT {
-            used.extend(self.unknown_hosts(&mut taken, &mut hosts));
+        if port == UNKNOWN_HOST_PORT || this.is_own_listener() {
+            used.extend(this.unknown_hosts(&mut taken, &mut hosts));
         }
         hosts.sort_by(|a, b| a.host.cmp(&b.host));
         OutboundRoutesKey {
             name: name.to_owned(),
             port,
             hosts,
-            others: Some(self.snapshot.config.mesh.outbound_mode().into()),
+            others: Some(self.others()),
             client: self.client(used),
         }
     }
@@ -78,14 +79,13 @@ impl<'a> View<'a> {
         taken: &mut HashSet<String>,
         hosts: &mut Vec<HostKey>,
     ) -> Vec<&'a HostedVirtualService> {
-        let snapshot = self.snapshot;
         let mut used = Vec::new();
-        for hosted in snapshot.virtual_services(&self.from.namespace, MESH_GATEWAY) {
+        for hosted in self.mesh_rules() {
             if hosted.object.spec.http.is_empty() {
                 continue;
             }
             for host in &hosted.hosts {
-                let known = snapshot.service(host, &self.from.namespace).is_some();
+                let known = self.service(host).is_some();
                 // The whole world is what `allow_any` is about.
                 if !known && host.as_str() != "*" && taken.insert(host.to_string()) {
                     let domains = vec![host.to_string()];
@@ -99,9 +99,9 @@ impl<'a> View<'a> {
 
     /// The table of one service's port that may turn out to speak HTTP.
     fn service_routes(self, name: &str, host: &str, port: u16) -> Option<OutboundRoutesKey> {
-        let service = self.snapshot.service(host, &self.from.namespace)?;
+        let service = self.service(host)?;
         service.port(port)?;
-        let rule = self.rule_for(&service.hostname, MESH_GATEWAY);
+        let rule = self.elsewhere().rule_for(&service.hostname, MESH_GATEWAY);
         Some(OutboundRoutesKey {
             name: name.to_owned(),
             port,

@@ -194,7 +194,7 @@ impl<'a> View<'a> {
     }
 
     fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
-        let service = self.snapshot.service(host, &self.from.namespace);
+        let service = self.service(host);
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
         let policy = Policy::of(&rules, port, subset);
         let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
@@ -202,16 +202,5 @@ impl<'a> View<'a> {
             idle: tcp.idle_timeout,
             most: tcp.max_connection_duration.filter(|most| !most.is_zero()),
         })
-    }
-
-    /// The VirtualService that counts for a host: one that names it, else the one with the longest
-    /// wildcard; of equals, the oldest.
-    pub(super) fn rule_for(
-        self,
-        host: &Hostname,
-        gateway: &'a str,
-    ) -> Option<&'a HostedVirtualService> {
-        let namespace = &self.from.namespace;
-        self.snapshot.virtual_service(namespace, gateway, host)
     }
 }

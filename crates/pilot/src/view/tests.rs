@@ -4,6 +4,7 @@ mod gateways;
 mod http;
 mod outbound;
 mod samples;
+mod scoped;
 
 use lateen_xds::json;
 use serde_json::Value;
@@ -26,10 +27,7 @@ fn vantage(snapshot: &Snapshot, proxy: &Proxy) -> Vantage {
 fn table(yaml: &str, proxy: &Proxy, name: &str) -> Value {
     let snapshot = snapshot(yaml);
     let vantage = vantage(&snapshot, proxy);
-    let view = View {
-        snapshot: &snapshot,
-        from: &vantage,
-    };
+    let view = View::new(&snapshot, &vantage);
     let message = match view.routes(name) {
         Some(Key::Routes(key)) => key.generate(),
         Some(Key::GatewayRoutes(key)) => key.generate(),
@@ -52,10 +50,7 @@ fn routes(yaml: &str, proxy: &Proxy, name: &str, host: &str) -> Value {
 fn gateway_listeners(yaml: &str, proxy: &Proxy) -> Vec<Value> {
     let snapshot = snapshot(yaml);
     let vantage = vantage(&snapshot, proxy);
-    let view = View {
-        snapshot: &snapshot,
-        from: &vantage,
-    };
+    let view = View::new(&snapshot, &vantage);
     let listener = |key: Key| match key {
         Key::Gateway(key) => json::to_value(&key.generate()).expect("the message's JSON"),
         other => panic!("a gateway has {other:?}"),

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
 
 use crate::bootstrap::{Protocol, bootstrap};
-use crate::fixture::{EVERYTHING, Mesh, config};
+use crate::fixture::{EVERYTHING, Mesh, SIDECAR, config};
 use crate::secrets::Secrets;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -230,7 +230,12 @@ impl Oracle {
             body.iter()
                 .find_map(|b| b["name"].as_str().map(str::to_owned))
         };
-        let mut names: Vec<String> = configs.iter().filter_map(name).collect();
+        // A listener that is gone is named until its connections have ended.
+        let is_active = |config: &&Value| {
+            config["draining_state"].is_null() || !config["active_state"].is_null()
+        };
+        let active = configs.iter().filter(is_active);
+        let mut names: Vec<String> = active.filter_map(name).collect();
         names.sort();
         names
     }
@@ -319,9 +324,54 @@ async fn check_sidecar(protocol: Protocol) {
         &oracle.active("dynamic_active_clusters").await,
         "outbound|9080|v2|reviews.default.svc.cluster.local",
     );
+    check_scoped(&mut oracle).await;
     assert_eq!(oracle.stat("cluster_manager.cds.update_rejected").await, 0);
     assert_eq!(oracle.stat("listener_manager.lds.update_rejected").await, 0);
     assert_eq!(oracle.stat("cluster_manager.warming_clusters").await, 0);
+}
+
+/// What is left where a Sidecar says what there is.
+async fn check_scoped(oracle: &mut Oracle) {
+    let scoped = format!("{EVERYTHING}\n---\n{SIDECAR}");
+    oracle.config.send_replace(Arc::new(config(&scoped)));
+    oracle.settled().await;
+    let outbound = |host: &str| format!("outbound|{host}");
+    let clusters = oracle.active("dynamic_active_clusters").await;
+    let mut to: Vec<_> = clusters
+        .iter()
+        .filter_map(|name| name.strip_prefix("outbound|"))
+        .filter_map(|name| name.rsplit('|').next())
+        .collect();
+    to.dedup();
+    to.sort_unstable();
+    to.dedup();
+    // Those of the listeners, and those that their rules and the policy lead to.
+    assert_eq!(
+        to,
+        [
+            "grpc.default.svc.cluster.local",
+            "mysqldb.default.svc.cluster.local",
+            "ratings.default.svc.cluster.local",
+            "reviews.default.svc.cluster.local",
+            "sniffed.default.svc.cluster.local",
+            "www.example.com",
+        ],
+    );
+    has(&clusters, &outbound("7000||grpc.default.svc.cluster.local"));
+    let listeners = oracle.active("dynamic_listeners").await;
+    assert_eq!(
+        listeners,
+        [
+            "0.0.0.0_443",
+            "0.0.0.0_80",
+            "0.0.0.0_9080",
+            "10.96.0.42_8000",
+            "127.0.0.1_13306",
+            "127.0.0.1_8081",
+            "virtualInbound",
+            "virtualOutbound",
+        ],
+    );
 }
 
 async fn check_router(protocol: Protocol) {

@@ -261,6 +261,7 @@ pub(crate) fn config(yaml: &str) -> ConfigSet {
             "DestinationRule" => push(&mut config.destination_rules, document),
             "Gateway" => push(&mut config.gateways, document),
             "PeerAuthentication" => push(&mut config.peer_authentications, document),
+            "Sidecar" => push(&mut config.sidecars, document),
             // Services made of these are part of the world, not of this test.
             _ => {}
         }
@@ -279,3 +280,6 @@ fn push<T: DeserializeOwned>(to: &mut Vec<Arc<Object<T>>>, document: &Value) {
 
 /// Everything that generators know, in one configuration.
 pub(crate) const EVERYTHING: &str = include_str!("everything.yaml");
+
+/// A Sidecar with each of its fields, for the workload `mixed`.
+pub(crate) const SIDECAR: &str = include_str!("sidecar.yaml");

@@ -408,10 +408,7 @@ fn the_mesh_may_have_retries_of_its_own() {
     config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh configuration"));
     let snapshot = Snapshot::new(1, Arc::new(world()), Arc::new(config), DOMAIN);
     let vantage = vantage(&snapshot, &sidecar("productpage"));
-    let view = View {
-        snapshot: &snapshot,
-        from: &vantage,
-    };
+    let view = View::new(&snapshot, &vantage);
     let Some(Key::Routes(key)) = view.routes("9080") else {
         panic!("no table");
     };

@@ -54,10 +54,7 @@ fn resources(world: World, yaml: &str, proxy: &Proxy, clusters: bool) -> Vec<Val
     let config = Arc::new(fixture::config(yaml));
     let snapshot = Snapshot::new(1, Arc::new(world), config, DOMAIN);
     let vantage = vantage(&snapshot, proxy);
-    let view = View {
-        snapshot: &snapshot,
-        from: &vantage,
-    };
+    let view = View::new(&snapshot, &vantage);
     let keys = if clusters {
         let services = view.services().into_iter();
         services

@@ -1,0 +1,263 @@
+//! What is left of a mesh behind a Sidecar.
+
+use std::sync::Arc;
+
+use lateen_core::Protocol;
+use lateen_registry::World;
+use lateen_xds::json;
+use serde_json::{Value, json};
+
+use super::super::View;
+use super::vantage;
+use crate::Snapshot;
+use crate::engine::Vantage;
+use crate::fixture::{self, DOMAIN, assert_has, service, sidecar};
+use crate::key::Key;
+
+/// Bookinfo and a service of another namespace.
+fn snapshot(yaml: &str) -> Snapshot {
+    let mut world: World = fixture::world();
+    let other = service(
+        "audit.other",
+        &[(9080, 9080, Protocol::Http), (9999, 9999, Protocol::Tcp)],
+    );
+    world.services.insert(other.id(), other);
+    let config = Arc::new(fixture::config(yaml));
+    Snapshot::new(1, Arc::new(world), config, DOMAIN)
+}
+
+fn of_namespace(spec: &str) -> String {
+    format!("---\nkind: Sidecar\nmetadata: {{name: default}}\nspec: {spec}\n")
+}
+
+fn rule(name: &str, host: &str, to: &str) -> String {
+    format!(
+        "---\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+         spec: {{hosts: [{host}], http: [{{route: [{{destination: {{host: {to}}}}}]}}]}}\n"
+    )
+}
+
+/// Names of the services that the sidecar of `productpage` has clusters for.
+#[track_caller]
+fn clusters(yaml: &str, want: &[&str]) {
+    let snapshot = snapshot(yaml);
+    let vantage = vantage(&snapshot, &sidecar("productpage"));
+    let view = View::new(&snapshot, &vantage);
+    let found: Vec<_> = view
+        .destinations()
+        .iter()
+        .map(|s| s.name.as_str())
+        .collect();
+    assert_eq!(found, want, "{yaml}");
+    for service in snapshot.world.services.values() {
+        let found = view.destination(&service.hostname).map(|s| s.name.as_str());
+        let wanted = want.contains(&service.name.as_str());
+        assert_eq!(found, wanted.then_some(service.name.as_str()), "{yaml}");
+    }
+}
+
+/// The virtual hosts of a table, without the one for all others.
+#[track_caller]
+fn hosts(yaml: &str, table: &str, want: &[&str]) {
+    let snapshot = snapshot(yaml);
+    let vantage = vantage(&snapshot, &sidecar("productpage"));
+    let Some(Key::Routes(key)) = View::new(&snapshot, &vantage).routes(table) else {
+        panic!("no table {table}");
+    };
+    let table = json::to_value(&key.generate()).expect("JSON");
+    let hosts = table["virtual_hosts"].as_array().expect("hosts").iter();
+    let names = hosts.filter_map(|host| host["name"].as_str()?.split(['.', ':']).next());
+    let names: Vec<_> = names.filter(|name| !name.contains('_')).collect();
+    assert_eq!(names, want, "{yaml}");
+}
+
+fn listeners(yaml: &str) -> Vec<Value> {
+    let snapshot = snapshot(yaml);
+    let vantage = vantage(&snapshot, &sidecar("productpage"));
+    let json = |key| match key {
+        Key::Listener(key) => Some(json::to_value(&key.generate()).expect("JSON")),
+        Key::VirtualOutbound(key) => Some(json::to_value(&key.generate()).expect("JSON")),
+        _ => None,
+    };
+    let keys = View::new(&snapshot, &vantage).outbound_listeners();
+    keys.into_iter().filter_map(json).collect()
+}
+
+#[test]
+fn hosts_of_a_sidecar_and_what_their_rules_need() {
+    let only = |hosts: &str| of_namespace(&format!("{{egress: [{{hosts: [{hosts}]}}]}}"));
+    clusters(&only("\"other/*\""), &["audit"]);
+    clusters(&only("\"~/*\""), &[]);
+    clusters(
+        &only("./reviews.default.svc.cluster.local, \"*/audit.other.svc.cluster.local\""),
+        &["audit", "reviews"],
+    );
+    let reviews = only("./reviews.default.svc.cluster.local");
+    // Where its rule leads is needed too; the rule of another host is not seen.
+    let rules = rule("a", "reviews", "ratings") + &rule("b", "details", "pair");
+    clusters(&(reviews.clone() + &rules), &["ratings", "reviews"]);
+    hosts(&(reviews.clone() + &rules), "9080", &["reviews"]);
+    // A Sidecar that says nothing of egress keeps nothing out.
+    hosts(
+        &of_namespace("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"),
+        "9080",
+        &[
+            "audit",
+            "details",
+            "pair",
+            "productpage",
+            "ratings",
+            "reviews",
+        ],
+    );
+    // The root namespace's default is for all, and `./` is whoever it holds for.
+    let root = "---\nkind: Sidecar\nmetadata: {name: default, namespace: istio-system}\n\
+                spec: {egress: [{hosts: [\"./*\"]}]}\n";
+    hosts(
+        root,
+        "9080",
+        &["details", "pair", "productpage", "ratings", "reviews"],
+    );
+}
+
+#[test]
+fn a_listener_of_a_port_has_hosts_of_its_own() {
+    let yaml = of_namespace(
+        "{egress: [\
+         {port: {number: 9080, protocol: HTTP, name: h}, hosts: [./reviews.default.svc.cluster.local]}, \
+         {port: {number: 3307, protocol: TCP, name: d}, bind: 127.0.0.1, captureMode: NONE, \
+          hosts: [./db.default.svc.cluster.local]}, \
+         {hosts: [\"./pair.default.svc.cluster.local\", \"other/*\"]}]}",
+    );
+    hosts(&yaml, "9080", &["reviews"]);
+    hosts(&yaml, "9090", &["pair"]);
+    clusters(&yaml, &["audit", "db", "pair", "reviews"]);
+    let found = listeners(&yaml);
+    let db = format!("outbound|3306||db.default.svc.{DOMAIN}");
+    let names: Vec<_> = found
+        .iter()
+        .map(|l| l["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "virtualOutbound",
+            "0.0.0.0_9080",
+            "0.0.0.0_9090",
+            "0.0.0.0_9999",
+            "127.0.0.1_3307"
+        ]
+    );
+    assert_has(
+        &found[4],
+        &json!({"bind_to_port": true, "filter_chains": [{"filters": [{"typed_config": {"cluster": db}}]}]}),
+    );
+    // Without one for the rest, other ports have nothing.
+    let yaml = of_namespace(
+        "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, hosts: [\"other/*\"]}]}",
+    );
+    assert_eq!(listeners(&yaml).len(), 2);
+    hosts(&yaml, "9090", &[]);
+}
+
+#[test]
+fn traffic_to_others_by_sidecar() {
+    let rest = |yaml: &str| {
+        let found = listeners(yaml);
+        let chains = found[0]["filter_chains"].as_array().expect("chains");
+        chains[1]["filters"][0]["typed_config"]["cluster"].clone()
+    };
+    assert_eq!(rest(""), "PassthroughCluster");
+    let block = of_namespace("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}");
+    assert_eq!(rest(&block), "BlackHoleCluster");
+    let proxy = of_namespace(
+        "{egress: [{hosts: [\"./reviews.default.svc.cluster.local\"]}], \
+         outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: db, subset: x}}}",
+    );
+    assert_eq!(
+        rest(&proxy),
+        format!("outbound|3306|x|db.default.svc.{DOMAIN}")
+    );
+    clusters(&proxy, &["db", "reviews"]);
+}
+
+#[test]
+fn what_comes_in_by_sidecar() {
+    let yaml = of_namespace(
+        "{inboundConnectionPool: {tcp: {maxConnections: 9}}, ingress: [\
+         {port: {number: 80, protocol: HTTP, name: a}, defaultEndpoint: \"127.0.0.1:8000\", \
+          connectionPool: {http: {http2MaxRequests: 4}}}, \
+         {port: {number: 81, protocol: TCP, name: b}, defaultEndpoint: \"0.0.0.0:8001\"}, \
+         {port: {number: 82, protocol: TCP, name: c}, bind: 127.0.0.1, captureMode: NONE}, \
+         {port: {number: 83, protocol: HTTP, name: d}, \
+          tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}}]}",
+    ) + "---\nkind: PeerAuthentication\nmetadata: {name: p}\n\
+         spec: {selector: {matchLabels: {app: productpage}}, portLevelMtls: {\"83\": {mode: DISABLE}}}\n";
+    let snapshot = snapshot(&yaml);
+    let full = Vantage::of_node(&sidecar("productpage"));
+    let view = View::new(&snapshot, &full);
+    let clusters: Vec<Value> = view
+        .inbound_clusters()
+        .iter()
+        .map(|key| json::to_value(&key.generate()).expect("JSON"))
+        .collect();
+    let limit = |n: u32| json!({"thresholds": [{"max_connections": n}]});
+    assert_has(
+        &Value::Array(clusters),
+        &json!([
+            {"name": "InboundPassthroughCluster", "circuit_breakers": limit(9)},
+            {"name": "inbound|80||", "type": "STATIC",
+             "circuit_breakers": {"thresholds": [{"max_requests": 4, "max_connections": u32::MAX}]},
+             "load_assignment": {"endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+                 {"socket_address": {"address": "127.0.0.1", "port_value": 8000}}}}]}]}},
+            {"name": "inbound|81||", "type": "ORIGINAL_DST", "circuit_breakers": limit(9),
+             "original_dst_lb_config": {"upstream_port_override": 8001}},
+            {"name": "inbound|82||", "type": "ORIGINAL_DST"},
+            {"name": "inbound|83||"},
+        ]),
+    );
+    let listeners: Vec<Value> = view
+        .inbound_listeners()
+        .into_iter()
+        .map(|key| match key {
+            Key::VirtualInbound(key) => key.generate(),
+            Key::Bound(key) => key.generate(),
+            other => panic!("{other:?}"),
+        })
+        .map(|listener| json::to_value(&listener).expect("JSON"))
+        .collect();
+    let names: Vec<_> = listeners.iter().map(|l| l["name"].as_str()).collect();
+    assert_eq!(names, [Some("virtualInbound"), Some("127.0.0.1_82")]);
+    let chains = |port: u16| {
+        let chains = listeners[0]["filter_chains"].as_array().expect("chains");
+        let of_port = move |c: &&Value| c["filter_chain_match"]["destination_port"] == port;
+        chains.iter().filter(of_port).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (chains(80).len(), chains(82).len(), chains(9080).len()),
+        (2, 0, 0)
+    );
+    let [own] = chains(83)[..] else {
+        panic!("{:?}", chains(83));
+    };
+    let certificate = &own["transport_socket"]["typed_config"]["common_tls_context"];
+    assert_eq!(
+        certificate["tls_certificates"][0]["private_key"]["filename"],
+        "/k"
+    );
+}
+
+#[test]
+fn proxies_under_one_sidecar_share_what_they_see() {
+    let yaml = "---\nkind: Sidecar\nmetadata: {name: some}\n\
+         spec: {workloadSelector: {labels: {tier: front}}, egress: [{hosts: [\"./*\"]}]}\n";
+    let snapshot = snapshot(yaml);
+    let of = |name: &str, tier: &str| {
+        let mut proxy = sidecar(name);
+        proxy.labels.0.insert("tier".into(), tier.into());
+        vantage(&snapshot, &proxy)
+    };
+    assert_eq!(of("a", "front"), of("b", "front"));
+    assert_ne!(of("a", "front"), of("a", "back"));
+    assert_eq!(of("a", "back"), of("b", "other"));
+}
