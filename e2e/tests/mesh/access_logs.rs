@@ -26,7 +26,7 @@ async fn get(client: &Idle, ip: &str, host: &str, target: &str) -> anyhow::Resul
 }
 
 /// Sets these fields of the mesh's configuration while the check runs.
-async fn with_mesh_config(
+pub(crate) async fn with_mesh_config(
     mesh: &Mesh,
     fields: Value,
     check: impl AsyncFnOnce() -> anyhow::Result<()>,

@@ -11,6 +11,7 @@ use lateen_e2e::{
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 mod access_logs;
+mod any_order;
 mod bad_http;
 mod bad_input;
 mod cluster;
@@ -166,6 +167,7 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         resilience::a_restarted_control_plane_costs_no_request,
         resilience::a_rolling_restart_costs_no_request,
         resilience::fifty_route_changes_cost_no_request,
+        any_order::any_order_of_rules_costs_no_request,
         resilience::a_killed_sidecar_comes_back,
     ]
 }

@@ -17,7 +17,8 @@ const PAGE: &str = "/productpage";
 /// Requests a second; the figure for the load under which things break.
 const RATE: u32 = 200;
 
-fn lossless(outcome: &Outcome) -> anyhow::Result<()> {
+/// No request failed.
+pub(crate) fn lossless(outcome: &Outcome) -> anyhow::Result<()> {
     let few: Vec<_> = outcome.failures.iter().take(5).collect();
     ensure!(
         outcome.failures.is_empty(),

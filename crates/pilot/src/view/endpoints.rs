@@ -14,39 +14,29 @@ use crate::policy::{Policy, find_subset};
 use crate::shared::Shared;
 
 impl View<'_> {
-    /// The key of a cluster's load assignment. A well-formed name of something that is not there
-    /// has an empty one: a cluster that waits for endpoints would otherwise wait for ever.
+    /// The key of a cluster's load assignment; `None` where there is no such cluster. An empty one
+    /// would be sent before the routes that still lead to the cluster are changed.
     pub(crate) fn endpoints(self, cluster: &str) -> Option<EndpointsKey> {
         let name: ClusterName = cluster.parse().ok()?;
         if name.direction != Direction::Outbound {
             return None;
         }
-        let nothing = EndpointsKey {
-            cluster: cluster.to_owned(),
-            endpoints: None,
-            subset: None,
-            plain: Vec::new(),
-            placement: None,
-        };
-        let service = self.service(&name.host);
-        let port = service.and_then(|service| service.port(name.port));
-        let (Some(service), Some(port)) = (service, port) else {
-            return Some(nothing);
-        };
+        let service = self.service(&name.host)?;
+        let port = service.port(name.port)?;
         let rules = self.rules(service);
         let subset = find_subset(&rules, &name.subset);
         if !name.subset.is_empty() && subset.is_none() {
-            return Some(nothing);
+            return None;
         }
         let key = EndpointKey::new(service.id(), &port.name);
         let endpoints = self.snapshot.world.endpoints.get(&key);
         let policy = Policy::of(&rules, name.port, &name.subset);
         Some(EndpointsKey {
+            cluster: cluster.to_owned(),
             endpoints: endpoints.map(Shared::of),
             subset: subset.map(|subset| subset.labels.clone()),
             plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
             placement: self.placement(&policy),
-            ..nothing
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use lateen_decode::{ClusterSpec, Discovery, EndpointSpec, RouteExtra, assignment};
+use lateen_decode::{ClusterSpec, Discovery, EndpointSpec, NamedEndpoint, RouteExtra, assignment};
 use lateen_route::{Action, RouteTable, Target};
 use lateen_xds::types::{cluster as pb, endpoint};
 
@@ -80,7 +80,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes the endpoints of a service.
+    /// Takes the endpoints of a service. What comes late, for a cluster that is gone, is no use: the
+    /// cluster asks again when it comes back.
     pub(super) fn set_endpoints(
         &mut self,
         service: &ArcStr,
@@ -90,26 +91,28 @@ impl State {
         if let Some(bad) = list.iter().find(|endpoint| endpoint.address().is_none()) {
             return Err(format!("endpoint {:?} is not an IP address", bad.host));
         }
-        self.endpoints.insert(service.clone(), list);
-        self.renew_hosts(service);
+        self.renew_hosts(service, list);
         Ok(())
     }
 
     /// The server knows no endpoints of that name.
     pub(super) fn remove_endpoints(&mut self, service: &ArcStr) {
-        self.endpoints.insert(service.clone(), Vec::new());
-        self.renew_hosts(service);
+        self.renew_hosts(service, Vec::new());
     }
 
-    fn renew_hosts(&mut self, service: &ArcStr) {
-        let list = self.endpoints.get(service).cloned().unwrap_or_default();
+    fn renew_hosts(&mut self, service: &ArcStr, list: Vec<NamedEndpoint>) {
         let now = self.shared.now();
+        let mut wanted = false;
         for cluster in self.snapshot.clusters.values_mut() {
             if matches!(&cluster.spec.discovery, Discovery::Eds(name) if name == service) {
+                wanted = true;
                 let before = Some(&*cluster.hosts);
                 let hosts = HostSet::from_endpoints(&cluster.spec, list.clone(), before, now);
                 *cluster = Arc::new(cluster.with_hosts(hosts));
             }
+        }
+        if wanted {
+            self.endpoints.insert(service.clone(), list);
         }
     }
 

@@ -236,3 +236,29 @@ fn tcp_connections_live_as_long_as_their_destinations_rule_says() {
     assert_eq!(config["idle_timeout"], "5s", "{chains:#}");
     assert_eq!(config["max_downstream_connection_duration"], "3600s");
 }
+
+#[test]
+fn a_cluster_that_is_gone_has_no_endpoints_rather_than_none_at_all() {
+    let api = service("api", &[(80, 8080, Protocol::Http)]);
+    let yaml = "kind: DestinationRule\nmetadata: {name: api}\n\
+                spec: {host: api, subsets: [{name: v1, labels: {version: v1}}]}\n";
+    let snapshot = Snapshot::new(
+        1,
+        Arc::new(world(Service::clone(&api), &[])),
+        Arc::new(fixture::config(yaml)),
+        DOMAIN,
+    );
+    let vantage = vantage(&snapshot, &sidecar("client"));
+    let view = View::new(&snapshot, &vantage);
+    let there = |name: &str| view.endpoints(name).is_some();
+    let host = &api.hostname;
+    assert!(there(&format!("outbound|80||{host}")));
+    assert!(there(&format!("outbound|80|v1|{host}")));
+    for gone in [
+        format!("outbound|80|v2|{host}"),
+        format!("outbound|81||{host}"),
+        "outbound|80||other.default.svc.cluster.local".to_owned(),
+    ] {
+        assert!(!there(&gone), "{gone}");
+    }
+}
