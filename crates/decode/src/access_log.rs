@@ -7,6 +7,9 @@ use lateen_xds::types::{accesslog as pb, core, wkt};
 
 use super::common::Data;
 use super::{DecodeError, Result, typed};
+use crate::common::DATA_SOURCE;
+use crate::unread::Kind::{Harmless, In, Packed, Whole};
+use crate::unread::{Reads, Types};
 
 /// One access log.
 #[derive(Debug, Clone)]
@@ -122,3 +125,64 @@ fn template(field: &str, value: &wkt::Value) -> Result<Template> {
         Some(Kind::NullValue(_)) | None => Template::Fixed(serde_json::Value::Null),
     })
 }
+
+pub(crate) static ACCESS_LOG: Reads = Reads::of(
+    "envoy.config.accesslog.v3.AccessLog",
+    &[
+        (1, "name", Harmless),
+        (2, "filter", In(&ACCESS_LOG_FILTER)),
+        (
+            4,
+            "typed_config",
+            Packed(Types::of(&[&FILE_LOG, &STDOUT_LOG])),
+        ),
+    ],
+);
+
+// All others are refused.
+pub(crate) static ACCESS_LOG_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.AccessLogFilter",
+    &[
+        (1, "status_code_filter", Whole),
+        (2, "duration_filter", Whole),
+        (3, "not_health_check_filter", Whole),
+        (4, "traceable_filter", Whole),
+        (5, "runtime_filter", Whole),
+        (6, "and_filter", Whole),
+        (7, "or_filter", Whole),
+        (8, "header_filter", Whole),
+        (9, "response_flag_filter", In(&FLAG_FILTER)),
+        (10, "grpc_status_filter", Whole),
+        (11, "extension_filter", Whole),
+        (12, "metadata_filter", Whole),
+        (13, "log_type_filter", Whole),
+    ],
+);
+
+pub(crate) static FLAG_FILTER: Reads =
+    Reads::of("envoy.config.accesslog.v3.ResponseFlagFilter", &[]);
+
+pub(crate) static FILE_LOG: Reads = Reads::of(
+    "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+    &[
+        (1, "path", Whole),
+        (2, "format", Whole),
+        (3, "json_format", Whole),
+        (4, "typed_json_format", Whole),
+        (5, "log_format", In(&LOG_FORMAT)),
+    ],
+);
+
+pub(crate) static STDOUT_LOG: Reads = Reads::of(
+    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    &[(1, "log_format", In(&LOG_FORMAT))],
+);
+
+pub(crate) static LOG_FORMAT: Reads = Reads::of(
+    "envoy.config.core.v3.SubstitutionFormatString",
+    &[
+        (1, "text_format", Whole),
+        (2, "json_format", Whole),
+        (5, "text_format_source", In(&DATA_SOURCE)),
+    ],
+);

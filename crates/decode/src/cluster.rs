@@ -2,6 +2,7 @@
 
 mod balancing;
 mod http;
+pub(crate) mod reads;
 mod spec;
 
 use std::sync::Arc;
@@ -32,22 +33,18 @@ pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
         ));
     }
     let (transports, transport_matches) = transports(spec)?;
+    let choice = balancing::choice(spec)?;
     let lb = spec.common_lb_config.as_ref();
     Ok(ClusterSpec {
         name: spec.name.as_str().into(),
         discovery: discovery(spec)?,
         connect_timeout: duration(spec.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
-        policy: balancing::policy(spec)?,
-        slow_start: balancing::slow_start(spec)?,
+        policy: choice.policy,
+        slow_start: choice.slow_start,
         panic_percent: lb
             .and_then(|lb| lb.healthy_panic_threshold.as_ref())
             .map_or(50, |percent| percent.value as u32),
-        locality_weighted: matches!(
-            lb.and_then(|lb| lb.locality_config_specifier.as_ref()),
-            Some(
-                pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(_)
-            )
-        ),
+        locality_weighted: choice.locality_weighted,
         http: http::options(spec)?,
         transports,
         transport_matches,
@@ -231,7 +228,13 @@ fn outlier(spec: &pb::OutlierDetection) -> OutlierConfig {
         ),
         consecutive_local: spec
             .split_external_local_origin_errors
-            .then(|| value(&spec.consecutive_local_origin_failure, 5)),
+            .then(|| {
+                enforced(
+                    value(&spec.consecutive_local_origin_failure, 5),
+                    value(&spec.enforcing_consecutive_local_origin_failure, 100),
+                )
+            })
+            .flatten(),
         base_ejection: base,
         max_ejection: duration(spec.max_ejection_time.as_ref()).unwrap_or(defaults.max_ejection),
         max_percent: value(&spec.max_ejection_percent, 10),

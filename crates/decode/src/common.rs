@@ -10,6 +10,8 @@ use lateen_telemetry::access_log::Format;
 use lateen_xds::types::{core, kind, matcher, wkt};
 
 use super::{DecodeError, Result};
+use crate::unread::Kind::{Harmless, In, Whole};
+use crate::unread::Reads;
 
 pub(crate) fn duration(value: Option<&wkt::Duration>) -> Option<Duration> {
     let value = value?;
@@ -248,3 +250,96 @@ impl FormatValue for wkt::Value {
         }
     }
 }
+
+pub(crate) static ADDRESS: Reads = Reads::of(
+    "envoy.config.core.v3.Address",
+    &[
+        (1, "socket_address", In(&SOCKET_ADDRESS)),
+        (2, "pipe", Whole),
+        (3, "envoy_internal_address", Whole),
+    ],
+);
+
+pub(crate) static SOCKET_ADDRESS: Reads = Reads::of(
+    "envoy.config.core.v3.SocketAddress",
+    &[
+        (1, "protocol", Whole),
+        (2, "address", Whole),
+        (3, "port_value", Whole),
+        (4, "named_port", Whole),
+    ],
+);
+
+pub(crate) static CIDR_RANGE: Reads = Reads::of(
+    "envoy.config.core.v3.CidrRange",
+    &[(1, "address_prefix", Whole), (2, "prefix_len", Whole)],
+);
+
+pub(crate) static DATA_SOURCE: Reads = Reads::of(
+    "envoy.config.core.v3.DataSource",
+    &[
+        (1, "filename", Whole),
+        (2, "inline_bytes", Whole),
+        (3, "inline_string", Whole),
+        (4, "environment_variable", Whole),
+    ],
+);
+
+pub(crate) static STRING_MATCHER: Reads = Reads::of(
+    "envoy.type.matcher.v3.StringMatcher",
+    &[
+        (1, "exact", Whole),
+        (2, "prefix", Whole),
+        (3, "suffix", Whole),
+        (5, "safe_regex", In(&REGEX)),
+        (6, "ignore_case", Whole),
+        (7, "contains", Whole),
+        (8, "custom", Whole),
+    ],
+);
+
+pub(crate) static REGEX: Reads = Reads::of(
+    "envoy.type.matcher.v3.RegexMatcher",
+    &[(1, "google_re2", Harmless), (2, "regex", Whole)],
+);
+
+pub(crate) static REGEX_REWRITE: Reads = Reads::of(
+    "envoy.type.matcher.v3.RegexMatchAndSubstitute",
+    &[(1, "pattern", In(&REGEX)), (2, "substitution", Whole)],
+);
+
+pub(crate) static RUNTIME_FRACTION: Reads = Reads::of(
+    "envoy.config.core.v3.RuntimeFractionalPercent",
+    &[
+        (1, "default_value", In(&FRACTION)),
+        (2, "runtime_key", Harmless),
+    ],
+);
+
+pub(crate) static FRACTION: Reads = Reads::of(
+    "envoy.type.v3.FractionalPercent",
+    &[(1, "numerator", Whole), (2, "denominator", Whole)],
+);
+
+pub(crate) static HEADER_OPTION: Reads = Reads::of(
+    "envoy.config.core.v3.HeaderValueOption",
+    &[
+        (1, "header", In(&HEADER_VALUE)),
+        (2, "append", Whole),
+        (3, "append_action", Whole),
+    ],
+);
+
+pub(crate) static HEADER_VALUE: Reads = Reads::of(
+    "envoy.config.core.v3.HeaderValue",
+    &[(1, "key", Whole), (2, "value", Whole)],
+);
+
+pub(crate) static CONFIG_SOURCE: Reads = Reads::of(
+    "envoy.config.core.v3.ConfigSource",
+    &[
+        (3, "ads", Harmless),
+        (4, "initial_fetch_timeout", Harmless),
+        (6, "resource_api_version", Harmless),
+    ],
+);

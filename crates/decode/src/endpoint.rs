@@ -9,6 +9,9 @@ use lateen_xds::types::{core, endpoint as pb};
 use super::common::{FormatValue, port, struct_path};
 use super::workload::Workload;
 use super::{DecodeError, Result};
+use crate::common::ADDRESS;
+use crate::unread::Kind::{Harmless, In, Whole};
+use crate::unread::Reads;
 
 /// One endpoint with a name or an address.
 #[derive(Debug, Clone)]
@@ -137,3 +140,42 @@ fn one(
         },
     })
 }
+
+pub(crate) static ASSIGNMENT: Reads = Reads::of(
+    "envoy.config.endpoint.v3.ClusterLoadAssignment",
+    &[
+        (1, "cluster_name", Harmless),
+        (2, "endpoints[]", In(&LOCALITY_ENDPOINTS)),
+    ],
+);
+
+pub(crate) static LOCALITY_ENDPOINTS: Reads = Reads::of(
+    "envoy.config.endpoint.v3.LocalityLbEndpoints",
+    &[
+        (1, "locality", Whole),
+        (2, "lb_endpoints[]", In(&LB_ENDPOINT)),
+        (3, "load_balancing_weight", Whole),
+        (5, "priority", Whole),
+        (9, "metadata", Harmless),
+    ],
+);
+
+pub(crate) static LB_ENDPOINT: Reads = Reads::of(
+    "envoy.config.endpoint.v3.LbEndpoint",
+    &[
+        (1, "endpoint", In(&ENDPOINT)),
+        (2, "health_status", Whole),
+        (3, "metadata", Whole),
+        (4, "load_balancing_weight", Whole),
+        (5, "endpoint_name", Whole),
+    ],
+);
+
+pub(crate) static ENDPOINT: Reads = Reads::of(
+    "envoy.config.endpoint.v3.Endpoint",
+    &[
+        (1, "address", In(&ADDRESS)),
+        (3, "hostname", Whole),
+        (5, "observability_name", Harmless),
+    ],
+);

@@ -8,6 +8,10 @@ use lateen_xds::types::http_filter::{common_fault, fault as pb};
 use super::common::{duration, fraction};
 use super::route::header_tests;
 use super::{DecodeError, Result};
+use crate::common::FRACTION;
+use crate::route::reads::HEADER_MATCHER;
+use crate::unread::Kind::{Harmless, In, Whole};
+use crate::unread::Reads;
 
 /// Faults to inject.
 #[derive(Debug)]
@@ -104,3 +108,43 @@ pub(super) fn fault(spec: &pb::HttpFault) -> Result<Fault> {
         max_active: spec.max_active_faults.as_ref().map(|max| max.value),
     })
 }
+
+pub(crate) static FAULT: Reads = Reads::of(
+    "envoy.extensions.filters.http.fault.v3.HTTPFault",
+    &[
+        (1, "delay", In(&DELAY)),
+        (2, "abort", In(&ABORT)),
+        (3, "upstream_cluster", Whole),
+        (4, "headers[]", In(&HEADER_MATCHER)),
+        (6, "max_active_faults", Whole),
+        (7, "response_rate_limit", Whole),
+        (8, "delay_percent_runtime", Harmless),
+        (9, "abort_percent_runtime", Harmless),
+        (10, "delay_duration_runtime", Harmless),
+        (11, "abort_http_status_runtime", Harmless),
+        (12, "max_active_faults_runtime", Harmless),
+        (13, "response_rate_limit_percent_runtime", Harmless),
+        (14, "abort_grpc_status_runtime", Harmless),
+        (15, "disable_downstream_cluster_stats", Harmless),
+        (16, "filter_metadata", Harmless),
+    ],
+);
+
+pub(crate) static DELAY: Reads = Reads::of(
+    "envoy.extensions.filters.common.fault.v3.FaultDelay",
+    &[
+        (3, "fixed_delay", Whole),
+        (4, "percentage", In(&FRACTION)),
+        (5, "header_delay", Whole),
+    ],
+);
+
+pub(crate) static ABORT: Reads = Reads::of(
+    "envoy.extensions.filters.http.fault.v3.FaultAbort",
+    &[
+        (2, "http_status", Whole),
+        (3, "percentage", In(&FRACTION)),
+        (4, "header_abort", Whole),
+        (5, "grpc_status", Whole),
+    ],
+);

@@ -11,6 +11,10 @@ use lateen_xds::{Any, TypeUrl};
 use super::common::{fraction, string_test};
 use super::fault::{self, Fault};
 use super::{DecodeError, Result, typed};
+use crate::common::{RUNTIME_FRACTION, STRING_MATCHER};
+use crate::fault::FAULT;
+use crate::unread::Kind::{Harmless, In, Off, Packed, Whole};
+use crate::unread::{Reads, Types};
 
 /// The filters of a connection manager. Their order is fixed by the engine; the configuration says
 /// which take part.
@@ -61,7 +65,7 @@ pub(super) enum PerRoute {
     Ignored,
 }
 
-const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+const FAULT_TYPE: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
@@ -87,7 +91,7 @@ struct TypedStruct {
 }
 
 /// The type behind an `Any`, looking through `TypedStruct`.
-fn type_of(any: &Any) -> String {
+pub(crate) fn type_of(any: &Any) -> String {
     let name = TypeUrl::new(&any.type_url).message().to_owned();
     if name.ends_with("type.v1.TypedStruct") || name.ends_with("type.v3.TypedStruct") {
         let inner = <TypedStruct as prost::Message>::decode(any.value.as_slice());
@@ -127,7 +131,7 @@ pub(super) fn http_filters(list: &[pb::HttpFilter]) -> Result<Filters> {
         };
         match type_of(any).as_str() {
             ROUTER => router = true,
-            FAULT => {
+            FAULT_TYPE => {
                 let spec: fault_pb::HttpFault = typed(&field, any)?;
                 let fault = fault::fault(&spec)?;
                 filters.fault_enabled = true;
@@ -157,7 +161,7 @@ pub(super) fn http_filters(list: &[pb::HttpFilter]) -> Result<Filters> {
 pub(super) fn per_route(name: &str, any: &Any) -> Result<PerRoute> {
     let field = format!("typed_per_filter_config[{name}]");
     match type_of(any).as_str() {
-        FAULT => {
+        FAULT_TYPE => {
             let spec: fault_pb::HttpFault = typed(&field, any)?;
             Ok(PerRoute::Fault(fault::fault(&spec)?))
         }
@@ -216,3 +220,67 @@ pub(super) fn route_cors(spec: &route_pb::CorsPolicy) -> Result<Arc<Cors>> {
             .is_none_or(|forward| forward.value),
     }))
 }
+
+pub(crate) static HTTP_FILTER: Reads = Reads {
+    unless: Some(7),
+    ..Reads::of(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        &[
+            (1, "name", Whole),
+            (4, "typed_config", Packed(HTTP_FILTERS)),
+            (5, "config_discovery", Whole),
+            (6, "is_optional", Whole),
+            (7, "disabled", Whole),
+        ],
+    )
+};
+
+pub(crate) static ROUTER_FILTER: Reads = Reads::of(
+    "envoy.extensions.filters.http.router.v3.Router",
+    &[
+        (1, "dynamic_stats", Harmless),
+        (2, "start_child_span", Off),
+        (4, "suppress_envoy_headers", Off),
+    ],
+);
+
+pub(crate) static CORS_FILTER: Reads = Reads::of("envoy.extensions.filters.http.cors.v3.Cors", &[]);
+
+pub(crate) static CORS_EXTENSION: Reads = Reads::of(
+    "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    &[
+        (1, "allow_origin_string_match[]", In(&STRING_MATCHER)),
+        (2, "allow_methods", Whole),
+        (3, "allow_headers", Whole),
+        (4, "expose_headers", Whole),
+        (5, "max_age", Whole),
+        (6, "allow_credentials", Whole),
+        (7, "filter_enabled", In(&RUNTIME_FRACTION)),
+        (10, "forward_not_matching_preflights", Whole),
+    ],
+);
+
+pub(crate) static ROUTE_CORS: Reads = Reads::of(
+    "envoy.config.route.v3.CorsPolicy",
+    &[
+        (2, "allow_methods", Whole),
+        (3, "allow_headers", Whole),
+        (4, "expose_headers", Whole),
+        (5, "max_age", Whole),
+        (6, "allow_credentials", Whole),
+        (9, "filter_enabled", In(&RUNTIME_FRACTION)),
+        (11, "allow_origin_string_match[]", In(&STRING_MATCHER)),
+        (13, "forward_not_matching_preflights", Whole),
+    ],
+);
+
+const HTTP_FILTERS: Types = Types {
+    read: &[&ROUTER_FILTER, &FAULT, &CORS_FILTER],
+    implied: &IMPLIED,
+};
+
+/// Settings for one route or virtual host.
+pub(crate) const PER_ROUTE: Types = Types {
+    read: &[&FAULT, &CORS_EXTENSION],
+    implied: &IMPLIED,
+};

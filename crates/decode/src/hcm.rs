@@ -11,7 +11,15 @@ use super::access_log::AccessLogSpec;
 use super::common::duration;
 use super::filter::{Filters, RouteExtra};
 use super::{DecodeError, Result, access_log, filter, route};
+use crate::access_log::ACCESS_LOG;
+use crate::common::CONFIG_SOURCE;
+use crate::filter::HTTP_FILTER;
+use crate::route::reads::ROUTE_CONFIGURATION;
+use crate::unread::Kind::{Harmless, In, Off, Whole};
+use crate::unread::Reads;
 
+/// Envoy's default of `max_headers_count`.
+const MAX_HEAD_FIELDS: usize = 100;
 /// What `Server` says where nothing else is given.
 const SERVER: &str = "istio-envoy";
 
@@ -72,6 +80,14 @@ pub struct HcmSpec {
     pub max_concurrent_streams: u32,
     /// The greatest head of a request.
     pub max_head_bytes: usize,
+    /// The most fields of a head.
+    pub max_head_fields: usize,
+    /// How long a head may take to come in, where it says so.
+    pub head_timeout: Option<Duration>,
+    /// How old a connection may become; then it is asked to close.
+    pub max_connection_duration: Option<Duration>,
+    /// Requests of one connection; 0 for any number.
+    pub max_requests: u32,
 }
 
 /// What clients may speak.
@@ -215,7 +231,22 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<HcmSpec> {
             .max_request_headers_kb
             .as_ref()
             .map_or(60 * 1024, |max| max.value as usize * 1024),
+        max_head_fields: common
+            .and_then(|common| common.max_headers_count.as_ref())
+            .map_or(MAX_HEAD_FIELDS, |max| max.value as usize),
+        head_timeout: some_time(spec.request_headers_timeout.as_ref()),
+        max_connection_duration: some_time(
+            common.and_then(|common| common.max_connection_duration.as_ref()),
+        ),
+        max_requests: common
+            .and_then(|common| common.max_requests_per_connection.as_ref())
+            .map_or(0, |max| max.value),
     })
+}
+
+/// A time, where it is not zero, which stands for no bound.
+fn some_time(value: Option<&lateen_xds::types::wkt::Duration>) -> Option<Duration> {
+    duration(value).filter(|time| !time.is_zero())
 }
 
 fn routes(spec: &pb::HttpConnectionManager) -> Result<Routes> {
@@ -235,3 +266,79 @@ fn routes(spec: &pb::HttpConnectionManager) -> Result<Routes> {
         None => Err(DecodeError::new("route_specifier", "is required")),
     }
 }
+
+pub(crate) static HCM: Reads = Reads::of(
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    &[
+        (1, "codec_type", Whole),
+        (2, "stat_prefix", Harmless),
+        (3, "rds", In(&RDS)),
+        (4, "route_config", In(&ROUTE_CONFIGURATION)),
+        (5, "http_filters[]", In(&HTTP_FILTER)),
+        (6, "add_user_agent", Off),
+        (9, "http2_protocol_options", In(&SERVER_HTTP2)),
+        (10, "server_name", Whole),
+        (13, "access_log[]", In(&ACCESS_LOG)),
+        (14, "use_remote_address", Whole),
+        (15, "generate_request_id", Whole),
+        (16, "forward_client_cert_details", Whole),
+        (17, "set_current_client_cert_details", In(&CERT_DETAILS)),
+        (19, "xff_num_trusted_hops", Whole),
+        (21, "skip_xff_append", Whole),
+        (23, "upgrade_configs[]", In(&HCM_UPGRADE)),
+        (24, "stream_idle_timeout", Whole),
+        (28, "request_timeout", Whole),
+        (29, "max_request_headers_kb", Whole),
+        (30, "normalize_path", Whole),
+        (31, "scoped_routes", Whole),
+        (32, "preserve_external_request_id", Whole),
+        (33, "merge_slashes", Whole),
+        (34, "server_header_transformation", Whole),
+        (35, "common_http_protocol_options", In(&SERVER_HTTP)),
+        (37, "always_set_request_id_in_response", Whole),
+        (39, "strip_matching_host_port", Whole),
+        (42, "strip_any_host_port", Whole),
+        (41, "request_headers_timeout", Whole),
+        (45, "path_with_escaped_slashes_action", Whole),
+        (46, "original_ip_detection_extensions[]", Whole),
+    ],
+);
+
+pub(crate) static RDS: Reads = Reads::of(
+    "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+    &[
+        (1, "config_source", In(&CONFIG_SOURCE)),
+        (2, "route_config_name", Whole),
+    ],
+);
+
+pub(crate) static CERT_DETAILS: Reads = Reads::of(
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+    &[
+        (1, "subject", Whole),
+        (3, "cert", Whole),
+        (4, "dns", Whole),
+        (5, "uri", Whole),
+        (6, "chain", Whole),
+    ],
+);
+
+pub(crate) static HCM_UPGRADE: Reads = Reads::of(
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+    &[(1, "upgrade_type", Whole), (3, "enabled", Whole)],
+);
+
+pub(crate) static SERVER_HTTP: Reads = Reads::of(
+    "envoy.config.core.v3.HttpProtocolOptions",
+    &[
+        (1, "idle_timeout", Whole),
+        (2, "max_headers_count", Whole),
+        (3, "max_connection_duration", Whole),
+        (6, "max_requests_per_connection", Whole),
+    ],
+);
+
+pub(crate) static SERVER_HTTP2: Reads = Reads::of(
+    "envoy.config.core.v3.Http2ProtocolOptions",
+    &[(2, "max_concurrent_streams", Whole)],
+);

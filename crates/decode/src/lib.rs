@@ -23,6 +23,7 @@ mod listener;
 mod route;
 mod tcp;
 mod tls;
+mod unread;
 mod workload;
 
 pub use access_log::AccessLogSpec;
@@ -39,6 +40,7 @@ pub use listener::{DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, l
 pub use route::route_configuration;
 pub use tcp::TcpProxySpec;
 pub use tls::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};
+pub use unread::{MOST, Unread, UnreadField, What, unread};
 pub use workload::Workload;
 
 /// Why a resource was refused.

@@ -1,5 +1,7 @@
 //! Listeners and their filter chains.
 
+pub(crate) mod reads;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use lateen_route::{Target, Weighted, WeightedClusters};
-use lateen_xds::types::network::tcp_proxy as pb;
+use lateen_xds::types::{kind, network::tcp_proxy as pb};
 
 use super::access_log::AccessLogSpec;
 use super::common::duration;
 use super::{DecodeError, Result, access_log};
+use crate::access_log::ACCESS_LOG;
+use crate::unread::Kind::{Harmless, In, Whole};
+use crate::unread::Reads;
 
 /// The TCP proxy's settings.
 #[derive(Debug)]
@@ -54,6 +57,50 @@ pub(super) fn tcp_proxy(spec: &pb::TcpProxy) -> Result<TcpProxySpec> {
             .as_ref()
             .map_or(1, |max| max.value.max(1)),
         access_logs: access_log::access_logs(&spec.access_log)?,
-        by_source: !spec.hash_policy.is_empty(),
+        by_source: by_source(&spec.hash_policy)?,
     })
 }
+
+fn by_source(list: &[kind::HashPolicy]) -> Result<bool> {
+    use kind::hash_policy::PolicySpecifier;
+    for policy in list {
+        match &policy.policy_specifier {
+            Some(PolicySpecifier::SourceIp(_)) => return Ok(true),
+            Some(PolicySpecifier::FilterState(_)) => {
+                return Err(DecodeError::unsupported("hash_policy", "filter state"));
+            }
+            None => {}
+        }
+    }
+    Ok(false)
+}
+
+pub(crate) static TCP_PROXY: Reads = Reads::of(
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    &[
+        (1, "stat_prefix", Harmless),
+        (2, "cluster", Whole),
+        (5, "access_log[]", In(&ACCESS_LOG)),
+        (7, "max_connect_attempts", Whole),
+        (8, "idle_timeout", Whole),
+        (10, "weighted_clusters", In(&TCP_WEIGHTED)),
+        (11, "hash_policy[]", In(&TCP_HASH)),
+        (12, "tunneling_config", Whole),
+        (13, "max_downstream_connection_duration", Whole),
+    ],
+);
+
+pub(crate) static TCP_WEIGHTED: Reads = Reads::of(
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",
+    &[(1, "clusters[]", In(&TCP_CLUSTER))],
+);
+
+pub(crate) static TCP_CLUSTER: Reads = Reads::of(
+    "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+    &[(1, "name", Whole), (2, "weight", Whole)],
+);
+
+pub(crate) static TCP_HASH: Reads = Reads::of(
+    "envoy.type.v3.HashPolicy",
+    &[(1, "source_ip", Whole), (2, "filter_state", Whole)],
+);

@@ -1,94 +1,14 @@
 //! TLS contexts and secrets.
 
+pub(crate) mod reads;
+mod spec;
+
 use lateen_route::StringMatch;
 use lateen_xds::types::{matcher, tls as pb};
 
 use super::common::Data;
 use super::{DecodeError, Result};
-
-/// Where a certificate and its key come from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum CertSource {
-    /// From a secret of that name.
-    Sds(String),
-    /// From the configuration itself.
-    Given {
-        /// The certificate chain, as PEM.
-        chain: Data,
-        /// The private key, as PEM.
-        key: Data,
-    },
-}
-
-/// Where the roots come from that peers are verified against.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum RootSource {
-    /// Nowhere: peers are not verified.
-    #[default]
-    None,
-    /// From a secret of that name.
-    Sds(String),
-    /// From the configuration itself, as PEM.
-    Given(Data),
-}
-
-/// The content of a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretData {
-    /// A certificate and its key.
-    Certificate(CertSource),
-    /// Roots.
-    Roots(Data),
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    Tls12,
-    /// RFC 8446.
-    Tls13,
-}
-
-/// Which names of a certificate are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SanKind {
-    /// URI and DNS names.
-    Any,
-    /// URI names.
-    Uri,
-    /// DNS names.
-    Dns,
-    /// IP addresses, in their textual form.
-    Ip,
-}
-
-/// A TLS context, of either side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsSpec {
-    /// The certificates that are presented; a server may have several.
-    pub certs: Vec<CertSource>,
-    /// What peers are verified against.
-    pub roots: RootSource,
-    /// Names of which a peer's certificate must have one; empty for any.
-    pub names: Vec<(SanKind, StringMatch)>,
-    /// The protocols offered, best first.
-    pub alpn: Vec<String>,
-    /// The least version.
-    pub min: TlsVersion,
-    /// The greatest version.
-    pub max: TlsVersion,
-    /// Cipher suites by OpenSSL's names; empty for the usual ones.
-    pub suites: Vec<String>,
-    /// Groups of the key exchange by OpenSSL's names; empty for the usual ones.
-    pub groups: Vec<String>,
-    /// The name that a client asks for.
-    pub sni: Option<String>,
-    /// Without a fixed name, a client asks for the request's authority.
-    pub auto_sni: bool,
-    /// A server takes no client without a certificate.
-    pub require_client: bool,
-}
+pub use spec::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion};
 
 pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
     let mut tls = common(spec.common_tls_context.as_ref())?;
@@ -117,6 +37,12 @@ pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
         return Err(DecodeError::unsupported(
             "tls_certificates",
             "more than one certificate of a client",
+        ));
+    }
+    if spec.auto_sni_san_validation {
+        return Err(DecodeError::unsupported(
+            "auto_sni_san_validation",
+            "verification by the request's authority",
         ));
     }
     tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
@@ -221,6 +147,23 @@ fn names(context: &pb::CertificateValidationContext) -> Result<Names> {
         return Err(DecodeError::unsupported(
             "validation_context",
             "pinning of certificates",
+        ));
+    }
+    if context.custom_validator_config.is_some()
+        || context.max_verify_depth.is_some()
+        || context
+            .require_signed_certificate_timestamp
+            .is_some_and(|required| required.value)
+    {
+        return Err(DecodeError::unsupported(
+            "validation_context",
+            "this restriction",
+        ));
+    }
+    if context.system_root_certs.is_some() || context.ca_certificate_provider_instance.is_some() {
+        return Err(DecodeError::unsupported(
+            "validation_context",
+            "roots of the system or of a provider",
         ));
     }
     if context.crl.is_some() {

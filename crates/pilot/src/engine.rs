@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_registry::Workload;
 use lateen_xds::TypeUrl;
-use lateen_xds::server::{Group, NameSet, Names, Resource};
+use lateen_xds::server::{Group, Name, NameSet, Names, Resource};
 use tokio::sync::watch;
 
 use crate::key::Cache;
@@ -65,7 +65,7 @@ pub struct Served {
 
 impl Served {
     /// All clusters or listeners there are.
-    fn list(&self, type_url: &TypeUrl) -> Vec<Arc<Resource>> {
+    pub(crate) fn list(&self, type_url: &TypeUrl) -> Vec<Arc<Resource>> {
         let inbound = self.inbound.as_deref();
         if *type_url == TypeUrl::CLUSTER {
             let own = inbound.map_or(&[][..], |inbound| &inbound.clusters);
@@ -88,7 +88,16 @@ impl Served {
             all.retain(|resource| names.contains(&resource.name));
             return all;
         }
-        let named = named(names).iter();
+        self.find(cache, type_url, named(names).iter())
+    }
+
+    /// Endpoints or route tables of these names.
+    pub(crate) fn find<'a>(
+        &self,
+        cache: &Cache,
+        type_url: &TypeUrl,
+        named: impl Iterator<Item = &'a Name>,
+    ) -> Vec<Arc<Resource>> {
         if *type_url == TypeUrl::ENDPOINT {
             return self.scope.endpoints.find(cache, named);
         }

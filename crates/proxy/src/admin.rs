@@ -7,7 +7,7 @@ mod prometheus;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -70,6 +70,7 @@ fn router(context: Context) -> Router {
         .route("/stats", get(stats))
         .route("/stats/prometheus", get(prometheus::handle))
         .route("/ready", get(ready))
+        .route("/unread", get(unread))
         .route("/server_info", get(server_info))
         .route("/logging", post(logging))
         .route("/quitquitquit", post(quit))
@@ -83,7 +84,7 @@ fn router(context: Context) -> Router {
 async fn help() -> &'static str {
     "admin commands are:\n  /certs\n  /clusters\n  /config_dump\n  /drain_listeners (POST)\n  \
      /healthcheck/fail (POST)\n  /healthcheck/ok (POST)\n  /listeners\n  /logging (POST)\n  \
-     /quitquitquit (POST)\n  /ready\n  /server_info\n  /stats\n  /stats/prometheus\n"
+     /quitquitquit (POST)\n  /ready\n  /server_info\n  /stats\n  /stats/prometheus\n  /unread\n"
 }
 
 async fn ready(State(context): State<Context>) -> Response {
@@ -94,6 +95,20 @@ async fn ready(State(context): State<Context>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (code, format!("{state}\n")).into_response()
+}
+
+/// Fields that resources set and nothing reads, by kind and name.
+async fn unread(State(context): State<Context>) -> Json<serde_json::Value> {
+    let raw = context.raw.lock().unwrap_or_else(PoisonError::into_inner);
+    let entries = raw.unread().into_iter().map(|(kind, name, fields)| {
+        json!({ "kind": format!("{kind:?}"), "name": name.as_str(), "fields": fields })
+    });
+    Json(json!({ "unread": entries.collect::<Vec<_>>() }))
+}
+
+fn n_unread(context: &Context) -> usize {
+    let raw = context.raw.lock().unwrap_or_else(PoisonError::into_inner);
+    raw.n_unread()
 }
 
 /// Envoy's names for where a server stands.
@@ -212,6 +227,7 @@ async fn stats(State(context): State<Context>, Query(params): Params) -> Respons
         "control_plane.update_rejected: {}",
         refused.value()
     ));
+    lines.push(format!("lateen.unread_fields: {}", n_unread(&context)));
     lines.push(format!("server.live: {}", u8::from(shared.is_live())));
     lines.push(format!("server.uptime: {}", shared.uptime().as_secs()));
     if let Some(filter) = params.get("filter") {

@@ -31,6 +31,10 @@ use log::AccessLog;
 /// How long connections of a chain that was replaced may go on before they are asked to close.
 const DRAIN_TIME: Duration = Duration::from_secs(45);
 
+/// How long a head may take where the configuration does not say. Envoy has no default; without
+/// one, slow clients hold connections for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// An HTTP connection manager.
 pub(crate) struct Hcm {
     pub spec: HcmSpec,
@@ -51,9 +55,11 @@ pub(crate) fn serve_http(
         idle_timeout: hcm.spec.idle_timeout,
         max_concurrent_streams: hcm.spec.max_concurrent_streams,
         max_head_bytes: hcm.spec.max_head_bytes,
-        ..ServerConfig::default()
+        max_head_fields: hcm.spec.max_head_fields,
+        head_timeout: hcm.spec.head_timeout.unwrap_or(HEAD_TIMEOUT),
     };
     let chain = connection.chain.clone();
+    let max_age = hcm.spec.max_connection_duration;
     let shared = worker.shared.clone();
     // Draining asks for a close with the next response; whoever sends no request is closed later.
     // Boxed: it is handed on several times, and each future on the way would have room for it.
@@ -61,6 +67,7 @@ pub(crate) fn serve_http(
         let time = tokio::select! {
             () = chain.drain.wait() => DRAIN_TIME,
             () = shared.drain.wait() => shared.drain_time,
+            () = aged(max_age) => Duration::ZERO,
         };
         tokio::time::sleep(time).await;
     });
@@ -70,6 +77,14 @@ pub(crate) fn serve_http(
         connection,
     };
     lateen_http::serve(io, &config, service, drain)
+}
+
+/// Resolves when a connection has become too old, if it can.
+async fn aged(max: Option<Duration>) {
+    match max {
+        Some(max) => tokio::time::sleep(max).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What the listener allows and TLS has agreed upon: whoever negotiated HTTP/2 must open with its

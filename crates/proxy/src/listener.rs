@@ -5,6 +5,7 @@ mod inspect;
 mod stream;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -115,6 +116,8 @@ pub(crate) struct Connection {
     /// Where its requests are counted.
     pub series: SeriesCache,
     pub texts: Texts,
+    /// Requests that were answered, where their number is bounded.
+    pub n_answered: AtomicU32,
     /// Counts it while it lives.
     pub _tracked: Tracked,
 }
@@ -140,6 +143,12 @@ impl Connection {
     pub(crate) fn peer_principal(&self) -> Option<String> {
         let peer = self.tls.as_ref()?.peer.as_ref()?;
         Some(peer.spiffe.as_ref()?.to_string())
+    }
+
+    /// Counts a request that is answered; true where there may be no more than `max`, 0 for any
+    /// number, and this is one of the last.
+    pub(crate) fn is_last_request(&self, max: u32) -> bool {
+        max > 0 && self.n_answered.fetch_add(1, Ordering::Relaxed) + 1 >= max
     }
 
     /// True where the peer proved who it is.

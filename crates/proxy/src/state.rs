@@ -8,6 +8,7 @@
 mod clusters;
 mod listeners;
 mod raw;
+mod unread;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ pub(crate) struct State {
     missing_routes: HashSet<ArcStr>,
     subscribed: HashMap<&'static str, HashSet<String>>,
     next_id: u64,
+    field_names: unread::Names,
 }
 
 impl State {
@@ -90,6 +92,7 @@ impl State {
             missing_routes: HashSet::new(),
             subscribed: HashMap::new(),
             next_id: 1,
+            field_names: unread::Names::new(),
         }
     }
 
@@ -387,8 +390,14 @@ impl State {
         self.raw_store().is_same(kind, name, any)
     }
 
-    fn keep(&self, kind: RawKind, name: &ArcStr, version: &str, any: Any) {
-        self.raw_store().keep(kind, name, version, any);
+    fn keep(&mut self, kind: RawKind, name: &ArcStr, version: &str, any: Any) {
+        let paths = self.unread(&any);
+        let is_news = self
+            .raw_store()
+            .keep(kind, name, version, any, paths.clone());
+        if is_news {
+            self.say_unread(kind, name, &paths);
+        }
     }
 
     fn forget(&self, kind: RawKind, name: &ArcStr) {

@@ -11,7 +11,7 @@ use prost_reflect::{
 };
 use serde_json::Value;
 
-use crate::{Any, Error};
+use crate::{Any, Error, TypeUrl};
 
 /// The descriptors, once somebody asked for one. Tens of megabytes are in them when they are built.
 static POOL: RwLock<Option<DescriptorPool>> = RwLock::new(None);
@@ -37,12 +37,22 @@ pub fn release() {
     drop(pool);
 }
 
+/// The name of a field, by its message and number.
+pub fn field_name(message: &str, number: u32) -> Option<String> {
+    let message = pool().get_message_by_name(message)?;
+    Some(message.get_field(number)?.name().to_owned())
+}
+
 /// Whether messages of this full name (`envoy.config.cluster.v3.Cluster`) can be read and written.
 pub fn knows(full_name: &str) -> bool {
     pool().get_message_by_name(full_name).is_some()
 }
 
-pub(crate) fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
+/// What a message type consists of.
+///
+/// # Errors
+/// When no message has this full name.
+pub fn descriptor(full_name: &str) -> Result<MessageDescriptor, Error> {
     pool()
         .get_message_by_name(full_name)
         .ok_or_else(|| Error::UnknownType(full_name.to_owned()))
@@ -70,6 +80,22 @@ pub fn from_str<M: Message + Name + Default>(text: &str) -> Result<M, Error> {
 /// As [`from_str`].
 pub fn from_value<M: Message + Name + Default>(value: Value) -> Result<M, Error> {
     transcode(&read(&M::full_name(), value)?)
+}
+
+/// Packs a message from a JSON value whose `@type` says what it is.
+///
+/// # Errors
+/// As [`from_str`].
+pub fn any_from_value(mut value: Value) -> Result<Any, Error> {
+    let kind = value
+        .as_object_mut()
+        .and_then(|fields| fields.remove("@type"));
+    let type_url = kind.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let message = read(TypeUrl::new(type_url).message(), value)?;
+    Ok(Any {
+        type_url: type_url.to_owned(),
+        value: message.encode_to_vec(),
+    })
 }
 
 fn read<'de, D>(full_name: &str, deserializer: D) -> Result<DynamicMessage, Error>

@@ -10,6 +10,8 @@ use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_conf
 
 use super::{HttpOptions, Pings, UpstreamProtocol};
 use crate::common::duration;
+use crate::unread::Kind::{In, Whole};
+use crate::unread::Reads;
 use crate::{DecodeError, Result, typed};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -32,7 +34,11 @@ pub(super) fn options(spec: &pb::Cluster) -> Result<HttpOptions> {
         .and_then(|options| options.common_http_protocol_options.as_ref())
         .or(legacy);
     let idle = common.and_then(|common| duration(common.idle_timeout.as_ref()));
-    let max_requests = common.and_then(|common| common.max_requests_per_connection.as_ref());
+    #[allow(deprecated)]
+    let older = spec.max_requests_per_connection.as_ref();
+    let max_requests = common
+        .and_then(|common| common.max_requests_per_connection.as_ref())
+        .or(older);
     let max_streams = http2.and_then(|http2| http2.max_concurrent_streams.as_ref());
     let keepalive = http2.and_then(|http2| http2.connection_keepalive.as_ref());
     Ok(HttpOptions {
@@ -97,3 +103,61 @@ fn pings(spec: &KeepaliveSettings) -> Result<Option<Pings>> {
     }
     Ok(Some(Pings { interval, timeout }))
 }
+
+pub(crate) static HTTP_PROTOCOL_OPTIONS: Reads = Reads::of(
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    &[
+        (1, "common_http_protocol_options", In(&CLIENT_HTTP)),
+        (3, "explicit_http_config", In(&EXPLICIT_HTTP)),
+        (4, "use_downstream_protocol_config", In(&DOWNSTREAM_HTTP)),
+        (5, "auto_config", In(&AUTO_HTTP)),
+    ],
+);
+
+pub(crate) static EXPLICIT_HTTP: Reads = Reads::of(
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+    &[
+        (1, "http_protocol_options", In(&CLIENT_HTTP1)),
+        (2, "http2_protocol_options", In(&CLIENT_HTTP2)),
+        (3, "http3_protocol_options", Whole),
+    ],
+);
+
+pub(crate) static DOWNSTREAM_HTTP: Reads = Reads::of(
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+    &[
+        (1, "http_protocol_options", In(&CLIENT_HTTP1)),
+        (2, "http2_protocol_options", In(&CLIENT_HTTP2)),
+    ],
+);
+
+pub(crate) static AUTO_HTTP: Reads = Reads::of(
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
+    &[
+        (1, "http_protocol_options", In(&CLIENT_HTTP1)),
+        (2, "http2_protocol_options", In(&CLIENT_HTTP2)),
+    ],
+);
+
+pub(crate) static CLIENT_HTTP: Reads = Reads::of(
+    "envoy.config.core.v3.HttpProtocolOptions",
+    &[
+        (1, "idle_timeout", Whole),
+        (6, "max_requests_per_connection", Whole),
+    ],
+);
+
+pub(crate) static CLIENT_HTTP1: Reads = Reads::of("envoy.config.core.v3.Http1ProtocolOptions", &[]);
+
+pub(crate) static CLIENT_HTTP2: Reads = Reads::of(
+    "envoy.config.core.v3.Http2ProtocolOptions",
+    &[
+        (2, "max_concurrent_streams", Whole),
+        (15, "connection_keepalive", In(&PINGS)),
+    ],
+);
+
+pub(crate) static PINGS: Reads = Reads::of(
+    "envoy.config.core.v3.KeepaliveSettings",
+    &[(1, "interval", Whole), (2, "timeout", Whole)],
+);

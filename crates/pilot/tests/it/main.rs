@@ -6,3 +6,4 @@ mod fixture;
 mod limits;
 mod paths;
 mod secrets;
+mod unread;

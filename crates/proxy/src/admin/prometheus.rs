@@ -12,14 +12,15 @@ pub(super) async fn handle(State(context): State<Context>) -> Response {
     let shared = &context.shared;
     let mut text = shared.stats.registry.expose();
     let mut out = Writer::default();
-    server(shared, &mut out);
+    server(&context, &mut out);
     shared.stats.write_listeners(&mut out);
     clusters(shared, &mut out);
     text.push_str(&out.into_text());
     lateen_telemetry::admin::prometheus(text)
 }
 
-fn server(shared: &Shared, out: &mut Writer) {
+fn server(context: &Context, out: &mut Writer) {
+    let shared = &context.shared;
     let mut single = |name: &str, kind: &str, value: u64| {
         out.kind(name, kind);
         out.sample(name, "", value);
@@ -37,6 +38,8 @@ fn server(shared: &Shared, out: &mut Writer) {
         "counter",
         refused.value(),
     );
+    let unread = super::n_unread(context) as u64;
+    single("lateen_unread_fields", "gauge", unread);
 }
 
 fn clusters(shared: &Shared, out: &mut Writer) {

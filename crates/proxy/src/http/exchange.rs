@@ -273,7 +273,9 @@ fn decorate(
         headers.set_value(PEER_METADATA, &worker.shared.node.peer_header);
         headers.set_value(PEER_METADATA_ID, &worker.shared.node.id_header);
     }
-    let draining = connection.chain.drain.is_set() || worker.shared.drain.is_set();
+    let draining = connection.chain.drain.is_set()
+        || worker.shared.drain.is_set()
+        || connection.is_last_request(hcm.spec.max_requests);
     if draining && response.head.status != 101 {
         headers.set_value(Known::CONNECTION, &Value::from_static("close"));
     }

@@ -158,6 +158,7 @@ async fn prepare(
         chain,
         series: SeriesCache::default(),
         texts: Texts::default(),
+        n_answered: Default::default(),
         _tracked: tracked,
     };
     Ok((Arc::new(connection), io))

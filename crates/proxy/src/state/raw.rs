@@ -23,12 +23,15 @@ pub(crate) struct Raw {
     pub version: String,
     pub updated: jiff::Timestamp,
     pub any: Any,
+    /// Fields that nothing reads.
+    pub unread: Vec<String>,
 }
 
 /// All resources.
 #[derive(Debug, Default)]
 pub(crate) struct RawStore {
     all: BTreeMap<(RawKind, ArcStr), Raw>,
+    n_unread: usize,
 }
 
 impl RawStore {
@@ -39,18 +42,45 @@ impl RawStore {
             .is_some_and(|raw| raw.any == *any)
     }
 
-    pub(crate) fn keep(&mut self, kind: RawKind, name: &ArcStr, version: &str, any: Any) {
+    /// Keeps a resource; true where other fields of it are unread than of the one before.
+    pub(crate) fn keep(
+        &mut self,
+        kind: RawKind,
+        name: &ArcStr,
+        version: &str,
+        any: Any,
+        unread: Vec<String>,
+    ) -> bool {
+        self.n_unread += unread.len();
         let raw = Raw {
             name: name.clone(),
             version: version.to_owned(),
             updated: jiff::Timestamp::now(),
             any,
+            unread,
         };
-        self.all.insert((kind, name.clone()), raw);
+        let key = (kind, name.clone());
+        let unread = raw.unread.clone();
+        let before = self.all.insert(key, raw).map(|raw| raw.unread);
+        self.n_unread -= before.as_ref().map_or(0, Vec::len);
+        before.unwrap_or_default() != unread
     }
 
     pub(crate) fn forget(&mut self, kind: RawKind, name: &ArcStr) {
-        self.all.remove(&(kind, name.clone()));
+        let gone = self.all.remove(&(kind, name.clone()));
+        self.n_unread -= gone.map_or(0, |raw| raw.unread.len());
+    }
+
+    /// How many fields are unread, of all resources.
+    pub(crate) fn n_unread(&self) -> usize {
+        self.n_unread
+    }
+
+    /// The fields that nothing reads, by kind and name.
+    pub(crate) fn unread(&self) -> Vec<(RawKind, ArcStr, Vec<String>)> {
+        let some = self.all.iter().filter(|(_, raw)| !raw.unread.is_empty());
+        some.map(|((kind, name), raw)| (*kind, name.clone(), raw.unread.clone()))
+            .collect()
     }
 
     /// The resources of one kind, by name.

@@ -1,0 +1,60 @@
+//! What a proxy would be served, without a server: for whoever explains a configuration or tries it
+//! out. The generators and what they are asked for are those of the discovery service.
+
+use std::sync::Arc;
+
+use lateen_galley::ConfigSet;
+use lateen_registry::World;
+use lateen_xds::TypeUrl;
+use lateen_xds::server::{Name, Resource};
+
+use crate::engine::{Engine, Served};
+use crate::proxy::Proxy;
+use crate::snapshot::Snapshot;
+
+/// What one proxy is served of one world and one configuration. It has no secrets.
+pub struct Offline {
+    engine: Engine,
+    served: Arc<Served>,
+}
+
+impl Offline {
+    /// For a proxy; `domain` is that of the cluster's services (`cluster.local`).
+    pub fn new(
+        world: Arc<World>,
+        config: Arc<ConfigSet>,
+        domain: impl Into<String>,
+        proxy: &Proxy,
+    ) -> Offline {
+        let snapshot = Arc::new(Snapshot::new(1, world, config, domain));
+        let engine = Engine::new(snapshot);
+        let served = engine.served(proxy);
+        Offline { engine, served }
+    }
+
+    /// All of its clusters.
+    pub fn clusters(&self) -> Vec<Arc<Resource>> {
+        self.served.list(&TypeUrl::CLUSTER)
+    }
+
+    /// All of its listeners.
+    pub fn listeners(&self) -> Vec<Arc<Resource>> {
+        self.served.list(&TypeUrl::LISTENER)
+    }
+
+    /// The route table of a name, if there is one.
+    pub fn routes(&self, name: &str) -> Option<Arc<Resource>> {
+        self.named(&TypeUrl::ROUTE, name)
+    }
+
+    /// The endpoints of a name, if there are any.
+    pub fn endpoints(&self, name: &str) -> Option<Arc<Resource>> {
+        self.named(&TypeUrl::ENDPOINT, name)
+    }
+
+    fn named(&self, type_url: &TypeUrl, name: &str) -> Option<Arc<Resource>> {
+        let names = [Name::new(name)];
+        let mut found = self.served.find(&self.engine.cache, type_url, names.iter());
+        found.pop()
+    }
+}
