@@ -45,6 +45,66 @@ pub struct ConnectionView<'a> {
     pub application: &'a [String],
 }
 
+/// Why a chain is not the one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainMiss {
+    /// What decided.
+    pub criterion: Criterion,
+    /// The connection passes, but another chain asks for it more closely.
+    pub less_specific: bool,
+}
+
+/// What chains ask about, in the order in which it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Criterion {
+    /// The destination's port.
+    Port,
+    /// The destination's address.
+    Destination,
+    /// The name that a TLS client asks for.
+    ServerName,
+    /// TLS or not.
+    Transport,
+    /// The application protocols.
+    Application,
+    /// From this host or elsewhere.
+    SourceType,
+    /// The source's address.
+    Source,
+    /// The source's port.
+    SourcePort,
+    /// Which comes first, where all else is equal.
+    Order,
+}
+
+impl Criterion {
+    const ALL: [Criterion; 8] = [
+        Criterion::Port,
+        Criterion::Destination,
+        Criterion::ServerName,
+        Criterion::Transport,
+        Criterion::Application,
+        Criterion::SourceType,
+        Criterion::Source,
+        Criterion::SourcePort,
+    ];
+
+    /// How closely a chain asks for a connection; `None` where it does not pass.
+    fn rank(self, chain: &ChainMatch, view: &ConnectionView<'_>) -> Option<u32> {
+        match self {
+            Criterion::Port => port(chain, view),
+            Criterion::Destination => networks(&chain.destinations, view.destination.ip()),
+            Criterion::ServerName => server_name(chain, view),
+            Criterion::Transport => transport(chain, view),
+            Criterion::Application => application(chain, view),
+            Criterion::SourceType => source_type(chain, view),
+            Criterion::Source => networks(&chain.sources, view.source.ip()),
+            Criterion::SourcePort => source_port(chain, view),
+            Criterion::Order => Some(0),
+        }
+    }
+}
+
 /// The chains of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct Chains {
@@ -59,29 +119,54 @@ impl Chains {
 
     /// The index of the chain for a connection.
     pub fn select(&self, view: &ConnectionView<'_>) -> Option<usize> {
-        let mut left: Vec<usize> = (0..self.list.len()).collect();
-        self.narrow(&mut left, |chain| port(chain, view));
-        self.narrow(&mut left, |chain| {
-            networks(&chain.destinations, view.destination.ip())
-        });
-        self.narrow(&mut left, |chain| server_name(chain, view));
-        self.narrow(&mut left, |chain| transport(chain, view));
-        self.narrow(&mut left, |chain| application(chain, view));
-        self.narrow(&mut left, |chain| source_type(chain, view));
-        self.narrow(&mut left, |chain| {
-            networks(&chain.sources, view.source.ip())
-        });
-        self.narrow(&mut left, |chain| source_port(chain, view));
-        left.first().copied()
+        self.choose(view, |_, _| {})
     }
 
-    /// Keeps the candidates of the highest rank; `None` is no match.
-    fn narrow(&self, left: &mut Vec<usize>, rank: impl Fn(&ChainMatch) -> Option<u32>) {
-        let best = left
-            .iter()
-            .filter_map(|index| rank(&self.list[*index]))
-            .max();
-        left.retain(|index| best.is_some() && rank(&self.list[*index]) == best);
+    /// The index of the chain for a connection; `lost` hears of each other one, and why it is not
+    /// that one.
+    pub fn choose(
+        &self,
+        view: &ConnectionView<'_>,
+        mut lost: impl FnMut(usize, ChainMiss),
+    ) -> Option<usize> {
+        let mut left: Vec<usize> = (0..self.list.len()).collect();
+        for criterion in Criterion::ALL {
+            let rank = |index: usize| criterion.rank(&self.list[index], view);
+            let best = left.iter().filter_map(|index| rank(*index)).max();
+            // Keeps the candidates of the highest rank; `None` is no match.
+            left.retain(|index| {
+                let own = rank(*index);
+                if own.is_some() && own == best {
+                    return true;
+                }
+                let less_specific = own.is_some();
+                lost(
+                    *index,
+                    ChainMiss {
+                        criterion,
+                        less_specific,
+                    },
+                );
+                false
+            });
+        }
+        let (first, others) = left.split_first()?;
+        for index in others {
+            let criterion = Criterion::Order;
+            lost(
+                *index,
+                ChainMiss {
+                    criterion,
+                    less_specific: true,
+                },
+            );
+        }
+        Some(*first)
+    }
+
+    /// What each chain asks of a connection.
+    pub fn list(&self) -> &[ChainMatch] {
+        &self.list
     }
 }
 
@@ -221,6 +306,35 @@ mod tests {
         check(9080, "tls", &["istio-peer-exchange", "istio"], Some(2));
         check(9080, "tls", &["h2", "http/1.1"], Some(4));
         check(9080, "raw_buffer", &["http/1.1"], Some(3));
+    }
+
+    #[test]
+    fn why_a_chain_is_the_one() {
+        let application = words(&["h2"]);
+        let view = ConnectionView {
+            destination: SocketAddr::from(([10, 0, 0, 1], 9080)),
+            source: SocketAddr::from(([10, 0, 0, 2], 4000)),
+            server_name: None,
+            transport: "tls",
+            application: &application,
+        };
+        let mut lost = Vec::new();
+        let found = inbound().choose(&view, |index, miss| lost.push((index, miss)));
+        assert_eq!(found, Some(4));
+        let miss = |index, criterion, less_specific| {
+            let miss = ChainMiss {
+                criterion,
+                less_specific,
+            };
+            (index, miss)
+        };
+        let expect = [
+            miss(0, Criterion::Port, false),
+            miss(1, Criterion::Port, true),
+            miss(3, Criterion::Transport, false),
+            miss(2, Criterion::Application, false),
+        ];
+        assert_eq!(lost, expect);
     }
 
     #[test]

@@ -11,18 +11,20 @@ mod error;
 mod matcher;
 mod rewrite;
 mod table;
+mod why;
 
 pub use action::{
     Action, ClusterChoice, DirectResponse, Forward, HashPolicy, HeaderMutation, HeaderMutations,
     HeaderOption, Mirror, PathRedirect, Redirect, RetryOn, RetryPolicy, Target, Weighted,
     WeightedClusters,
 };
-pub use chains::{ChainMatch, Chains, ConnectionView, Prefix};
+pub use chains::{ChainMatch, ChainMiss, Chains, ConnectionView, Criterion, Prefix};
 pub use config::{RouteConfig, RouteSpec, VirtualHostSpec};
 pub use error::RouteError;
 pub use matcher::{
-    Fraction, HeaderMatch, HeaderTest, Matcher, PathMatch, PathMatcher, QueryMatch, RequestView,
-    RouteMatch, StringMatch, StringTest,
+    Fraction, HeaderMatch, HeaderTest, Matcher, Miss, PathMatch, PathMatcher, QueryMatch,
+    RequestView, RouteMatch, StringMatch, StringTest,
 };
 pub use rewrite::{HostRewrite, PathRewrite, RegexRewrite};
 pub use table::{Host, Route, RouteTable};
+pub use why::{HostChoice, RouteChoice};

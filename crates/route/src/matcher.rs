@@ -1,6 +1,7 @@
 //! Conditions on a request: path, headers, query, and a share of the traffic.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use memchr::memmem;
 use regex::Regex;
@@ -44,12 +45,12 @@ pub enum StringMatch {
 /// which no test passes, and every inverted one does.
 #[derive(Debug, Clone)]
 pub struct StringTest {
-    kind: Kind,
+    pub(crate) kind: Kind,
     ignore_case: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+pub(crate) enum Kind {
     Exact(String),
     Prefix(String),
     Suffix(String),
@@ -164,6 +165,21 @@ impl HeaderTest {
     /// The header that it reads.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it passes where its test does not.
+    pub(crate) fn is_inverted(&self) -> bool {
+        self.invert
+    }
+
+    /// Says what a header that fails the test is like.
+    pub(crate) fn write_test(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.test {
+            HeaderKind::Present(true) => f.write_str("is missing"),
+            HeaderKind::Present(false) => f.write_str("is there"),
+            HeaderKind::Value(test) => write!(f, "{test}"),
+            HeaderKind::Range(start, end) => write!(f, "is no number from {start} to below {end}"),
+        }
     }
 
     /// True where the header passes.
@@ -349,6 +365,21 @@ impl RouteMatch {
     }
 }
 
+/// The condition of a route that a request does not pass.
+#[derive(Debug, Clone, Copy)]
+pub enum Miss<'a> {
+    /// On the path.
+    Path(&'a PathMatcher),
+    /// On a header.
+    Header(&'a HeaderTest),
+    /// On a query parameter.
+    Query(&'a QueryMatch),
+    /// It takes gRPC alone.
+    Grpc,
+    /// It takes a share of requests, of which this is not one.
+    Fraction(Fraction),
+}
+
 /// A compiled [`RouteMatch`].
 #[derive(Debug, Clone)]
 pub struct Matcher {
@@ -383,16 +414,35 @@ impl Matcher {
 
     /// True where the request passes every condition.
     pub fn matches(&self, request: &impl RequestView, random: u64) -> bool {
-        self.path.test(request)
-            && self.headers.iter().all(|header| header.matches(request))
-            && self
-                .query
-                .iter()
-                .all(|query| query.matches(request.query()))
-            && (!self.grpc
-                || request
-                    .header("content-type")
-                    .is_some_and(|kind| kind.starts_with(b"application/grpc")))
-            && self.fraction.is_none_or(|fraction| fraction.hits(random))
+        self.check(request, random).is_ok()
+    }
+
+    /// The first condition that the request does not pass.
+    ///
+    /// # Errors
+    /// That condition.
+    pub fn check(&self, request: &impl RequestView, random: u64) -> Result<(), Miss<'_>> {
+        if !self.path.test(request) {
+            return Err(Miss::Path(&self.path));
+        }
+        let mut headers = self.headers.iter();
+        if let Some(header) = headers.find(|header| !header.matches(request)) {
+            return Err(Miss::Header(header));
+        }
+        let mut queries = self.query.iter();
+        if let Some(query) = queries.find(|query| !query.matches(request.query())) {
+            return Err(Miss::Query(query));
+        }
+        let is_grpc = || {
+            let kind = request.header("content-type");
+            kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+        };
+        if self.grpc && !is_grpc() {
+            return Err(Miss::Grpc);
+        }
+        match self.fraction {
+            Some(fraction) if !fraction.hits(random) => Err(Miss::Fraction(fraction)),
+            _ => Ok(()),
+        }
     }
 }

@@ -23,6 +23,19 @@ pub struct RouteTable<E> {
     ignore_port: bool,
 }
 
+/// A domain of a virtual host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Domain<'a> {
+    /// The whole authority.
+    Exact(&'a str),
+    /// `*` and this.
+    Suffix(&'a str),
+    /// This and `*`.
+    Prefix(&'a str),
+    /// `*`.
+    Any,
+}
+
 /// A compiled virtual host.
 #[derive(Debug)]
 pub struct Host<E> {
@@ -139,6 +152,17 @@ impl<E> RouteTable<E> {
     /// The virtual host for an authority: exact, then the longest suffix, then the longest prefix,
     /// then `*`.
     pub fn host(&self, authority: &str) -> Option<&Host<E>> {
+        let mut found = None;
+        self.domains(authority, |index, _| {
+            found = Some(index);
+            false
+        });
+        self.hosts.get(found?)
+    }
+
+    /// The domains that an authority belongs to, in the order in which they count, each with the
+    /// virtual host that has it; until `more` has enough.
+    pub(crate) fn domains(&self, authority: &str, mut more: impl FnMut(usize, Domain<'_>) -> bool) {
         let authority = if self.ignore_port {
             without_port(authority)
         } else {
@@ -152,19 +176,31 @@ impl<E> RouteTable<E> {
             authority
         };
         // A wildcard stands for at least one character.
-        let found = self.exact.get(authority).copied().or_else(|| {
-            let longer = |text: &str| authority.len() > text.len();
-            self.suffixes
-                .iter()
-                .find(|(text, _)| longer(text) && authority.ends_with(text.as_str()))
-                .or_else(|| {
-                    let mut prefixes = self.prefixes.iter();
-                    prefixes.find(|(text, _)| longer(text) && authority.starts_with(text.as_str()))
-                })
-                .map(|(_, index)| *index)
-                .or(self.fallback)
-        })?;
-        self.hosts.get(found)
+        let longer = |text: &str| authority.len() > text.len();
+        if let Some(index) = self.exact.get(authority)
+            && !more(*index, Domain::Exact(authority))
+        {
+            return;
+        }
+        for (text, index) in &self.suffixes {
+            if longer(text)
+                && authority.ends_with(text.as_str())
+                && !more(*index, Domain::Suffix(text))
+            {
+                return;
+            }
+        }
+        for (text, index) in &self.prefixes {
+            if longer(text)
+                && authority.starts_with(text.as_str())
+                && !more(*index, Domain::Prefix(text))
+            {
+                return;
+            }
+        }
+        if let Some(index) = self.fallback {
+            more(index, Domain::Any);
+        }
     }
 
     /// The virtual hosts.

@@ -352,3 +352,78 @@ fn a_fraction_takes_its_share() {
     assert_eq!(name(499_999), "half");
     assert_eq!(name(500_000), "rest");
 }
+
+#[test]
+fn why_a_route_is_the_one() {
+    let header = |value: &str, invert: bool| {
+        let test = HeaderMatch::Value {
+            test: StringMatch::Exact(value.to_owned()),
+            ignore_case: false,
+        };
+        HeaderTest::new("end-user", test, invert, false).expect("a test")
+    };
+    let with = |headers: Vec<HeaderTest>| RouteMatch {
+        headers,
+        ..RouteMatch::prefix("/")
+    };
+    let routes = vec![
+        route("path", RouteMatch::prefix("/other")),
+        route("jason", with(vec![header("jason", false)])),
+        route("not", with(vec![header("ann", true)])),
+        route(
+            "share",
+            RouteMatch {
+                fraction: Some(Fraction {
+                    millionths: 250_000,
+                }),
+                ..RouteMatch::prefix("/")
+            },
+        ),
+        route("all", RouteMatch::prefix("/")),
+        route("never", RouteMatch::prefix("/")),
+    ];
+    let table = RouteTable::new(RouteConfig {
+        name: "t".to_owned(),
+        hosts: vec![
+            host("any", &["*"], Vec::new()),
+            host("exact", &["reviews.default"], routes),
+            host("suffix", &["*.default"], Vec::new()),
+            host("none", &["ratings"], Vec::new()),
+        ],
+        ignore_port: false,
+        headers: HeaderMutations::default(),
+    })
+    .expect("a table");
+    let candidates = table.candidates("reviews.default");
+    let names: Vec<_> = candidates
+        .iter()
+        .map(|c| (&*c.host.name, &*c.domain))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("exact", "reviews.default"),
+            ("suffix", "*.default"),
+            ("any", "*")
+        ]
+    );
+    let host = table.host("reviews.default").expect("a host");
+    assert!(std::ptr::eq(host, candidates[0].host));
+    let mut request = get("reviews.default", "/reviews/0");
+    request.headers.push(("end-user", b"ann"));
+    let choices = host.choices(&request, 999_999);
+    let told: Vec<_> = choices
+        .iter()
+        .map(|choice| choice.miss.map(|miss| miss.to_string()))
+        .collect();
+    let expect = [
+        Some("the path does not begin with \"/other\""),
+        Some("header \"end-user\" is not \"jason\""),
+        Some("header \"end-user\" passes a test that it must fail, or is missing"),
+        Some("it takes 25 % of requests, of which this is not one"),
+        None,
+    ];
+    assert_eq!(told, expect.map(|text| text.map(str::to_owned)));
+    let taken = host.route(&request, 999_999).expect("a route");
+    assert_eq!(&*taken.name, "all");
+}
