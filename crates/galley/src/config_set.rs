@@ -6,7 +6,7 @@ use std::{
 };
 
 use lateen_api::{
-    Kind, Object, kinds,
+    Kind, Meta, Object, kinds,
     mesh::MeshConfig,
     networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry},
     security::PeerAuthentication,
@@ -34,6 +34,36 @@ pub struct ConfigSet {
     pub peer_authentications: Vec<Arc<Object<PeerAuthentication>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
+}
+
+impl ConfigSet {
+    /// Whose objects these are, kind by kind.
+    pub fn metas(&self) -> impl Iterator<Item = (&'static str, &Meta)> {
+        // Destructured, so that a list that is added cannot be forgotten here.
+        let ConfigSet {
+            virtual_services,
+            destination_rules,
+            gateways,
+            service_entries,
+            workload_entries,
+            sidecars,
+            peer_authentications,
+            mesh: _,
+        } = self;
+        fn of<T>(
+            kind: Kind,
+            list: &[Arc<Object<T>>],
+        ) -> impl Iterator<Item = (&'static str, &Meta)> {
+            list.iter().map(move |object| (kind.kind, &object.meta))
+        }
+        of(kinds::VIRTUAL_SERVICE, virtual_services)
+            .chain(of(kinds::DESTINATION_RULE, destination_rules))
+            .chain(of(kinds::GATEWAY, gateways))
+            .chain(of(kinds::SERVICE_ENTRY, service_entries))
+            .chain(of(kinds::WORKLOAD_ENTRY, workload_entries))
+            .chain(of(kinds::SIDECAR, sidecars))
+            .chain(of(kinds::PEER_AUTHENTICATION, peer_authentications))
+    }
 }
 
 /// Names what is different between two sets.

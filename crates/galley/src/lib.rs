@@ -6,6 +6,7 @@
 mod config_set;
 mod fault;
 mod galley;
+mod problems;
 mod shape;
 mod unsupported;
 mod validate;
@@ -14,5 +15,6 @@ mod webhook;
 pub use config_set::{ConfigChanges, ConfigSet};
 pub use fault::{Fault, describe};
 pub use galley::{Galley, MeshError, parse_mesh};
+pub use problems::problems;
 pub use validate::validate;
 pub use webhook::{Counters, router};

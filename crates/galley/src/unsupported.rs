@@ -80,6 +80,25 @@ const FIELDS: &[Field] = &[
 const POLICIES: [&str; 2] = ["trafficPolicy", "subsets[].trafficPolicy"];
 const BLOCKS: [&str; 2] = ["", ".portLevelSettings[]"];
 
+/// Kinds that are checked and stored, but that nothing acts on. A policy that is not enforced would
+/// leave a door open that its author believes shut, and so it is refused.
+pub(crate) fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
+    match kind {
+        "AuthorizationPolicy" | "RequestAuthentication" => faults.push(Fault {
+            field: "kind".into(),
+            reason: format!("{kind} is not supported"),
+            help: "it would be stored and not enforced; remove it".into(),
+        }),
+        "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry" | "WasmPlugin"
+        | "TrafficExtension" => {
+            warnings.push(format!(
+                "{kind} is not supported: it is stored and has no effect"
+            ));
+        }
+        _ => {}
+    }
+}
+
 /// Names what a document of a kind sets without effect.
 pub(crate) fn check(
     kind: &str,

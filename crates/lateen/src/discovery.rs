@@ -21,6 +21,7 @@ mod roots;
 mod secrets;
 mod servers;
 mod sources;
+mod statuses;
 mod tokens;
 mod webhooks;
 
@@ -170,8 +171,21 @@ async fn run(options: Options) -> anyhow::Result<()> {
     );
     let statuses = StatusWriter::start(&client, &election.leading(), StatusPace::default());
     let parts = servers::Parts::new(
-        &client, &registry, &galley, authority, serving, statuses, &options,
+        &client,
+        &registry,
+        &galley,
+        authority,
+        serving,
+        statuses.clone(),
+        &options,
     );
+    // Objects of files have no status.
+    if options.config_dir.is_none() {
+        let (namespace, domain) = (&options.namespace, &options.domain);
+        let statuses =
+            statuses::Statuses::new(&registry, parts.discovery(), statuses, namespace, domain);
+        tokio::spawn(statuses.run());
+    }
     let running = servers::Servers::bind(&options).await?.serve(parts)?;
     // Only now is there something behind the webhooks to call.
     tokio::spawn(webhooks::keep_trusted(

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::auth::Authenticate;
+use crate::distribution::{Problems, Reports, Tracker};
 use crate::engine::{Counts, Engine};
 use crate::metrics::Metrics;
 use crate::model::{Conflict, conflicts};
@@ -51,6 +52,8 @@ impl Default for Options {
 pub struct Discovery {
     pub(crate) core: Arc<Core>,
     pub(crate) connections: Arc<Connections<Client>>,
+    reports: watch::Receiver<Arc<Reports>>,
+    problems: watch::Receiver<Arc<Problems>>,
 }
 
 impl Discovery {
@@ -80,10 +83,17 @@ impl Discovery {
             metrics,
             stream_lifetime: options.stream_lifetime,
         });
+        let connections = Arc::<Connections<Client>>::default();
+        let (reports_tx, reports) = watch::channel(Arc::default());
+        let (problems_tx, problems) = watch::channel(Arc::default());
+        let tracker = Tracker::new(core.clone(), connections.clone(), reports_tx, problems_tx);
+        tokio::spawn(tracker.run());
         tokio::spawn(inputs.follow(snapshots_tx, core.clone()));
         Discovery {
             core,
-            connections: Arc::default(),
+            connections,
+            reports,
+            problems,
         }
     }
 
@@ -104,6 +114,16 @@ impl Discovery {
     /// How much is kept for the proxies that are connected.
     pub fn counts(&self) -> Counts {
         self.core.engine.counts()
+    }
+
+    /// How far each object got.
+    pub fn reports(&self) -> watch::Receiver<Arc<Reports>> {
+        self.reports.clone()
+    }
+
+    /// What objects do to each other.
+    pub fn problems(&self) -> watch::Receiver<Arc<Problems>> {
+        self.problems.clone()
     }
 
     /// Streams that are open, on all ports.

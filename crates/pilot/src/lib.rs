@@ -9,6 +9,7 @@ mod cluster;
 mod debug;
 mod delegate;
 mod discovery;
+mod distribution;
 mod endpoint;
 mod engine;
 mod key;
@@ -33,6 +34,7 @@ mod fixture;
 
 pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options};
+pub use distribution::{CONDITIONS, Problems, Report, Reports, conditions, messages};
 pub use engine::{Counts, Served};
 pub use lateen_xds::server::Peer;
 pub use model::{Conflict, conflicts};

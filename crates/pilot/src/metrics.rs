@@ -18,6 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) triggers: Arc<Family<Counter>>,
     pub(crate) debounce: Arc<Histogram>,
     pub(crate) snapshot_time: Arc<Histogram>,
+    /// From the receipt of objects to the last proxy's acknowledgement.
+    pub(crate) distribution: Arc<Histogram>,
     pub(crate) services: Arc<Gauge>,
     pub(crate) virtual_services: Arc<Gauge>,
     started: Instant,
@@ -38,6 +40,7 @@ impl Metrics {
             triggers: registry.family("pilot_push_triggers", &["type"]),
             debounce: registry.single("pilot_debounce_time_milliseconds"),
             snapshot_time: registry.single("pilot_pushcontext_init_milliseconds"),
+            distribution: registry.single("lateen_distribution_time_milliseconds"),
             services: registry.single("pilot_services"),
             virtual_services: registry.single("pilot_virt_services"),
             started: Instant::now(),

@@ -12,6 +12,8 @@ use lateen_core::{Hostname, ServiceId, SpiffeId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Provider, Service, World};
 
+use tokio::time::Instant;
+
 use crate::delegate;
 use crate::engine::Vantage;
 use crate::model::Sidecars;
@@ -21,6 +23,8 @@ use crate::model::Sidecars;
 pub struct Snapshot {
     /// Grows with each snapshot.
     pub generation: u64,
+    /// When it was begun, which is when its newest part came.
+    pub since: Instant,
     /// Services and workloads.
     pub world: Arc<World>,
     /// What users wrote.
@@ -68,6 +72,7 @@ impl Snapshot {
         config: Arc<ConfigSet>,
         domain: impl Into<String>,
     ) -> Self {
+        let since = Instant::now();
         let domain = domain.into();
         let mut rules: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
         for rule in &config.destination_rules {
@@ -113,6 +118,7 @@ impl Snapshot {
         wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
         Snapshot {
             generation,
+            since,
             accounts: accounts(&world, config.mesh.trust_domain()),
             wildcards,
             virtual_services,

@@ -25,7 +25,7 @@ pub(super) fn check(
             .unwrap_or_default()
     };
     if let Some(kind) = kinds::find(text("apiVersion"), text("kind")) {
-        not_in_force(kind.kind, faults, warnings);
+        unsupported::not_in_force(kind.kind, faults, warnings);
         unsupported::check(kind.kind, document, faults, warnings);
     }
     match document.get("kind").and_then(Value::as_str) {
@@ -40,25 +40,6 @@ pub(super) fn check(
                 port_clashes(&object, config, &mut found);
                 faults.extend(found.0);
             }
-        }
-        _ => {}
-    }
-}
-
-/// Kinds that are checked and stored, but that nothing acts on. A policy that is not enforced would
-/// leave a door open that its author believes shut, and so it is refused.
-fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) {
-    match kind {
-        "AuthorizationPolicy" | "RequestAuthentication" => faults.push(Fault {
-            field: "kind".into(),
-            reason: format!("{kind} is not supported"),
-            help: "it would be stored and not enforced; remove it".into(),
-        }),
-        "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry" | "WasmPlugin"
-        | "TrafficExtension" => {
-            warnings.push(format!(
-                "{kind} is not supported: it is stored and has no effect"
-            ));
         }
         _ => {}
     }

@@ -81,6 +81,13 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// The discovery server.
+    pub(super) fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+}
+
 /// What pods are injected with, as the mesh's configuration changes.
 fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
     let mut config = galley.config();

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use super::resource::NameSet;
 use super::watched::Watched;
 use crate::TypeUrl;
@@ -15,6 +18,7 @@ use crate::TypeUrl;
 pub struct Connections<C> {
     next: AtomicU64,
     open: Mutex<BTreeMap<u64, Arc<Connection<C>>>>,
+    moves: Arc<watch::Sender<()>>,
 }
 
 impl<C> Default for Connections<C> {
@@ -22,6 +26,7 @@ impl<C> Default for Connections<C> {
         Connections {
             next: AtomicU64::new(1),
             open: Mutex::default(),
+            moves: Arc::new(watch::Sender::new(())),
         }
     }
 }
@@ -41,8 +46,18 @@ pub struct Connection<C> {
     pub since: SystemTime,
     /// `delta` or `sotw`.
     pub protocol: &'static str,
-    acked_generation: Mutex<Arc<AtomicU64>>,
+    acked: Mutex<Acked>,
+    moves: Arc<watch::Sender<()>>,
     types: Mutex<Vec<(TypeUrl, Progress)>>,
+}
+
+/// The snapshot that a client has wholly accepted.
+#[derive(Debug, Default)]
+struct Acked {
+    /// Its generation, which goes on counting while the client is left alone.
+    generation: Arc<AtomicU64>,
+    /// When the client accepted it.
+    at: Option<Instant>,
 }
 
 /// What is kept of a stream's state for others to look at.
@@ -79,6 +94,12 @@ impl<C> Connections<C> {
         lock(&self.open).values().cloned().collect()
     }
 
+    /// Changes when a stream opens or ends, and when a client has accepted everything or refused
+    /// something.
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
+    }
+
     pub(super) fn open(
         self: &Arc<Self>,
         node: String,
@@ -93,10 +114,12 @@ impl<C> Connections<C> {
             address,
             since: SystemTime::now(),
             protocol,
-            acked_generation: Mutex::default(),
+            acked: Mutex::default(),
+            moves: self.moves.clone(),
             types: Mutex::default(),
         });
         lock(&self.open).insert(connection.id, connection.clone());
+        self.moves.send_replace(());
         Guard {
             connections: self.clone(),
             connection,
@@ -107,7 +130,23 @@ impl<C> Connections<C> {
 impl<C> Connection<C> {
     /// Generation of the newest snapshot that the client has wholly accepted; 0 for none.
     pub fn acked_generation(&self) -> u64 {
-        lock(&self.acked_generation).load(Ordering::Relaxed)
+        lock(&self.acked).generation.load(Ordering::Relaxed)
+    }
+
+    /// When the client accepted the newest snapshot that anything was sent for; `None` before the
+    /// first.
+    pub fn acked_at(&self) -> Option<Instant> {
+        lock(&self.acked).at
+    }
+
+    /// What the client refuses at this time: the type, and its reason.
+    pub fn refusals(&self) -> Vec<(TypeUrl, String)> {
+        let types = lock(&self.types);
+        let refused = types.iter().filter_map(|(type_url, progress)| {
+            let (_, reason) = progress.refused.as_ref()?;
+            Some((type_url.clone(), reason.to_string()))
+        });
+        refused.collect()
     }
 
     /// How far the client got, by type.
@@ -148,7 +187,15 @@ impl<C> Connection<C> {
 
     /// `standing` goes on counting while the client is left alone.
     pub(super) fn acked(&self, standing: Arc<AtomicU64>) {
-        *lock(&self.acked_generation) = standing;
+        let mut acked = lock(&self.acked);
+        let generation = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let is_newer = generation(&standing) > generation(&acked.generation);
+        acked.generation = standing;
+        if is_newer {
+            acked.at = Some(Instant::now());
+            drop(acked);
+            self.moves.send_replace(());
+        }
     }
 
     pub(super) fn update(&self, type_url: &TypeUrl, watched: &Watched) {
@@ -165,7 +212,10 @@ impl<C> Connection<C> {
         progress.sent = watched.n_response;
         if !watched.unanswered {
             match &watched.refused {
-                Some(reason) => progress.refused = Some((watched.n_response, reason.clone())),
+                Some(reason) => {
+                    progress.refused = Some((watched.n_response, reason.clone()));
+                    self.moves.send_replace(());
+                }
                 None => {
                     progress.acked = watched.n_response;
                     progress.refused = None;
@@ -184,6 +234,7 @@ pub(super) struct Guard<C> {
 impl<C> Drop for Guard<C> {
     fn drop(&mut self) {
         lock(&self.connections.open).remove(&self.connection.id);
+        self.connections.moves.send_replace(());
     }
 }
 

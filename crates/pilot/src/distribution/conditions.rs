@@ -1,0 +1,237 @@
+//! What an object's status says of where it is in force and what is wrong with it.
+
+use lateen_core::{Problem, ProblemKind};
+use serde_json::{Value, json};
+
+use super::Report;
+
+/// Types of the conditions, which nobody else writes. The first two are Istio's.
+pub const CONDITIONS: &[&str] = &["Reconciled", "PassedAnalysis", "Conflicted", "Ignored"];
+
+/// What is wrong in a way that its author must do something about.
+const GRAVE: [ProblemKind; 4] = [
+    ProblemKind::Invalid,
+    ProblemKind::Conflict,
+    ProblemKind::NotPermitted,
+    ProblemKind::Unresolved,
+];
+/// Characters of one message: what etcd is not made for is left out.
+const MESSAGE_MAX: usize = 2_000;
+
+/// The conditions of one generation of an object. `report` is of that generation, or not there
+/// because the object is not in force. `replicas` is how many there are of the control plane.
+pub fn conditions(report: Option<&Report>, problems: &[Problem], replicas: usize) -> Value {
+    let of = |kinds: &[ProblemKind]| -> Vec<&Problem> {
+        let found = problems
+            .iter()
+            .filter(|problem| kinds.contains(&problem.kind));
+        found.collect()
+    };
+    let mut all = vec![reconciled(report, &of(&[ProblemKind::Invalid]), replicas)];
+    let grave = of(&GRAVE);
+    all.push(match (grave.first(), problems.first()) {
+        (Some(first), _) => {
+            let worst = grave.iter().map(|p| p.kind).min_by_key(|kind| rank(*kind));
+            let reason = worst.unwrap_or(first.kind).as_str();
+            condition("PassedAnalysis", false, reason, in_words(&grave))
+        }
+        (None, Some(_)) => {
+            let all: Vec<_> = problems.iter().collect();
+            condition("PassedAnalysis", true, "WarningsFound", in_words(&all))
+        }
+        (None, None) => condition("PassedAnalysis", true, "NothingFound", String::new()),
+    });
+    let conflicts = of(&[ProblemKind::Conflict]);
+    if !conflicts.is_empty() {
+        all.push(condition(
+            "Conflicted",
+            true,
+            "Conflict",
+            in_words(&conflicts),
+        ));
+    }
+    let ignored = of(&[ProblemKind::Ignored, ProblemKind::NotSupported]);
+    if let Some(first) = ignored.first() {
+        let reason = first.kind.as_str();
+        all.push(condition("Ignored", true, reason, in_words(&ignored)));
+    }
+    all.into()
+}
+
+fn rank(kind: ProblemKind) -> usize {
+    let mut all = ProblemKind::ALL.iter();
+    all.position(|one| *one == kind).unwrap_or_default()
+}
+
+/// The same problems in the form of Istio's analysis, with its codes.
+pub fn messages(problems: &[Problem]) -> Value {
+    let message = |problem: &Problem| {
+        let (code, name, level) = match problem.kind {
+            ProblemKind::Invalid => ("IST0106", "SchemaValidationError", "ERROR"),
+            ProblemKind::Unresolved => ("IST0101", "ReferencedResourceNotFound", "ERROR"),
+            _ => ("IST0133", "SchemaWarning", "WARNING"),
+        };
+        json!({
+            "type": {"code": code, "name": name},
+            "level": level,
+            "message": shortened(problem.to_string()),
+        })
+    };
+    problems.iter().take(20).map(message).collect()
+}
+
+fn condition(kind: &str, status: bool, reason: &str, message: String) -> Value {
+    json!({
+        "type": kind,
+        "status": if status { "True" } else { "False" },
+        "reason": reason,
+        "message": shortened(message),
+    })
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+fn in_words(problems: &[&Problem]) -> String {
+    let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}
+
+fn reconciled(report: Option<&Report>, faults: &[&Problem], replicas: usize) -> Value {
+    let kind = CONDITIONS[0];
+    let Some(report) = report else {
+        let why = match faults {
+            [] => "not published yet".to_owned(),
+            faults => format!("not in force, its last valid form is: {}", in_words(faults)),
+        };
+        let reason = if faults.is_empty() {
+            "Pending"
+        } else {
+            "Invalid"
+        };
+        return condition(kind, false, reason, why);
+    };
+    let mut message = format!("{} of {} proxies", report.acknowledged, report.proxies);
+    if replicas > 1 {
+        message += &format!(" of one of {replicas} replicas of the control plane");
+    }
+    if let Some((name, took)) = &report.slowest {
+        message += &format!("; the slowest, {name}, after {} ms", took.as_millis());
+    }
+    for (name, of, why) in &report.refused {
+        message += &format!("; {name} refused {of}: {why}");
+    }
+    if report.refused.is_empty() && !report.outstanding.is_empty() {
+        message += &format!("; no answer from {}", report.outstanding.join(", "));
+    }
+    let reason = match (report.is_done(), report.refused.is_empty()) {
+        (true, _) => "Reconciled",
+        (false, true) => "StillPropagating",
+        (false, false) => "Refused",
+    };
+    condition(kind, report.is_done(), reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lateen_core::ObjectRef;
+
+    use super::*;
+
+    fn report(acknowledged: usize) -> Report {
+        Report {
+            proxies: 3,
+            acknowledged,
+            slowest: Some(("a.b".to_owned(), Duration::from_micros(12_700))),
+            outstanding: ["c.d".to_owned()]
+                .into_iter()
+                .skip(acknowledged / 3)
+                .collect(),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn reconciled_says_on_how_many_and_who_is_slow() {
+        let check = |report: Option<&Report>, replicas, status: &str, reason: &str, text: &str| {
+            let all = conditions(report, &[], replicas);
+            let first = &all[0];
+            assert_eq!(first["type"], "Reconciled");
+            assert_eq!(
+                (&first["status"], &first["reason"]),
+                (&json!(status), &json!(reason))
+            );
+            assert_eq!(first["message"], text);
+        };
+        let all = "3 of 3 proxies; the slowest, a.b, after 12 ms";
+        check(Some(&report(3)), 1, "True", "Reconciled", all);
+        let some = "2 of 3 proxies; the slowest, a.b, after 12 ms; no answer from c.d";
+        check(Some(&report(2)), 1, "False", "StillPropagating", some);
+        let mut refused = report(2);
+        refused.refused = vec![(
+            "c.d".to_owned(),
+            "LDS".to_owned(),
+            "no such filter".to_owned(),
+        )];
+        let text = "2 of 3 proxies; the slowest, a.b, after 12 ms; c.d refused LDS: no such filter";
+        check(Some(&refused), 1, "False", "Refused", text);
+        let mut none = report(3);
+        none.slowest = None;
+        let text = "3 of 3 proxies of one of 2 replicas of the control plane";
+        check(Some(&none), 2, "True", "Reconciled", text);
+        check(None, 1, "False", "Pending", "not published yet");
+    }
+
+    #[test]
+    fn problems_show_by_their_gravity() {
+        let problem = |kind| Problem {
+            on: ObjectRef::new("VirtualService", "a", "b"),
+            with: None,
+            field: "spec.x".into(),
+            kind,
+            text: "words".to_owned(),
+        };
+        let check = |kinds: &[ProblemKind], expect: &[(&str, &str, &str)]| {
+            let problems: Vec<_> = kinds.iter().copied().map(problem).collect();
+            let all = conditions(Some(&report(3)), &problems, 1);
+            let all = all.as_array().expect("a list");
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let said: Vec<_> = all[1..]
+                .iter()
+                .map(|c| (text(&c["type"]), text(&c["status"]), text(&c["reason"])))
+                .collect();
+            let expect: Vec<_> = expect
+                .iter()
+                .map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned()))
+                .collect();
+            assert_eq!(said, expect);
+        };
+        check(&[], &[("PassedAnalysis", "True", "NothingFound")]);
+        check(
+            &[ProblemKind::NotSupported],
+            &[
+                ("PassedAnalysis", "True", "WarningsFound"),
+                ("Ignored", "True", "NotSupported"),
+            ],
+        );
+        check(
+            &[ProblemKind::Unresolved, ProblemKind::Conflict],
+            &[
+                ("PassedAnalysis", "False", "Conflict"),
+                ("Conflicted", "True", "Conflict"),
+            ],
+        );
+        let invalid = conditions(None, &[problem(ProblemKind::Invalid)], 1);
+        assert_eq!(invalid[0]["reason"], "Invalid");
+        assert_eq!(
+            messages(&[problem(ProblemKind::Invalid)])[0]["type"]["code"],
+            "IST0106"
+        );
+    }
+}
