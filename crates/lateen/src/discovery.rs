@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
 use lateen_core::{Backoff, ports};
-use lateen_registry::{FieldFault, Files, Registry, StatusPace, StatusWriter};
+use lateen_registry::{Consul, FieldFault, Files, Registry, StatusPace, StatusWriter};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
@@ -75,6 +75,10 @@ struct Options {
     /// A directory of files that the mesh's objects are read from, instead of the API server.
     #[arg(long = "configDir", visible_alias = "config-dir")]
     config_dir: Option<PathBuf>,
+    /// A Consul agent whose services are added to the cluster's: `http://host:port`. Its token is read
+    /// from CONSUL_HTTP_TOKEN.
+    #[arg(long = "consulserverURL", visible_alias = "consul-server-url")]
+    consul: Option<String>,
     /// What is logged: `info`, `debug`, or directives such as `info,lateen_pilot=debug`.
     #[arg(long = "log_output_level", default_value = "info")]
     log: String,
@@ -134,16 +138,34 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
+/// The catalogue that the flags name. Its services are in the control plane's namespace, whose rules
+/// hold for the whole mesh.
+fn consul(options: &Options) -> anyhow::Result<Option<Consul>> {
+    let Some(address) = options.consul.clone() else {
+        return Ok(None);
+    };
+    let consul = Consul {
+        address,
+        token: std::env::var("CONSUL_HTTP_TOKEN").ok(),
+        namespace: options.namespace.as_str().into(),
+    };
+    let usable = consul.check().map_err(anyhow::Error::msg);
+    usable.context("--consulserverURL")?;
+    Ok(Some(consul))
+}
+
 async fn run(options: Options) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("cannot find the API server")?;
+    let consul = consul(&options)?;
     let registry = Registry::kubernetes(
         client.clone(),
         lateen_registry::Options {
             domain: options.domain.clone(),
             namespace: options.namespace.clone(),
             files: options.config_dir.clone().map(|dir| Files { dir, check }),
+            consul,
             ..lateen_registry::Options::default()
         },
     );

@@ -4,6 +4,8 @@
 //! platform a service came from. One task writes, readers hold an `Arc`.
 
 mod changes;
+mod consul;
+mod external;
 mod feed;
 mod files;
 mod kubernetes;
@@ -24,6 +26,7 @@ use tokio::{
 };
 
 pub use changes::WorldChanges;
+pub use consul::Consul;
 pub use feed::{Changes, Feed};
 pub use files::{Check, FieldFault, Files};
 pub use model::{
@@ -54,6 +57,8 @@ pub struct Options {
     pub patience: Duration,
     /// Where the mesh's own objects come from instead of the platform.
     pub files: Option<Files>,
+    /// A catalogue that adds services to the platform's.
+    pub consul: Option<Consul>,
 }
 
 impl Options {
@@ -68,6 +73,7 @@ impl Default for Options {
             namespace: "istio-system".into(),
             patience: Self::PATIENCE,
             files: None,
+            consul: None,
         }
     }
 }
@@ -94,15 +100,15 @@ impl Registry {
         };
         platform.start(&mut tasks, updates_tx.clone());
         if let Some(files) = options.files {
-            files.start(&mut tasks, updates_tx);
+            files.start(&mut tasks, updates_tx.clone());
+        }
+        let mut state = state::State::new(options.domain);
+        if let Some(consul) = options.consul {
+            state.expect_catalog();
+            consul.start(&mut tasks, updates_tx);
         }
         let (publisher, outputs) = state::publisher();
-        tasks.spawn(state::run(
-            state::State::new(options.domain),
-            updates,
-            publisher,
-            options.patience,
-        ));
+        tasks.spawn(state::run(state, updates, publisher, options.patience));
         Self {
             world: outputs.world,
             config: outputs.config,

@@ -88,6 +88,8 @@ pub enum Provider {
     Kubernetes,
     /// A ServiceEntry.
     ServiceEntry,
+    /// Consul's catalogue.
+    Consul,
 }
 
 impl Service {

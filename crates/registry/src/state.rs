@@ -29,6 +29,7 @@ use self::index::{Index, Selection};
 use crate::{
     Freshness, Namespace, Node, RawConfig, Service, SharedMap, SourceStatus, WATCHED_KINDS,
     Workload, World,
+    external::External,
     store::{Event, Key, Store},
 };
 
@@ -42,9 +43,13 @@ pub(crate) enum Update {
     Namespace(Event<Arc<Namespace>>),
     Mesh(Event<Arc<str>>),
     Object(&'static Kind, Event<Arc<Value>>),
+    /// A service of a catalogue outside of the platform.
+    Catalog(Event<Arc<External>>),
     Absent(&'static Kind),
     /// A source is not heard, and why.
     Failed(&'static str, String),
+    /// A source answers, and nothing has changed.
+    Heard(&'static str),
     /// Several that readers see at once.
     Together(Vec<Update>),
 }
@@ -55,6 +60,7 @@ pub(crate) const POD: &str = "Pod";
 pub(crate) const NODE: &str = "Node";
 pub(crate) const NAMESPACE: &str = "Namespace";
 pub(crate) const MESH: &str = "ConfigMap";
+pub(crate) const CATALOG: &str = "Consul";
 
 /// Sources without which nothing is published, however late they are. Without services, their slices
 /// and pods there is no world, and proxies would lose what they have; without the mesh's settings and
@@ -72,8 +78,9 @@ impl Update {
             Update::Node(_) => NODE,
             Update::Namespace(_) => NAMESPACE,
             Update::Mesh(_) => MESH,
+            Update::Catalog(_) => CATALOG,
             Update::Object(kind, _) | Update::Absent(kind) => kind.kind,
-            Update::Failed(source, _) => source,
+            Update::Failed(source, _) | Update::Heard(source) => source,
         })
     }
 
@@ -86,8 +93,11 @@ impl Update {
             Update::Node(event) => event.is_init(),
             Update::Namespace(event) => event.is_init(),
             Update::Mesh(event) => event.is_init(),
+            Update::Catalog(event) => event.is_init(),
             Update::Object(_, event) => event.is_init(),
-            Update::Absent(_) | Update::Failed(..) | Update::Together(_) => false,
+            Update::Absent(_) | Update::Failed(..) | Update::Heard(_) | Update::Together(_) => {
+                false
+            }
         }
     }
 }
@@ -128,6 +138,7 @@ pub(crate) struct State {
     nodes: Store<Arc<Node>>,
     namespaces: Store<Arc<Namespace>>,
     mesh: Store<Arc<str>>,
+    catalog: Store<Arc<External>>,
     objects: BTreeMap<&'static str, Store<Arc<Value>>>,
     /// The last form of each that could be read.
     service_entries: BTreeMap<Key, Object<ServiceEntry>>,
@@ -200,6 +211,7 @@ impl State {
             nodes: Store::default(),
             namespaces: Store::default(),
             mesh: Store::default(),
+            catalog: Store::default(),
             objects: stores.map(|kind| (kind.kind, Store::default())).collect(),
             service_entries: BTreeMap::new(),
             workload_entries: BTreeMap::new(),
@@ -209,6 +221,21 @@ impl State {
             config: RawConfig::default(),
             visited: Cell::new(0),
         }
+    }
+
+    /// Makes a catalogue one of the sources.
+    pub(crate) fn expect_catalog(&mut self) {
+        self.sources.insert(CATALOG, SourceStatus::new(CATALOG));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    #[cfg(test)]
+    pub(crate) fn freshness(&self, source: &str) -> Freshness {
+        self.sources[source].freshness
     }
 
     fn visit(&self) {
@@ -233,6 +260,7 @@ impl State {
             NODE => self.nodes.is_synced(),
             NAMESPACE => self.namespaces.is_synced(),
             MESH => self.mesh.is_synced(),
+            CATALOG => self.catalog.is_synced(),
             kind => self.objects.get(kind).is_some_and(Store::is_synced),
         }
     }
@@ -269,7 +297,7 @@ impl State {
 
     fn fold_in(&mut self, update: Update) {
         match update {
-            Update::Failed(..) => {}
+            Update::Failed(..) | Update::Heard(_) => {}
             Update::Together(updates) => updates.into_iter().for_each(|u| self.apply(u)),
             Update::Service(event) => self.apply_service(event),
             Update::Slice(event) => self.apply_slice(event),
@@ -288,6 +316,13 @@ impl State {
                 for (key, _) in self.mesh.apply(event) {
                     self.config.mesh = self.mesh.get(&key.0, &key.1).cloned();
                     self.dirty.config = true;
+                }
+            }
+            Update::Catalog(event) => {
+                for (key, old) in self.catalog.apply(event) {
+                    let new = self.catalog.get(&key.0, &key.1);
+                    let ids = old.iter().chain(new).map(|item| item.service.id());
+                    self.dirty.services.extend(ids);
                 }
             }
             Update::Object(kind, event) => self.apply_object(kind, event),

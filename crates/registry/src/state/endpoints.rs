@@ -7,21 +7,18 @@ use lateen_core::{Labels, ServiceId};
 
 use super::{Slice, SliceAddress, State};
 use crate::{
-    Endpoint, EndpointKey, Service, ServicePort, TargetPort, Workload, service_entry, store::Key,
+    Endpoint, EndpointKey, Service, ServicePort, TargetPort, Workload, external::External,
+    service_entry, store::Key,
 };
 
-/// A service as it is to be, with the endpoints of each of its ports.
-pub(super) struct Folded {
-    pub(super) service: Service,
-    pub(super) endpoints: Vec<(EndpointKey, Vec<Endpoint>)>,
-}
-
 impl State {
-    /// The platform's own service of a name is stronger than one that entries declare.
+    /// The platform's own service of a name is stronger than one that entries declare, and that is
+    /// stronger than one of a catalogue.
     pub(super) fn fold_service(&mut self, id: &ServiceId) -> bool {
         self.visit();
         let folded = self.platform_service(id);
-        let Some(folded) = folded.or_else(|| self.declared_service(id)) else {
+        let folded = folded.or_else(|| self.declared_service(id));
+        let Some(folded) = folded.or_else(|| self.listed_service(id)) else {
             return self.remove_service(id);
         };
         let mut changed = self.retain_ports(id, &folded.service);
@@ -29,6 +26,13 @@ impl State {
             changed |= self.put_endpoints(name, endpoints);
         }
         changed | self.put_service(id, folded.service)
+    }
+
+    /// What the catalogue lists under the name.
+    fn listed_service(&self, id: &ServiceId) -> Option<External> {
+        let name = id.hostname.split_once('.')?.0;
+        let listed = self.catalog.get(&id.namespace, name)?;
+        (listed.service.hostname == id.hostname).then(|| External::clone(listed))
     }
 
     fn put_service(&mut self, id: &ServiceId, service: Service) -> bool {
@@ -78,7 +82,7 @@ impl State {
         !gone.is_empty()
     }
 
-    fn platform_service(&self, id: &ServiceId) -> Option<Folded> {
+    fn platform_service(&self, id: &ServiceId) -> Option<External> {
         let rest = id.hostname.strip_suffix(self.domain.as_str())?;
         let rest = rest
             .strip_suffix(".svc.")?
@@ -94,7 +98,7 @@ impl State {
             let name = EndpointKey::new(id.clone(), &port.name);
             (name, self.port_endpoints(&key, &service, port))
         };
-        Some(Folded {
+        Some(External {
             endpoints: service.ports.iter().map(of_port).collect(),
             service,
         })

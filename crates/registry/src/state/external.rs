@@ -5,16 +5,19 @@ use std::net::IpAddr;
 use lateen_api::{Object, networking::ServiceEntry};
 use lateen_core::ServiceId;
 
-use super::{State, endpoints::Folded};
-use crate::{Endpoint, EndpointKey, Service, ServicePort, Workload, service_entry, store::Key};
+use super::State;
+use crate::{
+    Endpoint, EndpointKey, Service, ServicePort, Workload, external::External, service_entry,
+    store::Key,
+};
 
 impl State {
     /// A service of a namespace as its entries declare it. The oldest decides; the others add their
     /// endpoints, and the ports that it does not have.
-    pub(super) fn declared_service(&self, id: &ServiceId) -> Option<Folded> {
+    pub(super) fn declared_service(&self, id: &ServiceId) -> Option<External> {
         let mut entries = self.entries_of(id).into_iter();
         let (key, oldest) = entries.next()?;
-        let mut folded = Folded {
+        let mut folded = External {
             service: service_entry::service(oldest, &id.hostname),
             endpoints: Vec::new(),
         };
@@ -54,7 +57,7 @@ impl State {
     /// Adds what an entry knows of its own ports.
     fn add_endpoints(
         &self,
-        folded: &mut Folded,
+        folded: &mut External,
         id: &ServiceId,
         key: &Key,
         entry: &Object<ServiceEntry>,
