@@ -8,7 +8,10 @@ use std::{
 use lateen_api::{
     Kind, Meta, Object, kinds,
     mesh::MeshConfig,
-    networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry},
+    networking::{
+        DestinationRule, EnvoyFilter, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
+        WorkloadEntry,
+    },
     security::PeerAuthentication,
 };
 use lateen_core::ObjectRef;
@@ -32,6 +35,10 @@ pub struct ConfigSet {
     pub sidecars: Vec<Arc<Object<Sidecar>>>,
     /// PeerAuthentications.
     pub peer_authentications: Vec<Arc<Object<PeerAuthentication>>>,
+    /// EnvoyFilters.
+    pub envoy_filters: Vec<Arc<Object<EnvoyFilter>>>,
+    /// ProxyConfigs; the injector acts on them.
+    pub proxy_configs: Vec<Arc<Object<ProxyConfig>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
 }
@@ -48,6 +55,9 @@ impl ConfigSet {
             workload_entries,
             sidecars,
             peer_authentications,
+            envoy_filters,
+            // Pods are made by them; no proxy is sent anything of them.
+            proxy_configs: _,
             mesh: _,
         } = self;
         fn of<T>(
@@ -63,6 +73,7 @@ impl ConfigSet {
             .chain(of(kinds::WORKLOAD_ENTRY, workload_entries))
             .chain(of(kinds::SIDECAR, sidecars))
             .chain(of(kinds::PEER_AUTHENTICATION, peer_authentications))
+            .chain(of(kinds::ENVOY_FILTER, envoy_filters))
     }
 }
 
@@ -103,6 +114,8 @@ impl Changes for ConfigSet {
             workload_entries,
             sidecars,
             peer_authentications,
+            envoy_filters,
+            proxy_configs,
             mesh,
         } = self;
         let mut objects = BTreeSet::new();
@@ -139,6 +152,18 @@ impl Changes for ConfigSet {
             kinds::PEER_AUTHENTICATION,
             &old.peer_authentications,
             policies,
+            found,
+        );
+        differ(
+            kinds::ENVOY_FILTER,
+            &old.envoy_filters,
+            envoy_filters,
+            found,
+        );
+        differ(
+            kinds::PROXY_CONFIG,
+            &old.proxy_configs,
+            proxy_configs,
             found,
         );
         ConfigChanges {

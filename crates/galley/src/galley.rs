@@ -161,6 +161,8 @@ typed! {
     ServiceEntry => service_entries,
     WorkloadEntry => workload_entries,
     Sidecar => sidecars,
+    EnvoyFilter => envoy_filters,
+    ProxyConfig => proxy_configs,
 }
 
 fn read<T: DeserializeOwned>(raw: &Value) -> Option<Arc<Object<T>>> {

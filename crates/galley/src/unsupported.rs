@@ -36,6 +36,7 @@ const fn refuse(kind: &'static str, path: &'static str) -> Field {
 const VS: &str = "VirtualService";
 const DR: &str = "DestinationRule";
 const GW: &str = "Gateway";
+const EF: &str = "EnvoyFilter";
 
 const FIELDS: &[Field] = &[
     warn(
@@ -75,6 +76,17 @@ const FIELDS: &[Field] = &[
     refuse(GW, "servers[].tls.caCrl"),
     refuse(GW, "servers[].tls.verifyCertificateSpki"),
     refuse(GW, "servers[].tls.verifyCertificateHash"),
+    warn(EF, "configPatches[].match.listener.portName", ""),
+    warn(
+        EF,
+        "configPatches[].match.waypoint",
+        "no proxy is a waypoint",
+    ),
+    warn(
+        EF,
+        "filters[].listenerMatch.portNamePrefix",
+        "the filter is not inserted; use portNumber",
+    ),
 ];
 
 const POLICIES: [&str; 2] = ["trafficPolicy", "subsets[].trafficPolicy"];
@@ -89,8 +101,7 @@ pub(crate) fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut V
             reason: format!("{kind} is not supported"),
             help: "it would be stored and not enforced; remove it".into(),
         }),
-        "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig" | "Telemetry" | "WasmPlugin"
-        | "TrafficExtension" => {
+        "WorkloadGroup" | "Telemetry" | "WasmPlugin" | "TrafficExtension" => {
             warnings.push(format!(
                 "{kind} is not supported: it is stored and has no effect"
             ));
@@ -129,6 +140,7 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
         GW => of_servers(spec, warnings),
         "ServiceEntry" => of_entry(spec, warnings),
         "Sidecar" => of_sidecar(spec, warnings),
+        EF => of_filter(spec, warnings),
         _ => {}
     }
 }
@@ -225,6 +237,29 @@ fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     if spec["resolution"] == "DYNAMIC_DNS" {
         let text = "spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere";
         warnings.push(text.into());
+    }
+}
+
+fn of_filter(spec: &Value, warnings: &mut Vec<String>) {
+    for (n, patch) in items(spec, "configPatches") {
+        let at = format!("spec.configPatches[{n}]");
+        if patch["applyTo"] == "BOOTSTRAP" {
+            warnings.push(format!(
+                "{at}.applyTo: BOOTSTRAP is not supported, agents write what proxies start from"
+            ));
+        }
+        if patch["match"]["context"] == "WAYPOINT" {
+            warnings.push(format!(
+                "{at}.match.context: WAYPOINT is not supported, no proxy is one"
+            ));
+        }
+    }
+    for (n, target) in items(spec, "targetRefs") {
+        if target["kind"] != "Gateway" {
+            warnings.push(format!(
+                "spec.targetRefs[{n}]: only Gateways are supported, it is attached to nothing"
+            ));
+        }
     }
 }
 
@@ -375,6 +410,20 @@ mod tests {
                 "spec.egress[0].bind: a socket in the file system is not supported, the listener is \
                  left out",
                 "spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY",
+            ],
+        );
+        named(
+            "{kind: EnvoyFilter, spec: {targetRefs: [{kind: Service}], configPatches: [{applyTo: \
+             BOOTSTRAP}, {match: {context: WAYPOINT, waypoint: {portNumber: 1}}}], filters: \
+             [{listenerMatch: {portNamePrefix: a}}]}}",
+            &[
+                "spec.configPatches[1].match.waypoint: not supported, no proxy is a waypoint",
+                "spec.filters[0].listenerMatch.portNamePrefix: not supported, the filter is not \
+                 inserted; use portNumber",
+                "spec.configPatches[0].applyTo: BOOTSTRAP is not supported, agents write what \
+                 proxies start from",
+                "spec.configPatches[1].match.context: WAYPOINT is not supported, no proxy is one",
+                "spec.targetRefs[0]: only Gateways are supported, it is attached to nothing",
             ],
         );
         named(

@@ -33,6 +33,7 @@ impl Discovery {
             .route("/debug/connections", get(connections))
             .route("/debug/cachez", get(cachez))
             .route("/debug/mesh", get(mesh))
+            .route("/debug/patchz", get(patchz))
             .route("/debug/config_dump", get(config_dump))
             .with_state(self.clone())
     }
@@ -56,6 +57,7 @@ async fn index() -> Json<Value> {
         "/debug/edsz?proxyID=",
         "/debug/endpointz",
         "/debug/mesh",
+        "/debug/patchz",
         "/debug/registryz",
         "/debug/syncz",
     ]))
@@ -97,6 +99,20 @@ async fn cachez(State(discovery): State<Discovery>) -> Json<Value> {
         "scopes": counts.scopes,
         "named": counts.named,
     }))
+}
+
+/// What became of each patch of an EnvoyFilter.
+async fn patchz(State(discovery): State<Discovery>) -> Json<Value> {
+    let patch = |report: crate::PatchReport| {
+        json!({
+            "namespace": &*report.object.namespace,
+            "name": &*report.object.name,
+            "field": report.field,
+            "applied": report.applied,
+            "fault": report.fault,
+        })
+    };
+    Json(discovery.patches().into_iter().map(patch).collect())
 }
 
 async fn mesh(State(discovery): State<Discovery>) -> Response {

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::auth::Authenticate;
 use crate::distribution::{Problems, Reports, Tracker};
 use crate::engine::{Counts, Engine};
+use crate::envoy_filter::PatchReport;
 use crate::metrics::Metrics;
 use crate::model::{Conflict, conflicts};
 use crate::secret::{CredentialSource, NoCredentials};
@@ -124,6 +125,11 @@ impl Discovery {
     /// What objects do to each other.
     pub fn problems(&self) -> watch::Receiver<Arc<Problems>> {
         self.problems.clone()
+    }
+
+    /// What became of each patch of an EnvoyFilter, in the order in which they are made.
+    pub fn patches(&self) -> Vec<PatchReport> {
+        self.core.engine.patches()
     }
 
     /// Streams that are open, on all ports.

@@ -44,12 +44,13 @@ use lateen_xds::TypeUrl;
 use lateen_xds::server::{Group, Name, NameSet, Names, Resource};
 use tokio::sync::watch;
 
+use crate::envoy_filter::{Book, PatchReport, Selected};
 use crate::key::Cache;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
 use scope::{Inbound, Scope};
 use touched::Touched;
-pub(crate) use vantage::Vantage;
+pub(crate) use vantage::{Facts, Vantage};
 
 /// What proxies with one vantage are served, until something of it changes.
 pub struct Served {
@@ -59,6 +60,8 @@ pub struct Served {
     pub(crate) standing: Arc<AtomicU64>,
     scope: Arc<Scope>,
     inbound: Option<Arc<Inbound>>,
+    /// Where configurations of extensions come from.
+    patches: Selected,
     clusters: Group,
     listeners: Group,
 }
@@ -104,6 +107,10 @@ impl Served {
         if *type_url == TypeUrl::ROUTE {
             return self.scope.routes.find(cache, named);
         }
+        if *type_url == TypeUrl::EXTENSION {
+            let keys = named.filter_map(|name| self.patches.extension(name));
+            return keys.map(|key| cache.resource(key)).collect();
+        }
         Vec::new()
     }
 
@@ -141,6 +148,7 @@ pub(crate) struct Engine {
 
 struct State {
     snapshot: Arc<Snapshot>,
+    book: Book,
     members: Vec<Member>,
     /// How many members there may be before those that have left are dropped.
     enough: usize,
@@ -156,6 +164,7 @@ struct Member {
     ip: IpAddr,
     /// What its node says, which counts until the registry knows the workload.
     node: Arc<Vantage>,
+    facts: Facts,
     workload: Option<Arc<Workload>>,
     vantage: Arc<Vantage>,
     served: watch::Sender<Arc<Served>>,
@@ -176,10 +185,13 @@ pub struct Counts {
 
 impl Engine {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Engine {
+        let mut book = Book::default();
+        book.renew(&snapshot.config);
         Engine {
             cache: Cache::default(),
             state: Mutex::new(State {
                 snapshot,
+                book,
                 members: Vec::new(),
                 enough: FEW,
                 by_vantage: HashMap::new(),
@@ -202,12 +214,15 @@ impl Engine {
         }
         let node = Arc::new(Vantage::of_node(proxy));
         let workload = state.snapshot.world.workload(proxy.ip).cloned();
-        let vantage = Arc::new(node.with(workload.as_deref()));
+        let facts = Facts::of(proxy);
+        let vantage = node.with(workload.as_deref());
+        let vantage = Arc::new(vantage.patched(&mut state.book, &facts));
         let served = state.served(&self.cache, &vantage);
         let (served_tx, served_rx) = watch::channel(served);
         state.members.push(Member {
             ip: proxy.ip,
             node,
+            facts,
             workload,
             vantage,
             served: served_tx,
@@ -220,6 +235,7 @@ impl Engine {
         let mut state = self.lock();
         let node = Vantage::of_node(proxy);
         let vantage = node.with(state.snapshot.world.workload(proxy.ip).map(|w| &**w));
+        let vantage = vantage.patched(&mut state.book, &Facts::of(proxy));
         state.served(&self.cache, &Arc::new(vantage))
     }
 
@@ -228,6 +244,7 @@ impl Engine {
         let state = &mut *self.lock();
         let touched = Touched::between(&state.snapshot, &snapshot);
         state.snapshot = snapshot.clone();
+        let repatched = state.book.renew(&snapshot.config);
         let mut next = Next {
             cache: &self.cache,
             snapshot: &snapshot,
@@ -241,9 +258,10 @@ impl Engine {
         state.members.retain(|member| !member.served.is_closed());
         for member in &mut state.members {
             let workload = snapshot.world.workload(member.ip);
-            if !is_same(workload, member.workload.as_ref()) {
+            if repatched || !is_same(workload, member.workload.as_ref()) {
                 member.workload = workload.cloned();
-                member.vantage = Arc::new(member.node.with(workload.map(|w| &**w)));
+                let vantage = member.node.with(workload.map(|w| &**w));
+                member.vantage = Arc::new(vantage.patched(&mut state.book, &member.facts));
             }
             let served = next.served(&member.vantage);
             let is_new = !Arc::ptr_eq(&member.served.borrow(), &served);
@@ -254,6 +272,12 @@ impl Engine {
         state.scopes = next.scopes;
         state.by_vantage = next.served;
         self.cache.sweep();
+        state.book.sweep();
+    }
+
+    /// What became of each patch of an EnvoyFilter.
+    pub(crate) fn patches(&self) -> Vec<PatchReport> {
+        self.lock().book.report()
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -355,6 +379,7 @@ impl Next<'_> {
             listeners: listeners.map_or_else(Group::new, |b| b.listeners),
             scope,
             inbound,
+            patches: vantage.patches.clone(),
         })
     }
 }

@@ -85,6 +85,7 @@ pub(crate) fn config(yaml: &str) -> ConfigSet {
             "VirtualService" => config.virtual_services.push(object(&document)),
             "DestinationRule" => config.destination_rules.push(object(&document)),
             "Gateway" => config.gateways.push(object(&document)),
+            "EnvoyFilter" => config.envoy_filters.push(object(&document)),
             "PeerAuthentication" => config.peer_authentications.push(object(&document)),
             "Sidecar" => config.sidecars.push(object(&document)),
             other => panic!("the fixture does not know kind {other}"),
@@ -123,6 +124,7 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
         cluster_id: "Kubernetes".into(),
         dialect: Default::default(),
         version: String::new(),
+        metadata: Arc::default(),
         own_version: String::new(),
     }
 }

@@ -7,9 +7,15 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use lateen_api::mesh::MeshConfig;
 use lateen_xds::server::Resource;
+use lateen_xds::types::cluster::Cluster;
+use lateen_xds::types::core::TypedExtensionConfig;
+use lateen_xds::types::endpoint::ClusterLoadAssignment;
+use lateen_xds::types::listener::Listener;
+use lateen_xds::types::route::RouteConfiguration;
 
 use crate::cluster;
 use crate::endpoint::EndpointsKey;
+use crate::envoy_filter::{Added, Patched};
 use crate::listener::{BoundKey, GatewayKey, InboundKey, OutboundKey, VirtualOutboundKey};
 use crate::route::{GatewayRoutesKey, OutboundRoutesKey};
 use crate::shared::Shared;
@@ -29,34 +35,55 @@ pub(crate) enum Key {
     Gateway(GatewayKey),
     Routes(OutboundRoutesKey),
     GatewayRoutes(GatewayRoutesKey),
+    /// One of these with users' patches.
+    Patched(Box<Patched>),
+    /// What a user's patch brings.
+    Added(Box<Added>),
+}
+
+/// A resource before it is encoded; with its name, where the message does not say it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made, encoded and dropped; nothing keeps it"
+)]
+pub(crate) enum Message {
+    Cluster(Cluster),
+    Endpoints(String, ClusterLoadAssignment),
+    Listener(Listener),
+    Routes(String, RouteConfiguration),
+    Extension(TypedExtensionConfig),
 }
 
 impl Key {
     /// Makes the resource. Nothing but the key has a say in it.
     fn generate(&self) -> Resource {
-        match self {
-            Key::BlackHole(mesh) => named_cluster(cluster::black_hole(mesh)),
-            Key::Passthrough(mesh) => named_cluster(cluster::passthrough(mesh)),
-            Key::Cluster(key) => named_cluster(key.generate()),
-            Key::InboundCluster(key) => named_cluster(key.generate()),
-            Key::Endpoints(key) => Resource::new(key.cluster.as_str(), &key.generate()),
-            Key::Listener(key) => named_listener(key.generate()),
-            Key::VirtualOutbound(key) => named_listener(key.generate()),
-            Key::VirtualInbound(key) => named_listener(key.generate()),
-            Key::Bound(key) => named_listener(key.generate()),
-            Key::Gateway(key) => named_listener(key.generate()),
-            Key::Routes(key) => Resource::new(key.name.as_str(), &key.generate()),
-            Key::GatewayRoutes(key) => Resource::new(key.name.as_str(), &key.generate()),
+        match self.message() {
+            Message::Cluster(cluster) => Resource::new(cluster.name.as_str(), &cluster),
+            Message::Endpoints(name, endpoints) => Resource::new(name, &endpoints),
+            Message::Listener(listener) => Resource::new(listener.name.as_str(), &listener),
+            Message::Routes(name, table) => Resource::new(name, &table),
+            Message::Extension(config) => Resource::new(config.name.as_str(), &config),
         }
     }
-}
 
-fn named_cluster(cluster: lateen_xds::types::cluster::Cluster) -> Resource {
-    Resource::new(cluster.name.as_str(), &cluster)
-}
-
-fn named_listener(listener: lateen_xds::types::listener::Listener) -> Resource {
-    Resource::new(listener.name.as_str(), &listener)
+    pub(crate) fn message(&self) -> Message {
+        match self {
+            Key::BlackHole(mesh) => Message::Cluster(cluster::black_hole(mesh)),
+            Key::Passthrough(mesh) => Message::Cluster(cluster::passthrough(mesh)),
+            Key::Cluster(key) => Message::Cluster(key.generate()),
+            Key::InboundCluster(key) => Message::Cluster(key.generate()),
+            Key::Endpoints(key) => Message::Endpoints(key.cluster.clone(), key.generate()),
+            Key::Listener(key) => Message::Listener(key.generate()),
+            Key::VirtualOutbound(key) => Message::Listener(key.generate()),
+            Key::VirtualInbound(key) => Message::Listener(key.generate()),
+            Key::Bound(key) => Message::Listener(key.generate()),
+            Key::Gateway(key) => Message::Listener(key.generate()),
+            Key::Routes(key) => Message::Routes(key.name.clone(), key.generate()),
+            Key::GatewayRoutes(key) => Message::Routes(key.name.clone(), key.generate()),
+            Key::Patched(patched) => patched.message(),
+            Key::Added(added) => added.message(),
+        }
+    }
 }
 
 /// Fewer entries than this are not worth a look.

@@ -1,6 +1,8 @@
 //! What the control plane knows about one connected proxy, read from its node.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lateen_core::Labels;
 use lateen_xds::types::core::Node;
@@ -24,10 +26,16 @@ pub enum Dialect {
     /// That of this project's proxy: the virtual hosts of all route tables are resources of their
     /// own, each named by its table and itself (`9080/reviews.default.svc.cluster.local:9080`).
     Lateen,
+    /// gRPC's own, of a client or server without a proxy: listeners by the name that is dialled, and
+    /// the part of Envoy's messages that gRPC reads.
+    Grpc,
 }
 
 /// The metadata field by which a proxy says that it takes virtual hosts as resources.
 const VIRTUAL_HOSTS: &str = "LATEEN_VIRTUAL_HOSTS";
+
+/// The metadata field by which a client asks for another kind of configuration.
+const GENERATOR: &str = "GENERATOR";
 
 /// One connected proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +62,8 @@ pub struct Proxy {
     pub dialect: Dialect,
     /// The version of Istio that it says it behaves like.
     pub version: String,
+    /// Texts of its metadata, by which EnvoyFilters may choose.
+    pub metadata: Arc<BTreeMap<String, String>>,
     /// This project's version of what runs in the pod; empty where something else does.
     pub own_version: String,
 }
@@ -87,6 +97,7 @@ impl Proxy {
             namespace => namespace,
         };
         let dialect = match string(metadata, VIRTUAL_HOSTS) {
+            _ if string(metadata, GENERATOR) == "grpc" => Dialect::Grpc,
             "true" => Dialect::Lateen,
             _ => Dialect::Envoy,
         };
@@ -102,6 +113,7 @@ impl Proxy {
             cluster_id: string(metadata, "CLUSTER_ID").to_owned(),
             dialect,
             version: string(metadata, "ISTIO_VERSION").to_owned(),
+            metadata: Arc::new(texts(metadata)),
             own_version: string(metadata, "LATEEN_VERSION").to_owned(),
         })
     }
@@ -119,6 +131,12 @@ fn string<'a>(metadata: &'a Struct, key: &str) -> &'a str {
         Some(value::Kind::BoolValue(true)) => "true",
         _ => "",
     }
+}
+
+fn texts(metadata: &Struct) -> BTreeMap<String, String> {
+    let keys = metadata.fields.keys();
+    let texts = keys.map(|key| (key.clone(), string(metadata, key).to_owned()));
+    texts.filter(|(_, text)| !text.is_empty()).collect()
 }
 
 fn labels(metadata: &Struct) -> Labels {

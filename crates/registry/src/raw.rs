@@ -26,4 +26,6 @@ pub const WATCHED_KINDS: &[Kind] = &[
     kinds::WORKLOAD_ENTRY,
     kinds::SIDECAR,
     kinds::PEER_AUTHENTICATION,
+    kinds::ENVOY_FILTER,
+    kinds::PROXY_CONFIG,
 ];

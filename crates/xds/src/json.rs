@@ -111,7 +111,7 @@ where
     )?)
 }
 
-fn transcode<M: Message + Name + Default>(message: &DynamicMessage) -> Result<M, Error> {
+pub(crate) fn transcode<M: Message + Name + Default>(message: &DynamicMessage) -> Result<M, Error> {
     M::decode(message.encode_to_vec().as_slice()).map_err(|source| Error::Decode {
         type_url: M::type_url(),
         source,

@@ -10,6 +10,7 @@ pub mod ca;
 mod canonical;
 pub mod client;
 pub mod json;
+mod merge;
 pub mod names;
 pub mod server;
 pub mod types;
@@ -17,6 +18,7 @@ pub mod types;
 pub use any::{decode_any, pack_any};
 pub use envoy_types::pb::{envoy, google, udpa, xds as cncf};
 pub use google::protobuf::Any;
+pub use merge::{Lists, NamedMessage, merge};
 pub use names::TypeUrl;
 
 /// What can go wrong with messages and discovery streams.

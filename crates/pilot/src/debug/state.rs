@@ -164,6 +164,18 @@ pub(super) fn configz(snapshot: &Snapshot) -> Value {
         &config.workload_entries,
     );
     list(&mut all, networking, "Sidecar", &config.sidecars);
+    list(
+        &mut all,
+        "networking.istio.io/v1alpha3",
+        "EnvoyFilter",
+        &config.envoy_filters,
+    );
+    list(
+        &mut all,
+        "networking.istio.io/v1beta1",
+        "ProxyConfig",
+        &config.proxy_configs,
+    );
     let security = "security.istio.io/v1";
     list(
         &mut all,

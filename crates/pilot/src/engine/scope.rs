@@ -129,8 +129,12 @@ impl Clusters {
     }
 
     fn next(&self, view: View<'_>, touched: &Touched, cache: &Cache) -> Clusters {
-        // Which services a Sidecar lets through depends on where rules lead.
-        if touched.all || (touched.rules && view.is_limited()) {
+        // Which services a Sidecar lets through depends on where rules lead, and whether the name of
+        // a cluster that a patch brings is taken depends on services.
+        if touched.all
+            || (touched.rules && view.is_limited())
+            || (touched.services && view.from.patches.adds_clusters())
+        {
             let made = Clusters::new(view, cache);
             let alike = is_same(&self.special, &made.special)
                 && self.by_host.len() == made.by_host.len()
@@ -329,10 +333,8 @@ impl Inbound {
             return before.clone();
         }
         let view = View::new(snapshot, vantage);
-        let clusters = view.inbound_clusters();
-        let clusters = clusters.into_iter().map(Key::InboundCluster).collect();
         let made = Inbound {
-            clusters: resources(cache, clusters),
+            clusters: resources(cache, view.inbound_clusters()),
             listeners: resources(cache, view.inbound_listeners()),
         };
         match before {

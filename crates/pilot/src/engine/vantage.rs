@@ -7,10 +7,30 @@ use lateen_api::{Object, networking as api};
 use lateen_core::{Labels, Locality};
 use lateen_registry::Workload;
 
+use crate::envoy_filter::{Book, Selected, Who};
 use crate::model::Sidecar;
 use crate::proxy::{Dialect, Kind, Proxy};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+
+/// The metadata field of this project's proxy.
+const OUR_PROXY: &str = "LATEEN_PROXY";
+
+/// What only patches ask of a proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    version: String,
+    metadata: Arc<BTreeMap<String, String>>,
+}
+
+impl Facts {
+    pub(crate) fn of(proxy: &Proxy) -> Facts {
+        Facts {
+            version: proxy.version.clone(),
+            metadata: proxy.metadata.clone(),
+        }
+    }
+}
 
 /// A place in the mesh that it can be seen from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +46,8 @@ pub(crate) struct Vantage {
     /// The Sidecar that says what is seen from here. It is chosen by labels that nothing else may
     /// ask for, so a reduced vantage has it from the full one.
     pub(crate) sidecar: Option<Sidecar>,
+    /// Users' changes to what it is served.
+    pub(crate) patches: Selected,
 }
 
 impl Vantage {
@@ -39,6 +61,7 @@ impl Vantage {
             ports: BTreeMap::new(),
             locality: Locality::default(),
             sidecar: None,
+            patches: Selected::default(),
         }
     }
 
@@ -54,7 +77,35 @@ impl Vantage {
                 ports: workload.ports.clone(),
                 locality: workload.locality.clone(),
                 sidecar: None,
+                patches: Selected::default(),
             },
+        }
+    }
+
+    /// The same with the patches that hold for it.
+    pub(crate) fn patched(self, book: &mut Book, proxy: &Facts) -> Vantage {
+        // gRPC has none of the filters that patches are about.
+        if self.dialect == Dialect::Grpc {
+            return self;
+        }
+        let patches = book.select(Who {
+            router: self.is_router(),
+            ours: self.dialect == Dialect::Lateen
+                || proxy.metadata.get(OUR_PROXY).is_some_and(|is| is == "true"),
+            namespace: &self.namespace,
+            labels: &self.labels,
+            version: &proxy.version,
+            metadata: &proxy.metadata,
+        });
+        // Patches of tables see whole tables.
+        let dialect = match self.dialect {
+            Dialect::Lateen if patches.change_tables() => Dialect::Envoy,
+            dialect => dialect,
+        };
+        Vantage {
+            patches,
+            dialect,
+            ..self
         }
     }
 
@@ -85,6 +136,7 @@ impl Vantage {
                 Locality::default()
             },
             sidecar: self.sidecar(snapshot).map(Shared::of),
+            patches: self.patches.outward(),
         }
     }
 

@@ -57,9 +57,13 @@ pub(crate) struct BoundKey {
 }
 
 impl BoundKey {
+    pub(crate) fn name(&self) -> String {
+        names::listener(&self.address, self.port.port)
+    }
+
     pub(crate) fn generate(&self) -> Listener {
         Listener {
-            name: names::listener(&self.address, self.port.port),
+            name: self.name(),
             address: Some(wire::socket_address(&self.address, self.port.port)),
             filter_chains: self.port.chains(None, &self.logging),
             listener_filters: vec![filters::tls_inspector(), filters::http_inspector()],

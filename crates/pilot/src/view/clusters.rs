@@ -4,23 +4,44 @@ use std::collections::BTreeSet;
 
 use lateen_core::Protocol;
 use lateen_registry::{Endpoint, EndpointKey, Service};
+use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::cluster::cluster::DiscoveryType;
 
 use super::View;
 use crate::cluster::{self, InboundKey, OutboundKey, To};
+use crate::envoy_filter::Kind as Added;
 use crate::key::Key;
 use crate::model::Sidecar;
-use crate::policy::{Policy, Rule, subsets};
+use crate::policy::{Policy, Rule, find_subset, subsets};
 use crate::shared::Shared;
 
 impl View<'_> {
-    /// Keys of the clusters that lead to no service.
+    /// Keys of the clusters that lead to no service, and of those that patches bring.
     pub(crate) fn special_clusters(self) -> Vec<Key> {
-        let mesh = &self.snapshot.config.mesh;
-        vec![
+        let (mesh, patches) = (&self.snapshot.config.mesh, &self.from.patches);
+        let mut keys = patches.patch(vec![
             Key::BlackHole(Shared::of(mesh)),
             Key::Passthrough(Shared::of(mesh)),
-        ]
+        ]);
+        keys.extend(patches.added(Added::Cluster, false, |name| self.has_cluster(name)));
+        keys
+    }
+
+    /// Whether a name is that of a cluster of the mesh.
+    fn has_cluster(self, name: &str) -> bool {
+        let special = [
+            names::BLACK_HOLE_CLUSTER,
+            names::PASSTHROUGH_CLUSTER,
+            names::INBOUND_PASSTHROUGH_CLUSTER,
+        ];
+        let leads = |name: ClusterName| {
+            let service = self.service(&name.host)?;
+            service.port(name.port)?;
+            let rules = self.rules(service);
+            let whole = name.subset.is_empty();
+            (whole || find_subset(&rules, &name.subset).is_some()).then_some(())
+        };
+        special.contains(&name) || name.parse().ok().and_then(leads).is_some()
     }
 
     /// Keys of the clusters that lead to a service.
@@ -34,7 +55,7 @@ impl View<'_> {
                 keys.extend(key.is_servable().then_some(Key::Cluster(key)));
             }
         }
-        keys
+        self.from.patches.patch(keys)
     }
 
     fn outbound_cluster(
@@ -77,7 +98,17 @@ impl View<'_> {
     }
 
     /// Keys of the clusters that lead to the application of the proxy's own workload.
-    pub(crate) fn inbound_clusters(self) -> Vec<InboundKey> {
+    pub(crate) fn inbound_clusters(self) -> Vec<Key> {
+        let own = self.own_clusters();
+        let is_own = |name: &str| own.iter().any(|key| key.name() == name);
+        let added = self.from.patches.added(Added::Cluster, true, is_own);
+        let own = own.into_iter().map(Key::InboundCluster).collect();
+        let mut keys = self.from.patches.patch(own);
+        keys.extend(added);
+        keys
+    }
+
+    fn own_clusters(self) -> Vec<InboundKey> {
         let connect_timeout = self.snapshot.config.mesh.connect_timeout();
         let mut keys = vec![InboundKey {
             port: None,

@@ -89,7 +89,7 @@ impl<'a> View<'a> {
                 })
             }));
         }
-        keys
+        self.patched_listeners(keys, true)
     }
 
     pub(crate) fn virtual_inbound(self) -> InboundKey {

@@ -10,6 +10,7 @@ use lateen_registry::{Resolution, Service, ServicePort};
 use lateen_xds::names;
 
 use super::View;
+use crate::envoy_filter::Kind as Added;
 use crate::key::Key;
 use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
 
@@ -25,8 +26,25 @@ struct Listener {
 }
 
 impl View<'_> {
-    /// Keys of all listeners that lead out, or of a gateway's.
+    /// Keys of all listeners that lead out, or of a gateway's; with those that patches bring.
     pub(crate) fn outbound_listeners(self) -> Vec<Key> {
+        self.patched_listeners(self.unpatched_listeners(), false)
+    }
+
+    pub(super) fn patched_listeners(self, keys: Vec<Key>, inbound: bool) -> Vec<Key> {
+        let patches = &self.from.patches;
+        let added = {
+            let names: Vec<_> = keys.iter().filter_map(Key::listener_name).collect();
+            patches.added(Added::Listener, inbound, |name| {
+                names.iter().any(|n| n == name)
+            })
+        };
+        let mut keys = patches.patch(keys);
+        keys.extend(added);
+        keys
+    }
+
+    fn unpatched_listeners(self) -> Vec<Key> {
         if self.from.is_router() {
             return self
                 .gateway_listeners()

@@ -20,6 +20,11 @@ const UNKNOWN_HOST_PORT: u16 = 80;
 impl<'a> View<'a> {
     /// The key of a route table; `None` where the proxy has none of that name.
     pub(crate) fn routes(self, name: &str) -> Option<Key> {
+        let key = self.unpatched_routes(name)?;
+        Some(self.from.patches.patch_one(key))
+    }
+
+    fn unpatched_routes(self, name: &str) -> Option<Key> {
         let parsed = RouteName::parse(name)?;
         if self.from.is_router() {
             let table = match parsed {

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use lateen_core::SpiffeId;
 use lateen_galley::ConfigSet;
-use lateen_pilot::{Authenticate, Credential, CredentialSource, Discovery, Options, Peer};
+use lateen_pilot::{
+    Authenticate, Credential, CredentialSource, Discovery, Options, PatchReport, Peer,
+};
 use lateen_registry::World;
 use lateen_xds::types::secret_service::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use serde_json::{Value, json};
@@ -24,6 +26,9 @@ use tonic::Status;
 use crate::bootstrap::{Protocol, bootstrap};
 use crate::fixture::{EVERYTHING, Mesh, SIDECAR, config};
 use crate::secrets::Secrets;
+
+/// Every kind of patch.
+const PATCHES: &str = include_str!("patches.yaml");
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -220,6 +225,25 @@ impl Oracle {
         stats["stats"][0]["value"].as_u64().unwrap_or(0)
     }
 
+    /// Envoy takes every kind of patch, and is told when they go. `except` are those that are not
+    /// for such a proxy.
+    async fn check_patches(&mut self, except: &[&str]) {
+        let patched = format!("{EVERYTHING}\n---\n{PATCHES}");
+        self.config.send_replace(Arc::new(config(&patched)));
+        self.settled().await;
+        has(&self.active("dynamic_active_clusters").await, "mine");
+        let reports = self.discovery.patches();
+        let faults = reports.iter().filter(|report| report.fault.is_some());
+        assert_eq!(faults.collect::<Vec<_>>(), Vec::<&PatchReport>::new());
+        let unused = reports.iter().filter(|report| report.applied == 0);
+        let unused: Vec<_> = unused.map(|report| report.field.as_str()).collect();
+        assert_eq!(unused, except);
+        self.config.send_replace(Arc::new(config(EVERYTHING)));
+        self.settled().await;
+        let clusters = self.active("dynamic_active_clusters").await;
+        assert!(!clusters.iter().any(|name| name == "mine"), "{clusters:?}");
+    }
+
     /// Names of what is active, per kind of dump.
     async fn active(&self, what: &str) -> Vec<String> {
         let dump = self.admin(&format!("/config_dump?resource={what}")).await;
@@ -325,6 +349,7 @@ async fn check_sidecar(protocol: Protocol) {
         "outbound|9080|v2|reviews.default.svc.cluster.local",
     );
     check_scoped(&mut oracle).await;
+    oracle.check_patches(&[]).await;
     assert_eq!(oracle.stat("cluster_manager.cds.update_rejected").await, 0);
     assert_eq!(oracle.stat("listener_manager.lds.update_rejected").await, 0);
     assert_eq!(oracle.stat("cluster_manager.warming_clusters").await, 0);
@@ -402,6 +427,10 @@ async fn check_router(protocol: Protocol) {
     oracle.config.send_replace(Arc::new(config(EVERYTHING)));
     oracle.settled().await;
     has(&oracle.active("dynamic_listeners").await, "0.0.0.0_8443");
+    let of_sidecars = [2, 3, 4, 13].map(|n| format!("spec.configPatches[{n}]"));
+    oracle
+        .check_patches(&of_sidecars.each_ref().map(String::as_str))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -262,6 +262,7 @@ pub(crate) fn config(yaml: &str) -> ConfigSet {
             "Gateway" => push(&mut config.gateways, document),
             "PeerAuthentication" => push(&mut config.peer_authentications, document),
             "Sidecar" => push(&mut config.sidecars, document),
+            "EnvoyFilter" => push(&mut config.envoy_filters, document),
             // Services made of these are part of the world, not of this test.
             _ => {}
         }

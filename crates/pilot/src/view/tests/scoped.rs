@@ -198,8 +198,11 @@ fn what_comes_in_by_sidecar() {
     let view = View::new(&snapshot, &full);
     let clusters: Vec<Value> = view
         .inbound_clusters()
-        .iter()
-        .map(|key| json::to_value(&key.generate()).expect("JSON"))
+        .into_iter()
+        .map(|key| match key {
+            Key::InboundCluster(key) => json::to_value(&key.generate()).expect("JSON"),
+            other => panic!("{other:?}"),
+        })
         .collect();
     let limit = |n: u32| json!({"thresholds": [{"max_connections": n}]});
     assert_has(
