@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::config::AgentConfig;
 
+/// Where a pod says where it is, where the platform does not.
+const LOCALITY_LABEL: &str = "istio-locality";
 const FILE: &str = "envoy-rev.json";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -30,11 +32,7 @@ pub(crate) fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
 
 pub(crate) fn build(config: &AgentConfig) -> Value {
     json!({
-        "node": {
-            "id": config.node_id(),
-            "cluster": config.cluster,
-            "metadata": config.metadata,
-        },
+        "node": node(config),
         "layered_runtime": { "layers": [
             { "name": "global config", "static_layer": {
                 "re2.max_program_size.error_level": MAX_REGEX_PROGRAM,
@@ -52,6 +50,32 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
             ],
         },
     })
+}
+
+fn node(config: &AgentConfig) -> Value {
+    let mut node = json!({
+        "id": config.node_id(),
+        "cluster": config.cluster,
+        "metadata": config.metadata,
+    });
+    if let Some(locality) = locality(config.metadata["LABELS"][LOCALITY_LABEL].as_str()) {
+        node["locality"] = locality;
+    }
+    node
+}
+
+/// `region/zone/subzone`; in a label, which has no slashes, with dots between them.
+fn locality(label: Option<&str>) -> Option<Value> {
+    let label = label.filter(|label| !label.is_empty())?;
+    let separator = if label.contains('/') { '/' } else { '.' };
+    let mut parts = label.splitn(3, separator);
+    let mut locality = json!({});
+    for field in ["region", "zone", "sub_zone"] {
+        if let Some(part) = parts.next() {
+            locality[field] = json!(part);
+        }
+    }
+    Some(locality)
 }
 
 /// The statistics that Istio's proxies keep; Envoy's full set costs megabytes per thousand clusters.
@@ -176,6 +200,21 @@ mod tests {
 
     use super::*;
     use crate::config::tests::sample;
+
+    #[test]
+    fn where_a_pod_is() {
+        let check = |label: Option<&str>, want: Value| {
+            assert_eq!(locality(label).unwrap_or_default(), want, "{label:?}");
+        };
+        check(None, Value::Null);
+        check(Some(""), Value::Null);
+        check(Some("r"), json!({"region": "r"}));
+        check(
+            Some("r.z.s"),
+            json!({"region": "r", "zone": "z", "sub_zone": "s"}),
+        );
+        check(Some("r/z.1"), json!({"region": "r", "zone": "z.1"}));
+    }
 
     #[test]
     fn it_is_a_valid_bootstrap() {

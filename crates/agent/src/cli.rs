@@ -70,6 +70,16 @@ impl Role {
     }
 }
 
+/// Which proxy runs beside the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub(crate) enum Which {
+    /// The mesh's own, in this process
+    #[default]
+    Lateen,
+    /// Real Envoy, in a process of its own
+    Envoy,
+}
+
 /// Arguments of `pilot-agent proxy`.
 #[derive(Debug, Args, Default)]
 pub(crate) struct ProxyArgs {
@@ -94,6 +104,9 @@ pub(crate) struct ProxyArgs {
     /// Log levels of the agent, scope:level,…
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub(crate) log_output_level: String,
+    /// Which proxy to run; Envoy is the one of PROXY_CONFIG's binaryPath, or the one in the PATH
+    #[arg(long, value_enum, default_value = "lateen")]
+    pub(crate) proxy: Which,
     /// Use real Envoy at this path instead of the built-in proxy
     #[arg(long, env = "LATEEN_PROXY_BINARY")]
     pub(crate) proxy_binary: Option<PathBuf>,

@@ -12,7 +12,7 @@ use lateen_core::{SpiffeId, ports};
 use serde_json::Value;
 
 use crate::Error;
-use crate::cli::{ProxyArgs, Role};
+use crate::cli::{ProxyArgs, Role, Which};
 pub(crate) use mesh::ProxyConfig;
 
 /// Envoy's place in Istio's image, which mesh configurations often repeat: naming it is no wish
@@ -119,6 +119,7 @@ impl AgentConfig {
             labels: &labels,
             annotations: &annotations,
             ports,
+            ours: envoy.is_none(),
         };
         Ok(Self {
             metadata: crate::metadata::build(&env, &mesh, &facts)?,
@@ -250,6 +251,10 @@ fn envoy(
     let configured = mesh.binary_path.as_deref().filter(|p| !p.is_empty());
     let wish = optional(env, "LATEEN_PROXY");
     let wish = wish.or(annotations.get(PROXY_ANNOTATION).map(String::as_str));
+    let wish = match args.proxy {
+        Which::Envoy => Some("envoy"),
+        Which::Lateen => wish,
+    };
     match (wish, configured) {
         (Some("envoy"), path) => Some(path.unwrap_or("envoy").into()),
         (_, Some(path)) if path != ISTIO_BINARY => Some(path.into()),
@@ -342,7 +347,7 @@ pub(crate) fn bad(name: &'static str, reason: impl std::fmt::Display) -> Error {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn sample(extra: &[(&str, &str)]) -> AgentConfig {
+    fn sample_env(extra: &[(&str, &str)]) -> Env {
         let mut env: Env = [
             ("POD_NAME", "reviews-v1-abc"),
             ("POD_NAMESPACE", "default"),
@@ -359,6 +364,11 @@ pub(crate) mod tests {
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
         );
+        env
+    }
+
+    pub(crate) fn sample(extra: &[(&str, &str)]) -> AgentConfig {
+        let env = sample_env(extra);
         let root = PathBuf::from("/nonexistent");
         let args = ProxyArgs {
             root,
@@ -395,6 +405,15 @@ pub(crate) mod tests {
         assert_eq!(envoy(&[("LATEEN_PROXY", "envoy")]), Some("envoy".into()));
         let other = ("PROXY_CONFIG", r#"{"binaryPath": "/opt/envoy"}"#);
         assert_eq!(envoy(&[other]), Some("/opt/envoy".into()));
+        let asked = ProxyArgs {
+            proxy: Which::Envoy,
+            ..ProxyArgs::default()
+        };
+        let config = AgentConfig::resolve(asked, sample_env(&[])).expect("valid");
+        assert_eq!(config.envoy, Some("envoy".into()));
+        // The control plane sends each what it can do.
+        assert_eq!(config.metadata.get("LATEEN_PROXY"), None);
+        assert_eq!(sample(&[]).metadata["LATEEN_PROXY"], "true");
     }
 
     #[test]

@@ -34,3 +34,9 @@ pub use error::Error;
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     cli::main(args)
 }
+
+/// Runs `pilot-agent proxy` with these arguments.
+pub fn proxy(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = ["pilot-agent", "proxy"].map(OsString::from);
+    cli::main(command.into_iter().chain(args))
+}

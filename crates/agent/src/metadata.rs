@@ -25,6 +25,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) annotations: &'a BTreeMap<String, String>,
     pub(crate) ports: Ports,
+    /// The proxy is the mesh's own.
+    pub(crate) ours: bool,
 }
 
 pub(crate) fn build(env: &Env, mesh: &ProxyConfig, facts: &Facts<'_>) -> Result<Value, Error> {
@@ -45,6 +47,9 @@ pub(crate) fn build(env: &Env, mesh: &ProxyConfig, facts: &Facts<'_>) -> Result<
     let Value::Object(mut metadata) = known else {
         unreachable!("an object was written")
     };
+    if facts.ours {
+        metadata.insert("LATEEN_PROXY".into(), "true".into());
+    }
     for (name, value) in env {
         if name.starts_with(META_JSON) {
             merge_json(&mut metadata, value)?;

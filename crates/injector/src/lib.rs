@@ -9,6 +9,7 @@ mod merge;
 mod params;
 mod probes;
 mod prometheus;
+mod proxy_config;
 mod template;
 mod values;
 mod webhook;

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use lateen_api::Object;
 use lateen_api::mesh::MeshConfig;
+use lateen_api::networking::ProxyConfig;
 
 /// Everything that is the same for all pods of a mesh.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,8 @@ pub struct Params {
     pub env: BTreeMap<String, String>,
     /// The mesh's configuration.
     pub mesh: Arc<MeshConfig>,
+    /// ProxyConfigs of all namespaces, the oldest first.
+    pub proxy_configs: Vec<Arc<Object<ProxyConfig>>>,
 }
 
 impl Params {
@@ -43,14 +47,20 @@ impl Params {
             inject_by_default: true,
             env: BTreeMap::new(),
             mesh: Arc::default(),
+            proxy_configs: Vec::new(),
         }
     }
 
-    /// The same for another state of the mesh's configuration.
+    /// The same for another state of the mesh's configuration and its ProxyConfigs.
     #[must_use]
-    pub fn with_mesh(&self, mesh: Arc<MeshConfig>) -> Self {
+    pub fn with_mesh(
+        &self,
+        mesh: Arc<MeshConfig>,
+        proxy_configs: Vec<Arc<Object<ProxyConfig>>>,
+    ) -> Self {
         Self {
             mesh,
+            proxy_configs,
             ..self.clone()
         }
     }

@@ -9,7 +9,7 @@ use lateen_api::{annotations, labels};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Owner, Params, merge, probes, prometheus,
+    Owner, Params, merge, probes, prometheus, proxy_config,
     values::{annotation, items, label, list, name, object},
 };
 
@@ -75,22 +75,11 @@ pub(crate) struct Settings<'a> {
 impl<'a> Settings<'a> {
     pub(crate) fn of(pod: &Value, owner: &'a Owner, params: &'a Params) -> Self {
         let port = annotation(pod, annotations::STATUS_PORT).and_then(|port| port.parse().ok());
-        let mut proxy_config = params
-            .mesh
-            .default_config
-            .as_ref()
-            .and_then(|config| serde_json::to_value(config).ok())
-            .unwrap_or_else(|| json!({}));
-        if let Some(text) = annotation(pod, annotations::PROXY_CONFIG)
-            && let Ok(Value::Object(own)) = serde_yaml_ng::from_str::<Value>(text)
-        {
-            merge::merge(&mut proxy_config, &Value::Object(own));
-        }
+        let mut proxy_config = proxy_config::of_pod(pod, &owner.namespace, params);
         let interception = annotation(pod, annotations::INTERCEPTION_MODE)
-            .or_else(|| proxy_config["interceptionMode"].as_str())
+            .or_else(|| proxy_config.get("interceptionMode")?.as_str())
             .unwrap_or("REDIRECT")
             .to_owned();
-        let mut proxy_config = proxy_config.as_object().cloned().unwrap_or_default();
         // Only what differs from the agent's own default is passed on.
         if proxy_config
             .get("discoveryAddress")

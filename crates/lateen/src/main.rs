@@ -41,6 +41,7 @@ fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
     let code = match role {
         "pilot-discovery" => discovery::main(args),
         "pilot-agent" => lateen_agent::main(args.iter().cloned()),
+        "agent" => lateen_agent::proxy(args.iter().skip(1).cloned()),
         "bookinfo" => lateen_bookinfo::main(args.iter().cloned()),
         "sample" => lateen_samples::main(args.iter().cloned()),
         _ => return None,

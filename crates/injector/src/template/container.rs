@@ -4,6 +4,7 @@ use lateen_api::annotations;
 use serde_json::{Map, Value, json};
 
 use super::{PROXY, Settings, volumes};
+use crate::proxy_config;
 use crate::values::{annotation, items, name};
 
 pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Value {
@@ -32,9 +33,7 @@ pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Val
 }
 
 pub(super) fn image(pod: &Value, settings: &Settings<'_>) -> String {
-    annotation(pod, annotations::PROXY_IMAGE)
-        .unwrap_or(&settings.params.image)
-        .to_owned()
+    proxy_config::image(pod, &settings.proxy_config, &settings.params.image)
 }
 
 pub(super) fn agent_log_level(pod: &Value) -> String {

@@ -97,7 +97,10 @@ fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
         ca_address: format!("istiod.{}.svc:{}", options.namespace, ports::XDS_TLS),
         ..Params::default()
     };
-    let of = move |config: &ConfigSet| Arc::new(base.with_mesh(Arc::clone(&config.mesh)));
+    let of = move |config: &ConfigSet| {
+        let mesh = Arc::clone(&config.mesh);
+        Arc::new(base.with_mesh(mesh, config.proxy_configs.clone()))
+    };
     let (params_tx, params_rx) = watch::channel(of(&config.borrow_and_update()));
     tokio::spawn(async move {
         while config.changed().await.is_ok() {
