@@ -165,6 +165,7 @@ impl Pod {
             weight: 1,
             ready: true,
             network: String::new(),
+            node: Default::default(),
         }
     }
 }
@@ -298,6 +299,7 @@ fn world(size: Size) -> World {
             subject_alt_names: Vec::new(),
             external_name: None,
             load_balancer: Vec::new(),
+            distribution: None,
         };
         world.services.insert(id(number), Arc::new(service));
         let name = namespace(number);

@@ -36,6 +36,8 @@ pub const REGION_BETA: &str = "failure-domain.beta.kubernetes.io/region";
 pub const ZONE_BETA: &str = "failure-domain.beta.kubernetes.io/zone";
 /// On a node.
 pub const SUBZONE: &str = "topology.istio.io/subzone";
+/// On a node: its own name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On a namespace, pod or endpoint: its network.
 pub const NETWORK: &str = "topology.istio.io/network";
 /// On an EndpointSlice: the service it belongs to.

@@ -41,11 +41,6 @@ const EF: &str = "EnvoyFilter";
 const FIELDS: &[Field] = &[
     warn(
         VS,
-        "tcp[].match[].sourceSubnet",
-        "the rule is for all sources",
-    ),
-    warn(
-        VS,
         "http[].match[].statPrefix",
         "our proxy keeps no statistics by it, Envoy does",
     ),
@@ -55,7 +50,11 @@ const FIELDS: &[Field] = &[
     refuse(VS, "tcp[].route[].destination.port.name"),
     warn(DR, "POLICY.tunnel", ""),
     warn(DR, "POLICY.proxyProtocol", ""),
-    warn(DR, "POLICY.retryBudget", ""),
+    warn(
+        DR,
+        "POLICY.retryBudget.budgetInterval",
+        "our proxy counts requests under way alone, Envoy all of the interval",
+    ),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
     warn(
         DR,
@@ -63,15 +62,13 @@ const FIELDS: &[Field] = &[
         "",
     ),
     refuse(DR, "BLOCK.tls.caCrl"),
+    warn(
+        "WorkloadEntry",
+        "network",
+        "gateways between networks are missing, clients connect to the address itself",
+    ),
     warn(GW, "servers[].defaultEndpoint", ""),
     warn(GW, "servers[].port.targetPort", ""),
-    warn(GW, "servers[].tls.tlsCertificates", "use credentialName"),
-    warn(
-        GW,
-        "servers[].tls.caCertCredentialName",
-        "the roots are those of credentialName",
-    ),
-    warn(GW, "servers[].tls.ecdhCurves", ""),
     warn(GW, "servers[].tls.insecureSkipVerify", ""),
     refuse(GW, "servers[].tls.caCrl"),
     refuse(GW, "servers[].tls.verifyCertificateSpki"),
@@ -139,6 +136,7 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
         VS => faults_for_nobody(spec, warnings),
         GW => of_servers(spec, warnings),
         "ServiceEntry" => of_entry(spec, warnings),
+        DR => of_rule(spec, warnings),
         "Sidecar" => of_sidecar(spec, warnings),
         EF => of_filter(spec, warnings),
         _ => {}
@@ -165,14 +163,12 @@ fn faults_for_nobody(spec: &Value, warnings: &mut Vec<String>) {
 
 fn of_servers(spec: &Value, warnings: &mut Vec<String>) {
     for (n, server) in items(spec, "servers") {
-        let (at, tls) = (format!("spec.servers[{n}].tls"), &server["tls"]);
-        if tls["mode"] == "AUTO_PASSTHROUGH" {
+        let bind = server["bind"].as_str().unwrap_or_default();
+        if bind.starts_with("unix://") {
             warnings.push(format!(
-                "{at}.mode: AUTO_PASSTHROUGH is not supported, the server is left out"
+                "spec.servers[{n}].bind: a socket in the file system is not supported, the server is \
+                 left out"
             ));
-        }
-        if items(tls, "credentialNames").nth(1).is_some() {
-            warnings.push(format!("{at}.credentialNames: only the first is used"));
         }
     }
 }
@@ -224,6 +220,18 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
     }
 }
 
+/// A sidecar has no right to Secrets; who asks for one would never be sent it.
+fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
+    if spec["workloadSelector"].is_null() {
+        return;
+    }
+    for at in places(spec, "BLOCK.tls.credentialName") {
+        warnings.push(format!(
+            "{at}: not supported at sidecars, whose connections fail; name files"
+        ));
+    }
+}
+
 fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     for (n, endpoint) in items(spec, "endpoints") {
         let address = endpoint["address"].as_str().unwrap_or_default();
@@ -231,6 +239,20 @@ fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
             warnings.push(format!(
                 "spec.endpoints[{n}].address: only addresses on the network are supported, \
                  the endpoint is left out"
+            ));
+        }
+        if is_set(&endpoint["network"]) {
+            warnings.push(format!(
+                "spec.endpoints[{n}].network: gateways between networks are not supported, clients \
+                 connect to the address itself"
+            ));
+        }
+    }
+    for (n, port) in items(spec, "ports") {
+        let protocol = port["protocol"].as_str().unwrap_or_default();
+        if protocol.eq_ignore_ascii_case("UDP") {
+            warnings.push(format!(
+                "spec.ports[{n}].protocol: datagrams are not supported, the port is left out"
             ));
         }
     }
@@ -314,7 +336,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Fields of MeshConfig that something acts on.
-const MESH: [&str; 15] = [
+const MESH: [&str; 22] = [
     "accessLogEncoding",
     "accessLogFile",
     "accessLogFormat",
@@ -322,13 +344,20 @@ const MESH: [&str; 15] = [
     "defaultConfig",
     "defaultDestinationRuleExportTo",
     "defaultHttpRetryPolicy",
+    "defaultInboundHttpRetryPolicy",
     "defaultServiceExportTo",
+    "defaultTrafficPolicy",
     "defaultVirtualServiceExportTo",
+    "dnsRefreshRate",
     "enableAutoMtls",
     "enablePrometheusMerge",
+    "h2UpgradePolicy",
     "localityLbSetting",
     "outboundTrafficPolicy",
+    "pathNormalization",
+    "protocolDetectionTimeout",
     "rootNamespace",
+    "tcpKeepalive",
     "trustDomain",
 ];
 
@@ -337,6 +366,13 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(text) else {
         return Vec::new();
     };
+    let header = &fields.get("defaultConfig").unwrap_or(&Value::Null)["gatewayTopology"];
+    let header = is_set(&header["proxyProtocol"])
+        .then(|| "defaultConfig.gatewayTopology.proxyProtocol".to_owned());
+    // Slashes that are encoded stay as they are.
+    let paths = &fields.get("pathNormalization").unwrap_or(&Value::Null)["normalization"];
+    let decodes = *paths == "DECODE_AND_MERGE_SLASHES";
+    let decodes = decodes.then(|| "pathNormalization DECODE_AND_MERGE_SLASHES".to_owned());
     // Unknown hosts are passed on where they were going, and not looked up.
     let outbound = &fields.get("outboundTrafficPolicy").unwrap_or(&Value::Null)["mode"];
     let looks_up = *outbound == "ALLOW_ANY_DYNAMIC_DNS";
@@ -344,7 +380,8 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let unused = fields
         .into_iter()
         .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
-    unused.map(|(name, _)| name).chain(dynamic).collect()
+    let unused = unused.map(|(name, _)| name);
+    unused.chain(dynamic).chain(header).chain(decodes).collect()
 }
 
 #[cfg(test)]
@@ -365,37 +402,53 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_named() {
         named(
-            "{kind: VirtualService, spec: {tcp: [{}, {match: [{sourceSubnet: 10.0.0.0/8}]}]}}",
-            &["spec.tcp[1].match[0].sourceSubnet: not supported, the rule is for all sources"],
+            "{kind: VirtualService, spec: {http: [{}, {match: [{statPrefix: a}]}]}}",
+            &[
+                "spec.http[1].match[0].statPrefix: not supported, our proxy keeps no statistics by \
+                 it, Envoy does",
+            ],
         );
         named(
             "{kind: VirtualService, spec: {http: [{fault: {abort: {httpStatus: 500}}}]}}",
             &["spec.http[0].fault.abort: without percentage it is for no request"],
         );
         named(
-            "{kind: DestinationRule, spec: {trafficPolicy: {retryBudget: {}}, subsets: [{trafficPolicy: \
+            "{kind: DestinationRule, spec: {trafficPolicy: {tunnel: {}}, subsets: [{trafficPolicy: \
              {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}], \
              tls: {caCrl: a}}}]}}",
             &[
                 "spec.subsets[0].trafficPolicy.tls.caCrl: refused",
-                "spec.trafficPolicy.retryBudget: not supported, has no effect",
+                "spec.trafficPolicy.tunnel: not supported, has no effect",
                 "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
                  not supported, has no effect",
             ],
         );
         named(
             "{kind: Gateway, spec: {servers: [{tls: {verifyCertificateHash: [a]}}, \
-             {tls: {mode: AUTO_PASSTHROUGH}}]}}",
+             {bind: \"unix:///a\"}]}}",
             &[
                 "spec.servers[0].tls.verifyCertificateHash: refused",
-                "spec.servers[1].tls.mode: AUTO_PASSTHROUGH is not supported, the server is left out",
+                "spec.servers[1].bind: a socket in the file system is not supported, the server is \
+                 left out",
             ],
         );
         named(
-            "{kind: ServiceEntry, spec: {endpoints: [{address: 192.0.2.1}, {address: \"unix:///a\"}]}}",
+            "{kind: ServiceEntry, spec: {ports: [{protocol: udp}], endpoints: [\
+             {address: 192.0.2.1, network: a}, {address: \"unix:///a\"}]}}",
             &[
+                "spec.endpoints[0].network: gateways between networks are not supported, clients \
+                 connect to the address itself",
                 "spec.endpoints[1].address: only addresses on the network are supported, \
                the endpoint is left out",
+                "spec.ports[0].protocol: datagrams are not supported, the port is left out",
+            ],
+        );
+        named(
+            "{kind: DestinationRule, spec: {workloadSelector: {}, trafficPolicy: {tls: \
+             {credentialName: a}}}}",
+            &[
+                "spec.trafficPolicy.tls.credentialName: not supported at sidecars, whose connections \
+                 fail; name files",
             ],
         );
         named(
@@ -449,6 +502,12 @@ mod tests {
     fn fields_of_the_mesh() {
         let text = "trustDomain: a\nenableTracing: true\nmadeUp: 1\naccessLogFile: ''\n";
         assert_eq!(of_mesh(text), ["enableTracing", "madeUp"]);
+        let paths = |how: &str| of_mesh(&format!("pathNormalization: {{normalization: {how}}}"));
+        assert_eq!(paths("MERGE_SLASHES"), Vec::<String>::new());
+        assert_eq!(
+            paths("DECODE_AND_MERGE_SLASHES"),
+            ["pathNormalization DECODE_AND_MERGE_SLASHES"]
+        );
         let of_mode = |mode: &str| of_mesh(&format!("outboundTrafficPolicy: {{mode: {mode}}}"));
         assert_eq!(of_mode("ALLOW_ANY"), Vec::<String>::new());
         assert_eq!(

@@ -6,8 +6,9 @@ pub(crate) mod transport;
 
 use std::sync::Arc;
 
+use lateen_api::Duration;
 use lateen_api::mesh::MeshConfig;
-use lateen_api::networking::SimpleLb;
+use lateen_api::networking::{ConnectionPoolSettings, HttpSettings, SimpleLb};
 use lateen_core::Protocol;
 use lateen_registry::{Endpoint, Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
@@ -27,6 +28,8 @@ use crate::wire;
 
 /// How often names are resolved again, where their own lifetime does not say.
 const DNS_REFRESH_SECONDS: i64 = 60;
+/// How long an unused connection to a server that the mesh does not know is kept.
+const PASSTHROUGH_IDLE_SECONDS: i64 = 300;
 
 /// All that an outbound cluster is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +46,8 @@ pub(crate) struct OutboundKey {
     pub(crate) endpoints: Option<Shared<[Endpoint]>>,
     /// For the same: how the client's place decides, where it does.
     pub(crate) placement: Option<Placement>,
+    /// Bytes of the mesh's TLS go on as they are: the name is what clients ask for.
+    pub(crate) passes_on: bool,
     /// A router has no original destination to go to.
     pub(crate) router: bool,
     /// Where the client chooses the endpoint: all that there are take the mesh's TLS.
@@ -60,22 +65,33 @@ impl OutboundKey {
     }
 
     pub(crate) fn generate(&self) -> Cluster {
-        let policy = Policy::of(&self.rules, self.port, &self.subset);
-        let name = self.name();
+        let policy = Policy::of(&self.rules, self.port, &self.subset).or_of(&self.mesh);
         let mut cluster = Cluster {
-            name: name.to_string(),
+            name: self.resource_name(),
             connect_timeout: Some(wire::duration(self.mesh.connect_timeout())),
             metadata: Some(self.metadata()),
             ..Cluster::default()
         };
         self.discovery(&mut cluster);
-        settings::apply(&mut cluster, &policy, self.protocol());
-        let setting = place::setting(&policy, self.mesh.locality_lb_setting.as_ref());
+        settings::apply(&mut cluster, &policy, self.protocol(), &self.mesh);
+        let of_mesh = self.mesh.locality_lb_setting.as_ref();
+        let setting = place::setting(&policy, self.service.distribution, of_mesh);
         if setting.is_some_and(|setting| !setting.distribute.is_empty()) {
             settings::weigh_localities(&mut cluster);
         }
-        transport::apply(&mut cluster, self, &policy);
+        if !self.passes_on {
+            transport::apply(&mut cluster, self, &policy);
+        }
         cluster
+    }
+
+    fn resource_name(&self) -> String {
+        let name = self.name();
+        if self.passes_on {
+            name.sni()
+        } else {
+            name.to_string()
+        }
     }
 
     #[expect(
@@ -98,7 +114,8 @@ impl OutboundKey {
             }
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static => {
                 cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
-                cluster.dns_refresh_rate = wire::seconds(DNS_REFRESH_SECONDS);
+                let refresh = self.mesh.dns_refresh_rate.map(wire::duration);
+                cluster.dns_refresh_rate = refresh.or(wire::seconds(DNS_REFRESH_SECONDS));
                 cluster.respect_dns_ttl = true;
                 cluster.load_assignment = Some(self.load_assignment());
             }
@@ -119,7 +136,7 @@ impl OutboundKey {
     fn load_assignment(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let labels = crate::policy::find_subset(&self.rules, &self.subset).map(|s| &s.labels);
-        let name = self.name().to_string();
+        let name = self.resource_name();
         let placement = self.placement.as_ref();
         let mut assignment =
             endpoint::load_assignment(name, endpoints, labels, placement, |_| true);
@@ -183,8 +200,24 @@ pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
     let name = names::PASSTHROUGH_CLUSTER;
     let mut cluster = special(name, DiscoveryType::OriginalDst, mesh);
     cluster.lb_policy = LbPolicy::ClusterProvided.into();
-    settings::apply(&mut cluster, &Policy::default(), Protocol::Unsupported);
+    let pool = passthrough_pool();
+    let policy = Policy {
+        connection_pool: Some(&pool),
+        ..Policy::default()
+    };
+    settings::apply(&mut cluster, &policy, Protocol::Unsupported, mesh);
     cluster
+}
+
+/// Nobody says how long connections to unknown servers are of use.
+fn passthrough_pool() -> ConnectionPoolSettings {
+    ConnectionPoolSettings {
+        http: Some(HttpSettings {
+            idle_timeout: Some(Duration::from_secs(PASSTHROUGH_IDLE_SECONDS)),
+            ..HttpSettings::default()
+        }),
+        ..ConnectionPoolSettings::default()
+    }
 }
 
 fn special(name: &str, discovery: DiscoveryType, mesh: &MeshConfig) -> Cluster {

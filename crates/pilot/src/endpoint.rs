@@ -26,6 +26,8 @@ const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
 pub(crate) struct EndpointsKey {
     /// The cluster's name.
     pub(crate) cluster: String,
+    /// Only those that take the mesh's TLS: it is passed on to them.
+    pub(crate) mesh_only: bool,
     pub(crate) endpoints: Option<Shared<[Endpoint]>>,
     /// Labels of the subset; `None` for the whole service.
     pub(crate) subset: Option<BTreeMap<String, String>>,
@@ -39,6 +41,14 @@ impl EndpointsKey {
     pub(crate) fn generate(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let takes_tls = |endpoint: &Endpoint| !self.plain.contains(&endpoint.address);
+        let taking: Vec<Endpoint>;
+        let endpoints = if self.mesh_only {
+            let all = endpoints.iter().filter(|e| e.mtls && takes_tls(e));
+            taking = all.cloned().collect();
+            &taking
+        } else {
+            endpoints
+        };
         load_assignment(
             self.cluster.clone(),
             endpoints,
@@ -154,6 +164,7 @@ mod tests {
             weight: 1,
             ready: true,
             network: String::new(),
+            node: Default::default(),
         }
     }
 
@@ -167,6 +178,7 @@ mod tests {
                 labels: &labels,
                 locality: &locality,
                 network: "",
+                node: "",
             };
             Placement::of(&setting, &client, true)
         });
@@ -179,6 +191,7 @@ mod tests {
         ];
         EndpointsKey {
             cluster: "c".into(),
+            mesh_only: false,
             endpoints: Some(Shared(all.into_iter().collect())),
             subset: subset.map(|v| [("version".to_owned(), v.to_owned())].into()),
             plain: vec!["10.0.0.2".into()],
@@ -212,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_on_goes_to_those_that_take_it() {
+        let key = EndpointsKey {
+            mesh_only: true,
+            ..key(None, None)
+        };
+        assert_eq!(addresses(&key.generate()), [(0, true)]);
+    }
+
+    #[test]
     fn the_nearer_zone_comes_first() {
         let near_b = key(None, Some("r/b")).generate();
         assert_eq!(addresses(&near_b), [(0, false), (1, true)]);
@@ -223,6 +245,7 @@ mod tests {
     fn placed(setting: Value, want: &[(&str, u32, u32)]) {
         let there = |address: &str, version: &str, place: &str| Endpoint {
             locality: place.parse().expect("a locality"),
+            node: if address == "10.0.0.2" { "n1" } else { "n2" }.into(),
             ..endpoint(address, version, "")
         };
         let endpoints = [
@@ -238,8 +261,10 @@ mod tests {
             labels: &labels,
             locality: &"r1/z1/s1".parse().expect("a locality"),
             network: "",
+            node: "n1",
         };
-        let placement = Placement::of(&setting, &client, true);
+        let goes_on = true;
+        let placement = Placement::of(&setting, &client, goes_on);
         let all = load_assignment("c".into(), &endpoints, None, placement.as_ref(), |_| true);
         let mut found = Vec::new();
         for place in &all.endpoints {
@@ -301,6 +326,20 @@ mod tests {
                 ("10.0.0.2", 0, 1),
                 ("10.0.0.3", 3, 1),
                 ("10.0.0.4", 4, 1),
+                ("10.0.0.5", 1, 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_client_s_node_is_a_label_too() {
+        placed(
+            json!({"failoverPriority": ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]}),
+            &[
+                ("10.0.0.1", 1, 1),
+                ("10.0.0.2", 0, 1),
+                ("10.0.0.3", 2, 1),
+                ("10.0.0.4", 1, 1),
                 ("10.0.0.5", 1, 1),
             ],
         );

@@ -215,7 +215,8 @@ impl Engine {
         let node = Arc::new(Vantage::of_node(proxy));
         let workload = state.snapshot.world.workload(proxy.ip).cloned();
         let facts = Facts::of(proxy);
-        let vantage = node.with(workload.as_deref());
+        let counts = state.snapshot.node_counts();
+        let vantage = node.with(workload.as_deref(), counts);
         let vantage = Arc::new(vantage.patched(&mut state.book, &facts));
         let served = state.served(&self.cache, &vantage);
         let (served_tx, served_rx) = watch::channel(served);
@@ -234,7 +235,8 @@ impl Engine {
     pub(crate) fn served(&self, proxy: &Proxy) -> Arc<Served> {
         let mut state = self.lock();
         let node = Vantage::of_node(proxy);
-        let vantage = node.with(state.snapshot.world.workload(proxy.ip).map(|w| &**w));
+        let workload = state.snapshot.world.workload(proxy.ip).map(|w| &**w);
+        let vantage = node.with(workload, state.snapshot.node_counts());
         let vantage = vantage.patched(&mut state.book, &Facts::of(proxy));
         state.served(&self.cache, &Arc::new(vantage))
     }
@@ -243,6 +245,8 @@ impl Engine {
     pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, credentials: bool) {
         let state = &mut *self.lock();
         let touched = Touched::between(&state.snapshot, &snapshot);
+        let counts = snapshot.node_counts();
+        let are_others = state.snapshot.node_counts() != counts;
         state.snapshot = snapshot.clone();
         let repatched = state.book.renew(&snapshot.config);
         let mut next = Next {
@@ -258,9 +262,9 @@ impl Engine {
         state.members.retain(|member| !member.served.is_closed());
         for member in &mut state.members {
             let workload = snapshot.world.workload(member.ip);
-            if repatched || !is_same(workload, member.workload.as_ref()) {
+            if repatched || are_others || !is_same(workload, member.workload.as_ref()) {
                 member.workload = workload.cloned();
-                let vantage = member.node.with(workload.map(|w| &**w));
+                let vantage = member.node.with(workload.map(|w| &**w), counts);
                 member.vantage = Arc::new(vantage.patched(&mut state.book, &member.facts));
             }
             let served = next.served(&member.vantage);

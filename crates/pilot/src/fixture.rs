@@ -40,6 +40,7 @@ pub(crate) fn service(name: &str, ports: &[(u16, u16, Protocol)]) -> Arc<Service
         subject_alt_names: Vec::new(),
         external_name: None,
         load_balancer: Vec::new(),
+        distribution: None,
     })
 }
 
@@ -123,6 +124,7 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
         service_account: name.into(),
         cluster_id: "Kubernetes".into(),
         dialect: Default::default(),
+        topology: None,
         version: String::new(),
         metadata: Arc::default(),
         own_version: String::new(),

@@ -39,7 +39,6 @@ pub use distribution::{CONDITIONS, Problems, Report, Reports, conditions, messag
 pub use engine::{Counts, Served};
 pub use envoy_filter::PatchReport;
 pub use lateen_xds::server::Peer;
-pub use model::{Conflict, conflicts};
 pub use offline::Offline;
 pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
 pub use secret::{Credential, CredentialSource, NoCredentials};

@@ -6,11 +6,12 @@ mod gateway;
 mod inbound;
 mod outbound;
 
-pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls};
+pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls, Topology};
 pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
 pub(crate) use outbound::{EVERYWHERE, OutboundKey, TcpLimits, TcpRule, VirtualOutboundKey, Want};
 
-use lateen_api::mesh::{AccessLogEncoding, MeshConfig};
+use lateen_api::Duration;
+use lateen_api::mesh::{AccessLogEncoding, MeshConfig, NormalizationType};
 
 /// What of the mesh's settings every listener depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,10 @@ pub(crate) struct Logging {
     /// Empty for the default format.
     pub(crate) format: String,
     pub(crate) json: bool,
+    /// How long it is waited for what a client says first; as long as it takes where it is not set.
+    pub(crate) detection: Duration,
+    /// How paths are made uniform before they are matched.
+    pub(crate) paths: NormalizationType,
 }
 
 impl Logging {
@@ -28,6 +33,11 @@ impl Logging {
             file: mesh.access_log_file.clone(),
             format: mesh.access_log_format.clone(),
             json: mesh.access_log_encoding == AccessLogEncoding::Json,
+            paths: mesh
+                .path_normalization
+                .as_ref()
+                .map_or(NormalizationType::Default, |paths| paths.normalization),
+            detection: mesh.protocol_detection_timeout.unwrap_or_default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod conflicts;
 mod sidecar;
+mod unresolved;
 
-pub use conflicts::{Conflict, conflicts};
+pub(crate) use conflicts::{Conflict, conflicts};
 pub(crate) use sidecar::{Egress, Sidecar, Sidecars};
+pub(crate) use unresolved::unresolved;

@@ -1,8 +1,9 @@
 //! Which part of which DestinationRule holds for a port and a subset.
 
+use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{
     ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings,
-    OutlierDetection, Subset, TrafficPolicy,
+    OutlierDetection, RetryBudget, Subset, TrafficPolicy,
 };
 
 use crate::shared::Shared;
@@ -17,6 +18,7 @@ pub(crate) struct Policy<'a> {
     pub(crate) connection_pool: Option<&'a ConnectionPoolSettings>,
     pub(crate) outlier_detection: Option<&'a OutlierDetection>,
     pub(crate) tls: Option<&'a ClientTlsSettings>,
+    pub(crate) retry_budget: Option<&'a RetryBudget>,
 }
 
 impl<'a> Policy<'a> {
@@ -34,12 +36,24 @@ impl<'a> Policy<'a> {
         policy
     }
 
-    /// A port's settings replace all of the wider ones, also those that they leave unset.
+    /// What the mesh has for blocks that no rule sets. A block that is set counts as it is: what it
+    /// leaves open is not the mesh's.
+    pub(crate) fn or_of(mut self, mesh: &'a MeshConfig) -> Self {
+        if let Some(all) = &mesh.default_traffic_policy {
+            self.connection_pool = self.connection_pool.or(all.connection_pool.as_ref());
+            self.outlier_detection = self.outlier_detection.or(all.outlier_detection.as_ref());
+        }
+        self
+    }
+
+    /// A port's settings replace all of the wider ones that a port can have, also those that they
+    /// leave unset.
     fn narrow(&mut self, by: &'a TrafficPolicy, port: u16) {
         self.load_balancer = by.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = by.connection_pool.as_ref().or(self.connection_pool);
         self.outlier_detection = by.outlier_detection.as_ref().or(self.outlier_detection);
         self.tls = by.tls.as_ref().or(self.tls);
+        self.retry_budget = by.retry_budget.as_ref().or(self.retry_budget);
         let for_port = by.port_level_settings.iter().find(|settings| {
             let number = settings.port.as_ref().map(|p| p.number);
             number == Some(u32::from(port))
@@ -128,6 +142,33 @@ mod tests {
         check(80, "v1", SimpleLb::LeastRequest, true);
         check(81, "v1", SimpleLb::LeastRequest, false);
         check(80, "unknown", SimpleLb::Random, true);
+    }
+
+    #[test]
+    fn the_mesh_fills_blocks_that_no_rule_has() {
+        let mesh: MeshConfig = serde_json::from_value(json!({"defaultTrafficPolicy": {
+            "connectionPool": {"tcp": {"maxConnections": 7}},
+            "outlierDetection": {"consecutive5xxErrors": 3}
+        }}))
+        .expect("a mesh");
+        let rules = [rule(json!({"host": "h", "trafficPolicy": {
+            "connectionPool": {"http": {"maxRetries": 1}},
+            "retryBudget": {"minRetryConcurrency": 9},
+            "portLevelSettings": [{"port": {"number": 81}, "tls": {"mode": "DISABLE"}}]
+        }}))];
+        for (rules, port, most) in [
+            (&rules[..0], 80, Some(7)),
+            (&rules, 80, None),
+            (&rules, 81, Some(7)),
+        ] {
+            let policy = Policy::of(rules, port, "").or_of(&mesh);
+            let pool = policy.connection_pool.expect("a pool");
+            let found = pool.tcp.as_ref().and_then(|tcp| tcp.max_connections);
+            assert_eq!(found, most, "{port} with {} rules", rules.len());
+            assert!(policy.outlier_detection.is_some());
+            // Ports have no budget of their own.
+            assert_eq!(policy.retry_budget.is_some(), !rules.is_empty());
+        }
     }
 
     #[test]

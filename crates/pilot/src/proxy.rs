@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lateen_api::mesh::GatewayTopology;
 use lateen_core::Labels;
 use lateen_xds::types::core::Node;
 use lateen_xds::types::wkt::{Struct, value};
@@ -60,6 +61,8 @@ pub struct Proxy {
     pub cluster_id: String,
     /// How it reads what it is sent.
     pub dialect: Dialect,
+    /// What is before it, where its own configuration says so.
+    pub topology: Option<GatewayTopology>,
     /// The version of Istio that it says it behaves like.
     pub version: String,
     /// Texts of its metadata, by which EnvoyFilters may choose.
@@ -112,6 +115,7 @@ impl Proxy {
             service_account: string(metadata, "SERVICE_ACCOUNT").to_owned(),
             cluster_id: string(metadata, "CLUSTER_ID").to_owned(),
             dialect,
+            topology: topology(metadata),
             version: string(metadata, "ISTIO_VERSION").to_owned(),
             metadata: Arc::new(texts(metadata)),
             own_version: string(metadata, "LATEEN_VERSION").to_owned(),
@@ -137,6 +141,29 @@ fn texts(metadata: &Struct) -> BTreeMap<String, String> {
     let keys = metadata.fields.keys();
     let texts = keys.map(|key| (key.clone(), string(metadata, key).to_owned()));
     texts.filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// Of the proxy's own configuration, which stands in `PROXY_CONFIG`.
+fn topology(metadata: &Struct) -> Option<GatewayTopology> {
+    let of = |fields: &Struct, key: &str| match &fields.fields.get(key)?.kind {
+        Some(value::Kind::StructValue(fields)) => Some(fields.clone()),
+        _ => None,
+    };
+    let own = of(&of(metadata, "PROXY_CONFIG")?, "gatewayTopology")?;
+    let value = |key: &str| own.fields.get(key).and_then(|value| value.kind.as_ref());
+    let proxies = match value("numTrustedProxies") {
+        Some(value::Kind::NumberValue(n)) if *n >= 0.0 => *n as u32,
+        _ => 0,
+    };
+    let details = match value("forwardClientCertDetails") {
+        Some(value::Kind::StringValue(name)) => serde_json::Value::from(name.as_str()),
+        _ => serde_json::Value::Null,
+    };
+    Some(GatewayTopology {
+        num_trusted_proxies: proxies,
+        forward_client_cert_details: serde_json::from_value(details).unwrap_or_default(),
+        proxy_protocol: None,
+    })
 }
 
 fn labels(metadata: &Struct) -> Labels {

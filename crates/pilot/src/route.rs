@@ -22,7 +22,7 @@ use lateen_xds::types::route::{
 };
 
 pub(crate) use gateway::{GatewayHost, GatewayRoutesKey};
-pub(crate) use inbound::table as inbound_table;
+pub(crate) use inbound::{retries as inbound_retries, table as inbound_table};
 pub(crate) use target::{Target, Targets, destinations};
 
 use crate::shared::Shared;

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_api::Object;
+use lateen_api::labels;
 pub(crate) use lateen_api::networking::MESH_GATEWAY;
 use lateen_api::networking::{
     DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService, gateway_key,
 };
 use lateen_core::{Hostname, ServiceId, SpiffeId};
 use lateen_galley::ConfigSet;
-use lateen_registry::{Provider, Service, World};
+use lateen_registry::{Provider, Service, TrafficDistribution, World};
 
 use tokio::time::Instant;
 
@@ -43,6 +44,7 @@ pub struct Snapshot {
     by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
     asked_labels: BTreeSet<String>,
     locality_counts: bool,
+    node_counts: bool,
     sidecars: Sidecars,
 }
 
@@ -116,6 +118,14 @@ impl Snapshot {
         let wildcards = rules.keys().filter(|host| host.is_wildcard()).cloned();
         let mut wildcards: Vec<_> = wildcards.collect();
         wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
+        let mut asked_labels = asked_labels(&config);
+        let distributes = |how: Option<TrafficDistribution>| {
+            let mut wishes = world.services.values().filter_map(|s| s.distribution);
+            wishes.any(|wish| how.is_none_or(|how| how == wish))
+        };
+        if distributes(None) {
+            asked_labels.insert(labels::NETWORK.to_owned());
+        }
         Snapshot {
             generation,
             since,
@@ -125,8 +135,10 @@ impl Snapshot {
             by_host,
             by_wildcard,
             by_namespace: by_namespace(&world),
-            asked_labels: asked_labels(&config),
-            locality_counts: locality_counts(&config),
+            locality_counts: locality_counts(&config) || distributes(None),
+            node_counts: asked_labels.contains(labels::HOSTNAME)
+                || distributes(Some(TrafficDistribution::SameNode)),
+            asked_labels,
             sidecars: Sidecars::new(&config.sidecars, config.mesh.root_namespace()),
             rules,
             world,
@@ -171,6 +183,11 @@ impl Snapshot {
     /// Whether anything outbound depends on where the client is.
     pub(crate) fn locality_counts(&self) -> bool {
         self.locality_counts
+    }
+
+    /// Whether anything outbound depends on which node the client is on.
+    pub(crate) fn node_counts(&self) -> bool {
+        self.node_counts
     }
 
     /// The service of a full name that counts in a namespace.
@@ -425,7 +442,9 @@ fn policies(
 fn locality_counts(config: &ConfigSet) -> bool {
     let shares = |setting: &LocalityLbSetting| !setting.distribute.is_empty();
     let mut rules = config.destination_rules.iter();
+    let of_mesh = config.mesh.default_traffic_policy.as_ref();
     config.mesh.locality_lb_setting.as_ref().is_some_and(shares)
+        || of_mesh.is_some_and(|policy| policy.outlier_detection.is_some())
         || rules.any(|rule| {
             policies(&rule.spec)
                 .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))

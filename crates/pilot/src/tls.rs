@@ -29,6 +29,14 @@ use crate::wire;
 pub(crate) const MESH_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// Those of them that say "bytes".
 pub(crate) const MESH_TCP_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
+/// All that marks the mesh's TLS.
+pub(crate) const ANY_MESH_ALPN: [&str; 5] = [
+    "istio",
+    "istio-peer-exchange",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-h2",
+];
 /// What plain HTTP looks like to the inspector.
 pub(crate) const PLAIN_HTTP_ALPN: [&str; 2] = ["http/1.1", "h2c"];
 

@@ -2,7 +2,7 @@
 
 mod clusters;
 mod endpoints;
-mod gateways;
+pub(crate) mod gateways;
 mod inbound;
 mod outbound;
 mod reach;

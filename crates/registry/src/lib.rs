@@ -31,7 +31,7 @@ pub use feed::{Changes, Feed};
 pub use files::{Check, FieldFault, Files};
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
-    Workload, WorkloadOwner, World,
+    TrafficDistribution, Workload, WorkloadOwner, World,
 };
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};

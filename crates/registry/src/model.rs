@@ -79,6 +79,28 @@ pub struct Service {
     pub external_name: Option<String>,
     /// Addresses of its load balancer, for gateways' status.
     pub load_balancer: Vec<String>,
+    /// Which endpoints clients prefer; `None` leaves it to rules and the mesh.
+    pub distribution: Option<TrafficDistribution>,
+}
+
+/// Which endpoints of a service its clients prefer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TrafficDistribution {
+    /// The nearest by network, region, zone and sub-zone (`PreferClose`, `PreferSameZone`).
+    SameZone,
+    /// The same, and of those first the ones on the client's node (`PreferSameNode`).
+    SameNode,
+}
+
+impl TrafficDistribution {
+    /// Reads the value of the field, or of the annotation; `None` for others.
+    pub fn parse(value: &str) -> Option<TrafficDistribution> {
+        match value {
+            "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::SameZone),
+            "PreferSameNode" => Some(TrafficDistribution::SameNode),
+            _ => None,
+        }
+    }
 }
 
 /// Which kind of source told of a service.
@@ -177,6 +199,8 @@ pub struct Endpoint {
     pub ready: bool,
     /// Its network; empty is the only one.
     pub network: String,
+    /// The node that it is on; empty when unknown.
+    pub node: ArcStr,
 }
 
 /// Something with an address that runs code: a pod, or a workload entry.

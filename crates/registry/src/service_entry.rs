@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
+use arcstr::ArcStr;
 use ipnet::IpNet;
 use lateen_api::{
-    Object, labels,
+    Object, annotations, labels,
     networking::{ServiceEntry, ServiceLocation, ServiceResolution, WorkloadEntry},
 };
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 
 use crate::{
-    Endpoint, Provider, Resolution, Service, ServicePort, TargetPort, Workload, WorkloadOwner,
+    Endpoint, Provider, Resolution, Service, ServicePort, TargetPort, TrafficDistribution,
+    Workload, WorkloadOwner,
 };
 
 /// Kind of the owner of a workload that is an entry.
@@ -47,6 +49,10 @@ pub(crate) fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
         subject_alt_names: spec.subject_alt_names.clone(),
         external_name: None,
         load_balancer: Vec::new(),
+        distribution: meta
+            .annotations
+            .get(annotations::TRAFFIC_DISTRIBUTION)
+            .and_then(|value| TrafficDistribution::parse(value)),
     }
 }
 
@@ -126,6 +132,7 @@ pub(crate) fn endpoint(entry: &WorkloadEntry, port: u16, namespace: &str) -> End
         weight: entry.weight.max(1),
         ready: true,
         network: entry.network.clone(),
+        node: ArcStr::new(),
         labels,
     }
 }

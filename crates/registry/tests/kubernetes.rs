@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use lateen_core::ServiceId;
-use lateen_registry::{FieldFault, Files, Freshness, Options, Registry, Resolution, SourceStatus};
+use lateen_registry::{
+    FieldFault, Files, Freshness, Options, Registry, Resolution, SourceStatus, TrafficDistribution,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -132,10 +134,11 @@ fn bookinfo() -> Server {
     let server = Server::default();
     server.list("/api/v1/services", vec![
         json!({"metadata": {"name": "reviews", "namespace": "default"}, "spec": {
-            "clusterIP": "10.96.0.5", "selector": {"app": "reviews"},
+            "clusterIP": "10.96.0.5", "selector": {"app": "reviews"}, "trafficDistribution": "PreferSameNode",
             "ports": [{"name": "http", "port": 9080, "protocol": "TCP"}]}}),
-        json!({"metadata": {"name": "headless", "namespace": "default"}, "spec": {
-            "clusterIP": "None", "ports": [{"port": 6379, "appProtocol": "redis"}]}}),
+        json!({"metadata": {"name": "headless", "namespace": "default",
+            "annotations": {"networking.istio.io/traffic-distribution": "PreferClose"}}, "spec": {
+            "clusterIP": "None", "trafficDistribution": "PreferSameNode", "ports": [{"port": 6379, "appProtocol": "redis"}]}}),
         json!({"metadata": {"name": "ext", "namespace": "default"}, "spec": {
             "type": "ExternalName", "externalName": "example.com", "ports": [{"name": "https", "port": 443}]}}),
     ]);
@@ -189,14 +192,22 @@ async fn a_cluster_becomes_a_world() {
     let kinds = world
         .services
         .values()
-        .map(|s| (s.name.as_str(), s.resolution))
+        .map(|s| (s.name.as_str(), s.resolution, s.distribution))
         .collect::<Vec<_>>();
     assert_eq!(
         kinds,
         [
-            ("ext", Resolution::Dns),
-            ("headless", Resolution::Passthrough),
-            ("reviews", Resolution::ClientSide),
+            ("ext", Resolution::Dns, None),
+            (
+                "headless",
+                Resolution::Passthrough,
+                Some(TrafficDistribution::SameZone)
+            ),
+            (
+                "reviews",
+                Resolution::ClientSide,
+                Some(TrafficDistribution::SameNode)
+            ),
         ]
     );
     let endpoint = &world.endpoints(&id(HOST), "http")[0];
@@ -208,6 +219,7 @@ async fn a_cluster_becomes_a_world() {
     assert_eq!(endpoint.workload_name, "reviews-v1");
     assert_eq!(endpoint.service_account, "bookinfo-reviews");
     assert_eq!(endpoint.locality.to_string(), "eu/a");
+    assert_eq!(endpoint.node, "n1");
     let external = world.endpoints(&id("ext.default.svc.cluster.local"), "https");
     assert_eq!(external[0].address, "example.com");
     let config = registry.config().borrow().clone();

@@ -172,6 +172,11 @@ impl ClusterName {
         format!("{direction}_.{port}_.{subset}_.{host}")
     }
 
+    /// Reads the name of a cluster, which is of either form.
+    pub fn of_cluster(name: &str) -> Option<Self> {
+        name.parse().or_else(|_| Self::from_sni(name)).ok()
+    }
+
     /// Reads the server-name form back.
     ///
     /// # Errors
@@ -244,14 +249,35 @@ pub fn inbound_route(port: u16) -> String {
     ClusterName::inbound(port).to_string()
 }
 
-/// The route table of a gateway's plain HTTP port.
-pub fn gateway_http_route(port: u16) -> String {
-    format!("http.{port}")
+/// The route table of a gateway's plain HTTP port, at an address of its own unless `bind` is empty.
+pub fn gateway_http_route(port: u16, bind: &str) -> String {
+    format!("http.{port}{}", Bind(bind))
 }
 
-/// The route table of one HTTPS server of a gateway.
-pub fn gateway_https_route(port: u16, port_name: &str, gateway: &str, namespace: &str) -> String {
-    format!("https.{port}.{port_name}.{gateway}.{namespace}")
+/// The route table of one HTTPS server of a gateway, at an address of its own unless `bind` is empty.
+pub fn gateway_https_route(
+    port: u16,
+    port_name: &str,
+    gateway: &str,
+    namespace: &str,
+    bind: &str,
+) -> String {
+    format!(
+        "https.{port}.{port_name}.{gateway}.{namespace}{}",
+        Bind(bind)
+    )
+}
+
+/// The end of a route table's name: the address, where there is one.
+struct Bind<'a>(&'a str);
+
+impl fmt::Display for Bind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, ".{}", self.0)
+    }
 }
 
 /// A route table's name, read back.
@@ -268,7 +294,7 @@ pub enum RouteName {
     },
     /// `inbound|9080||`
     Inbound(u16),
-    /// `http.8080`
+    /// `http.8080`, or `http.8080.10.0.0.1` at an address of its own
     GatewayHttp(u16),
     /// `https.443.https.bookinfo-gateway.default`
     GatewayHttps {
@@ -285,7 +311,9 @@ impl RouteName {
         if let Ok(port) = name.parse() {
             return Some(RouteName::Outbound(port));
         }
-        if let Some(port) = name.strip_prefix("http.").and_then(|p| p.parse().ok()) {
+        if let Some(rest) = name.strip_prefix("http.")
+            && let Ok(port) = rest.split('.').next().unwrap_or_default().parse()
+        {
             return Some(RouteName::GatewayHttp(port));
         }
         if let Some((port, rest)) = name.strip_prefix("https.").and_then(|r| r.split_once('.'))

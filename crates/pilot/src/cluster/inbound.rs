@@ -1,5 +1,6 @@
 //! Clusters towards the application beside the proxy.
 
+use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{ConnectionPoolSettings, IstioIngressListener};
 use lateen_core::Protocol;
 use lateen_xds::names::{self, ClusterName};
@@ -85,7 +86,8 @@ impl InboundKey {
             connection_pool: self.limits(),
             ..Policy::default()
         };
-        settings::apply(&mut cluster, &policy, self.protocol);
+        // What the mesh says of connections is about those between workloads.
+        settings::apply(&mut cluster, &policy, self.protocol, &MeshConfig::default());
         if !self.services.is_empty() {
             let service = |[host, name, namespace]: &[String; 3]| {
                 wire::structure(wire::record([

@@ -1,12 +1,14 @@
 //! Load balancing, connection pools and outlier detection of a cluster.
 
+use lateen_api::mesh::{MeshConfig, MeshH2UpgradePolicy};
 use lateen_api::networking::{
     ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy, LoadBalancerSettings,
-    OutlierDetection as OutlierSettings, SimpleLb,
+    OutlierDetection as OutlierSettings, RetryBudget as BudgetSettings, SimpleLb,
 };
 use lateen_core::Protocol;
 use lateen_xds::pack_any;
 use lateen_xds::types::cluster::circuit_breakers::Thresholds;
+use lateen_xds::types::cluster::circuit_breakers::thresholds::RetryBudget;
 use lateen_xds::types::cluster::cluster::common_lb_config::{
     LocalityConfigSpecifier, LocalityWeightedLbConfig,
 };
@@ -36,14 +38,26 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const RING_SIZE: u64 = 1024;
 /// Least share of a warming endpoint, in percent, where a rule does not say.
 const WARMUP_PERCENT: f64 = 10.0;
+/// Retries at once for each hundred requests, where a budget does not say.
+const BUDGET_PERCENT: f64 = 20.0;
+/// Retries that a budget always leaves room for, where it does not say.
+const BUDGET_LEAST: u32 = 3;
 
-pub(super) fn apply(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol) {
-    cluster.circuit_breakers = Some(circuit_breakers(policy.connection_pool));
-    http_options(cluster, policy.connection_pool, protocol);
-    if let Some(pool) = policy.connection_pool {
-        tcp_options(cluster, pool);
-    }
-    if cluster.lb_policy != i32::from(LbPolicy::ClusterProvided) {
+pub(super) fn apply(
+    cluster: &mut Cluster,
+    policy: &Policy<'_>,
+    protocol: Protocol,
+    mesh: &MeshConfig,
+) {
+    cluster.circuit_breakers = Some(circuit_breakers(policy));
+    http_options(cluster, policy.connection_pool, protocol, mesh);
+    tcp_options(cluster, policy.connection_pool, mesh);
+    if cluster.lb_policy == i32::from(LbPolicy::ClusterProvided) {
+        // It goes where the client was going.
+    } else if protocol == Protocol::Redis {
+        // Keys stay with their servers.
+        cluster.lb_policy = LbPolicy::Maglev.into();
+    } else {
         cluster.lb_policy = LbPolicy::LeastRequest.into();
         if let Some(settings) = policy.load_balancer {
             load_balancing(cluster, settings);
@@ -54,9 +68,10 @@ pub(super) fn apply(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protoc
     }
 }
 
-/// Limits exist only where a user sets them.
-fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
+/// Limits exist only where a user sets them. A budget takes the place of a number of retries.
+fn circuit_breakers(policy: &Policy<'_>) -> CircuitBreakers {
     let unlimited = u32::MAX;
+    let pool = policy.connection_pool;
     let tcp = pool.and_then(|p| p.tcp.as_ref());
     let http = pool.and_then(|p| p.http.as_ref());
     let limit = |value: Option<i32>| {
@@ -70,15 +85,36 @@ fn circuit_breakers(pool: Option<&ConnectionPoolSettings>) -> CircuitBreakers {
             max_requests: limit(http.and_then(|h| h.http2_max_requests)),
             max_retries: limit(http.and_then(|h| h.max_retries)),
             track_remaining: true,
+            retry_budget: policy.retry_budget.map(retry_budget),
             ..Thresholds::default()
         }],
         ..CircuitBreakers::default()
     }
 }
 
-fn http_options(cluster: &mut Cluster, pool: Option<&ConnectionPoolSettings>, protocol: Protocol) {
+fn retry_budget(budget: &BudgetSettings) -> RetryBudget {
+    let percent = budget.percent.as_ref().map(|percent| percent.value);
+    RetryBudget {
+        budget_percent: Some(Percent {
+            value: percent.unwrap_or(BUDGET_PERCENT),
+        }),
+        min_retry_concurrency: wire::number(budget.min_retry_concurrency.unwrap_or(BUDGET_LEAST)),
+        budget_interval: budget.budget_interval.map(wire::duration),
+    }
+}
+
+fn http_options(
+    cluster: &mut Cluster,
+    pool: Option<&ConnectionPoolSettings>,
+    protocol: Protocol,
+    mesh: &MeshConfig,
+) {
     let http = pool.and_then(|p| p.http.as_ref());
-    let upgrade = http.is_some_and(|h| h.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+    let upgrade = match http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy) {
+        H2UpgradePolicy::Upgrade => true,
+        H2UpgradePolicy::DoNotUpgrade => false,
+        H2UpgradePolicy::Default => mesh.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade),
+    };
     let as_client = http.and_then(|h| h.use_client_protocol).unwrap_or(false);
     let h2 = Http2ProtocolOptions {
         max_concurrent_streams: http
@@ -138,12 +174,14 @@ fn explicit(protocol: explicit_http_config::ProtocolConfig) -> UpstreamProtocolO
     })
 }
 
-fn tcp_options(cluster: &mut Cluster, pool: &ConnectionPoolSettings) {
-    let Some(tcp) = &pool.tcp else { return };
-    if let Some(timeout) = tcp.connect_timeout.filter(|t| !t.is_zero()) {
+fn tcp_options(cluster: &mut Cluster, pool: Option<&ConnectionPoolSettings>, mesh: &MeshConfig) {
+    let tcp = pool.and_then(|pool| pool.tcp.as_ref());
+    let timeout = tcp.and_then(|tcp| tcp.connect_timeout);
+    if let Some(timeout) = timeout.filter(|t| !t.is_zero()) {
         cluster.connect_timeout = Some(wire::duration(timeout));
     }
-    if let Some(keepalive) = &tcp.tcp_keepalive {
+    let own = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref());
+    if let Some(keepalive) = own.or(mesh.tcp_keepalive.as_ref()) {
         let whole = |d: lateen_api::Duration| {
             wire::number(u32::try_from(d.to_parts().0).unwrap_or(u32::MAX))
         };

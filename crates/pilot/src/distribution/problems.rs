@@ -6,7 +6,7 @@ use lateen_api::kinds;
 use lateen_api::networking::{MESH_GATEWAY, gateway_key};
 use lateen_core::{ObjectRef, Problem, ProblemKind};
 
-use crate::model::{Conflict, conflicts};
+use crate::model::{Conflict, conflicts, unresolved};
 use crate::snapshot::Snapshot;
 
 /// Problems of each object that has any.
@@ -16,7 +16,8 @@ pub type Problems = BTreeMap<ObjectRef, Vec<Problem>>;
 pub(crate) fn by_object(snapshot: &Snapshot) -> Problems {
     let mut all = Problems::new();
     let conflicts = conflicts(snapshot).into_iter().flat_map(of_both);
-    for problem in conflicts.chain(missing_gateways(snapshot)) {
+    let missing = missing_gateways(snapshot).into_iter();
+    for problem in conflicts.chain(missing).chain(unresolved(snapshot)) {
         all.entry(problem.on.clone()).or_default().push(problem);
     }
     all

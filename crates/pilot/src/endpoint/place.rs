@@ -1,9 +1,11 @@
 //! Which endpoints come first, and with what shares, for a client in one place.
 
+use std::sync::LazyLock;
+
 use lateen_api::labels;
 use lateen_api::networking::LocalityLbSetting;
 use lateen_core::{Labels, Locality};
-use lateen_registry::Endpoint;
+use lateen_registry::{Endpoint, TrafficDistribution};
 use lateen_xds::types::endpoint::LocalityLbEndpoints;
 
 use crate::policy::Policy;
@@ -16,6 +18,34 @@ static DEFAULT: LocalityLbSetting = LocalityLbSetting {
     failover_priority: Vec::new(),
     enabled: None,
 };
+
+/// The settings of services that prefer near endpoints. They need no outlier detection: endpoints
+/// further away are for when there are no nearer ones.
+static SAME_ZONE: LazyLock<LocalityLbSetting> = LazyLock::new(|| by_labels(&PLACES));
+static SAME_NODE: LazyLock<LocalityLbSetting> = LazyLock::new(|| {
+    let node = [labels::HOSTNAME];
+    by_labels(&[&PLACES[..], &node].concat())
+});
+
+/// From the widest to the narrowest.
+const PLACES: [&str; 4] = [
+    labels::NETWORK,
+    labels::REGION,
+    labels::ZONE,
+    labels::SUBZONE,
+];
+
+fn by_labels(labels: &[&str]) -> LocalityLbSetting {
+    LocalityLbSetting {
+        failover_priority: labels.iter().map(|label| (*label).to_owned()).collect(),
+        ..LocalityLbSetting::default()
+    }
+}
+
+/// Whether it is one of those that services have.
+pub(crate) fn is_of_service(setting: &LocalityLbSetting) -> bool {
+    std::ptr::eq(setting, &*SAME_ZONE) || std::ptr::eq(setting, &*SAME_NODE)
+}
 
 /// Distances between two places: the same sub-zone, zone, region; another region that is to take
 /// over; any other.
@@ -36,24 +66,30 @@ pub(crate) enum Placement {
     },
 }
 
-/// The setting that holds: the rule's, else the mesh's; none where it is switched off.
+/// The setting that holds: the rule's, else the service's, else the mesh's; none where it is
+/// switched off.
 pub(crate) fn setting<'a>(
     policy: &Policy<'a>,
+    service: Option<TrafficDistribution>,
     mesh: Option<&'a LocalityLbSetting>,
 ) -> Option<&'a LocalityLbSetting> {
     let balancer = policy.load_balancer;
     let of_rule = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
-    let setting = of_rule.or(mesh).unwrap_or(&DEFAULT);
+    let of_service = service.map(|wish| match wish {
+        TrafficDistribution::SameZone => &*SAME_ZONE,
+        TrafficDistribution::SameNode => &*SAME_NODE,
+    });
+    let setting = of_rule.or(of_service).or(mesh).unwrap_or(&DEFAULT);
     (setting.enabled != Some(false)).then_some(setting)
 }
 
 impl Placement {
     /// What a setting means for a client. Going on to another priority needs outlier detection, by
-    /// which the nearer hosts are found to fail.
+    /// which the nearer hosts are found to fail, or the wish of the service.
     pub(crate) fn of(
         setting: &LocalityLbSetting,
         client: &Client<'_>,
-        detects_outliers: bool,
+        goes_on: bool,
     ) -> Option<Self> {
         if !setting.distribute.is_empty() {
             let mut rules = setting.distribute.iter();
@@ -61,7 +97,7 @@ impl Placement {
             let shares = rule.to.iter().map(|(to, share)| (to.clone(), *share));
             return Some(Placement::Shares(shares.collect()));
         }
-        if !detects_outliers {
+        if !goes_on {
             return None;
         }
         let asked = setting.failover_priority.iter();
@@ -91,6 +127,7 @@ impl Placement {
             labels: &endpoint.labels,
             locality: &endpoint.locality,
             network: &endpoint.network,
+            node: &endpoint.node,
         };
         let differs = |(name, value): &(String, String)| there.value(name) != value;
         let by_label = labels.iter().position(differs);
@@ -133,6 +170,7 @@ pub(crate) struct Client<'a> {
     pub(crate) labels: &'a Labels,
     pub(crate) locality: &'a Locality,
     pub(crate) network: &'a str,
+    pub(crate) node: &'a str,
 }
 
 impl Client<'_> {
@@ -144,6 +182,7 @@ impl Client<'_> {
             labels::ZONE => &self.locality.zone,
             labels::SUBZONE => &self.locality.sub_zone,
             labels::NETWORK => self.network,
+            labels::HOSTNAME => self.node,
             name => self.labels.value(name).unwrap_or_default(),
         }
     }
@@ -243,7 +282,11 @@ mod tests {
             enabled: Some(false),
             ..LocalityLbSetting::default()
         };
-        assert!(setting(&Policy::default(), Some(&off)).is_none());
-        assert!(setting(&Policy::default(), None).is_some());
+        let policy = Policy::default();
+        assert!(setting(&policy, None, Some(&off)).is_none());
+        assert!(setting(&policy, None, None).is_some());
+        // A service that asks for near endpoints counts for more than the mesh.
+        let near = Some(TrafficDistribution::SameZone);
+        assert!(setting(&policy, near, Some(&off)).is_some_and(is_of_service));
     }
 }

@@ -129,9 +129,11 @@ impl Clusters {
     }
 
     fn next(&self, view: View<'_>, touched: &Touched, cache: &Cache) -> Clusters {
-        // Which services a Sidecar lets through depends on where rules lead, and whether the name of
-        // a cluster that a patch brings is taken depends on services.
+        // Which services a Sidecar lets through depends on where rules lead, a gateway may lead to
+        // services by itself, and whether the name of a cluster that a patch brings is taken depends
+        // on services.
         if touched.all
+            || (touched.gateways && view.from.is_router())
             || (touched.rules && view.is_limited())
             || (touched.services && view.from.patches.adds_clusters())
         {
@@ -296,7 +298,7 @@ impl Named {
         let view = View::new(&self.snapshot, &self.vantage);
         let (key, host) = match self.kind {
             Kind::Endpoints => {
-                let parsed: Option<ClusterName> = name.parse().ok();
+                let parsed = ClusterName::of_cluster(name);
                 let host = parsed.map(|parsed| Hostname::new(parsed.host));
                 (view.endpoints(name).map(Key::Endpoints), host)
             }

@@ -22,6 +22,8 @@ pub(crate) struct Touched {
     pub(crate) rules: bool,
     /// A DestinationRule did.
     pub(crate) policies: bool,
+    /// A Gateway did.
+    pub(crate) gateways: bool,
     /// A Sidecar did.
     pub(crate) sidecars: bool,
     /// Some endpoints did.
@@ -33,12 +35,13 @@ pub(crate) struct Touched {
 impl Touched {
     pub(crate) fn between(old: &Snapshot, new: &Snapshot) -> Touched {
         let (was, is) = (&old.config, &new.config);
+        let gateways = !same(&was.gateways, &is.gateways);
         let mut touched = Touched {
             all: !Arc::ptr_eq(&was.mesh, &is.mesh)
                 || old.domain != new.domain
                 || !same(&was.peer_authentications, &is.peer_authentications),
-            rules: !same(&was.virtual_services, &is.virtual_services)
-                || !same(&was.gateways, &is.gateways),
+            rules: !same(&was.virtual_services, &is.virtual_services) || gateways,
+            gateways,
             sidecars: !same(&was.sidecars, &is.sidecars),
             ..Touched::default()
         };

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use lateen_api::{Object, networking as api};
 use lateen_core::{Labels, Locality};
 use lateen_registry::Workload;
 
 use crate::envoy_filter::{Book, Selected, Who};
+use crate::listener::Topology;
 use crate::model::Sidecar;
 use crate::proxy::{Dialect, Kind, Proxy};
 use crate::shared::Shared;
@@ -43,6 +45,10 @@ pub(crate) struct Vantage {
     pub(crate) ports: BTreeMap<String, u16>,
     /// Where it is; empty where that is not known or makes no difference.
     pub(crate) locality: Locality,
+    /// The node that it is on; empty where that is not known or makes no difference.
+    pub(crate) node: ArcStr,
+    /// What is before it, where it is a gateway that says so.
+    pub(crate) topology: Option<Topology>,
     /// The Sidecar that says what is seen from here. It is chosen by labels that nothing else may
     /// ask for, so a reduced vantage has it from the full one.
     pub(crate) sidecar: Option<Sidecar>,
@@ -60,13 +66,17 @@ impl Vantage {
             labels: proxy.labels.clone(),
             ports: BTreeMap::new(),
             locality: Locality::default(),
+            node: ArcStr::new(),
+            topology: proxy.topology.as_ref().map(Topology::from),
             sidecar: None,
             patches: Selected::default(),
         }
     }
 
-    /// The same with what the registry knows of the workload, which counts for more.
-    pub(crate) fn with(&self, workload: Option<&Workload>) -> Vantage {
+    /// The same with what the registry knows of the workload, which counts for more. `node` says
+    /// whether the node that it is on makes a difference anywhere: where it does not, workloads that
+    /// are alike share what they are served.
+    pub(crate) fn with(&self, workload: Option<&Workload>, node: bool) -> Vantage {
         match workload {
             None => self.clone(),
             Some(workload) => Vantage {
@@ -76,6 +86,11 @@ impl Vantage {
                 labels: workload.labels.clone(),
                 ports: workload.ports.clone(),
                 locality: workload.locality.clone(),
+                node: match node {
+                    true => workload.node.as_str().into(),
+                    false => ArcStr::new(),
+                },
+                topology: self.topology,
                 sidecar: None,
                 patches: Selected::default(),
             },
@@ -135,6 +150,8 @@ impl Vantage {
             } else {
                 Locality::default()
             },
+            node: self.node.clone(),
+            topology: None,
             sidecar: self.sidecar(snapshot).map(Shared::of),
             patches: self.patches.outward(),
         }

@@ -3,6 +3,7 @@
 //! Istio's own filters (metadata exchange, statistics, ALPN override) are not in Envoy and are sent
 //! to nobody: our proxy does those jobs itself, from the same resources.
 
+use lateen_api::mesh::{ForwardClientCertDetails as WishedDetails, NormalizationType};
 use lateen_xds::Any;
 use lateen_xds::pack_any;
 use lateen_xds::types::accesslog::{AccessLog, access_log};
@@ -22,7 +23,7 @@ use lateen_xds::types::network::tcp_proxy::{TcpProxy, tcp_proxy};
 use lateen_xds::types::route::RouteConfiguration;
 use lateen_xds::types::wkt::Struct;
 
-use super::{Logging, TcpLimits};
+use super::{Logging, TcpLimits, Topology};
 use crate::wire;
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -45,11 +46,12 @@ pub(super) enum Routes {
 pub(super) enum Side {
     Inbound,
     Outbound,
-    Gateway,
+    /// With what is before the gateway.
+    Gateway(Topology),
 }
 
 pub(super) fn http(side: Side, stat_prefix: String, routes: Routes, logging: &Logging) -> Filter {
-    let gateway = side == Side::Gateway;
+    let gateway = matches!(side, Side::Gateway(_));
     let mut manager = HttpConnectionManager {
         stat_prefix,
         http_filters: http_filters(),
@@ -57,7 +59,11 @@ pub(super) fn http(side: Side, stat_prefix: String, routes: Routes, logging: &Lo
         stream_idle_timeout: wire::seconds(0),
         use_remote_address: wire::boolean(gateway),
         generate_request_id: wire::boolean(true),
-        normalize_path: wire::boolean(true),
+        normalize_path: wire::boolean(logging.paths != NormalizationType::None),
+        merge_slashes: matches!(
+            logging.paths,
+            NormalizationType::MergeSlashes | NormalizationType::DecodeAndMergeSlashes
+        ),
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".into(),
@@ -83,13 +89,27 @@ pub(super) fn http(side: Side, stat_prefix: String, routes: Routes, logging: &Lo
             manager.forward_client_cert_details = ForwardClientCertDetails::AppendForward.into();
             manager.set_current_client_cert_details = Some(client_certificate());
         }
-        // What a client from outside says about certificates is not believed.
-        Side::Gateway => {
-            manager.forward_client_cert_details = ForwardClientCertDetails::SanitizeSet.into();
+        Side::Gateway(topology) => {
+            manager.xff_num_trusted_hops = topology.trusted_proxies;
+            let details = certificate_header(topology.client_certificates);
+            manager.forward_client_cert_details = details.into();
             manager.set_current_client_cert_details = Some(client_certificate());
         }
     }
     wire::network_filter(HCM, pack_any(&manager))
+}
+
+/// What a client from outside says about certificates is not believed, unless the gateway is told to.
+fn certificate_header(wish: WishedDetails) -> ForwardClientCertDetails {
+    match wish {
+        WishedDetails::Undefined | WishedDetails::SanitizeSet => {
+            ForwardClientCertDetails::SanitizeSet
+        }
+        WishedDetails::Sanitize => ForwardClientCertDetails::Sanitize,
+        WishedDetails::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
+        WishedDetails::AppendForward => ForwardClientCertDetails::AppendForward,
+        WishedDetails::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
+    }
 }
 
 fn client_certificate() -> SetCurrentClientCertDetails {

@@ -1,5 +1,6 @@
 //! Listeners of gateways: one per port, with a chain per TLS server.
 
+use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology};
 use lateen_api::networking::TlsProtocol;
 use lateen_xds::names;
 use lateen_xds::types::core::{TrafficDirection, TransportSocket};
@@ -21,6 +22,25 @@ pub(crate) struct GatewayKey {
     pub(crate) port: u16,
     pub(crate) servers: Vec<GatewayServer>,
     pub(crate) logging: Logging,
+    pub(crate) topology: Topology,
+}
+
+/// What is before a gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Topology {
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: u32,
+    /// What becomes of `X-Forwarded-Client-Cert`.
+    pub(crate) client_certificates: ForwardClientCertDetails,
+}
+
+impl From<&GatewayTopology> for Topology {
+    fn from(of: &GatewayTopology) -> Topology {
+        Topology {
+            trusted_proxies: of.num_trusted_proxies,
+            client_certificates: of.forward_client_cert_details,
+        }
+    }
 }
 
 /// One server of a port.
@@ -44,10 +64,14 @@ pub(crate) enum GatewayServer {
 /// How TLS ends at a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServerTls {
-    /// Name of the credential; empty where files are given.
-    pub(crate) credential: String,
-    /// Certificate, key and roots as files of the gateway.
-    pub(crate) files: [String; 3],
+    /// Names of the credentials; empty where files are given.
+    pub(crate) credentials: Vec<String>,
+    /// Certificates and their keys as files of the gateway.
+    pub(crate) files: Vec<[String; 2]>,
+    /// Name of the credential with the roots of clients, where it is not the first one.
+    pub(crate) roots: String,
+    /// The same as a file.
+    pub(crate) roots_file: String,
     /// A client certificate is required (`Some(true)`), or checked when there is one.
     pub(crate) client: Option<bool>,
     /// The mesh's own certificates on both sides.
@@ -55,6 +79,7 @@ pub(crate) struct ServerTls {
     pub(crate) names: Vec<String>,
     pub(crate) versions: (TlsVersion, TlsVersion),
     pub(crate) ciphers: Vec<String>,
+    pub(crate) curves: Vec<String>,
     pub(crate) http: bool,
 }
 
@@ -128,10 +153,17 @@ impl GatewayKey {
                 let mut chains = tcp_chains(rules, &self.logging);
                 if let Some((sni, tls)) = tls {
                     for chain in &mut chains {
-                        chain.filter_chain_match = by_sni(sni);
+                        // The ranges of the rule stay: each may have a chain of its own.
+                        let of_rule = chain.filter_chain_match.take().unwrap_or_default();
+                        let matches = FilterChainMatch {
+                            prefix_ranges: of_rule.prefix_ranges,
+                            source_prefix_ranges: of_rule.source_prefix_ranges,
+                            ..by_sni(sni).unwrap_or_default()
+                        };
+                        let anything = matches == FilterChainMatch::default();
+                        chain.filter_chain_match = (!anything).then_some(matches);
                         chain.transport_socket = Some(tls.socket());
                     }
-                    chains.truncate(1);
                 }
                 chains
             }
@@ -141,7 +173,7 @@ impl GatewayKey {
     fn http(&self, routes: &str) -> lateen_xds::types::listener::Filter {
         let prefix = format!("outbound_{};", self.name());
         let routes = Routes::Named(routes.to_owned());
-        filters::http(Side::Gateway, prefix, routes, &self.logging)
+        filters::http(Side::Gateway(self.topology), prefix, routes, &self.logging)
     }
 }
 
@@ -166,6 +198,7 @@ impl ServerTls {
                     .1
                     .or(tls_parameters::TlsProtocol::TlSv13),
                 cipher_suites: self.ciphers.clone(),
+                ecdh_curves: self.curves.clone(),
                 ..TlsParameters::default()
             }),
             ..CommonTlsContext::default()
@@ -177,19 +210,22 @@ impl ServerTls {
             common.tls_certificate_sds_secret_configs =
                 tls::mesh_identity().tls_certificate_sds_secret_configs;
             common.validation_context_type = Some(tls::mesh_peers(&self.names));
-        } else if self.credential.is_empty() {
-            let [chain, key, roots] = &self.files;
-            common.tls_certificates = vec![tls::file_certificate(chain, key)];
-            if self.client.is_some() {
-                common.validation_context_type = Some(self.file_peers(roots));
-            }
         } else {
-            let name = format!("{}{}", names::SECRET_KUBERNETES, self.credential);
-            common.tls_certificate_sds_secret_configs = vec![tls::secret(&name, wire::ads())];
+            let pairs = self.files.iter();
+            let pair = |[chain, key]: &[String; 2]| tls::file_certificate(chain, key);
+            common.tls_certificates = pairs.map(pair).collect();
+            let name = |credential: &String| format!("{}{credential}", names::SECRET_KUBERNETES);
+            let secrets = self.credentials.iter();
+            let secret = |of: &String| tls::secret(name(of), wire::ads());
+            common.tls_certificate_sds_secret_configs = secrets.map(secret).collect();
             if self.client.is_some() {
-                let root = format!("{name}{}", names::SECRET_CA_SUFFIX);
-                let peers = tls::peers(&self.names, &root, wire::ads(), tls::SanType::Dns);
-                common.validation_context_type = Some(peers);
+                common.validation_context_type = Some(match self.roots.as_str() {
+                    "" => self.file_peers(&self.roots_file),
+                    _ => {
+                        let root = name(&self.roots) + names::SECRET_CA_SUFFIX;
+                        tls::peers(&self.names, &root, wire::ads(), tls::SanType::Dns)
+                    }
+                });
             }
         }
         tls::server(DownstreamTlsContext {

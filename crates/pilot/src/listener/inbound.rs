@@ -3,14 +3,17 @@
 //! Each port of the application has the filter chains that its protocol and the mutual TLS mode ask
 //! for. Ports that no service names have the same as a port of unknown protocol.
 
+use lateen_api::mesh::MeshConfig;
 use lateen_core::{Protocol, ports};
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::core::{TrafficDirection, TransportSocket};
 use lateen_xds::types::listener::{Filter, FilterChain, FilterChainMatch, Listener};
+use lateen_xds::types::route::RetryPolicy;
 
 use super::Logging;
 use super::filters::{self, Routes, Side};
 use super::{EVERYWHERE, ServerTls};
+use crate::shared::Shared;
 use crate::{route, tls, wire};
 
 /// Which transport security a port takes.
@@ -46,6 +49,8 @@ pub(crate) struct InboundPort {
     /// TLS that a Sidecar ends here, for clients that are not of the mesh. It counts where the mesh's
     /// own is turned off.
     pub(crate) tls: Option<ServerTls>,
+    /// The mesh, where it says how often the application is tried again.
+    pub(crate) mesh: Option<Shared<MeshConfig>>,
 }
 
 /// A listener at an address of its own, which a Sidecar has for traffic that is not redirected.
@@ -67,7 +72,7 @@ impl BoundKey {
             address: Some(wire::socket_address(&self.address, self.port.port)),
             filter_chains: self.port.chains(None, &self.logging),
             listener_filters: vec![filters::tls_inspector(), filters::http_inspector()],
-            listener_filters_timeout: wire::seconds(0),
+            listener_filters_timeout: Some(wire::duration(self.logging.detection)),
             continue_on_listener_filters_timeout: true,
             traffic_direction: TrafficDirection::Inbound.into(),
             ..Listener::default()
@@ -76,6 +81,15 @@ impl BoundKey {
 }
 
 impl InboundPort {
+    /// Clients of gRPC have retries of their own.
+    fn retries(&self) -> Option<RetryPolicy> {
+        if self.protocol == Protocol::Grpc {
+            return None;
+        }
+        let mesh = self.mesh.as_ref();
+        route::inbound_retries(mesh.and_then(|m| m.default_inbound_http_retry_policy.as_ref()))
+    }
+
     /// `captured` is the port that was asked for, where that tells which port is meant.
     fn chains(&self, captured: Option<u16>, logging: &Logging) -> Vec<FilterChain> {
         let own = self.tls.as_ref().filter(|_| self.mode == Mode::Disable);
@@ -88,7 +102,8 @@ impl InboundPort {
             let filter = match then {
                 Then::Http => {
                     let (host, port) = &self.service;
-                    let table = route::inbound_table(Some(self.port), Some((host, *port)));
+                    let operation = Some((host.as_str(), *port));
+                    let table = route::inbound_table(Some(self.port), operation, self.retries());
                     http(format!("inbound_0.0.0.0_{};", self.port), table, logging)
                 }
                 Then::Tcp => {
@@ -148,7 +163,7 @@ impl InboundKey {
                 filters::http_inspector(),
             ],
             // An inspector waits as long as the client does: a server may be the first to speak.
-            listener_filters_timeout: wire::seconds(0),
+            listener_filters_timeout: Some(wire::duration(self.logging.detection)),
             continue_on_listener_filters_timeout: true,
             traffic_direction: TrafficDirection::Inbound.into(),
             ..Listener::default()
@@ -173,7 +188,7 @@ impl InboundKey {
         let chain = |(of, then): (If<'_>, Then)| {
             let (name, filter) = match then {
                 Then::Http => {
-                    let table = route::inbound_table(None, None);
+                    let table = route::inbound_table(None, None, None);
                     let prefix = names::INBOUND_PASSTHROUGH_CLUSTER.to_owned();
                     let filter = http(prefix, table, &self.logging);
                     ("virtualInbound-catchall-http", filter)
@@ -215,15 +230,6 @@ impl If<'_> {
         }
     }
 }
-
-/// All that marks the mesh's TLS.
-const ANY_MESH_ALPN: [&str; 5] = [
-    "istio",
-    "istio-peer-exchange",
-    "istio-http/1.0",
-    "istio-http/1.1",
-    "istio-h2",
-];
 
 /// Which chains a port has where a Sidecar ends TLS at it.
 fn own_tls(protocol: Protocol) -> Vec<(If<'static>, Then)> {
@@ -268,7 +274,7 @@ fn matrix(protocol: Protocol, mode: Mode) -> Vec<(If<'static>, Then)> {
         alpn: &[],
         terminate: false,
     };
-    const ANY: &[&str] = &ANY_MESH_ALPN;
+    const ANY: &[&str] = &tls::ANY_MESH_ALPN;
     const MESH_HTTP: &[&str] = &tls::MESH_HTTP_ALPN;
     const MESH_TCP: &[&str] = &tls::MESH_TCP_ALPN;
     const PLAIN_HTTP: &[&str] = &tls::PLAIN_HTTP_ALPN;

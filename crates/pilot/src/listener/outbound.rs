@@ -51,6 +51,10 @@ pub(crate) struct TcpRule {
     pub(crate) sni: Vec<String>,
     /// Destination ranges; empty for any.
     pub(crate) subnets: Vec<String>,
+    /// The range that clients are in, where it counts.
+    pub(crate) source: Option<String>,
+    /// Only what the mesh's own TLS marks.
+    pub(crate) mesh_only: bool,
     /// Clusters with their shares.
     pub(crate) clusters: Vec<(String, u32)>,
     pub(crate) limits: TcpLimits,
@@ -67,8 +71,8 @@ pub(crate) struct TcpLimits {
 
 impl TcpRule {
     /// Whether it leaves no connection to others.
-    fn is_for_all(&self) -> bool {
-        self.subnets.is_empty() && self.sni.is_empty()
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.subnets.is_empty() && self.sni.is_empty() && self.source.is_none() && !self.mesh_only
     }
 
     /// Everything to one cluster.
@@ -76,6 +80,8 @@ impl TcpRule {
         TcpRule {
             sni: Vec::new(),
             subnets: Vec::new(),
+            source: None,
+            mesh_only: false,
             clusters: vec![(cluster, 1)],
             limits,
         }
@@ -94,7 +100,7 @@ impl OutboundKey {
             traffic_direction: TrafficDirection::Outbound.into(),
             // Else `virtualOutbound` hands its connections over.
             bind_to_port: wire::boolean(self.binds),
-            listener_filters_timeout: wire::seconds(0),
+            listener_filters_timeout: Some(wire::duration(self.logging.detection)),
             continue_on_listener_filters_timeout: true,
             ..Listener::default()
         };
@@ -152,6 +158,11 @@ pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChai
         let matches = FilterChainMatch {
             server_names: server_names(&rule.sni),
             prefix_ranges: rule.subnets.iter().filter_map(|s| range(s)).collect(),
+            source_prefix_ranges: rule.source.iter().filter_map(|s| range(s)).collect(),
+            application_protocols: match rule.mesh_only {
+                true => tls::owned(&tls::ANY_MESH_ALPN),
+                false => Vec::new(),
+            },
             transport_protocol: if rule.sni.is_empty() { "" } else { "tls" }.into(),
             ..FilterChainMatch::default()
         };

@@ -1,5 +1,7 @@
 //! Objects that want the same, where only one of them can have it.
 
+mod gateways;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -13,23 +15,24 @@ use crate::snapshot::{Snapshot, full_host, is_visible};
 
 /// A part of an object that has no effect because another object has its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// Whose part has no effect.
-    pub loser: ObjectRef,
+    pub(crate) loser: ObjectRef,
     /// Who has its place.
-    pub winner: ObjectRef,
+    pub(crate) winner: ObjectRef,
     /// The part: `spec.hosts[0]`.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wanted by both.
-    pub about: String,
+    pub(crate) about: String,
 }
 
 /// Every conflict of a snapshot, in the order of the objects, oldest first. It looks at each object
 /// once.
-pub fn conflicts(snapshot: &Snapshot) -> Vec<Conflict> {
+pub(crate) fn conflicts(snapshot: &Snapshot) -> Vec<Conflict> {
     let mut found = virtual_services(snapshot);
     found.extend(destination_rules(snapshot));
     found.extend(sidecars(snapshot));
+    found.extend(gateways::conflicts(snapshot));
     found
 }
 

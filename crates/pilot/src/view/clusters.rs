@@ -55,6 +55,15 @@ impl View<'_> {
                 keys.extend(key.is_servable().then_some(Key::Cluster(key)));
             }
         }
+        if self.is_passed_on(service) {
+            for name in self.names_of(service) {
+                let key = self.outbound_cluster(service, name.port, &name.subset, &rules);
+                keys.push(Key::Cluster(OutboundKey {
+                    passes_on: true,
+                    ..key
+                }));
+            }
+        }
         self.from.patches.patch(keys)
     }
 
@@ -73,7 +82,7 @@ impl View<'_> {
         let port_name = service.port(port).map_or("", |p| &p.name);
         let key = EndpointKey::new(service.id(), port_name);
         let known = self.snapshot.world.endpoints.get(&key);
-        let policy = Policy::of(rules, port, subset);
+        let policy = Policy::of(rules, port, subset).or_of(&self.snapshot.config.mesh);
         OutboundKey {
             service: Shared::of(service),
             port,
@@ -85,7 +94,8 @@ impl View<'_> {
                 && cluster::goes_where_asked(service, router, &policy)
                 && known.is_some_and(|endpoints| self.all_take_tls(endpoints)),
             endpoints: known.filter(|_| inline).map(Shared::of),
-            placement: self.placement(&policy).filter(|_| inline),
+            placement: self.placement(&policy, service).filter(|_| inline),
+            passes_on: false,
             router,
         }
     }

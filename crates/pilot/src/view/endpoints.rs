@@ -2,7 +2,7 @@
 
 use lateen_api::labels;
 use lateen_core::Direction;
-use lateen_registry::{Endpoint, EndpointKey};
+use lateen_registry::{Endpoint, EndpointKey, Service};
 use lateen_xds::names::ClusterName;
 
 use super::View;
@@ -17,7 +17,8 @@ impl View<'_> {
     /// The key of a cluster's load assignment; `None` where there is no such cluster. An empty one
     /// would be sent before the routes that still lead to the cluster are changed.
     pub(crate) fn endpoints(self, cluster: &str) -> Option<EndpointsKey> {
-        let name: ClusterName = cluster.parse().ok()?;
+        let name = ClusterName::of_cluster(cluster)?;
+        let mesh_only = cluster.parse::<ClusterName>().is_err();
         if name.direction != Direction::Outbound {
             return None;
         }
@@ -31,12 +32,14 @@ impl View<'_> {
         let key = EndpointKey::new(service.id(), &port.name);
         let endpoints = self.snapshot.world.endpoints.get(&key);
         let policy = Policy::of(&rules, name.port, &name.subset);
+        let policy = policy.or_of(&self.snapshot.config.mesh);
         Some(EndpointsKey {
             cluster: cluster.to_owned(),
             endpoints: endpoints.map(Shared::of),
             subset: subset.map(|subset| subset.labels.clone()),
             plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
-            placement: self.placement(&policy),
+            placement: self.placement(&policy, service),
+            mesh_only,
         })
     }
 
@@ -56,15 +59,17 @@ impl View<'_> {
     }
 
     /// How the proxy's place decides who serves it.
-    pub(super) fn placement(self, policy: &Policy<'_>) -> Option<Placement> {
+    pub(super) fn placement(self, policy: &Policy<'_>, service: &Service) -> Option<Placement> {
         let of_mesh = self.snapshot.config.mesh.locality_lb_setting.as_ref();
-        let setting = place::setting(policy, of_mesh)?;
+        let setting = place::setting(policy, service.distribution, of_mesh)?;
         let labels = &self.from.labels;
         let client = Client {
             labels,
             locality: &self.from.locality,
             network: labels.value(labels::NETWORK).unwrap_or_default(),
+            node: &self.from.node,
         };
-        Placement::of(setting, &client, policy.outlier_detection.is_some())
+        let goes_on = policy.outlier_detection.is_some() || place::is_of_service(setting);
+        Placement::of(setting, &client, goes_on)
     }
 }

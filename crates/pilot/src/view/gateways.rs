@@ -1,14 +1,19 @@
 //! What a gateway listens on and where it leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lateen_api::Object;
 use lateen_api::networking::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
-use lateen_core::Hostname;
-use lateen_xds::names;
+use lateen_core::{Hostname, Protocol};
+use lateen_registry::{Resolution, Service};
+use lateen_xds::names::{self, ClusterName};
 
 use super::View;
-use crate::listener::{GatewayKey, GatewayServer, Logging, ServerTls};
+use crate::listener::{
+    EVERYWHERE, GatewayKey, GatewayServer, Logging, ServerTls, TcpLimits, TcpRule, Topology,
+};
+use crate::policy::subsets;
 use crate::route::{GatewayHost, GatewayRoutesKey};
 use crate::shared::Shared;
 use crate::snapshot::HostedVirtualService;
@@ -25,8 +30,8 @@ struct Bound<'a> {
 }
 
 /// What a server's protocol and TLS mode come to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
     Http,
     Https,
     /// TLS is passed on unopened.
@@ -34,19 +39,22 @@ enum Role {
     /// TLS ends here, bytes go on.
     TerminatedTcp,
     Tcp,
-    /// Not supported here (AUTO_PASSTHROUGH, unknown protocols).
+    /// TLS of the mesh is passed on unopened to whatever its server name says.
+    Auto,
+    /// Protocols that are not known.
     None,
 }
 
-impl Bound<'_> {
-    fn role(&self) -> Role {
-        let protocol = self.server.port.as_ref().map_or("", |port| &port.protocol);
-        let mode = self.server.tls.as_ref().and_then(|tls| tls.mode);
+impl Role {
+    /// What a server is.
+    pub(crate) fn of(server: &Server) -> Role {
+        let protocol = server.port.as_ref().map_or("", |port| &port.protocol);
+        let mode = server.tls.as_ref().and_then(|tls| tls.mode);
         // Without a mode, TLS is passed through.
         let terminates = mode.is_some_and(|mode| mode != ServerTlsMode::Passthrough);
         match protocol.to_ascii_uppercase().as_str() {
             "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY" => Role::Http,
-            _ if mode == Some(ServerTlsMode::AutoPassthrough) => Role::None,
+            _ if mode == Some(ServerTlsMode::AutoPassthrough) => Role::Auto,
             "HTTPS" if terminates => Role::Https,
             "HTTPS" => Role::Passthrough,
             "TLS" if terminates => Role::TerminatedTcp,
@@ -55,6 +63,22 @@ impl Bound<'_> {
             "TCP" | "MONGO" | "MYSQL" | "REDIS" => Role::Tcp,
             _ => Role::None,
         }
+    }
+
+    /// Whether both can be at one port: those with TLS are told apart by server name, others only
+    /// where they are the same.
+    pub(crate) fn fits(self, other: Role) -> bool {
+        let plain = |role: Role| matches!(role, Role::Http | Role::Tcp);
+        if plain(self) || plain(other) {
+            return self == other;
+        }
+        true
+    }
+}
+
+impl Bound<'_> {
+    fn role(&self) -> Role {
+        Role::of(self.server)
     }
 
     fn name(&self) -> String {
@@ -72,13 +96,15 @@ impl Bound<'_> {
     /// The name of the server's route table.
     fn routes(&self) -> String {
         let server_port = self.server.port.as_ref();
+        let bind = self.server.bind.as_str();
         match self.role() {
             Role::Https => {
                 let meta = &self.gateway.meta;
                 let port_name = server_port.map_or("", |port| &port.name);
-                names::gateway_https_route(self.port, port_name, &meta.name, &meta.namespace)
+                let (name, namespace) = (&meta.name, &meta.namespace);
+                names::gateway_https_route(self.port, port_name, name, namespace, bind)
             }
-            _ => names::gateway_http_route(self.listens),
+            _ => names::gateway_http_route(self.listens, bind),
         }
     }
 
@@ -93,17 +119,37 @@ impl Bound<'_> {
             .is_some_and(|tls| tls.https_redirect)
     }
 
+    /// Whether a server that needs no rules leads to a service. Endpoints that it cannot list, and
+    /// servers that are not of the mesh, are for nobody else to reach.
+    fn leads_to(&self, service: &Service) -> bool {
+        let listed = matches!(
+            service.resolution,
+            Resolution::ClientSide | Resolution::Passthrough
+        );
+        let served = |host: &String| {
+            let (wanted, pattern) = split_host(host);
+            self.lets(wanted, &service.namespace)
+                && Hostname::pattern_covers(pattern, &service.hostname)
+        };
+        listed && !service.external && self.server.hosts.iter().any(served)
+    }
+
+    /// Whether the namespace before a server's host lets another one in.
+    fn lets(&self, wanted: Option<&str>, namespace: &str) -> bool {
+        match wanted {
+            None | Some("*") => true,
+            Some(".") => self.gateway.meta.namespace == *namespace,
+            Some(wanted) => wanted == namespace,
+        }
+    }
+
     /// The host that a server and a VirtualService's host have in common.
     fn common(&self, hosted: &HostedVirtualService, host: &Hostname) -> Vec<Hostname> {
         let namespace = &hosted.object.meta.namespace;
         let mut common = Vec::new();
         for served in &self.server.hosts {
             let (wanted, served) = split_host(served);
-            let allowed = match wanted {
-                None | Some("*") => true,
-                Some(".") => self.gateway.meta.namespace == *namespace,
-                Some(wanted) => wanted == namespace,
-            };
+            let allowed = self.lets(wanted, namespace);
             let served = Hostname::new(served);
             if allowed && served.covers(host) {
                 common.push(host.clone());
@@ -159,7 +205,11 @@ impl<'a> View<'a> {
         let mut ports: BTreeMap<(String, u16), Vec<Bound<'a>>> = BTreeMap::new();
         for bound in self.bound() {
             let bind = bound.server.bind.as_str();
-            let address = if bind.is_empty() { "0.0.0.0" } else { bind };
+            let address = if bind.is_empty() { EVERYWHERE } else { bind };
+            if address.parse::<std::net::IpAddr>().is_err() {
+                // A socket in the file system, which galley warns of.
+                continue;
+            }
             let key = (address.to_owned(), bound.listens);
             ports.entry(key).or_default().push(bound);
         }
@@ -170,26 +220,29 @@ impl<'a> View<'a> {
                 port,
                 servers,
                 logging: Logging::of(&self.snapshot.config.mesh),
+                topology: self.topology(),
             })
         };
         ports.into_iter().filter_map(listener).collect()
     }
 
+    /// What is before the gateway, by its own configuration, else by the mesh's.
+    fn topology(self) -> Topology {
+        let of_mesh = self.snapshot.config.mesh.default_config.as_ref();
+        let of_mesh = of_mesh.and_then(|config| config.gateway_topology.as_ref());
+        let own = self.from.topology;
+        own.or(of_mesh.map(Topology::from)).unwrap_or_default()
+    }
+
     /// The servers of one port: the first decides whether it is plain HTTP, plain bytes or TLS.
     fn servers(self, bound: &[Bound<'a>]) -> Vec<GatewayServer> {
-        let plain = |role: Role| matches!(role, Role::Http | Role::Tcp);
         let roles: Vec<_> = bound.iter().map(Bound::role).collect();
         let Some(first) = roles.iter().copied().find(|role| *role != Role::None) else {
             return Vec::new();
         };
         let mut servers = Vec::new();
         for (bound, role) in bound.iter().zip(roles) {
-            let fits = if plain(first) {
-                role == first
-            } else {
-                !plain(role)
-            };
-            if !fits {
+            if !role.fits(first) {
                 continue;
             }
             let server = match role {
@@ -203,6 +256,10 @@ impl<'a> View<'a> {
                     tls,
                 }),
                 Role::Passthrough | Role::Tcp => Some(self.tcp_server(bound, None)),
+                Role::Auto => Some(GatewayServer::Tcp {
+                    rules: self.rules_by_name(bound),
+                    tls: None,
+                }),
                 Role::TerminatedTcp => bound
                     .ends_tls(false)
                     .map(|tls| self.tcp_server(bound, Some((sni(&bound.hosts()), tls)))),
@@ -234,6 +291,63 @@ impl<'a> View<'a> {
             }
         }
         GatewayServer::Tcp { rules, tls }
+    }
+
+    /// Each cluster of each service that a server of this gateway leads to by itself.
+    fn rules_by_name(self, bound: &Bound<'a>) -> Vec<TcpRule> {
+        let mut rules = Vec::new();
+        for service in self.services() {
+            if !bound.leads_to(service) {
+                continue;
+            }
+            for name in self.names_of(service) {
+                let name = name.sni();
+                rules.push(TcpRule {
+                    sni: vec![name.clone()],
+                    mesh_only: true,
+                    ..TcpRule::all_to(name, TcpLimits::default())
+                });
+            }
+        }
+        rules
+    }
+
+    /// Whether clients reach a service through the gateway by its server name alone.
+    pub(super) fn is_passed_on(self, service: &Service) -> bool {
+        let is_auto = |gateway: &&Arc<Object<Gateway>>| {
+            let mut modes = gateway
+                .spec
+                .servers
+                .iter()
+                .map(|server| server.tls.as_ref());
+            modes.any(|tls| tls.and_then(|tls| tls.mode) == Some(ServerTlsMode::AutoPassthrough))
+        };
+        // Most have none: what follows is worked out for few.
+        self.from.is_router()
+            && self
+                .snapshot
+                .config
+                .gateways
+                .iter()
+                .any(|gateway| is_auto(&gateway))
+            && self
+                .bound()
+                .iter()
+                .any(|bound| bound.role() == Role::Auto && bound.leads_to(service))
+    }
+
+    /// The clusters of a service that are named by what clients ask for: one of each port and subset.
+    pub(super) fn names_of(self, service: &Arc<Service>) -> Vec<ClusterName> {
+        let rules = self.rules(service);
+        let mut names = Vec::new();
+        for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+            let subsets = subsets(&rules).map(|subset| subset.name.as_str());
+            for subset in [""].into_iter().chain(subsets) {
+                let host = service.hostname.as_str();
+                names.push(ClusterName::outbound(port.port, subset, host));
+            }
+        }
+        names
     }
 
     /// VirtualServices bound to a gateway. A gateway serves all namespaces that export to its own.
@@ -318,23 +432,37 @@ fn sni(hosts: &[Hostname]) -> Vec<String> {
 /// How TLS ends at a server; `None` where nothing says with which certificate.
 pub(super) fn server_tls(settings: &ServerTlsSettings, http: bool) -> Option<ServerTls> {
     let mode = settings.mode.unwrap_or(ServerTlsMode::Simple);
-    let first_of_many = settings.credential_names.first();
-    let credential = if settings.credential_name.is_empty() {
-        first_of_many.cloned().unwrap_or_default()
-    } else {
-        settings.credential_name.clone()
+    let one = Some(&settings.credential_name).filter(|name| !name.is_empty());
+    let credentials: Vec<_> = match one {
+        Some(name) => vec![name.clone()],
+        None => settings.credential_names.clone(),
     };
     let mesh = mode == ServerTlsMode::IstioMutual;
-    if credential.is_empty() && settings.server_certificate.is_empty() && !mesh {
+    let files = if credentials.is_empty() {
+        files(settings)
+    } else {
+        Vec::new()
+    };
+    if credentials.is_empty() && files.is_empty() && !mesh {
         return None;
     }
+    let roots = match settings.ca_cert_credential_name.as_str() {
+        "" => credentials.first().cloned().unwrap_or_default(),
+        own => own.to_owned(),
+    };
+    let roots_file = Some(&settings.ca_certificates).filter(|file| !file.is_empty());
+    let of_pairs = || {
+        settings
+            .tls_certificates
+            .iter()
+            .map(|pair| &pair.ca_certificates)
+    };
+    let roots_file = roots_file.or_else(|| of_pairs().find(|file| !file.is_empty()));
     Some(ServerTls {
-        credential,
-        files: [
-            settings.server_certificate.clone(),
-            settings.private_key.clone(),
-            settings.ca_certificates.clone(),
-        ],
+        credentials,
+        files,
+        roots,
+        roots_file: roots_file.cloned().unwrap_or_default(),
         client: match mode {
             ServerTlsMode::Mutual => Some(true),
             ServerTlsMode::OptionalMutual => Some(false),
@@ -347,6 +475,18 @@ pub(super) fn server_tls(settings: &ServerTlsSettings, http: bool) -> Option<Ser
             settings.max_protocol_version.into(),
         ),
         ciphers: settings.cipher_suites.clone(),
+        curves: settings.ecdh_curves.clone(),
         http,
     })
+}
+
+/// Certificates and keys as files: several for several kinds of keys.
+fn files(settings: &ServerTlsSettings) -> Vec<[String; 2]> {
+    let pair = |certificate: &String, key: &String| [certificate.clone(), key.clone()];
+    if settings.server_certificate.is_empty() {
+        let pairs = settings.tls_certificates.iter();
+        let pairs = pairs.map(|of| pair(&of.server_certificate, &of.private_key));
+        return pairs.collect();
+    }
+    vec![pair(&settings.server_certificate, &settings.private_key)]
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{CaptureMode, IstioIngressListener};
 use lateen_core::Protocol;
 
@@ -10,6 +11,7 @@ use super::gateways::server_tls;
 use crate::key::Key;
 use crate::listener::{BoundKey, InboundKey, InboundPort, Logging};
 use crate::mtls;
+use crate::shared::Shared;
 
 impl<'a> View<'a> {
     /// The inbound listeners of the Sidecar; empty where services say what the workload listens on.
@@ -40,6 +42,7 @@ impl<'a> View<'a> {
                     mode: self.mode(Some(number)),
                     service: (service.hostname.to_string(), port.port),
                     tls: None,
+                    mesh: self.retrying_mesh(),
                 });
             }
         }
@@ -65,7 +68,14 @@ impl<'a> View<'a> {
                 None => (self.from.namespace.clone(), number),
             },
             tls: tls.and_then(|tls| server_tls(tls, protocol.is_http())),
+            mesh: self.retrying_mesh(),
         })
+    }
+
+    fn retrying_mesh(self) -> Option<Shared<MeshConfig>> {
+        let mesh = &self.snapshot.config.mesh;
+        let says = mesh.default_inbound_http_retry_policy.is_some();
+        says.then(|| Shared::of(mesh))
     }
 
     /// Keys of all listeners that traffic to the workload arrives at.

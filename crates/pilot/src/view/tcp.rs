@@ -48,8 +48,7 @@ impl<'a> View<'a> {
             rules.extend(self.tls_rules(hosted, MESH_GATEWAY, port.port, None));
             rules.extend(self.opaque_rules(hosted, MESH_GATEWAY, port.port));
         }
-        let catches_all = |r: &TcpRule| r.sni.is_empty() && r.subnets.is_empty();
-        if !rules.iter().any(catches_all) {
+        if !rules.iter().any(TcpRule::is_for_all) {
             let cluster = ClusterName::outbound(port.port, "", service.hostname.as_str());
             let limits = self.tcp_limits(&service.hostname, port.port, "");
             let mut rule = TcpRule::all_to(cluster.to_string(), limits);
@@ -91,6 +90,8 @@ impl<'a> View<'a> {
                     rules.push(TcpRule {
                         sni,
                         subnets: of.destination_subnets.clone(),
+                        source: None,
+                        mesh_only: false,
                         clusters: clusters.clone(),
                         limits,
                     });
@@ -125,6 +126,8 @@ impl<'a> View<'a> {
                     rules.push(TcpRule {
                         sni: Vec::new(),
                         subnets: of.destination_subnets.clone(),
+                        source: Some(of.source_subnet.clone()).filter(|range| !range.is_empty()),
+                        mesh_only: false,
                         clusters: clusters.clone(),
                         limits,
                     });
@@ -196,7 +199,7 @@ impl<'a> View<'a> {
     fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
         let service = self.service(host);
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
-        let policy = Policy::of(&rules, port, subset);
+        let policy = Policy::of(&rules, port, subset).or_of(&self.snapshot.config.mesh);
         let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
         pool.map_or_else(TcpLimits::default, |tcp| TcpLimits {
             idle: tcp.idle_timeout,

@@ -19,7 +19,8 @@ use crate::snapshot::Snapshot;
 /// In full, as a gateway's is; nothing but what is asked for may count for a sidecar.
 fn vantage(snapshot: &Snapshot, proxy: &Proxy) -> Vantage {
     let workload = snapshot.world.workload(proxy.ip).map(|w| &**w);
-    Vantage::of_node(proxy).with(workload).outbound(snapshot)
+    let vantage = Vantage::of_node(proxy).with(workload, snapshot.node_counts());
+    vantage.outbound(snapshot)
 }
 
 /// The route table of this name.

@@ -406,9 +406,23 @@ async fn check_router(protocol: Protocol) {
     let mut oracle = Oracle::start(&envoy, id, protocol).await;
     oracle.settled().await;
     let listeners = oracle.active("dynamic_listeners").await;
-    for name in ["0.0.0.0_8080", "0.0.0.0_8443", "0.0.0.0_31400"] {
+    for name in [
+        "0.0.0.0_8080",
+        "0.0.0.0_8443",
+        "0.0.0.0_31400",
+        "127.0.0.1_8088",
+        "0.0.0.0_15443",
+    ] {
         has(&listeners, name);
     }
+    has(
+        &oracle.active("dynamic_active_clusters").await,
+        "outbound_.9080_.v2_.reviews.default.svc.cluster.local",
+    );
+    has(
+        &oracle.active("dynamic_route_configs").await,
+        "http.8088.127.0.0.1",
+    );
     has(&oracle.active("dynamic_route_configs").await, "http.8080");
     has(
         &oracle.active("dynamic_route_configs").await,

@@ -138,6 +138,7 @@ impl Mesh {
             subject_alt_names: Vec::new(),
             external_name: None,
             load_balancer: Vec::new(),
+            distribution: None,
         };
         self.world.services.insert(service.id(), Arc::new(service));
     }
@@ -248,6 +249,7 @@ fn endpoint(address: &str, port: u16, app: &str, version: &str, namespace: &str)
         weight: 1,
         ready: true,
         network: String::new(),
+        node: Default::default(),
     }
 }
 

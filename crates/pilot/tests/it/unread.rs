@@ -10,7 +10,7 @@ use lateen_xds::types::{cluster::Cluster, core::Node, listener::Listener};
 use lateen_xds::{decode_any, json};
 use serde_json::json;
 
-use crate::fixture::{DOMAIN, EVERYTHING, Mesh, config};
+use crate::fixture::{DOMAIN, EVERYTHING, Mesh, SIDECAR, config};
 
 #[test]
 fn everything_that_is_generated_is_read() {
@@ -28,9 +28,14 @@ fn everything_that_is_generated_is_read() {
         json!({ "app": "istio-ingressgateway", "istio": "ingressgateway" }),
     );
     let mut found = BTreeSet::new();
-    for proxy in [sidecar, router] {
+    let scoped = format!("{EVERYTHING}\n---\n{SIDECAR}");
+    for (proxy, yaml) in [
+        (&sidecar, EVERYTHING),
+        (&sidecar, &scoped),
+        (&router, EVERYTHING),
+    ] {
         let world = Arc::new(Mesh::bookinfo().world);
-        let offline = Offline::new(world, Arc::new(config(EVERYTHING)), DOMAIN, &proxy);
+        let offline = Offline::new(world, Arc::new(config(yaml)), DOMAIN, proxy);
         let (clusters, listeners) = (offline.clusters(), offline.listeners());
         assert!(!clusters.is_empty() && !listeners.is_empty());
         let mut all: Vec<Arc<Resource>> = Vec::new();

@@ -121,6 +121,7 @@ impl Instance {
             weight: self.weight(),
             ready: !self.has("critical") && !self.has("maintenance"),
             network: String::new(),
+            node: Default::default(),
             labels,
         }
     }
@@ -171,6 +172,7 @@ pub(super) fn external(name: &str, instances: &[Instance], namespace: &ArcStr) -
             subject_alt_names: Vec::new(),
             external_name: None,
             load_balancer: Vec::new(),
+            distribution: None,
         },
     })
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::Document;
 use crate::{
-    Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort, Workload,
-    WorkloadOwner,
+    Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort, TrafficDistribution,
+    Workload, WorkloadOwner,
     state::{Slice, SliceAddress},
 };
 
@@ -45,6 +45,11 @@ pub(super) fn service(object: core::Service) -> Option<Arc<Service>> {
     let export_to = annotation(&meta, annotations::EXPORT_TO)
         .unwrap_or_default()
         .to_owned();
+    // The annotation is older than the field and counts for more.
+    let near = annotation(&meta, annotations::TRAFFIC_DISTRIBUTION);
+    let distribution = near
+        .or(spec.traffic_distribution.as_deref())
+        .and_then(TrafficDistribution::parse);
     let balancer = object
         .status
         .and_then(|s| s.load_balancer)
@@ -80,6 +85,7 @@ pub(super) fn service(object: core::Service) -> Option<Arc<Service>> {
             .into_iter()
             .filter_map(|ingress| ingress.ip.or(ingress.hostname))
             .collect(),
+        distribution,
     }))
 }
 

@@ -150,6 +150,7 @@ impl State {
             weight: 1,
             ready: source.ready,
             network: network(pod.map(|pod| &pod.labels)),
+            node: source.node.as_str().into(),
         })
     }
 

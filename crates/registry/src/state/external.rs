@@ -122,6 +122,7 @@ impl State {
             weight: 1,
             ready: pod.ready,
             network: String::new(),
+            node: pod.node.as_str().into(),
         }
     }
 }

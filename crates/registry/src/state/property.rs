@@ -77,6 +77,7 @@ fn service(n: u8, variant: u8) -> Arc<Service> {
         subject_alt_names: Vec::new(),
         external_name: None,
         load_balancer: Vec::new(),
+        distribution: None,
     })
 }
 

@@ -37,6 +37,7 @@ fn reviews() -> Service {
         subject_alt_names: Vec::new(),
         external_name: None,
         load_balancer: Vec::new(),
+        distribution: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn service(n: usize) -> Update {
         subject_alt_names: Vec::new(),
         external_name: None,
         load_balancer: Vec::new(),
+        distribution: None,
     };
     Update::Service(Event::Apply(key(&format!("s{n}")), Arc::new(service)))
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{gateway_listeners, table};
-use crate::fixture::{assert_has, ingress, sidecar};
+use super::{View, gateway_listeners, table, vantage};
+use crate::fixture::{assert_has, ingress, sidecar, snapshot};
+use crate::key::Key;
 
 /// A Gateway of `default` with these servers.
 fn gateway(name: &str, servers: &str) -> String {
@@ -403,4 +404,158 @@ fn tls_without_a_mode_is_passed_through() {
         chain,
         &json!({"filter_chain_match": {"server_names": ["a.com"]}}),
     );
+}
+
+/// The only listener of a gateway with this server and these rules.
+fn listener(server: &str, rules: &str) -> Value {
+    let yaml = gateway("gw", server) + &bound("a", "a.com", rules);
+    let mut found = gateway_listeners(&yaml, &ingress());
+    assert_eq!(found.len(), 1);
+    found.remove(0)
+}
+
+#[test]
+fn each_tcp_rule_within_tls_has_a_chain() {
+    let rules = "tcp: [{match: [{destinationSubnets: [10.1.0.0/16]}, {sourceSubnet: 10.2.0.0/16}], \
+                 route: [{destination: {host: db}}]}, {route: [{destination: {host: reviews}}]}]";
+    let server = tls_server(443, "TLS", "a.com", "{mode: SIMPLE, credentialName: a}");
+    let chain = |more: Value, cluster: &str| {
+        let mut matches = json!({"server_names": ["a.com"], "transport_protocol": "tls"});
+        matches
+            .as_object_mut()
+            .expect("set")
+            .extend(more.as_object().expect("set").clone());
+        json!({
+            "filter_chain_match": matches,
+            "filters": [{"typed_config": {"cluster": cluster}}],
+            "transport_socket": {"name": "envoy.transport_sockets.tls"},
+        })
+    };
+    let range = |address: &str| json!([{"address_prefix": address, "prefix_len": 16}]);
+    let db = "outbound|3306||db.default.svc.cluster.local";
+    assert_has(
+        &listener(&server, rules),
+        &json!({"filter_chains": [
+            chain(json!({"prefix_ranges": range("10.1.0.0")}), db),
+            chain(json!({"source_prefix_ranges": range("10.2.0.0")}), db),
+            chain(json!({}), "outbound|9080||reviews.default.svc.cluster.local"),
+        ]}),
+    );
+}
+
+#[test]
+fn certificates_of_several_kinds_of_keys() {
+    let context = |tls: &str| {
+        let server = tls_server(443, "HTTPS", "a.com", tls);
+        let found = listener(&server, &http_to("reviews"));
+        found["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"].clone()
+    };
+    assert_has(
+        &context("{mode: MUTUAL, credentialNames: [rsa, ec], ecdhCurves: [X25519]}"),
+        &json!({
+            "tls_params": {"ecdh_curves": ["X25519"]},
+            "tls_certificate_sds_secret_configs": [{"name": "kubernetes://rsa"}, {"name": "kubernetes://ec"}],
+            "combined_validation_context": {
+                "validation_context_sds_secret_config": {"name": "kubernetes://rsa-cacert"}
+            }
+        }),
+    );
+    assert_has(
+        &context("{mode: MUTUAL, credentialName: a, caCertCredentialName: clients}"),
+        &json!({"combined_validation_context": {
+            "validation_context_sds_secret_config": {"name": "kubernetes://clients-cacert"}
+        }}),
+    );
+    assert_has(
+        &context(
+            "{mode: MUTUAL, caCertificates: /roots, tlsCertificates: [{serverCertificate: /a, \
+             privateKey: /b}, {serverCertificate: /c, privateKey: /d}]}",
+        ),
+        &json!({
+            "tls_certificates": [{"private_key": {"filename": "/b"}}, {"private_key": {"filename": "/d"}}],
+            "validation_context": {"trusted_ca": {"filename": "/roots"}}
+        }),
+    );
+}
+
+#[test]
+fn an_address_of_its_own_is_in_the_name_of_the_table() {
+    let server = server(80, "HTTP", "\"*\"").replace("hosts:", "bind: 10.0.0.5, hosts:");
+    let yaml = gateway("gw", &server) + &bound("a", "a.com", &http_to("reviews"));
+    let found = gateway_listeners(&yaml, &ingress());
+    let manager = json!([{"typed_config": {"rds": {"route_config_name": "http.8080.10.0.0.5"}}}]);
+    assert_has(
+        &Value::Array(found),
+        &json!([{"name": "10.0.0.5_8080", "filter_chains": [{"filters": manager}]}]),
+    );
+    check_hosts(&yaml, "http.8080.10.0.0.5", &[("a.com:80", &["reviews"])]);
+}
+
+#[test]
+fn what_is_before_a_gateway() {
+    use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology};
+    let yaml = gateway("gw", &server(80, "HTTP", "\"*\""));
+    let mut proxy = ingress();
+    proxy.topology = Some(GatewayTopology {
+        num_trusted_proxies: 2,
+        forward_client_cert_details: ForwardClientCertDetails::AppendForward,
+        proxy_protocol: None,
+    });
+    let found = gateway_listeners(&yaml, &proxy);
+    assert_has(
+        &found[0]["filter_chains"][0]["filters"][0]["typed_config"],
+        &json!({"xff_num_trusted_hops": 2, "forward_client_cert_details": "APPEND_FORWARD"}),
+    );
+}
+
+#[test]
+fn what_is_passed_on_by_its_server_name() {
+    let rule = "---\nkind: DestinationRule\nmetadata: {name: r}\n\
+                spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}]}\n";
+    let server = tls_server(
+        15443,
+        "TLS",
+        "\"./reviews.default.svc.cluster.local\", \"other/*.local\"",
+        "{mode: AUTO_PASSTHROUGH}",
+    );
+    let yaml = gateway("gw", &server) + rule;
+    let name =
+        |subset: &str| format!("outbound_.9080_.{subset}_.reviews.default.svc.cluster.local");
+    let chain = |subset: &str| {
+        json!({
+            "filter_chain_match": {
+                "server_names": [name(subset)],
+                "application_protocols":
+                    ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"],
+            },
+            "transport_socket": null,
+            "filters": [{"typed_config": {"cluster": name(subset)}}],
+        })
+    };
+    assert_has(
+        &Value::Array(gateway_listeners(&yaml, &ingress())),
+        &json!([{"name": "0.0.0.0_15443", "filter_chains": [chain(""), chain("v1")]}]),
+    );
+    let snapshot = snapshot(&yaml);
+    let vantage = vantage(&snapshot, &ingress());
+    let view = View::new(&snapshot, &vantage);
+    let mut passing = Vec::new();
+    for service in view.destinations() {
+        for key in view.clusters_to(service) {
+            let Key::Cluster(key) = key else {
+                panic!("{key:?}");
+            };
+            let cluster = key.generate();
+            if cluster.name.starts_with("outbound_.") {
+                // The client's TLS ends at the server, not here.
+                assert!(
+                    cluster.transport_socket.is_none()
+                        && cluster.transport_socket_matches.is_empty()
+                );
+                passing.push(cluster.name);
+            }
+        }
+    }
+    assert_eq!(passing, [name(""), name("v1")]);
+    assert!(view.endpoints(&name("v1")).is_some_and(|key| key.mesh_only));
 }

@@ -38,6 +38,7 @@ fn endpoint(address: &str, port: u16, mtls: bool) -> Endpoint {
         weight: 1,
         ready: true,
         network: String::new(),
+        node: Default::default(),
     }
 }
 
@@ -261,4 +262,153 @@ fn a_cluster_that_is_gone_has_no_endpoints_rather_than_none_at_all() {
     ] {
         assert!(!there(&gone), "{gone}");
     }
+}
+
+/// The cluster of a service's port in a mesh with these settings.
+fn in_mesh(mesh: Value, protocol: Protocol, yaml: &str) -> Value {
+    let mut config = fixture::config(yaml);
+    config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+    let db = Service::clone(&service("db", &[(3306, 3306, protocol)]));
+    let snapshot = Snapshot::new(1, Arc::new(world(db, &[])), Arc::new(config), DOMAIN);
+    let vantage = vantage(&snapshot, &sidecar("a"));
+    let view = View::new(&snapshot, &vantage);
+    let keys = view
+        .services()
+        .into_iter()
+        .flat_map(|service| view.clusters_to(service));
+    let mut found = keys.map(|key| match key {
+        Key::Cluster(key) => json::to_value(&key.generate()).expect("JSON"),
+        other => panic!("{other:?}"),
+    });
+    found.next().expect("a cluster")
+}
+
+#[test]
+fn settings_of_the_mesh_hold_for_all_clusters() {
+    let baseline = json!({
+        "defaultTrafficPolicy": {
+            "connectionPool": {"tcp": {"maxConnections": 11}},
+            "outlierDetection": {"consecutive5xxErrors": 4}
+        },
+        "tcpKeepalive": {"probes": 9},
+        "h2UpgradePolicy": "UPGRADE",
+    });
+    let found = in_mesh(baseline.clone(), Protocol::Http, "");
+    assert_has(
+        &found,
+        &json!({
+            "circuit_breakers": {"thresholds": [{"max_connections": 11}]},
+            "outlier_detection": {"consecutive_5xx": 4},
+            "upstream_connection_options": {"tcp_keepalive": {"keepalive_probes": 9}},
+        }),
+    );
+    let protocols = |found: &Value| {
+        let options = &found["typed_extension_protocol_options"];
+        options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].clone()
+    };
+    assert!(protocols(&found)["explicit_http_config"]["http2_protocol_options"].is_object());
+    let rule = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: db, trafficPolicy: \
+                {connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}, \
+                retryBudget: {percent: {value: 5}}}}\n";
+    let found = in_mesh(baseline, Protocol::Http, rule);
+    assert!(protocols(&found)["explicit_http_config"]["http_protocol_options"].is_object());
+    assert_has(
+        &found["circuit_breakers"]["thresholds"][0],
+        &json!({
+            "max_connections": u32::MAX,
+            "retry_budget": {"budget_percent": {"value": 5.0}, "min_retry_concurrency": 3},
+        }),
+    );
+    assert_eq!(
+        in_mesh(json!({}), Protocol::Redis, "")["lb_policy"],
+        "MAGLEV"
+    );
+}
+
+#[test]
+fn a_service_may_prefer_near_endpoints() {
+    use lateen_registry::TrafficDistribution;
+    let at = |address: &str, zone: &str, node: &str| Endpoint {
+        locality: format!("r/{zone}").parse().expect("a locality"),
+        node: node.into(),
+        ..endpoint(address, 9080, true)
+    };
+    let endpoints = [
+        at("10.0.0.1", "a", "n1"),
+        at("10.0.0.2", "a", "n2"),
+        at("10.0.0.3", "b", "n3"),
+    ];
+    let check = |distribution, want: &[u32]| {
+        let service = Service {
+            distribution,
+            ..Service::clone(&service("near", &[(9080, 9080, Protocol::Http)]))
+        };
+        let name = format!("outbound|9080||{}", service.hostname);
+        let config = Arc::default();
+        let snapshot = Snapshot::new(1, Arc::new(world(service, &endpoints)), config, DOMAIN);
+        let mut full = crate::engine::Vantage::of_node(&sidecar("a"));
+        full.locality = "r/a".parse().expect("a locality");
+        full.node = "n1".into();
+        let from = full.outbound(&snapshot);
+        let key = View::new(&snapshot, &from).endpoints(&name).expect("a key");
+        let mut found: Vec<_> = key
+            .generate()
+            .endpoints
+            .iter()
+            .flat_map(|place| vec![place.priority; place.lb_endpoints.len()])
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, want, "{distribution:?}");
+    };
+    check(None, &[0, 0, 0]);
+    check(Some(TrafficDistribution::SameZone), &[0, 0, 1]);
+    check(Some(TrafficDistribution::SameNode), &[0, 1, 2]);
+}
+
+#[test]
+fn connections_by_their_source() {
+    let rule = "kind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [db], tcp: [\
+         {match: [{sourceSubnet: 10.3.0.0/16}], route: [{destination: {host: db, subset: v1}}]}]}\n";
+    let db = Service::clone(&service("db", &[(3306, 3306, Protocol::Tcp)]));
+    let found = listeners(world(db, &[]), rule);
+    let cluster = |subset: &str| {
+        let name = format!("outbound|3306|{subset}|db.default.svc.{DOMAIN}");
+        json!([{"typed_config": {"cluster": name}}])
+    };
+    let ranges = json!([{"address_prefix": "10.3.0.0", "prefix_len": 16}]);
+    assert_has(
+        &found[0]["filter_chains"],
+        &json!([
+            {"filter_chain_match": {"source_prefix_ranges": ranges}, "filters": cluster("v1")},
+            {"filter_chain_match": null, "filters": cluster("")},
+        ]),
+    );
+}
+
+#[test]
+fn paths_are_made_uniform_as_the_mesh_says() {
+    let check = |paths: &str, want: Value| {
+        let mut config = fixture::config("");
+        let mesh = json!({"pathNormalization": {"normalization": paths}});
+        config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+        let web = Service::clone(&service("web", &[(80, 80, Protocol::Http)]));
+        let snapshot = Snapshot::new(1, Arc::new(world(web, &[])), Arc::new(config), DOMAIN);
+        let vantage = vantage(&snapshot, &sidecar("a"));
+        let keys = View::new(&snapshot, &vantage).outbound_listeners();
+        let listener = keys.into_iter().find_map(|key| match key {
+            Key::Listener(key) => Some(json::to_value(&key.generate()).expect("JSON")),
+            _ => None,
+        });
+        let listener = listener.expect("the port's listener");
+        assert_has(
+            &listener["filter_chains"][0]["filters"][0]["typed_config"],
+            &want,
+        );
+    };
+    check("BASE", json!({"normalize_path": true}));
+    check("NONE", json!({"normalize_path": false}));
+    check(
+        "MERGE_SLASHES",
+        json!({"normalize_path": true, "merge_slashes": true}),
+    );
 }
