@@ -3,6 +3,7 @@
 //! Names of fields and their bounds are those of the specification. A default is not filled in here:
 //! the field's description says what its absence means.
 
+mod deployment;
 mod gateway;
 mod grpc_route;
 mod http_route;
@@ -10,6 +11,7 @@ mod l4_route;
 mod policy;
 mod status;
 
+pub use deployment::*;
 pub use gateway::*;
 pub use grpc_route::*;
 pub use http_route::*;

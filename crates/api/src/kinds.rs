@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+pub mod gateway_api;
+
 use crate::{
     Schema, networking as net,
     schema::{Limit, limited},
@@ -51,9 +53,24 @@ impl Kind {
     /// Schema of the status.
     pub fn status_schema(&self) -> Value {
         match self.kind {
+            _ if self.group == crate::gateway_api::GROUP => gateway_api::status_schema(self.kind),
             "ServiceEntry" => ServiceEntryStatus::schema(),
             _ => Status::schema(),
         }
+    }
+
+    /// What tells the kind from all others that the mesh reads: the kind, but for the Gateway of the
+    /// Gateway API, which Istio calls `KubernetesGateway` where both are meant.
+    pub fn id(&self) -> &'static str {
+        match (self.group, self.kind) {
+            (crate::gateway_api::GROUP, "Gateway") => "KubernetesGateway",
+            _ => self.kind,
+        }
+    }
+
+    /// Whether its objects are in namespaces.
+    pub fn is_namespaced(&self) -> bool {
+        !matches!(self.kind, "GatewayClass" | "IngressClass")
     }
 
     /// `group/version` of the preferred version.

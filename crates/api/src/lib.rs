@@ -10,6 +10,7 @@ mod schema;
 pub mod annotations;
 pub mod duration;
 pub mod gateway_api;
+pub mod ingress;
 pub mod kinds;
 pub mod labels;
 pub mod mesh;

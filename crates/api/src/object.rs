@@ -30,6 +30,9 @@ pub struct Meta {
     /// The store's version of the object, opaque.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
+    /// What tells it from an object of the same name that was there before, opaque.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// Counts changes of the spec.
     #[serde(skip_serializing_if = "crate::schema::is_default")]
     pub generation: i64,

@@ -1,39 +1,67 @@
 //! Custom resource definitions, made from the types of the `api` crate.
 
-use lateen_api::kinds::{self, Kind};
+use lateen_api::{
+    gateway_api::GROUP,
+    kinds::{self, Kind},
+};
 use serde_json::{Value, json};
 
 /// Durations as Go reads them.
 const DURATION: &str = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
 
 pub(crate) fn all() -> impl Iterator<Item = Value> {
-    kinds::ALL.iter().map(definition)
+    kinds::ALL.iter().map(|kind| {
+        let category = kind.group.replace('.', "-");
+        let labels = json!({"app": "istio-pilot", "release": "istio"});
+        definition(
+            kind,
+            &json!({"labels": labels}),
+            &json!(["istio-io", category]),
+        )
+    })
 }
 
-fn definition(kind: &Kind) -> Value {
-    let category = kind.group.replace('.', "-");
+/// The version of the Gateway API whose fields these are.
+const BUNDLE_VERSION: &str = "v1.6.3";
+
+/// Kinds of the Gateway API, as its standard channel has them, with the versions of the other
+/// channel where samples use those.
+pub(crate) fn gateway_api() -> impl Iterator<Item = Value> {
+    let meta = json!({"annotations": {
+        "api-approved.kubernetes.io": "unapproved, made from the mesh's own types",
+        "gateway.networking.k8s.io/bundle-version": BUNDLE_VERSION,
+        "gateway.networking.k8s.io/channel": "standard",
+    }});
+    let kinds = kinds::gateway_api::ALL.iter();
+    kinds.map(move |kind| definition(kind, &meta, &json!(["gateway-api"])))
+}
+
+fn definition(kind: &Kind, meta: &Value, categories: &Value) -> Value {
     let versions = kind
         .versions
         .iter()
         .enumerate()
         .map(|(n, name)| version(kind, name, n == 0));
+    let mut meta = meta.clone();
+    meta["name"] = json!(format!("{}.{}", kind.plural, kind.group));
+    let scope = match kind.is_namespaced() {
+        true => "Namespaced",
+        false => "Cluster",
+    };
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("{}.{}", kind.plural, kind.group),
-            "labels": {"app": "istio-pilot", "release": "istio"},
-        },
+        "metadata": meta,
         "spec": {
             "group": kind.group,
-            "scope": "Namespaced",
+            "scope": scope,
             "names": {
                 "kind": kind.kind,
                 "listKind": format!("{}List", kind.kind),
                 "plural": kind.plural,
                 "singular": kind.singular,
                 "shortNames": kind.short_names,
-                "categories": ["istio-io", category],
+                "categories": categories,
             },
             "versions": versions.collect::<Vec<_>>(),
         },
@@ -41,10 +69,13 @@ fn definition(kind: &Kind) -> Value {
 }
 
 fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
+    // Nobody looks at objects of the Gateway API before they are stored, so that unknown fields are
+    // for the API server to refuse or to drop.
+    let unknown_fields = kind.group != GROUP;
     let mut spec = kind.spec_schema();
-    complete(&mut spec, name == "v1alpha3");
+    complete(&mut spec, name == "v1alpha3", unknown_fields);
     let mut status = kind.status_schema();
-    complete(&mut status, false);
+    complete(&mut status, false, unknown_fields);
     let mut out = json!({
         "name": name,
         "served": true,
@@ -83,7 +114,7 @@ fn version(kind: &Kind, name: &str, preferred: bool) -> Value {
 /// Unknown fields are kept, so that the validating webhook sees and names them: pruned silently, a
 /// misspelt timeout would look as if it were in force. Fields of old are described in the version
 /// that had them, and kept in all.
-fn complete(schema: &mut Value, old_fields: bool) {
+fn complete(schema: &mut Value, old_fields: bool, unknown_fields: bool) {
     let Some(map) = schema.as_object_mut() else {
         return;
     };
@@ -104,13 +135,15 @@ fn complete(schema: &mut Value, old_fields: bool) {
             old_fields || !is_old
         });
         for property in properties.values_mut() {
-            complete(property, old_fields);
+            complete(property, old_fields, unknown_fields);
         }
-        map.insert("x-kubernetes-preserve-unknown-fields".into(), json!(true));
+        if unknown_fields {
+            map.insert("x-kubernetes-preserve-unknown-fields".into(), json!(true));
+        }
     }
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = map.get_mut(inner) {
-            complete(inner, old_fields);
+            complete(inner, old_fields, unknown_fields);
         }
     }
 }

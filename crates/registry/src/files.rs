@@ -158,7 +158,7 @@ impl Files {
                 Err(error) => faults.push(format!("{}: {error}", file.display())),
                 Ok(text) => {
                     for document in self.documents(file, &text, &mut faults) {
-                        let name = (document.kind.kind, document.key.clone());
+                        let name = (document.kind.id(), document.key.clone());
                         let place = document.place.clone();
                         if let Some(other) = documents.insert(name, document) {
                             let (kind, (namespace, name)) = (other.kind.kind, &other.key);
@@ -249,7 +249,7 @@ impl Files {
         let mut updates = Vec::new();
         for kind in WATCHED_KINDS {
             updates.push(Update::Object(kind, Event::Init));
-            let own = documents.iter().filter(|d| d.kind.kind == kind.kind);
+            let own = documents.iter().filter(|d| d.kind.id() == kind.id());
             updates.extend(own.map(|document| {
                 let value = Arc::new(document.value.clone());
                 Update::Object(kind, Event::InitApply(document.key.clone(), value))
@@ -269,7 +269,7 @@ impl Files {
             "nothing of the directory is in force before all of it is valid"
         );
         let reason = faults.first().cloned().unwrap_or_default();
-        let failed = |kind: &Kind| Update::Failed(kind.kind, reason.clone());
+        let failed = |kind: &Kind| Update::Failed(kind.id(), reason.clone());
         Update::Together(WATCHED_KINDS.iter().map(failed).collect())
     }
 }

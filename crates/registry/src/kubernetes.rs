@@ -6,7 +6,7 @@ pub(crate) use convert::label_locality;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
@@ -33,6 +33,9 @@ use crate::{
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
 
+/// A definition that people have just applied is seen this soon.
+const RETRY_ABSENT: Duration = Duration::from_secs(1);
+
 /// A Kubernetes API server.
 pub(crate) struct Kubernetes {
     pub(crate) client: Client,
@@ -45,7 +48,6 @@ pub(crate) struct Kubernetes {
 impl Source for Kubernetes {
     fn start(self, tasks: &mut JoinSet<()>, updates_tx: mpsc::Sender<Update>) {
         let (client, namespace) = (&self.client, &self.namespace);
-        let all = watcher::Config::default();
         let spawn_ctx = (client, &updates_tx);
         typed::<Service, _>(
             tasks,
@@ -71,35 +73,56 @@ impl Source for Kubernetes {
             Update::Namespace,
         );
         let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-        let only_mesh = all.clone().fields("metadata.name=istio");
-        tasks.spawn(pump(
+        let only_mesh = watcher::Config::default().fields("metadata.name=istio");
+        let mesh = pump(
             mesh,
             only_mesh,
             updates_tx.clone(),
             convert::mesh,
             Update::Mesh,
             (state::MESH, None),
-        ));
+        );
+        tasks.spawn(mesh.map(drop));
         let kinds = if self.objects { WATCHED_KINDS } else { &[] };
         for kind in kinds {
-            let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
-            let convert = move |object| convert::raw(kind, object);
-            let wrap = move |event| Update::Object(kind, event);
-            tasks.spawn(pump(
-                api,
-                all.clone(),
-                updates_tx.clone(),
-                convert,
-                wrap,
-                (kind.kind, Some(kind)),
-            ));
+            tasks.spawn(objects(client.clone(), kind, updates_tx.clone()));
         }
     }
 }
 
-fn resource(kind: &Kind) -> ApiResource {
-    let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+/// Watches the objects of a kind whose definition may be missing, come later, or serve only some of
+/// the versions.
+async fn objects(client: Client, kind: &'static Kind, updates_tx: mpsc::Sender<Update>) {
+    loop {
+        for version in kind.versions {
+            let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+            let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
+            let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+            let convert = move |object| convert::raw(kind, object);
+            let wrap = move |event| Update::Object(kind, event);
+            let config = watcher::Config::default();
+            let tx = updates_tx.clone();
+            let source = (kind.id(), Some(kind));
+            if pump(api, config, tx, convert, wrap, source).await == End::NobodyListens {
+                return;
+            }
+        }
+        // A definition that is not installed (yet) is an empty collection.
+        tracing::debug!(kind = kind.id(), "not installed");
+        if updates_tx.send(Update::Absent(kind)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(RETRY_ABSENT).await;
+    }
+}
+
+/// Why a watch ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// The writer is gone.
+    NobodyListens,
+    /// The API server does not know the kind, or not in this version.
+    NotInstalled,
 }
 
 fn typed<K, T>(
@@ -113,14 +136,15 @@ fn typed<K, T>(
     T: Send + 'static,
 {
     let api = Api::<K>::all(client.clone());
-    tasks.spawn(pump(
+    let watch = pump(
         api,
         watcher::Config::default(),
         updates_tx.clone(),
         convert,
         wrap,
         (name, None),
-    ));
+    );
+    tasks.spawn(watch.map(drop));
 }
 
 /// Carries one watch's events to the writer, until the writer is gone. An object that `convert` has
@@ -132,7 +156,8 @@ async fn pump<K, T>(
     convert: impl Fn(K) -> Option<T> + Send + 'static,
     wrap: impl Fn(Event<T>) -> Update + Send + 'static,
     source: (&'static str, Option<&'static Kind>),
-) where
+) -> End
+where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Send + 'static,
 {
@@ -141,14 +166,16 @@ async fn pump<K, T>(
     while let Some(event) = events.next().await {
         let update = match event {
             Ok(event) => translate(event, &convert).map(&wrap),
-            Err(error) => Some(failed(&error, source)),
+            Err(error) if source.1.is_some() && is_unknown(&error) => return End::NotInstalled,
+            Err(error) => Some(failed(&error, source.0)),
         };
         if let Some(update) = update
             && updates_tx.send(update).await.is_err()
         {
-            return;
+            return End::NobodyListens;
         }
     }
+    End::NobodyListens
 }
 
 fn translate<K: Resource, T>(
@@ -191,20 +218,23 @@ impl runtime::utils::Backoff for Retry {
     }
 }
 
-fn failed(error: &watcher::Error, (name, kind): (&'static str, Option<&'static Kind>)) -> Update {
-    let status = match error {
+/// What the API server answered, where it is that which made a watch fail.
+fn answer(error: &watcher::Error) -> Option<&kube::core::Status> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
         _ => None,
-    };
-    match (kind, status) {
-        // A CRD that is not installed (yet) is an empty collection.
-        (Some(kind), Some(status)) if status.code == 404 => {
-            tracing::debug!(kind = kind.kind, "not installed");
-            return Update::Absent(kind);
-        }
-        (_, Some(_)) => tracing::warn!(source = name, %error, "watch refused, trying again"),
-        _ => tracing::warn!(source = name, %error, "watch failed, trying again"),
+    }
+}
+
+fn is_unknown(error: &watcher::Error) -> bool {
+    answer(error).is_some_and(|status| status.code == 404)
+}
+
+fn failed(error: &watcher::Error, name: &'static str) -> Update {
+    match answer(error) {
+        Some(_) => tracing::warn!(source = name, %error, "watch refused, trying again"),
+        None => tracing::warn!(source = name, %error, "watch failed, trying again"),
     }
     Update::Failed(name, error.to_string())
 }

@@ -79,7 +79,7 @@ impl Update {
             Update::Namespace(_) => NAMESPACE,
             Update::Mesh(_) => MESH,
             Update::Catalog(_) => CATALOG,
-            Update::Object(kind, _) | Update::Absent(kind) => kind.kind,
+            Update::Object(kind, _) | Update::Absent(kind) => kind.id(),
             Update::Failed(source, _) | Update::Heard(source) => source,
         })
     }
@@ -196,7 +196,7 @@ struct Dirty {
 impl State {
     pub(crate) fn new(domain: String) -> Self {
         let stores = WATCHED_KINDS.iter();
-        let kinds = WATCHED_KINDS.iter().map(|kind| kind.kind);
+        let kinds = WATCHED_KINDS.iter().map(Kind::id);
         let sources = [SERVICE, SLICE, POD, NODE, NAMESPACE, MESH].into_iter();
         let sources = sources.chain(kinds);
         Self {
@@ -212,7 +212,7 @@ impl State {
             namespaces: Store::default(),
             mesh: Store::default(),
             catalog: Store::default(),
-            objects: stores.map(|kind| (kind.kind, Store::default())).collect(),
+            objects: stores.map(|kind| (kind.id(), Store::default())).collect(),
             service_entries: BTreeMap::new(),
             workload_entries: BTreeMap::new(),
             refs: References::default(),
@@ -327,7 +327,7 @@ impl State {
             }
             Update::Object(kind, event) => self.apply_object(kind, event),
             Update::Absent(kind) => {
-                self.objects.entry(kind.kind).or_default().mark_absent();
+                self.objects.entry(kind.id()).or_default().mark_absent();
             }
         }
     }
@@ -441,21 +441,21 @@ impl State {
     }
 
     fn apply_object(&mut self, kind: &'static Kind, event: Event<Arc<Value>>) {
-        let store = self.objects.entry(kind.kind).or_default();
+        let store = self.objects.entry(kind.id()).or_default();
         for (key, _) in store.apply(event) {
-            let store = &self.objects[kind.kind];
+            let store = &self.objects[kind.id()];
             let value = store.get(&key.0, &key.1).cloned();
-            if kind.kind == kinds::SERVICE_ENTRY.kind {
+            if kind.id() == kinds::SERVICE_ENTRY.kind {
                 if let Some(entry) = readable(&key, value.as_deref()) {
                     self.set_service_entry(&key, entry);
                 }
-            } else if kind.kind == kinds::WORKLOAD_ENTRY.kind
+            } else if kind.id() == kinds::WORKLOAD_ENTRY.kind
                 && let Some(entry) = readable(&key, value.as_deref())
             {
                 self.set_workload_entry(&key, entry);
             }
             let object = ObjectRef {
-                kind: kind.kind,
+                kind: kind.id(),
                 namespace: key.0.into(),
                 name: key.1.into(),
             };
