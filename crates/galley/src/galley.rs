@@ -4,44 +4,90 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lateen_api::{Object, mesh::MeshConfig};
 use lateen_core::ObjectRef;
-use lateen_registry::{Feed, RawConfig, Registry};
+use lateen_registry::{Feed, RawConfig, Registry, World};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{ConfigSet, Fault, fault::describe, unsupported, validate};
+use crate::{
+    ConfigSet, Credentials, Fault, GatewayState,
+    fault::describe,
+    gateway_api::{Around, Objects, translate},
+    generated::{Generated, Regenerated},
+    unsupported, validate,
+};
 
 /// A running galley. Dropping it stops it; what was published stays.
 #[derive(Debug)]
 pub struct Galley {
     config: watch::Receiver<Arc<ConfigSet>>,
     faults: watch::Receiver<Arc<Faulty>>,
-    folded: watch::Receiver<Arc<RawConfig>>,
+    gateways: watch::Receiver<Arc<GatewayState>>,
+    folded: watch::Receiver<Folded>,
     task: JoinHandle<()>,
+}
+
+/// What has been folded in.
+#[derive(Clone, Debug)]
+struct Folded {
+    raw: Arc<RawConfig>,
+    world: Arc<World>,
 }
 
 /// Objects that are left out or held at their last good form, and why.
 pub(crate) type Faulty = BTreeMap<ObjectRef, Vec<Fault>>;
 
+/// What the Gateway API's objects and Ingresses are read against.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Services and namespaces.
+    pub world: watch::Receiver<Arc<World>>,
+    /// Certificates.
+    pub credentials: Arc<dyn Credentials>,
+    /// The domain of service names, `cluster.local`.
+    pub domain: String,
+}
+
 impl Galley {
     /// Folds what is there now before it returns, then every change. Must be called in a tokio
     /// runtime. Where the registry has not synced yet, [`Galley::synced`] tells when both have.
-    pub fn start(mut raw: watch::Receiver<Arc<RawConfig>>) -> Self {
+    pub fn start(mut raw: watch::Receiver<Arc<RawConfig>>, mut around: Surroundings) -> Self {
         let mut fold = Fold::default();
-        let first = raw.borrow_and_update().clone();
-        fold.next(&first);
-        let (config_tx, config) = watch::channel(Arc::new(fold.set.clone()));
+        let first = Folded {
+            raw: raw.borrow_and_update().clone(),
+            world: around.world.borrow_and_update().clone(),
+        };
+        let mut changes = around.credentials.changes();
+        fold.next(&first.raw);
+        fold.generate(&first.world, &around, true);
+        let (config_tx, config) = watch::channel(Arc::new(fold.whole()));
         let (faults_tx, faults) = watch::channel(Arc::new(fold.faulty.clone()));
+        let (gateways_tx, gateways) = watch::channel(Arc::new(fold.generated.state.clone()));
         let (folded_tx, folded) = watch::channel(first);
         let task = tokio::spawn(async move {
-            while raw.changed().await.is_ok() {
-                let next = raw.borrow_and_update().clone();
-                let changed = fold.next(&next);
+            loop {
+                let anew = tokio::select! {
+                    changed = raw.changed() => match changed {
+                        Ok(()) => false,
+                        Err(_) => return,
+                    },
+                    Ok(()) = around.world.changed() => false,
+                    Ok(()) = changes.changed() => true,
+                };
+                let next = Folded {
+                    raw: raw.borrow_and_update().clone(),
+                    world: around.world.borrow_and_update().clone(),
+                };
+                let changed = fold.next(&next.raw);
+                let generated = fold.generate(&next.world, &around, anew);
                 if changed.faults {
                     faults_tx.send_replace(Arc::new(fold.faulty.clone()));
                 }
-                if changed.config {
-                    config_tx.send_replace(Arc::new(fold.set.clone()));
+                if changed.config || generated.objects {
+                    config_tx.send_replace(Arc::new(fold.whole()));
+                }
+                if generated.state {
+                    gateways_tx.send_replace(Arc::new(fold.generated.state.clone()));
                 }
                 folded_tx.send_replace(next);
             }
@@ -49,12 +95,14 @@ impl Galley {
         Self {
             config,
             faults,
+            gateways,
             folded,
             task,
         }
     }
 
-    /// The valid configuration; changes only when it differs.
+    /// The valid configuration, with what follows from objects of the Gateway API and from Ingresses;
+    /// changes only when it differs.
     pub fn config(&self) -> watch::Receiver<Arc<ConfigSet>> {
         self.config.clone()
     }
@@ -64,15 +112,22 @@ impl Galley {
         Feed::new(self.config.clone())
     }
 
+    /// What follows from objects of the Gateway API and from Ingresses beside configuration.
+    pub fn gateways(&self) -> watch::Receiver<Arc<GatewayState>> {
+        self.gateways.clone()
+    }
+
     /// Waits until the registry has its first complete state and that state is folded in. Before
     /// this, the configuration is empty, and acting on it would take every route away.
     pub async fn synced(&self, registry: &Registry) {
         registry.synced().await;
-        let raw = registry.config();
+        let (raw, world) = (registry.config(), registry.world());
         let mut folded = self.folded.clone();
         // An error means that the task is gone, which is the end of the process.
         let _ = folded
-            .wait_for(|held| Arc::ptr_eq(held, &raw.borrow()))
+            .wait_for(|held| {
+                Arc::ptr_eq(&held.raw, &raw.borrow()) && Arc::ptr_eq(&held.world, &world.borrow())
+            })
             .await;
     }
 
@@ -107,6 +162,13 @@ struct Fold {
     good: BTreeMap<ObjectRef, Typed>,
     faulty: Faulty,
     set: ConfigSet,
+    /// Objects that others define and the mesh reads.
+    objects: Objects,
+    /// Whether something is different that decides what follows from them.
+    stale: bool,
+    /// The world that it was read against.
+    world: Arc<World>,
+    generated: Generated,
     /// How many objects have been judged, which tests hold against what changed.
     judged: usize,
 }
@@ -170,7 +232,7 @@ fn read<T: DeserializeOwned>(raw: &Value) -> Option<Arc<Object<T>>> {
 }
 
 /// Where an object stands in its list, or would stand.
-fn place<T>(list: &[Arc<Object<T>>], object: &Object<T>) -> Result<usize, usize> {
+pub(crate) fn place<T>(list: &[Arc<Object<T>>], object: &Object<T>) -> Result<usize, usize> {
     fn rank<T>(object: &Object<T>) -> impl Ord + '_ {
         let meta = &object.meta;
         (meta.creation_timestamp, &meta.namespace, &meta.name)
@@ -178,7 +240,7 @@ fn place<T>(list: &[Arc<Object<T>>], object: &Object<T>) -> Result<usize, usize>
     list.binary_search_by(|held| rank(held).cmp(&rank(object)))
 }
 
-fn add<T>(list: &mut Vec<Arc<Object<T>>>, object: Arc<Object<T>>) {
+pub(crate) fn add<T>(list: &mut Vec<Arc<Object<T>>>, object: Arc<Object<T>>) {
     let (Ok(at) | Err(at)) = place(list, &object);
     list.insert(at, object);
 }
@@ -195,6 +257,11 @@ impl Fold {
         let mut changed = Changed::default();
         let before = std::mem::replace(&mut self.raw, raw.clone());
         for key in raw.objects.changed(&before.objects) {
+            let value = raw.objects.get(&key).map(Arc::as_ref);
+            if let Some(differs) = self.objects.set(&key, value) {
+                self.stale |= differs;
+                continue;
+            }
             let of_object = match raw.objects.get(&key) {
                 Some(value) => self.judge(key, value),
                 None => self.forget(&key),
@@ -203,9 +270,40 @@ impl Fold {
             changed.faults |= of_object.faults;
         }
         if raw.mesh != before.mesh {
+            self.stale = true;
             changed.config |= self.next_mesh(raw.mesh.as_deref().unwrap_or_default());
         }
         changed
+    }
+
+    /// Reads the objects of others again where what they are read against is different. Endpoints,
+    /// which change all the time, do not count.
+    fn generate(&mut self, world: &Arc<World>, around: &Surroundings, anew: bool) -> Regenerated {
+        let before = std::mem::replace(&mut self.world, world.clone());
+        let stale = std::mem::take(&mut self.stale);
+        let differs = stale
+            || anew
+            || (!self.objects.is_empty()
+                && (!world.services.changed(&before.services).is_empty()
+                    || !world.namespaces.changed(&before.namespaces).is_empty()));
+        if !differs {
+            return Regenerated::default();
+        }
+        let translation = translate(Around {
+            objects: &self.objects,
+            world,
+            credentials: &*around.credentials,
+            mesh: &self.set.mesh,
+            domain: &around.domain,
+        });
+        self.generated.replace(translation)
+    }
+
+    /// What users wrote, and what follows from objects of others.
+    fn whole(&self) -> ConfigSet {
+        let mut set = self.set.clone();
+        self.generated.add_to(&mut set);
+        set
     }
 
     fn forget(&mut self, key: &ObjectRef) -> Changed {

@@ -4,8 +4,12 @@
 //! is left out of the set with a reason and the last good form of it stays.
 
 mod config_set;
+mod credentials;
 mod fault;
 mod galley;
+mod gateway_api;
+mod generated;
+mod ingress;
 mod problems;
 mod shape;
 mod unsupported;
@@ -13,8 +17,14 @@ mod validate;
 mod webhook;
 
 pub use config_set::{ConfigChanges, ConfigSet};
+pub use credentials::{CredentialFault, Credentials, NoCredentials};
 pub use fault::{Fault, describe};
-pub use galley::{Galley, MeshError, parse_mesh};
+pub use galley::{Galley, MeshError, Surroundings, parse_mesh};
+pub use gateway_api::{
+    CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROUTE_SEMANTICS,
+    Said,
+};
+pub use generated::GatewayState;
 pub use problems::problems;
 pub use validate::validate;
 pub use webhook::{Counters, router};

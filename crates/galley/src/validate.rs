@@ -38,6 +38,7 @@ pub fn validate(document: &Value) -> Vec<Fault> {
         unknown_kind(api_version, kind, &mut faults);
         return faults.0;
     };
+    internal_annotations(document, &mut faults);
     let at = Path::root("spec");
     let spec = document.get("spec").unwrap_or(&Value::Null);
     if spec.is_null() {
@@ -67,6 +68,17 @@ fn schema(kind: &Kind) -> &'static Value {
             .collect()
     });
     SCHEMAS.get(kind.kind).unwrap_or(&Value::Null)
+}
+
+/// What such an annotation says of an object that the mesh made, nobody else may say.
+fn internal_annotations(document: &Value, faults: &mut Faults) {
+    let annotations = document.pointer("/metadata/annotations");
+    let names = annotations.and_then(Value::as_object).into_iter().flatten();
+    for (name, _) in names.filter(|(name, _)| name.starts_with(crate::gateway_api::INTERNAL)) {
+        let root = Path::root("metadata");
+        let at = root.field("annotations");
+        faults.add(&at.key(name), "reserved for the mesh itself", "remove it");
+    }
 }
 
 fn unknown_kind(api_version: &str, kind: &str, faults: &mut Faults) {

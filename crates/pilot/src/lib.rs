@@ -41,6 +41,6 @@ pub use envoy_filter::PatchReport;
 pub use lateen_xds::server::Peer;
 pub use offline::Offline;
 pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
-pub use secret::{Credential, CredentialSource, NoCredentials};
+pub use secret::{Credential, CredentialSource, Leave, NoCredentials};
 pub use snapshot::Snapshot;
 pub use source::{Client, Source};

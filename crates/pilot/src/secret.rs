@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lateen_core::SpiffeId;
 use lateen_xds::names;
 use lateen_xds::server::Resource;
 use lateen_xds::types::core::{DataSource, data_source};
@@ -27,8 +28,25 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// The credential of a name in a namespace.
     fn credential(&self, namespace: &str, name: &str) -> Option<Credential>;
 
+    /// How a gateway of this identity may have a credential by the name that starts with
+    /// [`lateen_galley::CREDENTIAL`].
+    fn leave(&self, _identity: &SpiffeId, _namespace: &str, _name: &str) -> Leave {
+        Leave::None
+    }
+
     /// Changes whenever any credential does.
     fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Whether a Gateway that a proxy serves lets it have a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// No Gateway names it.
+    None,
+    /// A Gateway names it, and whoever may read Secrets may have it.
+    ToReaders,
+    /// A Gateway names it, and the mesh made the proxies for it.
+    Given,
 }
 
 /// No credentials at all.
@@ -45,22 +63,38 @@ impl CredentialSource for NoCredentials {
     }
 }
 
-/// The secret of a name for a client. Only gateways that have proved who they are, and that the
-/// platform lets read Secrets, get any, and only those of their own namespace.
+/// The secret of a name for a client. Only gateways that have proved who they are get any: those of
+/// their own namespace where the platform lets them read Secrets, and those that a Gateway of the
+/// Gateway API which they serve names.
 pub(crate) fn resource(
     source: &dyn CredentialSource,
     client: &Client,
     name: &str,
 ) -> Option<Arc<Resource>> {
     let proxy = &client.proxy;
-    if proxy.kind != Kind::Router || client.identity.is_none() || !client.reads_secrets {
-        return None;
-    }
-    let wanted = name.strip_prefix(names::SECRET_KUBERNETES)?;
-    let (namespace, wanted) = wanted.split_once('/').unwrap_or((&proxy.namespace, wanted));
-    if namespace != proxy.namespace {
-        return None;
-    }
+    let identity = client.identity.as_ref();
+    let identity = identity.filter(|_| proxy.kind == Kind::Router)?;
+    let (namespace, wanted) = match name.strip_prefix(lateen_galley::CREDENTIAL) {
+        Some(wanted) => {
+            let (namespace, wanted) = wanted.split_once('/')?;
+            let own = wanted.strip_suffix(names::SECRET_CA_SUFFIX);
+            match source.leave(identity, namespace, own.unwrap_or(wanted)) {
+                Leave::Given => {}
+                Leave::ToReaders if client.reads_secrets => {}
+                Leave::ToReaders | Leave::None => return None,
+            }
+            (namespace, wanted)
+        }
+        None => {
+            let wanted = name.strip_prefix(names::SECRET_KUBERNETES)?;
+            let own = &*proxy.namespace;
+            let (namespace, wanted) = wanted.split_once('/').unwrap_or((own, wanted));
+            if namespace != own || !client.reads_secrets {
+                return None;
+            }
+            (namespace, wanted)
+        }
+    };
     let kind = match wanted.strip_suffix(names::SECRET_CA_SUFFIX) {
         Some(of) => roots(source, namespace, of, wanted)?,
         None => certificate(source.credential(namespace, wanted)?)?,
@@ -112,8 +146,6 @@ fn inline(bytes: Vec<u8>) -> DataSource {
 
 #[cfg(test)]
 mod tests {
-    use lateen_core::SpiffeId;
-
     use super::*;
     use crate::fixture;
 
@@ -127,6 +159,14 @@ mod tests {
                 key: b"k".to_vec(),
                 roots: b"r".to_vec(),
             })
+        }
+
+        fn leave(&self, identity: &SpiffeId, namespace: &str, name: &str) -> Leave {
+            match (&*identity.service_account, namespace, name) {
+                ("edge-istio", "other", "cert") => Leave::Given,
+                (_, "other", "cert") => Leave::ToReaders,
+                _ => Leave::None,
+            }
         }
 
         fn changes(&self) -> watch::Receiver<u64> {
@@ -155,11 +195,24 @@ mod tests {
             ..gateway()
         };
         check(unproved, "kubernetes://a", false);
-        let without_the_right = Client {
+        let readers = "kubernetes-gateway://other/cert";
+        check(gateway(), readers, true);
+        check(gateway(), "kubernetes-gateway://other/cert-cacert", true);
+        check(gateway(), "kubernetes-gateway://other/another", false);
+        check(gateway(), "kubernetes-gateway://istio-system/cert", false);
+        let made = || Client {
+            identity: SpiffeId::new("cluster.local", "istio-system", "edge-istio").ok(),
             reads_secrets: false,
             ..gateway()
         };
-        check(without_the_right, "kubernetes://a", false);
+        check(made(), readers, true);
+        check(made(), "kubernetes://a", false);
+        let without_the_right = || Client {
+            reads_secrets: false,
+            ..gateway()
+        };
+        check(without_the_right(), "kubernetes://a", false);
+        check(without_the_right(), readers, false);
         let sidecar = Client {
             proxy: fixture::sidecar("a"),
             ..gateway()

@@ -4,6 +4,14 @@ use serde_json::json;
 
 use super::*;
 
+fn surroundings() -> Surroundings {
+    Surroundings {
+        world: watch::channel(Arc::default()).1,
+        credentials: Arc::new(crate::NoCredentials),
+        domain: "cluster.local".into(),
+    }
+}
+
 fn key(kind: &'static str, name: &str) -> ObjectRef {
     ObjectRef::new(kind, "default", name)
 }
@@ -109,7 +117,7 @@ async fn publishes_only_what_differs() {
     raw.objects
         .insert(key("DestinationRule", "a"), rule("a", time, "reviews"));
     let (raw_tx, raw_rx) = watch::channel(Arc::new(raw.clone()));
-    let galley = Galley::start(raw_rx);
+    let galley = Galley::start(raw_rx, surroundings());
     let mut config = galley.config();
     assert_eq!(config.borrow_and_update().destination_rules.len(), 1);
     raw.objects

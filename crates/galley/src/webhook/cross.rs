@@ -7,7 +7,7 @@ use lateen_api::{
 use serde_json::Value;
 
 use crate::{
-    ConfigSet, Fault,
+    ConfigSet, Fault, GATEWAY_SERVICE,
     fault::{Faults, Path},
     unsupported,
 };
@@ -73,7 +73,9 @@ fn port_clashes(object: &Object<Gateway>, config: &ConfigSet, faults: &mut Fault
     let others = config.gateways.iter().filter(|other| {
         let same = (&other.meta.namespace, &other.meta.name)
             == (&object.meta.namespace, &object.meta.name);
-        !same && selects_same(&object.spec, &other.spec)
+        // What the Gateway API's listeners became is bound to Services instead.
+        let selects = !other.meta.annotations.contains_key(GATEWAY_SERVICE);
+        !same && selects && selects_same(&object.spec, &other.spec)
     });
     let others: Vec<_> = others.collect();
     let root = Path::root("spec");

@@ -2,6 +2,7 @@
 
 use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology};
 use lateen_api::networking::TlsProtocol;
+use lateen_galley::CREDENTIAL;
 use lateen_xds::names;
 use lateen_xds::types::core::{TrafficDirection, TransportSocket};
 use lateen_xds::types::listener::{FilterChain, FilterChainMatch, Listener};
@@ -214,7 +215,10 @@ impl ServerTls {
             let pairs = self.files.iter();
             let pair = |[chain, key]: &[String; 2]| tls::file_certificate(chain, key);
             common.tls_certificates = pairs.map(pair).collect();
-            let name = |credential: &String| format!("{}{credential}", names::SECRET_KUBERNETES);
+            let name = |credential: &String| match credential.starts_with(CREDENTIAL) {
+                true => credential.clone(),
+                false => format!("{}{credential}", names::SECRET_KUBERNETES),
+            };
             let secrets = self.credentials.iter();
             let secret = |of: &String| tls::secret(name(of), wire::ads());
             common.tls_certificate_sds_secret_configs = secrets.map(secret).collect();

@@ -26,7 +26,8 @@ pub(super) fn is_everything(of: &HttpMatchRequest) -> bool {
         && of.query_params.is_empty()
 }
 
-pub(super) fn route_match(of: &HttpMatchRequest) -> RouteMatch {
+/// The conditions of a match; `by_element` says that prefixes of paths end where an element does.
+pub(super) fn route_match(of: &HttpMatchRequest, by_element: bool) -> RouteMatch {
     let pseudo = [
         (":scheme", &of.scheme),
         (":method", &of.method),
@@ -42,7 +43,7 @@ pub(super) fn route_match(of: &HttpMatchRequest) -> RouteMatch {
         .map(|(name, m)| header(name, m, true));
     let query = of.query_params.iter().map(|(name, m)| query(name, m));
     RouteMatch {
-        path_specifier: Some(path(of.uri.as_ref())),
+        path_specifier: Some(path(of.uri.as_ref(), by_element)),
         case_sensitive: of.ignore_uri_case.then(|| wire::boolean(false)).flatten(),
         headers: pseudo.chain(with).chain(without).collect(),
         query_parameters: query.collect(),
@@ -50,8 +51,12 @@ pub(super) fn route_match(of: &HttpMatchRequest) -> RouteMatch {
     }
 }
 
-fn path(uri: Option<&StringMatch>) -> PathSpecifier {
+fn path(uri: Option<&StringMatch>, by_element: bool) -> PathSpecifier {
     match uri {
+        // A prefix that ends in a slash ends an element as it is.
+        Some(StringMatch::Prefix(prefix)) if by_element && !prefix.ends_with('/') => {
+            PathSpecifier::PathSeparatedPrefix(prefix.clone())
+        }
         None | Some(StringMatch::Present) => PathSpecifier::Prefix("/".into()),
         Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
         Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),

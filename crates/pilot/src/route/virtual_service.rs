@@ -5,6 +5,7 @@ use lateen_api::networking::{
     Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
     StringMatch, VirtualService, gateway_key,
 };
+use lateen_galley::{GATEWAY_SEMANTICS, ROUTE_SEMANTICS};
 use lateen_xds::names::ClusterName;
 use lateen_xds::types::core::{DataSource, data_source};
 use lateen_xds::types::route::route::Action;
@@ -68,7 +69,9 @@ impl Context<'_> {
     fn route(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> Route {
         let mut route = Route {
             name: name(rule, of),
-            r#match: Some(of.map_or_else(everything, matching::route_match)),
+            r#match: Some(of.map_or_else(everything, |of| {
+                matching::route_match(of, self.has_gateway_semantics())
+            })),
             metadata: Some(self.metadata()),
             typed_per_filter_config: filters::per_route(rule),
             ..Route::default()
@@ -92,6 +95,14 @@ impl Context<'_> {
             Action::Route(self.forward(rule, of))
         });
         route
+    }
+
+    /// Whether the rules were routes of the Gateway API.
+    fn has_gateway_semantics(&self) -> bool {
+        let annotations = &self.rule.meta.annotations;
+        annotations
+            .get(ROUTE_SEMANTICS)
+            .is_some_and(|of| of == GATEWAY_SEMANTICS)
     }
 
     fn metadata(&self) -> lateen_xds::types::core::Metadata {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lateen_api::Object;
 use lateen_api::networking::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use lateen_core::{Hostname, Protocol};
+use lateen_galley::GATEWAY_SERVICE;
 use lateen_registry::{Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
 
@@ -174,7 +175,11 @@ impl<'a> View<'a> {
         let labels = self.labels();
         let mut bound = Vec::new();
         for gateway in &self.snapshot.config.gateways {
-            if !wire::selects(&gateway.spec.selector, labels) {
+            let is_bound = match gateway.meta.annotations.get(GATEWAY_SERVICE) {
+                Some(hosts) => self.serves_one_of(hosts),
+                None => wire::selects(&gateway.spec.selector, labels),
+            };
+            if !is_bound {
                 continue;
             }
             for server in &gateway.spec.servers {
@@ -191,6 +196,13 @@ impl<'a> View<'a> {
             }
         }
         bound
+    }
+
+    /// Whether the proxy's workload is behind one of these Services, whose names a comma separates.
+    fn serves_one_of(self, hosts: &str) -> bool {
+        let own = self.own_services();
+        let mut hosts = hosts.split(',');
+        hosts.any(|host| own.iter().any(|service| *service.hostname == *host))
     }
 
     /// A gateway listens where its Service leads to.

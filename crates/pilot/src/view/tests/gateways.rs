@@ -559,3 +559,51 @@ fn what_is_passed_on_by_its_server_name() {
     assert_eq!(passing, [name(""), name("v1")]);
     assert!(view.endpoints(&name("v1")).is_some_and(|key| key.mesh_only));
 }
+
+#[test]
+fn listeners_of_the_gateway_api_are_for_the_proxies_behind_their_services() {
+    let yaml = |service: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\n\
+             metadata: {{name: gw, annotations: {{internal.istio.io/gateway-service: {service}}}}}\n\
+             spec: {{servers: [{}]}}\n",
+            server(80, "HTTP", "\"*/*\"")
+        )
+    };
+    let own = "other.default.svc.cluster.local,istio-ingressgateway.istio-system.svc.cluster.local";
+    let listeners = gateway_listeners(&yaml(&format!("\"{own}\"")), &ingress());
+    assert_has(&Value::Array(listeners), &json!([{"name": "0.0.0.0_8080"}]));
+    let other = yaml("other.default.svc.cluster.local");
+    assert!(gateway_listeners(&other, &ingress()).is_empty());
+}
+
+#[test]
+fn prefixes_of_the_gateway_api_end_where_an_element_does() {
+    let rules = "http: [{match: [{uri: {prefix: /a}}, {uri: {prefix: /b/}}], route: [{destination: {host: reviews}}]}]";
+    let of = |annotations: &str| {
+        let rule =
+            bound("a", "a.com", rules).replace("{name: a}", &format!("{{name: a{annotations}}}"));
+        let yaml = gateway("gw", &server(80, "HTTP", "\"*\"")) + &rule;
+        table(&yaml, &ingress(), "http.8080")["virtual_hosts"][0]["routes"].clone()
+    };
+    assert_has(
+        &of(", annotations: {internal.istio.io/route-semantics: gateway}"),
+        &json!([{"match": {"path_separated_prefix": "/a"}}, {"match": {"prefix": "/b/"}}]),
+    );
+    assert_has(
+        &of(""),
+        &json!([{"match": {"prefix": "/a"}}, {"match": {"prefix": "/b/"}}]),
+    );
+}
+
+#[test]
+fn certificates_of_the_gateway_api_keep_their_names() {
+    let tls = "{mode: SIMPLE, credentialName: \"kubernetes-gateway://other/cert\"}";
+    let yaml = gateway("gw", &tls_server(443, "HTTPS", "a.com", tls))
+        + &bound("a", "a.com", &http_to("reviews"));
+    let listeners = Value::Array(gateway_listeners(&yaml, &ingress()));
+    assert_has(
+        &listeners[0]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"],
+        &json!({"tls_certificate_sds_secret_configs": [{"name": "kubernetes-gateway://other/cert"}]}),
+    );
+}

@@ -1,0 +1,336 @@
+//! Routes of all kinds: what they attach themselves to, and what follows for each host.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use jiff::Timestamp;
+use lateen_api::{
+    Kind, Meta, Object,
+    gateway_api::ParentReference,
+    kinds::gateway_api as kinds,
+    networking::{HttpDirectResponse, HttpMatchRequest, HttpRoute, RouteDestination, StringMatch},
+    networking::{TcpRoute, TlsMatchAttributes, TlsRoute, VirtualService},
+};
+use lateen_core::{Hostname, ObjectRef};
+
+use super::{
+    Around, GATEWAY_SEMANTICS, ROUTE_SEMANTICS, Said,
+    backend::End,
+    conditions::Verdict,
+    filters::Place,
+    gateways::Gateways,
+    grpc, http, l4,
+    listeners::Role,
+    mesh::{self, MeshHost},
+    objects::by_age,
+    status,
+};
+
+/// How specific a match is, and how old; the least is tried first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rank {
+    /// Exact paths, then prefixes, then expressions, then every path; the longer first.
+    path: (u8, usize),
+    pub(super) method: bool,
+    pub(super) headers: usize,
+    pub(super) query: usize,
+    created: (bool, Option<Timestamp>),
+    name: (String, String),
+    place: (usize, usize),
+}
+
+impl Rank {
+    pub(super) fn path(rank: u8, length: usize) -> Self {
+        Self {
+            path: (rank, length),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of(mut self, meta: &Meta, place: (usize, usize)) -> Self {
+        self.created = (meta.creation_timestamp.is_none(), meta.creation_timestamp);
+        self.name = (meta.namespace.clone(), meta.name.clone());
+        self.place = place;
+        self
+    }
+
+    fn key(&self) -> impl Ord + '_ {
+        let specific = (self.path, self.method, self.headers, self.query);
+        (Reverse(specific), self.created, &self.name, self.place)
+    }
+}
+
+/// One match of one rule of a route.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) rank: Rank,
+    pub(super) route: HttpRoute,
+}
+
+/// What is wrong with a route wherever it is attached.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Problems {
+    pub(super) refused: Option<Verdict>,
+    pub(super) unresolved: Option<Verdict>,
+}
+
+impl Problems {
+    /// Something that cannot be done; the first is told.
+    pub(super) fn refused(&mut self, verdict: Verdict) {
+        self.refused.get_or_insert(verdict);
+    }
+
+    /// A reference that leads nowhere; the first is told.
+    pub(super) fn unresolved(&mut self, verdict: Verdict) {
+        self.unresolved.get_or_insert(verdict);
+    }
+}
+
+/// A route as rules of VirtualServices.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Converted {
+    pub(super) http: Vec<Entry>,
+    pub(super) l4: Vec<RouteDestination>,
+    pub(super) problems: Problems,
+}
+
+/// What all kinds of routes have.
+#[derive(Clone, Copy)]
+pub(super) struct Common<'a> {
+    pub(super) kind: &'static Kind,
+    pub(super) meta: &'a Meta,
+    pub(super) parents: &'a [ParentReference],
+    pub(super) hostnames: &'a [String],
+}
+
+/// What is served for a host at a listener.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostRules {
+    http: Vec<Entry>,
+    /// Of several routes of connections, the oldest counts.
+    l4: Vec<RouteDestination>,
+}
+
+/// Everything that routes say.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// By listener and host.
+    pub(super) listeners: BTreeMap<(usize, Hostname), HostRules>,
+    /// For clients in the mesh.
+    pub(super) mesh: BTreeMap<MeshHost, mesh::HostRules>,
+}
+
+/// Reads all routes.
+pub(super) fn read<'a>(
+    around: Around<'a>,
+    gateways: &mut Gateways<'a>,
+    rules: &mut Rules,
+    statuses: &mut BTreeMap<ObjectRef, Said>,
+) {
+    let objects = around.objects;
+    let mut reader = Reader {
+        around,
+        gateways,
+        rules,
+        statuses,
+    };
+    for route in by_age(&objects.http_routes) {
+        let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
+        reader.route(common(&kinds::HTTP_ROUTE, route, parents, hosts), |at| {
+            http::convert(around, route, at)
+        });
+    }
+    for route in by_age(&objects.grpc_routes) {
+        let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
+        reader.route(common(&kinds::GRPC_ROUTE, route, parents, hosts), |at| {
+            grpc::convert(around, route, at)
+        });
+    }
+    for route in by_age(&objects.tls_routes) {
+        let from = End::of("TLSRoute", &route.meta.namespace);
+        let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
+        reader.route(common(&kinds::TLS_ROUTE, route, parents, hosts), |_| {
+            l4::convert(around, from, &route.spec.rules)
+        });
+    }
+    for route in by_age(&objects.tcp_routes) {
+        let from = End::of("TCPRoute", &route.meta.namespace);
+        let parents = &route.spec.parent_refs;
+        reader.route(common(&kinds::TCP_ROUTE, route, parents, &[]), |_| {
+            l4::convert(around, from, &route.spec.rules)
+        });
+    }
+    for route in by_age(&objects.udp_routes) {
+        let from = End::of("UDPRoute", &route.meta.namespace);
+        let parents = &route.spec.parent_refs;
+        reader.route(common(&kinds::UDP_ROUTE, route, parents, &[]), |_| {
+            l4::refuse(around, from, &route.spec.rules)
+        });
+    }
+}
+
+fn common<'a, T>(
+    kind: &'static Kind,
+    object: &'a Object<T>,
+    parents: &'a [ParentReference],
+    hostnames: &'a [String],
+) -> Common<'a> {
+    Common {
+        kind,
+        meta: &object.meta,
+        parents,
+        hostnames,
+    }
+}
+
+struct Reader<'a, 'b> {
+    around: Around<'a>,
+    gateways: &'b mut Gateways<'a>,
+    rules: &'b mut Rules,
+    statuses: &'b mut BTreeMap<ObjectRef, Said>,
+}
+
+impl Reader<'_, '_> {
+    fn route(&mut self, route: Common<'_>, convert: impl Fn(Place) -> Converted) {
+        let problems = convert(Place::default()).problems;
+        let mut parents = Vec::new();
+        for parent in route.parents {
+            let found = match mesh::parent(self.around, route, parent) {
+                Some(found) => found.map(|host| {
+                    if problems.refused.is_none() {
+                        let converted = convert(Place {
+                            port: 80,
+                            https: false,
+                        });
+                        mesh::add(&mut self.rules.mesh, route, host, parent, converted);
+                    }
+                }),
+                None => match self.gateways.attach(self.around, route, parent) {
+                    // Somebody else's.
+                    None => continue,
+                    Some(found) => found.map(|listeners| {
+                        if problems.refused.is_none() {
+                            self.serve(listeners, &convert);
+                        }
+                    }),
+                },
+            };
+            let refused = found.err().or_else(|| problems.refused.clone());
+            let generation = route.meta.generation;
+            parents.push(status::parent(
+                parent,
+                refused.as_ref(),
+                problems.unresolved.as_ref(),
+                generation,
+            ));
+        }
+        if !parents.is_empty() {
+            let key = ObjectRef::new(route.kind.id(), &route.meta.namespace, &route.meta.name);
+            self.statuses
+                .insert(key, status::route(parents, route.meta.generation));
+        }
+    }
+
+    fn serve(&mut self, found: Vec<(usize, Vec<Hostname>)>, convert: &impl Fn(Place) -> Converted) {
+        for (n, hosts) in found {
+            let listener = &mut self.gateways.listeners[n];
+            listener.attached += 1;
+            if !listener.serves() {
+                continue;
+            }
+            let converted = convert(Place {
+                port: listener.listener.port,
+                https: listener.role == Role::Https,
+            });
+            for host in hosts {
+                let rules = self.rules.listeners.entry((n, host)).or_default();
+                rules.http.extend(converted.http.iter().cloned());
+                if rules.l4.is_empty() {
+                    rules.l4.clone_from(&converted.l4);
+                }
+            }
+        }
+    }
+}
+
+/// The rules in the order in which they are tried.
+pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<HttpRoute> {
+    entries.sort_by(|a, b| a.rank.key().cmp(&b.rank.key()));
+    entries.into_iter().map(|entry| entry.route).collect()
+}
+
+impl Rules {
+    /// A VirtualService for each host of each listener.
+    pub(super) fn write(&self, gateways: &Gateways<'_>, out: &mut Vec<Object<VirtualService>>) {
+        for ((n, host), rules) in &self.listeners {
+            let listener = &gateways.listeners[*n];
+            let mut spec = VirtualService {
+                hosts: vec![host.to_string()],
+                http: sorted(rules.http.clone()),
+                ..VirtualService::default()
+            };
+            let route = rules.l4.clone();
+            if listener.role == Role::Passthrough && !route.is_empty() {
+                spec.tls.push(TlsRoute {
+                    r#match: vec![TlsMatchAttributes {
+                        sni_hosts: vec![host.to_string()],
+                        ..TlsMatchAttributes::default()
+                    }],
+                    route,
+                });
+            } else if !route.is_empty() {
+                spec.tcp.push(TcpRoute {
+                    r#match: Vec::new(),
+                    route,
+                });
+            }
+            let gateway = match listener.role {
+                Role::Terminated => listener.name_for(host),
+                _ => listener.name.clone(),
+            };
+            out.push(object(&listener.gateway.meta, &gateway, host, spec));
+        }
+        for (n, listener) in gateways.listeners.iter().enumerate() {
+            let host = listener.host();
+            let is_served = self.listeners.contains_key(&(n, host.clone()));
+            if !is_served && gateways.is_within_another(n) {
+                let nothing = HttpRoute {
+                    name: "not-found".into(),
+                    r#match: vec![HttpMatchRequest {
+                        uri: Some(StringMatch::Prefix("/".into())),
+                        ..HttpMatchRequest::default()
+                    }],
+                    direct_response: Some(HttpDirectResponse {
+                        status: 404,
+                        body: None,
+                    }),
+                    ..HttpRoute::default()
+                };
+                let spec = VirtualService {
+                    hosts: vec![host.to_string()],
+                    http: vec![nothing],
+                    ..VirtualService::default()
+                };
+                out.push(object(&listener.gateway.meta, &listener.name, &host, spec));
+            }
+        }
+    }
+}
+
+fn object(
+    meta: &Meta,
+    gateway: &str,
+    host: &Hostname,
+    mut spec: VirtualService,
+) -> Object<VirtualService> {
+    spec.gateways = vec![format!("{}/{gateway}", meta.namespace)];
+    spec.export_to = vec!["*".into()];
+    let semantics = (ROUTE_SEMANTICS.to_owned(), GATEWAY_SEMANTICS.to_owned());
+    let meta = Meta {
+        name: format!("{gateway}~{host}"),
+        namespace: meta.namespace.clone(),
+        annotations: [semantics].into(),
+        creation_timestamp: meta.creation_timestamp,
+        ..Meta::default()
+    };
+    Object { meta, spec }
+}
