@@ -90,11 +90,7 @@ fn deployment(name: &str, options: &Options) -> Value {
         namespace: options.namespace.clone(),
     };
     inject_gateway(&mut pod, &owner, &params(options));
-    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        // Nobody injected anything here, so nothing is to be taken out again.
-        annotations.shift_remove("proxy.istio.io/overrides");
-        annotations.shift_remove("sidecar.istio.io/status");
-    }
+    forget_injection(&mut pod);
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -108,22 +104,32 @@ fn deployment(name: &str, options: &Options) -> Value {
     })
 }
 
+/// Nobody injected anything into a pod that was made whole, so nothing is to be taken out again.
+pub(crate) fn forget_injection(pod: &mut Value) {
+    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
+        annotations.shift_remove("proxy.istio.io/overrides");
+        annotations.shift_remove("sidecar.istio.io/status");
+    }
+}
+
 fn container(name: &str, options: &Options) -> Value {
     let ports = ports(name, options).into_iter();
-    let mut ports: Vec<Value> = ports
-        .map(|port| json!({"containerPort": port.target, "protocol": "TCP"}))
-        .collect();
-    if !is_ingress(name) {
-        ports.push(json!({"containerPort": 15021, "protocol": "TCP"}));
-    }
+    let status = (!is_ingress(name)).then_some(15021);
+    let ports = ports.map(|port| u32::from(port.target)).chain(status);
     let requests = match options.profile {
         Profile::Demo => json!({"cpu": "10m", "memory": "40Mi"}),
         _ => json!({"cpu": "100m", "memory": "128Mi"}),
     };
+    proxy(ports, requests)
+}
+
+/// The container, to be filled in by the injector.
+pub(crate) fn proxy(ports: impl Iterator<Item = u32>, requests: Value) -> Value {
+    let ports = ports.map(|port| json!({"containerPort": port, "protocol": "TCP"}));
     json!({
         "name": "istio-proxy",
         "image": "auto",
-        "ports": ports,
+        "ports": ports.collect::<Vec<_>>(),
         "env": [{"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"}],
         "readinessProbe": {"failureThreshold": 30, "periodSeconds": 1, "timeoutSeconds": 1},
         "resources": {"requests": requests, "limits": {"cpu": "2000m", "memory": "1024Mi"}},

@@ -3,11 +3,14 @@
 mod config;
 mod control_plane;
 mod crds;
+mod gateway_api;
 mod gateways;
 mod rbac;
 mod webhooks;
 
 use serde_json::{Value, json};
+
+pub use gateway_api::{GATEWAY_NAME, gateway_manifests};
 
 /// Which parts are installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,12 @@ pub fn manifests(options: &Options) -> Vec<Value> {
     all.extend(gateways::all(options));
     all.extend(webhooks::all(options));
     all
+}
+
+/// Definitions of the Gateway API's kinds, for a platform that has none. Where the Gateway API is
+/// installed, its own must be left as they are.
+pub fn gateway_api_definitions() -> Vec<Value> {
+    crds::gateway_api().collect()
 }
 
 fn namespace(options: &Options) -> Value {

@@ -88,6 +88,22 @@ fn control_plane_rules() -> Value {
             &["get", "update", "patch"]
         ),
         rule(
+            &["gateway.networking.k8s.io"],
+            &["gatewayclasses"],
+            &["create", "patch"]
+        ),
+        // What runs Gateways of class istio, in their namespaces.
+        rule(
+            &["apps"],
+            &["deployments"],
+            &["get", "create", "update", "patch"]
+        ),
+        rule(
+            &[""],
+            &["services", "serviceaccounts"],
+            &["create", "update", "patch"]
+        ),
+        rule(
             &["apiextensions.k8s.io"],
             &["customresourcedefinitions"],
             READ

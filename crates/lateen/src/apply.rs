@@ -44,6 +44,25 @@ impl Applier {
         Ok(())
     }
 
+    /// Applies those objects of which there is none of the name. What is there is left alone: somebody
+    /// else may have installed it.
+    pub(crate) async fn apply_missing(&mut self, objects: &[Value]) -> anyhow::Result<()> {
+        for object in objects {
+            let found = {
+                let object: DynamicObject = serde_json::from_value(object.clone())?;
+                let kind = object.types.clone().context("a manifest has no kind")?;
+                let (resource, _) = self.kind(&kind).await?;
+                let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+                let name = object.metadata.name.context("a manifest has no name")?;
+                api.get_opt(&name).await?
+            };
+            if found.is_none() {
+                self.apply(object).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn apply(&mut self, value: &Value) -> anyhow::Result<()> {
         let object: DynamicObject = serde_json::from_value(value.clone())?;
         let kind = object.types.clone().context("a manifest has no kind")?;

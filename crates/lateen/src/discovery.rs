@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 mod access;
 mod credentials;
+mod gateways;
 mod leader;
 mod roots;
 mod secrets;
@@ -169,7 +170,15 @@ async fn run(options: Options) -> anyhow::Result<()> {
             ..lateen_registry::Options::default()
         },
     );
-    let galley = lateen_galley::Galley::start(registry.config());
+    let credentials = Arc::new(credentials::Credentials::follow(client.clone()));
+    credentials.ready().await;
+    let around = lateen_galley::Surroundings {
+        world: registry.world(),
+        credentials: credentials.clone(),
+        domain: options.domain.clone(),
+    };
+    let galley = lateen_galley::Galley::start(registry.config(), around);
+    credentials.grant(galley.gateways());
     galley.synced(&registry).await;
     info!("configuration is in sync");
     // Proxies expect their peers in the mesh's trust domain, so certificates must be for that.
@@ -198,12 +207,18 @@ async fn run(options: Options) -> anyhow::Result<()> {
         &galley,
         authority,
         serving,
-        statuses.clone(),
+        servers::Sinks {
+            credentials,
+            statuses: statuses.clone(),
+        },
         &options,
     );
+    tokio::spawn(gateways::Deployer::new(&client, &galley, &options, election.leading()).run());
     // Objects of files have no status.
     if options.config_dir.is_none() {
         let (namespace, domain) = (&options.namespace, &options.domain);
+        let of_gateways = gateways::keep_statuses(galley.gateways(), statuses.clone());
+        tokio::spawn(of_gateways);
         let statuses =
             statuses::Statuses::new(&registry, parts.discovery(), statuses, namespace, domain);
         tokio::spawn(statuses.run());

@@ -92,7 +92,8 @@ pub(crate) async fn istio_kinds_print_the_columns_of_istio(
     mesh.apply(ISTIO_KINDS).await?;
     for kubectl in mesh.kubectls()? {
         for (kind, header, cells) in [
-            ("gateway", "NAME AGE", ""),
+            // The Gateway API has a kind of this name as well.
+            ("gateways.networking.istio.io", "NAME AGE", ""),
             (
                 "virtualservice",
                 "NAME GATEWAYS HOSTS AGE",

@@ -18,6 +18,7 @@ mod cluster;
 mod control_plane;
 mod envoy;
 mod failing;
+mod gateway_api;
 mod gateway_tls;
 mod grpc;
 mod kubectl;
@@ -139,6 +140,8 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         bad_http::oversized_heads_are_refused,
         bad_http::bad_framing_is_refused,
         bad_http::old_versions_and_climbing_paths,
+        gateway_api::a_gateway_is_deployed_and_routes,
+        gateway_api::an_ingress_leads_to_its_backends,
         gateway_tls::a_certificate_comes_from_a_secret_and_is_rotated_live,
         gateway_tls::mutual_tls_asks_clients_for_certificates,
         gateway_tls::plain_requests_are_sent_to_https,

@@ -132,6 +132,9 @@ impl Up {
         progress.step("Install the control plane");
         let options = lateen_install::Options::default();
         applier
+            .apply_missing(&lateen_install::gateway_api_definitions())
+            .await?;
+        applier
             .apply_all(&lateen_install::manifests(&options))
             .await?;
         control_plane_is_ready(&client, progress).await?;

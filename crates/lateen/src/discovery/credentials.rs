@@ -1,6 +1,10 @@
 //! Certificates of gateways, from Secrets of the cluster.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,7 +16,9 @@ use kube::{
         watcher,
     },
 };
-use lateen_pilot::{Credential, CredentialSource};
+use lateen_core::SpiffeId;
+use lateen_galley::{CredentialFault, GatewayState};
+use lateen_pilot::{Credential, CredentialSource, Leave};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -20,6 +26,8 @@ use tracing::warn;
 const CERTIFICATE: [&str; 2] = ["tls.crt", "cert"];
 const KEY: [&str; 2] = ["tls.key", "key"];
 const ROOTS: [&str; 2] = ["ca.crt", "cacert"];
+/// How long the first list may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A Secret of this ending holds the roots of the one without it.
 const ROOTS_SUFFIX: &str = "-cacert";
 
@@ -27,6 +35,8 @@ const ROOTS_SUFFIX: &str = "-cacert";
 pub(super) struct Credentials {
     secrets: Store<Secret>,
     changes_rx: watch::Receiver<u64>,
+    /// Which proxies may have which, once that is known.
+    gateways: OnceLock<watch::Receiver<Arc<GatewayState>>>,
 }
 
 impl Credentials {
@@ -51,7 +61,23 @@ impl Credentials {
         Credentials {
             secrets,
             changes_rx,
+            gateways: OnceLock::new(),
         }
+    }
+
+    /// Waits until the first list is there, but not without an end: without a right to Secrets,
+    /// gateways go on without certificates.
+    pub(super) async fn ready(&self) {
+        let ready = tokio::time::timeout(PATIENCE, self.secrets.wait_until_ready());
+        if ready.await.is_err() {
+            warn!("Secrets are late, going on without certificates of gateways");
+        }
+    }
+
+    /// From now on, proxies may have what their Gateways name.
+    pub(super) fn grant(&self, gateways: watch::Receiver<Arc<GatewayState>>) {
+        // There is one galley, so it is set once.
+        let _ = self.gateways.set(gateways);
     }
 
     fn part(&self, namespace: &str, name: &str, keys: [&str; 2]) -> Vec<u8> {
@@ -102,6 +128,25 @@ impl Known {
     }
 }
 
+impl lateen_galley::Credentials for Credentials {
+    fn check(&self, namespace: &str, name: &str) -> Result<(), CredentialFault> {
+        let reference = ObjectRef::new(name).within(namespace);
+        if self.secrets.get(&reference).is_none() {
+            return Err(CredentialFault::Missing);
+        }
+        let text = |keys| String::from_utf8(self.part(namespace, name, keys)).unwrap_or_default();
+        let (chain, key) = (text(CERTIFICATE), text(KEY));
+        match lateen_tls::Identity::from_pem(&chain, &key, "") {
+            Ok(_) => Ok(()),
+            Err(error) => Err(CredentialFault::Malformed(error.to_string())),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes_rx.clone()
+    }
+}
+
 impl CredentialSource for Credentials {
     fn credential(&self, namespace: &str, name: &str) -> Option<Credential> {
         let mut roots = self.part(namespace, &format!("{name}{ROOTS_SUFFIX}"), ROOTS);
@@ -114,6 +159,27 @@ impl CredentialSource for Credentials {
             roots,
         };
         (credential != Credential::default()).then_some(credential)
+    }
+
+    fn leave(&self, identity: &SpiffeId, namespace: &str, name: &str) -> Leave {
+        let Some(gateways) = self.gateways.get() else {
+            return Leave::None;
+        };
+        let gateways = gateways.borrow();
+        let granted = gateways.granted.iter().filter(|granted| {
+            *granted.to == *identity.namespace
+                && granted.namespace == namespace
+                && granted.name == name
+        });
+        let mut leave = Leave::None;
+        for granted in granted {
+            match &granted.account {
+                Some(account) if **account == *identity.service_account => return Leave::Given,
+                Some(_) => {}
+                None => leave = Leave::ToReaders,
+            }
+        }
+        leave
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

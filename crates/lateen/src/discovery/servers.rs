@@ -37,6 +37,12 @@ pub(super) struct Parts {
     metrics: Router,
 }
 
+/// What other parts use as well.
+pub(super) struct Sinks {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) statuses: StatusWriter,
+}
+
 impl Parts {
     pub(super) fn new(
         client: &Client,
@@ -44,15 +50,19 @@ impl Parts {
         galley: &Galley,
         authority: Arc<CertificateAuthority>,
         serving: Arc<IdentityStore>,
-        statuses: StatusWriter,
+        sinks: Sinks,
         options: &Options,
     ) -> Self {
+        let Sinks {
+            credentials,
+            statuses,
+        } = sinks;
         let discovery = Discovery::new(
             registry.world(),
             galley.config(),
             lateen_pilot::Options {
                 domain: options.domain.clone(),
-                credentials: Arc::new(Credentials::follow(client.clone())),
+                credentials,
                 ..lateen_pilot::Options::default()
             },
         );
@@ -89,7 +99,7 @@ impl Parts {
 }
 
 /// What pods are injected with, as the mesh's configuration changes.
-fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
+pub(super) fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
     let mut config = galley.config();
     let base = Params {
         domain: options.domain.clone(),

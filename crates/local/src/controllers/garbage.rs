@@ -11,7 +11,7 @@ use futures::stream::select_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ResourceExt};
 use kube::discovery::ApiResource;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -20,7 +20,7 @@ use crate::Error;
 use graph::{Action, Graph, Node};
 
 /// The kinds watched: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str, &str); 14] = [
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
     ("", "v1", "Endpoints", "endpoints"),
@@ -39,6 +39,8 @@ const KINDS: [(&str, &str, &str, &str); 13] = [
         "RoleBinding",
         "rolebindings",
     ),
+    // Defined by whoever installs the Gateway API, and the owner of what gateways run on.
+    ("gateway.networking.k8s.io", "v1", "Gateway", "gateways"),
 ];
 
 /// Pause before a step that failed is taken again.
@@ -103,14 +105,28 @@ fn holds_up(first: &Action, second: &Action) -> bool {
 }
 
 fn api_events(api: Api<DynamicObject>) -> impl futures::Stream<Item = Event<DynamicObject>> + Send {
-    use kube::runtime::{WatchStreamExt, watcher};
+    use kube::runtime::WatchStreamExt;
     // The kind of a dynamic object is only known with its resource, so the typed helper does not fit.
     let stream = watcher::watcher(api, watcher::Config::default()).default_backoff();
-    stream.filter_map(|event| async {
-        event
-            .inspect_err(|error| warn!(%error, "a watch broke and is started again"))
-            .ok()
-    })
+    let events = stream.map(|event| match event {
+        Ok(event) => vec![event],
+        // A kind that is not defined has no objects.
+        Err(error) if is_undefined(&error) => vec![Event::Init, Event::InitDone],
+        Err(error) => {
+            warn!(%error, "a watch broke and is started again");
+            Vec::new()
+        }
+    });
+    events.flat_map(futures::stream::iter)
+}
+
+fn is_undefined(error: &watcher::Error) -> bool {
+    use kube::Error::Api;
+    match error {
+        watcher::Error::InitialListFailed(Api(status))
+        | watcher::Error::WatchStartFailed(Api(status)) => status.code == 404,
+        _ => false,
+    }
 }
 
 fn event_of(kind: usize, event: Event<DynamicObject>) -> Event<Node> {

@@ -98,7 +98,12 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     applier.apply_all(&definitions).await.expect("definitions");
 
     let registry = Registry::kubernetes(client.clone(), lateen_registry::Options::default());
-    let galley = Galley::start(registry.config());
+    let around = lateen_galley::Surroundings {
+        world: registry.world(),
+        credentials: Arc::new(lateen_galley::NoCredentials),
+        domain: "cluster.local".into(),
+    };
+    let galley = Galley::start(registry.config(), around);
     galley.synced(&registry).await;
     let options = lateen_pilot::Options::default();
     let discovery = Discovery::new(registry.world(), galley.config(), options);

@@ -1,0 +1,181 @@
+//! What a Gateway of the Gateway API runs on: an account, a Deployment of proxies and the Service
+//! before it, named and labelled as Istio does.
+
+use lateen_api::gateway_api::GatewayDeployment;
+use lateen_injector::{Owner, Params, inject_gateway};
+use serde_json::{Value, json};
+
+use crate::gateways;
+
+/// On everything that is made for a Gateway: the Gateway's name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// On everything that is made for a Gateway: the name of its class.
+const CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// On everything that is made for a Gateway: who makes it.
+const MANAGED: &str = "gateway.istio.io/managed";
+/// Where the gateway says that it is ready.
+const STATUS_PORT: u16 = 15021;
+
+/// The objects, in an order in which they can be applied one after the other.
+pub fn gateway_manifests(of: &GatewayDeployment, params: &Params) -> Vec<Value> {
+    vec![
+        object(of, "v1", "ServiceAccount"),
+        deployment(of, params),
+        service(of),
+    ]
+}
+
+fn labels(of: &GatewayDeployment) -> Value {
+    let mut all = json!(of.labels);
+    all[GATEWAY_NAME] = json!(of.gateway);
+    all[CLASS_NAME] = json!(of.class);
+    all[MANAGED] = json!("istio.io-gateway-controller");
+    all
+}
+
+/// An object that goes when the Gateway goes.
+fn object(of: &GatewayDeployment, api_version: &str, kind: &str) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": of.name,
+            "namespace": of.namespace,
+            "labels": labels(of),
+            "annotations": of.annotations,
+            "ownerReferences": [{
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "Gateway",
+                "name": of.gateway,
+                "uid": of.uid,
+            }],
+        },
+    })
+}
+
+fn service(of: &GatewayDeployment) -> Value {
+    let status = json!({"name": "status-port", "port": STATUS_PORT, "protocol": "TCP", "appProtocol": "tcp"});
+    let listeners = of.ports.iter().map(|(name, port, protocol)| {
+        json!({"name": name, "port": port, "protocol": "TCP", "appProtocol": protocol})
+    });
+    let ports: Vec<Value> = [status].into_iter().chain(listeners).collect();
+    let kind = match of.service_type.as_str() {
+        "" => "LoadBalancer",
+        named => named,
+    };
+    let mut service = object(of, "v1", "Service");
+    service["spec"] = json!({
+        "type": kind,
+        "selector": {GATEWAY_NAME: of.gateway},
+        "ports": ports,
+    });
+    if !of.address.is_empty() {
+        service["spec"]["loadBalancerIP"] = json!(of.address);
+    }
+    service
+}
+
+fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
+    let mut pod_labels = labels(of);
+    pod_labels["service.istio.io/canonical-name"] = json!(of.name);
+    pod_labels["service.istio.io/canonical-revision"] = json!("latest");
+    // The webhook must leave it alone: it is complete.
+    pod_labels["sidecar.istio.io/inject"] = json!("false");
+    let mut annotations = json!(of.annotations);
+    annotations["prometheus.io/port"] = json!("15020");
+    annotations["prometheus.io/scrape"] = json!("true");
+    annotations["prometheus.io/path"] = json!("/stats/prometheus");
+    let ports = of.ports.iter().map(|(_, port, _)| *port);
+    let ports = ports.chain([u32::from(STATUS_PORT)]);
+    let mut pod = json!({
+        "metadata": {"labels": pod_labels, "annotations": annotations},
+        "spec": {
+            "serviceAccountName": of.name,
+            "containers": [gateways::proxy(ports, json!({"cpu": "100m", "memory": "128Mi"}))],
+        },
+    });
+    let owner = Owner {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        name: of.name.clone(),
+        namespace: of.namespace.clone(),
+    };
+    inject_gateway(&mut pod, &owner, params);
+    gateways::forget_injection(&mut pod);
+    let mut deployment = object(of, "apps/v1", "Deployment");
+    deployment["spec"] = json!({
+        "selector": {"matchLabels": {GATEWAY_NAME: of.gateway}},
+        "template": pod,
+    });
+    deployment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge() -> GatewayDeployment {
+        GatewayDeployment {
+            namespace: "default".into(),
+            gateway: "edge".into(),
+            uid: "u1".into(),
+            class: "istio".into(),
+            name: "edge-istio".into(),
+            ports: vec![("http-80".into(), 80, "http".into())],
+            labels: [("team".to_owned(), "x".to_owned())].into(),
+            annotations: [("note".to_owned(), "y".to_owned())].into(),
+            ..GatewayDeployment::default()
+        }
+    }
+
+    #[test]
+    fn everything_belongs_to_its_gateway() {
+        let all = gateway_manifests(&edge(), &Params::default());
+        let kinds: Vec<_> = all
+            .iter()
+            .map(|o| o["kind"].as_str().unwrap_or_default())
+            .collect();
+        assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service"]);
+        for object in &all {
+            let meta = &object["metadata"];
+            assert_eq!(
+                (&meta["name"], &meta["namespace"]),
+                (&json!("edge-istio"), &json!("default"))
+            );
+            assert_eq!(meta["labels"][GATEWAY_NAME], "edge");
+            assert_eq!(meta["labels"]["team"], "x");
+            assert_eq!(meta["annotations"]["note"], "y");
+            assert_eq!(meta["ownerReferences"][0]["uid"], "u1");
+        }
+    }
+
+    #[test]
+    fn the_service_leads_to_the_pods_at_the_listeners_ports() {
+        let of = GatewayDeployment {
+            service_type: "ClusterIP".into(),
+            ..edge()
+        };
+        let service = service(&of);
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+        let ports: Vec<_> = service["spec"]["ports"]
+            .as_array()
+            .expect("ports")
+            .iter()
+            .map(|p| &p["port"])
+            .collect();
+        assert_eq!(ports, [&json!(15021), &json!(80)]);
+        let deployment = deployment(&of, &Params::default());
+        let pod = &deployment["spec"]["template"];
+        for (key, value) in service["spec"]["selector"].as_object().expect("labels") {
+            assert_eq!(&pod["metadata"]["labels"][key], value);
+        }
+        assert_eq!(pod["spec"]["serviceAccountName"], "edge-istio");
+        let sysctl = &pod["spec"]["securityContext"]["sysctls"][0];
+        assert_eq!(sysctl["name"], "net.ipv4.ip_unprivileged_port_start");
+        assert!(
+            pod["metadata"]["annotations"]
+                .get("sidecar.istio.io/status")
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! Gateways of the Gateway API: their statuses, and what those of class `istio` run on.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+};
+use lateen_api::{gateway_api::GatewayDeployment, kinds::gateway_api::GATEWAY_CLASS};
+use lateen_core::{Backoff, ObjectRef};
+use lateen_galley::{CLASS, CONTROLLER, Galley, GatewayState};
+use lateen_injector::Params;
+use lateen_install::{GATEWAY_NAME, gateway_manifests};
+use lateen_registry::{StatusOwner, StatusTarget, StatusWriter, WATCHED_KINDS, WantedStatus};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Options, servers};
+
+const OWNER: StatusOwner = StatusOwner {
+    name: "gateway-api",
+    conditions: &["Accepted", "Programmed", "ResolvedRefs"],
+    controller: CONTROLLER,
+};
+/// Who the API server notes as the one who made a gateway's objects.
+const FIELD_MANAGER: &str = "istio.io/gateway-controller";
+/// How often everything is applied again, since others may have changed it.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// Tells the writer what is to be said of each object.
+pub(super) async fn keep_statuses(
+    mut gateways: watch::Receiver<Arc<GatewayState>>,
+    writer: StatusWriter,
+) {
+    let mut said = Arc::new(GatewayState::default());
+    loop {
+        let new = gateways.borrow_and_update().clone();
+        for (key, wanted) in &new.statuses {
+            if let Some(target) = target(key) {
+                let wanted = WantedStatus {
+                    generation: wanted.generation,
+                    status: wanted.status.clone(),
+                };
+                writer.set(OWNER, target, wanted);
+            }
+        }
+        for key in said.statuses.keys() {
+            if !new.statuses.contains_key(key)
+                && let Some(target) = target(key)
+            {
+                // A route that names none of ours any more keeps what others say of it. If it is gone,
+                // nobody is told.
+                let status = json!({"parents": [], "ancestors": []});
+                let nothing = |field: &str| json!({field: status[field]});
+                match key.kind {
+                    kind if kind.ends_with("Route") => {
+                        let status = nothing("parents");
+                        let wanted = WantedStatus {
+                            generation: 0,
+                            status,
+                        };
+                        writer.set(OWNER, target, wanted);
+                    }
+                    "BackendTLSPolicy" => {
+                        let status = nothing("ancestors");
+                        let wanted = WantedStatus {
+                            generation: 0,
+                            status,
+                        };
+                        writer.set(OWNER, target, wanted);
+                    }
+                    _ => writer.forget(OWNER, &target),
+                }
+            }
+        }
+        said = new;
+        if gateways.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn target(key: &ObjectRef) -> Option<StatusTarget> {
+    let kind = WATCHED_KINDS.iter().find(|kind| kind.id() == key.kind)?;
+    Some(StatusTarget::new(kind, &key.namespace, &key.name))
+}
+
+/// Makes what Gateways run on, while this replica leads.
+pub(super) struct Deployer {
+    client: Client,
+    gateways: watch::Receiver<Arc<GatewayState>>,
+    params: watch::Receiver<Arc<Params>>,
+    leading: watch::Receiver<bool>,
+    /// What was applied last, by kind, namespace and name.
+    applied: BTreeMap<String, Value>,
+}
+
+impl Deployer {
+    pub(super) fn new(
+        client: &Client,
+        galley: &Galley,
+        options: &Options,
+        leading: watch::Receiver<bool>,
+    ) -> Self {
+        Deployer {
+            client: client.clone(),
+            gateways: galley.gateways(),
+            params: servers::params(galley, options),
+            leading,
+            applied: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        while self.leading.wait_for(|leads| *leads).await.is_ok() {
+            let gateways = self.gateways.borrow_and_update().clone();
+            let params = self.params.borrow_and_update().clone();
+            let wait = match self.apply_all(&gateways, &params).await {
+                Ok(()) => {
+                    backoff.reset();
+                    RECHECK
+                }
+                Err(error) => {
+                    warn!(%error, "what Gateways run on is not applied yet; trying again");
+                    backoff.next_delay()
+                }
+            };
+            let closed = tokio::select! {
+                () = tokio::time::sleep(wait) => {
+                    self.applied.clear();
+                    false
+                }
+                changed = self.gateways.changed() => changed.is_err(),
+                changed = self.params.changed() => changed.is_err(),
+            };
+            if closed {
+                return;
+            }
+        }
+    }
+
+    /// All Gateways, whatever becomes of one of them; the last error ends it.
+    async fn apply_all(
+        &mut self,
+        state: &GatewayState,
+        params: &Params,
+    ) -> Result<(), kube::Error> {
+        let mut outcome = self.declare_class().await;
+        for gateway in &state.deployments {
+            for object in gateway_manifests(gateway, params) {
+                if let Err(error) = self.apply(gateway, object).await {
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// The class need not be declared by users, but some look for it.
+    async fn declare_class(&mut self) -> Result<(), kube::Error> {
+        let object = json!({
+            "apiVersion": GATEWAY_CLASS.api_version(),
+            "kind": GATEWAY_CLASS.kind,
+            "metadata": {"name": CLASS},
+            "spec": {"controllerName": CONTROLLER, "description": "Gateways that the mesh runs"},
+        });
+        if self.applied.get(CLASS) == Some(&object) {
+            return Ok(());
+        }
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(&object));
+        match api.get_opt(CLASS).await? {
+            // Whoever has declared it knows why.
+            Some(_) => {}
+            None => {
+                let params = PatchParams::apply(FIELD_MANAGER).force();
+                match api.patch(CLASS, &params, &Patch::Apply(&object)).await {
+                    // The Gateway API is not installed.
+                    Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                    applied => applied.map(drop)?,
+                }
+            }
+        }
+        self.applied.insert(CLASS.to_owned(), object);
+        Ok(())
+    }
+
+    async fn apply(&mut self, of: &GatewayDeployment, object: Value) -> Result<(), kube::Error> {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let key = format!("{kind} {}/{}", of.namespace, of.name);
+        if self.applied.get(&key) == Some(&object) {
+            return Ok(());
+        }
+        let resource = resource(&object);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &of.namespace, &resource);
+        if let Some(held) = api.get_opt(&of.name).await? {
+            let owner = held
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|l| l.get(GATEWAY_NAME));
+            if owner != Some(&of.gateway) {
+                warn!(
+                    object = key,
+                    gateway = of.gateway,
+                    "an object of this name is there and not of the Gateway; it is left alone"
+                );
+                return Ok(());
+            }
+        }
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch(&of.name, &params, &Patch::Apply(&object)).await?;
+        info!(object = key, gateway = of.gateway, "applied");
+        self.applied.insert(key, object);
+        Ok(())
+    }
+}
+
+fn resource(object: &Value) -> ApiResource {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion")
+        .split_once('/')
+        .unwrap_or(("", text("apiVersion")));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_go_to_the_kinds_that_are_meant() {
+        let check = |kind, group: &str, plural: &str| {
+            let target = target(&ObjectRef::new(kind, "ns", "a")).expect("a kind");
+            assert_eq!((target.kind.group, target.kind.plural), (group, plural));
+        };
+        check("Gateway", "networking.istio.io", "gateways");
+        check("KubernetesGateway", "gateway.networking.k8s.io", "gateways");
+        check("HTTPRoute", "gateway.networking.k8s.io", "httproutes");
+        check("Ingress", "networking.k8s.io", "ingresses");
+        assert!(target(&ObjectRef::new("Odd", "ns", "a")).is_none());
+    }
+
+    #[test]
+    fn resources_are_found_by_their_kind() {
+        let of = |api: &str, kind: &str| resource(&json!({"apiVersion": api, "kind": kind}));
+        let class = of("gateway.networking.k8s.io/v1", "GatewayClass");
+        assert_eq!(class.plural, "gatewayclasses");
+        let account = of("v1", "ServiceAccount");
+        assert_eq!((&*account.group, &*account.plural), ("", "serviceaccounts"));
+    }
+}
