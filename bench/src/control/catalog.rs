@@ -21,10 +21,18 @@ pub(super) enum Kind {
     Endpoint,
     Listener,
     Route,
+    /// Ours alone: Envoy has them in its tables.
+    VirtualHost,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 4] = [Kind::Cluster, Kind::Endpoint, Kind::Listener, Kind::Route];
+    pub(super) const ALL: [Kind; 5] = [
+        Kind::Cluster,
+        Kind::Endpoint,
+        Kind::Listener,
+        Kind::Route,
+        Kind::VirtualHost,
+    ];
 
     pub(super) fn url(self) -> &'static str {
         match self {
@@ -32,6 +40,7 @@ impl Kind {
             Kind::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Kind::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Kind::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Kind::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
         }
     }
 
@@ -44,8 +53,13 @@ impl Kind {
         match self {
             Kind::Cluster => Some(Kind::Endpoint),
             Kind::Listener => Some(Kind::Route),
-            Kind::Endpoint | Kind::Route => None,
+            Kind::Endpoint | Kind::Route | Kind::VirtualHost => None,
         }
+    }
+
+    /// Whether all that there are of it are asked for, not some by name.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Kind::Cluster | Kind::Listener | Kind::VirtualHost)
     }
 }
 
@@ -127,7 +141,7 @@ impl Catalog {
     }
 
     fn look_into(&mut self, raw: Raw<'_>) -> Known {
-        // The name is the first field of all four types.
+        // The name is the first field of all types whose name may be missing.
         let name = match raw.name {
             "" => text_of(raw.body, 1),
             name => name,
@@ -135,7 +149,7 @@ impl Catalog {
         let name = self.name(name);
         let change = match raw.kind {
             Kind::Endpoint => changed_address(raw.body),
-            Kind::Route => changed_value(raw.body),
+            Kind::Route | Kind::VirtualHost => changed_value(raw.body),
             Kind::Cluster | Kind::Listener => None,
         };
         let leads = leads(raw).into_iter().map(|lead| self.name(&lead));
@@ -186,7 +200,7 @@ fn leads(raw: Raw<'_>) -> HashSet<String> {
     match raw.kind {
         Kind::Cluster => decode_any(&any).map_or_else(|_| HashSet::new(), |c| of_cluster(&c)),
         Kind::Listener => decode_any(&any).map_or_else(|_| HashSet::new(), |l| of_listener(&l)),
-        Kind::Endpoint | Kind::Route => HashSet::new(),
+        Kind::Endpoint | Kind::Route | Kind::VirtualHost => HashSet::new(),
     }
 }
 

@@ -53,9 +53,9 @@ fn part(name: Name, content: Content) -> u64 {
 pub(super) struct Client {
     protocol: Protocol,
     node: Vec<u8>,
-    types: [OfType; 4],
+    types: [OfType; 5],
     /// The newest change of each type that was seen.
-    changes: [u32; 4],
+    changes: [u32; 5],
     /// Resources that came, on all streams.
     pub(super) resources: u64,
 }
@@ -76,7 +76,7 @@ impl Client {
             protocol,
             node,
             types: Default::default(),
-            changes: [0; 4],
+            changes: [0; 5],
             resources: 0,
         }
     }
@@ -87,9 +87,10 @@ impl Client {
 
     /// Everything that was asked for has come.
     pub(super) fn is_steady(&self) -> bool {
-        let [clusters, endpoints, listeners, routes] = &self.types;
+        let [clusters, endpoints, listeners, routes, hosts] = &self.types;
         clusters.answered
             && listeners.answered
+            && (hosts.answered || !hosts.open)
             && endpoints.missing.is_empty()
             && routes.missing.is_empty()
     }
@@ -119,7 +120,8 @@ impl Client {
         let known = !self.types[Kind::Cluster as usize].held.is_empty();
         let at_once = |kind: &Kind| match (self.protocol, kind) {
             (_, Kind::Cluster) => true,
-            (Protocol::Delta, Kind::Listener) => true,
+            (Protocol::Delta, Kind::Listener | Kind::VirtualHost) => true,
+            (Protocol::StateOfTheWorld, Kind::VirtualHost) => false,
             // Envoy asks for listeners when its clusters are warm.
             (Protocol::StateOfTheWorld, Kind::Listener) => known,
             (_, Kind::Endpoint | Kind::Route) => !self.types[*kind as usize].asked.is_empty(),
@@ -140,7 +142,7 @@ impl Client {
             Protocol::Delta => {
                 let of_type = &self.types[kind as usize];
                 let mut out = request(kind, node.as_deref());
-                if kind.leads_to().is_some() {
+                if kind.is_whole() {
                     put(&mut out, 3, b"*");
                 }
                 for name in &of_type.asked {
@@ -264,7 +266,7 @@ impl Client {
 
     /// Envoy asks for listeners when it has the endpoints of its first clusters.
     fn warm(&mut self, catalog: &Catalog) -> Option<Vec<u8>> {
-        let [clusters, endpoints, listeners, _] = &self.types;
+        let [clusters, endpoints, listeners, ..] = &self.types;
         let due = clusters.answered && endpoints.missing.is_empty() && !listeners.open;
         due.then(|| self.open(Kind::Listener, catalog))
     }
@@ -324,7 +326,7 @@ mod tests {
         let mut catalog = Catalog::default();
         let mut client = Client::new(Protocol::Delta, b"node".to_vec());
         let opening = client.opening(&catalog);
-        assert_eq!(opening.len(), 2);
+        assert_eq!(opening.len(), 3);
         assert_eq!(texts(&opening[0], 3), ["*"]);
         assert_eq!(text_of(&opening[0], 1), "node");
 
@@ -333,6 +335,10 @@ mod tests {
         assert_eq!(text_of(&answer.requests[0], 6), "n");
         assert_eq!(texts(&answer.requests[1], 3), ["a"]);
         client.take(response(Kind::Listener, Vec::new(), Vec::new()), &catalog);
+        client.take(
+            response(Kind::VirtualHost, Vec::new(), Vec::new()),
+            &catalog,
+        );
         assert!(!client.is_steady());
         let endpoints = catalog.content(Raw {
             kind: Kind::Endpoint,
@@ -345,7 +351,7 @@ mod tests {
         assert!(client.is_steady());
 
         let again = client.opening(&catalog);
-        assert_eq!(again.len(), 3);
+        assert_eq!(again.len(), 4);
         assert_eq!(
             text_of(fields(&again[1]).nth(2).expect("a version").1.bytes(), 2),
             "7"

@@ -120,7 +120,7 @@ impl Pod {
             "ENVOY_PROMETHEUS_PORT": 15090,
         });
         if ours {
-            metadata["LATEEN_PROXY"] = "true".into();
+            metadata["LATEEN_VIRTUAL_HOSTS"] = "true".into();
             metadata["LATEEN_VERSION"] = env!("CARGO_PKG_VERSION").into();
         }
         json!({

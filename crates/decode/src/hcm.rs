@@ -257,6 +257,10 @@ fn routes(spec: &pb::HttpConnectionManager) -> Result<Routes> {
         }
         Some(RouteSpecifier::Rds(rds)) => Ok(Routes::Named(rds.route_config_name.as_str().into())),
         Some(RouteSpecifier::RouteConfig(config)) => {
+            if config.vhds.is_some() {
+                let what = "discovery of virtual hosts for a table in a listener";
+                return Err(DecodeError::unsupported("route_config.vhds", what));
+            }
             let config = config.clone();
             Ok(Routes::Inline(route::route_configuration(&config)?))
         }

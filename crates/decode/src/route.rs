@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lateen_route::{
-    Action, HeaderMutations, RetryPolicy, RouteConfig, RouteSpec, RouteTable, VirtualHostSpec,
+    Action, HeaderMutations, Host, RetryPolicy, RouteConfig, RouteSpec, RouteTable, VirtualHostSpec,
 };
 use lateen_xds::Any;
 use lateen_xds::types::{core, route as pb};
@@ -22,16 +22,19 @@ pub(crate) use matching::header_tests;
 use matching::route_match;
 use retry::retry;
 
-/// Compiles a route configuration.
+/// Compiles a route configuration, with the virtual hosts that it has itself. Where it has `vhds`,
+/// others follow as resources of their own ([`virtual_host`]).
 ///
 /// # Errors
 /// On what is not supported, and on tables that contradict themselves.
 pub fn route_configuration(config: &pb::RouteConfiguration) -> Result<Arc<RouteTable<RouteExtra>>> {
-    if config.vhds.is_some() {
-        return Err(DecodeError::unsupported(
-            "vhds",
-            "on-demand discovery of virtual hosts",
-        ));
+    use core::config_source::ConfigSourceSpecifier;
+    if let Some(vhds) = &config.vhds {
+        let source = vhds.config_source.as_ref();
+        let source = source.and_then(|source| source.config_source_specifier.as_ref());
+        if !matches!(source, Some(ConfigSourceSpecifier::Ads(_))) {
+            return Err(DecodeError::unsupported("vhds", "another source than ADS"));
+        }
     }
     let hosts = config
         .virtual_hosts
@@ -50,6 +53,14 @@ pub fn route_configuration(config: &pb::RouteConfiguration) -> Result<Arc<RouteT
         ignore_port: config.ignore_port_in_host_matching,
         headers,
     })?))
+}
+
+/// Compiles a virtual host that is a resource of its own.
+///
+/// # Errors
+/// On what is not supported.
+pub fn virtual_host(config: &pb::VirtualHost) -> Result<Arc<Host<RouteExtra>>> {
+    Ok(Arc::new(Host::new(host(config)?)?))
 }
 
 fn host(host: &pb::VirtualHost) -> Result<VirtualHostSpec<RouteExtra>> {

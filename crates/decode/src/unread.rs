@@ -136,6 +136,7 @@ static RESOURCES: &[&Reads] = &[
     &crate::listener::reads::LISTENER,
     &crate::route::reads::ROUTE_CONFIGURATION,
     &crate::route::reads::VIRTUAL_HOST,
+    &crate::route::reads::VIRTUAL_HOST,
     &crate::cluster::reads::CLUSTER,
     &crate::endpoint::ASSIGNMENT,
     &crate::tls::reads::SECRET,

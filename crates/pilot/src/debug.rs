@@ -157,10 +157,7 @@ fn respond(discovery: &Discovery, parameters: &Parameters, dump: Dump) -> Respon
 }
 
 async fn metrics(State(discovery): State<Discovery>) -> Response {
-    let text = discovery
-        .core
-        .metrics
-        .expose(discovery.core.engine.cache.counts());
+    let text = discovery.core.metrics.expose(&discovery.core.engine.cache);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text).into_response()
 }

@@ -1,6 +1,7 @@
 //! The control plane's discovery server: inputs in, snapshots out, ports to serve them on.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use lateen_registry::World;
 use lateen_xds::server::{self, Ads, Connections, STREAM_LIFETIME};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::auth::Authenticate;
 use crate::distribution::{Problems, Reports, Tracker};
@@ -174,13 +175,25 @@ impl Inputs {
             let waited = since.elapsed();
             core.metrics.debounce.observe(waited.as_secs_f64() * 1e3);
             let started = Instant::now();
-            let snapshot = self.snapshot(&core.metrics);
             let credentials = credentials || self.credentials_changed();
-            core.engine.publish(snapshot.clone(), credentials);
-            info!(generation = snapshot.generation, "new snapshot");
-            let before = snapshots.send_replace(snapshot.clone());
-            if !Arc::ptr_eq(&before.config, &snapshot.config) {
-                self.tell_conflicts(&snapshot);
+            // A fault of ours in one change must not be the end of all later ones.
+            let published = catch_unwind(AssertUnwindSafe(|| {
+                let snapshot = self.snapshot(&core.metrics);
+                core.engine.publish(snapshot.clone(), credentials);
+                snapshot
+            }));
+            match published {
+                Ok(snapshot) => {
+                    info!(generation = snapshot.generation, "new snapshot");
+                    let before = snapshots.send_replace(snapshot.clone());
+                    if !Arc::ptr_eq(&before.config, &snapshot.config) {
+                        self.tell_conflicts(&snapshot);
+                    }
+                }
+                Err(_) => {
+                    core.engine.cache.failed();
+                    error!("a change could not be published; the next one will bring it");
+                }
             }
             let done = Instant::now();
             rested = done + (done - started).min(REST_MAX);

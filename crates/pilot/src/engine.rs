@@ -16,10 +16,18 @@
 //! # What a change costs
 //!
 //! Inputs keep what has not changed in the same allocation, so what changed is found by comparing
-//! pointers ([`Touched`]). A scope is derived from the one before: clusters of untouched services
-//! and endpoints behind untouched names are carried over, and what is made anew goes through the
-//! cache of keys, where scopes find what another one has made. Where all came out as before, the
-//! part keeps its [`Group`], by which the server knows without a look that there is nothing to send.
+//! pointers ([`Touched`]). A scope is derived from the one before: clusters of untouched services,
+//! endpoints behind untouched names and virtual hosts of untouched destinations are carried over,
+//! and what is made anew goes through the cache of keys, where scopes find what another one has
+//! made. Where all came out as before, the part keeps its [`Group`], by which the server knows
+//! without a look that there is nothing to send; where not, the part knows the names that differ.
+//!
+//! What does not depend on the namespace is one key for all namespaces and so in memory once; a new
+//! scope begins as a copy of another one and shares the parts of lists in which they are alike.
+//!
+//! # What fails
+//!
+//! A generator or a view that panics leaves what it was to make as it was, and is counted.
 //! A proxy for which no part changed is not woken; the generation that it holds is counted up.
 //!
 //! Nothing waits for more changes to come: the first goes out at once, and what comes while it is
@@ -31,6 +39,7 @@
 //! last proxy that needs it. The cache of keys holds what some scope holds.
 
 mod scope;
+mod state;
 mod touched;
 mod vantage;
 
@@ -48,7 +57,8 @@ use crate::envoy_filter::{Book, PatchReport, Selected};
 use crate::key::Cache;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
-use scope::{Inbound, Scope};
+use scope::{Inbound, Making, Scope};
+use state::Followed;
 use touched::Touched;
 pub(crate) use vantage::{Facts, Vantage};
 
@@ -62,21 +72,21 @@ pub struct Served {
     inbound: Option<Arc<Inbound>>,
     /// Where configurations of extensions come from.
     patches: Selected,
-    clusters: Group,
-    listeners: Group,
+    clusters: Followed,
+    listeners: Followed,
 }
 
 impl Served {
-    /// All clusters or listeners there are.
-    pub(crate) fn list(&self, type_url: &TypeUrl) -> Vec<Arc<Resource>> {
-        let inbound = self.inbound.as_deref();
-        if *type_url == TypeUrl::CLUSTER {
-            let own = inbound.map_or(&[][..], |inbound| &inbound.clusters);
-            return self.scope.clusters.all().chain(own).cloned().collect();
-        }
-        let own = inbound.map_or(&[][..], |inbound| &inbound.listeners);
-        let all = self.scope.listeners.resources.iter();
-        all.chain(own).cloned().collect()
+    fn own_clusters(&self) -> &[Arc<Resource>] {
+        self.inbound
+            .as_ref()
+            .map_or(&[], |inbound| &inbound.clusters)
+    }
+
+    fn own_listeners(&self) -> &[Arc<Resource>] {
+        self.inbound
+            .as_ref()
+            .map_or(&[], |inbound| &inbound.listeners)
     }
 
     /// Resources of a type, other than secrets: all there are, or those named.
@@ -86,46 +96,99 @@ impl Served {
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>> {
-        if type_url.is_wildcard() {
-            let mut all = self.list(type_url);
-            all.retain(|resource| names.contains(&resource.name));
-            return all;
+        let Scope {
+            clusters,
+            listeners,
+            endpoints,
+            tables,
+        } = &*self.scope;
+        match (names, type_url) {
+            (Names::All(_), of) if *of == TypeUrl::CLUSTER => self.list(of),
+            (Names::Only(names), of) if *of == TypeUrl::CLUSTER => {
+                let own = |name: &Name| self.own_clusters().iter().find(|own| own.name == *name);
+                let found = |name| clusters.find(name).or_else(|| own(name));
+                names.iter().filter_map(found).cloned().collect()
+            }
+            (names, of) if *of == TypeUrl::LISTENER => {
+                let all = listeners.resources.iter().chain(self.own_listeners());
+                let wanted = all.filter(|listener| names.contains(&listener.name));
+                wanted.cloned().collect()
+            }
+            (Names::All(_), of) if *of == TypeUrl::VIRTUAL_HOST => tables.all_hosts(cache),
+            (Names::Only(names), of) if *of == TypeUrl::VIRTUAL_HOST => {
+                tables.find_hosts(cache, names.iter())
+            }
+            (names, of) if *of == TypeUrl::ENDPOINT => endpoints.find(cache, named(names).iter()),
+            (names, of) if *of == TypeUrl::ROUTE => tables.find(cache, named(names).iter()),
+            (names, of) if *of == TypeUrl::EXTENSION => self.find(cache, of, named(names).iter()),
+            _ => Vec::new(),
         }
-        self.find(cache, type_url, named(names).iter())
     }
 
-    /// Endpoints or route tables of these names.
+    /// All clusters or listeners there are.
+    pub(crate) fn list(&self, type_url: &TypeUrl) -> Vec<Arc<Resource>> {
+        let Scope {
+            clusters,
+            listeners,
+            ..
+        } = &*self.scope;
+        if *type_url == TypeUrl::CLUSTER {
+            return clusters.all().chain(self.own_clusters()).cloned().collect();
+        }
+        let all = listeners.resources.iter().chain(self.own_listeners());
+        all.cloned().collect()
+    }
+
+    /// Endpoints, route tables or extensions of these names, the tables whole.
     pub(crate) fn find<'a>(
         &self,
         cache: &Cache,
         type_url: &TypeUrl,
-        named: impl Iterator<Item = &'a Name>,
+        names: impl Iterator<Item = &'a Name>,
     ) -> Vec<Arc<Resource>> {
-        if *type_url == TypeUrl::ENDPOINT {
-            return self.scope.endpoints.find(cache, named);
-        }
         if *type_url == TypeUrl::ROUTE {
-            return self.scope.routes.find(cache, named);
+            return self.scope.tables.find_whole(cache, names);
         }
         if *type_url == TypeUrl::EXTENSION {
-            let keys = named.filter_map(|name| self.patches.extension(name));
-            return keys.map(|key| cache.resource(key)).collect();
+            let keys = names.filter_map(|name| self.patches.extension(name));
+            let made = keys.filter_map(|key| cache.resource(key).ok());
+            return made.map(|(_, resource)| resource).collect();
         }
-        Vec::new()
+        self.scope.endpoints.find(cache, names)
+    }
+
+    /// Route tables as Envoy would show them, whoever is served.
+    pub(crate) fn whole_tables(&self, cache: &Cache, names: Names<'_>) -> Vec<Arc<Resource>> {
+        self.find(cache, &TypeUrl::ROUTE, named(names).iter())
     }
 
     /// By which the server knows who is served the same.
     pub(crate) fn group(&self, type_url: &TypeUrl) -> Option<Group> {
+        let scope = &self.scope;
         let groups = [
-            (TypeUrl::CLUSTER, self.clusters),
-            (TypeUrl::LISTENER, self.listeners),
-            (TypeUrl::ENDPOINT, self.scope.endpoints.group),
-            (TypeUrl::ROUTE, self.scope.routes.group),
+            (TypeUrl::CLUSTER, self.clusters.group),
+            (TypeUrl::LISTENER, self.listeners.group),
+            (TypeUrl::ENDPOINT, scope.endpoints.state.group),
+            (TypeUrl::ROUTE, scope.tables.whole.group),
+            (TypeUrl::VIRTUAL_HOST, scope.tables.hosts.group),
         ];
         let mut groups = groups.into_iter();
         groups
             .find(|(of, _)| of == type_url)
             .map(|(_, group)| group)
+    }
+
+    /// The names of all that may differ from what there was for a group.
+    pub(crate) fn since(&self, type_url: &TypeUrl, group: Group) -> Option<Vec<Name>> {
+        let scope = &self.scope;
+        match type_url {
+            of if *of == TypeUrl::CLUSTER => self.clusters.since(&scope.clusters.state, group),
+            of if *of == TypeUrl::LISTENER => self.listeners.since(&scope.listeners.state, group),
+            of if *of == TypeUrl::ENDPOINT => scope.endpoints.state.since(group),
+            of if *of == TypeUrl::ROUTE => scope.tables.whole.since(group),
+            of if *of == TypeUrl::VIRTUAL_HOST => scope.tables.hosts.since(group),
+            _ => None,
+        }
     }
 
     /// Whether it is of these very parts.
@@ -338,7 +401,7 @@ impl Next<'_> {
         let before = self.served_before.get(vantage);
         let inbound = (!vantage.is_router()).then(|| {
             let before = before.and_then(|before| before.inbound.as_ref());
-            Inbound::next(before, vantage, self.snapshot, self.touched, self.cache)
+            Inbound::next(before, self.making(vantage))
         });
         let served = self.renewed(before, vantage, scope, inbound);
         self.served.insert(vantage.clone(), served.clone());
@@ -352,9 +415,33 @@ impl Next<'_> {
         }
         let reduced = Arc::new(reduced);
         let before = self.scopes_before.get(&reduced);
-        let scope = Scope::next(before, &reduced, self.snapshot, self.touched, self.cache);
+        let like = match before {
+            Some(_) => None,
+            None => self.like(&reduced),
+        };
+        let scope = Scope::next(before, like, self.making(&reduced));
         self.scopes.insert(reduced, scope.clone());
         scope
+    }
+
+    /// A scope that one of its kind has much in common with.
+    fn like(&self, vantage: &Vantage) -> Option<&Arc<Scope>> {
+        let is_like = |other: &Vantage| {
+            (other.kind, other.dialect) == (vantage.kind, vantage.dialect)
+                && other.patches == vantage.patches
+        };
+        let mut all = self.scopes.iter();
+        all.find(|(other, _)| is_like(other))
+            .map(|(_, scope)| scope)
+    }
+
+    fn making<'b>(&'b self, vantage: &'b Arc<Vantage>) -> Making<'b> {
+        Making {
+            vantage,
+            snapshot: self.snapshot,
+            touched: self.touched,
+            cache: self.cache,
+        }
     }
 
     fn renewed(
@@ -374,13 +461,13 @@ impl Next<'_> {
             return before.clone();
         }
         let kept = before.filter(|before| is_same(before.inbound.as_ref(), inbound.as_ref()));
-        let clusters = kept.filter(|b| b.scope.clusters.group == scope.clusters.group);
-        let listeners = kept.filter(|b| b.scope.listeners.group == scope.listeners.group);
+        let (clusters, listeners) = (&scope.clusters.state, &scope.listeners.state);
         Arc::new(Served {
             generation,
             standing: Arc::new(AtomicU64::new(generation)),
-            clusters: clusters.map_or_else(Group::new, |b| b.clusters),
-            listeners: listeners.map_or_else(Group::new, |b| b.listeners),
+            clusters: kept.map_or_else(|| Followed::new(clusters), |b| b.clusters.next(clusters)),
+            listeners: kept
+                .map_or_else(|| Followed::new(listeners), |b| b.listeners.next(listeners)),
             scope,
             inbound,
             patches: vantage.patches.clone(),

@@ -7,6 +7,8 @@ use arcstr::ArcStr;
 use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry};
 use lateen_xds::server::Event;
 
+use crate::key::Cache;
+
 /// All series.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -14,6 +16,7 @@ pub(crate) struct Metrics {
     pushes: Arc<Family<Counter>>,
     rejects: Arc<Family<Counter>>,
     total_rejects: Arc<Counter>,
+    held_back: Arc<Family<Counter>>,
     convergence: Arc<Histogram>,
     pub(crate) triggers: Arc<Family<Counter>>,
     pub(crate) debounce: Arc<Histogram>,
@@ -36,6 +39,7 @@ impl Metrics {
             pushes: registry.family("pilot_xds_pushes", &["type"]),
             rejects: registry.family("pilot_xds_rejects", &["type"]),
             total_rejects: registry.single("pilot_total_xds_rejects"),
+            held_back: registry.family("lateen_xds_held_back", &["type"]),
             convergence: registry.single("pilot_proxy_convergence_time_milliseconds"),
             triggers: registry.family("pilot_push_triggers", &["type"]),
             debounce: registry.single("pilot_debounce_time_milliseconds"),
@@ -57,22 +61,34 @@ impl Metrics {
                 self.rejects.with(&[short(type_url)]).inc();
                 self.total_rejects.inc();
             }
+            Event::HeldBack {
+                type_url,
+                resources,
+            } => {
+                let held_back = self.held_back.with(&[short(type_url)]);
+                held_back.add(u64::try_from(*resources).unwrap_or(u64::MAX));
+            }
             Event::Converged { after } => self.convergence.observe(after.as_secs_f64() * 1e3),
             _ => {}
         }
     }
 
     /// Everything in Prometheus' text form.
-    pub(crate) fn expose(&self, cache: (usize, u64, u64)) -> String {
+    pub(crate) fn expose(&self, cache: &Cache) -> String {
         use std::fmt::Write as _;
         let mut text = self.registry.expose();
         let uptime = self.started.elapsed().as_secs_f64();
-        let (entries, hits, misses) = cache;
+        let (entries, hits, misses) = cache.counts();
         for (name, kind, value) in [
             ("istiod_uptime_seconds", "gauge", uptime),
             ("lateen_xds_cache_size", "gauge", entries as f64),
             ("lateen_xds_cache_hits", "counter", hits as f64),
             ("lateen_xds_cache_misses", "counter", misses as f64),
+            (
+                "lateen_xds_generation_failures",
+                "counter",
+                cache.failures() as f64,
+            ),
         ] {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");

@@ -6,6 +6,7 @@ mod gateway;
 mod headers;
 mod inbound;
 mod matching;
+mod table;
 mod target;
 mod virtual_service;
 
@@ -17,31 +18,18 @@ use lateen_api::networking::{HttpRetry, VirtualService};
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::route_match::PathSpecifier;
-use lateen_xds::types::route::{
-    DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost,
-};
+use lateen_xds::types::route::{DirectResponseAction, Route, RouteMatch, VirtualHost};
 
-pub(crate) use gateway::{GatewayHost, GatewayRoutesKey};
+pub(crate) use gateway::GatewayHost;
 pub(crate) use inbound::{retries as inbound_retries, table as inbound_table};
+pub(crate) use table::{HostKind, Table, VirtualHostKey, assemble, head};
 pub(crate) use target::{Target, Targets, destinations};
 
 use crate::shared::Shared;
 use crate::snapshot::MESH_GATEWAY;
-use crate::wire;
 
 /// A request to a destination that the mesh does not know, where that is refused.
 const BAD_GATEWAY: u32 = 502;
-
-/// All that an outbound route table is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct OutboundRoutesKey {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) hosts: Vec<HostKey>,
-    /// What happens to hosts that are not listed; `None` where the table is for one service.
-    pub(crate) others: Option<Others>,
-    pub(crate) client: Client,
-}
 
 /// What happens to requests for unknown hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +63,7 @@ impl From<MeshOutboundMode> for Others {
 /// What routes may depend on about the client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
+    /// Its namespace, where a rule asks for it; empty otherwise.
     pub(crate) namespace: String,
     /// Labels, where a rule asks for them.
     pub(crate) labels: BTreeMap<String, String>,
@@ -90,65 +79,58 @@ impl Client {
     }
 }
 
-/// One virtual host of an outbound table.
+/// One destination of an outbound table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HostKey {
+    pub(crate) port: u16,
     pub(crate) host: String,
     pub(crate) domains: Vec<String>,
     /// Whether the registry has the host, so that there is a default route.
     pub(crate) known: bool,
     pub(crate) rule: Option<Shared<Object<VirtualService>>>,
     pub(crate) targets: Targets,
+    pub(crate) client: Client,
 }
 
-impl OutboundRoutesKey {
-    pub(crate) fn generate(&self) -> RouteConfiguration {
-        let hosts = self.hosts.iter().map(|host| self.virtual_host(host));
-        let others = self.others.as_ref().map(others);
-        RouteConfiguration {
-            name: self.name.clone(),
-            virtual_hosts: hosts.chain(others).collect(),
-            validate_clusters: wire::boolean(false),
-            max_direct_response_body_size_bytes: wire::number(1 << 20),
-            ignore_port_in_host_matching: true,
-            ..RouteConfiguration::default()
-        }
+impl HostKey {
+    fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
-    fn virtual_host(&self, host: &HostKey) -> VirtualHost {
-        let rule = host.rule.as_ref().filter(|rule| !rule.spec.http.is_empty());
+    fn generate(&self) -> VirtualHost {
+        let rule = self.rule.as_ref().filter(|rule| !rule.spec.http.is_empty());
         let routes = match rule {
             Some(rule) => virtual_service::Context {
                 rule,
                 gateway: MESH_GATEWAY,
                 port: self.port,
                 client: &self.client,
-                targets: &host.targets,
+                targets: &self.targets,
             }
             .routes(),
-            None => vec![self.default_route(host)],
+            None => vec![self.default_route()],
         };
         VirtualHost {
-            name: format!("{}:{}", host.host, self.port),
-            domains: host.domains.clone(),
+            name: self.name(),
+            domains: self.domains.clone(),
             routes,
             include_request_attempt_count: true,
             ..VirtualHost::default()
         }
     }
 
-    fn default_route(&self, host: &HostKey) -> Route {
-        let name = ClusterName::outbound(self.port, "", &host.host).to_string();
+    fn default_route(&self) -> Route {
+        let name = ClusterName::outbound(self.port, "", &self.host).to_string();
         let mut action = action::to_cluster(name);
         action.retry_policy = action::retries(self.client.retries());
-        if let Some(target) = host.targets.get(&host.host) {
+        if let Some(target) = self.targets.get(&self.host) {
             action.hash_policy = action::hash_policy(&target.rules, self.port, "");
             action::keep_hashed_host(&mut action);
         }
         Route {
             name: "default".into(),
             r#match: Some(everything()),
-            decorator: action::decorator(&host.host, self.port),
+            decorator: action::decorator(&self.host, self.port),
             action: Some(Action::Route(action)),
             ..Route::default()
         }
@@ -163,19 +145,26 @@ pub(crate) fn everything() -> RouteMatch {
     }
 }
 
+impl Others {
+    /// The name of their virtual host.
+    fn name(&self) -> &'static str {
+        match self {
+            Others::Allow | Others::To(_) => "allow_any",
+            Others::Block => "block_all",
+        }
+    }
+}
+
 fn others(others: &Others) -> VirtualHost {
-    let (name, action) = match others {
+    let name = others.name();
+    let action = match others {
         Others::Allow | Others::To(_) => {
-            let action = action::to_cluster(others.cluster().to_owned());
-            ("allow_any", Action::Route(action))
+            Action::Route(action::to_cluster(others.cluster().to_owned()))
         }
-        Others::Block => {
-            let refused = DirectResponseAction {
-                status: BAD_GATEWAY,
-                ..DirectResponseAction::default()
-            };
-            ("block_all", Action::DirectResponse(refused))
-        }
+        Others::Block => Action::DirectResponse(DirectResponseAction {
+            status: BAD_GATEWAY,
+            ..DirectResponseAction::default()
+        }),
     };
     VirtualHost {
         name: name.into(),

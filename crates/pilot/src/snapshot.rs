@@ -1,6 +1,6 @@
 //! Everything that resources are made from, at one moment, with the indexes that lookups need.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -316,6 +316,20 @@ impl Snapshot {
                 .map(|(_, i)| *i)
         });
         found.map(|i| &self.virtual_services[i])
+    }
+
+    /// The hosts of VirtualServices that send or mirror to any of some hosts.
+    pub(crate) fn leading_to<'a>(
+        &'a self,
+        hosts: &'a HashSet<Hostname>,
+    ) -> impl Iterator<Item = &'a Hostname> {
+        let leads = |hosted: &&HostedVirtualService| {
+            let (spec, namespace) = (&hosted.object.spec, &hosted.object.meta.namespace);
+            let destinations = crate::route::destinations(spec, namespace, &self.domain);
+            destinations.iter().any(|host| hosts.contains(host))
+        };
+        let leading = self.virtual_services.iter().filter(leads);
+        leading.flat_map(|hosted| &hosted.hosts)
     }
 
     fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {

@@ -53,6 +53,20 @@ impl Core {
         }
         served.resources(&self.engine.cache, type_url, names)
     }
+
+    /// The same as Envoy would show them: tables of routes are whole.
+    pub(crate) fn shown(
+        &self,
+        served: &Served,
+        client: &Client,
+        type_url: &TypeUrl,
+        names: Names<'_>,
+    ) -> Vec<Arc<Resource>> {
+        if *type_url == TypeUrl::ROUTE {
+            return served.whole_tables(&self.engine.cache, names);
+        }
+        self.generate(served, client, type_url, names)
+    }
 }
 
 /// The source of one port's streams.
@@ -100,6 +114,16 @@ impl ResourceSource for Source {
 
     fn group(&self, served: &Arc<Served>, _: &Client, type_url: &TypeUrl) -> Option<Group> {
         served.group(type_url)
+    }
+
+    fn since(
+        &self,
+        served: &Arc<Served>,
+        _: &Client,
+        type_url: &TypeUrl,
+        group: Group,
+    ) -> Option<Vec<Name>> {
+        served.since(type_url, group)
     }
 
     fn generate(

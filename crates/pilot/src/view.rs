@@ -11,6 +11,8 @@ mod tcp;
 
 use std::sync::Arc;
 
+pub(crate) use routes::is_table_of_unknown_hosts;
+
 use lateen_core::Labels;
 use lateen_registry::Service;
 
@@ -79,22 +81,27 @@ impl<'a> View<'a> {
         mtls::mode(self.snapshot, &self.from.namespace, self.labels(), port)
     }
 
-    /// What routes may depend on; labels only where a rule asks for them.
+    /// What routes may depend on: labels and the namespace only where a rule asks for them, so that
+    /// clients for which that makes no difference share what is made.
     fn client<'b>(self, rules: impl IntoIterator<Item = &'b HostedVirtualService>) -> Client {
-        let asks = |hosted: &HostedVirtualService| {
-            let spec = &hosted.object.spec;
-            let http = spec.http.iter().flat_map(|r| &r.r#match);
-            http.into_iter().any(|m| !m.source_labels.is_empty())
-        };
-        let labels = if rules.into_iter().any(asks) {
-            self.labels().0.clone()
-        } else {
-            Default::default()
-        };
+        let (mut labels, mut namespace) = (false, false);
+        for hosted in rules {
+            let http = hosted.object.spec.http.iter();
+            for of in http.flat_map(|route| &route.r#match) {
+                labels |= !of.source_labels.is_empty();
+                namespace |= !of.source_namespace.is_empty();
+            }
+        }
         let mesh = &self.snapshot.config.mesh;
         Client {
-            namespace: self.from.namespace.clone(),
-            labels,
+            namespace: match namespace {
+                true => self.from.namespace.clone(),
+                false => String::new(),
+            },
+            labels: match labels {
+                true => self.labels().0.clone(),
+                false => Default::default(),
+            },
             domain: self.snapshot.domain.clone(),
             mesh: mesh
                 .default_http_retry_policy

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lateen_xds::client::{self, ConnectError, Connection};
 use lateen_xds::types::core::Node;
+use lateen_xds::types::wkt::{Value, value};
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
@@ -16,13 +17,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that stays silent is probed, so that a server that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// The field of the node's metadata by which the control plane knows that virtual hosts may come as
+/// resources of their own.
+const VIRTUAL_HOSTS: &str = "LATEEN_VIRTUAL_HOSTS";
+
 /// Starts the client; its updates become events.
 pub(crate) fn start(
     node: Node,
     target: AdsTarget,
     events_tx: mpsc::UnboundedSender<Event>,
 ) -> client::Subscriber {
-    let mut ads = client::spawn(node, move || connect(target.clone()));
+    let mut ads = client::spawn(announcing(node), move || connect(target.clone()));
     let subscriber = ads.subscriber.clone();
     tokio::spawn(async move {
         while let Some(update) = ads.updates.recv().await {
@@ -32,6 +37,16 @@ pub(crate) fn start(
         }
     });
     subscriber
+}
+
+/// The node, and what this proxy understands beyond others. What else is in the node is the agent's,
+/// which may be of another release.
+fn announcing(mut node: Node) -> Node {
+    let yes = value::Kind::StringValue("true".to_owned());
+    let metadata = node.metadata.get_or_insert_default();
+    let fields = &mut metadata.fields;
+    fields.insert(VIRTUAL_HOSTS.to_owned(), Value { kind: Some(yes) });
+    node
 }
 
 async fn connect(target: AdsTarget) -> Result<Connection, ConnectError> {

@@ -8,6 +8,7 @@
 mod clusters;
 mod listeners;
 mod raw;
+mod tables;
 mod unread;
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcstr::ArcStr;
-use lateen_decode::{EndpointSpec, NamedEndpoint, Routes, route_configuration, secret};
+use lateen_decode::{
+    EndpointSpec, NamedEndpoint, Routes, route_configuration, secret, virtual_host,
+};
 use lateen_xds::client::{Subscriber, Update};
 use lateen_xds::types::{cluster as cluster_pb, endpoint, listener as listener_pb, route, tls};
 use lateen_xds::{Any, TypeUrl, decode_any};
@@ -29,6 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
 use listeners::Bound;
 pub(crate) use raw::{RawKind, RawStore};
+use tables::{Built, Tables};
 
 /// What the writer is told.
 pub(crate) enum Event {
@@ -55,6 +59,7 @@ pub(crate) struct State {
     pub raw: Arc<Mutex<RawStore>>,
     /// By the names of discovery; empty where the server said that there is none.
     endpoints: HashMap<ArcStr, Vec<NamedEndpoint>>,
+    tables: Tables,
     bound: HashMap<ArcStr, Bound>,
     resolvers: HashMap<ArcStr, AbortHandle>,
     /// Clusters that are gone at the server but still named here.
@@ -84,6 +89,7 @@ impl State {
             snapshot: Snapshot::default(),
             raw: Arc::default(),
             endpoints: HashMap::new(),
+            tables: Tables::default(),
             bound: HashMap::new(),
             resolvers: HashMap::new(),
             leaving: HashSet::new(),
@@ -126,6 +132,7 @@ impl State {
     pub(crate) fn attach(&mut self, subscriber: Subscriber) {
         subscriber.wildcard(TypeUrl::CLUSTER);
         subscriber.wildcard(TypeUrl::LISTENER);
+        subscriber.wildcard(TypeUrl::VIRTUAL_HOST);
         self.subscriber = Some(subscriber);
         self.subscribe();
         self.judge_readiness();
@@ -181,6 +188,10 @@ impl State {
             }
         }
         self.heard.insert(kind_of(&update.type_url));
+        if update.type_url == TypeUrl::VIRTUAL_HOST {
+            self.tables.know_hosts();
+        }
+        faults.extend(self.build_tables());
         self.release();
         self.publish();
         self.subscribe();
@@ -193,6 +204,24 @@ impl State {
             refused.inc();
             update.nack(faults.join("\n"));
         }
+    }
+
+    /// Puts the tables together of which something has changed. What is wrong with them.
+    fn build_tables(&mut self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, built) in self.tables.build() {
+            match built {
+                Built::Table(table) => {
+                    self.snapshot.routes.insert(name, table);
+                }
+                Built::Waits => {}
+                Built::Refused(reason) => {
+                    tracing::warn!(%name, reason, "virtual hosts refused");
+                    faults.push(reason);
+                }
+            }
+        }
+        faults
     }
 
     fn is_fixed(&self, kind: &TypeUrl, name: &ArcStr) -> bool {
@@ -228,8 +257,13 @@ impl State {
             let spec: route::RouteConfiguration = decode_any(any).map_err(text)?;
             let table = route_configuration(&spec).map_err(|error| error.to_string())?;
             self.missing_routes.remove(name);
-            self.snapshot.routes.insert(name.clone(), table);
+            self.tables.set(name, table, spec.vhds.is_some());
             RawKind::Route
+        } else if *kind == TypeUrl::VIRTUAL_HOST {
+            let spec: route::VirtualHost = decode_any(any).map_err(text)?;
+            let host = virtual_host(&spec).map_err(|error| error.to_string())?;
+            self.tables.set_host(name, host)?;
+            RawKind::VirtualHost
         } else if *kind == TypeUrl::ENDPOINT {
             let spec: endpoint::ClusterLoadAssignment = decode_any(any).map_err(text)?;
             self.set_endpoints(name, &spec)?;
@@ -262,8 +296,12 @@ impl State {
             self.forget(RawKind::Listener, name);
         } else if *kind == TypeUrl::ROUTE {
             self.missing_routes.insert(name.clone());
+            self.tables.remove(name);
             self.snapshot.routes.remove(name);
             self.forget(RawKind::Route, name);
+        } else if *kind == TypeUrl::VIRTUAL_HOST {
+            self.tables.remove_host(name);
+            self.forget(RawKind::VirtualHost, name);
         } else if *kind == TypeUrl::ENDPOINT {
             self.remove_endpoints(name);
             self.forget(RawKind::Endpoint, name);
@@ -347,6 +385,7 @@ impl State {
                     self.endpoints.remove(&name);
                     self.forget(RawKind::Endpoint, &name);
                 } else if kind == TypeUrl::ROUTE {
+                    self.tables.remove(&name);
                     self.snapshot.routes.remove(&name);
                     self.missing_routes.remove(&name);
                     self.forget(RawKind::Route, &name);
@@ -415,6 +454,7 @@ fn kind_of(kind: &TypeUrl) -> &'static str {
         kind if *kind == TypeUrl::CLUSTER => "cds",
         kind if *kind == TypeUrl::LISTENER => "lds",
         kind if *kind == TypeUrl::ROUTE => "rds",
+        kind if *kind == TypeUrl::VIRTUAL_HOST => "vhds",
         kind if *kind == TypeUrl::ENDPOINT => "eds",
         kind if *kind == TypeUrl::SECRET => "sds",
         _ => "other",

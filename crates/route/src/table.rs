@@ -1,10 +1,14 @@
 //! The compiled route configuration: from authority and request to one route.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 
-use crate::{Action, HeaderMutations, Matcher, RequestView, RouteConfig, RouteError, RouteSpec};
+use crate::{
+    Action, HeaderMutations, Matcher, RequestView, RouteConfig, RouteError, RouteSpec,
+    VirtualHostSpec,
+};
 
 /// A compiled route configuration.
 #[derive(Debug)]
@@ -13,14 +17,20 @@ pub struct RouteTable<E> {
     pub name: ArcStr,
     /// Changes to requests and responses of every route.
     pub headers: HeaderMutations,
-    hosts: Vec<Host<E>>,
-    exact: HashMap<String, usize, foldhash::fast::RandomState>,
+    hosts: Vec<Arc<Host<E>>>,
+    index: Arc<Index>,
+    ignore_port: bool,
+}
+
+/// Places of hosts in their table, by domain.
+#[derive(Debug, Default)]
+struct Index {
+    exact: HashMap<ArcStr, usize, foldhash::fast::RandomState>,
     /// `*.example.com` without the star; the longest first.
     suffixes: Vec<(String, usize)>,
     /// `example.*` without the star; the longest first.
     prefixes: Vec<(String, usize)>,
     fallback: Option<usize>,
-    ignore_port: bool,
 }
 
 /// A domain of a virtual host.
@@ -41,6 +51,8 @@ pub(crate) enum Domain<'a> {
 pub struct Host<E> {
     /// Its name.
     pub name: ArcStr,
+    /// The authorities that it answers to, in lower case.
+    pub domains: Box<[ArcStr]>,
     /// Its routes in order.
     pub routes: Vec<Route<E>>,
     /// Changes to requests and responses of every route.
@@ -68,85 +80,100 @@ pub struct Route<E> {
     pub extra: E,
 }
 
-impl<E> RouteTable<E> {
-    /// Compiles a configuration, or says what is wrong with it.
-    pub fn new(config: RouteConfig<E>) -> Result<Self, RouteError> {
-        let mut table = RouteTable {
-            name: config.name.into(),
-            headers: config.headers,
-            hosts: Vec::with_capacity(config.hosts.len()),
-            exact: HashMap::default(),
-            suffixes: Vec::new(),
-            prefixes: Vec::new(),
-            fallback: None,
-            ignore_port: config.ignore_port,
-        };
-        for spec in config.hosts {
-            let index = table.hosts.len();
-            for domain in &spec.domains {
-                table.claim(&spec.name, domain, index)?;
+impl Index {
+    /// Enters the domains of hosts, or says which one two of them want.
+    fn new<E>(hosts: &[Arc<Host<E>>]) -> Result<Self, RouteError> {
+        let mut index = Index::default();
+        for (at, host) in hosts.iter().enumerate() {
+            for domain in &host.domains {
+                index.claim(domain, at, hosts)?;
             }
-            let routes = spec
-                .routes
-                .into_iter()
-                .map(compile)
-                .collect::<Result<_, _>>()?;
-            table.hosts.push(Host {
-                name: spec.name.into(),
-                routes,
-                headers: spec.headers,
-                include_attempt_count: spec.include_attempt_count,
-                require_tls: spec.require_tls,
-                extra: spec.extra,
-            });
         }
         let longest_first = |list: &mut Vec<(String, usize)>| {
             list.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         };
-        longest_first(&mut table.suffixes);
-        longest_first(&mut table.prefixes);
-        Ok(table)
+        longest_first(&mut index.suffixes);
+        longest_first(&mut index.prefixes);
+        Ok(index)
     }
 
-    fn claim(&mut self, host: &str, domain: &str, index: usize) -> Result<(), RouteError> {
-        let domain = domain.to_ascii_lowercase();
-        let taken = |by: usize, hosts: &[Host<E>]| RouteError::DuplicateDomain {
-            host: host.to_owned(),
-            domain: domain.clone(),
-            by: hosts
-                .get(by)
-                .map_or(host.to_owned(), |h| h.name.to_string()),
+    fn claim<E>(
+        &mut self,
+        domain: &ArcStr,
+        at: usize,
+        hosts: &[Arc<Host<E>>],
+    ) -> Result<(), RouteError> {
+        let host = hosts[at].name.to_string();
+        let taken = |by: usize| RouteError::DuplicateDomain {
+            host: host.clone(),
+            domain: domain.to_string(),
+            by: hosts[by].name.to_string(),
         };
         if domain == "*" {
-            return match self.fallback.replace(index) {
-                Some(by) => Err(taken(by, &self.hosts)),
+            return match self.fallback.replace(at) {
+                Some(by) => Err(taken(by)),
                 None => Ok(()),
             };
         }
         let list = if let Some(rest) = domain.strip_prefix('*') {
-            Some((rest.to_owned(), &mut self.suffixes))
+            Some((rest, &mut self.suffixes))
         } else {
-            domain
-                .strip_suffix('*')
-                .map(|rest| (rest.to_owned(), &mut self.prefixes))
+            let rest = domain.strip_suffix('*');
+            rest.map(|rest| (rest, &mut self.prefixes))
         };
         match list {
-            None => match self.exact.insert(domain.clone(), index) {
-                Some(by) => Err(taken(by, &self.hosts)),
+            None => match self.exact.insert(domain.clone(), at) {
+                Some(by) => Err(taken(by)),
                 None => Ok(()),
             },
             Some((rest, _)) if rest.is_empty() || rest.contains('*') => Err(RouteError::Domain {
-                host: host.to_owned(),
-                domain,
+                host,
+                domain: domain.to_string(),
             }),
             Some((rest, list)) => {
-                if let Some((_, by)) = list.iter().find(|(text, _)| *text == rest) {
-                    return Err(taken(*by, &self.hosts));
+                if let Some((_, by)) = list.iter().find(|(text, _)| text == rest) {
+                    return Err(taken(*by));
                 }
-                list.push((rest, index));
+                list.push((rest.to_owned(), at));
                 Ok(())
             }
         }
+    }
+}
+
+impl<E> RouteTable<E> {
+    /// Compiles a configuration, or says what is wrong with it.
+    pub fn new(config: RouteConfig<E>) -> Result<Self, RouteError> {
+        let hosts = config.hosts.into_iter();
+        let hosts = hosts.map(|spec| Host::new(spec).map(Arc::new));
+        let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+        Ok(RouteTable {
+            name: config.name.into(),
+            headers: config.headers,
+            index: Arc::new(Index::new(&hosts)?),
+            hosts,
+            ignore_port: config.ignore_port,
+        })
+    }
+
+    /// The same table with other virtual hosts. Where only routes differ from those that it has, not
+    /// names and domains, nothing is built anew.
+    pub fn with_hosts(&self, hosts: Vec<Arc<Host<E>>>) -> Result<Self, RouteError> {
+        let same =
+            |(a, b): (&Arc<Host<E>>, &Arc<Host<E>>)| Arc::ptr_eq(a, b) || a.domains == b.domains;
+        let same_places =
+            hosts.len() == self.hosts.len() && hosts.iter().zip(&self.hosts).all(same);
+        let index = match same_places {
+            true => self.index.clone(),
+            false => Arc::new(Index::new(&hosts)?),
+        };
+        Ok(RouteTable {
+            name: self.name.clone(),
+            headers: self.headers.clone(),
+            hosts,
+            index,
+            ignore_port: self.ignore_port,
+        })
     }
 
     /// The virtual host for an authority: exact, then the longest suffix, then the longest prefix,
@@ -157,7 +184,7 @@ impl<E> RouteTable<E> {
             found = Some(index);
             false
         });
-        self.hosts.get(found?)
+        self.hosts.get(found?).map(|host| &**host)
     }
 
     /// The domains that an authority belongs to, in the order in which they count, each with the
@@ -176,40 +203,57 @@ impl<E> RouteTable<E> {
             authority
         };
         // A wildcard stands for at least one character.
+        let index = &*self.index;
         let longer = |text: &str| authority.len() > text.len();
-        if let Some(index) = self.exact.get(authority)
-            && !more(*index, Domain::Exact(authority))
+        if let Some(at) = index.exact.get(authority)
+            && !more(*at, Domain::Exact(authority))
         {
             return;
         }
-        for (text, index) in &self.suffixes {
+        for (text, at) in &index.suffixes {
             if longer(text)
                 && authority.ends_with(text.as_str())
-                && !more(*index, Domain::Suffix(text))
+                && !more(*at, Domain::Suffix(text))
             {
                 return;
             }
         }
-        for (text, index) in &self.prefixes {
+        for (text, at) in &index.prefixes {
             if longer(text)
                 && authority.starts_with(text.as_str())
-                && !more(*index, Domain::Prefix(text))
+                && !more(*at, Domain::Prefix(text))
             {
                 return;
             }
         }
-        if let Some(index) = self.fallback {
-            more(index, Domain::Any);
+        if let Some(at) = index.fallback {
+            more(at, Domain::Any);
         }
     }
 
     /// The virtual hosts.
-    pub fn hosts(&self) -> &[Host<E>] {
+    pub fn hosts(&self) -> &[Arc<Host<E>>] {
         &self.hosts
     }
 }
 
 impl<E> Host<E> {
+    /// Compiles a virtual host, or says what is wrong with it.
+    pub fn new(spec: VirtualHostSpec<E>) -> Result<Self, RouteError> {
+        let domains = spec.domains.iter();
+        let domains = domains.map(|domain| ArcStr::from(domain.to_ascii_lowercase()));
+        let routes = spec.routes.into_iter().map(compile);
+        Ok(Host {
+            name: spec.name.into(),
+            domains: domains.collect(),
+            routes: routes.collect::<Result<_, _>>()?,
+            headers: spec.headers,
+            include_attempt_count: spec.include_attempt_count,
+            require_tls: spec.require_tls,
+            extra: spec.extra,
+        })
+    }
+
     /// The first route that the request matches.
     pub fn route(&self, request: &impl RequestView, random: u64) -> Option<&Route<E>> {
         self.routes

@@ -174,15 +174,16 @@ impl Entries {
 }
 
 /// One field of an encoded message: its number, and where header and whole field end.
-struct Field {
+pub(crate) struct Field {
     number: u32,
     /// Where the value starts, for a field with a length.
-    body: Option<usize>,
+    pub(crate) body: Option<usize>,
     start: usize,
-    end: usize,
+    pub(crate) end: usize,
 }
 
-fn next_field(bytes: &[u8], start: usize) -> Option<Field> {
+/// The field that starts at a place; `None` where there is none that is well formed.
+pub(crate) fn next_field(bytes: &[u8], start: usize) -> Option<Field> {
     let (key, mut position) = varint(bytes, start)?;
     let mut body = None;
     match key & 7 {

@@ -51,6 +51,10 @@ impl TypeUrl {
     pub const ROUTE: TypeUrl = TypeUrl(arcstr::literal!(
         "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
     ));
+    /// Virtual hosts of route tables (VHDS).
+    pub const VIRTUAL_HOST: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.route.v3.VirtualHost"
+    ));
     /// Secrets (SDS).
     pub const SECRET: TypeUrl = TypeUrl(arcstr::literal!(
         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -61,11 +65,12 @@ impl TypeUrl {
     ));
 
     /// The order in which a change must arrive so that nothing names what is not there yet.
-    pub const PUSH_ORDER: [TypeUrl; 6] = [
+    pub const PUSH_ORDER: [TypeUrl; 7] = [
         TypeUrl::CLUSTER,
         TypeUrl::ENDPOINT,
         TypeUrl::LISTENER,
         TypeUrl::ROUTE,
+        TypeUrl::VIRTUAL_HOST,
         TypeUrl::SECRET,
         TypeUrl::EXTENSION,
     ];
@@ -96,6 +101,7 @@ impl TypeUrl {
             "envoy.config.endpoint.v3.ClusterLoadAssignment" => "EDS",
             "envoy.config.listener.v3.Listener" => "LDS",
             "envoy.config.route.v3.RouteConfiguration" => "RDS",
+            "envoy.config.route.v3.VirtualHost" => "VHDS",
             "envoy.extensions.transport_sockets.tls.v3.Secret" => "SDS",
             "envoy.config.core.v3.TypedExtensionConfig" => "ECDS",
             other => other,
@@ -103,9 +109,10 @@ impl TypeUrl {
     }
 
     /// Whether an empty first subscription means "everything" and a state-of-the-world response
-    /// lists everything (clusters and listeners).
+    /// lists everything (clusters and listeners, and virtual hosts, which only our proxy asks for).
     pub fn is_wildcard(&self) -> bool {
-        *self == TypeUrl::CLUSTER || *self == TypeUrl::LISTENER
+        let all = [TypeUrl::CLUSTER, TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
+        all.contains(self)
     }
 }
 
@@ -280,6 +287,17 @@ impl fmt::Display for Bind<'_> {
     }
 }
 
+/// A virtual host as a resource of its own: `9080/reviews.default.svc.cluster.local:9080`, the name
+/// of its table before its own.
+pub fn virtual_host(table: &str, host: &str) -> String {
+    format!("{table}/{host}")
+}
+
+/// Reads the name of a virtual host back into its table's and its own.
+pub fn parse_virtual_host(name: &str) -> Option<(&str, &str)> {
+    name.split_once('/')
+}
+
 /// A route table's name, read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteName {
@@ -382,6 +400,15 @@ mod tests {
         );
         check("outbound|80||h", None);
         check("nonsense", None);
+    }
+
+    #[test]
+    fn virtual_host_names_round_trip() {
+        let name = virtual_host("9080", "reviews.default:9080");
+        assert_eq!(name, "9080/reviews.default:9080");
+        let read = Some(("9080", "reviews.default:9080"));
+        assert_eq!(parse_virtual_host(&name), read);
+        assert_eq!(parse_virtual_host("9080"), None);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! One task per stream. It follows a watch of snapshots, so a slow client costs no queue: it gets
 //! the newest snapshot when it has answered for the last one. A change goes out in three stages,
 //! each of which waits for the client's answers: clusters and endpoints first, then listeners,
-//! routes and the rest, and what is gone last. So nothing ever names what is not there yet.
+//! routes and the rest, and what is gone last. So nothing ever names what is not there yet. What
+//! names a cluster that the client has refused and lacks is held back until it has it (`doubt`); a
+//! client that does not answer gets the stages in their order.
 //!
 //! Thousands of streams are alike, and what they have in common exists once:
 //!
@@ -14,13 +16,15 @@
 //!   clients that have or ask for the same (`versions`);
 //! - what must be sent is a function of what a client has, what it asks for and what there is, and
 //!   is worked out once for all for whom these are equal (`plan`). What there is goes by a
-//!   [`Group`]: the source says who is served the same.
+//!   [`Group`]: the source says who is served the same. A client that had all of one group is
+//!   brought to the next by a look at what the source says has changed, not at all there is.
 //!
 //! A stream's own state is a few numbers for each type. What was made of late is kept for some
 //! seconds in case the next stream asks for it (`recent`), and not longer.
 
 mod body;
 mod connections;
+mod doubt;
 mod name;
 mod payload;
 mod plan;
@@ -89,6 +93,13 @@ pub enum Event<'a> {
         /// The client's reason.
         reason: &'a str,
     },
+    /// Resources were held back that name a cluster which the client has refused and lacks.
+    HeldBack {
+        /// Their type.
+        type_url: &'a TypeUrl,
+        /// How many.
+        resources: usize,
+    },
     /// A client has answered for everything in a snapshot.
     Converged {
         /// Since the stream saw the snapshot.
@@ -139,6 +150,19 @@ pub trait ResourceSource: Send + Sync + 'static {
         type_url: &TypeUrl,
     ) -> Option<Group> {
         let _ = (snapshot, client, type_url);
+        None
+    }
+
+    /// The names of all that may differ between what those in a group were given and what a client
+    /// is given now; a name too many does no harm. `None` where that is not known, by default always.
+    fn since(
+        &self,
+        snapshot: &Self::Snapshot,
+        client: &Self::Client,
+        type_url: &TypeUrl,
+        group: Group,
+    ) -> Option<Vec<Name>> {
+        let _ = (snapshot, client, type_url, group);
         None
     }
 

@@ -69,7 +69,7 @@ fn generated(
     };
     let client = &connection.client;
     let served = discovery.core.engine.served(&client.proxy);
-    discovery.core.generate(&served, client, type_url, names)
+    discovery.core.shown(&served, client, type_url, names)
 }
 
 fn values(resources: &[Arc<Resource>], field: &str) -> Result<Vec<Value>, Error> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::Client;
+use crate::Dialect;
 use crate::discovery::Discovery;
 use crate::snapshot::Snapshot;
 
@@ -48,7 +49,11 @@ pub(super) fn syncz(discovery: &Discovery) -> Value {
             entry.insert(key.into(), value);
         }
         for (name, type_url) in &TYPES {
-            if let Some(status) = types.get(type_url) {
+            // What of our proxy's tables changes are their virtual hosts.
+            let hosts = types
+                .get(&TypeUrl::VIRTUAL_HOST)
+                .filter(|_| *type_url == TypeUrl::ROUTE && proxy.dialect == Dialect::Lateen);
+            if let Some(status) = hosts.or_else(|| types.get(type_url)) {
                 insert_status(&mut entry, name, status);
             }
         }
@@ -75,6 +80,9 @@ fn insert_status(entry: &mut Map<String, Value>, name: &str, status: &TypeStatus
     if let Some((nonce, reason)) = &status.refused {
         entry.insert(format!("{name}_nacked"), json!(nonce));
         entry.insert(format!("{name}_error"), json!(reason));
+    }
+    if status.held_back > 0 {
+        entry.insert(format!("{name}_held_back"), json!(status.held_back));
     }
 }
 

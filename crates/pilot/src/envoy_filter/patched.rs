@@ -11,6 +11,7 @@ use super::edit::Edit;
 use super::when::{ClusterFacts, Table};
 use super::{Patches, Selected, What};
 use crate::key::{Key, Message};
+use crate::route::HostKind;
 use crate::shared::Shared;
 use crate::wire;
 
@@ -38,6 +39,11 @@ pub(crate) enum Kind {
 }
 
 impl Patched {
+    /// What is patched.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
     pub(crate) fn message(&self) -> Message {
         let (key, patches) = (&self.key, &self.patches);
         let context = context(key, patches);
@@ -76,7 +82,7 @@ impl Added {
         }
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match &self.patches.list[self.at].what {
             What::Cluster(edit) => &edit.value.name,
             What::Listener(edit) => &edit.value.name,
@@ -201,7 +207,7 @@ fn patched(key: Key, patches: &Shared<Patches>) -> Key {
     } else if let Some(listener) = outline(&key) {
         patches.change_listener(context, &listener)
     } else {
-        matches!(key, Key::Routes(_) | Key::GatewayRoutes(_)) && patches.change_routes(context)
+        matches!(key, Key::Routes(_)) && patches.change_routes(context)
     };
     if !changes {
         return key;
@@ -260,33 +266,31 @@ fn outline(key: &Key) -> Option<Listener> {
 }
 
 fn table_facts(key: &Key) -> Table<'_> {
-    match key {
-        Key::Routes(key) => Table {
-            port: Some(key.port),
-            ..Table::default()
-        },
-        Key::GatewayRoutes(key) => {
-            let rules = key.hosts.iter().flat_map(|host| &host.rules);
-            let mut gateways: Vec<_> = rules.map(|(gateway, _)| gateway.clone()).collect();
-            let rest = match RouteName::parse(&key.name) {
-                Some(RouteName::GatewayHttps { .. }) => key.name.splitn(3, '.').nth(2),
-                _ => None,
-            };
-            // `https.PORT.PORTNAME.GATEWAY.NAMESPACE`: neither of the last two has a dot.
-            let parts = rest.map(|rest| rest.rsplitn(3, '.').collect::<Vec<_>>());
-            let port_name = match parts.as_deref() {
-                Some([namespace, gateway, port_name]) => {
-                    gateways.push(format!("{namespace}/{gateway}"));
-                    Some(*port_name)
-                }
-                _ => None,
-            };
-            Table {
-                port: Some(key.port),
-                port_name,
-                gateways,
-            }
+    let Key::Routes(key) = key else {
+        return Table::default();
+    };
+    let hosts = key.hosts.iter().filter_map(|host| match &host.kind {
+        HostKind::Gateway(host) => Some(host),
+        _ => None,
+    });
+    let rules = hosts.flat_map(|host| &host.rules);
+    let mut gateways: Vec<_> = rules.map(|(gateway, _)| gateway.clone()).collect();
+    let rest = match RouteName::parse(&key.name) {
+        Some(RouteName::GatewayHttps { .. }) => key.name.splitn(3, '.').nth(2),
+        _ => None,
+    };
+    // `https.PORT.PORTNAME.GATEWAY.NAMESPACE`: neither of the last two has a dot.
+    let parts = rest.map(|rest| rest.rsplitn(3, '.').collect::<Vec<_>>());
+    let port_name = match parts.as_deref() {
+        Some([namespace, gateway, port_name]) => {
+            gateways.push(format!("{namespace}/{gateway}"));
+            Some(*port_name)
         }
-        _ => Table::default(),
+        _ => None,
+    };
+    Table {
+        port: Some(key.port),
+        port_name,
+        gateways,
     }
 }

@@ -4,71 +4,52 @@ use lateen_api::Object;
 use lateen_api::networking::VirtualService;
 use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::virtual_host::TlsRequirementType;
-use lateen_xds::types::route::{DirectResponseAction, Route, RouteConfiguration, VirtualHost};
+use lateen_xds::types::route::{DirectResponseAction, Route, VirtualHost};
 
 use super::virtual_service::Context;
 use super::{Client, Targets, everything};
 use crate::shared::Shared;
-use crate::wire;
 
 /// The answer where a gateway has a port but no rule.
 const NOT_FOUND: u32 = 404;
 
-/// All that a gateway's route table is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct GatewayRoutesKey {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) hosts: Vec<GatewayHost>,
-    pub(crate) client: Client,
-}
-
 /// One virtual host of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GatewayHost {
+    pub(crate) port: u16,
     pub(crate) host: String,
     /// Rules in the order in which they are tried, each with the gateway that binds it.
     pub(crate) rules: Vec<(String, Shared<Object<VirtualService>>)>,
     pub(crate) targets: Targets,
     /// Plain requests are sent to HTTPS.
     pub(crate) https_only: bool,
+    pub(crate) client: Client,
 }
 
-impl GatewayRoutesKey {
-    pub(crate) fn generate(&self) -> RouteConfiguration {
-        let mut virtual_hosts: Vec<_> = self.hosts.iter().map(|h| self.virtual_host(h)).collect();
-        if virtual_hosts.is_empty() {
-            virtual_hosts.push(nothing(self.port));
-        }
-        RouteConfiguration {
-            name: self.name.clone(),
-            virtual_hosts,
-            validate_clusters: wire::boolean(false),
-            max_direct_response_body_size_bytes: wire::number(1 << 20),
-            ignore_port_in_host_matching: true,
-            ..RouteConfiguration::default()
-        }
+impl GatewayHost {
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
-    fn virtual_host(&self, host: &GatewayHost) -> VirtualHost {
-        let routes = host.rules.iter().flat_map(|(gateway, rule)| {
+    pub(super) fn generate(&self) -> VirtualHost {
+        let routes = self.rules.iter().flat_map(|(gateway, rule)| {
             Context {
                 rule,
                 gateway,
                 port: self.port,
                 client: &self.client,
-                targets: &host.targets,
+                targets: &self.targets,
             }
             .routes()
         });
-        let require_tls = if host.https_only {
+        let require_tls = if self.https_only {
             TlsRequirementType::All
         } else {
             TlsRequirementType::None
         };
         VirtualHost {
-            name: format!("{}:{}", host.host, self.port),
-            domains: vec![host.host.clone()],
+            name: self.name(),
+            domains: vec![self.host.clone()],
             routes: in_reach(routes),
             require_tls: require_tls.into(),
             include_request_attempt_count: true,
@@ -88,13 +69,14 @@ fn in_reach(routes: impl Iterator<Item = Route>) -> Vec<Route> {
     routes
 }
 
-fn nothing(port: u16) -> VirtualHost {
+/// What a port answers to which no rule is bound.
+pub(super) fn nothing(name: String) -> VirtualHost {
     let not_found = DirectResponseAction {
         status: NOT_FOUND,
         ..DirectResponseAction::default()
     };
     VirtualHost {
-        name: format!("blackhole:{port}"),
+        name,
         domains: vec!["*".into()],
         routes: vec![Route {
             name: "default".into(),

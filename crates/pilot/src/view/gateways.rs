@@ -15,7 +15,7 @@ use crate::listener::{
     EVERYWHERE, GatewayKey, GatewayServer, Logging, ServerTls, TcpLimits, TcpRule, Topology,
 };
 use crate::policy::subsets;
-use crate::route::{GatewayHost, GatewayRoutesKey};
+use crate::route::{GatewayHost, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::HostedVirtualService;
 use crate::wire;
@@ -368,7 +368,7 @@ impl<'a> View<'a> {
         self.snapshot.virtual_services(namespace, gateway).collect()
     }
 
-    pub(super) fn gateway_routes(self, table: &str) -> Option<GatewayRoutesKey> {
+    pub(super) fn gateway_routes(self, table: &str) -> Option<Table> {
         let bound: Vec<_> = self
             .bound()
             .into_iter()
@@ -379,23 +379,33 @@ impl<'a> View<'a> {
         for bound in &bound {
             self.add_hosts(bound, &mut hosts);
         }
-        let rules = hosts.values().flat_map(|found| &found.rules);
-        let client = self.client(rules.map(|(_, hosted)| *hosted));
-        let hosts = hosts.into_iter().map(|(host, found)| GatewayHost {
-            host,
-            targets: self.targets(found.rules.iter().map(|(_, hosted)| *hosted), None),
-            rules: found
-                .rules
-                .into_iter()
-                .map(|(gateway, hosted)| (gateway, Shared::of(&hosted.object)))
-                .collect(),
-            https_only: found.https_only,
+        let hosts = hosts.into_iter().map(|(host, found)| {
+            let rules = || found.rules.iter().map(|(_, hosted)| *hosted);
+            HostKind::Gateway(GatewayHost {
+                port,
+                host,
+                targets: self.targets(rules(), None),
+                client: self.client(rules()),
+                rules: found
+                    .rules
+                    .iter()
+                    .map(|(gateway, hosted)| (gateway.clone(), Shared::of(&hosted.object)))
+                    .collect(),
+                https_only: found.https_only,
+            })
         });
-        Some(GatewayRoutesKey {
+        let mut kinds: Vec<_> = hosts.collect();
+        if kinds.is_empty() {
+            kinds.push(HostKind::Nothing { port });
+        }
+        let host = |kind| VirtualHostKey {
+            table: table.to_owned(),
+            kind,
+        };
+        Some(Table {
             name: table.to_owned(),
             port,
-            hosts: hosts.collect(),
-            client,
+            hosts: kinds.into_iter().map(host).collect(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The route table behind a name.
+//! The route table behind a name, and the virtual hosts in it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -6,47 +6,85 @@ use std::sync::Arc;
 
 use lateen_core::Hostname;
 use lateen_registry::{Resolution, Service};
-use lateen_xds::names::RouteName;
+use lateen_xds::names::{self, RouteName};
 
 use super::View;
-use crate::key::Key;
-use crate::route::{HostKey, OutboundRoutesKey};
+use crate::route::{HostKey, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY};
 
 /// Where a VirtualService for a host that no registry has is reachable.
 const UNKNOWN_HOST_PORT: u16 = 80;
 
-impl<'a> View<'a> {
-    /// The key of a route table; `None` where the proxy has none of that name.
-    pub(crate) fn routes(self, name: &str) -> Option<Key> {
-        let key = self.unpatched_routes(name)?;
-        Some(self.from.patches.patch_one(key))
-    }
+/// The table of those hosts.
+pub(crate) fn is_table_of_unknown_hosts(name: &str) -> bool {
+    name.parse() == Ok(UNKNOWN_HOST_PORT)
+}
 
-    fn unpatched_routes(self, name: &str) -> Option<Key> {
+impl<'a> View<'a> {
+    /// What a route table is made of; `None` where the proxy has none of that name.
+    pub(crate) fn routes(self, name: &str) -> Option<Table> {
         let parsed = RouteName::parse(name)?;
         if self.from.is_router() {
-            let table = match parsed {
+            return match parsed {
                 RouteName::GatewayHttp(_) | RouteName::GatewayHttps { .. } => {
                     self.gateway_routes(name)
                 }
                 _ => None,
             };
-            return table.map(Key::GatewayRoutes);
         }
-        let table = match parsed {
-            RouteName::Outbound(port) => Some(self.outbound_routes(name, port)),
-            RouteName::Sniffed { host, port } => self.service_routes(name, &host, port),
-            _ => None,
+        let (port, kinds) = match parsed {
+            RouteName::Outbound(port) => (port, self.outbound_hosts(port)),
+            RouteName::Sniffed { host, port } => (port, vec![self.only_host(&host, port)?]),
+            _ => return None,
         };
-        table.map(Key::Routes)
+        let host = |kind| VirtualHostKey {
+            table: name.to_owned(),
+            kind,
+        };
+        Some(Table {
+            name: name.to_owned(),
+            port,
+            hosts: kinds.into_iter().map(host).collect(),
+        })
+    }
+
+    /// The virtual hosts of a service, each as it is now under the names that it had before: those
+    /// in the table that all HTTP services of a port share, and in the table of its own.
+    pub(crate) fn renewed(self, before: &VirtualHostKey) -> VirtualHostKey {
+        let kind = match &before.kind {
+            HostKind::Outbound(key) => {
+                let host = Hostname::new(&key.host);
+                let rule = self.rule_for(&host, MESH_GATEWAY);
+                let service = self.service(&key.host).filter(|_| key.known);
+                HostKind::Outbound(self.host(key.port, &host, key.domains.clone(), rule, service))
+            }
+            kind => kind.clone(),
+        };
+        VirtualHostKey {
+            table: before.table.clone(),
+            kind,
+        }
+    }
+
+    /// Where the virtual hosts of a service may be: names of tables, and of hosts in them.
+    pub(crate) fn places(self, service: &Service) -> Vec<(String, String)> {
+        let ports = service.ports.iter().map(|port| port.port);
+        let both = ports.flat_map(|port| {
+            let host = service.hostname.as_str();
+            let name = format!("{host}:{port}");
+            [
+                names::outbound_route(port),
+                names::sniffed_route(host, port),
+            ]
+            .map(|table| (table, name.clone()))
+        });
+        both.collect()
     }
 
     /// The table that all HTTP services of a port share.
-    fn outbound_routes(self, name: &str, port: u16) -> OutboundRoutesKey {
+    fn outbound_hosts(self, port: u16) -> Vec<HostKind> {
         let this = self.at(port);
-        let mut used = Vec::new();
         let mut taken = HashSet::new();
         let mut hosts = Vec::new();
         for service in this.services() {
@@ -57,34 +95,24 @@ impl<'a> View<'a> {
                 continue;
             }
             let rule = this.rule_for(&service.hostname, MESH_GATEWAY);
-            used.extend(rule);
             let mut domains = self.domains(service);
             // Envoy refuses a table in which a name occurs twice; the older service has it.
             domains.retain(|domain| taken.insert(domain.clone()));
             if !domains.is_empty() {
-                hosts.push(self.host(&service.hostname, domains, rule, Some(service)));
+                hosts.push(self.host(port, &service.hostname, domains, rule, Some(service)));
             }
         }
         if port == UNKNOWN_HOST_PORT || this.is_own_listener() {
-            used.extend(this.unknown_hosts(&mut taken, &mut hosts));
+            this.unknown_hosts(port, &mut taken, &mut hosts);
         }
         hosts.sort_by(|a, b| a.host.cmp(&b.host));
-        OutboundRoutesKey {
-            name: name.to_owned(),
-            port,
-            hosts,
-            others: Some(self.others()),
-            client: self.client(used),
-        }
+        let others = HostKind::Others(self.others());
+        let hosts = hosts.into_iter().map(HostKind::Outbound);
+        hosts.chain([others]).collect()
     }
 
     /// Hosts that only VirtualServices name.
-    fn unknown_hosts(
-        self,
-        taken: &mut HashSet<String>,
-        hosts: &mut Vec<HostKey>,
-    ) -> Vec<&'a HostedVirtualService> {
-        let mut used = Vec::new();
+    fn unknown_hosts(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
         for hosted in self.mesh_rules() {
             if hosted.object.spec.http.is_empty() {
                 continue;
@@ -94,41 +122,38 @@ impl<'a> View<'a> {
                 // The whole world is what `allow_any` is about.
                 if !known && host.as_str() != "*" && taken.insert(host.to_string()) {
                     let domains = vec![host.to_string()];
-                    hosts.push(self.host(host, domains, Some(hosted), None));
-                    used.push(hosted);
+                    hosts.push(self.host(port, host, domains, Some(hosted), None));
                 }
             }
         }
-        used
     }
 
-    /// The table of one service's port that may turn out to speak HTTP.
-    fn service_routes(self, name: &str, host: &str, port: u16) -> Option<OutboundRoutesKey> {
+    /// The host of one service's port that may turn out to speak HTTP.
+    fn only_host(self, host: &str, port: u16) -> Option<HostKind> {
         let service = self.service(host)?;
         service.port(port)?;
         let rule = self.elsewhere().rule_for(&service.hostname, MESH_GATEWAY);
-        Some(OutboundRoutesKey {
-            name: name.to_owned(),
-            port,
-            hosts: vec![self.host(&service.hostname, vec!["*".into()], rule, Some(service))],
-            others: None,
-            client: self.client(rule),
-        })
+        let domains = vec!["*".into()];
+        let host = self.host(port, &service.hostname, domains, rule, Some(service));
+        Some(HostKind::Outbound(host))
     }
 
     fn host(
         self,
+        port: u16,
         host: &Hostname,
         domains: Vec<String>,
         rule: Option<&HostedVirtualService>,
         service: Option<&Arc<Service>>,
     ) -> HostKey {
         HostKey {
+            port,
             host: host.to_string(),
             domains,
             known: service.is_some(),
             rule: rule.map(|hosted| Shared::of(&hosted.object)),
             targets: self.targets(rule, service.map(|s| &**s)),
+            client: self.client(rule),
         }
     }
 

@@ -29,12 +29,10 @@ fn table(yaml: &str, proxy: &Proxy, name: &str) -> Value {
     let snapshot = snapshot(yaml);
     let vantage = vantage(&snapshot, proxy);
     let view = View::new(&snapshot, &vantage);
-    let message = match view.routes(name) {
-        Some(Key::Routes(key)) => key.generate(),
-        Some(Key::GatewayRoutes(key)) => key.generate(),
-        other => panic!("{name} is {other:?}"),
-    };
-    json::to_value(&message).expect("the message's JSON")
+    let table = view
+        .routes(name)
+        .unwrap_or_else(|| panic!("no table {name}"));
+    json::to_value(&table.generate()).expect("the message's JSON")
 }
 
 /// The routes of one virtual host of a table.

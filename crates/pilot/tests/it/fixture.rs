@@ -149,6 +149,28 @@ impl Mesh {
         change(Arc::make_mut(service));
     }
 
+    /// The same again, as a registry that was lost says it: everything equal and nothing the same.
+    pub(crate) fn relist(&mut self) {
+        let World {
+            services,
+            endpoints,
+            workloads_by_ip,
+            ..
+        } = &mut self.world;
+        *services = services
+            .iter()
+            .map(|(id, service)| (id.clone(), Arc::new(Service::clone(service))))
+            .collect();
+        *endpoints = endpoints
+            .iter()
+            .map(|(key, list)| (key.clone(), list.to_vec().into()))
+            .collect();
+        *workloads_by_ip = workloads_by_ip
+            .iter()
+            .map(|(ip, workload)| (*ip, Arc::new(Workload::clone(workload))))
+            .collect();
+    }
+
     fn outside(&mut self, host: &str, resolution: Resolution) {
         self.service(
             host,

@@ -4,6 +4,7 @@ mod bootstrap;
 mod distribution;
 mod envoy;
 mod fixture;
+mod follower;
 mod limits;
 mod paths;
 mod secrets;

@@ -1,35 +1,35 @@
 //! The same end from any path: whatever is added, removed, refused or reconnected on the way, a
-//! client ends with what a fresh one would be given. Our own client against our own server.
+//! client ends with what a fresh one would be given, was never led to a cluster that it lacked, and
+//! leaves nothing behind. Clients of all dialects against our own server.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Anonymous, Discovery, Options};
 use lateen_registry::World;
-use lateen_xds::client::{self, Client, ConnectError, Connection, Update};
-use lateen_xds::types::cluster::Cluster;
-use lateen_xds::types::cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
-use lateen_xds::types::core::Node;
-use lateen_xds::types::listener::{Listener, filter};
-use lateen_xds::types::network::hcm::HttpConnectionManager;
-use lateen_xds::types::network::hcm::http_connection_manager::RouteSpecifier;
-use lateen_xds::types::route::RouteConfiguration;
-use lateen_xds::types::route::route::Action;
-use lateen_xds::types::route::route_action::ClusterSpecifier;
-use lateen_xds::{TypeUrl, decode_any};
-use proptest::prelude::*;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::fixture::{EVERYTHING, Mesh, config};
+use crate::follower::{Dialect, Held, Proxy};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Events of a walk, where nobody asks for another number: a few seconds' worth.
+const EVENTS: usize = 250;
+/// The same in the environment.
+const EVENTS_VARIABLE: &str = "LATEEN_PATHS_EVENTS";
+/// What the walk begins with, which decides where it goes.
+const SEED_VARIABLE: &str = "LATEEN_PATHS_SEED";
+/// After so many events it is looked at where everybody is.
+const LEG: usize = 50;
+/// What a process may grow by after a quarter of the way, in bytes: the allocator's own ways, not
+/// what is kept of thousands of events.
+const GROWTH: usize = 64 << 20;
 
 /// A control plane that can be restarted under its clients.
 struct Plane {
@@ -53,6 +53,24 @@ impl Plane {
             discovery,
             process: Some(process),
         }
+    }
+
+    /// How far the streams of a node got.
+    fn statuses(&self, node: &str) -> Vec<String> {
+        let streams = self.discovery.connections().list().into_iter();
+        let streams = streams.filter(|stream| stream.node == node);
+        let status = |stream: Arc<lateen_xds::server::Connection<_>>| {
+            let types = stream.types().into_iter().map(|(type_url, status)| {
+                let (n, held) = (status.resources, status.held_back);
+                format!("{type_url:?}: {n} sent, {held} held, {:?}", status.refused)
+            });
+            format!(
+                "{}: {}",
+                stream.acked_generation(),
+                types.collect::<Vec<_>>().join("; ")
+            )
+        };
+        streams.map(status).collect()
     }
 
     /// A new process, as far as clients can tell.
@@ -90,205 +108,25 @@ fn serve(
     (discovery, process)
 }
 
-/// What a proxy has: versions by type and name.
-type Held = BTreeMap<(String, String), String>;
-
-/// Follows names as a proxy does: endpoints of its clusters, route tables of its listeners.
-#[derive(Default)]
-struct Follower {
-    held: Held,
-    /// Names that each cluster or listener refers to.
-    leads: BTreeMap<(String, String), BTreeSet<String>>,
-    subscribed: BTreeMap<&'static str, BTreeSet<String>>,
-    received: usize,
-    refuse_next: bool,
-    refused: usize,
-    /// Routes to a service whose cluster was not there when they came.
-    astray: Vec<String>,
-}
-
-impl Follower {
-    fn take(&mut self, update: Update, subscriber: &client::Subscriber) {
-        self.received += update.resources.len();
-        if std::mem::take(&mut self.refuse_next) {
-            self.refused += 1;
-            update.nack("not today");
-            return;
-        }
-        let short = update.type_url.short().to_owned();
-        // A response may cross an unsubscription on its way.
-        let subscribed = match short.as_str() {
-            "EDS" => self.subscribed.get("CDS"),
-            "RDS" => self.subscribed.get("LDS"),
-            _ => None,
-        };
-        let wanted = |name: &String| subscribed.is_none_or(|names| names.contains(name));
-        for resource in update.resources.iter().filter(|r| wanted(&r.name)) {
-            let key = (short.clone(), resource.name.clone());
-            let body = resource.body.as_ref().expect("a body");
-            if update.type_url == TypeUrl::ROUTE && self.refused == 0 {
-                self.astray.extend(astray(&self.held, body));
-            }
-            self.leads
-                .insert(key.clone(), leads(&update.type_url, body));
-            self.held.insert(key, resource.version.clone());
-        }
-        for name in &update.removed {
-            let key = (short.clone(), name.clone());
-            self.held.remove(&key);
-            self.leads.remove(&key);
-        }
-        update.ack();
-        self.follow("CDS", TypeUrl::ENDPOINT, subscriber);
-        self.follow("LDS", TypeUrl::ROUTE, subscriber);
-    }
-
-    fn follow(&mut self, from: &'static str, to: TypeUrl, subscriber: &client::Subscriber) {
-        let leads = self.leads.iter().filter(|((kind, _), _)| kind == from);
-        let wanted: BTreeSet<String> = leads.flat_map(|(_, names)| names).cloned().collect();
-        let had = self.subscribed.entry(from).or_default();
-        let more: Vec<_> = wanted.difference(had).cloned().collect();
-        let less: Vec<_> = had.difference(&wanted).cloned().collect();
-        for name in &less {
-            self.held.remove(&(to.short().to_owned(), name.clone()));
-        }
-        subscriber.subscribe(to.clone(), more);
-        subscriber.unsubscribe(to, less);
-        *had = wanted;
-    }
-}
-
-/// Routes to services that the mesh knows and whose clusters are not there. (A user's rule may lead
-/// to what nobody knows.)
-fn astray(held: &Held, body: &lateen_xds::Any) -> Vec<String> {
-    let table: RouteConfiguration = decode_any(body).expect("a table");
-    let mut astray = Vec::new();
-    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
-    for route in routes.filter(|route| route.name == "default") {
-        if let Some(Action::Route(action)) = &route.action
-            && let Some(ClusterSpecifier::Cluster(cluster)) = &action.cluster_specifier
-            && !held.contains_key(&("CDS".into(), cluster.clone()))
-        {
-            astray.push(format!("{cluster} in {}", table.name));
-        }
-    }
-    astray
-}
-
-fn leads(type_url: &TypeUrl, body: &lateen_xds::Any) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    if *type_url == TypeUrl::CLUSTER {
-        let cluster: Cluster = decode_any(body).expect("a cluster");
-        let eds = ClusterDiscoveryType::Type(DiscoveryType::Eds.into());
-        if cluster.cluster_discovery_type == Some(eds) {
-            names.insert(cluster.name);
-        }
-    } else if *type_url == TypeUrl::LISTENER {
-        let listener: Listener = decode_any(body).expect("a listener");
-        for filter in listener
-            .filter_chains
-            .iter()
-            .flat_map(|chain| &chain.filters)
-        {
-            let Some(filter::ConfigType::TypedConfig(config)) = &filter.config_type else {
-                continue;
-            };
-            let Ok(manager) = decode_any::<HttpConnectionManager>(config) else {
-                continue;
-            };
-            if let Some(RouteSpecifier::Rds(rds)) = manager.route_specifier {
-                names.insert(rds.route_config_name);
-            }
-        }
-    }
-    names
-}
-
 /// Two sidecars of one namespace whose workloads differ, one whose workload nobody knows, in a
-/// namespace of its own, and the gateway.
-const PROXIES: [&str; 4] = [
-    "sidecar~10.244.0.1~productpage-v1.default~default.svc.cluster.local",
-    "sidecar~10.244.0.3~reviews-v1.default~default.svc.cluster.local",
-    "sidecar~10.244.9.9~stranger-v1.other~other.svc.cluster.local",
-    "router~10.244.0.12~istio-ingressgateway-v1.istio-system~istio-system.svc.cluster.local",
+/// namespace of its own, and the gateway; some of them as Envoy would be.
+const PROXIES: [(&str, Dialect); 7] = [
+    (PRODUCTPAGE, Dialect::Ours),
+    (REVIEWS, Dialect::Ours),
+    (STRANGER, Dialect::Ours),
+    (GATEWAY, Dialect::Ours),
+    (REVIEWS, Dialect::Delta),
+    (GATEWAY, Dialect::Delta),
+    (PRODUCTPAGE, Dialect::StateOfTheWorld),
 ];
+const PRODUCTPAGE: &str = "sidecar~10.244.0.1~productpage-v1.default~default.svc.cluster.local";
+const REVIEWS: &str = "sidecar~10.244.0.3~reviews-v1.default~default.svc.cluster.local";
+const STRANGER: &str = "sidecar~10.244.9.9~stranger-v1.other~other.svc.cluster.local";
+const GATEWAY: &str =
+    "router~10.244.0.12~istio-ingressgateway-v1.istio-system~istio-system.svc.cluster.local";
 
-/// A running follower.
-struct Proxy {
-    follower: Arc<Mutex<Follower>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Proxy {
-    fn start(dir: &Path) -> Proxy {
-        Proxy::start_as(dir, PROXIES[0])
-    }
-
-    fn start_as(dir: &Path, id: &str) -> Proxy {
-        let node = Node {
-            id: id.into(),
-            ..Node::default()
-        };
-        let path = dir.join("xds");
-        let client = client::spawn(node, move || connect(path.clone()));
-        let Client {
-            subscriber,
-            mut updates,
-            ..
-        } = client;
-        subscriber.wildcard(TypeUrl::CLUSTER);
-        subscriber.wildcard(TypeUrl::LISTENER);
-        let follower = Arc::new(Mutex::new(Follower::default()));
-        let state = follower.clone();
-        let task = tokio::spawn(async move {
-            while let Some(update) = updates.recv().await {
-                state
-                    .lock()
-                    .expect("not poisoned")
-                    .take(update, &subscriber);
-            }
-        });
-        Proxy { follower, task }
-    }
-
-    fn with<T>(&self, read: impl FnOnce(&mut Follower) -> T) -> T {
-        read(&mut self.follower.lock().expect("not poisoned"))
-    }
-
-    /// What it holds, once nothing has changed for a while.
-    async fn at_rest(&self) -> Held {
-        let mut last = (0, Held::new());
-        loop {
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            let now = self.with(|f| (f.received, f.held.clone()));
-            if now == last && !now.1.is_empty() {
-                return now.1;
-            }
-            last = now;
-        }
-    }
-}
-
-async fn connect(path: PathBuf) -> Result<Connection, ConnectError> {
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move {
-            let stream = UnixStream::connect(path).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
-    });
-    let endpoint = tonic::transport::Endpoint::from_static("http://xds");
-    Ok(endpoint.connect_with_connector(connector).await?.into())
-}
-
-#[derive(Clone, Debug)]
-enum Step {
+#[derive(Clone, Copy, Debug)]
+enum Event {
     Pod(usize),
     World(bool),
     Config(bool),
@@ -297,25 +135,44 @@ enum Step {
     Toggle,
     /// Labels of a proxy's own workload change.
     Relabel,
+    /// The registry was lost and says everything again, which is the same.
+    Relist,
     Refuse(usize),
     Restart,
-    Reconnect(usize),
+    Leave(usize),
+    Come(usize),
     Wait,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0..4usize).prop_map(Step::Pod),
-        2 => any::<bool>().prop_map(Step::World),
-        2 => any::<bool>().prop_map(Step::Config),
-        4 => (0..4usize, 0..4usize).prop_map(|(kind, n)| Step::Objects(kind, n)),
-        2 => Just(Step::Toggle),
-        1 => Just(Step::Relabel),
-        1 => (0..PROXIES.len()).prop_map(Step::Refuse),
-        1 => Just(Step::Restart),
-        1 => (0..PROXIES.len()).prop_map(Step::Reconnect),
-        3 => Just(Step::Wait),
-    ]
+/// Numbers that look random and are the same for the same seed (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) as usize % n
+    }
+
+    fn event(&mut self) -> Event {
+        match self.below(27) {
+            0..=4 => Event::Pod(self.below(4)),
+            5 | 6 => Event::World(self.below(2) == 0),
+            7 | 8 => Event::Config(self.below(2) == 0),
+            9..=13 => Event::Objects(self.below(4), self.below(4)),
+            14 | 15 => Event::Toggle,
+            16 => Event::Relabel,
+            17 => Event::Relist,
+            18 => Event::Refuse(self.below(PROXIES.len())),
+            // A process that is new has forgotten everything, so this is seldom.
+            19 if self.below(4) == 0 => Event::Restart,
+            19 | 20 => Event::Leave(self.below(PROXIES.len())),
+            21 | 22 => Event::Come(self.below(PROXIES.len())),
+            _ => Event::Wait,
+        }
+    }
 }
 
 /// Where the walk is.
@@ -323,17 +180,32 @@ struct Walk {
     plane: Plane,
     mesh: Mesh,
     set: ConfigSet,
-    proxies: Vec<Proxy>,
+    proxies: Vec<Option<Proxy>>,
 }
 
 impl Walk {
-    async fn step(&mut self, step: Step) {
-        match step {
-            Step::Pod(i) => {
+    fn start() -> Walk {
+        let plane = Plane::start();
+        let proxies =
+            PROXIES.map(|(id, dialect)| Some(Proxy::start(plane.dir.path(), id, dialect)));
+        Walk {
+            proxies: proxies.into(),
+            plane,
+            mesh: Mesh::bookinfo(),
+            set: ConfigSet::default(),
+        }
+    }
+
+    async fn step(&mut self, event: Event) {
+        match event {
+            Event::Pod(_) if self.mesh.world.workloads_by_ip.len() > 60 => {
+                self.mesh = Mesh::bookinfo();
+            }
+            Event::Pod(i) => {
                 let app = ["productpage", "details", "reviews", "ratings"][i];
                 self.mesh.pod(app, "v2");
             }
-            Step::World(full) => {
+            Event::World(full) => {
                 self.mesh = Mesh::bookinfo();
                 if !full {
                     let services = &mut self.mesh.world.services;
@@ -341,43 +213,54 @@ impl Walk {
                     self.mesh.service("ratings", &["10.96.0.99"], &[]);
                 }
             }
-            Step::Config(full) => {
+            Event::Config(full) => {
                 self.set = if full {
                     config(EVERYTHING)
                 } else {
                     ConfigSet::default()
                 };
             }
-            Step::Objects(kind, n) => self.objects(kind, n),
-            Step::Toggle => self.mesh.change("mysqldb", |service| {
+            Event::Objects(kind, n) => self.objects(kind, n),
+            Event::Toggle => self.mesh.change("mysqldb", |service| {
                 let port = &mut service.ports[0];
                 port.protocol = match port.protocol {
                     lateen_core::Protocol::Tcp => lateen_core::Protocol::Http,
                     _ => lateen_core::Protocol::Tcp,
                 };
             }),
-            Step::Relabel => {
-                let address = "10.244.0.1".parse().expect("an address");
-                let workloads = &mut self.mesh.world.workloads_by_ip;
-                let workload = workloads.get_mut(&address).expect("the proxy's workload");
-                let workload = Arc::make_mut(workload);
-                let other = match workload.labels.value("app") {
-                    Some("details") => "productpage",
-                    _ => "details",
-                };
-                workload.labels.insert("app".into(), other.into());
+            Event::Relabel => self.relabel(),
+            Event::Relist => self.mesh.relist(),
+            Event::Refuse(i) => {
+                if let Some(proxy) = &self.proxies[i] {
+                    proxy.with(|f| f.refuse_next = true);
+                }
             }
-            Step::Refuse(i) => self.proxies[i].with(|f| f.refuse_next = true),
-            Step::Restart => self.plane.restart(),
-            Step::Reconnect(i) => {
-                self.proxies[i] = Proxy::start_as(self.plane.dir.path(), PROXIES[i]);
-            }
-            Step::Wait => tokio::time::sleep(Duration::from_millis(40)).await,
+            Event::Restart => self.plane.restart(),
+            Event::Leave(i) => self.proxies[i] = None,
+            Event::Come(i) => self.come(i),
+            Event::Wait => tokio::time::sleep(Duration::from_millis(40)).await,
         }
         let world = Arc::new(self.mesh.world.clone());
         self.plane.world.send_replace(world);
         let set = Arc::new(self.set.clone());
         self.plane.config.send_replace(set);
+    }
+
+    fn come(&mut self, i: usize) {
+        let (id, dialect) = PROXIES[i];
+        self.proxies[i] = Some(Proxy::start(self.plane.dir.path(), id, dialect));
+    }
+
+    fn relabel(&mut self) {
+        let address = "10.244.0.1".parse().expect("an address");
+        let workloads = &mut self.mesh.world.workloads_by_ip;
+        let workload = workloads.get_mut(&address).expect("the proxy's workload");
+        let workload = Arc::make_mut(workload);
+        let other = match workload.labels.value("app") {
+            Some("details") => "productpage",
+            _ => "details",
+        };
+        workload.labels.insert("app".into(), other.into());
     }
 
     /// The `n`th half of what there is of a kind, or all of it, or none.
@@ -401,81 +284,83 @@ impl Walk {
     }
 
     /// Whether everybody has what a fresh client is given, by this control plane and by a fresh one.
-    async fn ends_as_a_fresh_start(&self) {
+    async fn ends_as_a_fresh_start(&mut self) {
+        for i in 0..PROXIES.len() {
+            let refused = |proxy: &Proxy| proxy.with(|f| f.refuse_next || f.refused > 0);
+            // Who refused keeps what it has; on a new stream it is even.
+            if self.proxies[i].as_ref().is_none_or(refused) {
+                self.stays_on_the_way(i);
+                self.come(i);
+            }
+        }
         let fresh_plane = Plane::start();
         let (world, config) = (&self.plane.world, &self.plane.config);
         fresh_plane.world.send_replace(world.borrow().clone());
         fresh_plane.config.send_replace(config.borrow().clone());
-        let start = |plane: &Plane| -> Vec<Proxy> {
-            let dir = plane.dir.path();
-            PROXIES.iter().map(|id| Proxy::start_as(dir, id)).collect()
+        let start = |plane: &Plane| {
+            PROXIES.map(|(id, dialect)| Proxy::start(plane.dir.path(), id, dialect))
         };
-        let fresh = start(&fresh_plane);
-        let again = start(&self.plane);
+        let (fresh, again) = (start(&fresh_plane), start(&self.plane));
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        for i in 0..PROXIES.len() {
-            loop {
-                let old = self.proxies[i].at_rest().await;
-                let new = fresh[i].at_rest().await;
-                let again = again[i].at_rest().await;
-                if old == new && again == new {
-                    break;
+        let mut even = 0;
+        // Twice, as clients that wait for their first response are even too.
+        while even < 2 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            even += 1;
+            for i in 0..PROXIES.len() {
+                let old = self.proxies[i].as_ref().expect("all are there");
+                let all = [old, &fresh[i], &again[i]].map(|p| p.with(|f| f.held.clone()));
+                let [old, new, again] = all;
+                if old == new && again == new && !new.is_empty() {
+                    continue;
                 }
-                let late = tokio::time::Instant::now() > deadline;
+                even = 0;
                 assert!(
-                    !late,
-                    "{}: {:#?}\nbut fresh: {:#?}\nnewly connected alike: {}",
+                    tokio::time::Instant::now() < deadline,
+                    "{:?} lacks {:#?}\nand has {:#?}\nnewly connected lacks {:#?} and has {:#?}\n{:#?}",
                     PROXIES[i],
                     lacking(&new, &old),
                     lacking(&old, &new),
-                    again == new,
+                    lacking(&new, &again),
+                    lacking(&again, &new),
+                    self.plane.statuses(PROXIES[i].0),
                 );
             }
         }
-        for (proxy, fresh) in self.proxies.iter().zip(&fresh) {
-            // Some services have a route and never a cluster, whatever the way.
-            let never = fresh.with(|f| f.astray.clone());
-            let mut astray = proxy.with(|f| f.astray.clone());
-            astray.retain(|route| !never.contains(route));
-            assert_eq!(astray, [""; 0]);
+        for i in 0..PROXIES.len() {
+            self.stays_on_the_way(i);
+            for proxy in [&fresh[i], &again[i]] {
+                assert_eq!(
+                    proxy.with(|f| f.astray.clone()),
+                    [""; 0],
+                    "{:?}",
+                    PROXIES[i]
+                );
+            }
         }
-        let (old, new) = (
-            self.plane.discovery.counts(),
-            fresh_plane.discovery.counts(),
-        );
+        let [old, new] = [&self.plane, &fresh_plane].map(|plane| plane.discovery.counts());
         assert_eq!((old.vantages, old.scopes), (new.vantages, new.scopes));
+    }
+
+    /// Whether a client was never led to a cluster that it lacked.
+    fn stays_on_the_way(&self, i: usize) {
+        if let Some(proxy) = &self.proxies[i] {
+            let (astray, refused) = proxy.with(|f| (f.astray.clone(), f.refused));
+            assert!(
+                astray.is_empty() || refused > 0,
+                "{:?}: {astray:?}, {:?}",
+                PROXIES[i],
+                self.plane.statuses(PROXIES[i].0),
+            );
+        }
     }
 }
 
 /// What one has that the other has not, or in another version.
-fn lacking<'a>(of: &'a Held, other: &Held) -> Vec<(&'a (String, String), &'a String)> {
+fn lacking<'a>(of: &'a Held, other: &Held) -> Vec<(&'a (&'static str, String), &'a String)> {
     of.iter()
         .filter(|(name, version)| other.get(*name) != Some(*version))
         .collect()
-}
-
-async fn walk(steps: Vec<Step>) {
-    let plane = Plane::start();
-    let start = |id: &&str| Proxy::start_as(plane.dir.path(), id);
-    let mut walk = Walk {
-        proxies: PROXIES.iter().map(start).collect(),
-        plane,
-        mesh: Mesh::bookinfo(),
-        set: ConfigSet::default(),
-    };
-    for step in steps {
-        walk.step(step).await;
-    }
-    // A client that refused keeps what it has; with the next change of everything it is even.
-    walk.proxies
-        .iter()
-        .for_each(|p| p.with(|f| f.refuse_next = false));
-    for i in 0..PROXIES.len() {
-        if walk.proxies[i].with(|f| f.refused > 0) {
-            walk.step(Step::Reconnect(i)).await;
-        }
-    }
-    walk.ends_as_a_fresh_start().await;
 }
 
 fn runtime() -> Runtime {
@@ -487,20 +372,48 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 3, ..ProptestConfig::default() })]
+/// A number from the environment.
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number"))
+}
 
-    #[test]
-    fn same_end_from_any_path(steps in prop::collection::vec(step(), 1..40)) {
-        runtime().block_on(walk(steps));
-    }
+/// Bytes of memory that the process has in use.
+fn memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc");
+    let pages = statm.split(' ').nth(1).expect("resident pages");
+    pages.parse::<usize>().expect("a number") * 4096
+}
+
+/// `LATEEN_PATHS_EVENTS=10000` makes it long.
+#[test]
+fn same_end_from_any_path_and_no_more_memory() {
+    let events = number(EVENTS_VARIABLE).map_or(EVENTS, |n| usize::try_from(n).expect("few"));
+    let seed = number(SEED_VARIABLE).unwrap_or(1);
+    eprintln!("{events} events from {SEED_VARIABLE}={seed}");
+    runtime().block_on(async {
+        let mut dice = Dice(seed);
+        let mut walk = Walk::start();
+        let mut before = None;
+        for leg in 0..events.div_ceil(LEG) {
+            for _ in 0..LEG {
+                walk.step(dice.event()).await;
+            }
+            walk.ends_as_a_fresh_start().await;
+            if before.is_none() && leg * LEG * 4 >= events {
+                before = Some(memory());
+            }
+        }
+        let (before, after) = (before.expect("a quarter"), memory());
+        assert!(after < before + GROWTH, "{before} bytes, then {after}");
+    });
 }
 
 #[test]
 fn a_restart_of_the_control_plane_sends_nothing_that_has_not_changed() {
     runtime().block_on(async {
         let mut plane = Plane::start();
-        let proxy = Proxy::start(plane.dir.path());
+        let proxy = Proxy::start(plane.dir.path(), PRODUCTPAGE, Dialect::Ours);
         let before = proxy.at_rest().await;
         let received = proxy.with(|f| f.received);
         plane.restart();
@@ -513,7 +426,9 @@ fn a_restart_of_the_control_plane_sends_nothing_that_has_not_changed() {
         let mut mesh = Mesh::bookinfo();
         mesh.pod("reviews", "v1");
         plane.world.send_replace(Arc::new(mesh.world));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while proxy.with(|f| f.received) == received {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         proxy.at_rest().await;
         assert_eq!(
             proxy.with(|f| f.received),
@@ -524,10 +439,47 @@ fn a_restart_of_the_control_plane_sends_nothing_that_has_not_changed() {
 }
 
 #[test]
+fn a_rule_for_one_host_sends_one_host() {
+    const RULE: &str = "
+kind: VirtualService
+metadata: {name: ratings}
+spec:
+  hosts: [ratings]
+  http: [{timeout: 7s, route: [{destination: {host: ratings}}]}]
+";
+    runtime().block_on(async {
+        let plane = Plane::start();
+        let start = |dialect| Proxy::start(plane.dir.path(), PRODUCTPAGE, dialect);
+        let (ours, envoy) = (start(Dialect::Ours), start(Dialect::Delta));
+        let before = [ours.at_rest().await, envoy.at_rest().await];
+        let count = |proxy: &Proxy| proxy.with(|f| (f.received, f.bytes));
+        let counts = [count(&ours), count(&envoy)];
+        plane.config.send_replace(Arc::new(config(RULE)));
+        while count(&ours) == counts[0] || count(&envoy) == counts[1] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let after = [ours.at_rest().await, envoy.at_rest().await];
+        let changed = [0, 1].map(|i| {
+            let names = lacking(&after[i], &before[i]).into_iter();
+            names
+                .map(|((kind, name), _)| (*kind, name.clone()))
+                .collect::<Vec<_>>()
+        });
+        let host = "9080/ratings.default.svc.cluster.local:9080";
+        assert_eq!(changed[0], [("VHDS", host.to_owned())]);
+        assert_eq!(changed[1], [("RDS", "9080".to_owned())]);
+        let [ours, envoy] = [count(&ours), count(&envoy)];
+        assert_eq!((ours.0, envoy.0), (counts[0].0 + 1, counts[1].0 + 1));
+        let [ours, envoy] = [ours.1 - counts[0].1, envoy.1 - counts[1].1];
+        assert!(ours * 3 < envoy, "{ours} bytes instead of {envoy}");
+    });
+}
+
+#[test]
 fn a_refused_response_is_not_repeated_and_the_next_change_comes_through() {
     runtime().block_on(async {
         let plane = Plane::start();
-        let proxy = Proxy::start(plane.dir.path());
+        let proxy = Proxy::start(plane.dir.path(), PRODUCTPAGE, Dialect::Ours);
         let before = proxy.at_rest().await;
         proxy.with(|f| f.refuse_next = true);
         let mut mesh = Mesh::bookinfo();
@@ -550,7 +502,9 @@ fn a_refused_response_is_not_repeated_and_the_next_change_comes_through() {
 
         mesh.pod("reviews", "v2");
         plane.world.send_replace(Arc::new(mesh.world));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while proxy.with(|f| f.received) == received {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         assert_ne!(proxy.at_rest().await, before);
     });
 }

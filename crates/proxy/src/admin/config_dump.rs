@@ -47,11 +47,13 @@ fn dump(context: &Context, params: &HashMap<String, String>) -> Response {
 
 /// The resources of one kind, each under `key`.
 fn list(context: &Context, kind: RawKind, key: &str) -> Vec<Value> {
-    let raw = context
-        .raw
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .of(kind);
+    let raw = {
+        let store = context.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            RawKind::Route => store.tables(),
+            kind => store.of(kind),
+        }
+    };
     raw.into_iter()
         .map(|raw| {
             let message = any_to_value(&raw.any).unwrap_or_else(

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use arcstr::ArcStr;
-use lateen_xds::Any;
+use lateen_xds::types::route::{RouteConfiguration, VirtualHost};
+use lateen_xds::{Any, decode_any, names, pack_any};
 
 /// The parts of the config dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,7 @@ pub(crate) enum RawKind {
     StaticListener,
     Listener,
     Route,
+    VirtualHost,
     Endpoint,
 }
 
@@ -83,9 +85,78 @@ impl RawStore {
             .collect()
     }
 
+    /// Route tables by name, each with the virtual hosts that came for it, and as new as the newest
+    /// of these.
+    pub(crate) fn tables(&self) -> Vec<Raw> {
+        let mut tables = self.of(RawKind::Route);
+        for table in &mut tables {
+            let Ok(mut config) = decode_any::<RouteConfiguration>(&table.any) else {
+                continue;
+            };
+            if config.vhds.take().is_none() {
+                continue;
+            }
+            let prefix = names::virtual_host(&table.name, "");
+            let from = (RawKind::VirtualHost, ArcStr::from(prefix.as_str()));
+            let hosts = self.all.range(from..);
+            let hosts = hosts.take_while(|((kind, name), _)| {
+                *kind == RawKind::VirtualHost && name.starts_with(&prefix)
+            });
+            for (_, host) in hosts {
+                if let Ok(host) = decode_any::<VirtualHost>(&host.any) {
+                    config.virtual_hosts.push(host);
+                }
+                if host.updated > table.updated {
+                    table.updated = host.updated;
+                    table.version.clone_from(&host.version);
+                }
+            }
+            table.any = pack_any(&config);
+        }
+        tables
+    }
+
     /// The resources of one kind, by name.
     pub(crate) fn of(&self, kind: RawKind) -> Vec<Raw> {
         let all = self.all.iter().filter(|((found, _), _)| *found == kind);
         all.map(|(_, raw)| raw.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lateen_xds::types::route::Vhds;
+
+    #[test]
+    fn tables_are_shown_with_the_hosts_that_came_for_them() {
+        let mut store = RawStore::default();
+        let table = |name: &str| RouteConfiguration {
+            name: name.into(),
+            vhds: Some(Vhds::default()),
+            ..RouteConfiguration::default()
+        };
+        let host = |name: &str| VirtualHost {
+            name: name.into(),
+            ..VirtualHost::default()
+        };
+        store.keep(
+            RawKind::Route,
+            &"8".into(),
+            "1",
+            pack_any(&table("8")),
+            Vec::new(),
+        );
+        for name in ["8/a", "8/b", "80/c"] {
+            let any = pack_any(&host(name));
+            store.keep(RawKind::VirtualHost, &name.into(), name, any, Vec::new());
+        }
+        let [shown] = &store.tables()[..] else {
+            panic!("one table")
+        };
+        let config: RouteConfiguration = decode_any(&shown.any).expect("a table");
+        let names: Vec<_> = config.virtual_hosts.iter().map(|h| &*h.name).collect();
+        assert_eq!((names, config.vhds), (vec!["8/a", "8/b"], None));
+        assert_ne!(shown.version, "80/c");
     }
 }

@@ -103,6 +103,30 @@ fn domains_by_precedence() {
 }
 
 #[test]
+fn hosts_are_shared_between_tables_and_so_is_what_finds_them() {
+    let compile = |spec| std::sync::Arc::new(Host::new(spec).expect("compiles"));
+    let (a, b) = (host("a", &["a"], vec![]), host("b", &["b", "*"], vec![]));
+    let before = table(vec![a, b], true).expect("compiles");
+    let changed = route("new", RouteMatch::prefix("/"));
+    let changed = compile(host("a", &["a"], vec![changed]));
+    let kept = before.hosts()[1].clone();
+    let after = before
+        .with_hosts(vec![changed, kept.clone()])
+        .expect("compiles");
+    assert_eq!(after.host("A:80").expect("a").routes.len(), 1);
+    assert!(std::ptr::eq(after.host("x").expect("any"), &*kept));
+    assert!(before.host("a").expect("a").routes.is_empty());
+
+    let moved = compile(host("c", &["a"], vec![]));
+    let after = after
+        .with_hosts(vec![kept.clone(), moved.clone()])
+        .expect("compiles");
+    assert_eq!(after.host("a").expect("c").name, "c");
+    let twice = after.with_hosts(vec![moved.clone(), kept, moved]);
+    assert!(matches!(twice, Err(RouteError::DuplicateDomain { .. })));
+}
+
+#[test]
 fn faults_are_named() {
     let twice = vec![host("a", &["x"], vec![]), host("b", &["X"], vec![])];
     let error = table(twice, false).expect_err("duplicate").to_string();

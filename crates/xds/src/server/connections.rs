@@ -69,6 +69,7 @@ struct Progress {
     sent: u64,
     acked: u64,
     refused: Option<(u64, Box<str>)>,
+    n_held: usize,
 }
 
 /// How far a client got with one type.
@@ -86,6 +87,9 @@ pub struct TypeStatus {
     pub acked: String,
     /// The newest response that was refused, and why.
     pub refused: Option<(String, String)>,
+    /// How many resources are held back, as they name a cluster that the client has refused and
+    /// lacks.
+    pub held_back: usize,
 }
 
 impl<C> Connections<C> {
@@ -164,6 +168,7 @@ impl<C> Connection<C> {
                 resources: progress.n_resources,
                 sent: nonce(progress.sent),
                 acked: nonce(progress.acked),
+                held_back: progress.n_held,
                 refused: refused.map(|(n, reason)| (nonce(*n), reason.to_string())),
             };
             (type_url.clone(), status)
@@ -210,6 +215,7 @@ impl<C> Connection<C> {
         progress.names = watched.names.clone();
         progress.n_resources = watched.sent.len();
         progress.sent = watched.n_response;
+        progress.n_held = watched.n_held;
         if !watched.unanswered {
             match &watched.refused {
                 Some(reason) => {

@@ -4,6 +4,7 @@
 //! Where clients are alike in all three the answer is worked out once, and so are the list of what
 //! they have afterwards and the bytes of the response.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -39,7 +40,15 @@ pub(super) struct Question {
     wildcard: bool,
     names: u128,
     sent: u128,
-    asked: Option<u128>,
+    about: Digest,
+}
+
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Digest {
+    All,
+    Asked(u128),
+    Since(Group),
 }
 
 /// The difference between what a client has and what there is.
@@ -48,6 +57,8 @@ pub(super) struct Plan {
     pub(super) removed: Arc<[Name]>,
     /// What the client has all of after it; `None` where that cannot be said.
     pub(super) leads_to: Option<Group>,
+    /// Some of what the client has is gone, which is to be told later.
+    pub(super) is_late: bool,
     before: Versions,
     /// Whether responses list everything.
     lists_all: bool,
@@ -65,25 +76,32 @@ pub(super) struct Step {
 
 static PLANS: Recent<Question, Arc<OnceLock<Arc<Plan>>>> = Recent::new();
 
+/// Which part of what a client asks for is looked at.
+#[derive(Clone, Copy)]
+pub(super) enum About<'a> {
+    /// Everything.
+    All,
+    /// These names, whose absence is to be reported.
+    Asked(&'a NameSet),
+    /// What differs from what there was for a group, all of which the client has.
+    Since(Group),
+}
+
 /// What a client gets, which already has something.
 pub(super) struct Need<'a> {
     pub(super) type_url: &'a TypeUrl,
     pub(super) watched: &'a Watched,
-    /// Names whose absence is to be reported; everything that is subscribed without.
-    pub(super) asked: Option<&'a NameSet>,
+    pub(super) about: About<'a>,
     pub(super) form: Form,
     pub(super) lists_all: bool,
 }
 
 impl Need<'_> {
-    /// The plan, worked out by another stream if there is one that is alike.
-    pub(super) fn plan(
-        &self,
-        group: Option<Group>,
-        existing: impl FnOnce() -> Vec<Arc<Resource>>,
-    ) -> Arc<Plan> {
+    /// The plan, worked out by another stream if there is one that is alike. `look` gives what there
+    /// is of what this is about, and where that is a difference, the names that were looked at.
+    pub(super) fn plan(&self, group: Option<Group>, look: impl FnOnce() -> Look) -> Arc<Plan> {
         let Some(group) = group else {
-            return Arc::new(self.work_out(None, existing()));
+            return Arc::new(self.work_out(None, look()));
         };
         let watched = self.watched;
         let question = Question {
@@ -93,42 +111,58 @@ impl Need<'_> {
             wildcard: watched.wildcard,
             names: watched.names.0.digest(),
             sent: watched.sent.digest(),
-            asked: self.asked.map(|asked| asked.0.digest()),
+            about: match self.about {
+                About::All => Digest::All,
+                About::Asked(asked) => Digest::Asked(asked.0.digest()),
+                About::Since(group) => Digest::Since(group),
+            },
         };
         let cell = PLANS.get(question, Arc::default);
-        let plan = cell.get_or_init(|| Arc::new(self.work_out(Some(group), existing())));
+        let plan = cell.get_or_init(|| Arc::new(self.work_out(Some(group), look())));
         plan.clone()
     }
 
-    /// `existing` is all that there is of what is asked for.
-    fn work_out(&self, group: Option<Group>, existing: Vec<Arc<Resource>>) -> Plan {
+    fn work_out(&self, group: Option<Group>, look: Look) -> Plan {
         let Watched {
             sent,
             names,
             wildcard,
             ..
         } = self.watched;
-        let asks_for_all = match self.asked {
-            Some(asked) => !wildcard && asked.0.digest() == names.0.digest(),
-            None => true,
+        let leads_to_all = match self.about {
+            About::Asked(asked) => !wildcard && asked.0.digest() == names.0.digest(),
+            About::All | About::Since(_) => true,
         };
-        let there = NameSet::of(existing.iter().map(|resource| resource.name.clone()));
-        let removed: Arc<[Name]> = match self.asked {
-            Some(asked) => asked
-                .iter()
-                .filter(|n| !there.contains(n))
-                .cloned()
-                .collect(),
-            None => {
-                let sent = sent.iter().map(|entry| &entry.name);
-                sent.filter(|name| !there.contains(name)).cloned().collect()
+        let Look { existing, names } = look;
+        let there: HashSet<&Name> = existing.iter().map(|resource| &resource.name).collect();
+        let is_gone = |name: &&Name| !there.contains(*name);
+        let is_held = |name: &Name| sent.get(name).is_some();
+        let removed: Arc<[Name]> = match self.about {
+            // What the client has from an earlier stream may still be in use: it is told with all else
+            // that is gone, in the order in which that is safe.
+            About::Asked(asked) => {
+                let gone = asked.iter().filter(is_gone);
+                gone.filter(|name| !is_held(name)).cloned().collect()
             }
+            About::Since(_) => {
+                let had = names.iter().filter(|name| is_held(name));
+                had.filter(is_gone).cloned().collect()
+            }
+            About::All => {
+                let sent = sent.iter().map(|entry| &entry.name);
+                sent.filter(is_gone).cloned().collect()
+            }
+        };
+        let is_late = match self.about {
+            About::Asked(asked) => asked.iter().filter(is_gone).any(is_held),
+            About::All | About::Since(_) => false,
         };
         let is_new = |r: &Arc<Resource>| sent.get(&r.name).is_none_or(|s| s.version != r.hash);
         Plan {
             changed: existing.into_iter().filter(is_new).collect(),
             removed,
-            leads_to: group.filter(|_| asks_for_all),
+            leads_to: group.filter(|_| leads_to_all && !is_late),
+            is_late,
             before: sent.clone(),
             lists_all: self.lists_all,
             form: self.form,
@@ -137,7 +171,33 @@ impl Need<'_> {
     }
 }
 
+/// What was looked at.
+#[derive(Default)]
+pub(super) struct Look {
+    /// All that there is of it.
+    pub(super) existing: Vec<Arc<Resource>>,
+    /// The names, where not everything was; each once.
+    pub(super) names: Vec<Name>,
+}
+
 impl Plan {
+    /// The same without some of what has changed, and what that is.
+    pub(super) fn without(&self, is_held: impl Fn(&Resource) -> bool) -> (Plan, Vec<Name>) {
+        let (held, changed): (Vec<_>, Vec<_>) =
+            self.changed.iter().cloned().partition(|r| is_held(r));
+        let plan = Plan {
+            changed,
+            removed: self.removed.clone(),
+            leads_to: None,
+            is_late: self.is_late,
+            before: self.before.clone(),
+            lists_all: self.lists_all,
+            form: self.form,
+            steps: Default::default(),
+        };
+        (plan, held.iter().map(|r| r.name.clone()).collect())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.removed.is_empty()
     }
@@ -213,11 +273,14 @@ mod tests {
         let need = Need {
             type_url: &TypeUrl::ENDPOINT,
             watched,
-            asked: asked.as_ref(),
+            about: asked.as_ref().map_or(About::All, About::Asked),
             form: Form::Delta,
             lists_all: false,
         };
-        need.plan(group, || existing.to_vec())
+        need.plan(group, || Look {
+            existing: existing.to_vec(),
+            names: Vec::new(),
+        })
     }
 
     fn subscribe(names: &[&str], held: HashMap<String, String>) -> Wants {
@@ -240,6 +303,10 @@ mod tests {
         let first = plan(&watched, Some(&["a", "b", "c"]), None, &existing);
         assert_eq!(first.changed, [resource("b", "1")]);
         assert_eq!(*first.removed, [Name::new("c")]);
+        assert!(!first.is_late);
+        let gone = plan(&watched, Some(&["a", "b", "c"]), None, &existing[1..]);
+        assert_eq!(*gone.removed, [Name::new("c")], "what it never had");
+        assert!(gone.is_late, "what it has is told later");
         watched.sent = first.step(true).after;
         assert!(plan(&watched, None, None, &existing).is_empty());
 
@@ -268,5 +335,32 @@ mod tests {
         let mut ahead = client(&["a", "b"]);
         ahead.sent = first.step(true).after;
         assert!(plan(&ahead, None, group, &existing).is_empty());
+    }
+
+    #[test]
+    fn who_had_all_of_a_group_is_brought_to_the_next_by_what_differs() {
+        let (before, after) = (Group::new(), Some(Group::new()));
+        let (mut watched, _) = Watched::open(&TypeUrl::CLUSTER, subscribe(&["*"], HashMap::new()));
+        let old = [resource("a", "1"), resource("b", "1"), resource("c", "1")];
+        let first = plan(&watched, None, Some(before), &old);
+        watched.sent = first.step(true).after;
+        watched.has_all_of(first.leads_to);
+        assert_eq!(watched.had_all_of(), Some(before));
+
+        let need = Need {
+            type_url: &TypeUrl::CLUSTER,
+            watched: &watched,
+            about: About::Since(before),
+            form: Form::Delta,
+            lists_all: false,
+        };
+        // Of `c` nothing is said, so it is not looked at; `d` never was.
+        let next = need.plan(after, || Look {
+            existing: vec![resource("a", "2")],
+            names: ["a", "b", "d"].map(Name::new).to_vec(),
+        });
+        assert_eq!(next.changed, [resource("a", "2")]);
+        assert_eq!(*next.removed, [Name::new("b")]);
+        assert_eq!(next.leads_to, after);
     }
 }

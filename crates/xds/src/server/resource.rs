@@ -44,12 +44,33 @@ pub struct Resource {
 impl Resource {
     /// Encodes a message.
     pub fn new<M: Message + MessageName>(name: impl AsRef<str>, message: &M) -> Self {
-        let name = Name::new(name);
         let mut value = message.encode_to_vec();
         canonical(&M::full_name(), &mut value);
-        let hash = xxh3_64(&value).max(1);
+        Resource::of_bytes(name, &M::type_url(), &value)
+    }
+
+    /// A message in which other resources are the entries of a repeated field (a route table and its
+    /// virtual hosts): their encodings one after the other, behind those of the other fields.
+    pub fn composed<'a, M: Message + MessageName>(
+        name: impl AsRef<str>,
+        others: &M,
+        field: u32,
+        parts: impl Iterator<Item = &'a Resource>,
+    ) -> Self {
+        let mut value = others.encode_to_vec();
+        canonical(&M::full_name(), &mut value);
+        for part in parts {
+            encode_key(field, WireType::LengthDelimited, &mut value);
+            encode_varint(part.value().len() as u64, &mut value);
+            value.extend_from_slice(part.value());
+        }
+        Resource::of_bytes(name, &M::type_url(), &value)
+    }
+
+    fn of_bytes(name: impl AsRef<str>, type_url: &str, value: &[u8]) -> Self {
+        let name = Name::new(name);
+        let hash = xxh3_64(value).max(1);
         let version = version(hash);
-        let type_url = M::type_url();
 
         let any_len = field_len(type_url.len()) + field_len(value.len());
         let body_len = field_len(version.len()) + field_len(name.len()) + field_len(any_len);
@@ -63,7 +84,7 @@ impl Resource {
         let type_end = out.len();
         put_header(&mut out, VALUE, value.len());
         let value_at = out.len();
-        out.put_slice(&value);
+        out.put_slice(value);
         Resource {
             name,
             hash,

@@ -16,8 +16,9 @@ use tracing::{debug, info, warn};
 
 use super::body::Responses;
 use super::connections::Connection;
+use super::doubt::Doubt;
 use super::name::Name;
-use super::plan::{Group, Need, Plan, Step, removal};
+use super::plan::{About, Group, Look, Need, Plan, Step, removal};
 use super::protocol::{Incoming, Outgoing, Protocol};
 use super::requests::Requests;
 use super::resource::NameSet;
@@ -34,6 +35,10 @@ const MAX_TYPES: usize = 32;
 /// Names of one type that one stream may ask for or hold: more than a large mesh has, and a bound to
 /// what a client can make us remember.
 const MAX_NAMES: usize = 250_000;
+
+/// Types of which what is gone is told with what has changed. Nothing leads to a listener, and a
+/// domain may move from a virtual host that goes to one that comes.
+const AT_ONCE: [TypeUrl; 2] = [TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
 
 /// Serves one stream until either side ends it.
 pub(super) async fn serve<S: ResourceSource, P: Protocol>(
@@ -78,6 +83,8 @@ pub(super) async fn serve<S: ResourceSource, P: Protocol>(
         responses,
         types: BTreeMap::new(),
         round: None,
+        doubt: Doubt::default(),
+        again: false,
         n_sent: 0,
         last_sent: Instant::now(),
         protocol: PhantomData,
@@ -109,6 +116,11 @@ struct Stream<'a, S: ResourceSource, P: Protocol> {
     responses: &'a Responses,
     types: BTreeMap<TypeUrl, Watched>,
     round: Option<Round>,
+    /// Of clusters.
+    doubt: Doubt,
+    /// There is more to send of the snapshot as it is: what was held back may go now, or what the
+    /// client has of an earlier stream is gone.
+    again: bool,
     n_sent: u64,
     last_sent: Instant,
     protocol: PhantomData<fn() -> P>,
@@ -118,7 +130,15 @@ struct Stream<'a, S: ResourceSource, P: Protocol> {
 struct Round {
     stage: Stage,
     started: Instant,
-    removed: Vec<(TypeUrl, Arc<[Name]>)>,
+    removed: Vec<Removed>,
+}
+
+/// What is gone, kept for the end of a round.
+struct Removed {
+    type_url: TypeUrl,
+    names: Arc<[Name]>,
+    /// What the client has all of without them.
+    leads_to: Option<Group>,
 }
 
 /// Make before break.
@@ -201,6 +221,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             ..
         } = incoming;
         let n_types = self.types.len();
+        let group = self.group(&type_url);
+        let known = self.types.get(&type_url);
+        let had_all = known.is_some_and(|watched| watched.is_known_to_have_all_of(group));
         let reply = match self.types.get_mut(&type_url) {
             None if n_types >= MAX_TYPES => return Err(too_much("resource types")),
             None => {
@@ -211,6 +234,10 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             Some(watched) => {
                 let n_response = self.connection.n_response(&nonce);
                 if !nonce.is_empty() {
+                    if type_url == TypeUrl::CLUSTER {
+                        let refused = refused.as_deref();
+                        self.again |= self.doubt.answered(n_response, refused, P::LISTS_ALL);
+                    }
                     let answered = watched.answer(n_response, refused.clone());
                     if let Some(reason) = refused.as_deref().filter(|_| answered) {
                         self.refused(&type_url, reason);
@@ -231,7 +258,12 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         if known > MAX_NAMES {
             return Err(too_much("resource names"));
         }
-        self.reply(&type_url, reply).await
+        self.reply(&type_url, reply).await?;
+        // What was asked for in addition came from the same group.
+        if had_all && let Some(watched) = self.types.get_mut(&type_url) {
+            watched.has_all_of(group);
+        }
+        Ok(())
     }
 
     fn refused(&self, type_url: &TypeUrl, reason: &str) {
@@ -245,20 +277,33 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn reply(&mut self, type_url: &TypeUrl, reply: Reply) -> Result<(), Status> {
+        let is_all = reply == Reply::All;
         let plan = match reply {
             Reply::No => {
                 self.note(type_url);
                 return Ok(());
             }
-            Reply::All => self.plan(type_url, None),
+            Reply::All => {
+                let plan = self.plan(type_url, About::All);
+                plan.map(|plan| self.hold_back(type_url, plan))
+            }
             Reply::Names(names) => {
                 let asked = NameSet::of(names);
-                self.plan(type_url, Some(&asked))
-                    .filter(|plan| !plan.is_empty())
+                self.plan(type_url, About::Asked(&asked))
+                    .filter(|plan| plan.is_late || !plan.is_empty())
             }
         };
         match plan {
-            Some(plan) => self.send(type_url, &plan, true).await,
+            Some(plan) => {
+                // Other types may still lead to what is gone; a round tells it at its end.
+                let with_removed = !is_all || AT_ONCE.contains(type_url);
+                self.again |= plan.is_late || !(with_removed || plan.removed.is_empty());
+                if plan.is_empty() && !is_all {
+                    self.note(type_url);
+                    return Ok(());
+                }
+                self.send(type_url, &plan, with_removed).await
+            }
             None => {
                 self.note(type_url);
                 Ok(())
@@ -272,26 +317,42 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         }
     }
 
-    /// What brings the client from what it has to what there is: of some names, or of everything
-    /// that it asks for. `None` for a type that it does not ask for.
-    fn plan(&self, type_url: &TypeUrl, asked: Option<&NameSet>) -> Option<Arc<Plan>> {
+    /// What brings the client from what it has to what there is. `None` for a type that it does not
+    /// ask for.
+    fn plan(&self, type_url: &TypeUrl, about: About<'_>) -> Option<Arc<Plan>> {
         let watched = self.types.get(type_url)?;
         let client = &self.connection.client;
         let need = Need {
             type_url,
             watched,
-            asked,
+            about,
             form: P::FORM,
             lists_all: P::LISTS_ALL && type_url.is_wildcard(),
         };
-        let names = match (asked, watched.wildcard) {
-            (Some(asked), _) => Names::Only(asked),
-            (None, true) => Names::All(&watched.names),
-            (None, false) => Names::Only(&watched.names),
-        };
         let (source, snapshot) = (&self.source, &self.snapshot);
+        let existing = |names: Names<'_>| source.generate(snapshot, client, type_url, names);
+        let all = || Look {
+            existing: existing(match (about, watched.wildcard) {
+                (About::Asked(asked), _) => Names::Only(asked),
+                (_, true) => Names::All(&watched.names),
+                (_, false) => Names::Only(&watched.names),
+            }),
+            names: Vec::new(),
+        };
         let group = self.group(type_url);
-        Some(need.plan(group, || source.generate(snapshot, client, type_url, names)))
+        let About::Since(before) = about else {
+            return Some(need.plan(group, all));
+        };
+        let mut names = source.since(snapshot, client, type_url, before)?;
+        names.extend_from_slice(watched.due());
+        names.retain(|name| watched.asks_for(name));
+        names.sort_unstable_by_key(Name::address);
+        names.dedup();
+        let some = || Look {
+            existing: existing(Names::Only(&NameSet::of(names.iter().cloned()))),
+            names,
+        };
+        Some(need.plan(group, some))
     }
 
     fn group(&self, type_url: &TypeUrl) -> Option<Group> {
@@ -302,10 +363,13 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     /// The plan that leads to all that the client asks for of a type, if there is anything to do.
     fn changes(&mut self, type_url: &TypeUrl) -> Option<Arc<Plan>> {
         let group = self.group(type_url);
-        if self.types.get(type_url)?.is_known_to_have_all_of(group) {
+        let watched = self.types.get(type_url)?;
+        if watched.is_known_to_have_all_of(group) {
             return None;
         }
-        let plan = self.plan(type_url, None)?;
+        let before = watched.had_all_of();
+        let changes = before.and_then(|group| self.plan(type_url, About::Since(group)));
+        let plan = changes.or_else(|| self.plan(type_url, About::All))?;
         if plan.is_empty() {
             self.types.get_mut(type_url)?.has_all_of(group);
             return None;
@@ -317,11 +381,13 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     async fn advance(&mut self) -> Result<(), Status> {
         while self.settled() {
             let Some(mut round) = self.round.take() else {
-                if !std::mem::take(&mut self.outdated) {
+                let again = std::mem::take(&mut self.again);
+                if std::mem::take(&mut self.outdated) {
+                    self.snapshot = self.snapshots.borrow_and_update().clone();
+                } else if !again {
                     self.converged(None);
                     return Ok(());
                 }
-                self.snapshot = self.snapshots.borrow_and_update().clone();
                 self.round = Some(Round {
                     stage: Stage::Make,
                     started: Instant::now(),
@@ -370,10 +436,11 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             // would not be sent.
             if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
                 let changed = clusters.changed.iter().map(|cluster| cluster.name.clone());
-                endpoints.forget(&changed.collect::<Vec<_>>());
+                endpoints.send_again(&changed.collect::<Vec<_>>());
             }
             self.send_changed(TypeUrl::CLUSTER, &clusters, round)
                 .await?;
+            self.doubt.removed(&clusters.removed);
         }
         if let Some(endpoints) = self.changes(&TypeUrl::ENDPOINT) {
             self.send_changed(TypeUrl::ENDPOINT, &endpoints, round)
@@ -383,7 +450,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn make_use(&mut self, round: &mut Round) -> Result<(), Status> {
-        if let Some(listeners) = self.changes(&TypeUrl::LISTENER) {
+        if let Some(listeners) = self.usable_changes(&TypeUrl::LISTENER) {
             self.send(&TypeUrl::LISTENER, &listeners, true).await?;
         }
         let first = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
@@ -391,21 +458,77 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         rest.retain(|type_url| !first.contains(type_url));
         rest.sort_by_key(|url| TypeUrl::PUSH_ORDER.iter().position(|known| known == url));
         for type_url in rest {
-            if let Some(plan) = self.changes(&type_url) {
+            let Some(plan) = self.usable_changes(&type_url) else {
+                continue;
+            };
+            if AT_ONCE.contains(&type_url) {
+                self.send(&type_url, &plan, true).await?;
+            } else {
                 self.send_changed(type_url, &plan, round).await?;
             }
         }
         Ok(())
     }
 
+    /// Changes without what names a cluster that the client lacks.
+    fn usable_changes(&mut self, type_url: &TypeUrl) -> Option<Arc<Plan>> {
+        let plan = self.changes(type_url)?;
+        let plan = self.hold_back(type_url, plan);
+        (!plan.is_empty()).then_some(plan)
+    }
+
+    /// Takes out of a plan what names a cluster that the client lacks. It is not counted as sent, so
+    /// every later difference has it again.
+    fn hold_back(&mut self, type_url: &TypeUrl, plan: Arc<Plan>) -> Arc<Plan> {
+        let leads = [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::VIRTUAL_HOST];
+        let Some(watched) = self.types.get_mut(type_url) else {
+            return plan;
+        };
+        let was_held = std::mem::take(&mut watched.n_held) > 0;
+        if !self.doubt.is_any() || !leads.contains(type_url) {
+            if was_held {
+                self.note(type_url);
+            }
+            return plan;
+        }
+        let (usable, held) = plan.without(|resource| self.doubt.concerns(resource));
+        watched.n_held = held.len();
+        self.note(type_url);
+        if held.is_empty() {
+            return plan;
+        }
+        let node = &self.connection.node;
+        let resources = held.len();
+        warn!(
+            node,
+            ?type_url,
+            ?held,
+            "held back until the clusters in it are accepted"
+        );
+        self.source.observe(Event::HeldBack {
+            type_url,
+            resources,
+        });
+        Arc::new(usable)
+    }
+
+    /// What leads somewhere goes before what it leads to.
     async fn break_old(&mut self, round: &mut Round) -> Result<(), Status> {
-        for (type_url, removed) in std::mem::take(&mut round.removed) {
+        for removed in std::mem::take(&mut round.removed).into_iter().rev() {
+            let Removed {
+                type_url,
+                names,
+                leads_to,
+            } = removed;
             let Some(watched) = self.types.get(&type_url) else {
                 continue;
             };
             let lists_all = P::LISTS_ALL && type_url.is_wildcard();
-            let step = removal(P::FORM, lists_all, &watched.sent, &removed);
-            self.send_step(&type_url, step, &removed).await?;
+            let step = removal(P::FORM, lists_all, &watched.sent, &names);
+            self.send_step(&type_url, step, &names).await?;
+            if let Some(watched) = self.types.get_mut(&type_url) {
+                watched.has_all_of(leads_to);
+            }
         }
         Ok(())
     }
@@ -421,7 +544,11 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             self.send(&type_url, plan, false).await?;
         }
         if !plan.removed.is_empty() {
-            round.removed.push((type_url, plan.removed.clone()));
+            round.removed.push(Removed {
+                type_url,
+                names: plan.removed.clone(),
+                leads_to: plan.leads_to,
+            });
         }
         Ok(())
     }
@@ -433,6 +560,15 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         with_removed: bool,
     ) -> Result<(), Status> {
         let removed: &[Name] = if with_removed { &plan.removed } else { &[] };
+        if *type_url == TypeUrl::CLUSTER
+            && let Some(watched) = self.types.get(type_url)
+        {
+            let names = plan.changed.iter().map(|cluster| &cluster.name);
+            let is_new =
+                |name: &&Name| watched.sent.get(name).is_none() || self.doubt.is_lacking(name);
+            let new = names.filter(is_new).cloned().collect();
+            self.doubt.sent(self.n_sent + 1, new);
+        }
         self.send_step(type_url, plan.step(with_removed), removed)
             .await?;
         if (with_removed || plan.removed.is_empty())

@@ -19,12 +19,16 @@ pub(super) struct Watched {
     pub(super) sent: Versions,
     /// What there was when the client was last found, or made, to have all of it.
     level: Option<Level>,
+    /// Names of what it had then and is to get again.
+    due: Vec<Name>,
     /// Number of the newest response; 0 for none.
     pub(super) n_response: u64,
     /// Whether the newest response is still to be answered.
     pub(super) unanswered: bool,
     /// Why the newest answered response was refused.
     pub(super) refused: Option<Box<str>>,
+    /// How many resources are held back, as they name a cluster that the client lacks.
+    pub(super) n_held: usize,
 }
 
 /// A state in which a client lacks nothing: what it has and asks for, and what there is.
@@ -210,11 +214,41 @@ impl Watched {
     /// Takes note that the client has all that there is of what it asks for.
     pub(super) fn has_all_of(&mut self, group: Option<Group>) {
         self.level = group.map(|group| self.level_with(group));
+        self.due = Vec::new();
     }
 
     /// Whether that is known without a look.
     pub(super) fn is_known_to_have_all_of(&self, group: Option<Group>) -> bool {
-        group.is_some_and(|group| self.level == Some(self.level_with(group)))
+        self.due.is_empty() && group.is_some() && self.had_all_of() == group
+    }
+
+    /// The group of which the client has all that it asks for, but for what is [`Self::due`].
+    pub(super) fn had_all_of(&self) -> Option<Group> {
+        let level = self.level?;
+        (level == self.level_with(level.group)).then_some(level.group)
+    }
+
+    /// What the client is to get again.
+    pub(super) fn due(&self) -> &[Name] {
+        &self.due
+    }
+
+    /// Makes the next difference contain these although they have not changed, of those that are
+    /// asked for.
+    pub(super) fn send_again(&mut self, names: &[Name]) {
+        let had_all_of = self.had_all_of();
+        self.forget(names);
+        if let Some(group) = had_all_of {
+            let asked = names.iter().filter(|name| self.asks_for(name));
+            let asked: Vec<_> = asked.cloned().collect();
+            self.due.extend(asked);
+            self.level = Some(self.level_with(group));
+        }
+    }
+
+    /// Whether a resource of this name would be sent.
+    pub(super) fn asks_for(&self, name: &Name) -> bool {
+        self.wildcard || self.names.contains(name)
     }
 
     /// How many names are kept for the client.
@@ -222,8 +256,8 @@ impl Watched {
         self.names.len() + self.sent.len()
     }
 
-    /// Makes the next difference contain these although they have not changed.
-    pub(super) fn forget(&mut self, names: &[Name]) {
+    /// Counts these as not sent.
+    fn forget(&mut self, names: &[Name]) {
         if !names.is_empty() {
             self.sent = self.sent.after(removals(names));
         }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{View, routes, table, vantage};
 use crate::Snapshot;
 use crate::fixture::{DOMAIN, assert_has, config, sidecar, world};
-use crate::key::Key;
 
 const HOST: &str = "reviews.default.svc.cluster.local:9080";
 const V1: &str = "outbound|9080|v1|reviews.default.svc.cluster.local";
@@ -409,10 +408,8 @@ fn the_mesh_may_have_retries_of_its_own() {
     let snapshot = Snapshot::new(1, Arc::new(world()), Arc::new(config), DOMAIN);
     let vantage = vantage(&snapshot, &sidecar("productpage"));
     let view = View::new(&snapshot, &vantage);
-    let Some(Key::Routes(key)) = view.routes("9080") else {
-        panic!("no table");
-    };
-    let table = lateen_xds::json::to_value(&key.generate()).expect("the message's JSON");
+    let table = view.routes("9080").expect("a table");
+    let table = lateen_xds::json::to_value(&table.generate()).expect("the message's JSON");
     let hosts = table["virtual_hosts"].as_array().expect("hosts");
     let retries = |host: &str, route: usize| {
         let found = hosts

@@ -61,10 +61,10 @@ fn clusters(yaml: &str, want: &[&str]) {
 fn hosts(yaml: &str, table: &str, want: &[&str]) {
     let snapshot = snapshot(yaml);
     let vantage = vantage(&snapshot, &sidecar("productpage"));
-    let Some(Key::Routes(key)) = View::new(&snapshot, &vantage).routes(table) else {
-        panic!("no table {table}");
-    };
-    let table = json::to_value(&key.generate()).expect("JSON");
+    let table = View::new(&snapshot, &vantage)
+        .routes(table)
+        .expect("a table");
+    let table = json::to_value(&table.generate()).expect("JSON");
     let hosts = table["virtual_hosts"].as_array().expect("hosts").iter();
     let names = hosts.filter_map(|host| host["name"].as_str()?.split(['.', ':']).next());
     let names: Vec<_> = names.filter(|name| !name.contains('_')).collect();
