@@ -1,10 +1,11 @@
 //! Watches of a Kubernetes API server, each a task that never gives up.
 
 mod convert;
+mod scope;
 
 pub(crate) use convert::label_locality;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::{
@@ -14,7 +15,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject},
-    core::GroupVersionKind,
+    core::{GroupVersionKind, NamespaceResourceScope},
     runtime::{self, utils::StreamBackoff, watcher},
 };
 use lateen_api::Kind;
@@ -28,6 +29,7 @@ use crate::{
     state::{self, Update},
     store::{Event, Key},
 };
+use scope::Scope;
 
 /// Shorter than kube's own default: the API server is near, and configuration must be live at once.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -35,6 +37,11 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// A definition that people have just applied is seen this soon.
 const RETRY_ABSENT: Duration = Duration::from_secs(1);
+
+/// The ConfigMap with the mesh's configuration.
+const MESH_CONFIG: &str = "istio";
+/// Updates that wait for the scope to be decided by them.
+const DECIDING: usize = 64;
 
 /// A Kubernetes API server.
 pub(crate) struct Kubernetes {
@@ -47,72 +54,184 @@ pub(crate) struct Kubernetes {
 
 impl Source for Kubernetes {
     fn start(self, tasks: &mut JoinSet<()>, updates_tx: mpsc::Sender<Update>) {
-        let (client, namespace) = (&self.client, &self.namespace);
-        let spawn_ctx = (client, &updates_tx);
-        typed::<Service, _>(
-            tasks,
-            spawn_ctx,
+        let client = self.client.clone();
+        let watch = Watch::of(&client, None, &updates_tx);
+        let nodes = Api::<Node>::all(client.clone());
+        watch.typed(tasks, nodes, state::NODE, convert::node, Update::Node);
+        for kind in self.kinds().filter(|kind| !kind.is_namespaced()) {
+            tasks.spawn(watch.clone().objects(kind));
+        }
+        // What these two say decides what else is watched.
+        let (deciding_tx, deciding) = mpsc::channel(DECIDING);
+        let watch = Watch::of(&client, None, &deciding_tx);
+        let (name, all) = (state::NAMESPACE, Api::<Namespace>::all(client.clone()));
+        watch.typed(tasks, all, name, convert::namespace, Update::Namespace);
+        let mesh = Api::<ConfigMap>::namespaced(client, &self.namespace);
+        let only_mesh = watcher::Config::default().fields(&format!("metadata.name={MESH_CONFIG}"));
+        let source = (state::MESH, None);
+        let mesh = watch.pump(mesh, only_mesh, convert::mesh, Update::Mesh, source);
+        tasks.spawn(mesh.map(drop));
+        tasks.spawn(Scope::new(self, updates_tx).follow(deciding));
+    }
+}
+
+impl Kubernetes {
+    fn kinds(&self) -> impl Iterator<Item = &'static Kind> + use<> {
+        let kinds = if self.objects { WATCHED_KINDS } else { &[] };
+        kinds.iter()
+    }
+
+    /// Watches what a namespace holds, or all of them, until the result is dropped.
+    fn watch(&self, namespace: Option<&str>, updates_tx: &mpsc::Sender<Update>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let watch = Watch::of(&self.client, namespace, updates_tx);
+        let (into, services) = (&mut tasks, watch.within::<Service>());
+        watch.typed(
+            into,
+            services,
             state::SERVICE,
             convert::service,
             Update::Service,
         );
-        typed::<EndpointSlice, _>(
-            tasks,
-            spawn_ctx,
-            state::SLICE,
-            convert::slice,
-            Update::Slice,
-        );
-        typed::<Pod, _>(tasks, spawn_ctx, state::POD, convert::workload, Update::Pod);
-        typed::<Node, _>(tasks, spawn_ctx, state::NODE, convert::node, Update::Node);
-        typed::<Namespace, _>(
-            tasks,
-            spawn_ctx,
-            state::NAMESPACE,
-            convert::namespace,
-            Update::Namespace,
-        );
-        let mesh = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-        let only_mesh = watcher::Config::default().fields("metadata.name=istio");
-        let mesh = pump(
-            mesh,
-            only_mesh,
-            updates_tx.clone(),
-            convert::mesh,
-            Update::Mesh,
-            (state::MESH, None),
-        );
-        tasks.spawn(mesh.map(drop));
-        let kinds = if self.objects { WATCHED_KINDS } else { &[] };
-        for kind in kinds {
-            tasks.spawn(objects(client.clone(), kind, updates_tx.clone()));
+        let slices = watch.within::<EndpointSlice>();
+        watch.typed(into, slices, state::SLICE, convert::slice, Update::Slice);
+        let pods = watch.within::<Pod>();
+        watch.typed(into, pods, state::POD, convert::workload, Update::Pod);
+        for kind in self.kinds().filter(|kind| kind.is_namespaced()) {
+            tasks.spawn(watch.clone().objects(kind));
         }
+        tasks
+    }
+
+    /// What tells the collections of [`Kubernetes::watch`] which namespaces they are of from now on.
+    fn scoped(&self, namespaces: Option<&BTreeSet<String>>) -> Vec<Update> {
+        let scope = || namespaces.cloned();
+        let mut updates = vec![
+            Update::Service(Event::Scope(scope())),
+            Update::Slice(Event::Scope(scope())),
+            Update::Pod(Event::Scope(scope())),
+        ];
+        let kinds = self.kinds().filter(|kind| kind.is_namespaced());
+        updates.extend(kinds.map(|kind| Update::Object(kind, Event::Scope(scope()))));
+        updates
     }
 }
 
-/// Watches the objects of a kind whose definition may be missing, come later, or serve only some of
-/// the versions.
-async fn objects(client: Client, kind: &'static Kind, updates_tx: mpsc::Sender<Update>) {
-    loop {
-        for version in kind.versions {
-            let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
-            let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
-            let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-            let convert = move |object| convert::raw(kind, object);
-            let wrap = move |event| Update::Object(kind, event);
-            let config = watcher::Config::default();
-            let tx = updates_tx.clone();
-            let source = (kind.id(), Some(kind));
-            if pump(api, config, tx, convert, wrap, source).await == End::NobodyListens {
+/// What watches have in common.
+#[derive(Clone)]
+struct Watch {
+    client: Client,
+    /// The one namespace that is watched.
+    namespace: Option<String>,
+    updates_tx: mpsc::Sender<Update>,
+}
+
+impl Watch {
+    fn of(client: &Client, namespace: Option<&str>, updates_tx: &mpsc::Sender<Update>) -> Self {
+        Self {
+            client: client.clone(),
+            namespace: namespace.map(str::to_owned),
+            updates_tx: updates_tx.clone(),
+        }
+    }
+
+    fn typed<K, T>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        api: Api<K>,
+        name: &'static str,
+        convert: fn(K) -> Option<T>,
+        wrap: fn(Event<T>) -> Update,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+        T: Send + 'static,
+    {
+        let watch = self
+            .clone()
+            .pump(api, watcher::Config::default(), convert, wrap, (name, None));
+        tasks.spawn(watch.map(drop));
+    }
+
+    /// The namespace's objects of a type, or all.
+    fn within<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// The same of a kind without a type.
+    fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+
+    /// Watches the objects of a kind whose definition may be missing, come later, or serve only some
+    /// of the versions.
+    async fn objects(self, kind: &'static Kind) {
+        loop {
+            for version in kind.versions {
+                let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+                let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
+                let api = self.dynamic(&resource);
+                let convert = move |object| convert::raw(kind, object);
+                let wrap = move |event| Update::Object(kind, event);
+                let config = watcher::Config::default();
+                let watch = self
+                    .clone()
+                    .pump(api, config, convert, wrap, (kind.id(), Some(kind)));
+                if watch.await == End::NobodyListens {
+                    return;
+                }
+            }
+            // A definition that is not installed (yet) is an empty collection.
+            tracing::debug!(kind = kind.id(), "not installed");
+            if self.updates_tx.send(Update::Absent(kind)).await.is_err() {
                 return;
             }
+            tokio::time::sleep(RETRY_ABSENT).await;
         }
-        // A definition that is not installed (yet) is an empty collection.
-        tracing::debug!(kind = kind.id(), "not installed");
-        if updates_tx.send(Update::Absent(kind)).await.is_err() {
-            return;
+    }
+
+    /// Carries one watch's events to the writer, until the writer is gone. An object that `convert`
+    /// has no use for counts as deleted, so that it also leaves when it turns useless.
+    async fn pump<K, T>(
+        self,
+        api: Api<K>,
+        config: watcher::Config,
+        convert: impl Fn(K) -> Option<T> + Send + 'static,
+        wrap: impl Fn(Event<T>) -> Update + Send + 'static,
+        source: (&'static str, Option<&'static Kind>),
+    ) -> End
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        T: Send + 'static,
+    {
+        let backoff = Retry(Backoff::new(RETRY_FIRST, RETRY_MOST));
+        let mut events = StreamBackoff::new(watcher(api, config), backoff).boxed();
+        while let Some(event) = events.next().await {
+            let update = match event {
+                Ok(event) => {
+                    let event = translate(event, &convert);
+                    event.map(|event| wrap(event.within(self.namespace.as_deref())))
+                }
+                Err(error) if source.1.is_some() && is_unknown(&error) => {
+                    return End::NotInstalled;
+                }
+                Err(error) => Some(failed(&error, source.0)),
+            };
+            if let Some(update) = update
+                && self.updates_tx.send(update).await.is_err()
+            {
+                return End::NobodyListens;
+            }
         }
-        tokio::time::sleep(RETRY_ABSENT).await;
+        End::NobodyListens
     }
 }
 
@@ -123,59 +242,6 @@ enum End {
     NobodyListens,
     /// The API server does not know the kind, or not in this version.
     NotInstalled,
-}
-
-fn typed<K, T>(
-    tasks: &mut JoinSet<()>,
-    (client, updates_tx): (&Client, &mpsc::Sender<Update>),
-    name: &'static str,
-    convert: fn(K) -> Option<T>,
-    wrap: fn(Event<T>) -> Update,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-    T: Send + 'static,
-{
-    let api = Api::<K>::all(client.clone());
-    let watch = pump(
-        api,
-        watcher::Config::default(),
-        updates_tx.clone(),
-        convert,
-        wrap,
-        (name, None),
-    );
-    tasks.spawn(watch.map(drop));
-}
-
-/// Carries one watch's events to the writer, until the writer is gone. An object that `convert` has
-/// no use for counts as deleted, so that it also leaves when it turns useless.
-async fn pump<K, T>(
-    api: Api<K>,
-    config: watcher::Config,
-    updates_tx: mpsc::Sender<Update>,
-    convert: impl Fn(K) -> Option<T> + Send + 'static,
-    wrap: impl Fn(Event<T>) -> Update + Send + 'static,
-    source: (&'static str, Option<&'static Kind>),
-) -> End
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    T: Send + 'static,
-{
-    let backoff = Retry(Backoff::new(RETRY_FIRST, RETRY_MOST));
-    let mut events = StreamBackoff::new(watcher(api, config), backoff).boxed();
-    while let Some(event) = events.next().await {
-        let update = match event {
-            Ok(event) => translate(event, &convert).map(&wrap),
-            Err(error) if source.1.is_some() && is_unknown(&error) => return End::NotInstalled,
-            Err(error) => Some(failed(&error, source.0)),
-        };
-        if let Some(update) = update
-            && updates_tx.send(update).await.is_err()
-        {
-            return End::NobodyListens;
-        }
-    }
-    End::NobodyListens
 }
 
 fn translate<K: Resource, T>(

@@ -1,12 +1,12 @@
 //! A mirror of one watched collection that survives broken watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Namespace (empty for what is cluster wide) and name.
 pub(crate) type Key = (String, String);
 
 /// What a watch says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Event<T> {
     /// Added or changed.
     Apply(Key, T),
@@ -18,12 +18,38 @@ pub(crate) enum Event<T> {
     InitApply(Key, T),
     /// The new list is complete.
     InitDone,
+    /// As [`Event::Init`], for what one namespace holds.
+    InitIn(String),
+    /// As [`Event::InitDone`], for what one namespace holds.
+    InitDoneIn(String),
+    /// From now on the collection is what these namespaces hold; `None` is all of them.
+    Scope(Option<BTreeSet<String>>),
 }
 
 impl<T> Event<T> {
-    /// Whether it is [`Event::Init`].
+    /// Whether it only says that a list is asked for.
     pub(crate) fn is_init(&self) -> bool {
-        matches!(self, Event::Init)
+        matches!(self, Event::Init | Event::InitIn(_) | Event::Scope(_))
+    }
+
+    /// The same of a watch of one namespace.
+    pub(crate) fn within(self, namespace: Option<&str>) -> Self {
+        match (self, namespace) {
+            (Event::Init, Some(namespace)) => Event::InitIn(namespace.to_owned()),
+            (Event::InitDone, Some(namespace)) => Event::InitDoneIn(namespace.to_owned()),
+            (event, _) => event,
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Event::Apply((namespace, _), _)
+            | Event::Delete((namespace, _))
+            | Event::InitApply((namespace, _), _)
+            | Event::InitIn(namespace)
+            | Event::InitDoneIn(namespace) => Some(namespace),
+            Event::Init | Event::InitDone | Event::Scope(_) => None,
+        }
     }
 }
 
@@ -32,7 +58,18 @@ impl<T> Event<T> {
 pub(crate) struct Store<T> {
     items: BTreeMap<Key, T>,
     pending: Option<BTreeMap<Key, T>>,
+    scope: Option<Scope<T>>,
     synced: bool,
+}
+
+/// The namespaces that a collection is restricted to.
+#[derive(Debug)]
+struct Scope<T> {
+    namespaces: BTreeSet<String>,
+    /// Those whose list is complete.
+    listed: BTreeSet<String>,
+    /// Lists that will replace what their namespaces hold.
+    pending: BTreeMap<String, BTreeMap<Key, T>>,
 }
 
 impl<T> Default for Store<T> {
@@ -40,6 +77,7 @@ impl<T> Default for Store<T> {
         Self {
             items: BTreeMap::new(),
             pending: None,
+            scope: None,
             synced: false,
         }
     }
@@ -51,6 +89,13 @@ pub(crate) type Changes<T> = Vec<(Key, Option<T>)>;
 impl<T: PartialEq> Store<T> {
     /// Folds an event in; returns the keys whose item changed, with the item before.
     pub(crate) fn apply(&mut self, event: Event<T>) -> Changes<T> {
+        // A watch of a namespace that is out of scope may have said something before it was stopped.
+        let scope = self.scope.as_ref();
+        if let (Some(scope), Some(namespace)) = (scope, event.namespace())
+            && !scope.namespaces.contains(namespace)
+        {
+            return Vec::new();
+        }
         match event {
             Event::Apply(key, item) => self.put(key, item).into_iter().collect(),
             Event::Delete(key) => self
@@ -64,11 +109,58 @@ impl<T: PartialEq> Store<T> {
                 Vec::new()
             }
             Event::InitApply(key, item) => {
-                self.pending.get_or_insert_default().insert(key, item);
+                let scope = self.scope.as_mut();
+                match scope.and_then(|scope| scope.pending.get_mut(&key.0)) {
+                    Some(pending) => pending.insert(key, item),
+                    None => self.pending.get_or_insert_default().insert(key, item),
+                };
                 Vec::new()
             }
-            Event::InitDone => self.swap(),
+            Event::InitDone => {
+                self.synced = true;
+                let fresh = self.pending.take().unwrap_or_default();
+                self.swap(fresh, |_| true)
+            }
+            Event::InitIn(namespace) => {
+                if let Some(scope) = &mut self.scope {
+                    scope.pending.insert(namespace, BTreeMap::new());
+                }
+                Vec::new()
+            }
+            Event::InitDoneIn(namespace) => {
+                let Some(scope) = &mut self.scope else {
+                    return Vec::new();
+                };
+                let fresh = scope.pending.remove(&namespace).unwrap_or_default();
+                scope.listed.insert(namespace.clone());
+                self.synced |= scope.listed == scope.namespaces;
+                self.swap(fresh, |key| key.0 == namespace)
+            }
+            Event::Scope(namespaces) => self.restrict(namespaces),
         }
+    }
+
+    /// Lets what is no longer in scope go. What the whole collection held stays until its list, or
+    /// that of each namespace, takes its place.
+    fn restrict(&mut self, namespaces: Option<BTreeSet<String>>) -> Changes<T> {
+        let Some(namespaces) = namespaces else {
+            self.scope = None;
+            return Vec::new();
+        };
+        self.pending = None;
+        let before = self.scope.take();
+        let (mut listed, mut pending) =
+            before.map_or_else(Default::default, |scope| (scope.listed, scope.pending));
+        listed.retain(|namespace| namespaces.contains(namespace));
+        pending.retain(|namespace, _| namespaces.contains(namespace));
+        self.synced |= listed == namespaces;
+        let changes = self.swap(BTreeMap::new(), |key| !namespaces.contains(&key.0));
+        self.scope = Some(Scope {
+            namespaces,
+            listed,
+            pending,
+        });
+        changes
     }
 
     fn put(&mut self, key: Key, item: T) -> Option<(Key, Option<T>)> {
@@ -79,13 +171,12 @@ impl<T: PartialEq> Store<T> {
         Some((key, old))
     }
 
-    fn swap(&mut self) -> Changes<T> {
-        self.synced = true;
-        let fresh = self.pending.take().unwrap_or_default();
+    /// Puts a list in the place of what there was of a part of the collection.
+    fn swap(&mut self, fresh: BTreeMap<Key, T>, part: impl Fn(&Key) -> bool) -> Changes<T> {
         let gone: Vec<Key> = self
             .items
             .keys()
-            .filter(|key| !fresh.contains_key(*key))
+            .filter(|key| part(key) && !fresh.contains_key(*key))
             .cloned()
             .collect();
         let mut changes: Changes<T> = gone
@@ -114,7 +205,6 @@ impl<T: PartialEq> Store<T> {
         self.items.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &T)> {
         self.items.iter()
     }
@@ -161,6 +251,40 @@ mod tests {
         store.apply(Event::InitApply(key("a"), 1));
         assert!(store.apply(Event::InitDone).is_empty());
         assert_eq!(store.get("ns", "a"), Some(&1));
+    }
+
+    #[test]
+    fn namespaces_come_into_scope_and_leave_it() {
+        let of = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
+        let scope = |namespaces: &[&str]| {
+            Event::<u8>::Scope(Some(namespaces.iter().map(|n| (*n).to_owned()).collect()))
+        };
+        let mut store = Store::default();
+        store.apply(scope(&["a", "b"]));
+        store.apply(Event::InitIn("a".into()));
+        store.apply(Event::InitApply(of("a", "x"), 1));
+        assert_eq!(store.apply(Event::InitDoneIn("a".into())).len(), 1);
+        assert!(!store.is_synced(), "b is still to come");
+        store.apply(Event::InitIn("b".into()));
+        store.apply(Event::InitApply(of("b", "y"), 1));
+        assert_eq!(store.apply(Event::InitDoneIn("b".into())).len(), 1);
+        assert!(store.is_synced());
+
+        assert_eq!(names(store.apply(scope(&["a", "c"]))), ["y"]);
+        assert!(store.apply(Event::Apply(of("b", "late"), 1)).is_empty());
+        assert!(store.is_synced(), "what is there is good while c is read");
+        store.apply(Event::InitIn("c".into()));
+        store.apply(Event::InitApply(of("c", "z"), 1));
+        assert_eq!(names(store.apply(Event::InitDoneIn("c".into()))), ["z"]);
+
+        // The whole takes the place of its parts when it is complete.
+        store.apply(Event::Scope(None));
+        store.apply(Event::Init);
+        store.apply(Event::InitApply(of("a", "x"), 1));
+        assert_eq!(store.iter().count(), 2);
+        assert_eq!(names(store.apply(Event::InitDone)), ["z"]);
+        // And the other way round.
+        assert_eq!(names(store.apply(scope(&["c"]))), ["x"]);
     }
 
     #[test]

@@ -427,3 +427,89 @@ async fn configuration_may_come_from_files() {
     assert_eq!(hosts(&registry.world().borrow()), ["b.example.com"]);
     std::fs::remove_dir_all(dir.path().with_extension("gone")).expect("it is there");
 }
+
+fn namespace(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": name, "resourceVersion": "3", "labels": labels}})
+}
+
+#[tokio::test]
+async fn only_selected_namespaces_are_watched() {
+    const NAMESPACES: &str = "/api/v1/namespaces";
+    let server = bookinfo();
+    let mesh = "discoverySelectors: [{matchLabels: {mesh: 'yes'}}]";
+    server.list(
+        "/api/v1/namespaces/istio-system/configmaps",
+        vec![json!({
+        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}})],
+    );
+    let all = [("default", json!({"mesh": "yes"})), ("other", json!({}))];
+    server.list(
+        NAMESPACES,
+        all.map(|(name, labels)| namespace(name, labels)).into(),
+    );
+    for name in ["default", "other", "istio-system"] {
+        let service = json!({"metadata": {"name": "web", "namespace": name}, "spec": {
+            "clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]}});
+        server.list(
+            &format!("/api/v1/namespaces/{name}/services"),
+            vec![service],
+        );
+        server.list(&format!("/api/v1/namespaces/{name}/pods"), Vec::new());
+        let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices");
+        server.list(&slices, Vec::new());
+        let rule =
+            json!({"metadata": {"name": "web", "namespace": name}, "spec": {"hosts": ["web"]}});
+        let rules = format!("/apis/networking.istio.io/v1/namespaces/{name}/virtualservices");
+        server.list(&rules, vec![rule]);
+    }
+    let registry = Registry::kubernetes(server.client(), Options::default());
+    registry.synced().await;
+    let mut worlds = registry.world();
+    let services = |world: &lateen_registry::World| {
+        let found = world.services.keys().map(|id| id.namespace.to_string());
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        services(&worlds.borrow_and_update()),
+        ["default", "istio-system"]
+    );
+    let mut config = registry.config();
+    let is_seen = |config: &lateen_registry::RawConfig, namespace: &str| {
+        config
+            .objects
+            .keys()
+            .any(|object| object.namespace == namespace)
+    };
+    config
+        .wait_for(|config| is_seen(config, "default") && is_seen(config, "istio-system"))
+        .await
+        .expect("registry runs");
+
+    let selected =
+        json!({"type": "MODIFIED", "object": namespace("other", json!({"mesh": "yes"}))});
+    server.send(NAMESPACES, selected).await;
+    worlds
+        .wait_for(|world| services(world).len() == 3)
+        .await
+        .expect("registry runs");
+    config
+        .wait_for(|config| is_seen(config, "other"))
+        .await
+        .expect("registry runs");
+    let left = json!({"type": "MODIFIED", "object": namespace("other", json!({"mesh": "no"}))});
+    server.send(NAMESPACES, left).await;
+    worlds
+        .wait_for(|world| services(world) == ["default", "istio-system"])
+        .await
+        .expect("registry runs");
+    config
+        .wait_for(|config| !is_seen(config, "other"))
+        .await
+        .expect("registry runs");
+    // Nothing was asked of the cluster as a whole.
+    let watches = server.watches.lock().expect("no test panics with it held");
+    for path in ["/api/v1/services", "/api/v1/pods", SLICES, RULES] {
+        assert!(!watches.contains_key(path), "{path}");
+    }
+}
