@@ -336,7 +336,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Fields of MeshConfig that something acts on.
-const MESH: [&str; 22] = [
+const MESH: [&str; 23] = [
     "accessLogEncoding",
     "accessLogFile",
     "accessLogFormat",
@@ -353,6 +353,7 @@ const MESH: [&str; 22] = [
     "enablePrometheusMerge",
     "h2UpgradePolicy",
     "localityLbSetting",
+    "meshMTLS",
     "outboundTrafficPolicy",
     "pathNormalization",
     "protocolDetectionTimeout",

@@ -13,6 +13,7 @@
 //! Servers choose from `h2, http/1.1, istio`. `istio-peer-exchange` is never offered: it promises a
 //! preamble that only Istio's own filter sends.
 
+use lateen_api::mesh::{TlsConfig, TlsConfigProtocol};
 use lateen_core::Protocol;
 use lateen_xds::names;
 use lateen_xds::pack_any;
@@ -75,13 +76,21 @@ pub(crate) fn server(context: DownstreamTlsContext) -> TransportSocket {
     wire::transport_socket(TLS_SOCKET, pack_any(&context))
 }
 
-/// The server's side of mutual TLS inside the mesh.
-pub(crate) fn mesh_server() -> TransportSocket {
+/// The server's side of mutual TLS inside the mesh, within the limits that the mesh has for it.
+pub(crate) fn mesh_server(limits: Option<&TlsConfig>) -> TransportSocket {
+    let mut params = at_least_1_2();
+    if let Some(limits) = limits {
+        if limits.min_protocol_version == TlsConfigProtocol::V1_3 {
+            params.tls_minimum_protocol_version = tls_parameters::TlsProtocol::TlSv13.into();
+        }
+        params.ecdh_curves.clone_from(&limits.ecdh_curves);
+        params.cipher_suites.clone_from(&limits.cipher_suites);
+    }
     server(DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: owned(&["h2", "http/1.1", "istio"]),
             validation_context_type: Some(mesh_peers(&[])),
-            tls_params: Some(at_least_1_2()),
+            tls_params: Some(params),
             ..mesh_identity()
         }),
         require_client_certificate: wire::boolean(true),

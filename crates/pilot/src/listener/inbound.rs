@@ -35,6 +35,8 @@ pub(crate) struct InboundKey {
     pub(crate) mode: Mode,
     /// Ports that are not listed and have a mode of their own.
     pub(crate) other_modes: Vec<(u16, Mode)>,
+    /// The mesh, where it limits TLS.
+    pub(crate) mesh: Option<Shared<MeshConfig>>,
     pub(crate) logging: Logging,
 }
 
@@ -49,7 +51,7 @@ pub(crate) struct InboundPort {
     /// TLS that a Sidecar ends here, for clients that are not of the mesh. It counts where the mesh's
     /// own is turned off.
     pub(crate) tls: Option<ServerTls>,
-    /// The mesh, where it says how often the application is tried again.
+    /// The mesh, where it says how often the application is tried again, or limits TLS.
     pub(crate) mesh: Option<Shared<MeshConfig>>,
 }
 
@@ -111,12 +113,17 @@ impl InboundPort {
                     filters::tcp(&cluster, to, logging)
                 }
             };
-            let socket = || own.map_or_else(tls::mesh_server, ServerTls::socket);
+            let of_mesh = || mesh_socket(self.mesh.as_ref());
+            let socket = || own.map_or_else(of_mesh, ServerTls::socket);
             let name = format!("{EVERYWHERE}_{}", self.port);
             when.chain(name, captured, filter, socket)
         };
         kinds.into_iter().map(chain).collect()
     }
+}
+
+fn mesh_socket(mesh: Option<&Shared<MeshConfig>>) -> TransportSocket {
+    tls::mesh_server(mesh.and_then(|mesh| mesh.mesh_mtls.as_ref()))
 }
 
 fn http(
@@ -199,7 +206,9 @@ impl InboundKey {
                     ("virtualInbound", filters::tcp(prefix, to, &self.logging))
                 }
             };
-            of.chain(name.to_owned(), port, filter, tls::mesh_server)
+            of.chain(name.to_owned(), port, filter, || {
+                mesh_socket(self.mesh.as_ref())
+            })
         };
         matrix(Protocol::Unsupported, mode)
             .into_iter()

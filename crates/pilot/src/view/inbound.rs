@@ -42,7 +42,7 @@ impl<'a> View<'a> {
                     mode: self.mode(Some(number)),
                     service: (service.hostname.to_string(), port.port),
                     tls: None,
-                    mesh: self.retrying_mesh(),
+                    mesh: self.inbound_mesh(),
                 });
             }
         }
@@ -68,14 +68,15 @@ impl<'a> View<'a> {
                 None => (self.from.namespace.clone(), number),
             },
             tls: tls.and_then(|tls| server_tls(tls, protocol.is_http())),
-            mesh: self.retrying_mesh(),
+            mesh: self.inbound_mesh(),
         })
     }
 
-    fn retrying_mesh(self) -> Option<Shared<MeshConfig>> {
+    /// The mesh, where it has anything to say of inbound ports.
+    fn inbound_mesh(self) -> Option<Shared<MeshConfig>> {
         let mesh = &self.snapshot.config.mesh;
-        let says = mesh.default_inbound_http_retry_policy.is_some();
-        says.then(|| Shared::of(mesh))
+        let retries = mesh.default_inbound_http_retry_policy.is_some();
+        (retries || mesh.mesh_mtls.is_some()).then(|| Shared::of(mesh))
     }
 
     /// Keys of all listeners that traffic to the workload arrives at.
@@ -120,6 +121,7 @@ impl<'a> View<'a> {
             .filter(|n| ports.iter().all(|p| p.port != *n));
         InboundKey {
             mode: self.mode(None),
+            mesh: self.inbound_mesh(),
             other_modes: other.map(|n| (n, self.mode(Some(n)))).collect(),
             ports,
             logging: Logging::of(&self.snapshot.config.mesh),

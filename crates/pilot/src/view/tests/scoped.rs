@@ -264,3 +264,43 @@ fn proxies_under_one_sidecar_share_what_they_see() {
     assert_ne!(of("a", "front"), of("a", "back"));
     assert_eq!(of("a", "back"), of("b", "other"));
 }
+
+#[test]
+fn tls_of_the_mesh_has_the_limits_that_it_sets() {
+    let context = |mesh: Value| {
+        let mut config = fixture::config("");
+        config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+        let snapshot = Snapshot::new(1, Arc::new(fixture::world()), Arc::new(config), DOMAIN);
+        let full = Vantage::of_node(&sidecar("productpage"));
+        let key = View::new(&snapshot, &full).virtual_inbound();
+        let listener = json::to_value(&key.generate()).expect("JSON");
+        let chains = listener["filter_chains"]
+            .as_array()
+            .cloned()
+            .expect("chains");
+        let contexts = chains
+            .iter()
+            .map(|chain| &chain["transport_socket"]["typed_config"]);
+        let params = contexts.map(|context| context["common_tls_context"]["tls_params"].clone());
+        params
+            .filter(|params| !params.is_null())
+            .collect::<Vec<_>>()
+    };
+    let limited = context(json!({"meshMTLS": {
+        "minProtocolVersion": "TLSV1_3", "ecdhCurves": ["P-256"]
+    }}));
+    // Ports of services, and all others.
+    assert!(limited.len() > 2);
+    for params in limited {
+        assert_has(
+            &params,
+            &json!({"tls_minimum_protocol_version": "TLSv1_3", "ecdh_curves": ["P-256"]}),
+        );
+    }
+    for params in context(json!({})) {
+        assert_has(
+            &params,
+            &json!({"tls_minimum_protocol_version": "TLSv1_2", "ecdh_curves": null}),
+        );
+    }
+}
