@@ -1,5 +1,7 @@
 //! Who is at the other end, and whether it is who its node says.
 
+use std::net::SocketAddr;
+
 use futures::future::BoxFuture;
 use lateen_core::SpiffeId;
 use lateen_xds::server::Peer;
@@ -40,6 +42,11 @@ impl Authenticate for Anonymous {
     ) -> BoxFuture<'a, Result<Option<SpiffeId>, Status>> {
         Box::pin(async { Ok(None) })
     }
+}
+
+/// Whether a caller is in the same network namespace. Behind `None` may be anybody.
+pub(crate) fn is_local(address: Option<SocketAddr>) -> bool {
+    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 /// A proxy may only ask for the configuration of the workload that it is.

@@ -1,6 +1,6 @@
 //! The control plane's discovery server: inputs in, snapshots out, ports to serve them on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,35 @@ pub struct Options {
     pub credentials: Arc<dyn CredentialSource>,
     /// How long a stream may live before its client must prove again who it is.
     pub stream_lifetime: Duration,
+    /// What debug pages say of this control plane, and whom they say it to.
+    pub settings: Settings,
+}
+
+/// What is injected, by the name of the template.
+pub type Templates = Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>;
+
+/// A control plane, as its debug pages know it.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its own namespace, whose workloads may see everything.
+    pub namespace: String,
+    /// What its cluster is called.
+    pub cluster_id: String,
+    /// Streams may be ended by request.
+    pub unsafe_admin: bool,
+    /// What it injects into pods.
+    pub templates: Option<Templates>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            namespace: "istio-system".into(),
+            cluster_id: "Kubernetes".into(),
+            unsafe_admin: false,
+            templates: None,
+        }
+    }
 }
 
 impl Default for Options {
@@ -45,6 +74,7 @@ impl Default for Options {
             domain: "cluster.local".into(),
             credentials: Arc::new(NoCredentials),
             stream_lifetime: STREAM_LIFETIME,
+            settings: Settings::default(),
         }
     }
 }
@@ -56,6 +86,7 @@ pub struct Discovery {
     pub(crate) connections: Arc<Connections<Client>>,
     reports: watch::Receiver<Arc<Reports>>,
     problems: watch::Receiver<Arc<Problems>>,
+    pushes: Arc<watch::Sender<u64>>,
 }
 
 impl Discovery {
@@ -65,14 +96,17 @@ impl Discovery {
         config: watch::Receiver<Arc<ConfigSet>>,
         options: Options,
     ) -> Discovery {
+        let pushes = Arc::new(watch::Sender::new(0));
         let mut inputs = Inputs {
             credentials: options.credentials.changes(),
+            pushes: pushes.subscribe(),
             world,
             config,
             domain: options.domain,
             generation: 0,
             conflicts: BTreeSet::new(),
         };
+        let pushes = Arc::new(watch::Sender::new(0));
         let metrics = Metrics::new();
         let first = inputs.snapshot(&metrics);
         inputs.tell_conflicts(&first);
@@ -84,6 +118,7 @@ impl Discovery {
             credentials: options.credentials,
             metrics,
             stream_lifetime: options.stream_lifetime,
+            settings: options.settings,
         });
         let connections = Arc::<Connections<Client>>::default();
         let (reports_tx, reports) = watch::channel(Arc::default());
@@ -96,6 +131,7 @@ impl Discovery {
             connections,
             reports,
             problems,
+            pushes,
         }
     }
 
@@ -104,6 +140,7 @@ impl Discovery {
         let source = Source {
             core: self.core.clone(),
             auth: Arc::new(auth),
+            discovery: self.clone(),
         };
         Ads::new(Arc::new(source), self.connections.clone()).into_service()
     }
@@ -116,6 +153,16 @@ impl Discovery {
     /// How much is kept for the proxies that are connected.
     pub fn counts(&self) -> Counts {
         self.core.engine.counts()
+    }
+
+    /// The control plane's own namespace.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.core.settings.namespace
+    }
+
+    /// Makes everything anew, and sends each proxy what it turns out to lack.
+    pub(crate) fn push_all(&self) {
+        self.pushes.send_modify(|n| *n += 1);
     }
 
     /// How far each object got.
@@ -143,6 +190,8 @@ struct Inputs {
     world: watch::Receiver<Arc<World>>,
     config: watch::Receiver<Arc<ConfigSet>>,
     credentials: watch::Receiver<u64>,
+    /// Counts wishes that everything be made anew.
+    pushes: watch::Receiver<u64>,
     domain: String,
     generation: u64,
     /// Those that were told.
@@ -154,7 +203,16 @@ impl Inputs {
         let started = Instant::now();
         self.generation += 1;
         let world = self.world.borrow_and_update().clone();
-        let config = self.config.borrow_and_update().clone();
+        let mut config = self.config.borrow_and_update().clone();
+        if self.pushes.has_changed().unwrap_or(false) {
+            self.pushes.mark_unchanged();
+            // Equal and not the same: everything depends on the mesh's settings.
+            let mesh = Arc::new((*config.mesh).clone());
+            config = Arc::new(ConfigSet {
+                mesh,
+                ..(*config).clone()
+            });
+        }
         metrics.services.set(count(world.services.len()));
         metrics
             .virtual_services
@@ -228,6 +286,10 @@ impl Inputs {
             changed = self.world.changed() => ("service", changed.is_ok()),
             Ok(()) = self.config.changed() => ("config", true),
             Ok(()) = self.credentials.changed() => ("secret", true),
+            Ok(()) = self.pushes.changed() => {
+                self.pushes.mark_changed();
+                ("debug", true)
+            }
         };
         if !open {
             return None;

@@ -231,6 +231,17 @@ impl Cache {
         }
     }
 
+    /// Everything that somebody holds, for people.
+    pub(crate) fn resources(&self) -> Vec<Arc<Resource>> {
+        let inner = self.lock();
+        inner.resources.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Forgets everything: what is asked for next is made anew.
+    pub(crate) fn clear(&self) {
+        self.lock().resources.clear();
+    }
+
     /// Entries in use, hits and misses.
     pub(crate) fn counts(&self) -> (usize, u64, u64) {
         let inner = &mut *self.lock();

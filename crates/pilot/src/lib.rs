@@ -21,6 +21,7 @@ mod mtls;
 mod offline;
 mod policy;
 mod proxy;
+mod rest_v1;
 mod route;
 mod secret;
 mod shared;
@@ -34,7 +35,7 @@ mod wire;
 mod fixture;
 
 pub use auth::{Anonymous, Authenticate};
-pub use discovery::{AdsService, Discovery, Options};
+pub use discovery::{AdsService, Discovery, Options, Settings, Templates};
 pub use distribution::{CONDITIONS, Problems, Report, Reports, conditions, messages};
 pub use engine::{Counts, Served};
 pub use envoy_filter::PatchReport;

@@ -178,6 +178,7 @@ mod tests {
     fn only_gateways_that_may_read_secrets_get_those_of_their_namespace() {
         let gateway = || Client {
             proxy: fixture::ingress(),
+            is_local: false,
             identity: SpiffeId::new("cluster.local", "istio-system", "gateway").ok(),
             reads_secrets: true,
         };
@@ -191,6 +192,7 @@ mod tests {
         check(gateway(), "kubernetes://other/a", false);
         check(gateway(), "default", false);
         let unproved = Client {
+            is_local: false,
             identity: None,
             ..gateway()
         };

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::auth::{self, Authenticate};
+use crate::debug;
+use crate::discovery::{Discovery, Settings};
 use crate::engine::{self, Engine, Served};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -25,6 +27,8 @@ pub struct Client {
     pub proxy: Proxy,
     /// What its certificate or token says; `None` on the plaintext port.
     pub identity: Option<SpiffeId>,
+    /// It is in the control plane's own network namespace.
+    pub is_local: bool,
     /// It is a gateway whose service account may read the Secrets of its namespace.
     pub reads_secrets: bool,
 }
@@ -36,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) credentials: Arc<dyn CredentialSource>,
     pub(crate) metrics: Metrics,
     pub(crate) stream_lifetime: Duration,
+    pub(crate) settings: Settings,
 }
 
 impl Core {
@@ -73,6 +78,20 @@ impl Core {
 pub struct Source {
     pub(crate) core: Arc<Core>,
     pub(crate) auth: Arc<dyn Authenticate>,
+    pub(crate) discovery: Discovery,
+}
+
+impl Source {
+    /// Debug pages, as resources of each name that is asked for.
+    fn pages(&self, client: &Client, type_url: &TypeUrl, names: Names<'_>) -> Vec<Arc<Resource>> {
+        let caller = debug::Caller::of(client);
+        let page = |name: &Name| debug::resource(&self.discovery, &caller, type_url, name);
+        let asked = engine::named(names);
+        if asked.is_empty() && type_url.debug_page().is_some() {
+            return vec![Arc::new(page(&Name::new("")))];
+        }
+        asked.iter().map(|name| Arc::new(page(name))).collect()
+    }
 }
 
 impl ResourceSource for Source {
@@ -91,6 +110,7 @@ impl ResourceSource for Source {
         }
         Ok(Client {
             proxy,
+            is_local: auth::is_local(peer.address),
             identity,
             reads_secrets,
         })
@@ -133,6 +153,9 @@ impl ResourceSource for Source {
         type_url: &TypeUrl,
         names: Names<'_>,
     ) -> Vec<Arc<Resource>> {
+        if debug::is_page_type(type_url) {
+            return self.pages(client, type_url, names);
+        }
         self.core.generate(served, client, type_url, names)
     }
 

@@ -64,6 +64,9 @@ impl TypeUrl {
         "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
     ));
 
+    /// Istio's debug pages, by name.
+    pub const DEBUG: TypeUrl = TypeUrl(arcstr::literal!("istio.io/debug"));
+
     /// The order in which a change must arrive so that nothing names what is not there yet.
     pub const PUSH_ORDER: [TypeUrl; 7] = [
         TypeUrl::CLUSTER,
@@ -109,10 +112,18 @@ impl TypeUrl {
     }
 
     /// Whether an empty first subscription means "everything" and a state-of-the-world response
-    /// lists everything (clusters and listeners, and virtual hosts, which only our proxy asks for).
+    /// lists everything (clusters, listeners, single debug pages, and virtual hosts, which only our
+    /// proxy asks for).
     pub fn is_wildcard(&self) -> bool {
         let all = [TypeUrl::CLUSTER, TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
-        all.contains(self)
+        all.contains(self) || self.debug_page().is_some()
+    }
+
+    /// The page that a type `istio.io/debug/PAGE` is for.
+    pub fn debug_page(&self) -> Option<&str> {
+        self.0
+            .strip_prefix(TypeUrl::DEBUG.0.as_str())?
+            .strip_prefix('/')
     }
 }
 

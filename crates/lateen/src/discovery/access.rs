@@ -13,7 +13,8 @@ use lateen_core::SpiffeId;
 use lateen_pilot::{Authenticate, Peer};
 use tonic::Status;
 
-/// Streams whose caller has proved who it is.
+/// Streams and requests whose caller has proved who it is.
+#[derive(Clone)]
 pub(super) struct Identified {
     pub(super) client: Client,
     pub(super) authenticator: Arc<dyn Authenticator>,

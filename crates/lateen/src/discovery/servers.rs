@@ -1,6 +1,6 @@
 //! The control plane's listeners: what is served on which port.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::IntoFuture, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, extract::Request, response::IntoResponse, routing::get};
@@ -9,8 +9,8 @@ use kube::Client;
 use lateen_citadel::{Authenticator, CertificateAuthority, Citadel};
 use lateen_core::ports;
 use lateen_galley::{ConfigSet, Galley};
-use lateen_injector::Params;
-use lateen_pilot::{Anonymous, Discovery};
+use lateen_injector::{Owner, Params};
+use lateen_pilot::{Anonymous, Discovery, Settings};
 use lateen_registry::{Registry, SourceStatus, StatusWriter};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -57,19 +57,21 @@ impl Parts {
             credentials,
             statuses,
         } = sinks;
+        let params = params(galley, options);
         let discovery = Discovery::new(
             registry.world(),
             galley.config(),
             lateen_pilot::Options {
                 domain: options.domain.clone(),
                 credentials,
+                settings: settings(params.clone(), options),
                 ..lateen_pilot::Options::default()
             },
         );
         let validations = Arc::new(lateen_galley::Counters::default());
         let injections = Arc::new(lateen_injector::Counters::default());
         let validate = lateen_galley::router(galley.config(), Arc::clone(&validations));
-        let inject = lateen_injector::router(params(galley, options), Arc::clone(&injections));
+        let inject = lateen_injector::router(params, Arc::clone(&injections));
         let counters = Counters {
             authority: Arc::clone(&authority),
             validations,
@@ -118,6 +120,38 @@ pub(super) fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<
         }
     });
     params_rx
+}
+
+/// What debug pages say of this control plane.
+fn settings(params: watch::Receiver<Arc<Params>>, options: &Options) -> Settings {
+    Settings {
+        namespace: options.namespace.clone(),
+        cluster_id: options.cluster_id.clone(),
+        unsafe_admin: std::env::var("UNSAFE_ENABLE_ADMIN_ENDPOINTS").is_ok_and(|set| set == "true"),
+        templates: Some(Arc::new(move || templates(&params.borrow()))),
+    }
+}
+
+/// What an empty pod becomes: templates are built in.
+fn templates(params: &Params) -> BTreeMap<String, String> {
+    type Inject = fn(&mut serde_json::Value, &Owner, &Params);
+    let owner = Owner {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: String::new(),
+        namespace: String::new(),
+    };
+    let template = |(name, inject): (&str, Inject)| {
+        let mut pod = serde_json::json!({"metadata": {}, "spec": {"containers": []}});
+        inject(&mut pod, &owner, params);
+        let text = serde_yaml_ng::to_string(&pod).unwrap_or_else(|error| error.to_string());
+        (name.to_owned(), text)
+    };
+    let all: [(&str, Inject); 2] = [
+        ("sidecar", lateen_injector::inject),
+        ("gateway", lateen_injector::inject_gateway),
+    ];
+    all.into_iter().map(template).collect()
 }
 
 /// Counters of the parts beside discovery.
@@ -192,6 +226,8 @@ impl Servers {
         });
 
         let citadel = Citadel::new(parts.authority, parts.authenticator).into_server();
+        let pages = parts.discovery.debug_router(access.clone());
+        let pages = pages.merge(parts.discovery.rest_v1_router(access.clone()));
         let secure = parts.discovery.ads_service(access);
         let secure = server().add_service(secure).add_service(citadel);
         let serving = Arc::clone(&parts.serving);
@@ -204,7 +240,12 @@ impl Servers {
 
         let webhooks = https::Listener::http(vec![self.https], parts.serving, ClientAuth::None)?;
         running.serve("webhooks", webhooks, parts.webhooks);
-        running.serve("debug", self.http, parts.discovery.debug_router());
+        // Who asks from this very machine is known by the address.
+        let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
+        let http = axum::serve(self.http, pages);
+        running.spawn("debug", |stop| {
+            http.with_graceful_shutdown(stop).into_future()
+        });
         running.serve("metrics", self.monitoring, parts.metrics);
         Ok(running)
     }

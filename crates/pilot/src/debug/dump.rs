@@ -2,18 +2,43 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use lateen_xds::server::{Connection, NameSet, Names, Resource};
 use lateen_xds::{Error, TypeUrl, json};
 use serde_json::{Value, json};
 
+use super::{Answer, Ask, Fault, Page, failed};
 use crate::Client;
 use crate::discovery::Discovery;
 
+pub(super) fn config_dump(ask: &Ask<'_>) -> Answer {
+    let dump = dump(ask.discovery, &*ask.proxy()?);
+    dump.map(Page::Json).map_err(|error| failed(&error))
+}
+
+pub(super) fn edsz(ask: &Ask<'_>) -> Answer {
+    bodies(ask, &TypeUrl::ENDPOINT)
+}
+
+pub(super) fn ecdsz(ask: &Ask<'_>) -> Answer {
+    match bodies(ask, &TypeUrl::EXTENSION)? {
+        Page::Json(Value::Array(all)) if all.is_empty() => {
+            let why = "the proxy is served no extension configuration";
+            Err(Fault(StatusCode::NOT_FOUND, why.to_owned()))
+        }
+        page => Ok(page),
+    }
+}
+
+/// No proxy answers names by a table of ours.
+pub(super) fn ndsz(ask: &Ask<'_>) -> Answer {
+    ask.proxy()?;
+    let why = "DNS capture is not enabled in the proxy";
+    Err(Fault(StatusCode::BAD_REQUEST, why.to_owned()))
+}
+
 /// Clusters, listeners, the route tables and the endpoints that the proxy asked for.
-pub(super) fn config_dump(
-    discovery: &Discovery,
-    connection: &Connection<Client>,
-) -> Result<Value, Error> {
+fn dump(discovery: &Discovery, connection: &Connection<Client>) -> Result<Value, Error> {
     let clusters = values(
         &generated(discovery, connection, &TypeUrl::CLUSTER),
         "cluster",
@@ -44,14 +69,14 @@ pub(super) fn config_dump(
     ]}))
 }
 
-/// The endpoints that the proxy asked for.
-pub(super) fn endpoints(
-    discovery: &Discovery,
-    connection: &Connection<Client>,
-) -> Result<Value, Error> {
-    let endpoints = generated(discovery, connection, &TypeUrl::ENDPOINT);
-    let bodies = endpoints.iter().map(|e| json::any_to_value(&e.body()));
-    Ok(Value::Array(bodies.collect::<Result<_, _>>()?))
+/// What the proxy asked for of a type.
+fn bodies(ask: &Ask<'_>, type_url: &TypeUrl) -> Answer {
+    let resources = generated(ask.discovery, &*ask.proxy()?, type_url);
+    let bodies = resources.iter().map(|of| json::any_to_value(&of.body()));
+    let bodies: Result<_, _> = bodies.collect();
+    Ok(Page::Json(Value::Array(
+        bodies.map_err(|error| failed(&error))?,
+    )))
 }
 
 /// Secrets are left out of every dump.

@@ -1,6 +1,7 @@
 //! The discovery server with clients: our own, and real Envoy.
 
 mod bootstrap;
+mod debug;
 mod distribution;
 mod envoy;
 mod fixture;

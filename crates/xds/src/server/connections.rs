@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::resource::NameSet;
@@ -48,6 +48,7 @@ pub struct Connection<C> {
     pub protocol: &'static str,
     acked: Mutex<Acked>,
     moves: Arc<watch::Sender<()>>,
+    cut: Notify,
     types: Mutex<Vec<(TypeUrl, Progress)>>,
 }
 
@@ -120,6 +121,7 @@ impl<C> Connections<C> {
             protocol,
             acked: Mutex::default(),
             moves: self.moves.clone(),
+            cut: Notify::new(),
             types: Mutex::default(),
         });
         lock(&self.open).insert(connection.id, connection.clone());
@@ -141,6 +143,16 @@ impl<C> Connection<C> {
     /// first.
     pub fn acked_at(&self) -> Option<Instant> {
         lock(&self.acked).at
+    }
+
+    /// Ends the stream. The client may open another one at once.
+    pub fn disconnect(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Until [`Connection::disconnect`].
+    pub(super) async fn cut(&self) {
+        self.cut.notified().await;
     }
 
     /// What the client refuses at this time: the type, and its reason.

@@ -67,7 +67,8 @@ impl Resource {
         Resource::of_bytes(name, &M::type_url(), &value)
     }
 
-    fn of_bytes(name: impl AsRef<str>, type_url: &str, value: &[u8]) -> Self {
+    /// A resource whose body is not a message: it is carried as it is.
+    pub fn of_bytes(name: impl AsRef<str>, type_url: &str, value: &[u8]) -> Self {
         let name = Name::new(name);
         let hash = xxh3_64(value).max(1);
         let version = version(hash);

@@ -186,6 +186,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                     self.outdated = true;
                 }
                 () = tokio::time::sleep_until(patience), if !self.settled() => self.go_on(),
+                () = self.connection.cut() => {
+                    return Err(Status::unavailable("told to connect anew"));
+                }
                 // What the client holds it names when it comes back, and is not sent again.
                 () = tokio::time::sleep_until(end) => {
                     return Err(Status::unavailable("the stream is of age, open another one"));

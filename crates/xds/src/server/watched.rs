@@ -71,7 +71,8 @@ fn parse(texts: Vec<String>) -> (Vec<Name>, bool) {
 }
 
 impl NameSet {
-    pub(super) fn of(names: impl IntoIterator<Item = Name>) -> Self {
+    /// A set of names.
+    pub fn of(names: impl IntoIterator<Item = Name>) -> Self {
         NameSet::default().with(names)
     }
 

@@ -1,0 +1,164 @@
+//! Debug pages over xDS, by who asks; and the end of a stream by request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use lateen_core::SpiffeId;
+use lateen_pilot::{Authenticate, Discovery, Options, Peer, Settings};
+use lateen_xds::types::core::Node;
+use lateen_xds::types::discovery::DeltaDiscoveryRequest;
+use lateen_xds::types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use serde_json::Value;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use crate::fixture::{self, Mesh};
+
+/// Everybody is from this namespace; nobody has an identity where it is empty.
+struct From(&'static str);
+
+impl Authenticate for From {
+    fn authenticate<'a>(
+        &'a self,
+        _peer: &'a Peer,
+    ) -> BoxFuture<'a, Result<Option<SpiffeId>, Status>> {
+        Box::pin(async { Ok(SpiffeId::new("cluster.local", self.0, "somebody").ok()) })
+    }
+}
+
+struct Plane {
+    discovery: Discovery,
+    channel: Channel,
+    _inputs: Box<dyn std::any::Any>,
+}
+
+async fn plane(namespace: &'static str) -> Plane {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("xds");
+    let (world, world_rx) = watch::channel(Arc::new(Mesh::bookinfo().world));
+    let (config, config_rx) = watch::channel(Arc::new(fixture::config("")));
+    let options = Options {
+        settings: Settings {
+            unsafe_admin: true,
+            ..Settings::default()
+        },
+        ..Options::default()
+    };
+    let discovery = Discovery::new(world_rx, config_rx, options);
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let ads = discovery.ads_service(From(namespace));
+    let server = tonic::transport::Server::builder().add_service(ads);
+    tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://control-plane");
+    let channel = endpoint.connect_with_connector(connector);
+    Plane {
+        discovery,
+        channel: channel.await.expect("it listens"),
+        _inputs: Box::new((world, config, dir)),
+    }
+}
+
+impl Plane {
+    /// Opens a stream that asks for one thing.
+    async fn open(
+        &self,
+        namespace: &str,
+        type_url: &str,
+        name: &str,
+    ) -> tonic::Streaming<lateen_xds::types::discovery::DeltaDiscoveryResponse> {
+        let names = [name].into_iter().filter(|name| !name.is_empty());
+        let request = DeltaDiscoveryRequest {
+            node: Some(Node {
+                id: format!("sidecar~10.244.0.9~asker.{namespace}~{namespace}.svc.cluster.local"),
+                ..Node::default()
+            }),
+            type_url: type_url.into(),
+            resource_names_subscribe: names.map(str::to_owned).collect(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        let requests = futures::stream::iter([request]).chain(futures::stream::pending());
+        let mut client = AggregatedDiscoveryServiceClient::new(self.channel.clone());
+        let answers = client.delta_aggregated_resources(requests).await;
+        answers.expect("a stream").into_inner()
+    }
+
+    /// The first page that comes.
+    async fn page(&self, namespace: &str, type_url: &str, name: &str) -> String {
+        let mut answers = self.open(namespace, type_url, name).await;
+        let answer = answers.message().await.expect("an answer").expect("no end");
+        let resource = answer.resources.first().expect("a resource");
+        assert_eq!(resource.name, name);
+        let body = resource.resource.clone().expect("a body");
+        assert_eq!(body.type_url, type_url);
+        String::from_utf8(body.value).expect("text")
+    }
+}
+
+#[tokio::test]
+async fn the_control_planes_namespace_sees_all_pages() {
+    let plane = plane("istio-system").await;
+    for (type_url, name) in [("istio.io/debug", "syncz"), ("istio.io/debug/syncz", "")] {
+        let page = plane.page("istio-system", type_url, name).await;
+        let page: Value = serde_json::from_str(&page).expect("JSON");
+        let askers = page.as_array().expect("a list").iter();
+        assert!(
+            askers
+                .clone()
+                .any(|one| one["proxy"] == "asker.istio-system"),
+            "{page}"
+        );
+    }
+    let dump = "config_dump?proxyID=asker.istio-system";
+    let page = plane.page("istio-system", "istio.io/debug", dump).await;
+    assert!(page.contains("envoy.admin.v3.ClustersConfigDump"), "{page}");
+}
+
+#[tokio::test]
+async fn others_see_their_own_proxies_and_nobody_sees_nothing() {
+    let own = plane("default").await;
+    let page = own.page("default", "istio.io/debug", "configz").await;
+    assert!(page.contains("may not see /debug/configz"), "{page}");
+    let dump = "config_dump?proxyID=asker.default";
+    let page = own.page("default", "istio.io/debug", dump).await;
+    assert!(page.contains("envoy.admin.v3.ClustersConfigDump"), "{page}");
+    let nobody = plane("").await;
+    let page = nobody.page("default", "istio.io/debug", "configz").await;
+    assert!(page.contains("does not tell who you are"), "{page}");
+}
+
+#[tokio::test]
+async fn a_stream_is_ended_by_request() {
+    let plane = plane("default").await;
+    let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let mut answers = plane.open("default", cds, "").await;
+    answers.message().await.expect("clusters");
+    let path = "/debug/force_disconnect?proxyID=asker.default";
+    let mut request = Request::get(path).body(Body::empty()).expect("a request");
+    let local: SocketAddr = ([127, 0, 0, 1], 1).into();
+    request.extensions_mut().insert(ConnectInfo(local));
+    let router = plane.discovery.debug_router(From(""));
+    let response = router.oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let end = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends with a reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+}
