@@ -65,10 +65,24 @@ enum Command {
     /// Show what a proxy was configured with
     #[command(visible_alias = "pc")]
     ProxyConfig(command::proxy_config::ProxyConfig),
+    /// Wait until an object is in force on the proxies
+    Wait(command::wait::Wait),
+    /// Commands that `istioctl` has under this name
+    #[command(visible_alias = "x", alias = "exp")]
+    Experimental {
+        #[command(subcommand)]
+        command: Experimental,
+    },
     /// Print the versions of the command, the control plane and the proxies
     Version(command::version::Version),
     /// Print a completion script for a shell
     Completion(Completion),
+}
+
+#[derive(Debug, Subcommand)]
+enum Experimental {
+    /// Wait until an object is in force on the proxies
+    Wait(command::wait::Wait),
 }
 
 /// Print a completion script for a shell.
@@ -95,6 +109,9 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("lateen: {error:#}");
+    if error.is::<command::wait::TimedOut>() {
+        return ExitCode::from(command::wait::TIMED_OUT);
+    }
     ExitCode::FAILURE
 }
 
@@ -108,6 +125,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::KubeInject(inject) => inject.run(),
         Command::ProxyStatus(status) => status.run(global).await,
         Command::ProxyConfig(config) => config.run(global).await,
+        Command::Wait(wait)
+        | Command::Experimental {
+            command: Experimental::Wait(wait),
+        } => wait.run(global).await,
         Command::Version(version) => version.run(global).await,
         Command::Completion(completion) => {
             let mut command = Cli::command();

@@ -8,3 +8,4 @@ pub(crate) mod proxy_status;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod wait;
