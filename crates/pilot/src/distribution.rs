@@ -136,12 +136,22 @@ impl Tracker {
                     let snapshot = snapshots.borrow_and_update().clone();
                     self.begin(&snapshot);
                 }
-                _ = moves.changed(), if !self.waves.is_empty() => {}
+                _ = moves.changed(), if !self.waves.is_empty() || self.has_patches() => {
+                    // Whether a patch fits is known when a proxy has something that it is for.
+                    if self.has_patches() {
+                        let snapshot = snapshots.borrow().clone();
+                        self.find_problems(&snapshot);
+                    }
+                }
                 () = tell => {}
             }
             self.look();
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    fn has_patches(&self) -> bool {
+        !self.config.envoy_filters.is_empty()
     }
 
     fn streams(&self) -> Streams {
@@ -152,14 +162,7 @@ impl Tracker {
     /// Takes in what came with a snapshot.
     fn begin(&mut self, snapshot: &Snapshot) {
         let config = &snapshot.config;
-        self.problems_tx.send_if_modified(|held| {
-            let found = by_object(snapshot);
-            let changed = **held != found;
-            if changed {
-                *held = Arc::new(found);
-            }
-            changed
-        });
+        self.find_problems(snapshot);
         let changed = config.since(&self.config).objects;
         self.config = config.clone();
         if changed.is_empty() {
@@ -183,6 +186,18 @@ impl Tracker {
         self.tell(&wave, &streams, true);
         self.waves.push(wave);
         self.publish();
+    }
+
+    fn find_problems(&self, snapshot: &Snapshot) {
+        let patches = self.core.engine.patches();
+        let found = by_object(snapshot, patches);
+        self.problems_tx.send_if_modified(|held| {
+            let changed = **held != found;
+            if changed {
+                *held = Arc::new(found);
+            }
+            changed
+        });
     }
 
     /// Takes in who has answered.

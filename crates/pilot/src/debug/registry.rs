@@ -23,6 +23,7 @@ fn provider(service: &Service) -> &'static str {
     match service.provider {
         Provider::Kubernetes => "Kubernetes",
         Provider::ServiceEntry => "External",
+        Provider::Consul => "Consul",
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Ask, Fault, Page};
 use crate::Client;
 use crate::distribution::Report;
-use crate::proxy::Proxy;
+use crate::proxy::{Dialect, Proxy};
 
 const TYPES: [(&str, TypeUrl); 6] = [
     ("cluster", TypeUrl::CLUSTER),

@@ -6,6 +6,7 @@ use lateen_api::kinds;
 use lateen_api::networking::{MESH_GATEWAY, gateway_key};
 use lateen_core::{ObjectRef, Problem, ProblemKind};
 
+use crate::envoy_filter::PatchReport;
 use crate::model::{Conflict, conflicts, unresolved};
 use crate::snapshot::Snapshot;
 
@@ -13,11 +14,13 @@ use crate::snapshot::Snapshot;
 pub type Problems = BTreeMap<ObjectRef, Vec<Problem>>;
 
 /// All problems in a snapshot, by object.
-pub(crate) fn by_object(snapshot: &Snapshot) -> Problems {
+pub(crate) fn by_object(snapshot: &Snapshot, patches: Vec<PatchReport>) -> Problems {
     let mut all = Problems::new();
     let conflicts = conflicts(snapshot).into_iter().flat_map(of_both);
     let missing = missing_gateways(snapshot).into_iter();
-    for problem in conflicts.chain(missing).chain(unresolved(snapshot)) {
+    let patches = patches.into_iter().filter_map(of_patch);
+    let found = conflicts.chain(missing).chain(unresolved(snapshot));
+    for problem in found.chain(patches) {
         all.entry(problem.on.clone()).or_default().push(problem);
     }
     all
@@ -46,6 +49,17 @@ fn of_both(conflict: Conflict) -> [Problem; 2] {
         text: about,
     };
     [lost, won]
+}
+
+/// A patch that could not be made.
+fn of_patch(report: PatchReport) -> Option<Problem> {
+    Some(Problem {
+        text: format!("the patch is left out: {}", report.fault?),
+        on: report.object,
+        with: None,
+        field: report.field.into(),
+        kind: ProblemKind::Ignored,
+    })
 }
 
 fn missing_gateways(snapshot: &Snapshot) -> Vec<Problem> {
@@ -98,7 +112,14 @@ metadata: {name: edge}
 spec: {hosts: [ratings], gateways: [missing], http: [{route: [{destination: {host: ratings}}]}]}
 ",
         );
-        let problems = by_object(&snapshot);
+        let patch = |name, fault: Option<&str>| PatchReport {
+            object: ObjectRef::new("EnvoyFilter", "default", name),
+            field: "spec.configPatches[0]".to_owned(),
+            applied: 0,
+            fault: fault.map(str::to_owned),
+        };
+        let patches = vec![patch("bad", Some("no such field")), patch("good", None)];
+        let problems = by_object(&snapshot, patches);
         let said: Vec<_> = problems
             .values()
             .flatten()
@@ -111,6 +132,7 @@ spec: {hosts: [ratings], gateways: [missing], http: [{route: [{destination: {hos
         assert_eq!(
             said,
             [
+                ("bad", "", ProblemKind::Ignored),
                 ("edge", "", ProblemKind::Unresolved),
                 ("newer", "older", conflict),
                 ("older", "newer", conflict),

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{cluster, key, route};
 use crate::snapshot::Snapshot;
 
-/// Each chain of a listener is a listener of its own here: the first API knew no chains. The captured
-/// port is left out, where chains are told apart by what that API could not say.
+/// All listeners that serve anything. The first API knew no chains: of a listener that has several
+/// the first is shown.
 pub(super) fn all(snapshot: &Snapshot, listeners: &[v3::Listener]) -> Vec<Value> {
     listeners
         .iter()
@@ -25,15 +25,14 @@ fn of(snapshot: &Snapshot, listener: &v3::Listener) -> Option<Value> {
         .filter_chains
         .iter()
         .chain(&listener.default_filter_chain);
-    let mut found = chains.find_map(|chain| {
+    let filters = chains.find_map(|chain| {
         let filters = chain
             .filters
             .iter()
             .filter_map(|filter| read(snapshot, filter));
         let filters: Vec<_> = filters.collect();
-        (!filters.is_empty()).then_some((filters, chain))
-    });
-    let (filters, _) = found.take()?;
+        (!filters.is_empty()).then_some(filters)
+    })?;
     let is_bound = listener.bind_to_port.is_none_or(|bind| bind.value);
     Some(json!({
         "address": address,
