@@ -60,6 +60,7 @@ fn world() -> World {
         weight: 1,
         ready: true,
         network: String::new(),
+        node: Default::default(),
     };
     world.endpoints.insert(key, Arc::from([endpoint]));
     world

@@ -33,6 +33,7 @@ fn world() -> World {
         weight: 1,
         ready: true,
         network: String::new(),
+        node: Default::default(),
     };
     let endpoints = [
         endpoint("10.16.1.4", "v1", "us-west1", "us-west1-a"),
@@ -52,7 +53,7 @@ fn world() -> World {
         },
         annotations: BTreeMap::new(),
         service_account: String::new(),
-        node: String::new(),
+        node: Default::default(),
         ports: BTreeMap::new(),
         owner: None,
         mtls: false,
