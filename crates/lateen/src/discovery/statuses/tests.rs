@@ -96,6 +96,12 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let mut applier = crate::apply::Applier::new(client.clone());
     let definitions: Vec<_> = definitions.collect();
     applier.apply_all(&definitions).await.expect("definitions");
+    let destination = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "reviews", "namespace": "default"},
+        "spec": {"ports": [{"name": "http", "port": 9080}]},
+    });
+    applier.apply_all(&[destination]).await.expect("a service");
 
     let registry = Registry::kubernetes(client.clone(), lateen_registry::Options::default());
     let around = lateen_galley::Surroundings {
