@@ -27,6 +27,21 @@ pub struct Galley {
     task: JoinHandle<()>,
 }
 
+/// The valid configuration of what was read once; what is invalid is left out. The Gateway API's
+/// objects and Ingresses are read against `world`, and no certificate is there for them.
+pub fn fold(raw: &Arc<RawConfig>, world: &Arc<World>, domain: &str) -> ConfigSet {
+    let (_, unchanging) = watch::channel(world.clone());
+    let around = Surroundings {
+        world: unchanging,
+        credentials: Arc::new(crate::NoCredentials),
+        domain: domain.to_owned(),
+    };
+    let mut fold = Fold::default();
+    fold.next(raw);
+    fold.generate(world, &around, true);
+    fold.whole()
+}
+
 /// What has been folded in.
 #[derive(Clone, Debug)]
 struct Folded {

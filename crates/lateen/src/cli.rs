@@ -73,6 +73,8 @@ enum Command {
         #[command(subcommand)]
         command: Experimental,
     },
+    /// Say what a proxy would do with a request, and why
+    Explain(command::explain::Explain),
     /// Print the versions of the command, the control plane and the proxies
     Version(command::version::Version),
     /// Print a completion script for a shell
@@ -129,6 +131,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         | Command::Experimental {
             command: Experimental::Wait(wait),
         } => wait.run(global).await,
+        Command::Explain(explain) => explain.run(global).await,
         Command::Version(version) => version.run(global).await,
         Command::Completion(completion) => {
             let mut command = Cli::command();

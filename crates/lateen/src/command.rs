@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod down;
+pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod kube_inject;
 pub(crate) mod proxy_config;

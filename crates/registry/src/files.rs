@@ -5,6 +5,8 @@
 
 mod lines;
 
+pub(crate) use lines::line_of;
+
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -69,9 +71,9 @@ struct Document {
 
 /// A line of a file.
 #[derive(Clone, Debug)]
-struct Place {
-    file: PathBuf,
-    line: usize,
+pub(crate) struct Place {
+    pub(crate) file: PathBuf,
+    pub(crate) line: usize,
 }
 
 impl fmt::Display for Place {
@@ -274,7 +276,7 @@ impl Files {
     }
 }
 
-fn kind_of(value: &Value) -> Result<&'static Kind, FieldFault> {
+pub(crate) fn kind_of(value: &Value) -> Result<&'static Kind, FieldFault> {
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
     let (version, name) = (text("apiVersion"), text("kind"));
     let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -285,7 +287,7 @@ fn kind_of(value: &Value) -> Result<&'static Kind, FieldFault> {
 }
 
 /// Documents of a text, each with the number of its first line.
-fn split(text: &str) -> Vec<(usize, &str)> {
+pub(crate) fn split(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut first, mut at) = (0, 1, 0);
     for (n, line) in text.split_inclusive('\n').enumerate() {

@@ -1,6 +1,6 @@
 //! Watches of a Kubernetes API server, each a task that never gives up.
 
-mod convert;
+pub(crate) mod convert;
 mod scope;
 
 pub(crate) use convert::label_locality;

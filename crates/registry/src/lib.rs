@@ -10,6 +10,7 @@ mod feed;
 mod files;
 mod kubernetes;
 mod model;
+mod offline;
 mod raw;
 mod service_entry;
 mod shared_map;
@@ -33,6 +34,7 @@ pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     TrafficDistribution, Workload, WorkloadOwner, World,
 };
+pub use offline::Offline;
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};
 pub use source::{Freshness, SourceStatus};

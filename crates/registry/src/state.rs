@@ -523,6 +523,11 @@ impl State {
         entries.iter().for_each(|entry| self.touch_entry(entry));
     }
 
+    /// What has come of it all.
+    pub(crate) fn into_parts(self) -> (World, RawConfig) {
+        (self.world, self.config)
+    }
+
     /// Recomputes what is marked; returns whether the world changed.
     pub(crate) fn fold(&mut self) -> bool {
         let dirty = std::mem::take(&mut self.dirty);

@@ -30,7 +30,7 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 /// The host name is only the short one here; the writer adds the domain.
-pub(super) fn service(object: core::Service) -> Option<Arc<Service>> {
+pub(crate) fn service(object: core::Service) -> Option<Arc<Service>> {
     let meta = object.metadata;
     let spec = object.spec.unwrap_or_default();
     let external_name = (spec.type_.as_deref() == Some("ExternalName"))
@@ -123,7 +123,7 @@ fn service_port(port: core::ServicePort) -> Option<ServicePort> {
     })
 }
 
-pub(super) fn slice(object: EndpointSlice) -> Option<Slice> {
+pub(crate) fn slice(object: EndpointSlice) -> Option<Slice> {
     let service = labels_of(&object.metadata)
         .value(labels::SERVICE_NAME)?
         .to_owned();
@@ -167,7 +167,7 @@ fn slice_addresses(endpoint: SliceEndpoint) -> impl Iterator<Item = SliceAddress
         })
 }
 
-pub(super) fn workload(object: core::Pod) -> Option<Arc<Workload>> {
+pub(crate) fn workload(object: core::Pod) -> Option<Arc<Workload>> {
     let (meta, spec, status) = (
         object.metadata,
         object.spec?,
@@ -265,7 +265,7 @@ fn owner(meta: &ObjectMeta, labels: &Labels) -> Option<WorkloadOwner> {
     Some(WorkloadOwner { kind, name })
 }
 
-pub(super) fn node(object: core::Node) -> Option<Arc<Node>> {
+pub(crate) fn node(object: core::Node) -> Option<Arc<Node>> {
     let labels = labels_of(&object.metadata);
     let first = |keys: [&str; 2]| {
         keys.into_iter()
@@ -292,7 +292,7 @@ pub(super) fn node(object: core::Node) -> Option<Arc<Node>> {
     }))
 }
 
-pub(super) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
+pub(crate) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
     let labels = labels_of(&object.metadata);
     Some(Arc::new(Namespace {
         name: object.metadata.name?,
@@ -300,7 +300,7 @@ pub(super) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
     }))
 }
 
-pub(super) fn mesh(object: core::ConfigMap) -> Option<Arc<str>> {
+pub(crate) fn mesh(object: core::ConfigMap) -> Option<Arc<str>> {
     object
         .data?
         .get("mesh")

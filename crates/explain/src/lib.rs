@@ -1,0 +1,20 @@
+//! What a proxy would do with a request, and why.
+//!
+//! Configuration is read by the registry and judged by galley, pilot generates, `decode` reads what
+//! it generated as the proxy does, `route` and `balance` choose as they do in the proxy. Nothing is
+//! decided here; this crate asks and writes down the answers.
+
+mod answer;
+mod ask;
+mod call;
+mod platform;
+mod served;
+mod text;
+
+pub use answer::{
+    Candidate, Choice, Cluster, Destination, Explanation, Host, Outcome, Redirection,
+};
+pub use ask::explain;
+pub use call::{BadCall, Call, Security};
+pub use platform::{Caller, Platform};
+pub use served::{ServeError, Served};

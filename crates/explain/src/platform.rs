@@ -1,0 +1,250 @@
+//! A platform and a configuration in files, and who calls on it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use lateen_core::{Hostname, ObjectRef};
+use lateen_galley::ConfigSet;
+use lateen_pilot::{Offline, Proxy};
+use lateen_registry::{FieldFault, Service, TargetPort, Workload, World};
+use lateen_xds::json;
+use lateen_xds::types::core::Node;
+use serde_json::json;
+
+use crate::call::Url;
+use crate::{BadCall, Call, Security, ServeError, Served};
+
+/// Where a caller is that the platform does not know.
+pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const CALLER_PORT: u16 = 40_000;
+
+/// Services, workloads and configuration from files.
+pub struct Platform {
+    /// The services and workloads.
+    pub world: Arc<World>,
+    /// What is valid of the configuration, which is all of it.
+    pub config: Arc<ConfigSet>,
+    /// Where each object stands.
+    pub places: BTreeMap<ObjectRef, String>,
+    /// Documents that are not used.
+    pub unused: Vec<String>,
+    domain: String,
+}
+
+/// A workload whose proxy is asked.
+pub struct Caller {
+    workload: Arc<Workload>,
+    /// Its proxy.
+    pub proxy: Proxy,
+}
+
+impl Platform {
+    /// Reads texts of YAML, each with the name of its file.
+    ///
+    /// # Errors
+    /// Every fault there is, with its file and line.
+    pub fn read(texts: &[(String, String)], domain: &str) -> Result<Platform, Vec<String>> {
+        Self::changed(texts, &[], domain)
+    }
+
+    /// The same after more texts were applied, whose objects take the place of those there are.
+    ///
+    /// # Errors
+    /// As [`Platform::read`].
+    pub fn changed(
+        texts: &[(String, String)],
+        changes: &[(String, String)],
+        domain: &str,
+    ) -> Result<Platform, Vec<String>> {
+        let offline = lateen_registry::Offline::read(texts, changes, check, domain)?;
+        let (world, raw) = (Arc::new(offline.world), Arc::new(offline.config));
+        Ok(Platform {
+            config: Arc::new(lateen_galley::fold(&raw, &world, domain)),
+            world,
+            places: offline.places,
+            unused: offline.unused,
+            domain: domain.to_owned(),
+        })
+    }
+
+    /// A workload by the name of its pod, by what its name begins with, or by `NAME.NAMESPACE`.
+    pub fn caller(&self, name: &str) -> Option<Caller> {
+        let (short, namespace) = name.split_once('.').unwrap_or((name, ""));
+        let mut all: Vec<_> = self.world.workloads_by_ip.values().collect();
+        all.sort_by_key(|workload| (workload.namespace.clone(), workload.name.clone()));
+        let fits =
+            |workload: &&&Arc<Workload>| namespace.is_empty() || workload.namespace == namespace;
+        let exact = all.iter().filter(fits).find(|w| w.name == short);
+        let begins = |workload: &&&Arc<Workload>| {
+            let rest = workload.name.strip_prefix(short);
+            rest.is_some_and(|rest| rest.starts_with('-'))
+        };
+        let found = exact.or_else(|| all.iter().filter(fits).find(begins));
+        let workload = (*found?).clone();
+        let proxy = proxy_of(&workload)?;
+        Some(Caller { workload, proxy })
+    }
+
+    /// What a caller's proxy is served.
+    ///
+    /// # Errors
+    /// On resources that the proxy would refuse.
+    pub fn served(&self, caller: &Caller) -> Result<Served, ServeError> {
+        let (world, config) = (self.world.clone(), self.config.clone());
+        Served::offline(&Offline::new(world, config, &*self.domain, &caller.proxy))
+    }
+
+    /// A call of the workload itself, or, where its proxy is a gateway, of a client outside.
+    ///
+    /// # Errors
+    /// On a URL that is none, and on a host that nobody has.
+    pub fn call(&self, caller: &Caller, method: &str, url: &str) -> Result<Call, BadCall> {
+        let url = Url::parse(url)?;
+        let own = caller.address();
+        let (source, destination) = if caller.proxy.is_router() {
+            let port = self.port_at(&caller.workload, url.port);
+            (STRANGER, SocketAddr::new(own, port))
+        } else {
+            (own, SocketAddr::new(self.resolve(caller, &url)?, url.port))
+        };
+        Ok(call_of(method, &url, source, destination))
+    }
+
+    /// A call that comes to the workload, to one of its own ports.
+    ///
+    /// # Errors
+    /// On a URL that is none.
+    pub fn call_to(&self, server: &Caller, method: &str, url: &str) -> Result<Call, BadCall> {
+        let url = Url::parse(url)?;
+        let destination = SocketAddr::new(server.address(), url.port);
+        Ok(Call {
+            inbound: true,
+            ..call_of(method, &url, STRANGER, destination)
+        })
+    }
+
+    /// An address that a caller finds behind a host.
+    fn resolve(&self, caller: &Caller, url: &Url) -> Result<IpAddr, BadCall> {
+        if let Ok(address) = url.host.trim_matches(['[', ']']).parse() {
+            return Ok(address);
+        }
+        let namespace = &caller.workload.namespace;
+        let short = |host: &str| {
+            let mut parts = host.splitn(3, '.');
+            let name = parts.next().unwrap_or_default();
+            let of = parts.next().unwrap_or(namespace);
+            Hostname::service(name, of, &self.domain)
+        };
+        let names = [Hostname::new(&url.host), short(&url.host)];
+        let mut services = self.world.services.values();
+        let found = services.find(|service| names.contains(&service.hostname));
+        if let Some(service) = found {
+            return Ok(self.address_of(service));
+        }
+        // What no service is called has an address of its own somewhere, if it is no short name.
+        if url.host.contains('.') {
+            return Ok(STRANGER);
+        }
+        Err(BadCall::Unknown(url.host.clone()))
+    }
+
+    /// Services without an address are reached at their workloads, or somewhere outside.
+    fn address_of(&self, service: &Service) -> IpAddr {
+        let own = service.addresses.first().copied();
+        let of_pods = || {
+            let keys = service
+                .ports
+                .iter()
+                .map(|port| lateen_registry::EndpointKey::new(service.id(), &port.name));
+            let mut endpoints = keys.filter_map(|key| self.world.endpoints.get(&key));
+            let first = endpoints.find_map(|list| list.first())?;
+            first.address.parse().ok()
+        };
+        own.or_else(of_pods).unwrap_or(STRANGER)
+    }
+
+    /// The port of a gateway's pod behind a port of its service.
+    fn port_at(&self, workload: &Workload, port: u16) -> u16 {
+        let own = self.world.services.values().filter(|service| {
+            service.namespace == workload.namespace.as_str()
+                && !service.selector.is_empty()
+                && service.selector.selects(&workload.labels)
+        });
+        let mut ports = own.flat_map(|service| &service.ports);
+        let target = ports.find(|of| of.port == port).map(|of| &of.target_port);
+        match target {
+            Some(TargetPort::Number(number)) => *number,
+            Some(TargetPort::Name(name)) => workload.ports.get(name).copied().unwrap_or(port),
+            None => port,
+        }
+    }
+}
+
+impl Caller {
+    fn address(&self) -> IpAddr {
+        self.workload.ips.first().copied().unwrap_or(STRANGER)
+    }
+}
+
+pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: SocketAddr) -> Call {
+    Call {
+        destination,
+        source: SocketAddr::new(source, CALLER_PORT),
+        inbound: false,
+        security: match url.scheme.as_str() {
+            "https" => Security::Tls {
+                server_name: url
+                    .host
+                    .parse::<IpAddr>()
+                    .is_err()
+                    .then(|| url.host.clone()),
+                alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            },
+            _ => Security::Plain,
+        },
+        http: url.scheme != "tcp",
+        method: method.to_ascii_uppercase(),
+        authority: url.authority(),
+        target: url.target.clone(),
+        headers: Vec::new(),
+        random: 0,
+    }
+}
+
+/// The proxy of a workload, by the node that its bootstrap would have. A pod is a gateway where its
+/// label `istio` or its service account says so.
+fn proxy_of(workload: &Workload) -> Option<Proxy> {
+    let namespace = &workload.namespace;
+    let ip = workload.ips.first()?;
+    let is_gateway = |name: &str| name.ends_with("gateway");
+    let label = workload.labels.value("istio").is_some_and(is_gateway);
+    let kind = if label
+        || workload
+            .labels
+            .value("gateway.networking.k8s.io/gateway-name")
+            .is_some()
+    {
+        "router"
+    } else {
+        "sidecar"
+    };
+    let name = &workload.name;
+    let node = json!({
+        "id": format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        "metadata": { "LABELS": workload.labels.0, "NAMESPACE": namespace,
+            "SERVICE_ACCOUNT": workload.service_account },
+    });
+    let node: Node = json::from_value(node).ok()?;
+    Proxy::from_node(&node).ok()
+}
+
+/// What is wrong with a document, in the words of the webhook.
+fn check(document: &serde_json::Value) -> Vec<FieldFault> {
+    let faults = lateen_galley::validate(document).into_iter();
+    let in_words = |fault: lateen_galley::Fault| match fault.help.as_str() {
+        "" => FieldFault::new(fault.field, fault.reason),
+        help => FieldFault::new(fault.field, format!("{}; {help}", fault.reason)),
+    };
+    faults.map(in_words).collect()
+}

@@ -1,0 +1,163 @@
+//! `lateen explain`: what a proxy would do with a request, and why.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use lateen_explain::{Call, Explanation, Platform, Served, explain};
+
+use crate::cli::Global;
+use crate::client;
+use crate::output::{self, Format};
+
+/// The proxy's administration port, on its pod's loopback.
+const ADMIN: u16 = 15000;
+
+/// Say what a proxy would do with a request, and why.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml"
+)]
+pub(crate) struct Explain {
+    /// The method of the request.
+    method: String,
+    /// Where it goes: `http://host[:port]/path`, `https://host[:port]` (TLS of the caller's own) or
+    /// `tcp://host:port`.
+    url: String,
+    /// The pod whose proxy is asked, `name[.namespace]`; with --at, what its name begins with is
+    /// enough. Where it is a gateway, the request comes from outside.
+    #[arg(long)]
+    from: String,
+    /// A header of the request, `name: value`.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// The address that the host stands for, where the proxy's configuration does not tell.
+    #[arg(long)]
+    to: Option<IpAddr>,
+    /// The request comes to the pod, not from it.
+    #[arg(long)]
+    inbound: bool,
+    /// Files of services, workloads and configuration that are taken for the cluster.
+    #[arg(long)]
+    at: Vec<PathBuf>,
+    /// A file that would be applied: what would it change for this request? Only with --at.
+    #[arg(long, requires = "at")]
+    diff: Option<PathBuf>,
+    /// How to write the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Explain {
+    pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        if self.at.is_empty() {
+            return self.print(&self.live(global).await?);
+        }
+        let before = self.offline(&[])?;
+        let Some(diff) = &self.diff else {
+            return self.print(&before);
+        };
+        let after = self.offline(&[read(diff)?])?;
+        match self.output {
+            Format::Short => {
+                if before == after {
+                    output::print(format_args!("nothing changes for this request\n"));
+                } else {
+                    output::print(difference(&before.to_string(), &after.to_string()));
+                }
+                Ok(())
+            }
+            format => {
+                let both = serde_json::json!({ "before": before, "after": after });
+                output::structured(&both, format)
+            }
+        }
+    }
+
+    /// At the proxy as it is configured now.
+    async fn live(&self, global: &Global) -> anyhow::Result<Explanation> {
+        let client = client::connect(global).await?;
+        let (pod, namespace) = client::find_pod(&client, &self.from, global).await?;
+        let path = "/config_dump?include_eds";
+        let text = client::pod_get(&client, namespace, &pod, ADMIN, path).await?;
+        let served = Served::from_dump(&serde_json::from_str(&text)?)?;
+        let mut call = served.call(&self.method, &self.url, self.to)?;
+        self.complete(&mut call)?;
+        Ok(explain(&served, &call, &Default::default()))
+    }
+
+    /// At the proxy that a pod of the files would have.
+    fn offline(&self, changes: &[(String, String)]) -> anyhow::Result<Explanation> {
+        let texts = self.at.iter().map(|path| read(path));
+        let texts = texts.collect::<anyhow::Result<Vec<_>>>()?;
+        let platform = Platform::changed(&texts, changes, "cluster.local")
+            .map_err(|faults| anyhow!("{}", faults.join("\n")))?;
+        for document in &platform.unused {
+            tracing::warn!(document, "not supported in --at, passed over");
+        }
+        let caller = platform
+            .caller(&self.from)
+            .with_context(|| format!("no pod of the files is called {:?}", self.from))?;
+        let served = platform.served(&caller)?;
+        let mut call = if self.inbound {
+            platform.call_to(&caller, &self.method, &self.url)?
+        } else {
+            platform.call(&caller, &self.method, &self.url)?
+        };
+        self.complete(&mut call)?;
+        Ok(explain(&served, &call, &platform.places))
+    }
+
+    fn complete(&self, call: &mut Call) -> anyhow::Result<()> {
+        call.inbound = self.inbound;
+        if let Some(address) = self.to {
+            call.destination = SocketAddr::new(address, call.destination.port());
+        }
+        for header in &self.headers {
+            let Some((name, value)) = header.split_once(':') else {
+                bail!("header {header:?} is not of the form name: value");
+            };
+            let name = name.trim().to_ascii_lowercase();
+            call.headers.push((name, value.trim().to_owned()));
+        }
+        Ok(())
+    }
+
+    fn print(&self, told: &Explanation) -> anyhow::Result<()> {
+        match self.output {
+            Format::Short => {
+                output::print(told);
+                Ok(())
+            }
+            format => output::structured(&serde_json::to_value(told)?, format),
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<(String, String)> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+    Ok((name, text))
+}
+
+/// The lines that are in one of two texts only.
+fn difference(before: &str, after: &str) -> String {
+    let only = |mark: &str, in_: &str, of: &str| -> String {
+        let others: Vec<&str> = of.lines().collect();
+        let lines = in_.lines().filter(|line| !others.contains(line));
+        lines.map(|line| format!("{mark} {line}\n")).collect()
+    };
+    only("-", before, after) + &only("+", after, before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_the_lines_of_one_side() {
+        let told = difference("a\nb\nc\n", "a\nd\nc\n");
+        assert_eq!(told, "- b\n+ d\n");
+    }
+}
