@@ -35,6 +35,7 @@ use lateen_xds::types::core::TypedExtensionConfig;
 use lateen_xds::types::listener::{Filter, FilterChain, Listener, ListenerFilter};
 use lateen_xds::types::network::hcm::HttpFilter;
 use lateen_xds::types::route::{Route, RouteConfiguration, VirtualHost};
+use lateen_xds::{NamedMessage, pack_any};
 use tracing::warn;
 
 pub(crate) use book::{Book, Selected, Who};
@@ -147,23 +148,43 @@ impl Patches {
             .filter_map(move |patch| kind(&patch.what).map(|what| (&**patch, what)))
     }
 
-    /// Makes a change, if the proxy can read what comes out: a resource that it refuses as a whole
+    /// Makes a patch, if the proxy can read what comes out: a resource that it refuses as a whole
     /// would cost more than the patch is worth.
-    fn attempt<M: Clone>(
+    fn attempt<M: NamedMessage>(
         &self,
+        (patch, resource): (&Patch, &str),
         message: &mut M,
         reads: impl Fn(&M) -> Result<(), lateen_decode::DecodeError>,
         change: impl Fn(&mut M) -> Result<bool, String>,
-    ) -> Result<bool, String> {
+    ) {
         let mut changed = message.clone();
-        if !change(&mut changed)? {
-            return Ok(false);
+        let mut made = change(&mut changed);
+        if self.ours && made == Ok(true) {
+            let read = reads(&changed);
+            made = read
+                .map(|()| true)
+                .map_err(|error| format!("Lateen's proxy does not do it: {error}"));
         }
-        if self.ours {
-            reads(&changed).map_err(|error| format!("Lateen's proxy does not do it: {error}"))?;
+        if made == Ok(true) {
+            for field in self.ignored(message, &changed) {
+                let why = format!("Lateen's proxy does nothing with {field}");
+                patch.does_not_fit(resource, &why);
+            }
+            *message = changed;
         }
-        *message = changed;
-        Ok(true)
+        patch.done(resource, made);
+    }
+
+    /// Fields that a change has set and that our proxy does not read.
+    fn ignored<M: NamedMessage>(&self, before: &M, after: &M) -> Vec<String> {
+        if !self.ours {
+            return Vec::new();
+        }
+        let known = lateen_decode::unread(&pack_any(before)).fields;
+        let found = lateen_decode::unread(&pack_any(after)).fields.into_iter();
+        let new = found.filter(|field| !known.contains(field));
+        let name = |message: &str, number| lateen_xds::json::field_name(message, number);
+        new.map(|field| field.path(name)).collect()
     }
 
     /// Where a resource that leads out is used.

@@ -45,8 +45,8 @@ impl Patches {
                 continue;
             }
             let reads = |cluster: &_| lateen_decode::cluster(cluster).map(drop);
-            let done = self.attempt(&mut cluster, reads, |cluster| change(cluster, edit));
-            patch.done(&facts.name, done);
+            let at = (patch, facts.name.as_str());
+            self.attempt(at, &mut cluster, reads, |cluster| change(cluster, edit));
         }
         cluster
     }

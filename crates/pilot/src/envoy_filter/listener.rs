@@ -54,10 +54,8 @@ impl Patches {
             let patches = self.list.iter().filter(|patch| stage.is_of(&patch.what));
             for patch in patches.filter(|patch| patch.when.is_in(context)) {
                 let reads = |listener: &_| lateen_decode::listener(listener).map(drop);
-                let change = self.attempt(&mut listener, reads, |listener| {
-                    stage.change(patch, listener)
-                });
-                patch.done(&name, change);
+                let change = |listener: &mut _| stage.change(patch, listener);
+                self.attempt((patch, &name), &mut listener, reads, change);
             }
         }
         listener

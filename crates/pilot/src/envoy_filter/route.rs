@@ -27,8 +27,8 @@ impl Patches {
             let patches = self.list.iter().filter(|patch| stage.is_of(&patch.what));
             for patch in patches.filter(|patch| patch.when.is_in(context)) {
                 let reads = |table: &_| lateen_decode::route_configuration(table).map(drop);
-                let done = self.attempt(&mut table, reads, |table| change(patch, facts, table));
-                patch.done(&name, done);
+                let change = |table: &mut _| change(patch, facts, table);
+                self.attempt((patch, &name), &mut table, reads, change);
             }
         }
         table

@@ -334,6 +334,14 @@ filter_chains: [{{filters: [{tcp}]}}]"
     super::check(&patches(items), &before, &ours, &faults, apply, |who| {
         who.ours = true
     });
+    // What it can read and does nothing with is sent, and named as well.
+    let unread = "- applyTo: LISTENER
+  patch: {operation: MERGE, value: {freebind: true}}";
+    let sent = format!("{before}\nfreebind: true");
+    let faults = ["does nothing with freebind"];
+    super::check(&patches(unread), &before, &sent, &faults, apply, |who| {
+        who.ours = true
+    });
     let envoy = before.replace(tcp, "{name: echo, typed_config: {'@type': $ECHO}}");
     super::check(&patches(items), &before, &envoy, &[], apply, |_| ());
 }
