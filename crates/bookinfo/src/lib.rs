@@ -105,21 +105,10 @@ struct Args {
 ///
 /// Returns after SIGTERM or SIGINT, once the requests at hand are answered.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let args: Args = match begin(args) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and usage errors; where they cannot be written there is nobody to read them.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A subscriber that is there already is as good.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -131,6 +120,26 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a sample's program does first: reads its arguments, and logs to standard error.
+///
+/// # Errors
+/// The exit code where help was asked for or the arguments are wrong, of which the user was told.
+pub fn begin<A: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    let args = A::try_parse_from(args).map_err(|error| {
+        // Help and usage errors; where they cannot be written there is nobody to read them.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })?;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A subscriber that is there already is as good.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
+    Ok(args)
 }
 
 /// The service as a router, with its request counts at `/metrics`.

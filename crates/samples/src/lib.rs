@@ -14,11 +14,10 @@ mod tcp_echo;
 mod websockets;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 /// Why a sample could not be started or went down.
 #[derive(Debug, thiserror::Error)]
@@ -70,21 +69,10 @@ enum Sample {
 ///
 /// Returns after SIGTERM or SIGINT, once the requests at hand are answered.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let args: Args = match lateen_bookinfo::begin(args) {
         Ok(args) => args,
-        Err(error) => {
-            // Help and usage errors; where they cannot be written there is nobody to read them.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(code) => return code,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A subscriber that is there already is as good.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
     match run(args.sample) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
