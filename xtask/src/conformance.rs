@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 /// Below the repository's root.
 const HOME: &str = "target/conformance";
 /// Each is a script.
-const CHECKS: [&str; 5] = [
+const CHECKS: [&str; 6] = [
     "h2spec",
     "grpc_calls",
+    "grpc_xds",
     "websocket",
     "websocket_h2",
     "clients",
@@ -42,7 +43,7 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
     let checks: Vec<_> = CHECKS.into_iter().filter(wanted).collect();
     let home = root.join(HOME);
     std::fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
-    let serve = build(root)?;
+    let serve = example(root, "lateen-proxy", "serve")?;
     let python = python(&home)?;
     let mut failed = Vec::new();
     for check in checks {
@@ -51,8 +52,8 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
             .arg(root.join("conformance").join(check).with_extension("py"))
             .env("SERVE", &serve);
         // The others run all the same where a tool is missing.
-        if let Err(error) = add_tools(&mut script, check, &home).and_then(|()| finish(&mut script))
-        {
+        let ready = add_tools(&mut script, check, root, &home);
+        if let Err(error) = ready.and_then(|()| finish(&mut script)) {
             eprintln!("{check}: {error:#}");
             failed.push(check);
         }
@@ -62,8 +63,9 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
 }
 
 /// Installs what the check needs beside Python, and tells the script where it is.
-fn add_tools(script: &mut Command, check: &str, home: &Path) -> Result<()> {
+fn add_tools(script: &mut Command, check: &str, root: &Path, home: &Path) -> Result<()> {
     match check {
+        "grpc_xds" => drop(script.env("PLANE", example(root, "lateen-pilot", "plane")?)),
         "h2spec" => drop(script.env("H2SPEC", h2spec(home)?)),
         "websocket" => drop(script.env("WSTEST", autobahn(home)?)),
         _ => {}
@@ -71,14 +73,14 @@ fn add_tools(script: &mut Command, check: &str, home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The proxy with static resources.
-fn build(root: &Path) -> Result<PathBuf> {
+/// A part of the mesh that runs alone.
+fn example(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.current_dir(root);
-    finish(build.args(["build", "-p", "lateen-proxy", "--example", "serve"]))?;
+    finish(build.args(["build", "-p", package, "--example", name]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Ok(target.join("debug/examples/serve"))
+    Ok(target.join("debug/examples").join(name))
 }
 
 /// A Python with the libraries that the scripts use.

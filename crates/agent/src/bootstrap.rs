@@ -52,7 +52,8 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
     })
 }
 
-fn node(config: &AgentConfig) -> Value {
+/// Who the control plane is told that this is.
+pub(crate) fn node(config: &AgentConfig) -> Value {
     let mut node = json!({
         "id": config.node_id(),
         "cluster": config.cluster,

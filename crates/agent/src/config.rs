@@ -47,6 +47,10 @@ pub(crate) struct AgentConfig {
     pub(crate) ports: Ports,
     pub(crate) termination_drain: Duration,
     pub(crate) envoy: Option<PathBuf>,
+    /// No proxy runs; the application speaks xDS itself.
+    pub(crate) proxyless: bool,
+    /// What the application's own gRPC gets.
+    pub(crate) grpc: Grpc,
     /// Whether configuration comes as differences; Envoy can also take it whole.
     pub(crate) delta: bool,
     /// `ISTIO_KUBE_APP_PROBERS`: rewritten path to original probe.
@@ -63,6 +67,15 @@ pub(crate) struct Ports {
     pub(crate) status: u16,
     pub(crate) ready: u16,
     pub(crate) metrics: u16,
+}
+
+/// What an application that speaks xDS itself gets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grpc {
+    /// File of its bootstrap.
+    pub(crate) bootstrap: Option<PathBuf>,
+    /// Folder of its certificate.
+    pub(crate) certificates: Option<PathBuf>,
 }
 
 /// Well-known files and sockets.
@@ -119,13 +132,15 @@ impl AgentConfig {
             labels: &labels,
             annotations: &annotations,
             ports,
-            ours: envoy.is_none(),
+            ours: envoy.is_none() && optional(&env, "DISABLE_ENVOY") != Some("true"),
         };
         Ok(Self {
             metadata: crate::metadata::build(&env, &mesh, &facts)?,
             cluster: service_cluster(&args, &mesh, &labels, &namespace),
             domain: non_empty(&args.domain)
                 .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
+            proxyless: optional(&env, "DISABLE_ENVOY") == Some("true"),
+            grpc: Grpc::new(&args.root, &env),
             envoy,
             delta,
             concurrency: args
@@ -187,6 +202,16 @@ impl Paths {
             xds_root: root_cert("XDS_ROOT_CA"),
             sds_socket: under("var/run/secrets/workload-spiffe-uds/socket"),
             pod_info: under("etc/istio/pod"),
+        }
+    }
+}
+
+impl Grpc {
+    fn new(root: &Path, env: &Env) -> Self {
+        let below = |name| optional(env, name).map(|p| root.join(p.trim_start_matches('/')));
+        Self {
+            bootstrap: below("GRPC_XDS_BOOTSTRAP"),
+            certificates: below("OUTPUT_CERTS"),
         }
     }
 }

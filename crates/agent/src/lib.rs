@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod envoy;
 mod error;
+mod grpc;
 mod http;
 mod inprocess;
 mod metadata;

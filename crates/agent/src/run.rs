@@ -18,7 +18,7 @@ use crate::envoy::Envoy;
 use crate::inprocess::InProcess;
 use crate::relay::{self, Relay};
 use crate::status::{self, Status};
-use crate::{Error, bootstrap, http, sds};
+use crate::{Error, bootstrap, grpc, http, sds};
 
 const ADMIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -38,6 +38,10 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
         parts.spawn(sds::serve(secrets, identity.clone()));
     }
     parts.spawn(Certificates::new(config.clone()).keep(identity.clone()));
+    grpc::write_bootstrap(&config)?;
+    if let Some(folder) = config.grpc.certificates.clone() {
+        parts.spawn(grpc::keep_certificates(folder, identity.clone()));
+    }
     let bootstrap = bootstrap::write(&config)?;
     let mut proxy = Proxy::start(&config, &bootstrap, &identity)?;
     tracing::info!(node = config.node_id(), "agent started");
@@ -76,6 +80,9 @@ async fn asked_to_end(config: &AgentConfig, status: &Status) -> Result<&'static 
 
 /// Tells the proxy to close idle inbound connections and to say goodbye on the others.
 async fn drain_listeners(config: &AgentConfig) {
+    if config.proxyless {
+        return;
+    }
     let port = config.ports.admin;
     let url = format!("http://127.0.0.1:{port}/drain_listeners?inboundonly&graceful&skip_exit");
     let request = Request::post(url)
@@ -93,6 +100,8 @@ async fn drain_listeners(config: &AgentConfig) {
 enum Proxy {
     InProcess(InProcess),
     Envoy(Envoy),
+    /// None: the application does it itself.
+    Proxyless,
 }
 
 impl Proxy {
@@ -101,6 +110,9 @@ impl Proxy {
         bootstrap: &Path,
         identity: &Arc<IdentityStore>,
     ) -> Result<Self, Error> {
+        if config.proxyless {
+            return Ok(Proxy::Proxyless);
+        }
         Ok(match &config.envoy {
             Some(binary) => Proxy::Envoy(Envoy::start(config, binary, bootstrap)?),
             None => Proxy::InProcess(InProcess::start(config, bootstrap, identity)),
@@ -111,6 +123,7 @@ impl Proxy {
         match self {
             Proxy::InProcess(proxy) => proxy.ended().await,
             Proxy::Envoy(envoy) => envoy.ended().await,
+            Proxy::Proxyless => std::future::pending().await,
         }
     }
 
@@ -118,6 +131,7 @@ impl Proxy {
         match self {
             Proxy::InProcess(proxy) => proxy.stop().await,
             Proxy::Envoy(envoy) => envoy.stop().await,
+            Proxy::Proxyless => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use lateen_api::annotations;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::template::{inject_grpc_agent, inject_grpc_simple};
 use crate::{Decision, Owner, Params, decide, inject, inject_gateway, values};
 
 /// Why a file cannot be injected.
@@ -113,24 +114,23 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
         return Ok(false);
     }
     let templates = values::annotation(pod, annotations::TEMPLATES).unwrap_or("sidecar");
-    let mut gateway = false;
-    for template in templates.split(',').map(str::trim) {
-        match template {
+    let mut template: fn(&mut Value, &Owner, &Params) = inject;
+    for name in templates.split(',').map(str::trim) {
+        match name {
             "sidecar" => {}
-            "gateway" => gateway = true,
+            "gateway" => template = inject_gateway,
+            "grpc-agent" => template = inject_grpc_agent,
+            "grpc-simple" => template = inject_grpc_simple,
             other => {
                 return Err(format!(
-                    "injection template {other:?} is not supported, only sidecar and gateway are"
+                    "injection template {other:?} is not supported, only sidecar, gateway, \
+                     grpc-agent and grpc-simple are"
                 ));
             }
         }
     }
     check_proxy_config(pod)?;
-    if gateway {
-        inject_gateway(pod, owner, params)
-    } else {
-        inject(pod, owner, params)
-    }
+    template(pod, owner, params);
     Ok(true)
 }
 

@@ -2,6 +2,7 @@
 
 mod container;
 mod gateway;
+mod grpc;
 mod iptables;
 mod volumes;
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use gateway::inject_gateway;
+pub(crate) use grpc::{inject_grpc_agent, inject_grpc_simple};
 
 /// Name of the sidecar.
 pub(crate) const PROXY: &str = "istio-proxy";
@@ -56,6 +58,7 @@ pub fn inject(pod: &mut Value, owner: &Owner, params: &Params) {
     .push(PROXY.into());
     added.volumes = add_volumes(pod, volumes::sidecar());
     annotate(pod, &settings, &overrides, &added);
+    name_application(pod);
     mark(pod, &settings);
     object(&mut pod["metadata"], "labels")
         .entry(labels::TLS_MODE)
@@ -269,24 +272,29 @@ fn annotate(pod: &mut Value, settings: &Settings<'_>, overrides: &Overrides, add
         "imagePullSecrets": null,
         "revision": settings.params.revision,
     });
-    let app = items(&pod["spec"], "containers")
-        .iter()
-        .map(name)
-        .find(|name| *name != PROXY);
-    let app = app.map(str::to_owned);
     let map = object(&mut pod["metadata"], "annotations");
-    if let Some(app) = app {
-        for key in [
-            "kubectl.kubernetes.io/default-container",
-            "kubectl.kubernetes.io/default-logs-container",
-        ] {
-            map.entry(key).or_insert_with(|| json!(app));
-        }
-    }
     if let Some(overrides) = overrides.describe() {
         map.insert(annotations::PROXY_OVERRIDES.into(), json!(overrides));
     }
     map.insert(annotations::STATUS.into(), json!(status.to_string()));
+}
+
+/// `kubectl exec` and `logs` mean the user's container.
+fn name_application(pod: &mut Value) {
+    let app = items(&pod["spec"], "containers")
+        .iter()
+        .map(name)
+        .find(|name| *name != PROXY);
+    let Some(app) = app.map(str::to_owned) else {
+        return;
+    };
+    let map = object(&mut pod["metadata"], "annotations");
+    for key in [
+        "kubectl.kubernetes.io/default-container",
+        "kubectl.kubernetes.io/default-logs-container",
+    ] {
+        map.entry(key).or_insert_with(|| json!(app));
+    }
 }
 
 fn mark(pod: &mut Value, settings: &Settings<'_>) {

@@ -20,6 +20,7 @@ use tracing::error;
 use crate::cluster;
 use crate::endpoint::EndpointsKey;
 use crate::envoy_filter::{Added, Patched};
+use crate::grpc;
 use crate::listener::{
     BoundKey, GatewayKey, GatewayServer, InboundKey, OutboundKey, VirtualOutboundKey, Want,
 };
@@ -42,6 +43,8 @@ pub(crate) enum Key {
     VirtualHost(VirtualHostKey),
     /// A whole table, where that is more than its virtual hosts.
     Routes(Table),
+    /// In gRPC's dialect.
+    Grpc(Box<grpc::Key>),
     /// One of these with users' patches.
     Patched(Box<Patched>),
     /// What a user's patch brings.
@@ -92,6 +95,7 @@ impl Key {
             Key::Gateway(key) => Message::Listener(key.generate()),
             Key::VirtualHost(key) => Message::VirtualHost(self.name(), key.generate()),
             Key::Routes(key) => Message::Routes(key.name.clone(), key.generate()),
+            Key::Grpc(key) => key.message(),
             Key::Patched(patched) => patched.message(),
             Key::Added(added) => added.message(),
             #[cfg(test)]
@@ -114,6 +118,7 @@ impl Key {
             Key::Gateway(key) => names::listener(&key.address, key.port),
             Key::VirtualHost(key) => names::virtual_host(&key.table, &key.name()),
             Key::Routes(key) => key.name.clone(),
+            Key::Grpc(key) => key.name(),
             Key::Patched(patched) => patched.key().name(),
             Key::Added(added) => added.name().to_owned(),
             #[cfg(test)]
@@ -138,6 +143,7 @@ impl Key {
                 };
                 key.servers.iter().filter_map(table).collect()
             }
+            Key::Grpc(key) => key.table().into_iter().collect(),
             Key::Patched(patched) => patched.key().tables(),
             _ => Vec::new(),
         }

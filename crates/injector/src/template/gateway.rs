@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Added, Overrides, PROXY, Settings, add_volumes, annotate, container, mark, prepare, volumes,
+    Added, Overrides, PROXY, Settings, add_volumes, annotate, container, mark, name_application,
+    prepare, volumes,
 };
 use crate::{Owner, Params, prometheus, values::list};
 
@@ -42,5 +43,6 @@ pub fn inject_gateway(pod: &mut Value, owner: &Owner, params: &Params) {
         ..Added::default()
     };
     annotate(pod, &settings, &overrides, &added);
+    name_application(pod);
     mark(pod, &settings);
 }

@@ -8,7 +8,7 @@ use lateen_xds::types::route::{RouteConfiguration, Vhds, VirtualHost};
 
 use super::gateway::{GatewayHost, nothing};
 use super::{HostKey, Others, others};
-use crate::wire;
+use crate::{grpc, wire};
 
 /// The number of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
@@ -34,6 +34,8 @@ pub(crate) struct VirtualHostKey {
 pub(crate) enum HostKind {
     /// A destination of a sidecar.
     Outbound(HostKey),
+    /// A destination of a gRPC client.
+    Grpc(HostKey),
     /// Everything that a sidecar knows nothing of.
     Others(Others),
     /// A host of a gateway.
@@ -46,7 +48,7 @@ impl VirtualHostKey {
     /// The name of the virtual host in its table.
     pub(crate) fn name(&self) -> String {
         match &self.kind {
-            HostKind::Outbound(key) => key.name(),
+            HostKind::Outbound(key) | HostKind::Grpc(key) => key.name(),
             HostKind::Others(others) => others.name().to_owned(),
             HostKind::Gateway(key) => key.name(),
             HostKind::Nothing { port } => format!("blackhole:{port}"),
@@ -56,7 +58,7 @@ impl VirtualHostKey {
     /// The port of its table, where it says that.
     pub(crate) fn port(&self) -> Option<u16> {
         match &self.kind {
-            HostKind::Outbound(key) => Some(key.port),
+            HostKind::Outbound(key) | HostKind::Grpc(key) => Some(key.port),
             HostKind::Gateway(key) => Some(key.port),
             HostKind::Nothing { port } => Some(*port),
             HostKind::Others(_) => None,
@@ -66,6 +68,7 @@ impl VirtualHostKey {
     pub(crate) fn generate(&self) -> VirtualHost {
         match &self.kind {
             HostKind::Outbound(key) => key.generate(),
+            HostKind::Grpc(key) => grpc::virtual_host(key.generate(), key.port),
             HostKind::Others(of) => others(of),
             HostKind::Gateway(key) => key.generate(),
             HostKind::Nothing { .. } => nothing(self.name()),

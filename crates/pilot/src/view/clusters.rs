@@ -10,14 +10,20 @@ use lateen_xds::types::cluster::cluster::DiscoveryType;
 use super::View;
 use crate::cluster::{self, InboundKey, OutboundKey, To};
 use crate::envoy_filter::Kind as Added;
+use crate::grpc;
 use crate::key::Key;
 use crate::model::Sidecar;
 use crate::policy::{Policy, Rule, find_subset, subsets};
+use crate::proxy::Dialect;
 use crate::shared::Shared;
 
 impl View<'_> {
     /// Keys of the clusters that lead to no service, and of those that patches bring.
     pub(crate) fn special_clusters(self) -> Vec<Key> {
+        // gRPC has names for what it dials, and nothing else to go to.
+        if self.from.dialect == Dialect::Grpc {
+            return Vec::new();
+        }
         let (mesh, patches) = (&self.snapshot.config.mesh, &self.from.patches);
         let mut keys = patches.patch(vec![
             Key::BlackHole(Shared::of(mesh)),
@@ -52,7 +58,11 @@ impl View<'_> {
             let names = subsets(&rules).map(|subset| subset.name.as_str());
             for subset in [""].into_iter().chain(names) {
                 let key = self.outbound_cluster(service, port.port, subset, &rules);
-                keys.extend(key.is_servable().then_some(Key::Cluster(key)));
+                if self.from.dialect == Dialect::Grpc {
+                    keys.extend(grpc::cluster(service, key));
+                } else {
+                    keys.extend(key.is_servable().then_some(Key::Cluster(key)));
+                }
             }
         }
         if self.is_passed_on(service) {
@@ -109,6 +119,9 @@ impl View<'_> {
 
     /// Keys of the clusters that lead to the application of the proxy's own workload.
     pub(crate) fn inbound_clusters(self) -> Vec<Key> {
+        if self.from.dialect == Dialect::Grpc {
+            return Vec::new();
+        }
         let own = self.own_clusters();
         let is_own = |name: &str| own.iter().any(|key| key.name() == name);
         let added = self.from.patches.added(Added::Cluster, true, is_own);

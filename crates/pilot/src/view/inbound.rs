@@ -11,6 +11,7 @@ use super::gateways::server_tls;
 use crate::key::Key;
 use crate::listener::{BoundKey, InboundKey, InboundPort, Logging};
 use crate::mtls;
+use crate::proxy::Dialect;
 use crate::shared::Shared;
 
 impl<'a> View<'a> {
@@ -22,7 +23,7 @@ impl<'a> View<'a> {
 
     /// The application's ports, those of the Sidecar where it has any, else those that services lead
     /// to. Where two services disagree about a port's protocol, the older one counts.
-    pub(super) fn inbound_ports(self) -> Vec<InboundPort> {
+    pub(crate) fn inbound_ports(self) -> Vec<InboundPort> {
         let ingress = self.ingress();
         if !ingress.is_empty() {
             let ports = ingress
@@ -81,6 +82,9 @@ impl<'a> View<'a> {
 
     /// Keys of all listeners that traffic to the workload arrives at.
     pub(crate) fn inbound_listeners(self) -> Vec<Key> {
+        if self.from.dialect == Dialect::Grpc {
+            return self.grpc_servers();
+        }
         let mut keys = vec![Key::VirtualInbound(self.virtual_inbound())];
         let own = self.ingress().iter().filter(|l| is_bound(l));
         for listener in own {

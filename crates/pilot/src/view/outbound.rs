@@ -13,6 +13,7 @@ use super::View;
 use crate::envoy_filter::Kind as Added;
 use crate::key::Key;
 use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
+use crate::proxy::Dialect;
 
 /// By address and port.
 type Listeners = BTreeMap<(String, u16), Listener>;
@@ -28,6 +29,9 @@ struct Listener {
 impl View<'_> {
     /// Keys of all listeners that lead out, or of a gateway's; with those that patches bring.
     pub(crate) fn outbound_listeners(self) -> Vec<Key> {
+        if self.from.dialect == Dialect::Grpc {
+            return self.grpc_clients();
+        }
         self.patched_listeners(self.unpatched_listeners(), false)
     }
 

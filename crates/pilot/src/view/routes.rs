@@ -9,6 +9,8 @@ use lateen_registry::{Resolution, Service};
 use lateen_xds::names::{self, RouteName};
 
 use super::View;
+use crate::grpc;
+use crate::proxy::Dialect;
 use crate::route::{HostKey, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY};
@@ -24,6 +26,9 @@ pub(crate) fn is_table_of_unknown_hosts(name: &str) -> bool {
 impl<'a> View<'a> {
     /// What a route table is made of; `None` where the proxy has none of that name.
     pub(crate) fn routes(self, name: &str) -> Option<Table> {
+        if self.from.dialect == Dialect::Grpc {
+            return self.grpc_routes(name);
+        }
         let parsed = RouteName::parse(name)?;
         if self.from.is_router() {
             return match parsed {
@@ -50,15 +55,17 @@ impl<'a> View<'a> {
     }
 
     /// The virtual hosts of a service, each as it is now under the names that it had before: those
-    /// in the table that all HTTP services of a port share, and in the table of its own.
+    /// in the table that all HTTP services of a port share, and in the tables of its own.
     pub(crate) fn renewed(self, before: &VirtualHostKey) -> VirtualHostKey {
+        let renewed = |key: &HostKey| {
+            let host = Hostname::new(&key.host);
+            let rule = self.rule_for(&host, MESH_GATEWAY);
+            let service = self.service(&key.host).filter(|_| key.known);
+            self.host(key.port, &host, key.domains.clone(), rule, service)
+        };
         let kind = match &before.kind {
-            HostKind::Outbound(key) => {
-                let host = Hostname::new(&key.host);
-                let rule = self.rule_for(&host, MESH_GATEWAY);
-                let service = self.service(&key.host).filter(|_| key.known);
-                HostKind::Outbound(self.host(key.port, &host, key.domains.clone(), rule, service))
-            }
+            HostKind::Outbound(key) => HostKind::Outbound(renewed(key)),
+            HostKind::Grpc(key) => HostKind::Grpc(renewed(key)),
             kind => kind.clone(),
         };
         VirtualHostKey {
@@ -76,6 +83,7 @@ impl<'a> View<'a> {
             [
                 names::outbound_route(port),
                 names::sniffed_route(host, port),
+                grpc::table(port, host),
             ]
             .map(|table| (table, name.clone()))
         });
@@ -132,10 +140,22 @@ impl<'a> View<'a> {
     fn only_host(self, host: &str, port: u16) -> Option<HostKind> {
         let service = self.service(host)?;
         service.port(port)?;
+        Some(HostKind::Outbound(self.own_host(
+            port,
+            service,
+            vec!["*".into()],
+        )))
+    }
+
+    /// A service's port, for these names of it, in a table that is its own.
+    pub(crate) fn own_host(
+        self,
+        port: u16,
+        service: &Arc<Service>,
+        domains: Vec<String>,
+    ) -> HostKey {
         let rule = self.elsewhere().rule_for(&service.hostname, MESH_GATEWAY);
-        let domains = vec!["*".into()];
-        let host = self.host(port, &service.hostname, domains, rule, Some(service));
-        Some(HostKind::Outbound(host))
+        self.host(port, &service.hostname, domains, rule, Some(service))
     }
 
     fn host(
@@ -158,7 +178,7 @@ impl<'a> View<'a> {
     }
 
     /// All names and addresses by which the proxy's workload may call a service.
-    fn domains(self, service: &Service) -> Vec<String> {
+    pub(crate) fn domains(self, service: &Service) -> Vec<String> {
         let host = service.hostname.as_str();
         let mut domains = vec![host.to_owned()];
         if !service.hostname.is_wildcard() {
