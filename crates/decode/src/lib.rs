@@ -36,7 +36,9 @@ pub use endpoint::{EndpointSpec, NamedEndpoint, assignment};
 pub use fault::{Abort, AbortStatus, Fault};
 pub use filter::{Cors, Filters, RouteExtra};
 pub use hcm::{CertHeader, Codec, HcmSpec, Routes, ServerHeader};
-pub use listener::{DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, listener};
+pub use listener::{
+    DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, bound_at, listener,
+};
 pub use route::{route_configuration, virtual_host};
 pub use tcp::TcpProxySpec;
 pub use tls::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};

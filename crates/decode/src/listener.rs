@@ -3,7 +3,7 @@
 pub(crate) mod reads;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use arcstr::ArcStr;
@@ -90,6 +90,16 @@ pub enum NetworkSpec {
 
 /// Envoy's default for listener filters.
 const FILTER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the listener of a connection's original destination may be bound, best first: at that
+/// address, or at any with its port.
+pub fn bound_at(destination: SocketAddr) -> [SocketAddr; 2] {
+    let any = match destination.ip() {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    [destination, SocketAddr::new(any, destination.port())]
+}
 
 /// Compiles a listener.
 ///

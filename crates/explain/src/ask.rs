@@ -1,7 +1,6 @@
 //! Puts a call to what a proxy is served, step by step as the proxy does.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_balance::{Balancer, HostSpec, HostState, Pick};
@@ -71,17 +70,10 @@ impl<'a> Asker<'a> {
             Direction::Outbound
         };
         let destination = self.call.destination;
-        let at = |address: SocketAddr| {
-            all.iter()
-                .filter(|listener| listener.direction != Some(Direction::Inbound))
-                .find(|listener| listener.addresses.contains(&address))
+        let own = || {
+            let mut bound_at = lateen_decode::bound_at(destination).into_iter();
+            bound_at.find_map(|at| all.iter().find(|l| l.addresses.contains(&at)))
         };
-        let any: IpAddr = if destination.is_ipv4() {
-            [0u8; 4].into()
-        } else {
-            [0u8; 16].into()
-        };
-        let own = || at(destination).or_else(|| at(SocketAddr::new(any, destination.port())));
         let captured = all
             .iter()
             .find(|l| l.original_dst && l.direction == Some(wanted));

@@ -182,6 +182,11 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
                 "{at}.bind: a socket in the file system is not supported, the listener is left out"
             ));
         }
+        if listener["tls"].is_object() {
+            warnings.push(format!(
+                "{at}.tls: counts only where PeerAuthentication turns mutual TLS off for the port"
+            ));
+        }
         let endpoint = &listener["defaultEndpoint"];
         if is_socket(endpoint) {
             warnings.push(format!(

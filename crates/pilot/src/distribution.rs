@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use lateen_core::ObjectRef;
 use lateen_galley::ConfigSet;
-use lateen_registry::{Changes, SharedMap};
+use lateen_registry::{Changes, SharedMap, World};
 use lateen_xds::TypeUrl;
 use lateen_xds::server::{Connection, Connections};
 use tokio::sync::watch;
@@ -91,6 +91,7 @@ pub(crate) struct Tracker {
     core: Arc<Core>,
     connections: Arc<Connections<Client>>,
     config: Arc<ConfigSet>,
+    world: Arc<World>,
     waves: Vec<Wave>,
     reports: Reports,
     reports_tx: watch::Sender<Arc<Reports>>,
@@ -108,6 +109,7 @@ impl Tracker {
             core,
             connections,
             config: Arc::default(),
+            world: Arc::default(),
             waves: Vec::new(),
             reports: Reports::new(),
             reports_tx,
@@ -162,9 +164,16 @@ impl Tracker {
     /// Takes in what came with a snapshot.
     fn begin(&mut self, snapshot: &Snapshot) {
         let config = &snapshot.config;
-        self.find_problems(snapshot);
-        let changed = config.since(&self.config).objects;
+        let news = config.since(&self.config);
+        let world = std::mem::replace(&mut self.world, snapshot.world.clone());
+        // Problems are of objects and of the services that they name. Endpoints, which change all the
+        // time, make none.
+        let services = snapshot.world.services.changed(&world.services);
+        if !news.is_empty() || !services.is_empty() {
+            self.find_problems(snapshot);
+        }
         self.config = config.clone();
+        let changed = news.objects;
         if changed.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@ mod accept;
 mod inspect;
 mod stream;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -155,13 +155,4 @@ impl Connection {
     pub(crate) fn is_mutual(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.peer.is_some())
     }
-}
-
-/// An address of any interface with that port.
-pub(crate) fn wildcard_of(address: SocketAddr) -> SocketAddr {
-    let any = match address.ip() {
-        IpAddr::V4(_) => IpAddr::from([0; 4]),
-        IpAddr::V6(_) => IpAddr::from([0; 16]),
-    };
-    SocketAddr::new(any, address.port())
 }

@@ -9,7 +9,7 @@ use lateen_decode::RouteExtra;
 use lateen_route::RouteTable;
 
 use crate::cluster::Cluster;
-use crate::listener::{Listener, wildcard_of};
+use crate::listener::Listener;
 
 /// A compiled route configuration.
 pub(crate) type Routes = Arc<RouteTable<RouteExtra>>;
@@ -27,9 +27,8 @@ impl Snapshot {
     /// The listener for a connection's original destination: the exact address, then any address
     /// with that port.
     pub(crate) fn listener_for(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
-        self.by_address
-            .get(&destination)
-            .or_else(|| self.by_address.get(&wildcard_of(destination)))
+        let mut bound_at = lateen_decode::bound_at(destination).into_iter();
+        bound_at.find_map(|address| self.by_address.get(&address))
     }
 
     /// Brings the index up to date after listeners changed.

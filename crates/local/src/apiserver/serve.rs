@@ -187,7 +187,11 @@ async fn dispatch(
                 .query()
                 .map(request::parse_query)
                 .unwrap_or_default();
-            let verb = request::verb(request.method(), &target, &query);
+            let verb = match target.subresource.as_str() {
+                // A WebSocket is opened by GET, but who may look at pods may not run programs in them.
+                "exec" => "create",
+                _ => request::verb(request.method(), &target, &query),
+            };
             auth::authorize(core, &user, &target, verb)?;
             let call = call(target, user, request).await?;
             resource(core, &call).await

@@ -8,6 +8,8 @@ use lateen_registry::{Endpoint, EndpointKey, Provider, Resolution, Service, Serv
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Ask, Page};
+use crate::engine::Vantage;
+use crate::view::View;
 
 /// An empty list, of what does not exist here.
 pub(super) fn none(_: &Ask<'_>) -> Answer {
@@ -203,10 +205,12 @@ pub(super) fn sidecarz(ask: &Ask<'_>) -> Answer {
     let proxy = &connection.client.proxy;
     let snapshot = &ask.snapshot;
     let config = &snapshot.config;
-    let services: Vec<_> = snapshot
-        .services(&proxy.namespace)
-        .map(|of| service(ask, of))
-        .collect();
+    let vantage = Vantage::of_node(proxy).outbound(snapshot);
+    let services = View::new(snapshot, &vantage).services();
+    let services: Vec<_> = services.into_iter().map(|of| service(ask, of)).collect();
+    let own = vantage.sidecar.as_deref();
+    let policy = own.and_then(|own| own.spec.outbound_traffic_policy.as_ref());
+    let policy = policy.map_or(json!(config.mesh.outbound_traffic_policy), |own| json!(own));
     let rules = config.destination_rules.iter().filter(|rule| {
         let default = &config.mesh.default_destination_rule_export_to;
         let (export_to, of) = (&rule.spec.export_to, &rule.meta.namespace);
@@ -223,9 +227,9 @@ pub(super) fn sidecarz(ask: &Ask<'_>) -> Answer {
     Ok(Page::Json(json!({
         "version": snapshot.generation.to_string(),
         "namespace": proxy.namespace,
-        "outboundTrafficPolicy": config.mesh.outbound_traffic_policy,
+        "outboundTrafficPolicy": policy,
         "services": services,
-        "sidecar": null,
+        "sidecar": own.map(|own| json!({"metadata": own.meta, "spec": own.spec})),
         "destinationRules": by_host,
     })))
 }

@@ -43,10 +43,14 @@ struct Plane {
 }
 
 async fn plane(namespace: &'static str) -> Plane {
+    plane_with(namespace, "").await
+}
+
+async fn plane_with(namespace: &'static str, yaml: &str) -> Plane {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("xds");
     let (world, world_rx) = watch::channel(Arc::new(Mesh::bookinfo().world));
-    let (config, config_rx) = watch::channel(Arc::new(fixture::config("")));
+    let (config, config_rx) = watch::channel(Arc::new(fixture::config(yaml)));
     let options = Options {
         settings: Settings {
             unsafe_admin: true,
@@ -125,6 +129,20 @@ async fn the_control_planes_namespace_sees_all_pages() {
     let dump = "config_dump?proxyID=asker.istio-system";
     let page = plane.page("istio-system", "istio.io/debug", dump).await;
     assert!(page.contains("envoy.admin.v3.ClustersConfigDump"), "{page}");
+}
+
+#[tokio::test]
+async fn a_sidecar_shows_what_it_lets_a_proxy_see() {
+    let yaml = "kind: Sidecar\nmetadata: {name: narrow, namespace: istio-system}\n\
+                spec: {egress: [{hosts: ['*/reviews.default.svc.cluster.local']}], \
+                outboundTrafficPolicy: {mode: ALLOW_ANY}}\n";
+    let plane = plane_with("istio-system", yaml).await;
+    let ask = "sidecarz?proxyID=asker.istio-system";
+    let page = plane.page("istio-system", "istio.io/debug", ask).await;
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    assert_eq!(page["sidecar"]["metadata"]["name"], "narrow", "{page}");
+    assert_eq!(page["outboundTrafficPolicy"]["mode"], "ALLOW_ANY");
+    assert_eq!(page["services"].as_array().map(Vec::len), Some(1), "{page}");
 }
 
 #[tokio::test]

@@ -118,13 +118,16 @@ impl Client {
             let said: String = said.trim().chars().take(200).collect();
             return Err(format!("{uri}: {}: {said}", head.status));
         }
+        // Without it there would be nothing to wait for, and the same would be asked without a pause.
         let next = head.headers.get("x-consul-index");
-        let next = next.and_then(|value| value.to_str().ok()?.parse().ok());
+        let next = next.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let next = next.filter(|next| *next > 0);
+        let next = next.ok_or_else(|| format!("{uri}: the answer has no X-Consul-Index"))?;
         let value = serde_json::from_slice(&body).map_err(|error| format!("{uri}: {error}"))?;
         Ok(Answer {
             value,
             // One that goes back is of a server that has begun anew.
-            index: next.filter(|next| *next >= index).unwrap_or(0),
+            index: if next >= index { next } else { 0 },
         })
     }
 }

@@ -261,6 +261,16 @@ async fn a_refusal_is_told() {
     );
 }
 
+#[tokio::test]
+async fn an_answer_that_cannot_be_waited_on_is_an_error() {
+    let fake = Fake::start().await;
+    fake.state.send_modify(|state| state.index = 0);
+    let client = Client::new(&consul(&fake.address, Some("secret"))).unwrap();
+    let query = client.get::<Value>("/v1/health/service/a", 1).await;
+    let error = query.err().expect("no index");
+    assert!(error.contains("X-Consul-Index"), "{error}");
+}
+
 #[test]
 fn addresses_that_cannot_be_used_are_named() {
     for (address, part) in [
