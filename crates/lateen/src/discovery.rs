@@ -219,6 +219,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         let (namespace, domain) = (&options.namespace, &options.domain);
         let of_gateways = gateways::keep_statuses(galley.gateways(), statuses.clone());
         tokio::spawn(of_gateways);
+        let addresses = statuses::Addresses::new(&registry, statuses.clone());
+        tokio::spawn(addresses.run());
         let statuses =
             statuses::Statuses::new(&registry, parts.discovery(), statuses, namespace, domain);
         tokio::spawn(statuses.run());

@@ -94,6 +94,7 @@ fn world(services: Vec<GivenService>) -> Result<World, Failure> {
             external_name: None,
             load_balancer: Vec::new(),
             distribution: Default::default(),
+            allocated: Default::default(),
         };
         let endpoints = given.endpoints.into_iter().map(|endpoint| Endpoint {
             address: endpoint.address,

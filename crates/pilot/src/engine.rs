@@ -38,6 +38,7 @@
 //! Scopes and what is served are rebuilt from the members at each change, so nothing outlives the
 //! last proxy that needs it. The cache of keys holds what some scope holds.
 
+mod connectivity;
 mod scope;
 mod state;
 mod touched;

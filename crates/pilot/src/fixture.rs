@@ -41,6 +41,7 @@ pub(crate) fn service(name: &str, ports: &[(u16, u16, Protocol)]) -> Arc<Service
         external_name: None,
         load_balancer: Vec::new(),
         distribution: None,
+        allocated: Vec::new(),
     })
 }
 

@@ -45,6 +45,7 @@ pub struct Snapshot {
     asked_labels: BTreeSet<String>,
     locality_counts: bool,
     node_counts: bool,
+    gives_addresses: bool,
     sidecars: Sidecars,
 }
 
@@ -126,6 +127,9 @@ impl Snapshot {
         if distributes(None) {
             asked_labels.insert(labels::NETWORK.to_owned());
         }
+        let mut services = world.services.values();
+        let gives_addresses = services.any(|service| !service.allocated.is_empty());
+        drop(services);
         Snapshot {
             generation,
             since,
@@ -139,6 +143,7 @@ impl Snapshot {
             node_counts: asked_labels.contains(labels::HOSTNAME)
                 || distributes(Some(TrafficDistribution::SameNode)),
             asked_labels,
+            gives_addresses,
             sidecars: Sidecars::new(&config.sidecars, config.mesh.root_namespace()),
             rules,
             world,
@@ -188,6 +193,12 @@ impl Snapshot {
     /// Whether anything outbound depends on which node the client is on.
     pub(crate) fn node_counts(&self) -> bool {
         self.node_counts
+    }
+
+    /// Whether any host was given an address, which those know of alone for whom the mesh resolves
+    /// names.
+    pub(crate) fn gives_addresses(&self) -> bool {
+        self.gives_addresses
     }
 
     /// The service of a full name that counts in a namespace.

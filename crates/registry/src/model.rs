@@ -81,6 +81,9 @@ pub struct Service {
     pub load_balancer: Vec<String>,
     /// Which endpoints clients prefer; `None` leaves it to rules and the mesh.
     pub distribution: Option<TrafficDistribution>,
+    /// Addresses that a ServiceEntry without any was given, the IPv4 one first. Clients know of them
+    /// only where their names are resolved by the mesh.
+    pub allocated: Vec<IpAddr>,
 }
 
 /// Which endpoints of a service its clients prefer.

@@ -53,7 +53,18 @@ pub(crate) fn service(entry: &Object<ServiceEntry>, host: &str) -> Service {
             .annotations
             .get(annotations::TRAFFIC_DISTRIBUTION)
             .and_then(|value| TrafficDistribution::parse(value)),
+        allocated: Vec::new(),
     }
+}
+
+/// Whether a host of the entry is given an address: it has none, and one tells it from others.
+pub(crate) fn wants_address(entry: &Object<ServiceEntry>, host: &Hostname) -> bool {
+    let spec = &entry.spec;
+    let label = entry.meta.labels.get(labels::AUTO_ALLOCATE);
+    spec.addresses.is_empty()
+        && spec.resolution != ServiceResolution::None
+        && !host.is_wildcard()
+        && label.is_none_or(|value| value != "false")
 }
 
 fn range(text: &str) -> Option<IpNet> {

@@ -3,6 +3,7 @@
 //! Each update marks what it touches; a burst is folded once. A part that comes out equal keeps its
 //! allocation, so readers can compare pointers.
 
+mod allocation;
 mod endpoints;
 mod external;
 mod index;
@@ -25,6 +26,7 @@ use serde_json::Value;
 
 pub(crate) use publish::{publisher, run};
 
+use self::allocation::Allocation;
 use self::index::{Index, Selection};
 use crate::{
     Freshness, Namespace, Node, RawConfig, Service, SharedMap, SourceStatus, WATCHED_KINDS,
@@ -144,6 +146,8 @@ pub(crate) struct State {
     service_entries: BTreeMap<Key, Object<ServiceEntry>>,
     workload_entries: BTreeMap<Key, Entry>,
     refs: References,
+    /// Addresses of hosts that were given none.
+    allocation: Allocation,
     dirty: Dirty,
     world: World,
     config: RawConfig,
@@ -216,6 +220,7 @@ impl State {
             service_entries: BTreeMap::new(),
             workload_entries: BTreeMap::new(),
             refs: References::default(),
+            allocation: Allocation::default(),
             dirty: Dirty::default(),
             world: World::default(),
             config: RawConfig::default(),
@@ -540,7 +545,7 @@ impl State {
             let namespace = self.namespaces.get("", &name).cloned();
             changed |= put(&mut self.world.namespaces, name, namespace);
         }
-        for id in &dirty.services {
+        for id in &self.allocate(dirty.services) {
             changed |= self.fold_service(id);
         }
         changed

@@ -56,6 +56,7 @@ fn service(name: &str, namespace: &str, ports: &[u16], balancer: &[&str]) -> Arc
         external_name: None,
         load_balancer: balancer.iter().map(|ip| (*ip).to_owned()).collect(),
         distribution: None,
+        allocated: Vec::new(),
     })
 }
 

@@ -1,6 +1,8 @@
 //! What the mesh's objects are told of themselves: where they are in force and what is wrong with
 //! them, as conditions of their status.
 
+mod addresses;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -14,6 +16,8 @@ use lateen_registry::{
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+pub(super) use addresses::Addresses;
 
 const OWNER: StatusOwner = StatusOwner {
     name: "mesh",

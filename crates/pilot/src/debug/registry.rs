@@ -66,6 +66,8 @@ fn service(ask: &Ask<'_>, of: &Service) -> Value {
         "hostname": of.hostname.as_str(),
         "clusterVIPs": {"Addresses": {cluster(ask): addresses}},
         "defaultAddress": addresses.first().map_or("0.0.0.0", String::as_str),
+        "autoAllocatedIPv4Address": of.allocated.first().map(ToString::to_string),
+        "autoAllocatedIPv6Address": of.allocated.get(1).map(ToString::to_string),
         "Resolution": resolution(of.resolution),
         "MeshExternal": of.external,
     })

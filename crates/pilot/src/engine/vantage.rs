@@ -8,6 +8,7 @@ use lateen_api::{Object, networking as api};
 use lateen_core::{Labels, Locality};
 use lateen_registry::Workload;
 
+use super::connectivity::Connectivity;
 use crate::envoy_filter::{Book, Selected, Who};
 use crate::listener::Topology;
 use crate::model::Sidecar;
@@ -47,6 +48,8 @@ pub(crate) struct Vantage {
     pub(crate) locality: Locality,
     /// The node that it is on; empty where that is not known or makes no difference.
     pub(crate) node: ArcStr,
+    /// How it is connected.
+    pub(crate) connectivity: Connectivity,
     /// What is before it, where it is a gateway that says so.
     pub(crate) topology: Option<Topology>,
     /// The Sidecar that says what is seen from here. It is chosen by labels that nothing else may
@@ -67,6 +70,7 @@ impl Vantage {
             ports: BTreeMap::new(),
             locality: Locality::default(),
             node: ArcStr::new(),
+            connectivity: Connectivity::of(proxy),
             topology: proxy.topology.as_ref().map(Topology::from),
             sidecar: None,
             patches: Selected::default(),
@@ -90,6 +94,7 @@ impl Vantage {
                     true => workload.node.as_str().into(),
                     false => ArcStr::new(),
                 },
+                connectivity: self.connectivity.clone(),
                 topology: self.topology,
                 sidecar: None,
                 patches: Selected::default(),
@@ -151,6 +156,7 @@ impl Vantage {
                 Locality::default()
             },
             node: self.node.clone(),
+            connectivity: self.connectivity.reduced(snapshot),
             topology: None,
             sidecar: self.sidecar(snapshot).map(Shared::of),
             patches: self.patches.outward(),

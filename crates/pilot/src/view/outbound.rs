@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lateen_api::networking::{CaptureMode, IstioEgressListener, Port};
@@ -159,7 +160,7 @@ impl View<'_> {
         };
         let mut rules = self.tcp_rules(service, &port);
         if !binds {
-            let virtual_ones = service.addresses.iter().map(ToString::to_string);
+            let virtual_ones = self.virtual_ones(service).map(ToString::to_string);
             let ranges = service.address_ranges.iter().map(ToString::to_string);
             limit_to(&mut rules, &virtual_ones.chain(ranges).collect::<Vec<_>>());
         }
@@ -216,10 +217,20 @@ impl View<'_> {
         }
     }
 
+    /// The virtual addresses by which the proxy's application knows a service: its own, or those that
+    /// it was given, where the mesh resolves names.
+    pub(super) fn virtual_ones(self, service: &Service) -> impl Iterator<Item = &IpAddr> {
+        let given = match service.addresses.is_empty() && self.from.connectivity.resolves {
+            true => &service.allocated[..],
+            false => &[],
+        };
+        service.addresses.iter().chain(given)
+    }
+
     /// Where clients of a service connect to: its virtual addresses, or where it has none, those of
     /// its endpoints, or any. An address within a range is any until a filter chain asks for more.
     fn addresses(self, service: &Service, port: &ServicePort) -> Vec<String> {
-        let virtual_ones = service.addresses.iter().map(ToString::to_string);
+        let virtual_ones = self.virtual_ones(service).map(ToString::to_string);
         let within = (!service.address_ranges.is_empty()).then(|| EVERYWHERE.to_owned());
         let known: Vec<_> = virtual_ones.chain(within).collect();
         if !known.is_empty() {

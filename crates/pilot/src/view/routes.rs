@@ -203,7 +203,7 @@ impl<'a> View<'a> {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        domains.extend(service.addresses.iter().map(address));
+        domains.extend(self.virtual_ones(service).map(address));
         domains
     }
 }

@@ -53,7 +53,7 @@ impl<'a> View<'a> {
             let limits = self.tcp_limits(&service.hostname, port.port, "");
             let mut rule = TcpRule::all_to(cluster.to_string(), limits);
             let tls = matches!(port.protocol, Protocol::Tls | Protocol::Https);
-            if tls && service.addresses.is_empty() {
+            if tls && self.virtual_ones(service).next().is_none() {
                 // Only the server name tells it from others on this port.
                 rule.sni = vec![service.hostname.to_string()];
             }

@@ -139,6 +139,7 @@ impl Mesh {
             external_name: None,
             load_balancer: Vec::new(),
             distribution: None,
+            allocated: Vec::new(),
         };
         self.world.services.insert(service.id(), Arc::new(service));
     }

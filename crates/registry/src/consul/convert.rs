@@ -173,6 +173,7 @@ pub(super) fn external(name: &str, instances: &[Instance], namespace: &ArcStr) -
             external_name: None,
             load_balancer: Vec::new(),
             distribution: None,
+            allocated: Vec::new(),
         },
     })
 }

@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::api::DynamicObject;
-use lateen_api::{Kind, annotations, labels};
+use lateen_api::{Kind, annotations, kinds, labels};
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 use serde_json::{Value, json};
 
@@ -86,6 +86,7 @@ pub(crate) fn service(object: core::Service) -> Option<Arc<Service>> {
             .filter_map(|ingress| ingress.ip.or(ingress.hostname))
             .collect(),
         distribution,
+        allocated: Vec::new(),
     }))
 }
 
@@ -318,6 +319,11 @@ pub(super) fn raw(kind: &Kind, object: DynamicObject) -> Option<Document> {
         // It counts writes of the status too, which say nothing new.
         meta.remove("resourceVersion");
     }
-    map.remove("status");
+    // Of a status only the addresses that hosts were given are of use: whoever was told of one keeps it.
+    let status = map.remove("status").unwrap_or_default();
+    let addresses = &status["addresses"];
+    if kind.id() == kinds::SERVICE_ENTRY.kind && addresses.is_array() {
+        map.insert("status".into(), json!({"addresses": addresses}));
+    }
     Some(Arc::new(value))
 }

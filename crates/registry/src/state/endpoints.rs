@@ -82,13 +82,23 @@ impl State {
         !gone.is_empty()
     }
 
-    fn platform_service(&self, id: &ServiceId) -> Option<External> {
+    /// The platform's service of a name.
+    fn source_of<'a>(&'a self, id: &'a ServiceId) -> Option<(&'a str, &'a Arc<Service>)> {
         let rest = id.hostname.strip_suffix(self.domain.as_str())?;
         let rest = rest
             .strip_suffix(".svc.")?
             .strip_suffix(id.namespace.as_str())?;
         let name = rest.strip_suffix('.')?;
-        let source = self.services.get(&id.namespace, name)?;
+        Some((name, self.services.get(&id.namespace, name)?))
+    }
+
+    /// Whether the platform has a service of the name, which is then not one of entries.
+    pub(super) fn is_of_platform(&self, id: &ServiceId) -> bool {
+        self.source_of(id).is_some()
+    }
+
+    fn platform_service(&self, id: &ServiceId) -> Option<External> {
+        let (name, source) = self.source_of(id)?;
         let service = Service {
             hostname: id.hostname.clone(),
             ..Service::clone(source)

@@ -1,11 +1,15 @@
 //! Services that ServiceEntries add to the world.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use lateen_api::{Object, networking::ServiceEntry};
-use lateen_core::ServiceId;
+use jiff::Timestamp;
+use lateen_api::{Object, kinds, networking::ServiceEntry};
+use lateen_core::{Hostname, ServiceId};
 
-use super::State;
+use super::{
+    State,
+    allocation::{Slot, slot_of},
+};
 use crate::{
     Endpoint, EndpointKey, Service, ServicePort, Workload, external::External, service_entry,
     store::Key,
@@ -21,6 +25,7 @@ impl State {
             service: service_entry::service(oldest, &id.hostname),
             endpoints: Vec::new(),
         };
+        folded.service.allocated = self.allocation.addresses(id);
         self.add_endpoints(&mut folded, id, key, oldest);
         for (key, entry) in entries {
             if entry.spec.resolution != oldest.spec.resolution {
@@ -43,6 +48,33 @@ impl State {
             self.add_endpoints(&mut folded, id, key, entry);
         }
         Some(folded)
+    }
+
+    /// Gives addresses to those of some services that want one; with those that move for them.
+    pub(super) fn allocate(&mut self, services: BTreeSet<ServiceId>) -> BTreeSet<ServiceId> {
+        let mut concerned = BTreeSet::new();
+        for id in services {
+            let wish = self.address_wish(&id);
+            concerned.extend(self.allocation.set(&id, wish));
+            concerned.insert(id);
+        }
+        concerned
+    }
+
+    /// When the service was made and the address that its entry's status says, if it wants one.
+    fn address_wish(&self, id: &ServiceId) -> Option<(Option<Timestamp>, Option<Slot>)> {
+        let (key, oldest) = self.entries_of(id).into_iter().next()?;
+        if !service_entry::wants_address(oldest, &id.hostname) || self.is_of_platform(id) {
+            return None;
+        }
+        let document = self.objects[kinds::SERVICE_ENTRY.kind].get(&key.0, &key.1);
+        let known = document.and_then(|document| document["status"]["addresses"].as_array());
+        let mut own = known.into_iter().flatten().filter(|address| {
+            let host = address["host"].as_str();
+            host.is_some_and(|host| Hostname::new(host) == id.hostname)
+        });
+        let kept = own.find_map(|address| slot_of(address["value"].as_str()?));
+        Some((oldest.meta.creation_timestamp, kept))
     }
 
     /// The entries that declare a service, the oldest first.

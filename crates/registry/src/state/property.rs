@@ -78,6 +78,7 @@ fn service(n: u8, variant: u8) -> Arc<Service> {
         external_name: None,
         load_balancer: Vec::new(),
         distribution: None,
+        allocated: Vec::new(),
     })
 }
 
@@ -140,8 +141,12 @@ fn service_entry(n: u8, variant: u8) -> Arc<Value> {
             "ports": [{"number": 90, "name": "own", "protocol": "TCP"}]}),
     };
     let created = format!("2026-01-0{}T00:00:00Z", 9 - n);
-    Arc::new(json!({"spec": spec, "metadata": {"name": format!("e{n}"),
-        "namespace": entry_namespace(n), "creationTimestamp": created}}))
+    let status = json!({"addresses": [{"value": "240.240.0.7", "host": "a.com"}]});
+    let status = if n < 2 { status } else { Value::Null };
+    Arc::new(
+        json!({"spec": spec, "status": status, "metadata": {"name": format!("e{n}"),
+        "namespace": entry_namespace(n), "creationTimestamp": created}}),
+    )
 }
 
 fn workload_entry(n: u8, ip: u8) -> Arc<Value> {
@@ -274,6 +279,7 @@ proptest! {
         let fresh = fresh(&last);
         prop_assert_eq!(&travelled.world, &fresh.world);
         prop_assert_eq!(&travelled.refs, &fresh.refs);
+        prop_assert_eq!(&travelled.allocation, &fresh.allocation);
         prop_assert!(!travelled.fold(), "a fold without changes publishes nothing");
     }
 }

@@ -38,6 +38,7 @@ fn reviews() -> Service {
         external_name: None,
         load_balancer: Vec::new(),
         distribution: None,
+        allocated: Vec::new(),
     }
 }
 
@@ -358,4 +359,47 @@ fn entries_of_one_namespace_add_up() {
     let ports: Vec<_> = service.ports.iter().map(|p| p.port).collect();
     assert_eq!((service.name.as_str(), &ports[..]), ("b", &[80, 443][..]));
     assert_eq!(state.world.endpoints(&id, "p443").len(), 1);
+}
+
+#[test]
+fn hosts_without_an_address_are_given_one() {
+    let spec = |more: Value| {
+        let mut spec = json!({
+            "hosts": ["db.example.com", "*.example.org"], "resolution": "STATIC",
+            "ports": [{"number": 3306, "name": "tcp", "protocol": "TCP"}],
+        });
+        let more = more.as_object().cloned().unwrap_or_default();
+        spec.as_object_mut().expect("an object").extend(more);
+        spec
+    };
+    let given = |value: Value| {
+        let mut state = State::new("cluster.local".into());
+        apply_entry(&mut state, Arc::new(value));
+        let of = |host: &str| state.world.services[&id(host)].allocated.clone();
+        assert!(of("*.example.org").is_empty(), "nobody asks for that name");
+        of("db.example.com")
+    };
+    let meta = json!({"name": "ext", "namespace": "default"});
+    let first = given(json!({"metadata": meta, "spec": spec(json!({}))}));
+    assert!(first[0].to_string().starts_with("240.240."), "{first:?}");
+    assert!(first[1].to_string().starts_with("2001:2::"), "{first:?}");
+    // The one that people were told of counts.
+    let told = json!({"addresses": [
+        {"value": "240.240.1.9", "host": "other.example.com"},
+        {"value": "240.240.1.2", "host": "db.example.com"},
+    ]});
+    let kept = given(json!({"metadata": meta, "spec": spec(json!({})), "status": told}));
+    assert_eq!(kept[0].to_string(), "240.240.1.2");
+    let off = json!({"name": "ext", "namespace": "default",
+        "labels": {"networking.istio.io/enable-autoallocate-ip": "false"}});
+    for (meta, more) in [
+        (&off, json!({})),
+        (&meta, json!({"addresses": ["10.0.0.1"]})),
+        (&meta, json!({"resolution": "NONE"})),
+    ] {
+        assert_eq!(
+            given(json!({"metadata": meta, "spec": spec(more)})),
+            Vec::<IpAddr>::new()
+        );
+    }
 }

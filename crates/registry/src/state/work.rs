@@ -38,6 +38,7 @@ fn service(n: usize) -> Update {
         external_name: None,
         load_balancer: Vec::new(),
         distribution: None,
+        allocated: Vec::new(),
     };
     Update::Service(Event::Apply(key(&format!("s{n}")), Arc::new(service)))
 }

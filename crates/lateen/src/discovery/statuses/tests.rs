@@ -118,6 +118,7 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let (namespace, domain) = ("istio-system", "cluster.local");
     let statuses = Statuses::new(&registry, &discovery, writer.clone(), namespace, domain);
     tokio::spawn(statuses.run());
+    tokio::spawn(Addresses::new(&registry, writer.clone()).run());
 
     let service = &kinds::VIRTUAL_SERVICE;
     let route = json!([{"route": [{"destination": {"host": "reviews"}}]}]);
@@ -190,4 +191,25 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
         apply(&client, kind, "one", spec).await;
         until(&client, kind, "one", is_there).await;
     }
+
+    // A host without an address is given one, in the status of its entry as well as in the world.
+    let has_addresses = |status: &Value| status["addresses"].is_array();
+    let status = until(&client, &kinds::SERVICE_ENTRY, "one", has_addresses).await;
+    let world = registry.world().borrow().clone();
+    let given = world.named("a.example").next().expect("a service");
+    let given = given.allocated.iter();
+    let want: Vec<_> = given
+        .map(|ip| json!({"value": format!("{ip}"), "host": "a.example"}))
+        .collect();
+    assert_eq!((want.len(), &status["addresses"]), (2, &Value::from(want)));
+    // With one of its own it needs none.
+    let own = json!({
+        "hosts": ["a.example"], "addresses": ["10.9.9.9"], "resolution": "DNS",
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+    });
+    apply(&client, &kinds::SERVICE_ENTRY, "one", own).await;
+    until(&client, &kinds::SERVICE_ENTRY, "one", |status| {
+        status["addresses"].is_null()
+    })
+    .await;
 }

@@ -412,3 +412,42 @@ fn paths_are_made_uniform_as_the_mesh_says() {
         json!({"normalize_path": true, "merge_slashes": true}),
     );
 }
+
+#[test]
+fn hosts_on_one_port_are_told_apart_by_the_addresses_they_were_given() {
+    let given = |host: &str, address: &str| Service {
+        allocated: vec![address.parse().expect("an address")],
+        ..external(host, 9000, Protocol::Tcp, Resolution::ClientSide)
+    };
+    let mut all = world(given("a.example.com", "240.240.0.1"), &[]);
+    let b = given("b.example.com", "240.240.0.2");
+    all.services.insert(b.id(), Arc::new(b));
+    let listeners_of = |captures: bool| {
+        let mut proxy = sidecar("productpage");
+        if captures {
+            let capture = [("DNS_CAPTURE".to_owned(), "true".to_owned())];
+            proxy.metadata = Arc::new(capture.into());
+        }
+        let found = resources(all.clone(), "", &proxy, false).into_iter();
+        let to = |listener: &Value| {
+            let filters = listener["filter_chains"][0]["filters"].as_array();
+            let last = filters.and_then(|f| f.last()).expect("a filter").clone();
+            last["typed_config"]["cluster"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let each = |l: Value| (l["name"].as_str().expect("a name").to_owned(), to(&l));
+        found.map(each).collect::<Vec<_>>()
+    };
+    let [a, b] = ["a", "b"].map(|name| format!("outbound|9000||{name}.example.com"));
+    assert_eq!(
+        listeners_of(true),
+        [
+            ("240.240.0.1_9000".into(), a.clone()),
+            ("240.240.0.2_9000".into(), b)
+        ]
+    );
+    // Whose application asks other servers for names never gets there.
+    assert_eq!(listeners_of(false), [("0.0.0.0_9000".into(), a)]);
+}
