@@ -44,6 +44,9 @@ fn resolution(of: Resolution) -> u8 {
     }
 }
 
+/// Keys of the addresses that a service was given, which are left out where there are none.
+const ALLOCATED: [&str; 2] = ["autoAllocatedIPv4Address", "autoAllocatedIPv6Address"];
+
 fn service(ask: &Ask<'_>, of: &Service) -> Value {
     let export_to: Map<_, _> = of
         .export_to
@@ -51,7 +54,7 @@ fn service(ask: &Ask<'_>, of: &Service) -> Value {
         .map(|to| (to.clone(), json!(true)))
         .collect();
     let addresses: Vec<_> = of.addresses.iter().map(ToString::to_string).collect();
-    json!({
+    let mut page = json!({
         "Attributes": {
             "ServiceRegistry": provider(of),
             "Name": of.name,
@@ -66,11 +69,13 @@ fn service(ask: &Ask<'_>, of: &Service) -> Value {
         "hostname": of.hostname.as_str(),
         "clusterVIPs": {"Addresses": {cluster(ask): addresses}},
         "defaultAddress": addresses.first().map_or("0.0.0.0", String::as_str),
-        "autoAllocatedIPv4Address": of.allocated.first().map(ToString::to_string),
-        "autoAllocatedIPv6Address": of.allocated.get(1).map(ToString::to_string),
         "Resolution": resolution(of.resolution),
         "MeshExternal": of.external,
-    })
+    });
+    for (key, address) in ALLOCATED.into_iter().zip(&of.allocated) {
+        page[key] = json!(format!("{address}"));
+    }
+    page
 }
 
 fn cluster<'a>(ask: &'a Ask<'_>) -> &'a str {
