@@ -300,6 +300,7 @@ fn world(size: Size) -> World {
             external_name: None,
             load_balancer: Vec::new(),
             distribution: None,
+            allocated: Vec::new(),
         };
         world.services.insert(id(number), Arc::new(service));
         let name = namespace(number);
