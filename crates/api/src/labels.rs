@@ -40,6 +40,8 @@ pub const SUBZONE: &str = "topology.istio.io/subzone";
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On a namespace, pod or endpoint: its network.
 pub const NETWORK: &str = "topology.istio.io/network";
+/// On a Service that is the gateway of a network: its port for other networks, where that is not 15443.
+pub const GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
 /// On a ServiceEntry: `false` keeps its hosts from being given addresses.
 pub const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 /// On an EndpointSlice: the service it belongs to.

@@ -14,6 +14,7 @@ pub mod ingress;
 pub mod kinds;
 pub mod labels;
 pub mod mesh;
+pub mod mesh_networks;
 pub mod networking;
 pub mod object;
 pub mod security;

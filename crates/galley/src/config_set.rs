@@ -8,6 +8,7 @@ use std::{
 use lateen_api::{
     Kind, Meta, Object, kinds,
     mesh::MeshConfig,
+    mesh_networks::MeshNetworks,
     networking::{
         DestinationRule, EnvoyFilter, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
         WorkloadEntry,
@@ -41,6 +42,8 @@ pub struct ConfigSet {
     pub proxy_configs: Vec<Arc<Object<ProxyConfig>>>,
     /// What holds for the whole mesh.
     pub mesh: Arc<MeshConfig>,
+    /// Networks of the mesh, as far as they are not labels.
+    pub networks: Arc<MeshNetworks>,
 }
 
 impl ConfigSet {
@@ -59,6 +62,7 @@ impl ConfigSet {
             // Pods are made by them; no proxy is sent anything of them.
             proxy_configs: _,
             mesh: _,
+            networks: _,
         } = self;
         fn of<T>(
             kind: Kind,
@@ -117,6 +121,7 @@ impl Changes for ConfigSet {
             envoy_filters,
             proxy_configs,
             mesh,
+            networks,
         } = self;
         let mut objects = BTreeSet::new();
         let found = &mut objects;
@@ -168,7 +173,8 @@ impl Changes for ConfigSet {
         );
         ConfigChanges {
             objects,
-            mesh: !Arc::ptr_eq(mesh, &earlier.mesh) && *mesh != earlier.mesh,
+            mesh: (!Arc::ptr_eq(mesh, &earlier.mesh) && *mesh != earlier.mesh)
+                || *networks != earlier.networks,
         }
     }
 }

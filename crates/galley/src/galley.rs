@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lateen_api::{Object, mesh::MeshConfig};
+use lateen_api::{Object, mesh::MeshConfig, mesh_networks::MeshNetworks};
 use lateen_core::ObjectRef;
 use lateen_registry::{Feed, RawConfig, Registry, World};
 use serde::de::DeserializeOwned;
@@ -171,6 +171,14 @@ pub fn parse_mesh(text: &str) -> Result<MeshConfig, MeshError> {
     serde_saphyr::from_str(text).map_err(|error| MeshError(error.to_string()))
 }
 
+/// Reads key `meshNetworks` of ConfigMap `istio`; an empty text is a mesh of one network.
+pub fn parse_networks(text: &str) -> Result<MeshNetworks, MeshError> {
+    if text.trim().is_empty() {
+        return Ok(MeshNetworks::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| MeshError(error.to_string()))
+}
+
 #[derive(Default)]
 struct Fold {
     raw: Arc<RawConfig>,
@@ -288,6 +296,9 @@ impl Fold {
             self.stale = true;
             changed.config |= self.next_mesh(raw.mesh.as_deref().unwrap_or_default());
         }
+        if raw.networks != before.networks {
+            changed.config |= self.next_networks(raw.networks.as_deref().unwrap_or_default());
+        }
         changed
     }
 
@@ -374,6 +385,25 @@ impl Fold {
             }
         }
         true
+    }
+
+    fn next_networks(&mut self, text: &str) -> bool {
+        match parse_networks(text) {
+            Ok(networks) => {
+                for unused in unsupported::of_networks(&networks) {
+                    tracing::warn!(unused, "ConfigMap istio, key meshNetworks: has no effect");
+                }
+                let changed = *self.set.networks != networks;
+                if changed {
+                    self.set.networks = Arc::new(networks);
+                }
+                changed
+            }
+            Err(error) => {
+                tracing::error!(%error, "ConfigMap istio, key meshNetworks: last form kept");
+                false
+            }
+        }
     }
 
     fn next_mesh(&mut self, text: &str) -> bool {

@@ -19,7 +19,7 @@ mod webhook;
 pub use config_set::{ConfigChanges, ConfigSet};
 pub use credentials::{CredentialFault, Credentials, NoCredentials};
 pub use fault::{Fault, describe};
-pub use galley::{Galley, MeshError, Surroundings, fold, parse_mesh};
+pub use galley::{Galley, MeshError, Surroundings, fold, parse_mesh, parse_networks};
 pub use gateway_api::{
     CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROUTE_SEMANTICS,
     Said,

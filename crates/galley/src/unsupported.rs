@@ -3,6 +3,9 @@
 //! Whoever writes one is told so: a rule that looks as if it were in force and is not is worse than
 //! none. A field that was to keep somebody out is refused, as nobody would be kept out.
 
+use std::net::IpAddr;
+
+use lateen_api::mesh_networks::MeshNetworks;
 use serde_json::Value;
 
 use crate::Fault;
@@ -62,11 +65,6 @@ const FIELDS: &[Field] = &[
         "",
     ),
     refuse(DR, "BLOCK.tls.caCrl"),
-    warn(
-        "WorkloadEntry",
-        "network",
-        "gateways between networks are missing, clients connect to the address itself",
-    ),
     warn(GW, "servers[].defaultEndpoint", ""),
     warn(GW, "servers[].port.targetPort", ""),
     warn(GW, "servers[].tls.insecureSkipVerify", ""),
@@ -240,16 +238,11 @@ fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
 fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     for (n, endpoint) in items(spec, "endpoints") {
         let address = endpoint["address"].as_str().unwrap_or_default();
-        if address.is_empty() || address.starts_with("unix://") {
+        let is_elsewhere = address.is_empty() && is_set(&endpoint["network"]);
+        if !is_elsewhere && (address.is_empty() || address.starts_with("unix://")) {
             warnings.push(format!(
                 "spec.endpoints[{n}].address: only addresses on the network are supported, \
                  the endpoint is left out"
-            ));
-        }
-        if is_set(&endpoint["network"]) {
-            warnings.push(format!(
-                "spec.endpoints[{n}].network: gateways between networks are not supported, clients \
-                 connect to the address itself"
             ));
         }
     }
@@ -390,6 +383,41 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     unused.chain(dynamic).chain(header).chain(decodes).collect()
 }
 
+/// Names parts of the mesh's networks that have no effect.
+pub(crate) fn of_networks(networks: &MeshNetworks) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, network) in &networks.networks {
+        for (n, endpoints) in network.endpoints.iter().enumerate() {
+            let range = &endpoints.from_cidr;
+            if !range.is_empty() && range.parse::<ipnet::IpNet>().is_err() {
+                let at = format!("networks.{name}.endpoints[{n}].fromCidr");
+                found.push(format!("{at}: {range:?} is no range of addresses"));
+            }
+        }
+        for (n, gateway) in network.gateways.iter().enumerate() {
+            let at = format!("networks.{name}.gateways[{n}]");
+            let address = &gateway.address;
+            if gateway.registry_service_name.is_empty() && address.parse::<IpAddr>().is_err() {
+                found.push(format!(
+                    "{at}.address: {address:?} is no IP address, and names are not looked up"
+                ));
+            }
+            if u16::try_from(gateway.port).is_err() {
+                found.push(format!(
+                    "{at}.port: {} is no port, 15443 it is",
+                    gateway.port
+                ));
+            }
+            if !gateway.locality.is_empty() {
+                found.push(format!(
+                    "{at}.locality: endpoints behind a gateway have the localities of their own"
+                ));
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,8 +470,6 @@ mod tests {
             "{kind: ServiceEntry, spec: {ports: [{protocol: udp}], endpoints: [\
              {address: 192.0.2.1, network: a}, {address: \"unix:///a\"}]}}",
             &[
-                "spec.endpoints[0].network: gateways between networks are not supported, clients \
-                 connect to the address itself",
                 "spec.endpoints[1].address: only addresses on the network are supported, \
                the endpoint is left out",
                 "spec.ports[0].protocol: datagrams are not supported, the port is left out",
@@ -501,6 +527,25 @@ mod tests {
         named(
             "{kind: Gateway, spec: {servers: [{tls: {credentialNames: [a]}}]}}",
             &[],
+        );
+    }
+
+    #[test]
+    fn parts_of_networks() {
+        let yaml = "networks: {n1: {endpoints: [{fromCidr: 10.0.0.0}, {fromCidr: 10.0.0.0/8}, \
+                    {fromRegistry: a}], gateways: [{address: a.example}, {address: 1.1.1.1, port: \
+                    70000}, {registryServiceName: a.b, locality: r}]}}";
+        let found = of_networks(&serde_saphyr::from_str(yaml).expect("networks"));
+        assert_eq!(
+            found,
+            [
+                "networks.n1.endpoints[0].fromCidr: \"10.0.0.0\" is no range of addresses",
+                "networks.n1.gateways[0].address: \"a.example\" is no IP address, and names are not \
+                 looked up",
+                "networks.n1.gateways[1].port: 70000 is no port, 15443 it is",
+                "networks.n1.gateways[2].locality: endpoints behind a gateway have the localities of \
+                 their own",
+            ]
         );
     }
 

@@ -139,7 +139,7 @@ impl OutboundKey {
         let name = self.resource_name();
         let placement = self.placement.as_ref();
         let mut assignment =
-            endpoint::load_assignment(name, endpoints, labels, placement, |_| true);
+            endpoint::load_assignment(name, endpoints, labels, placement, None, |_| true);
         if discovery_type(&self.service, self.router) == DiscoveryType::LogicalDns {
             // One name, says Envoy, and refuses more.
             assignment.endpoints.truncate(1);

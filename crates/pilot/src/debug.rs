@@ -80,7 +80,7 @@ const PAGES: &[Entry] = &[
     page("mcsz", "services of the multi-cluster API, of which there are none", registry::none),
     page("mesh", "the mesh's configuration", config::mesh),
     page("ndsz", "?proxyID= names that a proxy answers", dump::ndsz),
-    page("networkz", "gateways between networks, of which there are none", registry::none),
+    page("networkz", "gateways between networks", registry::networkz),
     page("patchz", "what became of each patch of an EnvoyFilter", config::patchz),
     page("push_status", "what objects do to each other", config::push_status),
     page("pushcontext", "the state that is pushed", config::push_context),

@@ -18,6 +18,7 @@ use crate::engine::{Counts, Engine};
 use crate::envoy_filter::PatchReport;
 use crate::metrics::Metrics;
 use crate::model::{Conflict, conflicts};
+use crate::platform::Platform;
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
 use crate::source::{Client, Core, Source};
@@ -102,7 +103,10 @@ impl Discovery {
             pushes: pushes.subscribe(),
             world,
             config,
-            domain: options.domain,
+            platform: Platform {
+                domain: options.domain,
+                cluster: options.settings.cluster_id.clone(),
+            },
             generation: 0,
             conflicts: BTreeSet::new(),
         };
@@ -192,7 +196,7 @@ struct Inputs {
     credentials: watch::Receiver<u64>,
     /// Counts wishes that everything be made anew.
     pushes: watch::Receiver<u64>,
-    domain: String,
+    platform: Platform,
     generation: u64,
     /// Those that were told.
     conflicts: BTreeSet<Conflict>,
@@ -217,7 +221,7 @@ impl Inputs {
         metrics
             .virtual_services
             .set(count(config.virtual_services.len()));
-        let snapshot = Snapshot::new(self.generation, world, config, self.domain.clone());
+        let snapshot = Snapshot::new(self.generation, world, config, self.platform.clone());
         let took = started.elapsed();
         metrics.snapshot_time.observe(took.as_secs_f64() * 1e3);
         Arc::new(snapshot)

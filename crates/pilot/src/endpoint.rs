@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 
 use lateen_core::Locality;
 use lateen_registry::Endpoint;
-use lateen_xds::types::core::{HealthStatus, Locality as WireLocality, Metadata};
+use lateen_xds::types::core::{Address, HealthStatus, Locality as WireLocality};
 use lateen_xds::types::endpoint::lb_endpoint::HostIdentifier;
 use lateen_xds::types::endpoint::{
     ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
+use lateen_xds::types::wkt::Struct;
 
 use place::Placement;
 
 use crate::cluster::transport::{TLS_MODE, TLS_MODE_MESH};
+use crate::model::{Gateway, Reach, Way};
 use crate::shared::Shared;
 use crate::wire;
 
@@ -35,6 +37,8 @@ pub(crate) struct EndpointsKey {
     pub(crate) plain: Vec<String>,
     /// How the client's place decides, where it does.
     pub(crate) placement: Option<Placement>,
+    /// How the client gets to them, where there are several networks.
+    pub(crate) reach: Option<Reach>,
 }
 
 impl EndpointsKey {
@@ -54,32 +58,44 @@ impl EndpointsKey {
             endpoints,
             self.subset.as_ref(),
             self.placement.as_ref(),
+            self.reach.as_ref(),
             takes_tls,
         )
     }
 }
 
 /// A load assignment of those endpoints that are ready and have the labels, in the order and with
-/// the shares of a placement.
+/// the shares of a placement. Those of another network stand behind its gateways, with their weight.
 pub(crate) fn load_assignment(
     cluster_name: String,
     endpoints: &[Endpoint],
     labels: Option<&BTreeMap<String, String>>,
     placement: Option<&Placement>,
+    reach: Option<&Reach>,
     takes_tls: impl Fn(&Endpoint) -> bool,
 ) -> ClusterLoadAssignment {
-    let mut places: BTreeMap<(usize, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
+    let mut places: BTreeMap<(usize, &Locality), Members<'_>> = BTreeMap::new();
     let wanted = |e: &&Endpoint| e.ready && labels.is_none_or(|l| wire::selects(l, &e.labels));
     for endpoint in endpoints.iter().filter(wanted) {
         let tls = endpoint.mtls && takes_tls(endpoint);
+        let way = reach.map_or(Way::Direct, |reach| reach.way(endpoint, tls));
+        // What has no address is not connected to where networks are not told apart.
+        if way == Way::None || (way == Way::Direct && endpoint.address.is_empty()) {
+            continue;
+        }
+        let weight = reach.map_or(endpoint.weight, |reach| reach.scaled(endpoint.weight));
         let level = placement.map_or(0, |placement| placement.level(endpoint));
         let place = places.entry((level, &endpoint.locality)).or_default();
-        place.push(lb_endpoint(endpoint, tls));
+        match way {
+            Way::Through(gateways) => place.behind(gateways, weight),
+            _ => place.direct.push(lb_endpoint(endpoint, weight, tls)),
+        }
     }
     // Priorities must not have gaps.
     let mut levels: Vec<usize> = places.keys().map(|(level, _)| *level).collect();
     levels.dedup();
-    let place = |((level, locality), endpoints): ((usize, &Locality), Vec<LbEndpoint>)| {
+    let place = |((level, locality), members): ((usize, &Locality), Members<'_>)| {
+        let endpoints = members.all();
         let weights = endpoints.iter().filter_map(|e| e.load_balancing_weight);
         let weight = weights.map(|w| w.value).fold(0, u32::saturating_add);
         LocalityLbEndpoints {
@@ -105,12 +121,52 @@ pub(crate) fn load_assignment(
     }
 }
 
-fn lb_endpoint(endpoint: &Endpoint, tls: bool) -> LbEndpoint {
+/// The endpoints of one place.
+#[derive(Default)]
+struct Members<'a> {
+    direct: Vec<LbEndpoint>,
+    /// Weights of what stands behind each gateway.
+    gateways: BTreeMap<&'a Gateway, u32>,
+}
+
+impl<'a> Members<'a> {
+    /// Divides an endpoint's weight among the gateways of its network.
+    fn behind(&mut self, gateways: &'a [Gateway], weight: u32) {
+        for gateway in gateways {
+            let share = self.gateways.entry(gateway).or_default();
+            *share = share.saturating_add(weight / gateways.len() as u32);
+        }
+    }
+
+    fn all(self) -> Vec<LbEndpoint> {
+        let gateway = |(gateway, weight): (&Gateway, u32)| {
+            let address = wire::socket_address(&gateway.address, gateway.port);
+            weighted(address, weight, mesh_tls().into_iter())
+        };
+        let gateways = self.gateways.into_iter().map(gateway);
+        self.direct.into_iter().chain(gateways).collect()
+    }
+}
+
+fn lb_endpoint(endpoint: &Endpoint, weight: u32, tls: bool) -> LbEndpoint {
     let address = wire::socket_address(&endpoint.address, endpoint.port);
+    let tls = tls.then(mesh_tls).into_iter().flatten();
+    weighted(
+        address,
+        weight,
+        [("istio", workload(endpoint))].into_iter().chain(tls),
+    )
+}
+
+fn weighted(
+    address: Address,
+    weight: u32,
+    metadata: impl Iterator<Item = (&'static str, Struct)>,
+) -> LbEndpoint {
     LbEndpoint {
         health_status: HealthStatus::Healthy.into(),
-        metadata: Some(metadata(endpoint, tls)),
-        load_balancing_weight: wire::number(endpoint.weight.max(1)),
+        metadata: Some(wire::metadata(metadata)),
+        load_balancing_weight: wire::number(weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(WireEndpoint {
             address: Some(address),
             ..WireEndpoint::default()
@@ -118,9 +174,14 @@ fn lb_endpoint(endpoint: &Endpoint, tls: bool) -> LbEndpoint {
     }
 }
 
-/// Telemetry's name for the workload (`name;namespace;service;revision;cluster`), and whether it
-/// takes the mesh's TLS.
-fn metadata(endpoint: &Endpoint, tls: bool) -> Metadata {
+/// Says that the mesh's TLS is taken.
+fn mesh_tls() -> [(&'static str, Struct); 1] {
+    let mode = wire::record([(TLS_MODE, wire::text(TLS_MODE_MESH))]);
+    [(TRANSPORT_SOCKET_MATCH, mode)]
+}
+
+/// Telemetry's name for the workload (`name;namespace;service;revision;cluster`).
+fn workload(endpoint: &Endpoint) -> Struct {
     use lateen_api::labels;
     let label = |keys: &[&str]| keys.iter().find_map(|key| endpoint.labels.value(key));
     let service = label(&[labels::CANONICAL_NAME, labels::APP_NAME, labels::APP]);
@@ -136,10 +197,7 @@ fn metadata(endpoint: &Endpoint, tls: bool) -> Metadata {
         service.unwrap_or(&endpoint.workload_name),
         revision.unwrap_or("latest"),
     );
-    let istio = wire::record([("workload", wire::text(workload))]);
-    let mode = wire::record([(TLS_MODE, wire::text(TLS_MODE_MESH))]);
-    let tls = tls.then_some((TRANSPORT_SOCKET_MATCH, mode));
-    wire::metadata([("istio", istio)].into_iter().chain(tls))
+    wire::record([("workload", wire::text(workload))])
 }
 
 #[cfg(test)]
@@ -196,6 +254,7 @@ mod tests {
             subset: subset.map(|v| [("version".to_owned(), v.to_owned())].into()),
             plain: vec!["10.0.0.2".into()],
             placement,
+            reach: None,
         }
     }
 
@@ -265,7 +324,14 @@ mod tests {
         };
         let goes_on = true;
         let placement = Placement::of(&setting, &client, goes_on);
-        let all = load_assignment("c".into(), &endpoints, None, placement.as_ref(), |_| true);
+        let all = load_assignment(
+            "c".into(),
+            &endpoints,
+            None,
+            placement.as_ref(),
+            None,
+            |_| true,
+        );
         let mut found = Vec::new();
         for place in &all.endpoints {
             let weight = place.load_balancing_weight.as_ref().map_or(0, |w| w.value);

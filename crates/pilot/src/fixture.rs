@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lateen_api::Object;
-use lateen_core::{Hostname, Protocol};
+use lateen_core::{Hostname, Labels, Protocol};
 use lateen_galley::ConfigSet;
-use lateen_registry::{Provider, Resolution, Service, ServicePort, TargetPort, World};
+use lateen_registry::{Endpoint, Provider, Resolution, Service, ServicePort, TargetPort, World};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -43,6 +43,24 @@ pub(crate) fn service(name: &str, ports: &[(u16, u16, Protocol)]) -> Arc<Service
         distribution: None,
         allocated: Vec::new(),
     })
+}
+
+/// An endpoint that takes the mesh's TLS.
+pub(crate) fn endpoint(labels: Labels) -> Endpoint {
+    Endpoint {
+        address: "10.0.0.1".into(),
+        port: 9080,
+        labels,
+        service_account: "sa".into(),
+        namespace: "default".into(),
+        workload_name: String::new(),
+        locality: Default::default(),
+        mtls: true,
+        weight: 1,
+        ready: true,
+        network: String::new(),
+        node: Default::default(),
+    }
 }
 
 /// Bookinfo's services, one with two ports, and an ingress gateway that listens on 8080 and 8443.

@@ -1,9 +1,11 @@
 //! What configuration means, apart from the resources that come of it.
 
 mod conflicts;
+mod networks;
 mod sidecar;
 mod unresolved;
 
 pub(crate) use conflicts::{Conflict, conflicts};
+pub(crate) use networks::{Gateway, Networks, Reach, Way};
 pub(crate) use sidecar::{Egress, Sidecar, Sidecars};
 pub(crate) use unresolved::unresolved;

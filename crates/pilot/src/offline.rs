@@ -9,6 +9,7 @@ use lateen_xds::TypeUrl;
 use lateen_xds::server::{Name, Resource};
 
 use crate::engine::{Engine, Served};
+use crate::platform::Platform;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
 
@@ -19,14 +20,14 @@ pub struct Offline {
 }
 
 impl Offline {
-    /// For a proxy; `domain` is that of the cluster's services (`cluster.local`).
+    /// For a proxy; a platform is named by the domain of its services (`cluster.local`).
     pub fn new(
         world: Arc<World>,
         config: Arc<ConfigSet>,
-        domain: impl Into<String>,
+        platform: impl Into<Platform>,
         proxy: &Proxy,
     ) -> Offline {
-        let snapshot = Arc::new(Snapshot::new(1, world, config, domain));
+        let snapshot = Arc::new(Snapshot::new(1, world, config, platform));
         let engine = Engine::new(snapshot);
         let served = engine.served(proxy);
         Offline { engine, served }

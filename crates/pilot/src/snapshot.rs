@@ -17,7 +17,11 @@ use tokio::time::Instant;
 
 use crate::delegate;
 use crate::engine::Vantage;
-use crate::model::Sidecars;
+use crate::model::{Networks, Sidecars};
+use crate::platform::Platform;
+
+/// Names that stand for names: more of them are taken for a ring.
+const ALIAS_STEPS: usize = 8;
 
 /// One immutable state of the world and the configuration.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub struct Snapshot {
     locality_counts: bool,
     node_counts: bool,
     gives_addresses: bool,
+    networks: Arc<Networks>,
+    aliases: Vec<Arc<Service>>,
     sidecars: Sidecars,
 }
 
@@ -73,10 +79,12 @@ impl Snapshot {
         generation: u64,
         world: Arc<World>,
         config: Arc<ConfigSet>,
-        domain: impl Into<String>,
+        platform: impl Into<Platform>,
     ) -> Self {
         let since = Instant::now();
-        let domain = domain.into();
+        let platform = platform.into();
+        let networks = Arc::new(Networks::new(&world, &config, &platform));
+        let domain = platform.domain;
         let mut rules: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
         for rule in &config.destination_rules {
             let host = full_host(&rule.spec.host, &rule.meta.namespace, &domain);
@@ -130,6 +138,9 @@ impl Snapshot {
         let mut services = world.services.values();
         let gives_addresses = services.any(|service| !service.allocated.is_empty());
         drop(services);
+        let is_alias = |service: &&Arc<Service>| service.external_name.is_some();
+        let aliases = world.services.values().filter(is_alias);
+        let aliases = aliases.cloned().collect();
         Snapshot {
             generation,
             since,
@@ -144,6 +155,8 @@ impl Snapshot {
                 || distributes(Some(TrafficDistribution::SameNode)),
             asked_labels,
             gives_addresses,
+            networks,
+            aliases,
             sidecars: Sidecars::new(&config.sidecars, config.mesh.root_namespace()),
             rules,
             world,
@@ -199,6 +212,34 @@ impl Snapshot {
     /// names.
     pub(crate) fn gives_addresses(&self) -> bool {
         self.gives_addresses
+    }
+
+    /// The networks of the mesh.
+    pub(crate) fn networks(&self) -> &Arc<Networks> {
+        &self.networks
+    }
+
+    /// The service that an ExternalName service is another name of. `None` for others, and where the
+    /// namespace sees no service of the name: that is looked up by DNS.
+    pub(crate) fn meant_by<'a>(
+        &'a self,
+        service: &'a Service,
+        namespace: &str,
+    ) -> Option<&'a Arc<Service>> {
+        let mut name = service.external_name.as_deref()?;
+        for _ in 0..ALIAS_STEPS {
+            let next = self.service(name.trim_end_matches('.'), namespace)?;
+            match next.external_name.as_deref() {
+                None => return Some(next),
+                Some(further) => name = further,
+            }
+        }
+        None
+    }
+
+    /// Services that stand for others by name, if those are there.
+    pub(crate) fn aliases(&self) -> &[Arc<Service>] {
+        &self.aliases
     }
 
     /// The service of a full name that counts in a namespace.

@@ -180,7 +180,8 @@ pub enum Resolution {
 /// One address that serves a port of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
-    /// Address, or DNS name where the service's resolution is by DNS.
+    /// Address, or DNS name where the service's resolution is by DNS. Empty where only its network is
+    /// known, by whose gateways it is reached.
     pub address: String,
     /// Port.
     pub port: u16,

@@ -15,6 +15,8 @@ pub struct RawConfig {
     pub objects: SharedMap<ObjectRef, Arc<Value>>,
     /// Key `mesh` of ConfigMap `istio`, as YAML.
     pub mesh: Option<Arc<str>>,
+    /// Its key `meshNetworks`.
+    pub networks: Option<Arc<str>>,
 }
 
 /// The kinds that are watched.

@@ -43,7 +43,7 @@ pub(crate) enum Update {
     Pod(Event<Arc<Workload>>),
     Node(Event<Arc<Node>>),
     Namespace(Event<Arc<Namespace>>),
-    Mesh(Event<Arc<str>>),
+    Mesh(Event<Arc<MeshTexts>>),
     Object(&'static Kind, Event<Arc<Value>>),
     /// A service of a catalogue outside of the platform.
     Catalog(Event<Arc<External>>),
@@ -104,6 +104,15 @@ impl Update {
     }
 }
 
+/// What ConfigMap `istio` says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MeshTexts {
+    /// Key `mesh`.
+    pub(crate) mesh: Option<Arc<str>>,
+    /// Key `meshNetworks`.
+    pub(crate) networks: Option<Arc<str>>,
+}
+
 /// What an EndpointSlice says, reduced to what is used.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Slice {
@@ -139,7 +148,7 @@ pub(crate) struct State {
     pods: Store<Arc<Workload>>,
     nodes: Store<Arc<Node>>,
     namespaces: Store<Arc<Namespace>>,
-    mesh: Store<Arc<str>>,
+    mesh: Store<Arc<MeshTexts>>,
     catalog: Store<Arc<External>>,
     objects: BTreeMap<&'static str, Store<Arc<Value>>>,
     /// The last form of each that could be read.
@@ -319,7 +328,9 @@ impl State {
             }
             Update::Mesh(event) => {
                 for (key, _) in self.mesh.apply(event) {
-                    self.config.mesh = self.mesh.get(&key.0, &key.1).cloned();
+                    let texts = self.mesh.get(&key.0, &key.1);
+                    self.config.mesh = texts.and_then(|texts| texts.mesh.clone());
+                    self.config.networks = texts.and_then(|texts| texts.networks.clone());
                     self.dirty.config = true;
                 }
             }

@@ -88,6 +88,21 @@ fn a_bad_object_harms_only_itself() {
 }
 
 #[test]
+fn unreadable_networks_keep_the_last() {
+    let mut fold = Fold::default();
+    let mut raw = RawConfig {
+        networks: Some("networks: {n1: {endpoints: [{fromCidr: 10.0.0.0/8}]}}".into()),
+        ..Default::default()
+    };
+    let n_networks = |fold: &mut Fold, raw: &RawConfig| next(fold, raw).0.networks.networks.len();
+    assert_eq!(n_networks(&mut fold, &raw), 1);
+    raw.networks = Some("networks: [".into());
+    assert_eq!(n_networks(&mut fold, &raw), 1);
+    raw.networks = None;
+    assert_eq!(n_networks(&mut fold, &raw), 0);
+}
+
+#[test]
 fn an_unreadable_mesh_keeps_the_last() {
     let mut fold = Fold::default();
     let mut raw = RawConfig {

@@ -1,6 +1,8 @@
 //! Which transport a cluster's connections use.
 
+use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{ClientTlsMode, ClientTlsSettings};
+use lateen_registry::Service;
 use lateen_xds::names;
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
@@ -37,10 +39,15 @@ pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_
     }
 }
 
+/// Whether the mesh's TLS is spoken to whoever takes it, where no rule says anything of TLS.
+pub(crate) fn is_automatic(mesh: &MeshConfig, service: &Service, accounts: &[String]) -> bool {
+    mesh.auto_mtls() && (!service.external || !accounts.is_empty())
+}
+
 /// Mutual TLS to those endpoints that take it, plain to the others. Where endpoints are not listed
 /// (the original destination) there is nothing to tell one from another by: it is all or none.
 fn automatic(cluster: &mut Cluster, key: &OutboundKey) {
-    if !key.mesh.auto_mtls() || (key.service.external && key.accounts.is_empty()) {
+    if !is_automatic(&key.mesh, &key.service, &key.accounts) {
         return;
     }
     let original = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());

@@ -10,7 +10,7 @@ use lateen_registry::WATCHED_KINDS;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Ask, Fault, Page};
+use super::{Answer, Ask, Fault, Page, registry};
 
 /// All configuration, as the objects that users wrote.
 pub(super) fn configz(ask: &Ask<'_>) -> Answer {
@@ -113,8 +113,15 @@ pub(super) fn push_status(ask: &Ask<'_>) -> Answer {
 }
 
 pub(super) fn push_context(ask: &Ask<'_>) -> Answer {
+    let networks = ask.snapshot.networks().gateways();
+    let networks = networks.map(|(network, gateways)| {
+        let all = gateways.iter();
+        let all = all.map(|gateway| registry::network_gateway(ask, network, gateway));
+        (network.to_owned(), all.collect::<Value>())
+    });
+    let networks: Map<_, _> = networks.collect();
     Ok(Page::Json(
-        json!({"AuthorizationPolicies": policies(ask), "NetworkGateways": {}}),
+        json!({"AuthorizationPolicies": policies(ask), "NetworkGateways": networks}),
     ))
 }
 

@@ -9,11 +9,34 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Ask, Page};
 use crate::engine::Vantage;
+use crate::model::Gateway;
 use crate::view::View;
 
 /// An empty list, of what does not exist here.
 pub(super) fn none(_: &Ask<'_>) -> Answer {
     super::empty()
+}
+
+/// By which gateways networks are reached.
+pub(super) fn networkz(ask: &Ask<'_>) -> Answer {
+    let networks = ask.snapshot.networks().gateways();
+    let all = networks.flat_map(|(network, gateways)| {
+        gateways
+            .iter()
+            .map(move |gateway| network_gateway(ask, network, gateway))
+    });
+    Ok(Page::Json(all.collect()))
+}
+
+pub(super) fn network_gateway(ask: &Ask<'_>, network: &str, of: &Gateway) -> Value {
+    json!({
+        "Network": network,
+        "Cluster": cluster(ask),
+        "Addr": of.address,
+        "Port": of.port,
+        "HBONEPort": 0,
+        "ServiceAccount": {"Namespace": "", "Name": ""},
+    })
 }
 
 pub(super) fn registryz(ask: &Ask<'_>) -> Answer {

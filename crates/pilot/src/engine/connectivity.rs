@@ -1,10 +1,17 @@
 //! How a proxy is connected, as far as what it is served depends on it.
 
+use lateen_api::labels;
+use lateen_core::Labels;
+
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
 
 /// The metadata field of a proxy beside which the mesh resolves names.
 const DNS_CAPTURE: &str = "DNS_CAPTURE";
+/// The metadata field with the network that a proxy is in.
+const NETWORK: &str = "NETWORK";
+/// The metadata field with the networks whose endpoints a gateway is to see, with commas.
+const REQUESTED_NETWORK_VIEW: &str = "REQUESTED_NETWORK_VIEW";
 
 /// What a proxy says of its connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,23 +19,43 @@ pub(crate) struct Connectivity {
     /// The mesh resolves names for its application, which so learns of addresses that hosts were
     /// given.
     pub(crate) resolves: bool,
+    /// Its network; empty where that is not known or makes no difference.
+    pub(crate) network: String,
+    /// The networks whose endpoints it sees; empty is all.
+    pub(crate) view: Vec<String>,
 }
 
 impl Connectivity {
     pub(super) fn of(proxy: &Proxy) -> Connectivity {
+        let text = |key: &str| proxy.metadata.get(key).map_or("", String::as_str);
+        let view = text(REQUESTED_NETWORK_VIEW).split(',').map(str::trim);
         Connectivity {
-            resolves: proxy
-                .metadata
-                .get(DNS_CAPTURE)
-                .is_some_and(|is| is == "true"),
+            resolves: text(DNS_CAPTURE) == "true",
+            network: text(NETWORK).to_owned(),
+            view: view.filter(|n| !n.is_empty()).map(str::to_owned).collect(),
         }
     }
 
     /// The parts that make a difference, so that proxies which nothing tells apart share what they
-    /// are served.
-    pub(super) fn reduced(&self, snapshot: &Snapshot) -> Connectivity {
+    /// are served. What the proxy does not say of its network follows from the labels of its workload.
+    pub(super) fn reduced(&self, labels: &Labels, snapshot: &Snapshot) -> Connectivity {
+        let networks = snapshot.networks();
+        let resolves = self.resolves && snapshot.gives_addresses();
+        if !networks.are_several() {
+            return Connectivity {
+                resolves,
+                ..Connectivity::default()
+            };
+        }
+        let label = labels.value(labels::NETWORK).unwrap_or_default();
+        let network = match self.network.as_str() {
+            "" => networks.of_workload(label, None),
+            said => said,
+        };
         Connectivity {
-            resolves: self.resolves && snapshot.gives_addresses(),
+            resolves,
+            network: network.to_owned(),
+            view: self.view.clone(),
         }
     }
 }

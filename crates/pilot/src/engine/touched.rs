@@ -48,8 +48,14 @@ impl Touched {
             let hosts = changes.endpoints.into_iter().map(|key| key.service);
             let hosts = hosts.chain(changes.services).map(|id| id.hostname);
             touched.hosts.extend(hosts);
+            // Whether a name has clusters of its own depends on whether what it stands for is there.
+            if touched.services {
+                let aliases = old.aliases().iter().chain(new.aliases());
+                let aliases = aliases.map(|alias| alias.hostname.clone());
+                touched.hosts.extend(aliases);
+            }
         }
-        touched.all = old.domain != new.domain;
+        touched.all = old.domain != new.domain || old.networks() != new.networks();
         let (was, is) = (&old.config, &new.config);
         if !Arc::ptr_eq(was, is) {
             touched.all |= !Arc::ptr_eq(&was.mesh, &is.mesh)
@@ -127,6 +133,9 @@ impl Touched {
 
     /// Takes hosts, and those for which a wildcard among them stands.
     fn route(&mut self, hosts: HashSet<Hostname>, new: &Snapshot) {
+        // Such a name may be one of a service's, or come to stand by itself.
+        let mut aliases = new.aliases().iter();
+        self.every_route |= aliases.any(|of| hosts.iter().any(|host| host.overlaps(&of.hostname)));
         let wildcards: Vec<_> = hosts.iter().filter(|host| host.is_wildcard()).collect();
         if !wildcards.is_empty() {
             let known = new.world.services.keys().map(|id| &id.hostname);

