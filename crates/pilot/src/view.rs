@@ -1,5 +1,6 @@
 //! What is seen of a snapshot from one vantage: the keys of resources.
 
+mod aliases;
 mod clusters;
 mod endpoints;
 pub(crate) mod gateways;
@@ -10,8 +11,6 @@ mod routes;
 mod tcp;
 
 use std::sync::Arc;
-
-pub(crate) use routes::is_table_of_unknown_hosts;
 
 use lateen_core::Labels;
 use lateen_registry::Service;
@@ -133,14 +132,17 @@ impl<'a> View<'a> {
     }
 
     fn target(self, host: &str) -> Target {
-        let Some(service) = self.service(host) else {
+        let Some(named) = self.service(host) else {
             return Target::default();
         };
+        let meant = self.meant_by(named);
+        let service = meant.unwrap_or(named);
         let rules = self.rules(service);
         let hashes = rules
             .iter()
             .any(|rule| crate::policy::uses_hash(&rule.spec));
         Target {
+            meant: meant.map(|service| service.hostname.clone()),
             ports: service.ports.iter().map(|port| port.port).collect(),
             rules: if hashes { rules } else { Vec::new() },
         }

@@ -68,6 +68,32 @@ pub(crate) fn unresolved(snapshot: &Snapshot) -> Vec<Problem> {
             });
         }
     }
+    found.extend(rules_of_aliases(snapshot));
+    found
+}
+
+/// DestinationRules of names that only stand for services: clusters have the services' names.
+fn rules_of_aliases(snapshot: &Snapshot) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if snapshot.aliases().is_empty() {
+        return found;
+    }
+    for rule in &snapshot.config.destination_rules {
+        let meta = &rule.meta;
+        let host = full_host(&rule.spec.host, &meta.namespace, &snapshot.domain);
+        let named = snapshot.service(&host, &meta.namespace);
+        let meant = named.and_then(|named| snapshot.meant_by(named, &meta.namespace));
+        found.extend(meant.map(|meant| Problem {
+            on: ObjectRef::new(kinds::DESTINATION_RULE.kind, &meta.namespace, &meta.name),
+            with: None,
+            field: "spec.host".into(),
+            kind: ProblemKind::Ignored,
+            text: format!(
+                "{host} stands for {}, whose rules hold; name that host",
+                meant.hostname
+            ),
+        }));
+    }
     found
 }
 
@@ -113,6 +139,20 @@ fn list<'a>(
 mod tests {
     use super::*;
     use crate::fixture;
+
+    #[test]
+    fn rules_of_other_names_are_named() {
+        let yaml = "---\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: alias}\n\
+                    ---\nkind: DestinationRule\nmetadata: {name: b}\nspec: {host: reviews}\n";
+        let mut world = fixture::world();
+        let mut alias = lateen_registry::Service::clone(&fixture::service("alias", &[]));
+        alias.external_name = Some("reviews.default.svc.cluster.local".into());
+        world.services.insert(alias.id(), alias.into());
+        let config = fixture::config(yaml).into();
+        let found = unresolved(&Snapshot::new(1, world.into(), config, fixture::DOMAIN));
+        let found: Vec<_> = found.iter().map(|p| (&*p.on.name, p.kind)).collect();
+        assert_eq!(found, [("a", ProblemKind::Ignored)]);
+    }
 
     #[test]
     fn destinations_that_lead_nowhere_are_named() {

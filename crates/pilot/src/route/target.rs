@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lateen_api::networking::{Destination, VirtualService};
 use lateen_core::Hostname;
+use lateen_xds::names::ClusterName;
 
 use crate::policy::Rule;
 use crate::snapshot::full_host;
@@ -14,6 +15,8 @@ pub(crate) type Targets = BTreeMap<String, Target>;
 /// One destination's service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
+    /// The service that the name stands for, where that is one of another name.
+    pub(crate) meant: Option<Hostname>,
     /// Its ports; empty for a host that is not known.
     pub(crate) ports: Vec<u16>,
     /// Its rules, where one of them asks for consistent hashing.
@@ -21,6 +24,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The cluster that a destination of this host means.
+    pub(crate) fn cluster(&self, destination: &Destination, host: &str, asked: u16) -> ClusterName {
+        let host = self.meant.as_ref().map_or(host, Hostname::as_str);
+        ClusterName::outbound(self.port(destination, asked), &destination.subset, host)
+    }
+
     /// The port that a destination means: its own, else the only one, else that of the request.
     pub(crate) fn port(&self, destination: &Destination, asked: u16) -> u16 {
         let own = destination.port.as_ref().map(|port| port.number);

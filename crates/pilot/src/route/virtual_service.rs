@@ -116,8 +116,8 @@ impl Context<'_> {
 
     fn decorator(&self, rule: &HttpRoute) -> Option<lateen_xds::types::route::Decorator> {
         let destination = rule.route.first()?.destination.as_ref()?;
-        let (host, port) = self.resolve(destination);
-        action::decorator(&host, port)
+        let cluster = self.cluster(destination);
+        action::decorator(&cluster.host, cluster.port)
     }
 
     fn forward(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> RouteAction {
@@ -168,10 +168,10 @@ impl Context<'_> {
         let Some(destination) = &route.destination else {
             return (lateen_xds::names::BLACK_HOLE_CLUSTER.into(), Vec::new());
         };
-        let (host, port) = self.resolve(destination);
+        let host = self.full_host(destination);
         let rules = self.targets.get(&host).map(|t| t.rules.as_slice());
-        let hash = action::hash_policy(rules.unwrap_or_default(), port, &destination.subset);
-        let name = ClusterName::outbound(port, &destination.subset, host);
+        let name = self.cluster(destination);
+        let hash = action::hash_policy(rules.unwrap_or_default(), name.port, &destination.subset);
         (name.to_string(), hash)
     }
 
@@ -230,21 +230,22 @@ impl Context<'_> {
             .chain(many)
             .filter(|(_, percent)| percent.is_none_or(|p| p > 0.0))
             .map(|(destination, percent)| {
-                let (host, port) = self.resolve(destination);
-                let cluster = ClusterName::outbound(port, &destination.subset, host);
-                action::mirror(cluster.to_string(), percent)
+                action::mirror(self.cluster(destination).to_string(), percent)
             })
             .collect()
     }
 
-    /// The full host and the port of a destination.
-    fn resolve(&self, destination: &Destination) -> (String, u16) {
+    fn full_host(&self, destination: &Destination) -> String {
         let namespace = &self.rule.meta.namespace;
-        let host = full_host(&destination.host, namespace, &self.client.domain).to_string();
+        full_host(&destination.host, namespace, &self.client.domain).to_string()
+    }
+
+    /// The cluster of a destination.
+    fn cluster(&self, destination: &Destination) -> ClusterName {
+        let host = self.full_host(destination);
         let unknown = super::Target::default();
         let target = self.targets.get(&host).unwrap_or(&unknown);
-        let port = target.port(destination, self.port);
-        (host, port)
+        target.cluster(destination, &host, self.port)
     }
 }
 

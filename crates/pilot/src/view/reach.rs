@@ -7,7 +7,6 @@ use std::sync::Arc;
 use lateen_api::networking::{self as api, IstioEgressListener, OutboundTrafficMode};
 use lateen_core::Hostname;
 use lateen_registry::Service;
-use lateen_xds::names::ClusterName;
 
 use super::View;
 use crate::model::Egress;
@@ -89,7 +88,7 @@ impl<'a> View<'a> {
             Some(limits) => self.services_through(limits).into_values().collect(),
         };
         services.sort_by_key(|s| (s.created.is_none(), s.created, s.hostname.clone()));
-        services
+        self.without_aliases(services)
     }
 
     /// Services that listeners let through, one for each host name. It looks at no more than their
@@ -158,21 +157,30 @@ impl<'a> View<'a> {
                 found.entry(&service.hostname).or_insert(service);
             }
         }
-        found.into_values().collect()
+        self.without_aliases(found.into_values().collect())
     }
 
     /// The same for one name.
     pub(crate) fn destination(self, host: &str) -> Option<&'a Arc<Service>> {
         let service = self.service(host)?;
-        let seen = self.limits().is_none_or(|mut limits| {
-            limits.any(|egress| egress.lets_service(&service.namespace, host))
-        });
+        // What only stands for another one has no clusters of its own.
+        if self.meant_by(service).is_some() {
+            return None;
+        }
+        let seen = self.lets_service(service) || !self.aliases_of(service).is_empty();
         let implied = || {
             self.implied()
                 .iter()
                 .any(|implied| implied.as_str() == host)
         };
         (seen || implied()).then_some(service)
+    }
+
+    /// Whether listeners let a service through.
+    pub(super) fn lets_service(self, service: &Service) -> bool {
+        self.limits().is_none_or(|mut limits| {
+            limits.any(|egress| egress.lets_service(&service.namespace, &service.hostname))
+        })
     }
 
     /// Whether a Sidecar keeps anything out, so that rules say what is needed besides.
@@ -190,6 +198,14 @@ impl<'a> View<'a> {
         }
         let proxy = self.egress_proxy();
         hosts.extend(proxy.map(|to| full_host(&to.host, &self.from.namespace, domain)));
+        if !self.snapshot.aliases().is_empty() {
+            for host in &mut hosts {
+                let service = self.snapshot.service(host, &self.from.namespace);
+                if let Some(meant) = service.and_then(|service| self.meant_by(service)) {
+                    host.clone_from(&meant.hostname);
+                }
+            }
+        }
         hosts
     }
 
@@ -229,8 +245,7 @@ impl<'a> View<'a> {
         };
         if let Some(to) = self.egress_proxy() {
             let host = full_host(&to.host, &self.from.namespace, &self.snapshot.domain);
-            let port = self.target(&host).port(to, 0);
-            return Others::To(ClusterName::outbound(port, &to.subset, host.as_str()).to_string());
+            return Others::To(self.target(&host).cluster(to, &host, 0).to_string());
         }
         match own.mode {
             OutboundTrafficMode::RegistryOnly => Others::Block,

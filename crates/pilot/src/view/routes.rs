@@ -1,6 +1,6 @@
 //! The route table behind a name, and the virtual hosts in it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,13 +15,8 @@ use crate::route::{HostKey, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY};
 
-/// Where a VirtualService for a host that no registry has is reachable.
+/// Where a VirtualService for hosts that no registry has is reachable, without services beside them.
 const UNKNOWN_HOST_PORT: u16 = 80;
-
-/// The table of those hosts.
-pub(crate) fn is_table_of_unknown_hosts(name: &str) -> bool {
-    name.parse() == Ok(UNKNOWN_HOST_PORT)
-}
 
 impl<'a> View<'a> {
     /// What a route table is made of; `None` where the proxy has none of that name.
@@ -61,6 +56,7 @@ impl<'a> View<'a> {
             let host = Hostname::new(&key.host);
             let rule = self.rule_for(&host, MESH_GATEWAY);
             let service = self.service(&key.host).filter(|_| key.known);
+            let service = service.map(|service| self.meant(service));
             self.host(key.port, &host, key.domains.clone(), rule, service)
         };
         let kind = match &before.kind {
@@ -104,15 +100,25 @@ impl<'a> View<'a> {
             }
             let rule = this.rule_for(&service.hostname, MESH_GATEWAY);
             let mut domains = self.domains(service);
+            for alias in this.aliases_of(service) {
+                let own = this.rule_for(&alias.hostname, MESH_GATEWAY);
+                let mut names = self.domains(alias);
+                match own.filter(|rule| !rule.object.spec.http.is_empty()) {
+                    None => domains.extend(names),
+                    Some(rule) => {
+                        names.retain(|name| taken.insert(name.clone()));
+                        let host = &alias.hostname;
+                        hosts.push(self.host(port, host, names, Some(rule), Some(service)));
+                    }
+                }
+            }
             // Envoy refuses a table in which a name occurs twice; the older service has it.
             domains.retain(|domain| taken.insert(domain.clone()));
             if !domains.is_empty() {
                 hosts.push(self.host(port, &service.hostname, domains, rule, Some(service)));
             }
         }
-        if port == UNKNOWN_HOST_PORT || this.is_own_listener() {
-            this.unknown_hosts(port, &mut taken, &mut hosts);
-        }
+        this.unknown_hosts(port, &mut taken, &mut hosts);
         hosts.sort_by(|a, b| a.host.cmp(&b.host));
         let others = HostKind::Others(self.others());
         let hosts = hosts.into_iter().map(HostKind::Outbound);
@@ -122,7 +128,8 @@ impl<'a> View<'a> {
     /// Hosts that only VirtualServices name.
     fn unknown_hosts(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
         for hosted in self.mesh_rules() {
-            if hosted.object.spec.http.is_empty() {
+            let here = || self.is_own_listener() || self.ports_beside(hosted).contains(&port);
+            if hosted.object.spec.http.is_empty() || !here() {
                 continue;
             }
             for host in &hosted.hosts {
@@ -134,6 +141,25 @@ impl<'a> View<'a> {
                 }
             }
         }
+    }
+
+    /// The ports at which the hosts of a rule that no registry has are reachable: those of the services
+    /// beside them.
+    fn ports_beside(self, hosted: &HostedVirtualService) -> BTreeSet<u16> {
+        let beside = hosted.hosts.iter().filter_map(|host| self.service(host));
+        let ports = beside.flat_map(|service| &self.meant(service).ports);
+        let http = ports.filter(|port| port.protocol.is_http() || port.protocol.is_unsupported());
+        let ports: BTreeSet<u16> = http.map(|port| port.port).collect();
+        match ports.is_empty() {
+            true => [UNKNOWN_HOST_PORT].into(),
+            false => ports,
+        }
+    }
+
+    /// The same for the rule of a host; where it is reachable without one, that is nowhere.
+    pub(crate) fn ports_of_unknown(self, host: &Hostname) -> BTreeSet<u16> {
+        let rule = self.rule_for(host, MESH_GATEWAY);
+        rule.map_or_else(BTreeSet::new, |rule| self.ports_beside(rule))
     }
 
     /// The host of one service's port that may turn out to speak HTTP.

@@ -162,8 +162,8 @@ impl<'a> View<'a> {
         let cluster = |destination: &Destination| {
             let namespace = &hosted.object.meta.namespace;
             let host = full_host(&destination.host, namespace, &self.snapshot.domain);
-            let port = self.target(&host).port(destination, port);
-            ClusterName::outbound(port, &destination.subset, host.as_str()).to_string()
+            let target = self.target(&host);
+            target.cluster(destination, &host, port).to_string()
         };
         // The only one whatever its weight, else those with a weight, else all alike.
         let is_weighted = |route: &&RouteDestination| route.weight > 0;

@@ -1,5 +1,6 @@
 //! Whole tables and listeners, from YAML to the messages' JSON.
 
+mod aliases;
 mod gateways;
 mod http;
 mod networks;

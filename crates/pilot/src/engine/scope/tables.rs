@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arcstr::ArcStr;
+use lateen_core::Hostname;
 use lateen_registry::SharedMap;
 use lateen_xds::names::parse_virtual_host;
 use lateen_xds::server::{Name, Resource};
@@ -13,7 +14,6 @@ use crate::key::{Cache, Key};
 use crate::proxy::Dialect;
 use crate::route::{self, HostKind};
 use crate::snapshot::Snapshot;
-use crate::view::is_table_of_unknown_hosts;
 
 /// Tables that are kept at once: more than a large mesh has.
 const TABLES_MAX: usize = 50_000;
@@ -282,7 +282,7 @@ impl Inner {
 
     /// Looks at the hosts whose rules have changed.
     fn renew_some(&mut self, making: Making<'_>, changed: &mut Changed) {
-        let mut unknown = false;
+        let mut stale = BTreeSet::new();
         for host in &making.touched.routed {
             let places = making.look(host, |view| {
                 view.service(host).map(|service| view.places(service))
@@ -293,21 +293,28 @@ impl Inner {
                         self.renew(&table, &host, making, changed);
                     }
                 }
-                None => unknown = true,
+                None => stale.extend(self.tables_of_unknown(host, making)),
             }
         }
-        if !unknown {
-            return;
-        }
-        let found = self
-            .made
-            .keys()
-            .find(|name| is_table_of_unknown_hosts(name));
-        if let Some(name) = found.cloned() {
-            let was = self.made.get(&name).and_then(Option::as_ref);
+        for name in stale {
+            let was = self.made.get(&*name).and_then(Option::as_ref);
             let table = Table::next(was, &name, making, changed);
             self.made.insert(name, table);
         }
+    }
+
+    /// The tables that have a host which no registry has, or are to have it.
+    fn tables_of_unknown(&self, host: &Hostname, making: Making<'_>) -> Vec<ArcStr> {
+        let ports = making.look(host, |view| view.ports_of_unknown(host));
+        let ports = ports.unwrap_or_default();
+        let concerned = self.made.iter().filter(|(name, table)| {
+            let Ok(port) = name.parse::<u16>() else {
+                return false;
+            };
+            let has = |table: &Arc<Table>| table.hosts.contains_key(&*format!("{host}:{port}"));
+            ports.contains(&port) || table.as_ref().is_some_and(has)
+        });
+        concerned.map(|(name, _)| name.clone()).collect()
     }
 
     /// Looks at one host of one table.
