@@ -44,6 +44,16 @@ pub enum Resource {
     Retry,
 }
 
+/// How important a request is. Each kind has limits and counts of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// As most are.
+    #[default]
+    Default,
+    /// More than those.
+    High,
+}
+
 /// A limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("limit reached: {0:?}")]
@@ -52,14 +62,18 @@ pub struct Overflow(pub Resource);
 /// The counters of one cluster, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    active: [AtomicU32; 4],
+    active: [[AtomicU32; 4]; 2],
     overflows: AtomicU64,
 }
 
 impl Breaker {
     /// How many are under way.
-    pub fn active(&self, resource: Resource) -> u32 {
-        self.active[resource as usize].load(Ordering::Relaxed)
+    pub fn active(&self, resource: Resource, priority: Priority) -> u32 {
+        self.counter(resource, priority).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, resource: Resource, priority: Priority) -> &AtomicU32 {
+        &self.active[priority as usize][resource as usize]
     }
 
     /// How often a limit said no.
@@ -71,15 +85,16 @@ impl Breaker {
     pub fn acquire(
         self: &Arc<Self>,
         resource: Resource,
+        priority: Priority,
         limits: &Limits,
     ) -> Result<Permit, Overflow> {
         let limit = match resource {
             Resource::Connection => limits.connections,
             Resource::Pending => limits.pending,
             Resource::Request => limits.requests,
-            Resource::Retry => self.retry_limit(limits),
+            Resource::Retry => self.retry_limit(priority, limits),
         };
-        let counter = &self.active[resource as usize];
+        let counter = self.counter(resource, priority);
         if counter.fetch_add(1, Ordering::Relaxed) >= limit {
             counter.fetch_sub(1, Ordering::Relaxed);
             self.overflows.fetch_add(1, Ordering::Relaxed);
@@ -88,23 +103,26 @@ impl Breaker {
         Ok(Permit {
             breaker: self.clone(),
             resource,
+            priority,
         })
     }
 
     /// Takes one whatever the limit says.
-    pub fn acquire_anyway(self: &Arc<Self>, resource: Resource) -> Permit {
-        self.active[resource as usize].fetch_add(1, Ordering::Relaxed);
+    pub fn acquire_anyway(self: &Arc<Self>, resource: Resource, priority: Priority) -> Permit {
+        let counter = self.counter(resource, priority);
+        counter.fetch_add(1, Ordering::Relaxed);
         Permit {
             breaker: self.clone(),
             resource,
+            priority,
         }
     }
 
-    fn retry_limit(&self, limits: &Limits) -> u32 {
+    fn retry_limit(&self, priority: Priority, limits: &Limits) -> u32 {
         match limits.retry_budget {
             None => limits.retries,
             Some((percent, least)) => {
-                let active = f64::from(self.active(Resource::Request));
+                let active = f64::from(self.active(Resource::Request, priority));
                 ((active * percent / 100.0) as u32).max(least)
             }
         }
@@ -116,11 +134,13 @@ impl Breaker {
 pub struct Permit {
     breaker: Arc<Breaker>,
     resource: Resource,
+    priority: Priority,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.breaker.active[self.resource as usize].fetch_sub(1, Ordering::Relaxed);
+        let counter = self.breaker.counter(self.resource, self.priority);
+        counter.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -135,16 +155,19 @@ mod tests {
             requests: 1,
             ..Limits::default()
         };
-        let permit = breaker.acquire(Resource::Request, &limits).expect("first");
-        assert_eq!(
-            breaker
-                .acquire(Resource::Request, &limits)
-                .expect_err("second"),
-            Overflow(Resource::Request)
-        );
+        let ask = |priority| breaker.acquire(Resource::Request, priority, &limits);
+        let permit = ask(Priority::Default).expect("first");
+        let overflow = Overflow(Resource::Request);
+        assert_eq!(ask(Priority::Default).expect_err("second"), overflow);
+        // What is important has room of its own.
+        let important = ask(Priority::High).expect("first");
+        assert_eq!(ask(Priority::High).expect_err("second"), overflow);
         drop(permit);
-        assert!(breaker.acquire(Resource::Request, &limits).is_ok());
-        assert_eq!(breaker.overflows(), 1);
+        assert!(ask(Priority::Default).is_ok());
+        assert!(ask(Priority::High).is_err());
+        drop(important);
+        assert!(ask(Priority::High).is_ok());
+        assert_eq!(breaker.overflows(), 3);
     }
 
     #[test]
@@ -154,17 +177,14 @@ mod tests {
             retry_budget: Some((20.0, 1)),
             ..Limits::default()
         };
+        let ask = |resource| breaker.acquire(resource, Priority::Default, &limits);
         let requests: Vec<_> = (0..10)
-            .map(|_| {
-                breaker
-                    .acquire(Resource::Request, &limits)
-                    .expect("below 1024")
-            })
+            .map(|_| ask(Resource::Request).expect("below 1024"))
             .collect();
-        let first = breaker.acquire(Resource::Retry, &limits);
-        let second = breaker.acquire(Resource::Retry, &limits);
+        let first = ask(Resource::Retry);
+        let second = ask(Resource::Retry);
         assert!(first.is_ok() && second.is_ok());
-        assert!(breaker.acquire(Resource::Retry, &limits).is_err());
+        assert!(ask(Resource::Retry).is_err());
         drop(requests);
     }
 }

@@ -9,6 +9,6 @@ mod hash;
 mod outlier;
 
 pub use balancer::{Balancer, HostSpec, Pick, Policy, SlowStart};
-pub use breaker::{Breaker, Limits, Overflow, Permit, Resource};
+pub use breaker::{Breaker, Limits, Overflow, Permit, Priority, Resource};
 pub use hash::hash_bytes;
 pub use outlier::{HostState, Outcome, OutlierConfig, report};

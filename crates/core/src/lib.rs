@@ -12,6 +12,7 @@ pub mod object;
 pub mod ports;
 pub mod problem;
 pub mod protocol;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod service;
 

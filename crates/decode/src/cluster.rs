@@ -1,6 +1,7 @@
 //! Clusters.
 
 mod balancing;
+mod errors;
 mod http;
 pub(crate) mod reads;
 mod spec;
@@ -9,13 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_balance::{Limits, OutlierConfig};
+use lateen_core::proxy_protocol::Version;
 use lateen_xds::TypeUrl;
+use lateen_xds::types::core::RoutingPriority;
+use lateen_xds::types::proxy_protocol::ProxyProtocolUpstreamTransport;
 use lateen_xds::types::wkt::UInt32Value;
 use lateen_xds::types::{cluster as pb, core, tls as tls_pb};
 
 use super::common::{FormatValue, duration, socket_address, struct_path};
 use super::endpoint::assignment;
 use super::{DecodeError, Result, tls, typed};
+pub use errors::ErrorMatch;
 pub use spec::{
     ClusterSpec, Discovery, DnsSpec, HttpOptions, Keepalive, Pings, Service, TransportMatch,
     TransportSpec, UpstreamProtocol,
@@ -48,8 +53,10 @@ pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
         http: http::options(spec)?,
         transports,
         transport_matches,
-        limits: limits(spec.circuit_breakers.as_ref()),
+        limits: limits(spec.circuit_breakers.as_ref(), RoutingPriority::Default),
+        high_limits: limits(spec.circuit_breakers.as_ref(), RoutingPriority::High),
         outlier: spec.outlier_detection.as_ref().map(outlier),
+        errors: errors::of(spec)?,
         bind: bind(spec)?,
         keepalive: keepalive(spec.upstream_connection_options.as_ref()),
         services: services(spec.metadata.as_ref()),
@@ -178,6 +185,20 @@ fn transport(socket: Option<&core::TransportSocket>) -> Result<TransportSpec> {
             let spec: tls_pb::UpstreamTlsContext = typed("transport_socket", any)?;
             Ok(TransportSpec::Tls(Box::new(tls::upstream(&spec)?)))
         }
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport" => {
+            let spec: ProxyProtocolUpstreamTransport = typed("transport_socket", any)?;
+            let inner = transport(spec.transport_socket.as_ref())?;
+            let config = spec.config.unwrap_or_default();
+            let version = match config.version() {
+                core::proxy_protocol_config::Version::V1 => Version::V1,
+                core::proxy_protocol_config::Version::V2 => Version::V2,
+            };
+            if inner.proxy_header().is_some() {
+                let what = "a header within a header";
+                return Err(DecodeError::unsupported("transport_socket", what));
+            }
+            Ok(TransportSpec::Proxied(version, Box::new(inner)))
+        }
         kind => Err(DecodeError::unsupported(
             "transport_socket",
             format!("the type {kind}"),
@@ -185,10 +206,11 @@ fn transport(socket: Option<&core::TransportSocket>) -> Result<TransportSpec> {
     }
 }
 
-fn limits(spec: Option<&pb::CircuitBreakers>) -> Limits {
+fn limits(spec: Option<&pb::CircuitBreakers>, priority: RoutingPriority) -> Limits {
     let defaults = Limits::default();
+    let priority = priority as i32;
     let Some(default) =
-        spec.and_then(|breakers| breakers.thresholds.iter().find(|t| t.priority == 0))
+        spec.and_then(|breakers| breakers.thresholds.iter().find(|t| t.priority == priority))
     else {
         return defaults;
     };

@@ -28,8 +28,8 @@ mod workload;
 
 pub use access_log::AccessLogSpec;
 pub use cluster::{
-    ClusterSpec, Discovery, DnsSpec, HttpOptions, Keepalive, Pings, Service, TransportMatch,
-    TransportSpec, UpstreamProtocol, cluster,
+    ClusterSpec, Discovery, DnsSpec, ErrorMatch, HttpOptions, Keepalive, Pings, Service,
+    TransportMatch, TransportSpec, UpstreamProtocol, cluster,
 };
 pub use common::{Data, FormatValue, address, struct_path};
 pub use endpoint::{EndpointSpec, NamedEndpoint, assignment};
@@ -37,10 +37,10 @@ pub use fault::{Abort, AbortStatus, Fault};
 pub use filter::{Cors, Filters, RouteExtra};
 pub use hcm::{CertHeader, Codec, HcmSpec, Routes, ServerHeader};
 pub use listener::{
-    DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, bound_at, listener,
+    DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, ProxyHeader, bound_at, listener,
 };
 pub use route::{route_configuration, virtual_host};
-pub use tcp::TcpProxySpec;
+pub use tcp::{TcpProxySpec, Tunnel};
 pub use tls::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};
 pub use unread::{MOST, Unread, UnreadField, What, unread};
 pub use workload::Workload;

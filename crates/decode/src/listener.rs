@@ -10,6 +10,8 @@ use arcstr::ArcStr;
 use lateen_core::Direction;
 use lateen_route::{ChainMatch, Chains};
 use lateen_xds::TypeUrl;
+use lateen_xds::types::core::proxy_protocol_config::Version;
+use lateen_xds::types::listener_filter::ProxyProtocol;
 use lateen_xds::types::{listener as pb, network, tls as tls_pb};
 use prost::Message;
 
@@ -33,6 +35,8 @@ pub struct ListenerSpec {
     pub use_original_dst: bool,
     /// Take the original destination for the local address.
     pub original_dst: bool,
+    /// Connections begin with a PROXY header, where it says so.
+    pub proxy_header: Option<ProxyHeader>,
     /// Look at the beginning of connections for TLS.
     pub inspect_tls: bool,
     /// Look at the beginning of connections for HTTP.
@@ -51,6 +55,17 @@ pub struct ListenerSpec {
     pub default_chain: Option<FilterChainSpec>,
     /// Where connections are logged.
     pub access_logs: Vec<AccessLogSpec>,
+}
+
+/// What is asked of the header that begins a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// Connections without one are served as they are.
+    pub optional: bool,
+    /// The text form is taken.
+    pub v1: bool,
+    /// The binary form is taken.
+    pub v2: bool,
 }
 
 /// A filter chain.
@@ -165,6 +180,7 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
         bind,
         use_original_dst: is(&spec.use_original_dst, false),
         original_dst: inspectors.original_dst || is(&spec.use_original_dst, false),
+        proxy_header: inspectors.proxy_header.or_else(|| by_chains(spec)),
         inspect_tls: inspectors.tls,
         inspect_http: inspectors.http,
         filter_timeout: duration(spec.listener_filters_timeout.as_ref()).unwrap_or(FILTER_TIMEOUT),
@@ -180,8 +196,28 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
 #[derive(Default)]
 struct Inspectors {
     original_dst: bool,
+    proxy_header: Option<ProxyHeader>,
     tls: bool,
     http: bool,
+}
+
+/// The older way to ask for a header, of which the first chain speaks for all.
+fn by_chains(spec: &pb::Listener) -> Option<ProxyHeader> {
+    let asked = spec.filter_chains.first()?.use_proxy_proto.as_ref()?;
+    asked.value.then_some(ProxyHeader {
+        optional: false,
+        v1: true,
+        v2: true,
+    })
+}
+
+fn proxy_header(spec: &ProxyProtocol) -> ProxyHeader {
+    let taken = |version: Version| !spec.disallowed_versions.contains(&(version as i32));
+    ProxyHeader {
+        optional: spec.allow_requests_without_proxy_protocol,
+        v1: taken(Version::V1),
+        v2: taken(Version::V2),
+    }
 }
 
 fn listener_filters(list: &[pb::ListenerFilter]) -> Result<Inspectors> {
@@ -194,6 +230,15 @@ fn listener_filters(list: &[pb::ListenerFilter]) -> Result<Inspectors> {
             _ => filter.name.clone(),
         };
         match kind.rsplit('.').next().unwrap_or("") {
+            "ProxyProtocol" | "proxy_protocol" => {
+                let spec = match &filter.config_type {
+                    Some(pb::listener_filter::ConfigType::TypedConfig(any)) => {
+                        typed(&format!("listener_filters[{}]", filter.name), any)?
+                    }
+                    _ => ProxyProtocol::default(),
+                };
+                inspectors.proxy_header = Some(proxy_header(&spec));
+            }
             "OriginalDst" | "original_dst" => inspectors.original_dst = true,
             "TlsInspector" | "tls_inspector" => inspectors.tls = true,
             "HttpInspector" | "http_inspector" => inspectors.http = true,

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Packed(Types),
     /// As many packed messages by their keys.
     Map(Types),
+    /// A list of words, but for those that this finds in it.
+    Words(fn(&str) -> Vec<String>),
 }
 
 /// Messages that may be packed in a field.
@@ -94,6 +96,8 @@ pub enum What {
     Field(&'static str, u32),
     /// A packed message of this type.
     Type(String),
+    /// A word of a list, which stands for nothing.
+    Word(String),
     /// Bytes that are no message.
     Malformed,
 }
@@ -110,6 +114,7 @@ impl UnreadField {
                 format!("{within}{dot}{name}")
             }
             What::Type(kind) => format!("{within} ({kind})"),
+            What::Word(word) => format!("{within} ({word:?})"),
             What::Malformed => format!("{within}{dot}(malformed)"),
         }
     }
@@ -184,6 +189,12 @@ fn walk(bytes: &[u8], reads: &'static Reads, path: &mut String, out: &mut Unread
             Kind::Packed(types) => {
                 step(path, name, index);
                 packed(field.body, *types, path, out);
+            }
+            Kind::Words(unknown) => {
+                step(path, name, index);
+                for word in unknown(&String::from_utf8_lossy(field.body)) {
+                    out.add(path, What::Word(word));
+                }
             }
             Kind::Map(types) => {
                 let (key, value) = (part(field.body, 1), part(field.body, 2));

@@ -439,6 +439,7 @@ fn name_of(chain: &FilterChainSpec, index: usize) -> String {
 fn security(transport: &TransportSpec) -> String {
     match transport {
         TransportSpec::Raw => "plain text".to_owned(),
+        TransportSpec::Proxied(_, inner) => format!("a PROXY header, then {}", security(inner)),
         TransportSpec::Tls(tls) if tls.alpn.iter().any(|name| name == "istio") => {
             "mutual TLS of the mesh".to_owned()
         }

@@ -82,9 +82,10 @@ mod tests {
             &[("spec.host", ProblemKind::Invalid)],
         );
         check(
-            "DestinationRule",
-            json!({"host": "a", "trafficPolicy": {"tunnel": {"targetHost": "b", "targetPort": 1}}}),
-            &[("spec.trafficPolicy.tunnel", ProblemKind::NotSupported)],
+            "Gateway",
+            json!({"servers": [{"hosts": ["a"], "defaultEndpoint": "127.0.0.1:80",
+                "port": {"number": 80, "name": "a", "protocol": "HTTP"}}]}),
+            &[("spec.servers[0].defaultEndpoint", ProblemKind::NotSupported)],
         );
     }
 }

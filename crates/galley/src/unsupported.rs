@@ -51,19 +51,12 @@ const FIELDS: &[Field] = &[
     refuse(VS, "http[].mirror.port.name"),
     refuse(VS, "tls[].route[].destination.port.name"),
     refuse(VS, "tcp[].route[].destination.port.name"),
-    warn(DR, "POLICY.tunnel", ""),
-    warn(DR, "POLICY.proxyProtocol", ""),
     warn(
         DR,
         "POLICY.retryBudget.budgetInterval",
         "our proxy counts requests under way alone, Envoy all of the interval",
     ),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
-    warn(
-        DR,
-        "BLOCK.outlierDetection.outlierDetectionHttpErrorCodes",
-        "",
-    ),
     refuse(DR, "BLOCK.tls.caCrl"),
     warn(GW, "servers[].defaultEndpoint", ""),
     warn(GW, "servers[].port.targetPort", ""),
@@ -365,9 +358,6 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(text) else {
         return Vec::new();
     };
-    let header = &fields.get("defaultConfig").unwrap_or(&Value::Null)["gatewayTopology"];
-    let header = is_set(&header["proxyProtocol"])
-        .then(|| "defaultConfig.gatewayTopology.proxyProtocol".to_owned());
     // Slashes that are encoded stay as they are.
     let paths = &fields.get("pathNormalization").unwrap_or(&Value::Null)["normalization"];
     let decodes = *paths == "DECODE_AND_MERGE_SLASHES";
@@ -380,7 +370,7 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
         .into_iter()
         .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
     let unused = unused.map(|(name, _)| name);
-    unused.chain(dynamic).chain(header).chain(decodes).collect()
+    unused.chain(dynamic).chain(decodes).collect()
 }
 
 /// Names parts of the mesh's networks that have no effect.
@@ -447,12 +437,13 @@ mod tests {
             &["spec.http[0].fault.abort: without percentage it is for no request"],
         );
         named(
-            "{kind: DestinationRule, spec: {trafficPolicy: {tunnel: {}}, subsets: [{trafficPolicy: \
-             {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}], \
+            "{kind: DestinationRule, spec: {trafficPolicy: {retryBudget: {budgetInterval: 1s}}, \
+             subsets: [{trafficPolicy: {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}], \
              tls: {caCrl: a}}}]}}",
             &[
                 "spec.subsets[0].trafficPolicy.tls.caCrl: refused",
-                "spec.trafficPolicy.tunnel: not supported, has no effect",
+                "spec.trafficPolicy.retryBudget.budgetInterval: not supported, our proxy counts \
+                 requests under way alone, Envoy all of the interval",
                 "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
                  not supported, has no effect",
             ],

@@ -82,6 +82,9 @@ impl OutboundKey {
         if !self.passes_on {
             transport::apply(&mut cluster, self, &policy);
         }
+        if let Some(settings) = policy.proxy_protocol {
+            transport::name_clients(&mut cluster, settings.version);
+        }
         cluster
     }
 

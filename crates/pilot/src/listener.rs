@@ -8,7 +8,9 @@ mod outbound;
 
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls, Topology};
 pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
-pub(crate) use outbound::{EVERYWHERE, OutboundKey, TcpLimits, TcpRule, VirtualOutboundKey, Want};
+pub(crate) use outbound::{
+    EVERYWHERE, OutboundKey, TcpLimits, TcpRule, Tunnel, VirtualOutboundKey, Want,
+};
 
 use lateen_api::Duration;
 use lateen_api::mesh::{AccessLogEncoding, MeshConfig, NormalizationType};

@@ -3,7 +3,7 @@
 use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{
     ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings,
-    OutlierDetection, RetryBudget, Subset, TrafficPolicy,
+    OutlierDetection, ProxyProtocol, RetryBudget, Subset, TrafficPolicy, TunnelSettings,
 };
 
 use crate::shared::Shared;
@@ -19,6 +19,8 @@ pub(crate) struct Policy<'a> {
     pub(crate) outlier_detection: Option<&'a OutlierDetection>,
     pub(crate) tls: Option<&'a ClientTlsSettings>,
     pub(crate) retry_budget: Option<&'a RetryBudget>,
+    pub(crate) tunnel: Option<&'a TunnelSettings>,
+    pub(crate) proxy_protocol: Option<&'a ProxyProtocol>,
 }
 
 impl<'a> Policy<'a> {
@@ -54,6 +56,8 @@ impl<'a> Policy<'a> {
         self.outlier_detection = by.outlier_detection.as_ref().or(self.outlier_detection);
         self.tls = by.tls.as_ref().or(self.tls);
         self.retry_budget = by.retry_budget.as_ref().or(self.retry_budget);
+        self.tunnel = by.tunnel.as_ref().or(self.tunnel);
+        self.proxy_protocol = by.proxy_protocol.as_ref().or(self.proxy_protocol);
         let for_port = by.port_level_settings.iter().find(|settings| {
             let number = settings.port.as_ref().map(|p| p.number);
             number == Some(u32::from(port))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use lateen_api::mesh::GatewayTopology;
+use lateen_api::mesh::{GatewayTopology, ProxyProtocolConfiguration};
 use lateen_core::Labels;
 use lateen_xds::types::core::Node;
 use lateen_xds::types::wkt::{Struct, value};
@@ -162,7 +162,10 @@ fn topology(metadata: &Struct) -> Option<GatewayTopology> {
     Some(GatewayTopology {
         num_trusted_proxies: proxies,
         forward_client_cert_details: serde_json::from_value(details).unwrap_or_default(),
-        proxy_protocol: None,
+        proxy_protocol: match value("proxyProtocol") {
+            Some(value::Kind::StructValue(_)) => Some(ProxyProtocolConfiguration {}),
+            _ => None,
+        },
     })
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn listener(
         bind,
         use_original_dst,
         original_dst,
+        proxy_header,
         inspect_tls,
         inspect_http,
         filter_timeout,
@@ -52,6 +53,7 @@ pub(crate) fn listener(
         bind,
         use_original_dst,
         original_dst,
+        proxy_header,
         inspect_tls,
         inspect_http,
         filter_timeout,
@@ -102,6 +104,7 @@ fn tcp_proxy(spec: TcpProxySpec) -> Result<TcpProxy> {
         connect_attempts,
         access_logs: logs,
         by_source,
+        tunnel,
     } = spec;
     Ok(TcpProxy {
         target,
@@ -110,6 +113,7 @@ fn tcp_proxy(spec: TcpProxySpec) -> Result<TcpProxy> {
         connect_attempts,
         access_logs: access_logs(logs)?,
         by_source,
+        tunnel,
     })
 }
 
@@ -149,10 +153,14 @@ fn access_log(spec: AccessLogSpec) -> Result<AccessLog> {
 
 /// The transports of a cluster, in their order.
 pub(crate) fn transports(list: &[TransportSpec], secrets: &Secrets) -> Result<Arc<[Transport]>> {
-    list.iter()
-        .map(|spec| match spec {
-            TransportSpec::Raw => Ok(Transport::Raw),
-            TransportSpec::Tls(tls) => Ok(Transport::Tls(Box::new(secrets.connector(tls)?))),
-        })
-        .collect()
+    list.iter().map(|spec| transport(spec, secrets)).collect()
+}
+
+fn transport(spec: &TransportSpec, secrets: &Secrets) -> Result<Transport> {
+    match spec {
+        TransportSpec::Raw => Ok(Transport::Raw),
+        TransportSpec::Tls(tls) => Ok(Transport::Tls(Box::new(secrets.connector(tls)?))),
+        // What connections begin with is read from the specification.
+        TransportSpec::Proxied(_, inner) => transport(inner, secrets),
+    }
 }

@@ -8,11 +8,13 @@ mod stats;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use lateen_balance::Breaker;
+use lateen_balance::{Breaker, Overflow, Permit, Priority, Resource};
 use lateen_decode::{ClusterSpec, Service};
 use lateen_tls::Connector;
 
-pub(crate) use connect::{ConnectError, Connected, HttpWant, connect, connect_http, permit};
+use crate::listener::Connection;
+
+pub(crate) use connect::{Between, ConnectError, Connected, HttpWant, To, connect, connect_http};
 pub(crate) use dns::resolve_forever;
 pub(crate) use hosts::{Host, HostSet};
 pub(crate) use stats::{ClusterStats, is_gauge};
@@ -54,6 +56,27 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// The addresses that connections to a host are for, where they say so: none is used for two
+    /// clients then.
+    pub(crate) fn client_of(&self, host: &Host, connection: &Connection) -> Option<Box<Between>> {
+        let spec = self.spec.transports.get(host.transport)?;
+        spec.proxy_header()?;
+        Some(Box::new(connection.between()))
+    }
+
+    /// Leave for one more, within the limits for requests of that priority.
+    pub(crate) fn acquire(
+        &self,
+        resource: Resource,
+        priority: Priority,
+    ) -> Result<Permit, Overflow> {
+        let limits = match priority {
+            Priority::Default => &self.spec.limits,
+            Priority::High => &self.spec.high_limits,
+        };
+        self.breaker.acquire(resource, priority, limits)
+    }
+
     /// The same cluster with other hosts.
     pub(crate) fn with_hosts(&self, hosts: HostSet) -> Cluster {
         Cluster {

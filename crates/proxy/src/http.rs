@@ -17,6 +17,8 @@ mod rewrite;
 mod upgrade;
 mod view;
 
+pub(crate) use headers::write as write_headers;
+
 use std::sync::Arc;
 use std::time::Duration;
 

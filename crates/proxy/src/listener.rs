@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use arcstr::ArcStr;
 use lateen_core::Direction;
+use lateen_decode::{ProxyHeader, Tunnel};
 use lateen_route::{Chains, ConnectionView, Target};
 use lateen_tls::Acceptor;
 
+use crate::cluster::Between;
 use crate::drain::Drain;
 use crate::http::Hcm;
 use crate::http::log::AccessLog;
@@ -33,6 +35,7 @@ pub(crate) struct Listener {
     pub use_original_dst: bool,
     /// Take the original destination for the local address.
     pub original_dst: bool,
+    pub proxy_header: Option<ProxyHeader>,
     pub inspect_tls: bool,
     pub inspect_http: bool,
     pub filter_timeout: Duration,
@@ -78,6 +81,8 @@ pub(crate) struct TcpProxy {
     pub access_logs: Vec<AccessLog>,
     /// Hash by the client's address.
     pub by_source: bool,
+    /// The bytes go through HTTP, where it says so.
+    pub tunnel: Option<Tunnel>,
 }
 
 impl Listener {
@@ -143,6 +148,11 @@ impl Connection {
     pub(crate) fn peer_principal(&self) -> Option<String> {
         let peer = self.tls.as_ref()?.peer.as_ref()?;
         Some(peer.spiffe.as_ref()?.to_string())
+    }
+
+    /// Where it came from and where it was going.
+    pub(crate) fn between(&self) -> Between {
+        (self.remote, self.local)
     }
 
     /// Counts a request that is answered; true where there may be no more than `max`, 0 for any

@@ -5,6 +5,7 @@ mod pipe;
 mod relay;
 mod splice;
 mod tcp;
+mod tunnel;
 
 pub(crate) use copy::copy;
 pub(crate) use tcp::proxy_tcp;

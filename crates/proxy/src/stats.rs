@@ -9,7 +9,7 @@ use lateen_core::Direction;
 use lateen_decode::{Service, Workload};
 use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry, Writer};
 
-use crate::cluster::{Cluster, Connected, Host};
+use crate::cluster::{Cluster, Host};
 use crate::http::log::Entry;
 use crate::listener::Connection;
 use crate::worker::Shared;
@@ -454,7 +454,6 @@ impl TcpLabels {
         connection: &Connection,
         cluster: &Cluster,
         host: &Host,
-        _: &Connected,
     ) -> Option<Self> {
         let direction = connection.listener.direction?;
         let peer = match direction {

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arcstr::ArcStr;
-use lateen_balance::{Outcome, Pick};
+use lateen_balance::{Outcome, Pick, Priority};
 use lateen_http::{Pool, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
-use crate::cluster::{Cluster, HttpWant};
+use crate::cluster::{Between, Cluster, HttpWant};
 use crate::drain::Drain;
 use crate::listener::accept_loop;
 use crate::node::Node;
@@ -63,7 +63,10 @@ pub(crate) struct PoolKey {
     pub address: SocketAddr,
     pub transport: usize,
     pub want: HttpWant,
+    pub priority: Priority,
     pub sni: Option<String>,
+    /// The client that it speaks for, where it says so.
+    pub client: Option<Box<Between>>,
 }
 
 /// What former tries of a request say about the choice of a host.

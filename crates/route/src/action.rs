@@ -40,6 +40,8 @@ pub struct Forward {
     pub hash: Vec<HashPolicy>,
     /// Upgrades that are allowed (true) or refused (false) on this route, beyond the listener's.
     pub upgrades: Vec<(String, bool)>,
+    /// It counts against the limits for important requests, and takes connections of their own.
+    pub high_priority: bool,
 }
 
 /// The cluster of a forwarded request.
@@ -298,14 +300,20 @@ impl RetryOn {
         for word in list.split(',').map(str::trim) {
             match word.parse::<u16>() {
                 Ok(code) => codes.push(code),
-                Err(_) => set = set.with(Self::word(word)),
+                Err(_) => set = set.with(Self::word(word).unwrap_or_default()),
             }
         }
         (set, codes)
     }
 
-    fn word(word: &str) -> RetryOn {
-        match word {
+    /// The words of such a list that stand for nothing.
+    pub fn unknown(list: &str) -> impl Iterator<Item = &str> {
+        let words = list.split(',').map(str::trim).filter(|w| !w.is_empty());
+        words.filter(|word| word.parse::<u16>().is_err() && Self::word(word).is_none())
+    }
+
+    fn word(word: &str) -> Option<RetryOn> {
+        Some(match word {
             "5xx" => Self::SERVER_ERROR,
             "gateway-error" => Self::GATEWAY_ERROR,
             "reset" => Self::RESET,
@@ -321,8 +329,8 @@ impl RetryOn {
             "internal" => Self::GRPC_INTERNAL,
             "resource-exhausted" => Self::GRPC_EXHAUSTED,
             "unavailable" => Self::GRPC_UNAVAILABLE,
-            _ => RetryOn(0),
-        }
+            _ => return None,
+        })
     }
 
     /// Both sets.
@@ -346,6 +354,8 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The bound on each try; zero means none.
     pub per_try_timeout: Duration,
+    /// How long a try may bring nothing and take nothing; zero means for ever.
+    pub per_try_idle: Duration,
     /// The first pause.
     pub base_interval: Duration,
     /// The longest pause.
@@ -354,6 +364,8 @@ pub struct RetryPolicy {
     pub status_codes: Vec<u16>,
     /// The headers of `retriable-headers`.
     pub headers: Vec<HeaderTest>,
+    /// Only requests that pass one of these tests are tried again; none lets all pass.
+    pub request_headers: Vec<HeaderTest>,
     /// Prefer hosts that were not tried yet.
     pub avoid_previous_hosts: bool,
     /// How often to draw another host for that.
@@ -370,10 +382,12 @@ impl Default for RetryPolicy {
             on: RetryOn::default(),
             attempts: 1,
             per_try_timeout: Duration::ZERO,
+            per_try_idle: Duration::ZERO,
             base_interval: Duration::from_millis(25),
             max_interval: Duration::from_millis(250),
             status_codes: Vec::new(),
             headers: Vec::new(),
+            request_headers: Vec::new(),
             avoid_previous_hosts: false,
             host_attempts: 1,
             leave_priorities_after: 0,
@@ -446,5 +460,7 @@ mod tests {
         check("unavailable", 200, Some(13), false);
         check("retriable-status-codes,429", 429, None, true);
         check("connect-failure,refused-stream", 503, None, false);
+        let unknown: Vec<_> = RetryOn::unknown("5xx, never,503,,sometimes").collect();
+        assert_eq!(unknown, ["never", "sometimes"]);
     }
 }

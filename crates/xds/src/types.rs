@@ -15,6 +15,11 @@ pub use crate::envoy::r#type::v3 as kind;
 pub use crate::google::protobuf as wkt;
 pub use crate::google::rpc;
 
+/// The transport socket that begins with a PROXY header.
+pub mod proxy_protocol {
+    pub use crate::envoy::extensions::transport_sockets::proxy_protocol::v3::*;
+}
+
 /// Transport sockets.
 pub mod tls {
     pub use crate::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -31,6 +36,7 @@ pub mod network {
 pub mod listener_filter {
     pub use crate::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
     pub use crate::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+    pub use crate::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
     pub use crate::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 }
 

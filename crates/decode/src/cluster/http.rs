@@ -8,6 +8,7 @@ use lateen_xds::types::upstream::http::HttpProtocolOptions;
 use lateen_xds::types::upstream::http::http_protocol_options::UpstreamProtocolOptions;
 use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
 
+use super::errors::ERRORS;
 use super::{HttpOptions, Pings, UpstreamProtocol};
 use crate::common::duration;
 use crate::unread::Kind::{In, Whole};
@@ -16,13 +17,16 @@ use crate::{DecodeError, Result, typed};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/// The options of a cluster that are about HTTP.
+pub(super) fn protocol_options(spec: &pb::Cluster) -> Result<Option<HttpProtocolOptions>> {
+    let options = spec.typed_extension_protocol_options.get(HTTP_OPTIONS);
+    let decode = |any| typed::<HttpProtocolOptions>("http_protocol_options", any);
+    options.map(decode).transpose()
+}
+
 /// What a cluster says of HTTP.
 pub(super) fn options(spec: &pb::Cluster) -> Result<HttpOptions> {
-    let options = spec
-        .typed_extension_protocol_options
-        .get(HTTP_OPTIONS)
-        .map(|any| typed::<HttpProtocolOptions>("http_protocol_options", any))
-        .transpose()?;
+    let options = protocol_options(spec)?;
     let (protocol, http2) = match options.as_ref() {
         Some(options) => protocol(options)?.unwrap_or_else(|| legacy(spec)),
         None => legacy(spec),
@@ -111,6 +115,7 @@ pub(crate) static HTTP_PROTOCOL_OPTIONS: Reads = Reads::of(
         (3, "explicit_http_config", In(&EXPLICIT_HTTP)),
         (4, "use_downstream_protocol_config", In(&DOWNSTREAM_HTTP)),
         (5, "auto_config", In(&AUTO_HTTP)),
+        (8, "outlier_detection", In(&ERRORS)),
     ],
 );
 

@@ -121,9 +121,23 @@ pub(crate) static UPSTREAM_SOCKET: Reads = Reads::of(
         (
             3,
             "typed_config",
-            Packed(Types::of(&[&RAW_BUFFER, &UPSTREAM_TLS])),
+            Packed(Types::of(&[&RAW_BUFFER, &UPSTREAM_TLS, &UPSTREAM_PROXY])),
         ),
     ],
+);
+
+pub(crate) static UPSTREAM_PROXY: Reads = Reads::of(
+    "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+    &[
+        (1, "config", In(&PROXY_CONFIG)),
+        (2, "transport_socket", In(&UPSTREAM_SOCKET)),
+        (3, "allow_unspecified_address", Harmless),
+    ],
+);
+
+pub(crate) static PROXY_CONFIG: Reads = Reads::of(
+    "envoy.config.core.v3.ProxyProtocolConfig",
+    &[(1, "version", Whole)],
 );
 
 pub(crate) static SOCKET_MATCH: Reads = Reads::of(

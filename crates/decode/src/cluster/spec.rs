@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arcstr::ArcStr;
 use lateen_balance::{Limits, OutlierConfig, Policy, SlowStart};
+use lateen_core::proxy_protocol::Version;
 
+use super::errors::ErrorMatch;
 use crate::endpoint::NamedEndpoint;
 use crate::tls::TlsSpec;
 
@@ -35,8 +37,12 @@ pub struct ClusterSpec {
     pub transport_matches: Vec<TransportMatch>,
     /// Limits on what is under way.
     pub limits: Limits,
+    /// The same for requests of high priority.
+    pub high_limits: Limits,
     /// When hosts that fail are left out.
     pub outlier: Option<OutlierConfig>,
+    /// Which responses are failures, where those of 5xx are not.
+    pub errors: Option<ErrorMatch>,
     /// The address that connections come from.
     pub bind: Option<SocketAddr>,
     /// How the kernel asks whether hosts are still there, where it is not as for all connections.
@@ -122,6 +128,19 @@ pub enum TransportSpec {
     Raw,
     /// By TLS.
     Tls(Box<TlsSpec>),
+    /// The same, behind a header that names the client.
+    Proxied(Version, Box<TransportSpec>),
+}
+
+impl TransportSpec {
+    /// The version of the header that connections begin with, if they do.
+    #[must_use]
+    pub fn proxy_header(&self) -> Option<Version> {
+        match self {
+            TransportSpec::Proxied(version, _) => Some(*version),
+            TransportSpec::Raw | TransportSpec::Tls(_) => None,
+        }
+    }
 }
 
 /// How the kernel asks whether a peer is still there, as far as it is not the default.

@@ -53,7 +53,12 @@ pub(crate) static LISTENER_FILTER: Reads = Reads::of(
         (
             3,
             "typed_config",
-            Packed(Types::of(&[&ORIGINAL_DST, &TLS_INSPECTOR, &HTTP_INSPECTOR])),
+            Packed(Types::of(&[
+                &ORIGINAL_DST,
+                &PROXY_PROTOCOL,
+                &TLS_INSPECTOR,
+                &HTTP_INSPECTOR,
+            ])),
         ),
         (5, "config_discovery", Whole),
     ],
@@ -62,6 +67,15 @@ pub(crate) static LISTENER_FILTER: Reads = Reads::of(
 pub(crate) static ORIGINAL_DST: Reads = Reads::of(
     "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     &[],
+);
+
+pub(crate) static PROXY_PROTOCOL: Reads = Reads::of(
+    "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    &[
+        (2, "allow_requests_without_proxy_protocol", Whole),
+        (4, "disallowed_versions[]", Whole),
+        (5, "stat_prefix", Harmless),
+    ],
 );
 
 pub(crate) static TLS_INSPECTOR: Reads = Reads::of(
@@ -79,7 +93,7 @@ pub(crate) static FILTER_CHAIN: Reads = Reads::of(
     &[
         (1, "filter_chain_match", In(&CHAIN_MATCH)),
         (3, "filters[]", In(&FILTER)),
-        (4, "use_proxy_proto", Off),
+        (4, "use_proxy_proto", Whole),
         (5, "metadata", Harmless),
         (6, "transport_socket", In(&DOWNSTREAM_SOCKET)),
         (7, "name", Whole),

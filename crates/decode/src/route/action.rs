@@ -6,6 +6,7 @@ use lateen_route::{
     DirectResponse, Forward, HashPolicy, HostRewrite, Mirror, PathRedirect, PathRewrite, Redirect,
     RetryPolicy, Target, Weighted, WeightedClusters,
 };
+use lateen_xds::types::core::RoutingPriority;
 use lateen_xds::types::route as pb;
 
 use super::mutations;
@@ -43,7 +44,11 @@ pub(super) fn forward(
         grpc_timeout_max: max
             .and_then(|max| duration(max.grpc_timeout_header_max.as_ref()))
             .or(legacy_max),
-        retry: retry.filter(|policy| policy.attempts > 0),
+        // Without another try, its bounds hold for the only one.
+        retry: retry.filter(|policy| {
+            let bounds = [policy.per_try_timeout, policy.per_try_idle];
+            policy.attempts > 0 || bounds.iter().any(|bound| !bound.is_zero())
+        }),
         mirrors: action
             .request_mirror_policies
             .iter()
@@ -58,6 +63,7 @@ pub(super) fn forward(
                 (upgrade.upgrade_type.to_ascii_lowercase(), enabled)
             })
             .collect(),
+        high_priority: action.priority == RoutingPriority::High as i32,
     })
 }
 
@@ -249,6 +255,7 @@ pub(crate) static ROUTE_ACTION: Reads = Reads::of(
         (7, "auto_host_rewrite", Whole),
         (8, "timeout", Whole),
         (9, "retry_policy", In(&RETRY)),
+        (11, "priority", Whole),
         (14, "include_vh_rate_limits", Off),
         (15, "hash_policy[]", In(&HASH_POLICY)),
         (17, "cors", In(&ROUTE_CORS)),

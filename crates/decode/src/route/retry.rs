@@ -6,7 +6,7 @@ use lateen_xds::types::route as pb;
 use super::matching::header_test;
 use super::reads::HEADER_MATCHER;
 use crate::common::duration;
-use crate::unread::Kind::{Harmless, In, Packed, Whole};
+use crate::unread::Kind::{Harmless, In, Packed, Whole, Words};
 use crate::unread::{Reads, Types};
 use crate::{DecodeError, Result, typed};
 
@@ -32,11 +32,17 @@ pub(super) fn retry(spec: &pb::RetryPolicy) -> Result<RetryPolicy> {
             .as_ref()
             .map_or(defaults.attempts, |number| number.value),
         per_try_timeout: duration(spec.per_try_timeout.as_ref()).unwrap_or_default(),
+        per_try_idle: duration(spec.per_try_idle_timeout.as_ref()).unwrap_or_default(),
         base_interval: base,
         max_interval: max.unwrap_or(base * 10),
         status_codes,
         headers: spec
             .retriable_headers
+            .iter()
+            .map(header_test)
+            .collect::<Result<_>>()?,
+        request_headers: spec
+            .retriable_request_headers
             .iter()
             .map(header_test)
             .collect::<Result<_>>()?,
@@ -73,7 +79,11 @@ fn retry_priority(spec: Option<&pb::retry_policy::RetryPriority>) -> Result<u32>
 pub(crate) static RETRY: Reads = Reads::of(
     "envoy.config.route.v3.RetryPolicy",
     &[
-        (1, "retry_on", Whole),
+        (
+            1,
+            "retry_on",
+            Words(|list| RetryOn::unknown(list).map(str::to_owned).collect()),
+        ),
         (2, "num_retries", Whole),
         (3, "per_try_timeout", Whole),
         (4, "retry_priority", In(&RETRY_PRIORITY)),
@@ -82,6 +92,8 @@ pub(crate) static RETRY: Reads = Reads::of(
         (7, "retriable_status_codes[]", Whole),
         (8, "retry_back_off", In(&BACK_OFF)),
         (9, "retriable_headers[]", In(&HEADER_MATCHER)),
+        (10, "retriable_request_headers[]", In(&HEADER_MATCHER)),
+        (13, "per_try_idle_timeout", Whole),
     ],
 );
 

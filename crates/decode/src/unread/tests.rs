@@ -78,7 +78,7 @@ fn the_lists_say_what_is_read() {
 
 fn is_read(kind: &Kind) -> bool {
     match kind {
-        Kind::Whole | Kind::Packed(_) | Kind::Map(_) => true,
+        Kind::Whole | Kind::Packed(_) | Kind::Map(_) | Kind::Words(_) => true,
         Kind::In(inner) => inner.fields.iter().any(|field| is_read(&field.2)),
         Kind::Harmless | Kind::Off => false,
     }
@@ -97,7 +97,7 @@ fn all_lists() -> Vec<&'static Reads> {
             match kind {
                 Kind::In(inner) => todo.push(inner),
                 Kind::Packed(types) | Kind::Map(types) => todo.extend(types.read),
-                Kind::Whole | Kind::Harmless | Kind::Off => {}
+                Kind::Whole | Kind::Harmless | Kind::Off | Kind::Words(_) => {}
             }
         }
     }
@@ -225,7 +225,7 @@ fn enter(
                 visit(resource, path, inner, found);
             }
         }
-        Kind::Whole | Kind::Harmless | Kind::Off => {}
+        Kind::Whole | Kind::Harmless | Kind::Off | Kind::Words(_) => {}
     }
 }
 
@@ -347,7 +347,8 @@ fn what_is_not_read_is_named_by_its_path() {
         "validate_clusters": false,
         "virtual_hosts": [{ "name": "h", "domains": ["*"], "rate_limits": [{}, {}], "routes": [
             { "match": { "prefix": "/" }, "route": { "cluster": "c" } },
-            { "match": { "prefix": "/" }, "route": { "cluster": "c", "priority": "HIGH" },
+            { "match": { "prefix": "/" }, "route": { "cluster": "c", "append_x_forwarded_host": true,
+              "retry_policy": { "retry_on": "5xx,never" } },
               "typed_per_filter_config": { "f": { "@type": RAW } } },
         ]}],
     });
@@ -363,7 +364,8 @@ fn what_is_not_read_is_named_by_its_path() {
     let found = paths(&any);
     let expect = vec![
         "virtual_hosts[0].rate_limits",
-        "virtual_hosts[0].routes[1].route.priority",
+        "virtual_hosts[0].routes[1].route.append_x_forwarded_host",
+        "virtual_hosts[0].routes[1].route.retry_policy.retry_on (\"never\")",
         "virtual_hosts[0].routes[1].typed_per_filter_config[\"f\"] \
          (envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer)",
     ];

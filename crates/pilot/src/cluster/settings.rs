@@ -6,6 +6,8 @@ use lateen_api::networking::{
     OutlierDetection as OutlierSettings, RetryBudget as BudgetSettings, SimpleLb,
 };
 use lateen_core::Protocol;
+use lateen_xds::envoy::config::common::matcher::v3::match_predicate::{MatchSet, Rule};
+use lateen_xds::envoy::config::common::matcher::v3::{HttpHeadersMatch, MatchPredicate};
 use lateen_xds::pack_any;
 use lateen_xds::types::cluster::circuit_breakers::Thresholds;
 use lateen_xds::types::cluster::circuit_breakers::thresholds::RetryBudget;
@@ -24,9 +26,14 @@ use lateen_xds::types::core::{
     KeepaliveSettings, RuntimeDouble, TcpKeepalive,
 };
 use lateen_xds::types::kind::Percent;
+use lateen_xds::types::matcher::StringMatcher;
+use lateen_xds::types::matcher::string_matcher::MatchPattern;
+use lateen_xds::types::route::HeaderMatcher;
+use lateen_xds::types::route::header_matcher::HeaderMatchSpecifier;
 use lateen_xds::types::upstream::http::HttpProtocolOptions;
 use lateen_xds::types::upstream::http::http_protocol_options::{
-    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config,
+    ExplicitHttpConfig, OutlierDetection as HttpOutliers, UpstreamProtocolOptions,
+    UseDownstreamHttpConfig, explicit_http_config,
 };
 use lateen_xds::types::wkt::{UInt32Value, UInt64Value};
 
@@ -50,7 +57,7 @@ pub(super) fn apply(
     mesh: &MeshConfig,
 ) {
     cluster.circuit_breakers = Some(circuit_breakers(policy));
-    http_options(cluster, policy.connection_pool, protocol, mesh);
+    http_options(cluster, policy, protocol, mesh);
     tcp_options(cluster, policy.connection_pool, mesh);
     if cluster.lb_policy == i32::from(LbPolicy::ClusterProvided) {
         // It goes where the client was going.
@@ -103,13 +110,9 @@ fn retry_budget(budget: &BudgetSettings) -> RetryBudget {
     }
 }
 
-fn http_options(
-    cluster: &mut Cluster,
-    pool: Option<&ConnectionPoolSettings>,
-    protocol: Protocol,
-    mesh: &MeshConfig,
-) {
-    let http = pool.and_then(|p| p.http.as_ref());
+fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, mesh: &MeshConfig) {
+    let http = policy.connection_pool.and_then(|p| p.http.as_ref());
+    let errors = policy.outlier_detection.and_then(error_codes);
     let upgrade = match http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy) {
         H2UpgradePolicy::Upgrade => true,
         H2UpgradePolicy::DoNotUpgrade => false,
@@ -141,7 +144,7 @@ fn http_options(
         explicit(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
             h2,
         ))
-    } else if http.is_some() {
+    } else if http.is_some() || errors.is_some() {
         let h1 = Http1ProtocolOptions::default();
         explicit(explicit_http_config::ProtocolConfig::HttpProtocolOptions(
             h1,
@@ -161,11 +164,41 @@ fn http_options(
     let options = HttpProtocolOptions {
         common_http_protocol_options: common,
         upstream_protocol_options: Some(upstream),
+        outlier_detection: errors,
         ..HttpProtocolOptions::default()
     };
     cluster
         .typed_extension_protocol_options
         .insert(HTTP_OPTIONS.into(), pack_any(&options));
+}
+
+/// The statuses that count as failures, where a rule lists them.
+fn error_codes(settings: &OutlierSettings) -> Option<HttpOutliers> {
+    let codes = &settings.outlier_detection_http_error_codes;
+    let is_one = |code: &u32| MatchPredicate {
+        rule: Some(Rule::HttpResponseHeadersMatch(HttpHeadersMatch {
+            headers: vec![HeaderMatcher {
+                name: ":status".into(),
+                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+                    match_pattern: Some(MatchPattern::Exact(code.to_string())),
+                    ..StringMatcher::default()
+                })),
+                ..HeaderMatcher::default()
+            }],
+        })),
+    };
+    let mut rules: Vec<_> = codes.iter().map(is_one).collect();
+    // Envoy wants two of a choice.
+    let matcher = match rules.len() {
+        0 => return None,
+        1 => rules.remove(0),
+        _ => MatchPredicate {
+            rule: Some(Rule::OrMatch(MatchSet { rules })),
+        },
+    };
+    Some(HttpOutliers {
+        error_matcher: Some(matcher),
+    })
 }
 
 fn explicit(protocol: explicit_http_config::ProtocolConfig) -> UpstreamProtocolOptions {

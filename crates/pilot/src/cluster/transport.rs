@@ -1,14 +1,17 @@
 //! Which transport a cluster's connections use.
 
 use lateen_api::mesh::MeshConfig;
-use lateen_api::networking::{ClientTlsMode, ClientTlsSettings};
+use lateen_api::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocolVersion};
 use lateen_registry::Service;
 use lateen_xds::names;
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
     ClusterDiscoveryType, DiscoveryType, TransportSocketMatch,
 };
-use lateen_xds::types::core::TransportSocket;
+use lateen_xds::types::core::{
+    ProxyProtocolConfig, TransportSocket, proxy_protocol_config::Version,
+};
+use lateen_xds::types::proxy_protocol::ProxyProtocolUpstreamTransport;
 use lateen_xds::types::tls::{
     CertificateValidationContext, CommonTlsContext, UpstreamTlsContext, common_tls_context,
 };
@@ -42,6 +45,32 @@ pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_
 /// Whether the mesh's TLS is spoken to whoever takes it, where no rule says anything of TLS.
 pub(crate) fn is_automatic(mesh: &MeshConfig, service: &Service, accounts: &[String]) -> bool {
     mesh.auto_mtls() && (!service.external || !accounts.is_empty())
+}
+
+/// Connections say which client they are for before anything else.
+pub(super) fn name_clients(cluster: &mut Cluster, version: ProxyProtocolVersion) {
+    let version = match version {
+        ProxyProtocolVersion::V1 => Version::V1,
+        ProxyProtocolVersion::V2 => Version::V2,
+    };
+    let wrap = |inner: Option<TransportSocket>| {
+        let config = ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig {
+                version: version.into(),
+                ..ProxyProtocolConfig::default()
+            }),
+            transport_socket: Some(inner.unwrap_or_else(wire::raw_buffer)),
+            ..ProxyProtocolUpstreamTransport::default()
+        };
+        let config = lateen_xds::pack_any(&config);
+        wire::transport_socket("envoy.transport_sockets.upstream_proxy_protocol", config)
+    };
+    if cluster.transport_socket_matches.is_empty() {
+        cluster.transport_socket = Some(wrap(cluster.transport_socket.take()));
+    }
+    for option in &mut cluster.transport_socket_matches {
+        option.transport_socket = Some(wrap(option.transport_socket.take()));
+    }
 }
 
 /// Mutual TLS to those endpoints that take it, plain to the others. Where endpoints are not listed

@@ -13,17 +13,18 @@ use lateen_xds::types::core::{
 };
 use lateen_xds::types::http_filter::{cors::Cors, fault::HttpFault, grpc_stats, router::Router};
 use lateen_xds::types::listener::{Filter, ListenerFilter};
-use lateen_xds::types::listener_filter::{HttpInspector, OriginalDst, TlsInspector};
+use lateen_xds::types::listener_filter::{HttpInspector, OriginalDst, ProxyProtocol, TlsInspector};
 use lateen_xds::types::network::hcm::http_connection_manager::{
     ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
     SetCurrentClientCertDetails, UpgradeConfig,
 };
 use lateen_xds::types::network::hcm::{HttpConnectionManager, HttpFilter, Rds, http_filter};
+use lateen_xds::types::network::tcp_proxy::tcp_proxy::TunnelingConfig;
 use lateen_xds::types::network::tcp_proxy::{TcpProxy, tcp_proxy};
 use lateen_xds::types::route::RouteConfiguration;
 use lateen_xds::types::wkt::Struct;
 
-use super::{Logging, TcpLimits, Topology};
+use super::{Logging, TcpLimits, Topology, Tunnel};
 use crate::wire;
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -145,13 +146,14 @@ pub(super) fn tcp(
     to: tcp_proxy::ClusterSpecifier,
     logging: &Logging,
 ) -> Filter {
-    limited_tcp(stat_prefix, to, TcpLimits::default(), logging)
+    limited_tcp(stat_prefix, to, TcpLimits::default(), None, logging)
 }
 
 pub(super) fn limited_tcp(
     stat_prefix: impl Into<String>,
     to: tcp_proxy::ClusterSpecifier,
     limits: TcpLimits,
+    tunnel: Option<&Tunnel>,
     logging: &Logging,
 ) -> Filter {
     let proxy = TcpProxy {
@@ -159,6 +161,11 @@ pub(super) fn limited_tcp(
         cluster_specifier: Some(to),
         idle_timeout: limits.idle.map(wire::duration),
         max_downstream_connection_duration: limits.most.map(wire::duration),
+        tunneling_config: tunnel.map(|tunnel| TunnelingConfig {
+            hostname: tunnel.authority.clone(),
+            use_post: tunnel.post,
+            ..TunnelingConfig::default()
+        }),
         access_log: access_log(logging),
         ..TcpProxy::default()
     };
@@ -172,6 +179,11 @@ pub(super) fn to_cluster(name: impl Into<String>) -> tcp_proxy::ClusterSpecifier
 pub(super) fn original_dst() -> ListenerFilter {
     let config = pack_any(&OriginalDst {});
     wire::listener_filter("envoy.filters.listener.original_dst", config)
+}
+
+pub(super) fn proxy_protocol() -> ListenerFilter {
+    let config = pack_any(&ProxyProtocol::default());
+    wire::listener_filter("envoy.filters.listener.proxy_protocol", config)
 }
 
 pub(super) fn tls_inspector() -> ListenerFilter {

@@ -33,6 +33,8 @@ pub(crate) struct Topology {
     pub(crate) trusted_proxies: u32,
     /// What becomes of `X-Forwarded-Client-Cert`.
     pub(crate) client_certificates: ForwardClientCertDetails,
+    /// Connections begin with a PROXY header.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl From<&GatewayTopology> for Topology {
@@ -40,6 +42,7 @@ impl From<&GatewayTopology> for Topology {
         Topology {
             trusted_proxies: of.num_trusted_proxies,
             client_certificates: of.forward_client_cert_details,
+            proxy_protocol: of.proxy_protocol.is_some(),
         }
     }
 }
@@ -128,11 +131,17 @@ impl GatewayKey {
                 tls.is_some() || rules.iter().any(|rule| !rule.sni.is_empty())
             }
         });
+        let header = self.topology.proxy_protocol;
+        let header = header.then(filters::proxy_protocol);
+        let listener_filters = header.into_iter();
+        let listener_filters = listener_filters
+            .chain(inspects.then(filters::tls_inspector))
+            .collect();
         Listener {
             name: self.name(),
             address: Some(wire::socket_address(&self.address, self.port)),
             filter_chains: distinct(chains),
-            listener_filters: inspects.then(filters::tls_inspector).into_iter().collect(),
+            listener_filters,
             traffic_direction: TrafficDirection::Outbound.into(),
             ..Listener::default()
         }

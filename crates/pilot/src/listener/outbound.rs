@@ -2,6 +2,7 @@
 //! captured connections arrive and are handed to them.
 
 use lateen_api::Duration;
+use lateen_api::networking::TunnelSettings;
 use lateen_core::ports;
 use lateen_xds::names;
 use lateen_xds::types::core::{CidrRange, TrafficDirection};
@@ -58,6 +59,31 @@ pub(crate) struct TcpRule {
     /// Clusters with their shares.
     pub(crate) clusters: Vec<(String, u32)>,
     pub(crate) limits: TcpLimits,
+    /// The only cluster is an HTTP proxy, through which the bytes go.
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
+/// A tunnel through an HTTP proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tunnel {
+    /// The host and port that it leads to.
+    pub(crate) authority: String,
+    /// A POST opens it, not CONNECT.
+    pub(crate) post: bool,
+}
+
+impl From<&TunnelSettings> for Tunnel {
+    fn from(of: &TunnelSettings) -> Tunnel {
+        let (host, port) = (&of.target_host, of.target_port);
+        let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+        Tunnel {
+            authority: match is_v6 {
+                true => format!("[{host}]:{port}"),
+                false => format!("{host}:{port}"),
+            },
+            post: of.protocol.eq_ignore_ascii_case("POST"),
+        }
+    }
 }
 
 /// How long connections live, by the rules of their destination.
@@ -84,6 +110,7 @@ impl TcpRule {
             mesh_only: false,
             clusters: vec![(cluster, 1)],
             limits,
+            tunnel: None,
         }
     }
 }
@@ -172,6 +199,7 @@ pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChai
             prefix,
             specifier(&rule.clusters),
             rule.limits,
+            rule.tunnel.as_ref(),
             logging,
         ));
         chain.filter_chain_match = (!anything).then_some(matches);

@@ -10,7 +10,7 @@ use lateen_registry::{Service, ServicePort};
 use lateen_xds::names::ClusterName;
 
 use super::View;
-use crate::listener::{TcpLimits, TcpRule};
+use crate::listener::{TcpLimits, TcpRule, Tunnel};
 use crate::policy::Policy;
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
 use crate::wire;
@@ -52,6 +52,7 @@ impl<'a> View<'a> {
             let cluster = ClusterName::outbound(port.port, "", service.hostname.as_str());
             let limits = self.tcp_limits(&service.hostname, port.port, "");
             let mut rule = TcpRule::all_to(cluster.to_string(), limits);
+            rule.tunnel = self.tunnel(&service.hostname, port.port, "");
             let tls = matches!(port.protocol, Protocol::Tls | Protocol::Https);
             if tls && self.virtual_ones(service).next().is_none() {
                 // Only the server name tells it from others on this port.
@@ -76,7 +77,7 @@ impl<'a> View<'a> {
             if clusters.is_empty() {
                 continue;
             }
-            let limits = self.limits_of(hosted, &route.route, port);
+            let (limits, tunnel) = self.settings_of(hosted, &route.route, port);
             for of in &route.r#match {
                 if !self.applies(hosted, Conditions::from(of), gateway, port) {
                     continue;
@@ -94,6 +95,7 @@ impl<'a> View<'a> {
                         mesh_only: false,
                         clusters: clusters.clone(),
                         limits,
+                        tunnel: tunnel.clone(),
                     });
                 }
             }
@@ -114,7 +116,7 @@ impl<'a> View<'a> {
             if clusters.is_empty() {
                 continue;
             }
-            let limits = self.limits_of(hosted, &route.route, port);
+            let (limits, tunnel) = self.settings_of(hosted, &route.route, port);
             let all = [L4MatchAttributes::default()];
             let matches = if route.r#match.is_empty() {
                 &all[..]
@@ -130,6 +132,7 @@ impl<'a> View<'a> {
                         mesh_only: false,
                         clusters: clusters.clone(),
                         limits,
+                        tunnel: tunnel.clone(),
                     });
                 }
             }
@@ -179,31 +182,52 @@ impl<'a> View<'a> {
     }
 
     /// The limits of the first destination, which hold for all: which one it will be is not known
-    /// when they are set.
-    fn limits_of(
+    /// when they are set. A tunnel is for a destination that is the only one.
+    fn settings_of(
         self,
         hosted: &HostedVirtualService,
         routes: &[RouteDestination],
         port: u16,
-    ) -> TcpLimits {
+    ) -> (TcpLimits, Option<Tunnel>) {
         let mut destinations = routes.iter().filter_map(|route| route.destination.as_ref());
         let Some(first) = destinations.next() else {
-            return TcpLimits::default();
+            return Default::default();
         };
         let namespace = &hosted.object.meta.namespace;
         let host = full_host(&first.host, namespace, &self.snapshot.domain);
         let port = self.target(&host).port(first, port);
-        self.tcp_limits(&host, port, &first.subset)
+        let limits = self.tcp_limits(&host, port, &first.subset);
+        let tunnel = match destinations.next() {
+            None => self.tunnel(&host, port, &first.subset),
+            Some(_) => None,
+        };
+        (limits, tunnel)
     }
 
     fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
+        self.policy(host, port, subset, |policy| {
+            let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
+            pool.map_or_else(TcpLimits::default, |tcp| TcpLimits {
+                idle: tcp.idle_timeout,
+                most: tcp.max_connection_duration.filter(|most| !most.is_zero()),
+            })
+        })
+    }
+
+    fn tunnel(self, host: &Hostname, port: u16, subset: &str) -> Option<Tunnel> {
+        self.policy(host, port, subset, |policy| policy.tunnel.map(Tunnel::from))
+    }
+
+    /// Reads what holds for a subset of a host at a port.
+    fn policy<T>(
+        self,
+        host: &Hostname,
+        port: u16,
+        subset: &str,
+        read: impl FnOnce(&Policy<'_>) -> T,
+    ) -> T {
         let service = self.service(host);
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
-        let policy = Policy::of(&rules, port, subset).or_of(&self.snapshot.config.mesh);
-        let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
-        pool.map_or_else(TcpLimits::default, |tcp| TcpLimits {
-            idle: tcp.idle_timeout,
-            most: tcp.max_connection_duration.filter(|most| !most.is_zero()),
-        })
+        read(&Policy::of(&rules, port, subset).or_of(&self.snapshot.config.mesh))
     }
 }

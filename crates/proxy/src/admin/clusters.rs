@@ -2,7 +2,7 @@
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Json, Response};
-use lateen_balance::Resource;
+use lateen_balance::{Limits, Priority, Resource};
 use serde_json::{Value, json};
 
 use super::{Context, Params, socket_address};
@@ -28,7 +28,15 @@ pub(super) async fn handle(State(context): State<Context>, Query(params): Params
 }
 
 fn as_json(cluster: &Cluster, now: u64) -> Value {
-    let limits = &cluster.spec.limits;
+    let thresholds = priorities(cluster).map(|(priority, limits)| {
+        json!({
+            "priority": priority.0,
+            "max_connections": limits.connections,
+            "max_pending_requests": limits.pending,
+            "max_requests": limits.requests,
+            "max_retries": limits.retries,
+        })
+    });
     let hosts = cluster
         .hosts
         .hosts
@@ -57,18 +65,21 @@ fn as_json(cluster: &Cluster, now: u64) -> Value {
         "name": &*cluster.spec.name,
         "added_via_api": true,
         "host_statuses": hosts,
-        "circuit_breakers": { "thresholds": [{
-            "max_connections": limits.connections,
-            "max_pending_requests": limits.pending,
-            "max_requests": limits.requests,
-            "max_retries": limits.retries,
-        }] },
+        "circuit_breakers": { "thresholds": thresholds },
     })
+}
+
+/// The names of the priorities, in JSON and in text, with the limits that requests of them have.
+fn priorities(cluster: &Cluster) -> [((&str, &str, Priority), &Limits); 2] {
+    let spec = &cluster.spec;
+    [
+        (("DEFAULT", "default", Priority::Default), &spec.limits),
+        (("HIGH", "high", Priority::High), &spec.high_limits),
+    ]
 }
 
 fn as_text(cluster: &Cluster, now: u64) -> String {
     let name = &cluster.spec.name;
-    let limits = &cluster.spec.limits;
     let mut text = String::new();
     let mut line = |rest: String| {
         text.push_str(name);
@@ -76,23 +87,15 @@ fn as_text(cluster: &Cluster, now: u64) -> String {
         text.push_str(&rest);
         text.push('\n');
     };
-    line(format!(
-        "default_priority::max_connections::{}",
-        limits.connections
-    ));
-    line(format!(
-        "default_priority::max_pending_requests::{}",
-        limits.pending
-    ));
-    line(format!(
-        "default_priority::max_requests::{}",
-        limits.requests
-    ));
-    line(format!("default_priority::max_retries::{}", limits.retries));
-    line(format!(
-        "default_priority::rq_active::{}",
-        cluster.breaker.active(Resource::Request)
-    ));
+    for ((_, name, priority), limits) in priorities(cluster) {
+        let mut limit = |what: &str, value: u32| line(format!("{name}_priority::{what}::{value}"));
+        limit("max_connections", limits.connections);
+        limit("max_pending_requests", limits.pending);
+        limit("max_requests", limits.requests);
+        limit("max_retries", limits.retries);
+        let active = cluster.breaker.active(Resource::Request, priority);
+        limit("rq_active", active);
+    }
     line("added_via_api::true".to_owned());
     for (host, spec) in cluster.hosts.hosts.iter().zip(&cluster.hosts.specs) {
         let address = host.address;

@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lateen_balance::{Overflow, Permit, Resource};
+use lateen_balance::{Overflow, Permit, Priority, Resource};
+use lateen_core::proxy_protocol;
 use lateen_http::{ClientConfig, Connection, Keepalive};
 use lateen_tls::{ConnInfo, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Cluster, ClusterStats, Transport};
@@ -27,6 +28,9 @@ pub(crate) enum ConnectError {
     /// The handshake failed: the host is not who it should be, or does not take us.
     #[error("TLS error: {0}")]
     Tls(#[from] lateen_tls::Error),
+    /// The host would not open a tunnel.
+    #[error("the tunnel was refused with status {0}")]
+    Refused(u16),
     /// A limit is reached.
     #[error("{0}")]
     Overflow(#[from] Overflow),
@@ -67,40 +71,34 @@ enum Use {
     Http(HttpWant),
 }
 
+/// Where a client's connection came from and where it was going, for a header that says so.
+pub(crate) type Between = (SocketAddr, SocketAddr);
+
 /// Connects for TCP proxying.
-pub(crate) async fn connect(
-    cluster: &Cluster,
-    address: SocketAddr,
-    transport: usize,
-) -> Result<Connected, ConnectError> {
-    let permit = permit(cluster)?;
-    establish(cluster, address, transport, None, Use::Tcp, permit).await
+pub(crate) async fn connect(cluster: &Cluster, to: To) -> Result<Connected, ConnectError> {
+    let permit = cluster.acquire(Resource::Connection, Priority::Default)?;
+    establish(cluster, to, None, Use::Tcp, permit).await
 }
 
-/// Leave to make one more connection, within the cluster's limit.
-pub(crate) fn permit(cluster: &Cluster) -> Result<Permit, Overflow> {
-    let (breaker, limits) = (&cluster.breaker, &cluster.spec.limits);
-    breaker.acquire(Resource::Connection, limits)
+/// Which host, how, and on whose behalf.
+#[derive(Clone, Copy)]
+pub(crate) struct To {
+    pub address: SocketAddr,
+    /// The place of its transport in the cluster's.
+    pub transport: usize,
+    pub client: Between,
 }
 
 /// Connects for HTTP.
 pub(crate) async fn connect_http(
     cluster: &Cluster,
-    address: SocketAddr,
-    transport: usize,
+    to: To,
     authority: &str,
     want: HttpWant,
     permit: Permit,
 ) -> Result<Connection, ConnectError> {
-    let connected = establish(
-        cluster,
-        address,
-        transport,
-        Some(authority),
-        Use::Http(want),
-        permit,
-    )
-    .await?;
+    let used = Use::Http(want);
+    let connected = establish(cluster, to, Some(authority), used, permit).await?;
     let alpn = connected.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
     let http2 = match want {
         HttpWant::Http1 => false,
@@ -123,20 +121,19 @@ pub(crate) async fn connect_http(
 
 async fn establish(
     cluster: &Cluster,
-    address: SocketAddr,
-    transport: usize,
+    to: To,
     authority: Option<&str>,
     used: Use,
     permit: Permit,
 ) -> Result<Connected, ConnectError> {
-    let attempt = handshake(cluster, address, transport, authority, used);
+    let attempt = handshake(cluster, to, authority, used);
     let result = match tokio::time::timeout(cluster.spec.connect_timeout, attempt).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout),
     };
     let (io, local, tls) = result.inspect_err(|error| {
         cluster.stats.cx_connect_fail.inc();
-        tracing::debug!(cluster = %cluster.spec.name, %address, %error, "connection failed");
+        tracing::debug!(cluster = %cluster.spec.name, address = %to.address, %error, "connection failed");
     })?;
     cluster.stats.cx_total.inc();
     cluster.stats.cx_active.add(1);
@@ -150,13 +147,21 @@ async fn establish(
 
 async fn handshake(
     cluster: &Cluster,
-    address: SocketAddr,
-    transport: usize,
+    to: To,
     authority: Option<&str>,
     used: Use,
 ) -> Result<(Io, Option<SocketAddr>, Option<Arc<ConnInfo>>), ConnectError> {
-    let stream = socket::connect(address, cluster.spec.bind, cluster.spec.keepalive).await?;
+    let To {
+        address,
+        transport,
+        client: (source, destination),
+    } = to;
+    let mut stream = socket::connect(address, cluster.spec.bind, cluster.spec.keepalive).await?;
     let local = stream.local_addr().ok();
+    if let Some(version) = cluster.spec.transports[transport].proxy_header() {
+        let header = proxy_protocol::encode(version, source, destination);
+        stream.write_all(&header).await?;
+    }
     let tls = match &cluster.transports[transport] {
         Transport::Raw => return Ok((Io::Raw(stream), local, None)),
         Transport::Tls(tls) => tls,

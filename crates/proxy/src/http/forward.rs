@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lateen_balance::{Outcome, Permit, Resource};
+use lateen_balance::{Outcome, Permit, Priority, Resource};
 use lateen_core::{Direction, Reason};
 use lateen_decode::{Discovery, RouteExtra, UpstreamProtocol};
 use lateen_http::{
@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use super::meter::Meter;
 use super::replay::Replay;
 use super::reply::{LocalReply, reset};
-use super::retry::{Failure, pause, response_wants_retry};
+use super::retry::{Failure, Quiet, pause, request_allows_retry, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
-use crate::cluster::{Cluster, ConnectError, Host, HttpWant, Transport, connect_http, permit};
+use crate::cluster::{Cluster, ConnectError, Host, HttpWant, To, Transport, connect_http};
 use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, shared_from_header};
 use crate::worker::{PoolKey, Tried, Worker};
@@ -66,6 +66,7 @@ struct Exchange<'a> {
     connection: &'a Connection,
     cluster: Arc<Cluster>,
     action: &'a Forward,
+    priority: Priority,
     hash: Option<u64>,
     upgrade: bool,
     /// Somebody will read the address that we speak from.
@@ -105,10 +106,12 @@ pub(crate) async fn forward(
     } = request;
     let (cluster, weighted) = choose(worker, action, &head, meter).await?;
     let upgrading = upgrade::wanted(hcm, action, &head)?;
-    let limits = &cluster.spec.limits;
+    let priority = match action.high_priority {
+        true => Priority::High,
+        false => Priority::Default,
+    };
     let permit = cluster
-        .breaker
-        .acquire(Resource::Request, limits)
+        .acquire(Resource::Request, priority)
         .map_err(|_| reset(Reason::UpstreamOverflow, ""))?;
 
     let empty = HeaderMutations::default();
@@ -136,6 +139,7 @@ pub(crate) async fn forward(
         connection,
         cluster,
         action,
+        priority,
         hash,
         upgrade: upgrading,
         wants_local: meter.is_logged() || !headers::is_idle(&mutations, true),
@@ -167,6 +171,10 @@ pub(crate) async fn forward(
         headers::response(&mut response.head.headers, &mutations, &meter.entry);
     }
     let idle = action.idle_timeout.unwrap_or(hcm.spec.stream_idle_timeout);
+    let idle = match exchange.bounds_of_try() {
+        (_, own) if !own.is_zero() && (idle.is_zero() || own < idle) => own,
+        _ => idle,
+    };
     Ok(Answer {
         response,
         deadline,
@@ -212,6 +220,7 @@ impl Exchange<'_> {
         meter: &mut Meter,
     ) -> Result<Response, LocalReply> {
         let policy = self.action.retry.as_ref().filter(|_| !self.upgrade);
+        let policy = policy.filter(|policy| request_allows_retry(policy, head));
         let replay = Replay::new(body);
         let mut tries = 0;
         let mut fresh_try = true;
@@ -267,8 +276,7 @@ impl Exchange<'_> {
 
     /// Waits before the next try; false where the limit on retries is reached.
     async fn may_retry(&self, policy: &RetryPolicy, tries: u32) -> bool {
-        let limits = &self.cluster.spec.limits;
-        let Ok(_permit) = self.cluster.breaker.acquire(Resource::Retry, limits) else {
+        let Ok(_permit) = self.cluster.acquire(Resource::Retry, self.priority) else {
             return false;
         };
         self.cluster.stats.rq_retry.inc();
@@ -289,6 +297,14 @@ impl Exchange<'_> {
         }
     }
 
+    /// How long a try may take, and how long it may be quiet; zero is without a bound.
+    fn bounds_of_try(&self) -> (Duration, Duration) {
+        let policy = self.action.retry.as_ref().filter(|_| !self.upgrade);
+        policy.map_or_else(Default::default, |policy| {
+            (policy.per_try_timeout, policy.per_try_idle)
+        })
+    }
+
     /// One try within the bounds of the try and of the exchange.
     async fn bounded(
         &mut self,
@@ -297,17 +313,33 @@ impl Exchange<'_> {
         policy: Option<&RetryPolicy>,
         meter: &mut Meter,
     ) -> Result<Result<Response, Failure>, LocalReply> {
-        let per_try = policy.map_or(Duration::ZERO, |policy| policy.per_try_timeout);
+        let (per_try, idle) = self.bounds_of_try();
         let try_deadline = (!per_try.is_zero()).then(|| Instant::now() + per_try);
         let bound = [self.deadline, try_deadline].into_iter().flatten().min();
         let deadline = self.deadline;
-        let attempt = self.attempt(head, body, policy, meter);
-        let Some(bound) = bound else {
-            return attempt.await.map_err(|error| *error);
+        let result = if idle.is_zero() {
+            let attempt = self.attempt(head, body, policy, meter);
+            match bound {
+                None => Some(attempt.await),
+                Some(bound) => tokio::time::timeout_at(bound, attempt).await.ok(),
+            }
+        } else {
+            // Boxed, since hardly any policy asks for it.
+            Box::pin(async {
+                let (quiet, body) = Quiet::new(idle, body);
+                let attempt = self.attempt(head, body, policy, meter);
+                tokio::select! {
+                    biased;
+                    result = attempt => Some(result),
+                    () = quiet.lasts_too_long() => None,
+                    () = sleep_until(bound) => None,
+                }
+            })
+            .await
         };
-        match tokio::time::timeout_at(bound, attempt).await {
-            Ok(result) => Ok(result.map_err(|error| *error)?),
-            Err(_) => {
+        match result {
+            Some(result) => Ok(result.map_err(|error| *error)?),
+            None => {
                 self.cluster.stats.rq_timeout.inc();
                 self.cluster.stats.response(504);
                 // The try was cut off before it could report how it went.
@@ -355,9 +387,8 @@ impl Exchange<'_> {
         };
         match result {
             Ok(mut response) => {
-                let status = response.head.status;
-                stats.response(status);
-                outlier(Outcome::Status(status));
+                stats.response(response.head.status);
+                outlier(Outcome::Status(self.judged_status(&response)));
                 let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let headers = &mut response.head.headers;
                 headers.set_number(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed);
@@ -372,6 +403,17 @@ impl Exchange<'_> {
                 stats.response(503);
                 Ok(Err(failure))
             }
+        }
+    }
+
+    /// The status that outlier detection is told: of what the cluster calls a failure, where it
+    /// says so.
+    fn judged_status(&self, response: &Response) -> u16 {
+        let head = &response.head;
+        match &self.cluster.spec.errors {
+            None => head.status,
+            Some(errors) if errors.matches(head.status, &|name| head.headers.joined(name)) => 500,
+            Some(_) => 200,
         }
     }
 
@@ -456,7 +498,9 @@ impl Exchange<'_> {
             address: host.address,
             transport: host.transport,
             want,
+            priority: self.priority,
             sni: self.sni_of(host, head),
+            client: self.cluster.client_of(host, self.connection),
         };
         let mut resent = 0;
         loop {
@@ -502,16 +546,19 @@ impl Exchange<'_> {
         head: &RequestHead,
         key: &PoolKey,
     ) -> Result<Lease, ConnectError> {
-        let (breaker, limits) = (&self.cluster.breaker, &self.cluster.spec.limits);
-        let _pending = breaker.acquire(Resource::Pending, limits)?;
+        let (cluster, priority) = (&self.cluster, self.priority);
+        let _pending = cluster.acquire(Resource::Pending, priority)?;
         let permit = loop {
-            if let Ok(permit) = permit(&self.cluster) {
+            if let Ok(permit) = cluster.acquire(Resource::Connection, priority) {
                 break permit;
             }
             match self.worker.pool.freed(key).await {
                 Freed::Lease(lease) => return Ok(lease),
                 Freed::Ended => {}
-                Freed::None => break breaker.acquire_anyway(Resource::Connection),
+                Freed::None => {
+                    let breaker = &cluster.breaker;
+                    break breaker.acquire_anyway(Resource::Connection, priority);
+                }
             }
         };
         self.connect(host, head, key, permit).await
@@ -526,8 +573,12 @@ impl Exchange<'_> {
         permit: Permit,
     ) -> Result<Lease, ConnectError> {
         let (cluster, authority) = (&self.cluster, head.authority());
-        let (address, transport) = (host.address, host.transport);
-        let connecting = connect_http(cluster, address, transport, authority, key.want, permit);
+        let to = To {
+            address: host.address,
+            transport: host.transport,
+            client: self.connection.between(),
+        };
+        let connecting = connect_http(cluster, to, authority, key.want, permit);
         let multiplexed = key.want == HttpWant::Http2;
         self.worker.pool.connect(key, multiplexed, connecting).await
     }
@@ -540,6 +591,13 @@ impl Exchange<'_> {
             }
             _ => None,
         }
+    }
+}
+
+async fn sleep_until(bound: Option<Instant>) {
+    match bound {
+        Some(bound) => tokio::time::sleep_until(bound).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,6 +15,11 @@ pub(crate) fn request(headers: &mut Headers, list: &[&HeaderMutations], source: 
     }
 }
 
+/// Writes to the headers of a request of our own.
+pub(crate) fn write(headers: &mut Headers, mutations: &HeaderMutations, source: &dyn LogSource) {
+    apply(headers, &mutations.request_add, source);
+}
+
 /// Changes a response's headers.
 pub(crate) fn response(headers: &mut Headers, list: &[&HeaderMutations], source: &dyn LogSource) {
     for mutations in list {

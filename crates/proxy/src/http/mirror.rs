@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use lateen_balance::{Priority, Resource};
 use lateen_decode::UpstreamProtocol;
 use lateen_http::{Body, BodyError, BodyFault, Frame, RequestHead, Source};
 use lateen_route::{Forward, Fraction};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::add_peer;
 use super::rewrite::timeout;
-use crate::cluster::{Cluster, HttpWant, connect_http, permit};
+use crate::cluster::{Cluster, HttpWant, To, connect_http};
 use crate::listener::Connection;
 use crate::worker::{Tried, Worker};
 
@@ -144,15 +145,14 @@ async fn exchange(
     };
     add_peer(worker, connection, cluster, &host, &mut head);
     let authority = head.authority();
-    let permit = permit(cluster).map_err(|error| error.to_string())?;
-    let connecting = connect_http(
-        cluster,
-        host.address,
-        host.transport,
-        authority,
-        want,
-        permit,
-    );
+    let permit = cluster.acquire(Resource::Connection, Priority::Default);
+    let permit = permit.map_err(|error| error.to_string())?;
+    let to = To {
+        address: host.address,
+        transport: host.transport,
+        client: connection.between(),
+    };
+    let connecting = connect_http(cluster, to, authority, want, permit);
     let connection = connecting.await.map_err(|error| error.to_string())?;
     cluster.stats.rq_total.inc();
     let response = connection.send(&head, body).await;

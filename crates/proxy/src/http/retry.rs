@@ -1,10 +1,13 @@
 //! When a request is tried again.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lateen_core::Reason;
-use lateen_http::{Error, Known, Response};
-use lateen_route::{RetryOn, RetryPolicy};
+use lateen_http::{Body, BodyError, Error, Frame, Known, RequestHead, Response, Source};
+use lateen_route::{HeaderTest, RetryOn, RetryPolicy};
+use tokio::time::Instant;
 
 use crate::cluster::ConnectError;
 
@@ -90,6 +93,68 @@ pub(crate) fn response_wants_retry(policy: &RetryPolicy, response: &Response) ->
             .headers
             .iter()
             .any(|test| test.test(head.headers.joined(test.name()).as_deref()))
+}
+
+/// True where the policy is for requests like this one.
+pub(crate) fn request_allows_retry(policy: &RetryPolicy, head: &RequestHead) -> bool {
+    let tests = &policy.request_headers;
+    let passes = |test: &HeaderTest| test.test(head.headers.joined(test.name()).as_deref());
+    tests.is_empty() || tests.iter().any(passes)
+}
+
+/// How long a try has been quiet: since it began, or since the last piece of the request's body.
+pub(crate) struct Quiet {
+    limit: Duration,
+    since: Arc<Mutex<Instant>>,
+}
+
+impl Quiet {
+    /// Watches a try whose request has this body.
+    pub(crate) fn new(limit: Duration, body: Body) -> (Self, Body) {
+        let since = Arc::new(Mutex::new(Instant::now()));
+        let quiet = Quiet {
+            limit,
+            since: since.clone(),
+        };
+        let body = match body.is_whole() {
+            true => body,
+            false => Body::from_source(Watched { body, since }),
+        };
+        (quiet, body)
+    }
+
+    /// Resolves when it was quiet for longer than it may be.
+    pub(crate) async fn lasts_too_long(&self) {
+        loop {
+            let until = *self.since.lock().unwrap_or_else(PoisonError::into_inner) + self.limit;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+/// A body that says when it moves on.
+struct Watched {
+    body: Body,
+    since: Arc<Mutex<Instant>>,
+}
+
+impl Source for Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = ready!(self.body.poll_next(cx));
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Poll::Ready(frame)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
 }
 
 /// The pause before the next try: random, up to a bound that doubles.

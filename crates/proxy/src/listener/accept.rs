@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use arcstr::ArcStr;
 use bytes::BytesMut;
+use lateen_decode::ProxyHeader;
 use lateen_route::ConnectionView;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::inspect::{Findings, inspect, prefix};
+use super::inspect::{Findings, inspect, prefix, proxy_header};
 use super::stream::{DownstreamIo, Prefixed};
 use super::{Connection, Downstream, Listener, Network, Texts};
 use crate::drain::Drain;
@@ -117,9 +118,16 @@ async fn prepare(
 ) -> Result<(Arc<Connection>, DownstreamIo), String> {
     let tracked = worker.shared.stats.listener_connection(name);
     let own = stream.local_addr().map_err(|error| error.to_string())?;
-    let (listener, local) = listener_of(worker, name, &stream, own)?;
-    let remote = canonical(remote);
+    let (listener, mut local) = listener_of(worker, name, &stream, own)?;
+    let mut remote = canonical(remote);
     let mut seen = BytesMut::new();
+    if let Some(header) = listener.proxy_header {
+        // Boxed, since few listeners ask for it.
+        let named = Box::pin(named_addresses(&listener, header, &mut stream, &mut seen)).await?;
+        if let Some((source, destination)) = named {
+            (remote, local) = (canonical(source), canonical(destination));
+        }
+    }
     let findings = look(&listener, &mut stream, &mut seen).await?;
     let view = ConnectionView {
         destination: local,
@@ -186,6 +194,25 @@ fn listener_of(
         listener
     };
     Ok((listener.clone(), local))
+}
+
+/// The addresses that the PROXY header of a connection names, where it names any.
+async fn named_addresses(
+    listener: &Listener,
+    header: ProxyHeader,
+    stream: &mut TcpStream,
+    seen: &mut BytesMut,
+) -> Result<Option<(SocketAddr, SocketAddr)>, String> {
+    let work = proxy_header(header, stream, seen);
+    let limit = match listener.filter_timeout {
+        Duration::ZERO => Duration::MAX,
+        limit => limit,
+    };
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        // Whoever goes on without it would take the balancer for the client.
+        Err(_) => Err("no PROXY header arrived in time".to_owned()),
+    }
 }
 
 /// Inspects, at most as long as the listener allows.

@@ -1,9 +1,12 @@
 //! Looking at the first bytes of a connection: is it TLS, and for whom; is it HTTP?
 
 use std::io;
+use std::net::SocketAddr;
 
 use arcstr::ArcStr;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use lateen_core::proxy_protocol::{self, Parse, Version};
+use lateen_decode::ProxyHeader;
 use lateen_tls::{HelloParse, peek_client_hello};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -23,6 +26,42 @@ pub(crate) struct Findings {
 const MAX_LINE: usize = 8 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
+/// Takes a PROXY header off the beginning of a connection: the addresses that it names. What came
+/// after it stays in `seen`.
+///
+/// # Errors
+/// On anything but the header that is asked for.
+pub(crate) async fn proxy_header(
+    wanted: ProxyHeader,
+    stream: &mut TcpStream,
+    seen: &mut BytesMut,
+) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
+    let fault = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
+    loop {
+        if stream.read_buf(seen).await? == 0 {
+            return Err(fault("the connection ended before its PROXY header"));
+        }
+        match proxy_protocol::parse(seen) {
+            Parse::NeedMore => {}
+            Parse::NotProxy if wanted.optional => return Ok(None),
+            Parse::NotProxy => return Err(fault("there is no PROXY header")),
+            Parse::Malformed => return Err(fault("the PROXY header is malformed")),
+            Parse::Done(header) => {
+                let (taken, name) = match header.version {
+                    Version::V1 => (wanted.v1, "1"),
+                    Version::V2 => (wanted.v2, "2"),
+                };
+                if !taken {
+                    let text = format!("PROXY headers of version {name} are not taken");
+                    return Err(fault(&text));
+                }
+                seen.advance(header.length);
+                return Ok(header.addresses);
+            }
+        }
+    }
+}
+
 /// Reads until the question is answered. The bytes are in `seen` also when the caller gives up
 /// waiting.
 pub(crate) async fn inspect(
@@ -34,8 +73,10 @@ pub(crate) async fn inspect(
     if !listener.inspect_tls && !listener.inspect_http {
         return Ok(findings);
     }
+    // What came with a PROXY header is looked at first.
+    let mut fresh = !seen.is_empty();
     loop {
-        if stream.read_buf(seen).await? == 0 {
+        if !std::mem::take(&mut fresh) && stream.read_buf(seen).await? == 0 {
             return Ok(findings);
         }
         if listener.inspect_tls {

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::copy;
 use super::relay::{Bounds, Ended};
 use super::splice::splice;
-use crate::cluster::{Cluster, ConnectError, Connected, Host, connect};
+use super::tunnel::{self, Tunneled};
+use crate::cluster::{Cluster, ConnectError, Connected, Host, To, connect};
 use crate::http::log::{Entry, write_logs};
 use crate::listener::{Connection, DownstreamIo, TcpProxy};
 use crate::stats::TcpLabels;
@@ -61,10 +62,15 @@ async fn serve(
             break;
         };
         entry.host = Some(host.address);
-        match connect(&cluster, host.address, host.transport).await {
-            Ok(connected) => {
+        let to = To {
+            address: host.address,
+            transport: host.transport,
+            client: connection.between(),
+        };
+        match reach(&cluster, to, tcp, entry).await {
+            Ok(upstream) => {
                 return relay(
-                    worker, tcp, connection, &cluster, &host, io, connected, entry,
+                    worker, tcp, connection, &cluster, &host, io, upstream, entry,
                 )
                 .await;
             }
@@ -78,6 +84,28 @@ async fn serve(
         }
     }
     Err(failure)
+}
+
+/// The way to a host, or through it.
+enum Upstream {
+    Direct(Connected),
+    /// Boxed by what it holds; few connections are.
+    Through(Tunneled),
+}
+
+async fn reach(
+    cluster: &Cluster,
+    to: To,
+    tcp: &TcpProxy,
+    entry: &Entry,
+) -> Result<Upstream, ConnectError> {
+    match &tcp.tunnel {
+        None => Ok(Upstream::Direct(connect(cluster, to).await?)),
+        Some(tunnel) => {
+            let opening = Box::pin(tunnel::open(cluster, to, tunnel, entry));
+            Ok(Upstream::Through(opening.await?))
+        }
+    }
 }
 
 /// A host, and its place in the cluster's list where it is in one.
@@ -115,11 +143,14 @@ async fn relay(
     cluster: &Arc<Cluster>,
     host: &Host,
     io: &mut DownstreamIo,
-    mut connected: Connected,
+    mut upstream: Upstream,
     entry: &mut Entry,
 ) -> Result<(), Reason> {
-    entry.upstream_local = connected.local;
-    let labels = TcpLabels::new(&worker.shared, connection, cluster, host, &connected);
+    entry.upstream_local = match &upstream {
+        Upstream::Direct(connected) => connected.local,
+        Upstream::Through(tunneled) => tunneled.local,
+    };
+    let labels = TcpLabels::new(&worker.shared, connection, cluster, host);
     let series = labels.map(|labels| worker.shared.stats.tcp(&labels));
     if let Some(series) = &series {
         series.opened.inc();
@@ -137,7 +168,11 @@ async fn relay(
             .max_duration
             .map(|most| Instant::from_std(entry.started) + most),
     };
-    let (copied, result) = match (io.raw_mut(), connected.io.raw_mut()) {
+    let raw = match &mut upstream {
+        Upstream::Direct(connected) => connected.io.raw_mut(),
+        Upstream::Through(_) => None,
+    };
+    let (copied, result) = match (io.raw_mut(), raw) {
         (Some(down), Some((up, stats))) => {
             let count = |sent: u64, received: u64| {
                 count(sent, received);
@@ -147,7 +182,10 @@ async fn relay(
             let prefix = std::mem::take(&mut down.prefix);
             splice(prefix, &mut down.stream, up, bounds, count).await
         }
-        _ => copy(io, &mut connected.io, bounds, count).await,
+        _ => match &mut upstream {
+            Upstream::Direct(connected) => copy(io, &mut connected.io, bounds, count).await,
+            Upstream::Through(tunneled) => copy(io, &mut tunneled.io, bounds, count).await,
+        },
     };
     if let Some(series) = &series {
         series.closed.inc();

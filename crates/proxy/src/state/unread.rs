@@ -40,7 +40,7 @@ impl State {
             .iter()
             .filter_map(|field| match field.what {
                 What::Field(message, number) => Some((message, number)),
-                What::Type(_) | What::Malformed => None,
+                What::Type(_) | What::Word(_) | What::Malformed => None,
             })
             .filter(|key| !self.field_names.contains_key(key))
             .collect();

@@ -176,3 +176,88 @@ async fn tries_that_all_take_too_long_end_in_a_timeout() {
     assert_eq!(stuck.hits(), 3, "one try and two more");
     proxy.stop().await;
 }
+
+/// The type of what a cluster says of HTTP.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+#[tokio::test]
+async fn a_cluster_says_what_a_failure_is() {
+    let (at, backend) = Moody::start().await;
+    let errors = json!({ "http_response_headers_match": { "headers": [
+        { "name": ":status", "string_match": { "exact": "200" } } ] } });
+    let mut upstream = cluster("up", &[at]);
+    upstream["outlier_detection"] =
+        json!({ "consecutive_5xx": 2, "base_ejection_time": "300s", "max_ejection_percent": 100 });
+    upstream["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
+    upstream["typed_extension_protocol_options"] = json!({ HTTP_OPTIONS: {
+        "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
+        "explicit_http_config": { "http_protocol_options": {} },
+        "outlier_detection": { "error_matcher": errors } } });
+    let proxy = Proxy::before(upstream, json!({})).await;
+    let mut client = proxy.client().await;
+    // What is no failure by the matcher ejects nobody.
+    backend.broken.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&mut client, 5).await, (0, 5));
+    assert_eq!(backend.hits(), 5);
+    backend.broken.store(false, Ordering::SeqCst);
+    assert_eq!(ask(&mut client, 5).await, (2, 3));
+    assert_eq!(backend.hits(), 7);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn only_requests_with_the_right_headers_are_tried_again() {
+    let (at, backend) = Moody::start().await;
+    backend.broken.store(true, Ordering::SeqCst);
+    let retry = json!({ "retry_on": "5xx", "num_retries": 2,
+        "retry_back_off": { "base_interval": "0.001s" },
+        "retriable_request_headers": [{ "name": "x-again", "string_match": { "exact": "yes" } }] });
+    let proxy = proxy(&[at], json!(null), json!({ "retry_policy": retry })).await;
+    let mut client = proxy.client().await;
+    assert_eq!(client.get("up", "/").await.status, 503);
+    assert_eq!(backend.hits(), 1);
+    let again = [("x-again", "yes")];
+    assert_eq!(client.get_with("up", "/", &again).await.status, 503);
+    assert_eq!(backend.hits(), 4);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_try_that_is_quiet_for_too_long_is_followed_by_another() {
+    let (stuck_at, stuck) = Moody::start().await;
+    stuck.stuck.store(true, Ordering::SeqCst);
+    let retry = |attempts: u32| {
+        json!({ "timeout": "0s", "retry_policy": { "retry_on": "5xx", "num_retries": attempts,
+            "per_try_idle_timeout": "0.1s", "retry_back_off": { "base_interval": "0.001s" } } })
+    };
+    for (attempts, hits) in [(2, 3), (0, 4)] {
+        let proxy = proxy(&[stuck_at], json!(null), retry(attempts)).await;
+        let seen = proxy.client().await.get("up", "/").await;
+        assert_eq!(seen.status, 504, "{}", seen.text);
+        assert_eq!(stuck.hits(), hits);
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn important_requests_have_limits_of_their_own() {
+    let (at, backend) = Moody::start().await;
+    backend.stuck.store(true, Ordering::SeqCst);
+    let mut upstream = cluster("up", &[at]);
+    upstream["circuit_breakers"] = json!({ "thresholds": [
+        { "priority": "DEFAULT", "max_requests": 1 }, { "priority": "HIGH", "max_requests": 0 } ] });
+    for (priority, refused) in [("DEFAULT", false), ("HIGH", true)] {
+        let before = backend.hits();
+        let action = json!({ "priority": priority, "timeout": "0.2s" });
+        let proxy = Proxy::before(upstream.clone(), action).await;
+        let status = proxy.client().await.get("up", "/").await.status;
+        assert_eq!(status, if refused { 503 } else { 504 });
+        assert_eq!(backend.hits(), before + usize::from(!refused));
+        let text = proxy.admin("/clusters").await;
+        assert!(
+            text.contains("up::high_priority::max_requests::0"),
+            "{text}"
+        );
+        proxy.stop().await;
+    }
+}

@@ -139,6 +139,7 @@ fn clusters() -> Vec<Value> {
                 { "max_connections": 1, "max_pending_requests": 2, "max_requests": 3,
                   "max_retries": 4, "retry_budget": { "budget_percent": { "value": 30 },
                       "min_retry_concurrency": 5 } },
+                { "priority": "HIGH", "max_connections": 7 },
             ]},
             "outlier_detection": { "consecutive_5xx": 3, "base_ejection_time": "9s",
                 "max_ejection_percent": 30, "enforcing_consecutive_5xx": 100,
@@ -181,6 +182,12 @@ fn clusters() -> Vec<Value> {
         )
     };
     all.extend(raw().iter().map(socket));
+    let [plain, _] = raw();
+    let proxied = any(
+        "extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        json!({ "config": { "version": "V2" }, "transport_socket": plain }),
+    );
+    all.push(socket(&json!({ "name": "p", "typed_config": proxied })));
     let upstream = |common: Value, sni: &str| {
         let fields = json!({ "common_tls_context": common, "sni": sni });
         socket(&tls("Upstream", fields))
@@ -199,11 +206,21 @@ fn http_options(http2: &Value) -> Vec<Value> {
         cluster(json!({ "typed_extension_protocol_options": { kind: options } }))
     };
     let common = json!({ "idle_timeout": "7s", "max_requests_per_connection": 3 });
+    let status = |exact: &str| {
+        let headers = json!([{ "name": ":status", "exact_match": exact }]);
+        json!({ "http_response_headers_match": { "headers": headers } })
+    };
+    let not = json!({ "not_match": status("404") });
+    let both_rules = json!({ "and_match": { "rules": [not, { "any_match": true }] } });
+    let errors = json!({ "or_match": { "rules": [status("429"), both_rules] } });
     let both = json!({ "http_protocol_options": {}, "http2_protocol_options": http2 });
     vec![
         with(json!({ "common_http_protocol_options": common,
             "explicit_http_config": { "http2_protocol_options": http2 } })),
-        with(json!({ "explicit_http_config": { "http_protocol_options": {} } })),
+        with(
+            json!({ "explicit_http_config": { "http_protocol_options": {} },
+            "outlier_detection": { "error_matcher": errors } }),
+        ),
         with(json!({ "use_downstream_protocol_config": both })),
         with(json!({ "auto_config": both })),
     ]
@@ -284,6 +301,7 @@ fn listener(chain: Value) -> Value {
             "listener_filters_timeout": "2s",
             "listener_filters": [
                 { "name": "o", "typed_config": filter("original_dst.v3.OriginalDst") },
+                { "name": "p", "typed_config": filter("proxy_protocol.v3.ProxyProtocol") },
                 { "name": "envoy.filters.listener.tls_inspector" },
                 { "name": "t", "typed_config": filter("tls_inspector.v3.TlsInspector") },
                 { "name": "h", "typed_config": filter("http_inspector.v3.HttpInspector") },
@@ -311,6 +329,8 @@ fn listeners() -> Vec<Value> {
             json!({ "name": "a", "filter_chain_match": matched, "filters": tcp(json!({
             "cluster": "c", "access_log": logs(), "max_connect_attempts": 3,
             "idle_timeout": "4s", "max_downstream_connection_duration": "9s",
+            "tunneling_config": { "hostname": "h:1", "use_post": true, "post_path": "/p",
+                "headers_to_add": option() },
             "hash_policy": [{ "source_ip": {} }] })),
             "transport_socket_connect_timeout": "4s" }),
         ),
@@ -319,6 +339,13 @@ fn listeners() -> Vec<Value> {
             "clusters": [{ "name": "a", "weight": 1 }, { "name": "b", "weight": 2 }] } })) }),
         ),
     ];
+    // The older way to ask for a PROXY header.
+    let mut older = listener(
+        json!({ "name": "u", "filters": tcp(json!({ "cluster": "c" })),
+        "use_proxy_proto": true }),
+    );
+    older["listener_filters"] = json!([]);
+    all.push(older);
     let plain = |socket: Value| {
         let filters = tcp(json!({ "cluster": "c" }));
         listener(json!({ "name": "s", "transport_socket": socket, "filters": filters }))
@@ -406,7 +433,8 @@ fn retry() -> Value {
         "retry_host_predicate": [{ "name": "omit" }], "host_selection_retry_max_attempts": 4,
         "retriable_status_codes": [503],
         "retry_back_off": { "base_interval": "1s", "max_interval": "3s" },
-        "retriable_headers": [{ "name": "h" }] })
+        "retriable_headers": [{ "name": "h" }], "per_try_idle_timeout": "1s",
+        "retriable_request_headers": [{ "name": "r" }] })
 }
 
 fn routes() -> Vec<Value> {
@@ -427,7 +455,7 @@ fn routes() -> Vec<Value> {
     let per_filter = |kind: &str, fields: Value| json!({ "f": any(&format!("extensions.filters.http.{kind}"), fields) });
     let mirrors = json!([{ "cluster": "m", "runtime_fraction": runtime }]);
     let forward = json!({ "cluster": "c", "prefix_rewrite": "/p", "host_rewrite_literal": "h",
-        "timeout": "4s", "retry_policy": retry(), "cors": sharing(), "max_grpc_timeout": "5s",
+        "timeout": "4s", "priority": "HIGH", "retry_policy": retry(), "cors": sharing(), "max_grpc_timeout": "5s",
         "idle_timeout": "6s", "request_mirror_policies": mirrors,
         "upgrade_configs": [{ "upgrade_type": "websocket", "enabled": true }],
         "hash_policy": [{ "header": { "header_name": "h" } }, { "cookie": cookie },

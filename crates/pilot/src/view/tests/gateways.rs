@@ -493,18 +493,22 @@ fn an_address_of_its_own_is_in_the_name_of_the_table() {
 
 #[test]
 fn what_is_before_a_gateway() {
-    use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology};
+    use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology, ProxyProtocolConfiguration};
     let yaml = gateway("gw", &server(80, "HTTP", "\"*\""));
     let mut proxy = ingress();
     proxy.topology = Some(GatewayTopology {
         num_trusted_proxies: 2,
         forward_client_cert_details: ForwardClientCertDetails::AppendForward,
-        proxy_protocol: None,
+        proxy_protocol: Some(ProxyProtocolConfiguration {}),
     });
     let found = gateway_listeners(&yaml, &proxy);
     assert_has(
         &found[0]["filter_chains"][0]["filters"][0]["typed_config"],
         &json!({"xff_num_trusted_hops": 2, "forward_client_cert_details": "APPEND_FORWARD"}),
+    );
+    assert_has(
+        &found[0]["listener_filters"],
+        &json!([{"name": "envoy.filters.listener.proxy_protocol"}]),
     );
 }
 

@@ -284,11 +284,63 @@ fn in_mesh(mesh: Value, protocol: Protocol, yaml: &str) -> Value {
 }
 
 #[test]
+fn a_rule_says_how_connections_begin() {
+    let rule = |policy: &str| {
+        format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\n\
+             spec: {{host: db, trafficPolicy: {policy}}}\n"
+        )
+    };
+    let socket = |version: &str, inner: &str| {
+        json!({"name": "envoy.transport_sockets.upstream_proxy_protocol", "typed_config": {
+            "config": {"version": version},
+            "transport_socket": {"name": inner},
+        }})
+    };
+    let (raw, tls) = (
+        "envoy.transport_sockets.raw_buffer",
+        "envoy.transport_sockets.tls",
+    );
+    // Mutual TLS or none, by the endpoint.
+    let found = in_mesh(
+        json!({}),
+        Protocol::Tcp,
+        &rule("{proxyProtocol: {version: V2}}"),
+    );
+    assert_has(
+        &found["transport_socket_matches"],
+        &json!([{"transport_socket": socket("V2", tls)}, {"transport_socket": socket("V2", raw)}]),
+    );
+    let policy = "{proxyProtocol: {version: V1}, tls: {mode: DISABLE}}";
+    let found = in_mesh(json!({}), Protocol::Tcp, &rule(policy));
+    // The first version is the default, which JSON leaves out.
+    let text = json!({"config": {}, "transport_socket": {"name": raw}});
+    assert_has(&found["transport_socket"]["typed_config"], &text);
+}
+
+#[test]
+fn a_rule_leads_through_a_tunnel() {
+    let tunnel = |more: &str| {
+        let yaml = format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, trafficPolicy: \
+             {{tunnel: {{{more}targetHost: far.example, targetPort: 443}}}}}}\n"
+        );
+        let db = Service::clone(&service("db", &[(3306, 3306, Protocol::Tcp)]));
+        let found = resources(world(db, &[]), &yaml, &sidecar("a"), false);
+        let all = found.iter().map(Value::to_string).collect::<String>();
+        let post = all.contains("\"use_post\":true");
+        (all.contains("\"hostname\":\"far.example:443\""), post)
+    };
+    assert_eq!(tunnel(""), (true, false));
+    assert_eq!(tunnel("protocol: POST, "), (true, true));
+}
+
+#[test]
 fn settings_of_the_mesh_hold_for_all_clusters() {
     let baseline = json!({
         "defaultTrafficPolicy": {
             "connectionPool": {"tcp": {"maxConnections": 11}},
-            "outlierDetection": {"consecutive5xxErrors": 4}
+            "outlierDetection": {"consecutive5xxErrors": 4, "outlierDetectionHttpErrorCodes": [429, 500]}
         },
         "tcpKeepalive": {"probes": 9},
         "h2UpgradePolicy": "UPGRADE",
@@ -307,6 +359,15 @@ fn settings_of_the_mesh_hold_for_all_clusters() {
         options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].clone()
     };
     assert!(protocols(&found)["explicit_http_config"]["http2_protocol_options"].is_object());
+    let is = |code: &str| {
+        let headers = json!([{"name": ":status", "string_match": {"exact": code}}]);
+        json!({"http_response_headers_match": {"headers": headers}})
+    };
+    let errors = json!({"or_match": {"rules": [is("429"), is("500")]}});
+    assert_eq!(
+        protocols(&found)["outlier_detection"]["error_matcher"],
+        errors
+    );
     let rule = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: db, trafficPolicy: \
                 {connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}, \
                 retryBudget: {percent: {value: 5}}}}\n";
