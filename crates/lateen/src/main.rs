@@ -43,6 +43,12 @@ fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
         "pilot-agent" => lateen_agent::main(args.iter().cloned()),
         "agent" => lateen_agent::proxy(args.iter().skip(1).cloned()),
         "bookinfo" => lateen_bookinfo::main(args.iter().cloned()),
+        // As the echo sample's image calls it.
+        "client" => {
+            let words = ["sample", "client"].map(OsString::from);
+            let rest = args.iter().skip(1).cloned();
+            lateen_samples::main(words.into_iter().chain(rest))
+        }
         "sample" => lateen_samples::main(args.iter().cloned()),
         _ => return None,
     };

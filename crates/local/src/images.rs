@@ -15,11 +15,12 @@ use crate::state::{read_json, write_json};
 pub const LATEEN_IN_POD: &str = "/usr/local/bin/lateen";
 
 /// The names of this program in a container: its own, and those that hooks and probes of the mesh's
-/// pods call, as they are in Istio's images. By its name it knows its role.
-pub(crate) const PROGRAMS_IN_POD: [&str; 3] = [
+/// pods call, as they are in Istio's images, and the client of the echo sample. By its name it knows its role.
+pub(crate) const PROGRAMS_IN_POD: [&str; 4] = [
     LATEEN_IN_POD,
     "/usr/local/bin/pilot-agent",
     "/usr/local/bin/pilot-discovery",
+    "/usr/local/bin/client",
 ];
 
 /// The user's own mappings, kept in the state directory.
@@ -109,6 +110,7 @@ fn built_in(path: &str, last: &str) -> Option<Vec<String>> {
         "tornado-websocket-example" => vec!["sample", "websockets"],
         "health" if path.ends_with("istio.io/release/health") => vec!["sample", "health"],
         "app" if path.ends_with("testing/app") => vec!["sample", "echo"],
+        "echo-advanced" if path.ends_with("gateway-api/echo-advanced") => vec!["sample", "echo"],
         // The machine's own programs are in every container.
         "curl" => return Some(vec!["curl".to_owned()]),
         "busybox" => return Some(Vec::new()),
@@ -180,6 +182,10 @@ mod tests {
         );
         check(
             "registry.istio.io/testing/app:latest",
+            "/usr/local/bin/lateen sample echo",
+        );
+        check(
+            "registry.k8s.io/gateway-api/echo-advanced:v1.5.1",
             "/usr/local/bin/lateen sample echo",
         );
         check("registry.k8s.io/busybox", "");

@@ -1,5 +1,7 @@
 //! The echo server of the gRPC sample: says over HTTP, TCP and gRPC what it was sent, and who it is.
+//! Beside it is its client.
 
+pub(crate) mod client;
 mod grpc;
 mod http;
 
@@ -10,7 +12,7 @@ use crate::{Error, hostname, serve};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Ports for HTTP
+    /// Ports for HTTP. Where no port at all is named, 8080, 7070 (gRPC) and 9090 (TCP)
     #[arg(long = "port", value_name = "PORT")]
     http: Vec<u16>,
     /// Ports for gRPC
@@ -22,6 +24,9 @@ pub(crate) struct Args {
     /// gRPC ports that would take their configuration over xDS: not supported, they are plain gRPC
     #[arg(long, value_name = "PORT")]
     xds_grpc_server: Vec<u16>,
+    /// Those of the HTTP ports that would end TLS: not supported, they are not opened
+    #[arg(long, value_name = "PORT")]
+    tls: Vec<u16>,
     /// A port for metrics: it has none, and is not opened
     #[arg(long, value_name = "PORT")]
     metrics: Option<u16>,
@@ -49,7 +54,17 @@ struct Who {
 }
 
 impl Args {
-    pub(crate) async fn run(self) -> Result<(), Error> {
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        if [&self.http, &self.grpc, &self.tcp]
+            .iter()
+            .all(|ports| ports.is_empty())
+        {
+            (self.http, self.grpc, self.tcp) = (vec![8080], vec![7070], vec![9090]);
+        }
+        for port in &self.tls {
+            tracing::warn!(port, "--tls is not supported: the port is not opened");
+        }
+        self.http.retain(|port| !self.tls.contains(port));
         for port in &self.xds_grpc_server {
             tracing::warn!(
                 port,

@@ -33,6 +33,9 @@ pub enum Error {
     /// The machine gave no runtime.
     #[error("cannot start: {0}")]
     Runtime(#[source] std::io::Error),
+    /// A client got no answer.
+    #[error("{0}: {1}")]
+    NoAnswer(String, String),
     /// No port was asked for.
     #[error("there is nothing to do: no port is given")]
     NoPort,
@@ -63,6 +66,8 @@ enum Sample {
     Health(health::Args),
     /// Says over HTTP, TCP and gRPC what it was sent
     Echo(echo::Args),
+    /// Asks an echo server, and says what came
+    Client(echo::client::Args),
 }
 
 /// Runs the sample that the arguments name; the first argument is the program's name.
@@ -94,6 +99,7 @@ fn run(sample: Sample) -> Result<(), Error> {
             Sample::Websockets(args) => args.run().await,
             Sample::Health(args) => args.run().await,
             Sample::Echo(args) => args.run().await,
+            Sample::Client(args) => args.run().await,
         }
     })
 }

@@ -11,22 +11,25 @@ use tonic_prost::ProstCodec;
 
 use super::Who;
 
+/// Where it is asked.
+pub(super) const ECHO: &str = "/proto.EchoTestService/Echo";
+
 /// What is asked of [`echo`].
 #[derive(Clone, PartialEq, prost::Message)]
-struct EchoRequest {
+pub(super) struct EchoRequest {
     #[prost(string, tag = "1")]
-    message: String,
+    pub(super) message: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct EchoResponse {
+pub(super) struct EchoResponse {
     #[prost(string, tag = "1")]
-    message: String,
+    pub(super) message: String,
 }
 
 pub(super) fn router(who: Who) -> Router {
     Router::new()
-        .route("/proto.EchoTestService/Echo", post(echo))
+        .route(ECHO, post(echo))
         .fallback(absent)
         .with_state(who)
 }
@@ -97,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_message_comes_back() {
-        let call = call("/proto.EchoTestService/Echo", "hello");
+        let call = call(ECHO, "hello");
         let response = server().oneshot(call).await.expect("answered");
         let body = response.into_body().collect().await.expect("whole");
         assert_eq!(

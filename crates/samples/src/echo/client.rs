@@ -1,0 +1,245 @@
+//! `client`, which is beside the echo server in its image: asks from within a pod, and says what came.
+
+use std::io::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tonic::transport::Endpoint;
+use tonic_prost::ProstCodec;
+
+use super::grpc::{ECHO, EchoRequest, EchoResponse};
+use crate::Error;
+
+/// Answers beyond this are a fault.
+const MAX_BODY: usize = 16 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to ask: http://HOST[:PORT]/PATH or grpc://HOST:PORT
+    url: Uri,
+    /// The method of HTTP requests
+    #[arg(long, default_value_t = Method::GET)]
+    method: Method,
+    /// A header as NAME:VALUE; `Host` says which host is asked for
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = Header::from_str)]
+    headers: Vec<Header>,
+    /// How often to ask, one after the other
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// Seconds until an answer must be there
+    #[arg(long, default_value_t = 5)]
+    timeout: u64,
+    /// What a gRPC server shall say back
+    #[arg(long, default_value = "HelloWorld")]
+    msg: String,
+}
+
+#[derive(Clone, Debug)]
+struct Header(HeaderName, HeaderValue);
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once(':').ok_or("not of the form NAME:VALUE")?;
+        let name = name.parse().map_err(|_| format!("{name:?} is no name"))?;
+        let value = value.trim().parse();
+        let value = value.map_err(|_| "the value is not of visible characters")?;
+        Ok(Self(name, value))
+    }
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<(), Error> {
+        let asked = self.ask_all().await;
+        asked.map_err(|why| Error::NoAnswer(self.url.to_string(), why))
+    }
+
+    async fn ask_all(&self) -> Result<(), String> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        for n in 0..self.count {
+            let answer = match self.url.scheme_str() {
+                Some("http") => self.within(self.ask_http(n, &client)).await?,
+                Some("grpc") => self.within(self.ask_grpc(n)).await?,
+                _ => return Err("only http:// and grpc:// are supported".into()),
+            };
+            let written = std::io::stdout().write_all(answer.as_bytes());
+            written.map_err(all_of)?;
+        }
+        Ok(())
+    }
+
+    async fn within(
+        &self,
+        answer: impl Future<Output = Result<String, String>>,
+    ) -> Result<String, String> {
+        let limit = Duration::from_secs(self.timeout);
+        let answer = tokio::time::timeout(limit, answer).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+    }
+
+    /// Redirects are not followed.
+    async fn ask_http(
+        &self,
+        n: usize,
+        client: &Client<HttpConnector, Body>,
+    ) -> Result<String, String> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        for Header(name, value) in &self.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        let answer = client.request(request).await.map_err(all_of)?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(|error| all_of(&*error))?.to_bytes();
+        Ok(describe(
+            n,
+            &self.url,
+            head.status.as_u16(),
+            &head.headers,
+            &body,
+        ))
+    }
+
+    async fn ask_grpc(&self, n: usize) -> Result<String, String> {
+        let mut parts = self.url.clone().into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        let origin = Uri::from_parts(parts).map_err(all_of)?;
+        let channel = Endpoint::from(origin).connect().await.map_err(all_of)?;
+        let mut service = tonic::client::Grpc::new(channel);
+        service.ready().await.map_err(all_of)?;
+        let mut request = tonic::Request::new(EchoRequest {
+            message: self.msg.clone(),
+        });
+        let metadata = self.headers.iter().cloned();
+        let metadata = metadata.map(|Header(name, value)| (name, value)).collect();
+        *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
+        let codec = ProstCodec::<EchoRequest, EchoResponse>::default();
+        let path = http::uri::PathAndQuery::from_static(ECHO);
+        let answer = service.unary(request, path, codec).await;
+        let (metadata, answer, _) = answer.map_err(|status| status.to_string())?.into_parts();
+        // An answer with another status of HTTP would be none.
+        let headers = metadata.into_headers();
+        Ok(describe(
+            n,
+            &self.url,
+            200,
+            &headers,
+            answer.message.as_bytes(),
+        ))
+    }
+}
+
+/// The answer as lines under the names that the mesh's tests look for, and an empty one at the end.
+fn describe(n: usize, url: &Uri, status: u16, headers: &HeaderMap, body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let _ = writeln!(text, "[{n}] Url={url}");
+    let _ = writeln!(text, "[{n}] StatusCode={status}");
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let _ = writeln!(text, "[{n}] ResponseHeader={name}:{value}");
+    }
+    for line in String::from_utf8_lossy(body).lines() {
+        let _ = writeln!(text, "[{n} body] {line}");
+    }
+    text + "\n"
+}
+
+/// An error with what led to it: the last part says most.
+fn all_of(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Who, grpc, http};
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        let words = ["client"].iter().chain(words);
+        Line::try_parse_from(words).expect("arguments").args
+    }
+
+    /// A server on a port of its own, which ends with the test's runtime.
+    async fn serve(router: impl FnOnce(Who) -> axum::Router) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let router = router(Who {
+            version: "v1".into(),
+            cluster: String::new(),
+            hostname: "echo-1".into(),
+            port,
+        });
+        tokio::spawn(axum::serve(listener, router).into_future());
+        port
+    }
+
+    #[tokio::test]
+    async fn http_answers_are_told_by_line() {
+        let port = serve(http::router).await;
+        let url = format!("http://127.0.0.1:{port}/a");
+        let asked = args(&[&url, "--method=PUT", "-H", "host:web", "-H", "x-id:7"]);
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let text = asked.ask_http(3, &client).await.expect("answered");
+        for line in [
+            "[3] StatusCode=200\n",
+            "[3] ResponseHeader=content-type:text/plain; charset=utf-8\n",
+            "[3 body] Host=web\n",
+            "[3 body] Method=PUT\n",
+            "[3 body] RequestHeader=x-id:7\n",
+            "[3 body] Hostname=echo-1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(text.ends_with("\n\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn grpc_answers_are_told_by_line() {
+        let port = serve(grpc::router).await;
+        let asked = args(&[&format!("grpc://127.0.0.1:{port}"), "--msg", "hi"]);
+        let text = asked.ask_grpc(0).await.expect("answered");
+        for line in [
+            "[0] StatusCode=200\n",
+            "[0 body] Echo=hi\n",
+            "[0 body] Hostname=echo-1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_schemes_are_refused() {
+        let refused = args(&["ftp://a/"]).ask_all().await;
+        assert_eq!(
+            refused,
+            Err("only http:// and grpc:// are supported".into())
+        );
+    }
+}
