@@ -1,7 +1,7 @@
 //! Kubernetes' Gateway API (`gateway.networking.k8s.io`): what of it is read and written.
 //!
-//! Names of fields and their bounds are those of the specification. A default is not filled in here:
-//! the field's description says what its absence means.
+//! Names of fields, their bounds and their defaults are those of the specification. The API server
+//! fills in defaults by the definitions; where that did not happen, absence means the same.
 
 mod deployment;
 mod gateway;
@@ -28,9 +28,9 @@ message! {
     /// What a route attaches itself to: a Gateway, a ListenerSet or a Service.
     pub struct ParentReference where [Limit::Required(&["name"])] {
         /// API group; unset is [`GROUP`], empty is core.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"gateway.networking.k8s.io\"")],
         /// Kind; unset is `Gateway`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Gateway\"")],
         /// Namespace; unset is the route's own.
         pub namespace: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
         /// Name.
@@ -56,9 +56,9 @@ message! {
     /// A Secret, or the like, in any namespace.
     pub struct SecretObjectReference where [Limit::Required(&["name"])] {
         /// API group; unset and empty are core.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"\"")],
         /// Kind; unset is `Secret`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Secret\"")],
         /// Name.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Namespace; unset is the referrer's own.
@@ -78,9 +78,9 @@ message! {
     /// Where traffic goes, and its share of it.
     pub struct BackendRef where [Limit::Required(&["name"])] {
         /// API group; unset and empty are core.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"\"")],
         /// Kind; unset is `Service`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Service\"")],
         /// Name.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Namespace; unset is the route's own.
@@ -88,7 +88,7 @@ message! {
         /// Port; a Service needs it.
         pub port: Option<u32> where [Limit::Min(1), Limit::Max(65535)],
         /// Share, relative to the sum; unset is 1, zero gets nothing.
-        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000)],
+        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000), Limit::Default("1")],
     }
 
     /// A header and its value.
@@ -120,7 +120,7 @@ message! {
         /// How many.
         pub numerator: i32 where [Limit::Min(0)],
         /// Of how many; unset is 100.
-        pub denominator: Option<i32> where [Limit::Min(1)],
+        pub denominator: Option<i32> where [Limit::Min(1), Limit::Default("100")],
     }
 
     /// Sends a copy of requests elsewhere, and forgets the answer.
@@ -145,7 +145,7 @@ message! {
         /// How long without use.
         pub idle_timeout: Option<String> where [Limit::MaxLength(64)],
         /// By cookie (default) or header.
-        pub r#type: Option<SessionPersistenceType>,
+        pub r#type: Option<SessionPersistenceType> where [Limit::Default("\"Cookie\"")],
         /// Settings of the cookie.
         pub cookie_config: Option<CookieConfig>,
     }
@@ -153,7 +153,7 @@ message! {
     /// Settings of a session's cookie.
     pub struct CookieConfig {
         /// How long the client keeps it; unset is `Session`.
-        pub lifetime_type: Option<CookieLifetimeType>,
+        pub lifetime_type: Option<CookieLifetimeType> where [Limit::Default("\"Session\"")],
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Limit {
     MaxLength(u32),
     /// An expression that a text matches. Unlike a rule it costs nothing.
     Pattern(&'static str),
+    /// What the API server writes where the field is absent, as JSON.
+    Default(&'static str),
     /// Limits of each item of a list, or of each value of a map.
     Each(&'static [Limit]),
     /// Fields that must be there.
@@ -65,6 +67,9 @@ fn add_limit(schema: &mut Value, limit: &Limit) {
         Limit::MinLength(least) => schema["minLength"] = json!(least),
         Limit::MaxLength(most) => schema["maxLength"] = json!(most),
         Limit::Pattern(pattern) => schema["pattern"] = json!(pattern),
+        Limit::Default(text) => {
+            schema["default"] = serde_json::from_str(text).expect("a default is JSON");
+        }
         Limit::Each(limits) => {
             let each = if is_map {
                 "additionalProperties"

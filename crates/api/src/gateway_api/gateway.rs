@@ -49,7 +49,7 @@ message! {
     /// An address that is asked for.
     pub struct GatewaySpecAddress {
         /// `IPAddress` (default) or `Hostname`.
-        pub r#type: Option<String> where [Limit::MinLength(1), Limit::MaxLength(253)],
+        pub r#type: Option<String> where [Limit::MinLength(1), Limit::MaxLength(253), Limit::Default("\"IPAddress\"")],
         /// The address; empty is any of the type.
         pub value: String where [Limit::MaxLength(253)],
     }
@@ -67,13 +67,13 @@ message! {
     /// Which ListenerSets may attach themselves.
     pub struct AllowedListeners {
         /// Of which namespaces.
-        pub namespaces: Option<ListenerNamespaces>,
+        pub namespaces: Option<ListenerNamespaces> where [Limit::Default("{\"from\": \"None\"}")],
     }
 
     /// Namespaces of ListenerSets.
     pub struct ListenerNamespaces {
         /// Which; unset is `None`.
-        pub from: Option<FromNamespaces>,
+        pub from: Option<FromNamespaces> where [Limit::Default("\"None\"")],
         /// For `Selector`.
         pub selector: Option<NamespaceSelector>,
     }
@@ -91,13 +91,13 @@ message! {
         /// How TLS is ended or passed through.
         pub tls: Option<ListenerTlsConfig>,
         /// Which routes may attach themselves; unset is those of the same namespace.
-        pub allowed_routes: Option<AllowedRoutes>,
+        pub allowed_routes: Option<AllowedRoutes> where [Limit::Default("{\"namespaces\": {\"from\": \"Same\"}}")],
     }
 
     /// How a listener does TLS.
     pub struct ListenerTlsConfig {
         /// Ended (default) or passed through.
-        pub mode: Option<TlsModeType>,
+        pub mode: Option<TlsModeType> where [Limit::Default("\"Terminate\"")],
         /// Certificates.
         pub certificate_refs: Vec<SecretObjectReference> where [Limit::MaxItems(64)],
         /// Settings of the implementation.
@@ -148,13 +148,13 @@ message! {
             Limit::MaxItems(8),
         ],
         /// Whether a client without a valid certificate is let in.
-        pub mode: Option<FrontendValidationMode>,
+        pub mode: Option<FrontendValidationMode> where [Limit::Default("\"AllowValidOnly\"")],
     }
 
     /// Which routes may attach themselves.
     pub struct AllowedRoutes {
         /// Of which namespaces.
-        pub namespaces: Option<RouteNamespaces>,
+        pub namespaces: Option<RouteNamespaces> where [Limit::Default("{\"from\": \"Same\"}")],
         /// Of which kinds; none is those that the protocol suggests.
         pub kinds: Vec<RouteGroupKind> where [Limit::MaxItems(8)],
     }
@@ -162,7 +162,7 @@ message! {
     /// Namespaces of routes.
     pub struct RouteNamespaces {
         /// Which; unset is `Same`.
-        pub from: Option<FromNamespaces>,
+        pub from: Option<FromNamespaces> where [Limit::Default("\"Same\"")],
         /// For `Selector`.
         pub selector: Option<NamespaceSelector>,
     }
@@ -185,9 +185,9 @@ message! {
     /// The Gateway of a ListenerSet.
     pub struct ParentGatewayReference where [Limit::Required(&["name"])] {
         /// API group; unset is the Gateway API's.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"gateway.networking.k8s.io\"")],
         /// Kind; unset is `Gateway`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Gateway\"")],
         /// Name.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Namespace; unset is the ListenerSet's own.

@@ -50,7 +50,7 @@ message! {
         ),
     ] {
         /// How; unset is `Exact`.
-        pub r#type: Option<MatchType>,
+        pub r#type: Option<MatchType> where [Limit::Default("\"Exact\"")],
         /// The service, with its package.
         pub service: Option<String> where [Limit::MaxLength(1024)],
         /// The method.
@@ -74,9 +74,9 @@ message! {
     /// A backend and what is done on the way to it.
     pub struct GrpcBackendRef where [Limit::Required(&["name"])] {
         /// API group; unset and empty are core.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"\"")],
         /// Kind; unset is `Service`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Service\"")],
         /// Name.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Namespace; unset is the route's own.
@@ -84,7 +84,7 @@ message! {
         /// Port; a Service needs it.
         pub port: Option<u32> where [Limit::Min(1), Limit::Max(65535)],
         /// Share, relative to the sum; unset is 1, zero gets nothing.
-        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000)],
+        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000), Limit::Default("1")],
         /// Applied to what goes there.
         pub filters: Vec<GrpcRouteFilter> where [Limit::MaxItems(16)],
     }

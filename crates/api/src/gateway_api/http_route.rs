@@ -17,7 +17,7 @@ message! {
             Limit::Each(&[Limit::MinLength(1), Limit::MaxLength(253)]),
         ],
         /// Rules; the most specific match of all wins, whatever their order.
-        pub rules: Vec<HttpRouteRule> where [Limit::MinItems(1), Limit::MaxItems(16)],
+        pub rules: Vec<HttpRouteRule> where [Limit::MinItems(1), Limit::MaxItems(16), Limit::Default("[{\"matches\": [{\"path\": {\"type\": \"PathPrefix\", \"value\": \"/\"}}]}]")],
     }
 
     /// One rule.
@@ -25,7 +25,7 @@ message! {
         /// Unique in its route.
         pub name: Option<String> where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Any of these; none is every path.
-        pub matches: Vec<HttpRouteMatch> where [Limit::MaxItems(64)],
+        pub matches: Vec<HttpRouteMatch> where [Limit::MaxItems(64), Limit::Default("[{\"path\": {\"type\": \"PathPrefix\", \"value\": \"/\"}}]")],
         /// Applied to what matches.
         pub filters: Vec<HttpRouteFilter> where [Limit::MaxItems(16)],
         /// Where requests go.
@@ -41,7 +41,7 @@ message! {
     /// Conditions on a request: all of them must hold.
     pub struct HttpRouteMatch {
         /// Path; unset is the prefix `/`.
-        pub path: Option<HttpPathMatch>,
+        pub path: Option<HttpPathMatch> where [Limit::Default("{\"type\": \"PathPrefix\", \"value\": \"/\"}")],
         /// Headers.
         pub headers: Vec<HttpHeaderMatch> where [Limit::MaxItems(16)],
         /// Query parameters.
@@ -53,15 +53,15 @@ message! {
     /// A condition on the path.
     pub struct HttpPathMatch {
         /// How; unset is `PathPrefix`.
-        pub r#type: Option<PathMatchType>,
+        pub r#type: Option<PathMatchType> where [Limit::Default("\"PathPrefix\"")],
         /// With what; unset is `/`.
-        pub value: Option<String> where [Limit::MaxLength(1024)],
+        pub value: Option<String> where [Limit::MaxLength(1024), Limit::Default("\"/\"")],
     }
 
     /// A condition on a header.
     pub struct HttpHeaderMatch where [Limit::Required(&["name", "value"])] {
         /// How; unset is `Exact`.
-        pub r#type: Option<MatchType>,
+        pub r#type: Option<MatchType> where [Limit::Default("\"Exact\"")],
         /// Name, of which case does not count.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(256)],
         /// With what.
@@ -71,7 +71,7 @@ message! {
     /// A condition on a query parameter.
     pub struct HttpQueryParamMatch where [Limit::Required(&["name", "value"])] {
         /// How; unset is `Exact`.
-        pub r#type: Option<MatchType>,
+        pub r#type: Option<MatchType> where [Limit::Default("\"Exact\"")],
         /// Name, of which case counts.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(256)],
         /// With what.
@@ -109,7 +109,7 @@ message! {
         /// Unset is that of the scheme, or the listener's.
         pub port: Option<u32> where [Limit::Min(1), Limit::Max(65535)],
         /// Unset is 302.
-        pub status_code: Option<i32>,
+        pub status_code: Option<i32> where [Limit::Default("302")],
     }
 
     /// Host or path are changed.
@@ -143,15 +143,15 @@ message! {
         /// Response headers that scripts may read.
         pub expose_headers: Vec<String> where [Limit::MaxItems(64)],
         /// Seconds that a preflight is good for; unset is 5.
-        pub max_age: Option<i32> where [Limit::Min(1)],
+        pub max_age: Option<i32> where [Limit::Min(1), Limit::Default("5")],
     }
 
     /// A backend and what is done on the way to it.
     pub struct HttpBackendRef where [Limit::Required(&["name"])] {
         /// API group; unset and empty are core.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"\"")],
         /// Kind; unset is `Service`.
-        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63)],
+        pub kind: Option<String> where [Limit::MinLength(1), Limit::MaxLength(63), Limit::Default("\"Service\"")],
         /// Name.
         pub name: String where [Limit::MinLength(1), Limit::MaxLength(253)],
         /// Namespace; unset is the route's own.
@@ -159,7 +159,7 @@ message! {
         /// Port; a Service needs it.
         pub port: Option<u32> where [Limit::Min(1), Limit::Max(65535)],
         /// Share, relative to the sum; unset is 1, zero gets nothing.
-        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000)],
+        pub weight: Option<i32> where [Limit::Min(0), Limit::Max(1_000_000), Limit::Default("1")],
         /// Applied to what goes there.
         pub filters: Vec<HttpRouteFilter> where [Limit::MaxItems(16)],
     }

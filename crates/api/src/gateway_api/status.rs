@@ -61,7 +61,7 @@ message! {
     /// A kind of route.
     pub struct RouteGroupKind where [Limit::Required(&["kind"])] {
         /// API group; unset is the Gateway API's.
-        pub group: Option<String> where [Limit::MaxLength(253)],
+        pub group: Option<String> where [Limit::MaxLength(253), Limit::Default("\"gateway.networking.k8s.io\"")],
         /// Kind.
         pub kind: String where [Limit::MinLength(1), Limit::MaxLength(63)],
     }
