@@ -103,8 +103,8 @@ fn targets(service: &ClusterService) -> Vec<Target<'_>> {
         };
         let mut backends = service.backends(port);
         backends.retain(|(ip, _)| ip.is_ipv4());
-        // Without a pod there is nothing to translate to: the address has no route, and clients
-        // are told at once. A service without selector may be the platform's own listener.
+        // Without a pod there is nothing to translate to: the address is the node's, where nobody
+        // listens, and clients are told at once. A service without selector may be the platform's own listener.
         if backends.is_empty() {
             continue;
         }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use futures::TryStreamExt;
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::{API_IP, DNS_IP, NODE_IP, NODE_MAC, SERVICE_CIDR, namespace};
@@ -58,9 +59,12 @@ impl NodeNet {
 
     /// Makes a virtual range routable on the node, so that a connection to it can be made and then translated.
     pub(crate) async fn route_to_loopback(&self, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+        // Local, so that a connection that nothing translates is refused at once.
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(range, prefix)
             .output_interface(LOOPBACK)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
             .pref_source(NODE_IP)
             .build();
         let request = self.handle.route().add(route).replace();
@@ -91,7 +95,7 @@ impl NodeNet {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(pod, 32)
             .output_interface(index)
-            .scope(rtnetlink::packet_route::route::RouteScope::Link)
+            .scope(RouteScope::Link)
             .pref_source(NODE_IP)
             .build();
         let request = self.handle.route().add(route).replace();
