@@ -147,7 +147,10 @@ async fn respond(
     let origin = sharing.and_then(|cors| cors::allowed_origin(cors, &request.head));
     if let Some(cors) = sharing.filter(|_| cors::is_preflight(&request.head)) {
         match &origin {
-            Some(origin) => return Ok(Answer::local(cors::preflight(cors, origin))),
+            Some(origin) => {
+                let answer = cors::preflight(cors, origin, &request.head);
+                return Ok(Answer::local(answer));
+            }
             None if !cors.forward_unmatched => return Ok(Answer::local(Response::new(200, ""))),
             None => {}
         }
