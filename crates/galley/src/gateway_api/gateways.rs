@@ -2,7 +2,7 @@
 
 mod statuses;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lateen_api::{
     Meta, Object,
@@ -44,6 +44,7 @@ struct Known<'a> {
     managed: bool,
     services: Vec<Served<'a>>,
     fault: Option<Verdict>,
+    /// ListenerSets of which at least one listener is served.
     sets: i32,
 }
 
@@ -105,7 +106,6 @@ impl<'a> Gateways<'a> {
                 Verdict::new("NotAllowed", message)
             });
             if fault.is_none() {
-                known.sets += 1;
                 for listener in &set.spec.listeners {
                     let bound = Bound::read(around, gateway, Some(set), listener);
                     self.listeners.push(bound);
@@ -120,6 +120,12 @@ impl<'a> Gateways<'a> {
             }
         }
         find_conflicts(own);
+        let valid = own.iter().filter(|bound| bound.serves());
+        let sets: BTreeSet<_> = valid
+            .filter_map(|bound| bound.set)
+            .map(|set| (&set.meta.namespace, &set.meta.name))
+            .collect();
+        known.sets = i32::try_from(sets.len()).unwrap_or(i32::MAX);
         self.known.push(known);
     }
 

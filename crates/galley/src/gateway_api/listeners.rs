@@ -160,6 +160,11 @@ impl<'a> Bound<'a> {
         self.fault.is_none() && self.conflict.is_none() && self.wrong_certificates.is_none()
     }
 
+    /// Whether it is as the API has it, whatever becomes of its certificates.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.fault.is_none() && self.conflict.is_none()
+    }
+
     fn read_kinds(&mut self) {
         let allowed = self.listener.allowed_routes.as_ref();
         let named = allowed.map_or(&[][..], |allowed| &allowed.kinds);
@@ -329,7 +334,8 @@ impl<'a> Bound<'a> {
             "Invalid",
             "The listener is not served: see the other conditions",
         );
-        let programmed = (!self.serves()).then_some(&down);
+        let down = self.conflict.as_ref().unwrap_or(&down);
+        let programmed = (!self.serves()).then_some(down);
         let kind = |kind: &&'static str| RouteGroupKind {
             group: Some(GROUP.into()),
             kind: (*kind).into(),

@@ -18,8 +18,9 @@ use crate::gateway_api::{
     status::said,
 };
 
-/// What the class can do, by the names of the conformance suite.
-const FEATURES: [&str; 46] = [
+/// What the class can do, by the names of the conformance suite. What the mesh can do is not for a
+/// class to say.
+const FEATURES: [&str; 38] = [
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
@@ -53,18 +54,10 @@ const FEATURES: [&str; 46] = [
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
-    "Mesh",
-    "MeshConsumerRoute",
-    "MeshHTTPRouteBackendRequestHeaderModification",
-    "MeshHTTPRouteNamedRouteRule",
-    "MeshHTTPRouteQueryParamMatching",
-    "MeshHTTPRouteRedirectPath",
-    "MeshHTTPRouteRedirectPort",
-    "MeshHTTPRouteRewritePath",
-    "MeshHTTPRouteSchemeRedirect",
     "ReferenceGrant",
     "TCPRoute",
     "TLSRoute",
+    "TLSRouteModeMixed",
     "TLSRouteModeTerminate",
 ];
 
@@ -79,14 +72,17 @@ impl Gateways<'_> {
             true => ("ListenersNotValid", "Some listeners are not valid"),
             false => ("Accepted", "Resource accepted"),
         };
+        let mut accepted_listeners = own.iter().filter(|bound| bound.is_accepted());
+        let none = accepted_listeners
+            .next()
+            .is_none()
+            .then(|| Verdict::new("ListenersNotValid", "No listener is valid"));
+        let fault = known.fault.as_ref().or(none.as_ref());
         let addresses = addresses(known);
         let programmed = self.programmed(known, &addresses);
         let listeners = own.iter().filter(|bound| bound.set.is_none());
         GatewayStatus {
-            conditions: vec![
-                holds("Accepted", known.fault.as_ref(), accepted, generation),
-                programmed,
-            ],
+            conditions: vec![holds("Accepted", fault, accepted, generation), programmed],
             addresses,
             listeners: listeners.map(|bound| bound.status(generation)).collect(),
             attached_listener_sets: Some(known.sets),
@@ -141,10 +137,6 @@ impl Gateways<'_> {
         let none = (!own.is_empty() && !own.iter().any(|bound| bound.serves()))
             .then(|| Verdict::new("ListenersNotValid", "No listener is valid"));
         let fault = set.fault.as_ref().or(none.as_ref());
-        let programmed = fault.map(|fault| match fault.reason {
-            "NotAllowed" => Verdict::new("NotAllowed", fault.message.clone()),
-            _ => Verdict::new("Invalid", fault.message.clone()),
-        });
         ListenerSetStatus {
             conditions: vec![
                 holds(
@@ -155,7 +147,7 @@ impl Gateways<'_> {
                 ),
                 holds(
                     "Programmed",
-                    programmed.as_ref(),
+                    fault,
                     ("Programmed", "Resource programmed"),
                     generation,
                 ),

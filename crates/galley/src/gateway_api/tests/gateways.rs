@@ -202,6 +202,7 @@ fn listeners_that_cannot_be_told_apart() {
                 format!("Conflicted=True/{reason}")
             ]
         );
+        assert_eq!(found[2], format!("Programmed=False/{reason}"));
         let gateway = status(&out, "KubernetesGateway", "edge");
         assert_eq!(
             words(&gateway["conditions"])[0],
@@ -335,4 +336,51 @@ fn what_of_a_gateway_is_not_supported_is_named() {
             "{field}"
         );
     }
+}
+
+#[test]
+fn a_gateway_needs_one_listener_that_is_accepted() {
+    let odd = "{name: odd, port: 81, protocol: ODD}";
+    let check = |listeners: &str, expect: &str| {
+        let out = read(&edge(listeners));
+        let gateway = status(&out, "KubernetesGateway", "edge");
+        assert_eq!(words(&gateway["conditions"])[0], expect, "{listeners}");
+    };
+    check(odd, "Accepted=False/ListenersNotValid");
+    check(&format!("{HTTP}, {odd}"), "Accepted=True/ListenersNotValid");
+}
+
+#[test]
+fn listener_sets_without_a_valid_listener_are_not_attached() {
+    let set = |name: &str, listeners: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {{name: {name}}}\n\
+             spec: {{parentRef: {{name: edge}}, listeners: [{listeners}]}}\n"
+        )
+    };
+    let gateway = edge(HTTP).replace(
+        "listeners:",
+        "allowedListeners: {namespaces: {from: Same}}, listeners:",
+    );
+    let yaml = gateway
+        + &set(
+            "good",
+            "{name: more, port: 80, protocol: HTTP, hostname: a.com}, {name: tcp, port: 80, protocol: TCP}",
+        )
+        + &set("useless", "{name: tcp, port: 80, protocol: TCP}");
+    let out = read(&yaml);
+    let gateway = status(&out, "KubernetesGateway", "edge");
+    assert_eq!(gateway["attachedListenerSets"], 1);
+    let conditions = |name: &str| words(&status(&out, "ListenerSet", name)["conditions"]);
+    assert_eq!(
+        conditions("good"),
+        ["Accepted=True/Accepted", "Programmed=True/Programmed"]
+    );
+    assert_eq!(
+        conditions("useless"),
+        [
+            "Accepted=False/ListenersNotValid",
+            "Programmed=False/ListenersNotValid"
+        ]
+    );
 }
