@@ -1,6 +1,8 @@
 //! Tools from elsewhere before and behind the proxy. They are installed below `target/`, from the
 //! registries of their languages; what they do is in `conformance/`.
 
+mod gateway_api;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,15 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Below the repository's root.
 const HOME: &str = "target/conformance";
-/// Each is a script.
-const CHECKS: [&str; 6] = [
+/// Each is a script, but for the Gateway API's, which is a Go module.
+const CHECKS: [&str; 7] = [
     "h2spec",
     "grpc_calls",
     "grpc_xds",
     "websocket",
     "websocket_h2",
     "clients",
+    GATEWAY_API,
 ];
+const GATEWAY_API: &str = "gateway-api";
 const PYTHON_PACKAGES: [&str; 7] = [
     "grpcio>=1.80",
     "grpcio-status>=1.80",
@@ -43,22 +47,41 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
     let checks: Vec<_> = CHECKS.into_iter().filter(wanted).collect();
     let home = root.join(HOME);
     std::fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
-    let serve = example(root, "lateen-proxy", "serve")?;
-    let python = python(&home)?;
     let mut failed = Vec::new();
+    let (of_go, scripts): (Vec<_>, Vec<_>) = checks.into_iter().partition(|c| *c == GATEWAY_API);
+    if !scripts.is_empty() {
+        run_scripts(root, &home, &scripts, &mut failed)?;
+    }
+    for check in of_go {
+        if let Err(error) = gateway_api::run(root, &home) {
+            eprintln!("{check}: {error:#}");
+            failed.push(check);
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+fn run_scripts(
+    root: &Path,
+    home: &Path,
+    checks: &[&'static str],
+    failed: &mut Vec<&'static str>,
+) -> Result<()> {
+    let serve = example(root, "lateen-proxy", "serve")?;
+    let python = python(home)?;
     for check in checks {
         let mut script = Command::new(&python);
         script
             .arg(root.join("conformance").join(check).with_extension("py"))
             .env("SERVE", &serve);
         // The others run all the same where a tool is missing.
-        let ready = add_tools(&mut script, check, root, &home);
+        let ready = add_tools(&mut script, check, root, home);
         if let Err(error) = ready.and_then(|()| finish(&mut script)) {
             eprintln!("{check}: {error:#}");
             failed.push(check);
         }
     }
-    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 

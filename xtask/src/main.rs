@@ -34,7 +34,8 @@ fn run() -> Result<()> {
              bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
              bench control-plane  measure the control plane with simulated sidecars (--help, too)\n  \
              compare  send odd HTTP/1 through all of them and hold the sidecar to its rules\n  \
-             conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it"
+             conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it, and run the \
+             Gateway API's suite against a mesh"
         ),
     }
 }
