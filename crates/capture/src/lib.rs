@@ -9,6 +9,7 @@
 pub mod config;
 mod error;
 pub mod iptables;
+mod loopback;
 pub mod nft;
 mod original_dst;
 mod plan;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, Dns, Ranges};
 use crate::error::Error;
+use crate::loopback::{self, Change};
 use crate::nft::{Batch, Chain, ChainType, Family, Hook, L4, Rule, Table, ct_state, priority};
 
 /// The table with the address translation.
@@ -39,7 +40,14 @@ pub fn apply(config: &Config) -> Result<(), Error> {
     for table in &tables {
         batch = batch.append(table);
     }
-    Ok(batch.commit()?)
+    batch.commit()?;
+    if config.ipv6 {
+        // Without it the proxy cannot connect to the application by IPv6, and nothing else is lost.
+        if let Err(error) = loopback::change(Change::Add) {
+            tracing::info!(%error, "the loop-back interface has no ::6: IPv6 does not come in");
+        }
+    }
+    Ok(())
 }
 
 /// Removes the rules from the network namespace of the calling thread, if there are any.
@@ -51,7 +59,11 @@ pub fn cleanup() -> Result<(), Error> {
     for name in [NAT_TABLE, RAW_TABLE, FILTER_TABLE] {
         batch = batch.delete_if_exists(Family::Inet, name);
     }
-    Ok(batch.commit()?)
+    batch.commit()?;
+    if let Err(error) = loopback::change(Change::Remove) {
+        tracing::debug!(%error, "::6 is not taken from the loop-back interface");
+    }
+    Ok(())
 }
 
 /// The tables that [`apply`] writes.
@@ -187,7 +199,7 @@ fn output_own(table: &mut Table, config: &Config) {
         Rule::new().oif("lo").saddr(host([127, 0, 0, 6])).ret(),
     );
     if config.ipv6 {
-        let six = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+        let six = loopback::FROM_PROXY;
         table.add_rule(
             OUTPUT,
             Rule::new()

@@ -239,6 +239,30 @@ fn ipv6_is_captured_too() {
 }
 
 #[test]
+fn the_proxy_connects_to_its_application_by_ipv6() {
+    with_config(Config::default(), || {
+        let inbound = listen(Ipv6Addr::UNSPECIFIED, 15006);
+        let app = listen(Ipv6Addr::UNSPECIFIED, 9080);
+        let dial_marked = |from: Option<Ipv6Addr>| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+            socket.set_mark(1337)?;
+            if let Some(from) = from {
+                socket.bind(&SocketAddr::from((from, 0)).into())?;
+            }
+            socket.connect_timeout(&SocketAddr::from((POD_V6, 9080)).into(), PATIENCE)
+        };
+        let six = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+        dial_marked(Some(six)).expect("straight to the application");
+        assert_eq!(accepted(&app), Some((POD_V6, 9080).into()));
+        assert_eq!(accepted(&inbound), None);
+        dial_marked(None).expect("through the inbound port");
+        assert_eq!(accepted(&inbound), Some((POD_V6, 9080).into()));
+        cleanup().expect("the kernel takes it");
+        assert!(dial_marked(Some(six)).is_err(), "the address is gone");
+    });
+}
+
+#[test]
 fn the_applications_loopback_is_its_own() {
     with_config(Config::default(), || {
         let proxy = listen(Ipv4Addr::UNSPECIFIED, 15001);

@@ -263,17 +263,26 @@ fn outlier(spec: &pb::OutlierDetection) -> OutlierConfig {
     }
 }
 
-fn bind(spec: &pb::Cluster) -> Result<Option<std::net::SocketAddr>> {
+/// The sources of connections, one for each family.
+fn bind(spec: &pb::Cluster) -> Result<Vec<std::net::SocketAddr>> {
     let Some(bind) = &spec.upstream_bind_config else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    match &bind.source_address {
-        None => Ok(None),
-        Some(source) => {
-            let address = socket_address("upstream_bind_config.source_address", source)?;
-            Ok((!address.ip().is_unspecified()).then_some(address))
-        }
+    let mut sources = Vec::new();
+    if let Some(source) = &bind.source_address {
+        sources.push(socket_address(
+            "upstream_bind_config.source_address",
+            source,
+        )?);
     }
+    for (index, extra) in bind.extra_source_addresses.iter().enumerate() {
+        let field = format!("upstream_bind_config.extra_source_addresses[{index}]");
+        let source = extra.address.as_ref();
+        let source = source.ok_or_else(|| DecodeError::new(&field, "it has no address"))?;
+        sources.push(socket_address(&field, source)?);
+    }
+    sources.retain(|source| !source.ip().is_unspecified());
+    Ok(sources)
 }
 
 /// How the kernel asks whether hosts are still there, where the cluster says anything of it.

@@ -14,7 +14,7 @@ use lateen_registry::{Endpoint, Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
-    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
 use lateen_xds::types::core::Metadata;
 use lateen_xds::types::endpoint::ClusterLoadAssignment;
@@ -22,6 +22,7 @@ use lateen_xds::types::endpoint::ClusterLoadAssignment;
 pub(crate) use inbound::{InboundKey, To};
 
 use crate::endpoint::{self, place, place::Placement};
+use crate::families::Families;
 use crate::policy::{Policy, Rule};
 use crate::shared::Shared;
 use crate::wire;
@@ -50,6 +51,8 @@ pub(crate) struct OutboundKey {
     pub(crate) passes_on: bool,
     /// A router has no original destination to go to.
     pub(crate) router: bool,
+    /// The families of the client's addresses.
+    pub(crate) families: Families,
     /// Where the client chooses the endpoint: all that there are take the mesh's TLS.
     pub(crate) all_take_tls: bool,
 }
@@ -116,7 +119,7 @@ impl OutboundKey {
                 cluster.lb_policy = LbPolicy::ClusterProvided.into();
             }
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static => {
-                cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
+                cluster.dns_lookup_family = self.families.lookup().into();
                 let refresh = self.mesh.dns_refresh_rate.map(wire::duration);
                 cluster.dns_refresh_rate = refresh.or(wire::seconds(DNS_REFRESH_SECONDS));
                 cluster.respect_dns_ttl = true;
@@ -141,8 +144,9 @@ impl OutboundKey {
         let labels = crate::policy::find_subset(&self.rules, &self.subset).map(|s| &s.labels);
         let name = self.resource_name();
         let placement = self.placement.as_ref();
+        let way = (self.families, None);
         let mut assignment =
-            endpoint::load_assignment(name, endpoints, labels, placement, None, |_| true);
+            endpoint::load_assignment(name, endpoints, labels, placement, way, |_| true);
         if discovery_type(&self.service, self.router) == DiscoveryType::LogicalDns {
             // One name, says Envoy, and refuses more.
             assignment.endpoints.truncate(1);

@@ -16,6 +16,7 @@ use lateen_xds::types::wkt::Struct;
 use place::Placement;
 
 use crate::cluster::transport::{TLS_MODE, TLS_MODE_MESH};
+use crate::families::Families;
 use crate::model::{Gateway, Reach, Way};
 use crate::shared::Shared;
 use crate::wire;
@@ -39,6 +40,8 @@ pub(crate) struct EndpointsKey {
     pub(crate) placement: Option<Placement>,
     /// How the client gets to them, where there are several networks.
     pub(crate) reach: Option<Reach>,
+    /// The families of the client's addresses.
+    pub(crate) families: Families,
 }
 
 impl EndpointsKey {
@@ -58,20 +61,21 @@ impl EndpointsKey {
             endpoints,
             self.subset.as_ref(),
             self.placement.as_ref(),
-            self.reach.as_ref(),
+            (self.families, self.reach.as_ref()),
             takes_tls,
         )
     }
 }
 
 /// A load assignment of those endpoints that are ready and have the labels, in the order and with
-/// the shares of a placement. Those of another network stand behind its gateways, with their weight.
+/// the shares of a placement. Those of another network stand behind its gateways, with their weight;
+/// those of another family than the client's are not reached.
 pub(crate) fn load_assignment(
     cluster_name: String,
     endpoints: &[Endpoint],
     labels: Option<&BTreeMap<String, String>>,
     placement: Option<&Placement>,
-    reach: Option<&Reach>,
+    (families, reach): (Families, Option<&Reach>),
     takes_tls: impl Fn(&Endpoint) -> bool,
 ) -> ClusterLoadAssignment {
     let mut places: BTreeMap<(usize, &Locality), Members<'_>> = BTreeMap::new();
@@ -79,8 +83,16 @@ pub(crate) fn load_assignment(
     for endpoint in endpoints.iter().filter(wanted) {
         let tls = endpoint.mtls && takes_tls(endpoint);
         let way = reach.map_or(Way::Direct, |reach| reach.way(endpoint, tls));
-        // What has no address is not connected to where networks are not told apart.
-        if way == Way::None || (way == Way::Direct && endpoint.address.is_empty()) {
+        let is_reached = match way {
+            Way::Through(_) => true,
+            Way::Direct => match endpoint.address.parse() {
+                Ok(ip) => families.reach(&ip),
+                // Names are looked up; what has none is of another network.
+                Err(_) => !endpoint.address.is_empty(),
+            },
+            Way::None => false,
+        };
+        if !is_reached {
             continue;
         }
         let weight = reach.map_or(endpoint.weight, |reach| reach.scaled(endpoint.weight));
@@ -255,6 +267,7 @@ mod tests {
             plain: vec!["10.0.0.2".into()],
             placement,
             reach: None,
+            families: Families::V4,
         }
     }
 
@@ -329,7 +342,7 @@ mod tests {
             &endpoints,
             None,
             placement.as_ref(),
-            None,
+            (Families::V4, None),
             |_| true,
         );
         let mut found = Vec::new();

@@ -13,6 +13,7 @@ mod distribution;
 mod endpoint;
 mod engine;
 mod envoy_filter;
+mod families;
 mod grpc;
 mod key;
 mod listener;

@@ -36,14 +36,15 @@ fn mark(socket: SockRef<'_>) {
     }
 }
 
-/// Binds one listening socket of several that share an address.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds one listening socket of several that share an address. `::` is for IPv4 too, unless it is
+/// `only_v6`.
+pub(crate) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
     }
     mark(SockRef::from(&socket));
     // Accepted connections inherit these, which saves the calls for each of them.
@@ -53,10 +54,10 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connects, from `source` where one is given.
+/// Connects, from the one of `sources` that is of the address's family, if there is one.
 pub(crate) async fn connect(
     address: SocketAddr,
-    source: Option<SocketAddr>,
+    sources: &[SocketAddr],
     keepalive: Option<Keepalive>,
 ) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() {
@@ -65,10 +66,11 @@ pub(crate) async fn connect(
         TcpSocket::new_v6()?
     };
     mark(SockRef::from(&socket));
-    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+    let mut sources = sources.iter();
+    if let Some(source) = sources.find(|source| source.is_ipv4() == address.is_ipv4()) {
         // Without it each connection from one address would take a port from all the others.
         let _ = SockRef::from(&socket).set_bind_address_no_port(true);
-        socket.bind(source)?;
+        socket.bind(*source)?;
     }
     let stream = socket.connect(address).await?;
     tune(SockRef::from(&stream), keepalive.unwrap_or_default());
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn accepted_connections_inherit_the_settings() {
-        let listener = listen(any()).expect("a port");
+        let listener = listen(any(), false).expect("a port");
         listener.set_nonblocking(false).expect("an option");
         let address = listener.local_addr().expect("an address");
         let _client = std::net::TcpStream::connect(address).expect("a listener");
@@ -162,14 +164,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_may_have_settings_of_its_own() {
-        let listener = listen(any()).expect("a port");
+        let listener = listen(any(), false).expect("a port");
         let address = listener.local_addr().expect("an address");
         let keepalive = Keepalive {
             time: Some(Duration::from_secs(7)),
             interval: Some(Duration::from_secs(3)),
             probes: Some(4),
         };
-        let stream = connect(address, None, Some(keepalive)).await;
+        let stream = connect(address, &[], Some(keepalive)).await;
         let stream = stream.expect("a listener");
         let socket = SockRef::from(&stream);
         let seen = Keepalive {
@@ -181,12 +183,22 @@ mod tests {
     }
 
     #[test]
+    fn any_address_of_ipv6_stands_for_ipv4_where_nothing_else_does() {
+        for only_v6 in [false, true] {
+            let any = SocketAddr::from(([0u16; 8], 0));
+            let socket = listen(any, only_v6).expect("IPv6 is there");
+            let is_only = SockRef::from(&socket).only_v6();
+            assert_eq!(is_only.expect("a socket option"), only_v6);
+        }
+    }
+
+    #[test]
     fn connections_spread_over_the_workers_sockets() {
         const WORKERS: usize = 4;
         const CONNECTIONS: usize = 400;
-        let first = listen(any()).expect("a port");
+        let first = listen(any(), false).expect("a port");
         let address = first.local_addr().expect("an address");
-        let more = (1..WORKERS).map(|_| listen(address).expect("the port is shared"));
+        let more = (1..WORKERS).map(|_| listen(address, false).expect("the port is shared"));
         let listeners: Vec<_> = std::iter::once(first).chain(more).collect();
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|_| std::net::TcpStream::connect(address).expect("a listener"))

@@ -111,7 +111,13 @@ pub(crate) static BIND: Reads = Reads::of(
     &[
         (1, "source_address", In(&SOCKET_ADDRESS)),
         (2, "freebind", Off),
+        (5, "extra_source_addresses[]", In(&EXTRA_SOURCE)),
     ],
+);
+
+static EXTRA_SOURCE: Reads = Reads::of(
+    "envoy.config.core.v3.ExtraSourceAddress",
+    &[(1, "address", In(&SOCKET_ADDRESS))],
 );
 
 pub(crate) static UPSTREAM_SOCKET: Reads = Reads::of(

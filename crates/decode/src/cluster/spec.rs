@@ -43,8 +43,8 @@ pub struct ClusterSpec {
     pub outlier: Option<OutlierConfig>,
     /// Which responses are failures, where those of 5xx are not.
     pub errors: Option<ErrorMatch>,
-    /// The address that connections come from.
-    pub bind: Option<SocketAddr>,
+    /// The addresses that connections come from, each for hosts of its family.
+    pub bind: Vec<SocketAddr>,
     /// How the kernel asks whether hosts are still there, where it is not as for all connections.
     pub keepalive: Option<Keepalive>,
     /// The services that it stands for.

@@ -8,13 +8,14 @@ use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
     ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy, OriginalDstLbConfig,
 };
-use lateen_xds::types::core::{Address, BindConfig, SocketAddress, address};
+use lateen_xds::types::core::{Address, BindConfig, ExtraSourceAddress, address};
 use lateen_xds::types::endpoint::lb_endpoint::HostIdentifier;
 use lateen_xds::types::endpoint::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 
 use super::settings;
+use crate::families::Families;
 use crate::model::Sidecar;
 use crate::policy::Policy;
 use crate::wire;
@@ -22,6 +23,8 @@ use crate::wire;
 /// The source of connections to the application: the capture rules know by it that they come from
 /// the proxy and must not be captured again.
 const FROM_PROXY: &str = "127.0.0.6";
+/// The same for IPv6.
+const FROM_PROXY_V6: &str = "::6";
 
 /// All that an inbound cluster is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +39,8 @@ pub(crate) struct InboundKey {
     pub(crate) to: To,
     /// The Sidecar that has limits for it.
     pub(crate) sidecar: Option<Sidecar>,
+    /// The families of the workload's addresses.
+    pub(crate) families: Families,
 }
 
 /// Where an application listens.
@@ -115,7 +120,7 @@ impl InboundKey {
         if as_asked {
             cluster.lb_policy = LbPolicy::ClusterProvided.into();
             // Without it the capture rules would send the connection to the proxy again.
-            cluster.upstream_bind_config = Some(from_proxy());
+            cluster.upstream_bind_config = Some(from_proxy(self.families));
         }
         match self.to {
             To::Asked | To::Nowhere => {}
@@ -162,13 +167,21 @@ fn one_endpoint(cluster_name: String, address: Address) -> ClusterLoadAssignment
     }
 }
 
-fn from_proxy() -> BindConfig {
-    let source = match wire::socket_address(FROM_PROXY, 0).address {
-        Some(address::Address::SocketAddress(source)) => source,
-        _ => SocketAddress::default(),
+fn from_proxy(families: Families) -> BindConfig {
+    let source = |address: &str| match wire::socket_address(address, 0).address {
+        Some(address::Address::SocketAddress(source)) => Some(source),
+        _ => None,
+    };
+    let v6 = || ExtraSourceAddress {
+        address: source(FROM_PROXY_V6),
+        ..ExtraSourceAddress::default()
     };
     BindConfig {
-        source_address: Some(source),
+        source_address: match families {
+            Families::V4 | Families::Both => source(FROM_PROXY),
+            Families::V6 => source(FROM_PROXY_V6),
+        },
+        extra_source_addresses: (families == Families::Both).then(v6).into_iter().collect(),
         ..BindConfig::default()
     }
 }

@@ -1,8 +1,11 @@
 //! How a proxy is connected, as far as what it is served depends on it.
 
+use std::net::IpAddr;
+
 use lateen_api::labels;
 use lateen_core::Labels;
 
+use crate::families::Families;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
 
@@ -12,6 +15,9 @@ const DNS_CAPTURE: &str = "DNS_CAPTURE";
 const NETWORK: &str = "NETWORK";
 /// The metadata field with the networks whose endpoints a gateway is to see, with commas.
 const REQUESTED_NETWORK_VIEW: &str = "REQUESTED_NETWORK_VIEW";
+
+/// The metadata field with the addresses of the workload, with commas.
+const INSTANCE_IPS: &str = "INSTANCE_IPS";
 
 /// What a proxy says of its connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,16 +29,24 @@ pub(crate) struct Connectivity {
     pub(crate) network: String,
     /// The networks whose endpoints it sees; empty is all.
     pub(crate) view: Vec<String>,
+    /// The families of its addresses.
+    pub(crate) families: Families,
 }
 
 impl Connectivity {
     pub(super) fn of(proxy: &Proxy) -> Connectivity {
         let text = |key: &str| proxy.metadata.get(key).map_or("", String::as_str);
         let view = text(REQUESTED_NETWORK_VIEW).split(',').map(str::trim);
+        let addresses = text(INSTANCE_IPS).split(',');
+        let addresses: Vec<IpAddr> = addresses.filter_map(|ip| ip.trim().parse().ok()).collect();
         Connectivity {
             resolves: text(DNS_CAPTURE) == "true",
             network: text(NETWORK).to_owned(),
             view: view.filter(|n| !n.is_empty()).map(str::to_owned).collect(),
+            families: match &addresses[..] {
+                [] => Families::of(&[proxy.ip]),
+                all => Families::of(all),
+            },
         }
     }
 
@@ -44,6 +58,7 @@ impl Connectivity {
         if !networks.are_several() {
             return Connectivity {
                 resolves,
+                families: self.families,
                 ..Connectivity::default()
             };
         }
@@ -56,6 +71,7 @@ impl Connectivity {
             resolves,
             network: network.to_owned(),
             view: self.view.clone(),
+            families: self.families,
         }
     }
 }

@@ -251,11 +251,11 @@ impl Key {
 /// A listener's name and address, which decide whether it is meant.
 fn outline(key: &Key) -> Option<Listener> {
     let (name, address, port) = match key {
-        Key::Bound(key) => (key.name(), key.address.as_str(), key.port.port),
+        Key::Bound(key) => (key.name(), key.address(), key.port.port),
         Key::VirtualOutbound(_) => (names::VIRTUAL_OUTBOUND.into(), "0.0.0.0", ports::OUTBOUND),
         Key::VirtualInbound(_) => (names::VIRTUAL_INBOUND.into(), "0.0.0.0", ports::INBOUND),
-        Key::Listener(key) => (key.name(), key.address.as_str(), key.port),
-        Key::Gateway(key) => (key.name(), key.address.as_str(), key.port),
+        Key::Listener(key) => (key.name(), key.address(), key.port),
+        Key::Gateway(key) => (key.name(), key.address(), key.port),
         _ => return None,
     };
     Some(Listener {

@@ -13,13 +13,15 @@ use lateen_xds::types::tls::{
 use super::Logging;
 use super::chains::distinct;
 use super::filters::{self, Routes, Side};
-use super::outbound::{TcpRule, tcp_chains};
+use super::outbound::{EVERYWHERE, TcpRule, tcp_chains};
+use crate::families::additional;
 use crate::{tls, wire};
 
 /// All that a gateway's listener is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GatewayKey {
-    pub(crate) address: String,
+    /// The first is in its name.
+    pub(crate) addresses: Vec<String>,
     pub(crate) port: u16,
     pub(crate) servers: Vec<GatewayServer>,
     pub(crate) logging: Logging,
@@ -119,7 +121,11 @@ impl TlsVersion {
 
 impl GatewayKey {
     pub(crate) fn name(&self) -> String {
-        names::listener(&self.address, self.port)
+        names::listener(self.address(), self.port)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.first().map_or(EVERYWHERE, String::as_str)
     }
 
     pub(crate) fn generate(&self) -> Listener {
@@ -139,7 +145,8 @@ impl GatewayKey {
             .collect();
         Listener {
             name: self.name(),
-            address: Some(wire::socket_address(&self.address, self.port)),
+            address: Some(wire::socket_address(self.address(), self.port)),
+            additional_addresses: additional(&self.addresses, self.port),
             filter_chains: distinct(chains),
             listener_filters,
             traffic_direction: TrafficDirection::Outbound.into(),

@@ -13,6 +13,7 @@ use lateen_xds::types::route::RetryPolicy;
 use super::Logging;
 use super::filters::{self, Routes, Side};
 use super::{EVERYWHERE, ServerTls};
+use crate::families::{Families, additional};
 use crate::shared::Shared;
 use crate::{route, tls, wire};
 
@@ -38,6 +39,7 @@ pub(crate) struct InboundKey {
     /// The mesh, where it limits TLS.
     pub(crate) mesh: Option<Shared<MeshConfig>>,
     pub(crate) logging: Logging,
+    pub(crate) families: Families,
 }
 
 /// One port of the application.
@@ -58,20 +60,26 @@ pub(crate) struct InboundPort {
 /// A listener at an address of its own, which a Sidecar has for traffic that is not redirected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BoundKey {
-    pub(crate) address: String,
+    /// The first is in its name.
+    pub(crate) addresses: Vec<String>,
     pub(crate) port: InboundPort,
     pub(crate) logging: Logging,
 }
 
 impl BoundKey {
     pub(crate) fn name(&self) -> String {
-        names::listener(&self.address, self.port.port)
+        names::listener(self.address(), self.port.port)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.first().map_or(EVERYWHERE, String::as_str)
     }
 
     pub(crate) fn generate(&self) -> Listener {
         Listener {
             name: self.name(),
-            address: Some(wire::socket_address(&self.address, self.port.port)),
+            address: Some(wire::socket_address(self.address(), self.port.port)),
+            additional_addresses: additional(&self.addresses, self.port.port),
             filter_chains: self.port.chains(None, &self.logging),
             listener_filters: vec![filters::tls_inspector(), filters::http_inspector()],
             listener_filters_timeout: Some(wire::duration(self.logging.detection)),
@@ -160,9 +168,11 @@ impl InboundKey {
         for port in &self.ports {
             filter_chains.extend(port.chains(Some(port.port), &self.logging));
         }
+        let addresses = self.families.expand(EVERYWHERE);
         Listener {
             name: names::VIRTUAL_INBOUND.into(),
-            address: Some(wire::socket_address("0.0.0.0", ports::INBOUND)),
+            address: Some(wire::socket_address(&addresses[0], ports::INBOUND)),
+            additional_addresses: additional(&addresses, ports::INBOUND),
             filter_chains,
             listener_filters: vec![
                 filters::original_dst(),

@@ -14,6 +14,7 @@ use lateen_xds::types::network::tcp_proxy::tcp_proxy::{
 use super::Logging;
 use super::chains::distinct;
 use super::filters::{self, Routes, Side};
+use crate::families::{Families, additional, is_everywhere};
 use crate::route::Others;
 use crate::{tls, wire};
 
@@ -23,8 +24,8 @@ pub(crate) const EVERYWHERE: &str = "0.0.0.0";
 /// All that an outbound listener is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OutboundKey {
-    /// `0.0.0.0`, or the address of one service.
-    pub(crate) address: String,
+    /// `0.0.0.0` and `::`, or the addresses of one service. The first is in its name.
+    pub(crate) addresses: Vec<String>,
     pub(crate) port: u16,
     /// The proxy listens there itself: clients know of it, and nothing is redirected.
     pub(crate) binds: bool,
@@ -117,13 +118,18 @@ impl TcpRule {
 
 impl OutboundKey {
     pub(crate) fn name(&self) -> String {
-        names::listener(&self.address, self.port)
+        names::listener(self.address(), self.port)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.first().map_or(EVERYWHERE, String::as_str)
     }
 
     pub(crate) fn generate(&self) -> Listener {
         let mut listener = Listener {
             name: self.name(),
-            address: Some(wire::socket_address(&self.address, self.port)),
+            address: Some(wire::socket_address(self.address(), self.port)),
+            additional_addresses: additional(&self.addresses, self.port),
             traffic_direction: TrafficDirection::Outbound.into(),
             // Else `virtualOutbound` hands its connections over.
             bind_to_port: wire::boolean(self.binds),
@@ -162,7 +168,7 @@ impl OutboundKey {
         let (Want::Tcp(rules) | Want::Sniff { tcp: rules, .. }) = &self.want else {
             return None;
         };
-        let shared = self.address == EVERYWHERE || self.binds;
+        let shared = is_everywhere(self.address()) || self.binds;
         (shared && !rules.iter().any(TcpRule::is_for_all))
             .then(|| rest(&self.others, &self.logging))
     }
@@ -261,6 +267,7 @@ fn rest(others: &Others, logging: &Logging) -> FilterChain {
 /// All that `virtualOutbound` is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct VirtualOutboundKey {
+    pub(crate) families: Families,
     pub(crate) others: Others,
     pub(crate) logging: Logging,
 }
@@ -281,9 +288,11 @@ impl VirtualOutboundKey {
             name: "virtualOutbound-catchall-tcp".into(),
             ..rest(&self.others, &self.logging)
         };
+        let addresses = self.families.expand(EVERYWHERE);
         Listener {
             name: names::VIRTUAL_OUTBOUND.into(),
-            address: Some(wire::socket_address("0.0.0.0", ports::OUTBOUND)),
+            address: Some(wire::socket_address(&addresses[0], ports::OUTBOUND)),
+            additional_addresses: additional(&addresses, ports::OUTBOUND),
             use_original_dst: wire::boolean(true),
             filter_chains: vec![guard, rest],
             traffic_direction: TrafficDirection::Outbound.into(),

@@ -106,6 +106,7 @@ impl View<'_> {
             endpoints: known.filter(|_| inline).map(Shared::of),
             placement: self.placement(&policy, service).filter(|_| inline),
             passes_on: false,
+            families: self.from.connectivity.families,
             router,
         }
     }
@@ -140,6 +141,7 @@ impl View<'_> {
             services: Vec::new(),
             to: To::Asked,
             sidecar: self.limiting_sidecar(),
+            families: self.from.connectivity.families,
         }];
         let own = self.own_services();
         let mut known = BTreeSet::new();
@@ -164,6 +166,7 @@ impl View<'_> {
                 services: services.collect(),
                 to: self.default_endpoint(inbound.port),
                 sidecar: self.limiting_sidecar(),
+                families: self.from.connectivity.families,
             });
         }
         keys

@@ -43,6 +43,7 @@ impl View<'_> {
             plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
             placement: self.placement(&policy, service),
             reach: self.reach(&policy, service),
+            families: self.from.connectivity.families,
             mesh_only,
         })
     }

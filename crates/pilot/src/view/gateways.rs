@@ -228,7 +228,7 @@ impl<'a> View<'a> {
         let listener = |((address, port), bound): ((String, u16), Vec<Bound<'a>>)| {
             let servers = self.servers(&bound);
             (!servers.is_empty()).then(|| GatewayKey {
-                address,
+                addresses: self.from.connectivity.families.expand(&address),
                 port,
                 servers,
                 logging: Logging::of(&self.snapshot.config.mesh),

@@ -98,7 +98,7 @@ impl<'a> View<'a> {
             }
             keys.extend(self.ingress_port(listener).map(|port| {
                 Key::Bound(BoundKey {
-                    address: address.to_owned(),
+                    addresses: self.from.connectivity.families.expand(address),
                     port,
                     logging: Logging::of(&self.snapshot.config.mesh),
                 })
@@ -129,6 +129,7 @@ impl<'a> View<'a> {
             other_modes: other.map(|n| (n, self.mode(Some(n)))).collect(),
             ports,
             logging: Logging::of(&self.snapshot.config.mesh),
+            families: self.from.connectivity.families,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lateen_api::networking::{CaptureMode, IstioEgressListener, Port};
 use lateen_core::{Protocol, ports};
-use lateen_registry::{Resolution, Service, ServicePort};
+use lateen_registry::{Endpoint, Provider, Resolution, Service, ServicePort};
 use lateen_xds::names;
 
 use super::View;
@@ -16,11 +16,13 @@ use crate::key::Key;
 use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
 use crate::proxy::Dialect;
 
-/// By address and port.
+/// By main address and port.
 type Listeners = BTreeMap<(String, u16), Listener>;
 
 struct Listener {
     want: Want,
+    /// Addresses beside the main one.
+    more: Vec<String>,
     /// The proxy listens there itself.
     binds: bool,
     /// A Sidecar has it for some hosts, so that others have no part in it.
@@ -73,9 +75,12 @@ impl View<'_> {
         }
         let logging = Logging::of(mesh);
         let others = self.others();
+        let families = self.from.connectivity.families;
         let outbound = wants.into_iter().map(|((address, port), listener)| {
+            let mut addresses = families.expand(&address);
+            addresses.extend(listener.more);
             Key::Listener(OutboundKey {
-                address,
+                addresses,
                 port,
                 binds: listener.binds,
                 want: listener.want,
@@ -84,6 +89,7 @@ impl View<'_> {
             })
         });
         let end = Key::VirtualOutbound(VirtualOutboundKey {
+            families,
             others: others.clone(),
             logging: logging.clone(),
         });
@@ -131,6 +137,7 @@ impl View<'_> {
         };
         let listener = Listener {
             want,
+            more: Vec::new(),
             binds,
             own: true,
         };
@@ -171,8 +178,9 @@ impl View<'_> {
         if is_taken(port.port) {
             return;
         }
-        let shared_by_all = |want| Listener {
+        let shared_by_all = |want, more| Listener {
             want,
+            more,
             binds: false,
             own: false,
         };
@@ -181,11 +189,11 @@ impl View<'_> {
             // that wants its bytes carried has an address of its own, or comes too late.
             wants
                 .entry((EVERYWHERE.into(), port.port))
-                .or_insert(shared_by_all(Want::Http));
+                .or_insert(shared_by_all(Want::Http, Vec::new()));
             return;
         }
         let rules = self.tcp_rules(service, port);
-        for address in self.addresses(service, port) {
+        for (address, more) in self.addresses(service, port) {
             let shared = address == EVERYWHERE;
             let mut rules = rules.clone();
             if shared {
@@ -203,7 +211,7 @@ impl View<'_> {
             };
             match wants.entry((address, port.port)) {
                 Entry::Vacant(entry) => {
-                    entry.insert(shared_by_all(want));
+                    entry.insert(shared_by_all(want, more));
                 }
                 // Services without an address may share a port by their server names.
                 Entry::Occupied(mut entry) if !entry.get().own => {
@@ -218,36 +226,49 @@ impl View<'_> {
     }
 
     /// The virtual addresses by which the proxy's application knows a service: its own, or those that
-    /// it was given, where the mesh resolves names.
+    /// it was given, where the mesh resolves names. Of families that the workload has.
     pub(super) fn virtual_ones(self, service: &Service) -> impl Iterator<Item = &IpAddr> {
-        let given = match service.addresses.is_empty() && self.from.connectivity.resolves {
+        let connectivity = &self.from.connectivity;
+        let families = connectivity.families;
+        let given = match service.addresses.is_empty() && connectivity.resolves {
             true => &service.allocated[..],
             false => &[],
         };
-        service.addresses.iter().chain(given)
+        let all = service.addresses.iter().chain(given);
+        all.filter(move |ip| families.reach(ip))
     }
 
     /// Where clients of a service connect to: its virtual addresses, or where it has none, those of
     /// its endpoints, or any. An address within a range is any until a filter chain asks for more.
-    fn addresses(self, service: &Service, port: &ServicePort) -> Vec<String> {
-        let virtual_ones = self.virtual_ones(service).map(ToString::to_string);
+    /// Each with others of the same listener.
+    fn addresses(self, service: &Service, port: &ServicePort) -> Vec<(String, Vec<String>)> {
+        let alone = |address: String| (address, Vec::new());
+        let mut virtual_ones = self.virtual_ones(service).map(ToString::to_string);
         let within = (!service.address_ranges.is_empty()).then(|| EVERYWHERE.to_owned());
-        let known: Vec<_> = virtual_ones.chain(within).collect();
-        if !known.is_empty() {
+        // Those of an entry may be of different servers.
+        let is_one = service.provider == Provider::Kubernetes || service.addresses.is_empty();
+        let known: Vec<_> = match is_one {
+            true => {
+                let main = virtual_ones.next();
+                let main = main.map(|main| (main, virtual_ones.collect()));
+                main.into_iter().chain(within.map(alone)).collect()
+            }
+            false => virtual_ones.chain(within).map(alone).collect(),
+        };
+        if !known.is_empty() || !service.addresses.is_empty() {
             return known;
         }
         if service.resolution != Resolution::Passthrough {
-            return vec![EVERYWHERE.into()];
+            return vec![alone(EVERYWHERE.into())];
         }
         let endpoints = self.snapshot.world.endpoints(&service.id(), &port.name);
-        let mut addresses: Vec<_> = endpoints
-            .iter()
-            .filter(|e| e.port == port.port && e.address.parse::<std::net::IpAddr>().is_ok())
-            .map(|e| e.address.clone())
-            .collect();
+        let families = self.from.connectivity.families;
+        let is_reached = |e: &&Endpoint| e.address.parse().is_ok_and(|ip| families.reach(&ip));
+        let here = endpoints.iter().filter(|e| e.port == port.port);
+        let mut addresses: Vec<_> = here.filter(is_reached).map(|e| e.address.clone()).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        addresses
+        addresses.into_iter().map(alone).collect()
     }
 }
 

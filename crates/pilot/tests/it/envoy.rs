@@ -130,6 +130,8 @@ impl Oracle {
         };
         let metadata = json!({
             "NAMESPACE": namespace, "LABELS": labels, "NETWORK": "here", "DNS_CAPTURE": "true",
+            // It has addresses of both families, and no interface but the loop-back one.
+            "INSTANCE_IPS": "10.244.0.12,fd00::12",
         });
         let bootstrap = bootstrap(id, metadata, protocol, dir.path());
         let file = dir.path().join("bootstrap.json");

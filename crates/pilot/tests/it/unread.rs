@@ -15,7 +15,9 @@ use crate::fixture::{DOMAIN, EVERYTHING, Mesh, SIDECAR, config};
 #[test]
 fn everything_that_is_generated_is_read() {
     let node = |id: &str, labels: serde_json::Value| {
-        let node = json!({ "id": id, "metadata": { "LABELS": labels } });
+        let addresses = "10.244.0.12,fd00::12";
+        let metadata = json!({ "LABELS": labels, "INSTANCE_IPS": addresses });
+        let node = json!({ "id": id, "metadata": metadata });
         let node: Node = json::from_value(node).expect("a node");
         Proxy::from_node(&node).expect("a proxy")
     };

@@ -156,7 +156,7 @@ async fn handshake(
         transport,
         client: (source, destination),
     } = to;
-    let mut stream = socket::connect(address, cluster.spec.bind, cluster.spec.keepalive).await?;
+    let mut stream = socket::connect(address, &cluster.spec.bind, cluster.spec.keepalive).await?;
     let local = stream.local_addr().ok();
     if let Some(version) = cluster.spec.transports[transport].proxy_header() {
         let header = proxy_protocol::encode(version, source, destination);

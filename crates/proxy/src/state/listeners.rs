@@ -90,13 +90,14 @@ impl State {
         if let Some((other, _)) = taken {
             return Err(format!("address is in use by listener {other}"));
         }
+        let has_v4 = addresses.iter().any(SocketAddr::is_ipv4);
         self.workers
             .iter()
             .map(|_| {
                 addresses
                     .iter()
                     .map(|address| {
-                        socket::listen(*address)
+                        socket::listen(*address, has_v4)
                             .map_err(|error| format!("cannot bind {address}: {error}"))
                     })
                     .collect()

@@ -4,6 +4,7 @@ mod common;
 mod discovery;
 mod http;
 mod http2;
+mod ipv6;
 mod limits;
 mod mirror;
 mod oracle;

@@ -147,7 +147,10 @@ fn clusters() -> Vec<Value> {
                 "split_external_local_origin_errors": true,
                 "consecutive_local_origin_failure": 6,
                 "enforcing_consecutive_local_origin_failure": 100, "max_ejection_time": "99s" },
-            "upstream_bind_config": { "source_address": { "address": "10.0.0.9" } },
+            "upstream_bind_config": {
+                "source_address": { "address": "10.0.0.9" },
+                "extra_source_addresses": [{ "address": { "address": "::6" } }],
+            },
             "metadata": metadata,
             "common_lb_config": { "healthy_panic_threshold": { "value": 20 },
                 "locality_weighted_lb_config": {} },
