@@ -29,6 +29,8 @@ pub enum Reason {
     NoClusterFound,
     /// A circuit breaker is open.
     UpstreamOverflow,
+    /// The name of the upstream could not be looked up.
+    DnsResolutionFailed,
     /// The upstream took longer than the route's timeout.
     UpstreamRequestTimeout,
     /// The stream was idle for too long.
@@ -84,6 +86,7 @@ impl Reason {
             Reason::NoRouteFound => "NR",
             Reason::NoClusterFound => "NC",
             Reason::UpstreamOverflow => "UO",
+            Reason::DnsResolutionFailed => "DF",
             Reason::UpstreamRequestTimeout => "UT",
             Reason::StreamIdleTimeout => "SI",
             Reason::DurationTimeout => "DT",
@@ -107,6 +110,7 @@ impl Reason {
             | Reason::UpstreamConnectionTermination
             | Reason::UpstreamRemoteReset
             | Reason::NoHealthyUpstream
+            | Reason::DnsResolutionFailed
             | Reason::UpstreamRequestTimeout
             | Reason::UpstreamRetryLimitExceeded => Fault::Upstream,
             Reason::LocalReset
@@ -143,6 +147,7 @@ impl Reason {
             | Reason::NoHealthyUpstream
             | Reason::NoClusterFound
             | Reason::UpstreamOverflow
+            | Reason::DnsResolutionFailed
             | Reason::UpstreamRetryLimitExceeded
             | Reason::FaultInjected
             | Reason::OverloadManager => 503,

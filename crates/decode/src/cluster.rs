@@ -1,6 +1,7 @@
 //! Clusters.
 
 mod balancing;
+mod dynamic;
 mod errors;
 mod http;
 pub(crate) mod reads;
@@ -22,8 +23,8 @@ use super::endpoint::assignment;
 use super::{DecodeError, Result, tls, typed};
 pub use errors::ErrorMatch;
 pub use spec::{
-    ClusterSpec, Discovery, DnsSpec, HttpOptions, Keepalive, Pings, Service, TransportMatch,
-    TransportSpec, UpstreamProtocol,
+    ClusterSpec, Discovery, DnsSpec, DynamicSpec, HttpOptions, Keepalive, Pings, Service,
+    TransportMatch, TransportSpec, UpstreamProtocol,
 };
 
 /// Compiles a cluster.
@@ -69,10 +70,7 @@ fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
         Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind)
             .map_err(|_| DecodeError::new("type", format!("{kind} is unknown")))?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return Err(DecodeError::unsupported(
-                "cluster_type",
-                format!("{:?}", custom.name),
-            ));
+            return Ok(Discovery::Dynamic(dynamic::of(custom)?));
         }
         None => DiscoveryType::Static,
     };

@@ -72,7 +72,9 @@ const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// Filters whose work the engine does on its own (peer metadata, ALPN of the upstream, standard
 /// metrics), or that only observe.
-const IMPLIED: [&str; 8] = [
+const IMPLIED: [&str; 9] = [
+    // Clusters by name look up what they need.
+    "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
     "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
     "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
     "io.istio.http.peer_metadata.Config",

@@ -28,8 +28,8 @@ mod workload;
 
 pub use access_log::AccessLogSpec;
 pub use cluster::{
-    ClusterSpec, Discovery, DnsSpec, ErrorMatch, HttpOptions, Keepalive, Pings, Service,
-    TransportMatch, TransportSpec, UpstreamProtocol, cluster,
+    ClusterSpec, Discovery, DnsSpec, DynamicSpec, ErrorMatch, HttpOptions, Keepalive, Pings,
+    Service, TransportMatch, TransportSpec, UpstreamProtocol, cluster,
 };
 pub use common::{Data, FormatValue, address, struct_path};
 pub use endpoint::{EndpointSpec, NamedEndpoint, assignment};

@@ -11,6 +11,7 @@ use lateen_core::Direction;
 use lateen_route::{ChainMatch, Chains};
 use lateen_xds::TypeUrl;
 use lateen_xds::types::core::proxy_protocol_config::Version;
+use lateen_xds::types::dynamic::{SniFilterConfig, sni_filter_config};
 use lateen_xds::types::listener_filter::ProxyProtocol;
 use lateen_xds::types::{listener as pb, network, tls as tls_pb};
 use prost::Message;
@@ -349,6 +350,7 @@ const IMPLIED: [&str; 3] = [
 
 fn network_filters(list: &[pb::Filter]) -> Result<NetworkSpec> {
     let mut network = NetworkSpec::Close;
+    let mut name_port = None;
     for filter in list {
         let field = format!("filters[{}]", filter.name);
         let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
@@ -367,7 +369,19 @@ fn network_filters(list: &[pb::Filter]) -> Result<NetworkSpec> {
             }
             kind if kind.ends_with(".tcp_proxy.v3.TcpProxy") => {
                 let spec: network::tcp_proxy::TcpProxy = typed(&field, any)?;
-                network = NetworkSpec::Tcp(Box::new(tcp::tcp_proxy(&spec)?));
+                let mut tcp = tcp::tcp_proxy(&spec)?;
+                tcp.name_port = name_port;
+                network = NetworkSpec::Tcp(Box::new(tcp));
+            }
+            "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig" => {
+                let spec: SniFilterConfig = typed(&field, any)?;
+                let sni_filter_config::PortSpecifier::PortValue(port) =
+                    spec.port_specifier.ok_or_else(|| {
+                        DecodeError::new(format!("{field}.port_value"), "is required")
+                    })?;
+                let port = u16::try_from(port);
+                let fault = |_| DecodeError::new(format!("{field}.port_value"), "is no port");
+                name_port = Some(port.map_err(fault)?);
             }
             "envoy.extensions.filters.network.sni_cluster.v3.SniCluster" => {
                 return Err(DecodeError::unsupported(field, "routing by SNI cluster"));

@@ -31,6 +31,8 @@ pub struct TcpProxySpec {
     pub by_source: bool,
     /// The bytes go through HTTP, where it says so.
     pub tunnel: Option<Tunnel>,
+    /// The port of hosts that a TLS client names, where its name leads to them.
+    pub name_port: Option<u16>,
 }
 
 /// A tunnel through an HTTP proxy.
@@ -71,6 +73,7 @@ pub(super) fn tcp_proxy(spec: &pb::TcpProxy) -> Result<TcpProxySpec> {
         access_logs: access_log::access_logs(&spec.access_log)?,
         by_source: by_source(&spec.hash_policy)?,
         tunnel: spec.tunneling_config.as_ref().map(tunnel).transpose()?,
+        name_port: None,
     })
 }
 

@@ -39,14 +39,9 @@ pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
             "more than one certificate of a client",
         ));
     }
-    if spec.auto_sni_san_validation {
-        return Err(DecodeError::unsupported(
-            "auto_sni_san_validation",
-            "verification by the request's authority",
-        ));
-    }
     tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
     tls.auto_sni = spec.auto_host_sni;
+    tls.verify_sni = spec.auto_sni_san_validation;
     Ok(tls)
 }
 
@@ -73,6 +68,7 @@ fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
         groups: params.map_or_else(Vec::new, |params| params.ecdh_curves.clone()),
         sni: None,
         auto_sni: false,
+        verify_sni: false,
         require_client: false,
     })
 }

@@ -354,6 +354,10 @@ impl<'a> Asker<'a> {
                 told.hosts_from = "names that are resolved".to_owned();
                 dns.endpoints.as_slice()
             }
+            Discovery::Dynamic(_) => {
+                told.hosts_from = "the name that the client gives".to_owned();
+                &[]
+            }
             Discovery::OriginalDst { .. } => {
                 told.hosts_from = "the destination of the connection".to_owned();
                 &[]

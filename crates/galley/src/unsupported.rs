@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use lateen_api::mesh_networks::MeshNetworks;
+use lateen_core::Protocol;
 use serde_json::Value;
 
 use crate::Fault;
@@ -210,10 +211,6 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
             ));
         }
     }
-    if spec["outboundTrafficPolicy"]["mode"] == "ALLOW_ANY_DYNAMIC_DNS" {
-        let text = "spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY";
-        warnings.push(text.into());
-    }
 }
 
 /// A sidecar has no right to Secrets; who asks for one would never be sent it.
@@ -247,9 +244,20 @@ fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
             ));
         }
     }
+    let names_hosts = |protocol: &str| {
+        let protocol = Protocol::parse(protocol).unwrap_or(Protocol::Unsupported);
+        protocol.is_http() || matches!(protocol, Protocol::Tls | Protocol::Https)
+    };
     if spec["resolution"] == "DYNAMIC_DNS" {
-        let text = "spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere";
-        warnings.push(text.into());
+        for (n, port) in items(spec, "ports") {
+            let protocol = port["protocol"].as_str().unwrap_or_default();
+            if !names_hosts(protocol) {
+                warnings.push(format!(
+                    "spec.ports[{n}].protocol: with DYNAMIC_DNS, only HTTP and TLS say which host \
+                     they mean; others are closed"
+                ));
+            }
+        }
     }
 }
 
@@ -362,15 +370,11 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let paths = &fields.get("pathNormalization").unwrap_or(&Value::Null)["normalization"];
     let decodes = *paths == "DECODE_AND_MERGE_SLASHES";
     let decodes = decodes.then(|| "pathNormalization DECODE_AND_MERGE_SLASHES".to_owned());
-    // Unknown hosts are passed on where they were going, and not looked up.
-    let outbound = &fields.get("outboundTrafficPolicy").unwrap_or(&Value::Null)["mode"];
-    let looks_up = *outbound == "ALLOW_ANY_DYNAMIC_DNS";
-    let dynamic = looks_up.then(|| "outboundTrafficPolicy.mode ALLOW_ANY_DYNAMIC_DNS".to_owned());
     let unused = fields
         .into_iter()
         .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
     let unused = unused.map(|(name, _)| name);
-    unused.chain(dynamic).chain(decodes).collect()
+    unused.chain(decodes).collect()
 }
 
 /// Names parts of the mesh's networks that have no effect.
@@ -485,7 +489,6 @@ mod tests {
                  known; write 127.0.0.1",
                 "spec.egress[0].bind: a socket in the file system is not supported, the listener is \
                  left out",
-                "spec.outboundTrafficPolicy.mode: ALLOW_ANY_DYNAMIC_DNS is taken as ALLOW_ANY",
             ],
         );
         named(
@@ -503,8 +506,12 @@ mod tests {
             ],
         );
         named(
-            "{kind: ServiceEntry, spec: {resolution: DYNAMIC_DNS}}",
-            &["spec.resolution: DYNAMIC_DNS is not supported, the hosts lead nowhere"],
+            "{kind: ServiceEntry, spec: {resolution: DYNAMIC_DNS, ports: [{protocol: HTTP}, \
+             {protocol: TCP}, {protocol: TLS}]}}",
+            &[
+                "spec.ports[1].protocol: with DYNAMIC_DNS, only HTTP and TLS say which host they \
+                 mean; others are closed",
+            ],
         );
     }
 
@@ -549,12 +556,6 @@ mod tests {
         assert_eq!(
             paths("DECODE_AND_MERGE_SLASHES"),
             ["pathNormalization DECODE_AND_MERGE_SLASHES"]
-        );
-        let of_mode = |mode: &str| of_mesh(&format!("outboundTrafficPolicy: {{mode: {mode}}}"));
-        assert_eq!(of_mode("ALLOW_ANY"), Vec::<String>::new());
-        assert_eq!(
-            of_mode("ALLOW_ANY_DYNAMIC_DNS"),
-            ["outboundTrafficPolicy.mode ALLOW_ANY_DYNAMIC_DNS"]
         );
     }
 }

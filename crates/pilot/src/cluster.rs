@@ -21,6 +21,7 @@ use lateen_xds::types::endpoint::ClusterLoadAssignment;
 
 pub(crate) use inbound::{InboundKey, To};
 
+use crate::dynamic;
 use crate::endpoint::{self, place, place::Placement};
 use crate::families::Families;
 use crate::policy::{Policy, Rule};
@@ -105,6 +106,9 @@ impl OutboundKey {
         reason = "Envoy's newer form is a cluster type that older proxies do not know"
     )]
     fn discovery(&self, cluster: &mut Cluster) {
+        if self.service.resolution == Resolution::DynamicDns {
+            return dynamic::make(cluster, &self.mesh);
+        }
         let discovery = discovery_type(&self.service, self.router);
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
         match discovery {
@@ -132,6 +136,8 @@ impl OutboundKey {
     /// or never leads anywhere.
     pub(crate) fn is_servable(&self) -> bool {
         match discovery_type(&self.service, self.router) {
+            // Whoever asks for one names it.
+            _ if self.service.resolution == Resolution::DynamicDns => true,
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
                 !self.load_assignment().endpoints.is_empty()
             }
@@ -213,6 +219,23 @@ pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
         ..Policy::default()
     };
     settings::apply(&mut cluster, &policy, Protocol::Unsupported, mesh);
+    cluster
+}
+
+/// The cluster that goes where the client says by name.
+pub(crate) fn by_name(mesh: &MeshConfig) -> Cluster {
+    let mut cluster = Cluster {
+        name: names::DYNAMIC_DNS_CLUSTER.into(),
+        connect_timeout: Some(wire::duration(mesh.connect_timeout())),
+        ..Cluster::default()
+    };
+    dynamic::make(&mut cluster, mesh);
+    let pool = passthrough_pool();
+    let policy = Policy {
+        connection_pool: Some(&pool),
+        ..Policy::default()
+    };
+    settings::apply(&mut cluster, &policy, Protocol::Http, mesh);
     cluster
 }
 

@@ -32,6 +32,7 @@ use crate::shared::Shared;
 pub(crate) enum Key {
     BlackHole(Shared<MeshConfig>),
     Passthrough(Shared<MeshConfig>),
+    ByName(Shared<MeshConfig>),
     Cluster(cluster::OutboundKey),
     InboundCluster(cluster::InboundKey),
     Endpoints(EndpointsKey),
@@ -85,6 +86,7 @@ impl Key {
         match self {
             Key::BlackHole(mesh) => Message::Cluster(cluster::black_hole(mesh)),
             Key::Passthrough(mesh) => Message::Cluster(cluster::passthrough(mesh)),
+            Key::ByName(mesh) => Message::Cluster(cluster::by_name(mesh)),
             Key::Cluster(key) => Message::Cluster(key.generate()),
             Key::InboundCluster(key) => Message::Cluster(key.generate()),
             Key::Endpoints(key) => Message::Endpoints(key.cluster.clone(), key.generate()),
@@ -108,6 +110,7 @@ impl Key {
         match self {
             Key::BlackHole(_) => names::BLACK_HOLE_CLUSTER.into(),
             Key::Passthrough(_) => names::PASSTHROUGH_CLUSTER.into(),
+            Key::ByName(_) => names::DYNAMIC_DNS_CLUSTER.into(),
             Key::Cluster(key) => key.name().to_string(),
             Key::InboundCluster(key) => key.name(),
             Key::Endpoints(key) => key.cluster.clone(),

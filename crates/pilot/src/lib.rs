@@ -10,6 +10,7 @@ mod debug;
 mod delegate;
 mod discovery;
 mod distribution;
+mod dynamic;
 mod endpoint;
 mod engine;
 mod envoy_filter;

@@ -9,7 +9,7 @@ mod outbound;
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls, Topology};
 pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
 pub(crate) use outbound::{
-    EVERYWHERE, OutboundKey, TcpLimits, TcpRule, Tunnel, VirtualOutboundKey, Want,
+    EVERYWHERE, HTTPS, OutboundKey, TcpLimits, TcpRule, Tunnel, VirtualOutboundKey, Want,
 };
 
 use lateen_api::Duration;
@@ -27,6 +27,8 @@ pub(crate) struct Logging {
     pub(crate) detection: Duration,
     /// How paths are made uniform before they are matched.
     pub(crate) paths: NormalizationType,
+    /// How often names that clients give are looked up again.
+    pub(crate) refresh: Duration,
 }
 
 impl Logging {
@@ -39,6 +41,7 @@ impl Logging {
                 .path_normalization
                 .as_ref()
                 .map_or(NormalizationType::Default, |paths| paths.normalization),
+            refresh: crate::dynamic::refresh(mesh),
             detection: mesh.protocol_detection_timeout.unwrap_or_default(),
         }
     }

@@ -35,6 +35,8 @@ const BAD_GATEWAY: u32 = 502;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Others {
     Allow,
+    /// By the names that clients give, where they give any; else as [`Others::Allow`].
+    ByName,
     Block,
     /// They are sent to this cluster.
     To(String),
@@ -44,9 +46,17 @@ impl Others {
     /// The cluster that their bytes go to.
     pub(crate) fn cluster(&self) -> &str {
         match self {
-            Others::Allow => names::PASSTHROUGH_CLUSTER,
+            Others::Allow | Others::ByName => names::PASSTHROUGH_CLUSTER,
             Others::Block => names::BLACK_HOLE_CLUSTER,
             Others::To(cluster) => cluster,
+        }
+    }
+
+    /// The cluster that their requests go to.
+    fn of_requests(&self) -> &str {
+        match self {
+            Others::ByName => names::DYNAMIC_DNS_CLUSTER,
+            others => others.cluster(),
         }
     }
 }
@@ -55,7 +65,8 @@ impl From<MeshOutboundMode> for Others {
     fn from(mode: MeshOutboundMode) -> Self {
         match mode {
             MeshOutboundMode::RegistryOnly => Others::Block,
-            MeshOutboundMode::AllowAny | MeshOutboundMode::AllowAnyDynamicDns => Others::Allow,
+            MeshOutboundMode::AllowAny => Others::Allow,
+            MeshOutboundMode::AllowAnyDynamicDns => Others::ByName,
         }
     }
 }
@@ -149,7 +160,7 @@ impl Others {
     /// The name of their virtual host.
     fn name(&self) -> &'static str {
         match self {
-            Others::Allow | Others::To(_) => "allow_any",
+            Others::Allow | Others::ByName | Others::To(_) => "allow_any",
             Others::Block => "block_all",
         }
     }
@@ -158,8 +169,8 @@ impl Others {
 fn others(others: &Others) -> VirtualHost {
     let name = others.name();
     let action = match others {
-        Others::Allow | Others::To(_) => {
-            Action::Route(action::to_cluster(others.cluster().to_owned()))
+        Others::Allow | Others::ByName | Others::To(_) => {
+            Action::Route(action::to_cluster(others.of_requests().to_owned()))
         }
         Others::Block => Action::DirectResponse(DirectResponseAction {
             status: BAD_GATEWAY,

@@ -105,6 +105,7 @@ fn tcp_proxy(spec: TcpProxySpec) -> Result<TcpProxy> {
         access_logs: logs,
         by_source,
         tunnel,
+        name_port,
     } = spec;
     Ok(TcpProxy {
         target,
@@ -114,6 +115,7 @@ fn tcp_proxy(spec: TcpProxySpec) -> Result<TcpProxy> {
         access_logs: access_logs(logs)?,
         by_source,
         tunnel,
+        name_port,
     })
 }
 

@@ -3,13 +3,14 @@
 mod connect;
 mod dns;
 mod hosts;
+mod names;
 mod stats;
 
 use std::sync::Arc;
 
 use arcstr::ArcStr;
 use lateen_balance::{Breaker, Overflow, Permit, Priority, Resource};
-use lateen_decode::{ClusterSpec, Service};
+use lateen_decode::{ClusterSpec, Discovery, Service};
 use lateen_tls::Connector;
 
 use crate::listener::Connection;
@@ -17,6 +18,7 @@ use crate::listener::Connection;
 pub(crate) use connect::{Between, ConnectError, Connected, HttpWant, To, connect, connect_http};
 pub(crate) use dns::resolve_forever;
 pub(crate) use hosts::{Host, HostSet};
+pub(crate) use names::{NameCache, Unresolved};
 pub(crate) use stats::{ClusterStats, is_gauge};
 
 /// How connections are secured.
@@ -51,11 +53,35 @@ pub(crate) struct Cluster {
     pub warm: bool,
     pub stats: Arc<ClusterStats>,
     pub breaker: Arc<Breaker>,
+    /// The names that clients gave, where they are its hosts.
+    pub names: Option<Arc<NameCache>>,
     /// The service that metrics name.
     pub service: Service,
 }
 
 impl Cluster {
+    /// The host of a name that a client gives, where names lead to this cluster's hosts.
+    pub(crate) async fn named_host(
+        &self,
+        name: &str,
+        port: u16,
+        now: u64,
+    ) -> Result<Arc<Host>, Unresolved> {
+        let (Some(names), Discovery::Dynamic(spec)) = (&self.names, &self.spec.discovery) else {
+            return Err(Unresolved::Failed);
+        };
+        let address = names.resolve(spec, name, port, now).await?;
+        Ok(Arc::new(Host {
+            hostname: name.into(),
+            ..Host::at(address)
+        }))
+    }
+
+    /// True where names that clients give lead to its hosts.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.names.is_some()
+    }
+
     /// The addresses that connections to a host are for, where they say so: none is used for two
     /// clients then.
     pub(crate) fn client_of(&self, host: &Host, connection: &Connection) -> Option<Box<Between>> {
@@ -87,6 +113,7 @@ impl Cluster {
             warm: true,
             stats: self.stats.clone(),
             breaker: self.breaker.clone(),
+            names: self.names.clone(),
             service: self.service.clone(),
         }
     }

@@ -83,6 +83,8 @@ pub(crate) struct TcpProxy {
     pub by_source: bool,
     /// The bytes go through HTTP, where it says so.
     pub tunnel: Option<Tunnel>,
+    /// The port of hosts that a TLS client names, where its name leads to them.
+    pub name_port: Option<u16>,
 }
 
 impl Listener {

@@ -276,7 +276,17 @@ impl Secrets {
         let store = self.store(&names)?;
         let algorithms = algorithms(spec)?;
         let check = if names.roots == Source::None {
+            if spec.verify_sni {
+                let reason = "needs roots to verify servers against";
+                return Err(DecodeError::new("auto_sni_san_validation", reason));
+            }
             ServerCheck::Insecure
+        } else if spec.verify_sni {
+            if !spec.names.is_empty() {
+                let what = "together with other names";
+                return Err(DecodeError::unsupported("auto_sni_san_validation", what));
+            }
+            ServerCheck::ServerName
         } else {
             ServerCheck::Peer(rule(spec)?)
         };
@@ -401,6 +411,7 @@ mod tests {
             groups: Vec::new(),
             sni: None,
             auto_sni: false,
+            verify_sni: false,
             require_client: false,
         };
         let check = |spec: TlsSpec, field: &str| {

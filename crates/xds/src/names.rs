@@ -15,6 +15,8 @@ pub const PREFIX: &str = "type.googleapis.com/";
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 /// The outbound cluster that goes where the client was going.
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// The outbound cluster that goes to the host that the client names.
+pub const DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
 /// The inbound cluster for ports that no service names.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// The listener that captured outbound connections arrive at.

@@ -15,6 +15,20 @@ pub use crate::envoy::r#type::v3 as kind;
 pub use crate::google::protobuf as wkt;
 pub use crate::google::rpc;
 
+/// Hosts by the names that clients give.
+pub mod dynamic {
+    pub use crate::envoy::extensions::clusters::dynamic_forward_proxy::v3::{
+        ClusterConfig, cluster_config,
+    };
+    pub use crate::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+    pub use crate::envoy::extensions::filters::http::dynamic_forward_proxy::v3::{
+        FilterConfig, filter_config,
+    };
+    pub use crate::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::{
+        FilterConfig as SniFilterConfig, filter_config as sni_filter_config,
+    };
+}
+
 /// The transport socket that begins with a PROXY header.
 pub mod proxy_protocol {
     pub use crate::envoy::extensions::transport_sockets::proxy_protocol::v3::*;

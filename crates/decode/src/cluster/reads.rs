@@ -1,6 +1,7 @@
 //! Which fields of clusters are read.
 
 use super::balancing::{LB_POLICY, LEAST_REQUEST, MAGLEV, RING_HASH, ROUND_ROBIN};
+use super::dynamic::CUSTOM_TYPE;
 use super::http::{CLIENT_HTTP, CLIENT_HTTP2, HTTP_PROTOCOL_OPTIONS};
 use crate::common::{CONFIG_SOURCE, SOCKET_ADDRESS};
 use crate::endpoint::ASSIGNMENT;
@@ -40,7 +41,7 @@ pub(crate) static CLUSTER: Reads = Reads::of(
             Map(Types::of(&[&HTTP_PROTOCOL_OPTIONS])),
         ),
         (37, "least_request_lb_config", In(&LEAST_REQUEST)),
-        (38, "cluster_type", Whole),
+        (38, "cluster_type", In(&CUSTOM_TYPE)),
         // Names are resolved anew at the refresh rate.
         (39, "respect_dns_ttl", Harmless),
         (41, "load_balancing_policy", In(&LB_POLICY)),

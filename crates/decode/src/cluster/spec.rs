@@ -60,6 +60,8 @@ pub enum Discovery {
     Eds(ArcStr),
     /// From names that are resolved.
     Dns(Arc<DnsSpec>),
+    /// By the names that clients give.
+    Dynamic(Arc<DynamicSpec>),
     /// Wherever the client meant to go, unless a header or a fixed port says otherwise.
     OriginalDst {
         /// The header, in lower case.
@@ -78,6 +80,21 @@ pub struct DnsSpec {
     pub logical: bool,
     /// How often.
     pub refresh: Duration,
+    /// Ask for IPv4 addresses.
+    pub v4: bool,
+    /// Ask for IPv6 addresses.
+    pub v6: bool,
+}
+
+/// How names that clients give are looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DynamicSpec {
+    /// How often.
+    pub refresh: Duration,
+    /// How long a name is kept that nobody asks for.
+    pub host_ttl: Duration,
+    /// The most names that are kept.
+    pub max_hosts: usize,
     /// Ask for IPv4 addresses.
     pub v4: bool,
     /// Ask for IPv6 addresses.

@@ -125,11 +125,20 @@ pub(crate) static FILTER: Reads = Reads::of(
             4,
             "typed_config",
             Packed(Types {
-                read: &[&HCM, &TCP_PROXY],
+                read: &[&HCM, &TCP_PROXY, &SNI_NAMES],
                 implied: &super::IMPLIED,
             }),
         ),
         (5, "config_discovery", Whole),
+    ],
+);
+
+pub(crate) static SNI_NAMES: Reads = Reads::of(
+    "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+    &[
+        // The cluster says the same.
+        (1, "dns_cache_config", Harmless),
+        (2, "port_value", Whole),
     ],
 );
 

@@ -84,6 +84,8 @@ pub struct TlsSpec {
     pub sni: Option<String>,
     /// Without a fixed name, a client asks for the request's authority.
     pub auto_sni: bool,
+    /// A client verifies that the certificate is for the name that it asks for.
+    pub verify_sni: bool,
     /// A server takes no client without a certificate.
     pub require_client: bool,
 }

@@ -2,7 +2,7 @@
 
 use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocolVersion};
-use lateen_registry::Service;
+use lateen_registry::{Resolution, Service};
 use lateen_xds::names;
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
@@ -142,11 +142,17 @@ fn originate(key: &OutboundKey, settings: &ClientTlsSettings) -> TransportSocket
             common.validation_context_type = Some(context);
         }
     }
+    // Nobody but the client knows which names there are to verify.
+    let auto_sni_san_validation = key.service.resolution == Resolution::DynamicDns
+        && settings.sni.is_empty()
+        && settings.subject_alt_names.is_empty()
+        && common.validation_context_type.is_some();
     tls::client(UpstreamTlsContext {
         common_tls_context: Some(common),
         sni: settings.sni.clone(),
         // Without a name of its own, the name that the client asked for.
         auto_host_sni: settings.sni.is_empty(),
+        auto_sni_san_validation,
         ..UpstreamTlsContext::default()
     })
 }

@@ -229,6 +229,7 @@ fn cluster_facts(key: &Key) -> Option<ClusterFacts<'_>> {
     match key {
         Key::BlackHole(_) => Some(ClusterFacts::named(names::BLACK_HOLE_CLUSTER)),
         Key::Passthrough(_) => Some(ClusterFacts::named(names::PASSTHROUGH_CLUSTER)),
+        Key::ByName(_) => Some(ClusterFacts::named(names::DYNAMIC_DNS_CLUSTER)),
         Key::Cluster(key) => Some(ClusterFacts {
             name: key.name().to_string(),
             hosts: vec![key.service.hostname.as_str()],

@@ -3,6 +3,7 @@
 //! Istio's own filters (metadata exchange, statistics, ALPN override) are not in Envoy and are sent
 //! to nobody: our proxy does those jobs itself, from the same resources.
 
+use lateen_api::Duration;
 use lateen_api::mesh::{ForwardClientCertDetails as WishedDetails, NormalizationType};
 use lateen_xds::Any;
 use lateen_xds::pack_any;
@@ -25,7 +26,7 @@ use lateen_xds::types::route::RouteConfiguration;
 use lateen_xds::types::wkt::Struct;
 
 use super::{Logging, TcpLimits, Topology, Tunnel};
-use crate::wire;
+use crate::{dynamic, wire};
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
@@ -51,11 +52,17 @@ pub(super) enum Side {
     Gateway(Topology),
 }
 
-pub(super) fn http(side: Side, stat_prefix: String, routes: Routes, logging: &Logging) -> Filter {
+pub(super) fn http(
+    side: Side,
+    stat_prefix: String,
+    routes: Routes,
+    by_name: bool,
+    logging: &Logging,
+) -> Filter {
     let gateway = matches!(side, Side::Gateway(_));
     let mut manager = HttpConnectionManager {
         stat_prefix,
-        http_filters: http_filters(),
+        http_filters: http_filters(by_name.then_some(logging.refresh)),
         server_name: SERVER_NAME.into(),
         stream_idle_timeout: wire::seconds(0),
         use_remote_address: wire::boolean(gateway),
@@ -122,8 +129,9 @@ fn client_certificate() -> SetCurrentClientCertDetails {
     }
 }
 
-/// In the order in which Istio has them: statistics, faults, cross-origin, router.
-fn http_filters() -> Vec<HttpFilter> {
+/// In the order in which Istio has them: statistics, faults, cross-origin, names of hosts (where
+/// they are looked up, and how often), router.
+fn http_filters(names: Option<Duration>) -> Vec<HttpFilter> {
     let filter = |name: &str, config: Any| HttpFilter {
         name: name.into(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -133,12 +141,18 @@ fn http_filters() -> Vec<HttpFilter> {
         emit_filter_state: true,
         ..grpc_stats::FilterConfig::default()
     };
-    vec![
+    let mut filters = vec![
         filter("envoy.filters.http.grpc_stats", pack_any(&statistics)),
         filter("envoy.filters.http.fault", pack_any(&HttpFault::default())),
         filter("envoy.filters.http.cors", pack_any(&Cors {})),
-        filter("envoy.filters.http.router", pack_any(&Router::default())),
-    ]
+    ];
+    filters.extend(names.map(|refresh| {
+        let name = "envoy.filters.http.dynamic_forward_proxy";
+        filter(name, dynamic::by_host(refresh))
+    }));
+    let router = pack_any(&Router::default());
+    filters.push(filter("envoy.filters.http.router", router));
+    filters
 }
 
 pub(super) fn tcp(
@@ -170,6 +184,17 @@ pub(super) fn limited_tcp(
         ..TcpProxy::default()
     };
     wire::network_filter(TCP_PROXY, pack_any(&proxy))
+}
+
+/// Look up the names that TLS clients ask for; they stand before a TCP proxy.
+pub(super) fn server_names(port: u16, logging: &Logging) -> [Filter; 2] {
+    let state = "envoy.filters.network.set_filter_state";
+    let names = "envoy.filters.network.sni_dynamic_forward_proxy";
+    let config = dynamic::by_server_name(logging.refresh, port);
+    [
+        wire::network_filter(state, dynamic::port(port)),
+        wire::network_filter(names, config),
+    ]
 }
 
 pub(super) fn to_cluster(name: impl Into<String>) -> tcp_proxy::ClusterSpecifier {

@@ -26,6 +26,8 @@ pub(crate) struct GatewayKey {
     pub(crate) servers: Vec<GatewayServer>,
     pub(crate) logging: Logging,
     pub(crate) topology: Topology,
+    /// Requests may lead to hosts by their names.
+    pub(crate) by_name: bool,
 }
 
 /// What is before a gateway.
@@ -190,7 +192,8 @@ impl GatewayKey {
     fn http(&self, routes: &str) -> lateen_xds::types::listener::Filter {
         let prefix = format!("outbound_{};", self.name());
         let routes = Routes::Named(routes.to_owned());
-        filters::http(Side::Gateway(self.topology), prefix, routes, &self.logging)
+        let side = Side::Gateway(self.topology);
+        filters::http(side, prefix, routes, self.by_name, &self.logging)
     }
 }
 

@@ -140,7 +140,7 @@ fn http(
     logging: &Logging,
 ) -> Filter {
     let routes = Routes::Inline(Box::new(table));
-    filters::http(Side::Inbound, prefix, routes, logging)
+    filters::http(Side::Inbound, prefix, routes, false, logging)
 }
 
 /// What a filter chain does with its connections.

@@ -18,6 +18,8 @@ use crate::families::{Families, additional, is_everywhere};
 use crate::route::Others;
 use crate::{tls, wire};
 
+/// Where TLS is by default.
+pub(crate) const HTTPS: u16 = 443;
 /// The address of listeners that services share.
 pub(crate) const EVERYWHERE: &str = "0.0.0.0";
 
@@ -33,6 +35,8 @@ pub(crate) struct OutboundKey {
     /// What happens to connections that are not for any service here.
     pub(crate) others: Others,
     pub(crate) logging: Logging,
+    /// Requests may lead to hosts by their names.
+    pub(crate) by_name: bool,
 }
 
 /// What is spoken there.
@@ -62,6 +66,8 @@ pub(crate) struct TcpRule {
     pub(crate) limits: TcpLimits,
     /// The only cluster is an HTTP proxy, through which the bytes go.
     pub(crate) tunnel: Option<Tunnel>,
+    /// The names that clients ask for lead to its hosts, at this port.
+    pub(crate) name_port: Option<u16>,
 }
 
 /// A tunnel through an HTTP proxy.
@@ -112,6 +118,7 @@ impl TcpRule {
             clusters: vec![(cluster, 1)],
             limits,
             tunnel: None,
+            name_port: None,
         }
     }
 }
@@ -159,7 +166,34 @@ impl OutboundKey {
             }
         }
         listener.default_filter_chain = self.rest();
+        self.rest_by_name(&mut listener);
         listener
+    }
+
+    /// Unknown hosts by the names that TLS clients ask for.
+    fn rest_by_name(&self, listener: &mut Listener) {
+        if self.others != Others::ByName || listener.default_filter_chain.is_none() {
+            return;
+        }
+        let inspects = !listener.listener_filters.is_empty();
+        // Elsewhere servers may be the first to speak.
+        if !inspects && self.port != HTTPS {
+            return;
+        }
+        if !inspects {
+            listener.listener_filters = vec![filters::tls_inspector()];
+        }
+        let to = filters::to_cluster(names::DYNAMIC_DNS_CLUSTER);
+        let tcp = filters::tcp(names::DYNAMIC_DNS_CLUSTER, to, &self.logging);
+        let by_name = filters::server_names(self.port, &self.logging);
+        listener.filter_chains.push(FilterChain {
+            filters: by_name.into_iter().chain([tcp]).collect(),
+            filter_chain_match: Some(FilterChainMatch {
+                transport_protocol: "tls".into(),
+                ..FilterChainMatch::default()
+            }),
+            ..FilterChain::default()
+        });
     }
 
     /// A port of every address is not the services' alone: what none of them asks for goes where it
@@ -178,7 +212,8 @@ impl OutboundKey {
             .cloned()
             .unwrap_or_else(|| names::outbound_route(self.port));
         let prefix = format!("outbound_{};", self.name());
-        filters::http(Side::Outbound, prefix, Routes::Named(routes), &self.logging)
+        let routes = Routes::Named(routes);
+        filters::http(Side::Outbound, prefix, routes, self.by_name, &self.logging)
     }
 
     fn tcp_chains(&self, rules: &[TcpRule]) -> Vec<FilterChain> {
@@ -209,6 +244,11 @@ pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChai
             logging,
         ));
         chain.filter_chain_match = (!anything).then_some(matches);
+        if let Some(port) = rule.name_port {
+            chain
+                .filters
+                .splice(0..0, filters::server_names(port, logging));
+        }
         chain
     };
     distinct(rules.iter().map(chain))

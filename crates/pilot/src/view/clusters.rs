@@ -15,6 +15,7 @@ use crate::key::Key;
 use crate::model::Sidecar;
 use crate::policy::{Policy, Rule, find_subset, subsets};
 use crate::proxy::Dialect;
+use crate::route::Others;
 use crate::shared::Shared;
 
 impl View<'_> {
@@ -25,10 +26,14 @@ impl View<'_> {
             return Vec::new();
         }
         let (mesh, patches) = (&self.snapshot.config.mesh, &self.from.patches);
-        let mut keys = patches.patch(vec![
+        let mut own = vec![
             Key::BlackHole(Shared::of(mesh)),
             Key::Passthrough(Shared::of(mesh)),
-        ]);
+        ];
+        if self.others() == Others::ByName {
+            own.push(Key::ByName(Shared::of(mesh)));
+        }
+        let mut keys = patches.patch(own);
         keys.extend(patches.added(Added::Cluster, false, |name| self.has_cluster(name)));
         keys
     }
@@ -39,6 +44,7 @@ impl View<'_> {
             names::BLACK_HOLE_CLUSTER,
             names::PASSTHROUGH_CLUSTER,
             names::INBOUND_PASSTHROUGH_CLUSTER,
+            names::DYNAMIC_DNS_CLUSTER,
         ];
         let leads = |name: ClusterName| {
             let service = self.service(&name.host)?;

@@ -1,7 +1,7 @@
 //! Which listeners a proxy has.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,10 +11,12 @@ use lateen_registry::{Endpoint, Provider, Resolution, Service, ServicePort};
 use lateen_xds::names;
 
 use super::View;
+use super::tcp::is_by_name;
 use crate::envoy_filter::Kind as Added;
 use crate::key::Key;
-use crate::listener::{EVERYWHERE, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
+use crate::listener::{EVERYWHERE, HTTPS, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
 use crate::proxy::Dialect;
+use crate::route::Others;
 
 /// By main address and port.
 type Listeners = BTreeMap<(String, u16), Listener>;
@@ -76,6 +78,22 @@ impl View<'_> {
         let logging = Logging::of(mesh);
         let others = self.others();
         let families = self.from.connectivity.families;
+        let named: BTreeSet<u16> = if others == Others::ByName {
+            // Unknown names are served wherever there is HTTP, and where TLS is by default.
+            let rest = Listener {
+                want: Want::Tcp(Vec::new()),
+                binds: false,
+                own: false,
+                more: Vec::new(),
+            };
+            wants.entry((EVERYWHERE.into(), HTTPS)).or_insert(rest);
+            wants.keys().map(|(_, port)| *port).collect()
+        } else {
+            let services = self.services().into_iter();
+            let services = services.filter(|service| is_by_name(service));
+            let ports = services.flat_map(|service| &service.ports);
+            ports.map(|port| port.port).collect()
+        };
         let outbound = wants.into_iter().map(|((address, port), listener)| {
             let mut addresses = families.expand(&address);
             addresses.extend(listener.more);
@@ -86,6 +104,7 @@ impl View<'_> {
                 want: listener.want,
                 others: others.clone(),
                 logging: logging.clone(),
+                by_name: named.contains(&port),
             })
         });
         let end = Key::VirtualOutbound(VirtualOutboundKey {

@@ -249,9 +249,8 @@ impl<'a> View<'a> {
         }
         match own.mode {
             OutboundTrafficMode::RegistryOnly => Others::Block,
-            OutboundTrafficMode::AllowAny | OutboundTrafficMode::AllowAnyDynamicDns => {
-                Others::Allow
-            }
+            OutboundTrafficMode::AllowAny => Others::Allow,
+            OutboundTrafficMode::AllowAnyDynamicDns => Others::ByName,
         }
     }
 

@@ -6,7 +6,7 @@ use lateen_api::networking::{
     Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes, gateway_key,
 };
 use lateen_core::{Hostname, Protocol};
-use lateen_registry::{Service, ServicePort};
+use lateen_registry::{Resolution, Service, ServicePort};
 use lateen_xds::names::ClusterName;
 
 use super::View;
@@ -53,6 +53,7 @@ impl<'a> View<'a> {
             let limits = self.tcp_limits(&service.hostname, port.port, "");
             let mut rule = TcpRule::all_to(cluster.to_string(), limits);
             rule.tunnel = self.tunnel(&service.hostname, port.port, "");
+            rule.name_port = is_by_name(service).then_some(port.port);
             let tls = matches!(port.protocol, Protocol::Tls | Protocol::Https);
             if tls && self.virtual_ones(service).next().is_none() {
                 // Only the server name tells it from others on this port.
@@ -96,6 +97,7 @@ impl<'a> View<'a> {
                         clusters: clusters.clone(),
                         limits,
                         tunnel: tunnel.clone(),
+                        name_port: self.name_port(hosted, &route.route, port),
                     });
                 }
             }
@@ -133,6 +135,7 @@ impl<'a> View<'a> {
                         clusters: clusters.clone(),
                         limits,
                         tunnel: tunnel.clone(),
+                        name_port: self.name_port(hosted, &route.route, port),
                     });
                 }
             }
@@ -218,6 +221,21 @@ impl<'a> View<'a> {
         self.policy(host, port, subset, |policy| policy.tunnel.map(Tunnel::from))
     }
 
+    /// The port of a destination whose hosts are those that clients name, where it is the only one.
+    fn name_port(
+        self,
+        hosted: &HostedVirtualService,
+        routes: &[RouteDestination],
+        port: u16,
+    ) -> Option<u16> {
+        let [only] = routes else { return None };
+        let destination = only.destination.as_ref()?;
+        let namespace = &hosted.object.meta.namespace;
+        let host = full_host(&destination.host, namespace, &self.snapshot.domain);
+        self.service(&host).filter(|service| is_by_name(service))?;
+        Some(self.target(&host).port(destination, port))
+    }
+
     /// Reads what holds for a subset of a host at a port.
     fn policy<T>(
         self,
@@ -230,4 +248,9 @@ impl<'a> View<'a> {
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
         read(&Policy::of(&rules, port, subset).or_of(&self.snapshot.config.mesh))
     }
+}
+
+/// Whether the hosts of a service are those that clients name.
+pub(super) fn is_by_name(service: &Service) -> bool {
+    service.resolution == Resolution::DynamicDns
 }

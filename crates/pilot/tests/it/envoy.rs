@@ -333,6 +333,18 @@ async fn check_sidecar(protocol: Protocol) {
         0
     );
 
+    // Unknown hosts by the names that clients give.
+    let mut by_name = config(EVERYTHING);
+    let mesh = json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY_DYNAMIC_DNS"}});
+    by_name.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+    oracle.config.send_replace(Arc::new(by_name));
+    oracle.settled().await;
+    let clusters = oracle.active("dynamic_active_clusters").await;
+    has(&clusters, "AllowAnyDynamicDNSCluster");
+    has(&oracle.active("dynamic_listeners").await, "0.0.0.0_443");
+    oracle.config.send_replace(Arc::new(config(EVERYTHING)));
+    oracle.settled().await;
+
     // Changes: a pod more, no rules at all, and back.
     let mut mesh = Mesh::bookinfo();
     mesh.pod("reviews", "v2");

@@ -9,7 +9,7 @@ use lateen_decode::{DnsSpec, EndpointSpec};
 /// Not more often than this, whatever the configuration says.
 const LEAST_REFRESH: Duration = Duration::from_secs(1);
 /// After a failure, as Istio sets it for Envoy.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Resolves again and again; `found` gets every new list and says whether to go on. A name that does
 /// not resolve keeps the addresses that it had, whatever becomes of the others.

@@ -23,7 +23,9 @@ use super::reply::{LocalReply, reset};
 use super::retry::{Failure, Quiet, pause, request_allows_retry, response_wants_retry};
 use super::rewrite::{hash_of, rewrite, timeout};
 use super::{Hcm, headers, mirror, upgrade};
-use crate::cluster::{Cluster, ConnectError, Host, HttpWant, To, Transport, connect_http};
+use crate::cluster::{
+    Cluster, ConnectError, Host, HttpWant, To, Transport, Unresolved, connect_http,
+};
 use crate::listener::Connection;
 use crate::peer::{PEER_METADATA, PEER_METADATA_ID, shared_from_header};
 use crate::worker::{PoolKey, Tried, Worker};
@@ -363,7 +365,12 @@ impl Exchange<'_> {
         policy: Option<&RetryPolicy>,
         meter: &mut Meter,
     ) -> Result<Result<Response, Failure>, Box<LocalReply>> {
-        let Some((index, host)) = self.choose(head, policy) else {
+        let chosen = match self.cluster.is_dynamic() {
+            false => self.choose(head, policy),
+            // Boxed, since few clusters are of that kind.
+            true => Some((None, Box::pin(self.named_host(head)).await?)),
+        };
+        let Some((index, host)) = chosen else {
             return Err(Box::new(reset(Reason::NoHealthyUpstream, "")));
         };
         meter.entry.host = Some(host.address);
@@ -404,6 +411,31 @@ impl Exchange<'_> {
                 Ok(Err(failure))
             }
         }
+    }
+
+    /// The host that the request names. Its port is the one of the scheme that the cluster speaks,
+    /// where the request names none.
+    async fn named_host(&self, head: &RequestHead) -> Result<Arc<Host>, Box<LocalReply>> {
+        let authority = head.authority();
+        let (name, port) = match authority.rsplit_once(':') {
+            // The colons of an address in brackets are no port's.
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+            _ => (authority, None),
+        };
+        let port = port.unwrap_or(match &self.cluster.transports[0] {
+            Transport::Raw => 80,
+            Transport::Tls(_) => 443,
+        });
+        let found = self
+            .cluster
+            .named_host(name, port, self.worker.shared.now());
+        found.await.map_err(|error| {
+            let (reason, details) = match error {
+                Unresolved::Full => (Reason::UpstreamOverflow, "dns_cache_overflow"),
+                Unresolved::Failed => (Reason::DnsResolutionFailed, "dns_resolution_failure"),
+            };
+            Box::new(LocalReply::new(reason, details, error.to_string()))
+        })
     }
 
     /// The status that outlier detection is told: of what the cluster calls a failure, where it

@@ -10,11 +10,14 @@ use super::copy;
 use super::relay::{Bounds, Ended};
 use super::splice::splice;
 use super::tunnel::{self, Tunneled};
-use crate::cluster::{Cluster, ConnectError, Connected, Host, To, connect};
+use crate::cluster::{Cluster, ConnectError, Connected, Host, To, Unresolved, connect};
 use crate::http::log::{Entry, write_logs};
 use crate::listener::{Connection, DownstreamIo, TcpProxy};
 use crate::stats::TcpLabels;
 use crate::worker::{Tried, Worker};
+
+/// Where TLS is by default.
+const HTTPS: u16 = 443;
 
 /// Serves one connection.
 pub(crate) async fn proxy_tcp(
@@ -55,10 +58,18 @@ async fn serve(
     let hash = tcp
         .by_source
         .then(|| lateen_balance::hash_bytes(connection.remote.ip().to_string().as_bytes()));
+    let named = match cluster.is_dynamic() {
+        false => None,
+        true => Some(Box::pin(named(worker, tcp, connection, &cluster)).await?),
+    };
     let mut tried = Vec::new();
     let mut failure = Reason::NoHealthyUpstream;
     for _ in 0..tcp.connect_attempts {
-        let Some((index, host)) = pick(worker, &cluster, connection, hash, &tried) else {
+        let host = match &named {
+            Some(host) => Some((None, host.clone())),
+            None => pick(worker, &cluster, connection, hash, &tried),
+        };
+        let Some((index, host)) = host else {
             break;
         };
         entry.host = Some(host.address);
@@ -84,6 +95,22 @@ async fn serve(
         }
     }
     Err(failure)
+}
+
+/// The host that a TLS client names.
+async fn named(
+    worker: &Worker,
+    tcp: &TcpProxy,
+    connection: &Connection,
+    cluster: &Cluster,
+) -> Result<Arc<Host>, Reason> {
+    let name = connection.sni.as_deref().ok_or(Reason::NoHealthyUpstream)?;
+    let port = tcp.name_port.unwrap_or(HTTPS);
+    let found = cluster.named_host(name, port, worker.shared.now()).await;
+    found.map_err(|error| match error {
+        Unresolved::Full => Reason::UpstreamOverflow,
+        Unresolved::Failed => Reason::DnsResolutionFailed,
+    })
 }
 
 /// The way to a host, or through it.

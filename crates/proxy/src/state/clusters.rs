@@ -27,7 +27,7 @@ impl State {
                 HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
                 true,
             ),
-            Discovery::OriginalDst { .. } => (HostSet::empty(&spec), true),
+            Discovery::OriginalDst { .. } | Discovery::Dynamic(_) => (HostSet::empty(&spec), true),
             Discovery::Eds(service) => match self.endpoints.get(service) {
                 Some(list) => (
                     HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
@@ -62,6 +62,13 @@ impl State {
             Some(before) => (before.stats.clone(), before.breaker.clone()),
             None => Default::default(),
         };
+        let names = match &spec.discovery {
+            Discovery::Dynamic(_) => {
+                let known = before.as_ref().and_then(|before| before.names.clone());
+                Some(known.unwrap_or_default())
+            }
+            _ => None,
+        };
         let service = spec.service();
         let hosts = Arc::new(hosts);
         let cluster = Cluster {
@@ -72,6 +79,7 @@ impl State {
             warm,
             stats,
             breaker,
+            names,
             service,
         };
         self.snapshot

@@ -2,6 +2,7 @@
 
 mod common;
 mod discovery;
+mod dynamic;
 mod http;
 mod http2;
 mod ipv6;

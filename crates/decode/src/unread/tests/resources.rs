@@ -176,6 +176,11 @@ fn clusters() -> Vec<Value> {
         ),
         cluster(json!({ "lb_policy": "RING_HASH", "ring_hash_lb_config": {
             "minimum_ring_size": 3, "maximum_ring_size": 9 } })),
+        cluster(json!({ "lb_policy": "CLUSTER_PROVIDED", "cluster_type": {
+            "name": "envoy.clusters.dynamic_forward_proxy", "typed_config": any(
+                "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+                json!({ "dns_cache_config": { "name": "n", "dns_lookup_family": "V4_ONLY",
+                    "dns_refresh_rate": "9s", "host_ttl": "99s", "max_hosts": 5 } })) } })),
         cluster(json!({ "lb_policy": "MAGLEV", "maglev_lb_config": { "table_size": 5 } })),
     ];
     let socket = |spec: &Value| {
@@ -342,6 +347,13 @@ fn listeners() -> Vec<Value> {
             "clusters": [{ "name": "a", "weight": 1 }, { "name": "b", "weight": 2 }] } })) }),
         ),
     ];
+    let mut names = network(
+        "sni_dynamic_forward_proxy.v3.FilterConfig",
+        json!({ "dns_cache_config": { "name": "n" }, "port_value": 443 }),
+    );
+    let to = tcp(json!({ "cluster": "c" }));
+    names.as_array_mut().expect("a list").push(to[0].clone());
+    all.push(listener(json!({ "name": "n", "filters": names })));
     // The older way to ask for a PROXY header.
     let mut older = listener(
         json!({ "name": "u", "filters": tcp(json!({ "cluster": "c" })),

@@ -120,7 +120,6 @@ fn clusters_by_name_have_what_envoy_asks_of_them() {
         // One name, no more and no less.
         (Resolution::DnsRoundRobin, 0, None),
         (Resolution::DnsRoundRobin, 2, Some(1)),
-        (Resolution::DynamicDns, 0, None),
     ] {
         let service = external("x.example.com", 443, Protocol::Tls, resolution);
         let found = clusters(world(service, &at(n_given)), "", &sidecar("a"));
@@ -281,6 +280,53 @@ fn in_mesh(mesh: Value, protocol: Protocol, yaml: &str) -> Value {
         other => panic!("{other:?}"),
     });
     found.next().expect("a cluster")
+}
+
+#[test]
+fn hosts_that_clients_name() {
+    let wild = external("*.example.com", 443, Protocol::Tls, Resolution::DynamicDns);
+    let found = clusters(world(wild.clone(), &[]), "", &sidecar("a"));
+    let kind = json!({"name": "envoy.clusters.dynamic_forward_proxy"});
+    assert_has(
+        &found[0],
+        &json!({"name": "outbound|443||*.example.com", "cluster_type": kind}),
+    );
+    let state = "envoy.filters.network.set_filter_state";
+    let name = "envoy.filters.network.sni_dynamic_forward_proxy";
+    let found = listeners(world(wild, &[]), "");
+    assert_has(
+        &found[0]["filter_chains"][0],
+        &json!({
+            "filter_chain_match": {"server_names": ["*.example.com"]},
+            "filters": [{"name": state}, {"name": name, "typed_config": {"port_value": 443}},
+                {"typed_config": {"cluster": "outbound|443||*.example.com"}}],
+        }),
+    );
+    let names = |found: &[Value]| {
+        let text = found.iter().map(Value::to_string).collect::<String>();
+        text.contains("envoy.filters.http.dynamic_forward_proxy")
+    };
+    let wild = external("*.example.com", 80, Protocol::Http, Resolution::DynamicDns);
+    assert!(names(&listeners(world(wild, &[]), "")));
+    let fixed = external("a.example.com", 80, Protocol::Http, Resolution::Dns);
+    assert!(!names(&listeners(world(fixed.clone(), &[]), "")));
+    // Unknown hosts by name: in HTTP, and in TLS at its port.
+    let rule = "kind: Sidecar\nmetadata: {name: s}\nspec: {outboundTrafficPolicy: \
+                {mode: ALLOW_ANY_DYNAMIC_DNS}}\n";
+    let found = listeners(world(fixed, &[]), rule);
+    assert!(names(&found));
+    let tls = found
+        .iter()
+        .find(|l| l["name"] == "0.0.0.0_443")
+        .expect("a listener");
+    assert_has(
+        tls,
+        &json!({
+            "filter_chains": [{"filters": [{"name": state}, {"name": name},
+                {"typed_config": {"cluster": "AllowAnyDynamicDNSCluster"}}]}],
+            "default_filter_chain": {"filters": [{"typed_config": {"cluster": "PassthroughCluster"}}]},
+        }),
+    );
 }
 
 #[test]

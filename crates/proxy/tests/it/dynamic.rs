@@ -1,0 +1,153 @@
+//! Hosts by the names that clients give.
+
+use std::net::SocketAddr;
+
+use lateen_tls::{ClientOptions, Connector, IdentityStore};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::common::{Client, Echo, TCP, hcm, listener};
+use crate::oracle::both;
+
+fn cache(max_hosts: u32) -> Value {
+    json!({ "name": "names", "dns_lookup_family": "V4_ONLY", "max_hosts": max_hosts })
+}
+
+fn clusters(max_hosts: u32) -> Value {
+    json!([{ "name": "names", "connect_timeout": "1s", "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": { "name": "envoy.clusters.dynamic_forward_proxy", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+            "dns_cache_config": cache(max_hosts) } } }])
+}
+
+fn by_host(port: u16, max_hosts: u32) -> Value {
+    let routes = json!([{ "name": "all", "domains": ["*"],
+        "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "names" } }] }]);
+    let mut manager = hcm(routes);
+    let filter = json!({ "name": "names", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+        "dns_cache_config": cache(max_hosts) } });
+    let filters = manager["http_filters"].as_array_mut().expect("filters");
+    filters.insert(0, filter);
+    json!([listener("main", port, "OUTBOUND", manager)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_go_to_the_host_that_they_name() {
+    let (one, _echo) = Echo::start("one").await;
+    let (two, _echo) = Echo::start("two").await;
+    both(
+        |port| by_host(port, 9),
+        clusters(9),
+        async |who, port| {
+            let mut client = Client::connect(port, false).await;
+            for (at, name) in [(one, "one"), (two, "two"), (one, "one")] {
+                for host in ["localhost", "LOCALHOST", "127.0.0.1"] {
+                    let seen = client.get(&format!("{host}:{}", at.port()), "/").await;
+                    assert_eq!(seen.header("x-backend"), name, "{who:?}: {}", seen.text);
+                }
+            }
+            let seen = client.get("no-such-name.invalid:80", "/").await;
+            assert_eq!(
+                (seen.status, seen.text.as_str()),
+                (503, "DNS resolution failure"),
+                "{who:?}"
+            );
+        },
+    )
+    .await;
+    both(
+        |port| by_host(port, 1),
+        clusters(1),
+        async |who, port| {
+            let mut client = Client::connect(port, false).await;
+            let seen = client.get(&format!("localhost:{}", one.port()), "/").await;
+            assert_eq!(seen.status, 200, "{who:?}: {}", seen.text);
+            let seen = client.get(&format!("localhost:{}", two.port()), "/").await;
+            assert_eq!(
+                (seen.status, seen.text.as_str()),
+                (503, "DNS cache overflow"),
+                "{who:?}"
+            );
+        },
+    )
+    .await;
+}
+
+/// A server that reads a little and says what it heard of.
+async fn hears(word: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut seen = Vec::new();
+            let heard = |seen: &[u8]| seen.windows(word.len()).any(|w| w == word.as_bytes());
+            while !heard(&seen) {
+                if stream.read_buf(&mut seen).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let answer: &[u8] = if heard(&seen) { b"heard it" } else { b"" };
+            let _ = stream.write_all(answer).await;
+            // What is left unread would turn the end into a reset.
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut seen).await;
+        }
+    });
+    address
+}
+
+/// What a TLS client says first.
+async fn hello(name: Option<&str>) -> Vec<u8> {
+    let (client, mut server) = tokio::io::duplex(1 << 16);
+    let store = IdentityStore::empty();
+    store.set(lateen_tls::Identity::roots_only("").expect("no roots"));
+    let options = ClientOptions {
+        check: lateen_tls::ServerCheck::Insecure,
+        present_identity: false,
+        ..ClientOptions::default()
+    };
+    let connector = Connector::new(store.into(), options);
+    let mut seen = Vec::with_capacity(1 << 14);
+    tokio::select! {
+        ended = connector.connect(client, name) => panic!("{:?}", ended.err()),
+        _ = server.read_buf(&mut seen) => {}
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_to_the_host_that_it_names() {
+    let address = hears("localhost").await;
+    let make = |port| {
+        let tcp = json!({ "@type": TCP, "stat_prefix": "t", "cluster": "names" });
+        let mut listener = listener("main", port, "OUTBOUND", tcp);
+        let port = json!({ "name": "port", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+            "on_new_connection": [{ "object_key": "envoy.upstream.dynamic_port",
+                "format_string": { "text_format_source":
+                    { "inline_string": address.port().to_string() } } }] } });
+        let names = json!({ "name": "names", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+            "dns_cache_config": cache(9), "port_value": address.port() } });
+        let filters = listener["filter_chains"][0]["filters"].as_array_mut();
+        filters.expect("filters").splice(0..0, [port, names]);
+        listener["listener_filters"] = json!([{ "name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" } }]);
+        json!([listener])
+    };
+    both(make, clusters(9), async |who, port| {
+        for (name, expect) in [
+            (Some("localhost"), "heard it"),
+            (Some("no-such-name.invalid"), ""),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("open");
+            stream.write_all(&hello(name).await).await.expect("open");
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+            assert_eq!(answer, expect, "{who:?} {name:?}");
+        }
+    })
+    .await;
+}
