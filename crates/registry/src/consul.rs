@@ -14,7 +14,7 @@ use std::{
 
 use arcstr::ArcStr;
 use lateen_core::Backoff;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
     source::Source,
@@ -28,6 +28,9 @@ use http::{Answer, Client};
 /// First and longest wait after a query that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(10);
+/// Least time from one question to the next one of the same kind: a catalogue whose index changes all
+/// the time is not asked all the time.
+const PACE: Duration = Duration::from_millis(100);
 
 /// The service that every agent of Consul is an instance of.
 const AGENTS: &str = "consul";
@@ -88,6 +91,7 @@ impl Follower {
         let mut index = 0;
         let mut listed = false;
         loop {
+            let asked = Instant::now();
             let update = match self.look(index, listed).await {
                 Ok((next, update)) => {
                     backoff.reset();
@@ -110,6 +114,7 @@ impl Follower {
             if self.updates_tx.send(update).await.is_err() {
                 return;
             }
+            tokio::time::sleep_until(asked + PACE).await;
         }
     }
 
@@ -143,6 +148,7 @@ impl Follower {
             followed.push((name, answer.index));
         }
         list.push(Update::Catalog(Event::InitDone));
+        list.push(Update::Heard(state::CATALOG));
         for (name, index) in followed {
             self.follow(name, index);
         }
@@ -206,6 +212,7 @@ async fn follow_service(
 ) {
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MOST);
     loop {
+        let asked = Instant::now();
         let answer = match instances(&client, &key.1, index).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -224,6 +231,7 @@ async fn follow_service(
         if updates_tx.send(Update::Catalog(event)).await.is_err() {
             return;
         }
+        tokio::time::sleep_until(asked + PACE).await;
     }
 }
 

@@ -73,14 +73,14 @@ impl Update {
     /// The source that it comes from; those that go together come from several.
     fn source(&self) -> Option<&'static str> {
         Some(match self {
-            Update::Together(_) => return None,
+            // What is said of one of a catalogue's services says nothing of the list of them.
+            Update::Together(_) | Update::Catalog(_) => return None,
             Update::Service(_) => SERVICE,
             Update::Slice(_) => SLICE,
             Update::Pod(_) => POD,
             Update::Node(_) => NODE,
             Update::Namespace(_) => NAMESPACE,
             Update::Mesh(_) => MESH,
-            Update::Catalog(_) => CATALOG,
             Update::Object(kind, _) | Update::Absent(kind) => kind.id(),
             Update::Failed(source, _) | Update::Heard(source) => source,
         })
@@ -95,11 +95,12 @@ impl Update {
             Update::Node(event) => event.is_init(),
             Update::Namespace(event) => event.is_init(),
             Update::Mesh(event) => event.is_init(),
-            Update::Catalog(event) => event.is_init(),
             Update::Object(_, event) => event.is_init(),
-            Update::Absent(_) | Update::Failed(..) | Update::Heard(_) | Update::Together(_) => {
-                false
-            }
+            Update::Catalog(_)
+            | Update::Absent(_)
+            | Update::Failed(..)
+            | Update::Heard(_)
+            | Update::Together(_) => false,
         }
     }
 }

@@ -24,6 +24,10 @@ struct Catalogue {
     index: u64,
     services: BTreeMap<String, Value>,
     broken: bool,
+    /// The list of services is refused, not what is asked of one.
+    is_list_refused: bool,
+    /// Its index is another one with each answer.
+    is_restless: bool,
 }
 
 struct Fake {
@@ -99,15 +103,22 @@ async fn answer(
         .split('&')
         .find_map(|pair| pair.strip_prefix("index="))
         .map_or(0, |index| index.parse().unwrap());
-    let now = state
-        .wait_for(|state| state.index != known || state.broken)
+    let path = request.uri().path();
+    let is_list = path == "/v1/catalog/services";
+    let mut now = state
+        .wait_for(|state| {
+            let is_refused = state.broken || (is_list && state.is_list_refused);
+            state.index != known || state.is_restless || is_refused
+        })
         .await
         .unwrap()
         .clone();
-    if now.broken {
+    if now.is_restless {
+        now.index = known + 1;
+    }
+    if now.broken || (is_list && now.is_list_refused) {
         return text(StatusCode::INTERNAL_SERVER_ERROR, 0, json!("no leader"));
     }
-    let path = request.uri().path();
     match path.strip_prefix("/v1/health/service/") {
         Some(name) => {
             let instances = now.services.get(name).cloned();
@@ -247,6 +258,64 @@ async fn a_catalogue_is_followed_and_what_it_said_is_kept() {
     let before = *fake.n_queries.lock().unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(*fake.n_queries.lock().unwrap(), before);
+}
+
+/// A catalogue with one service that is followed, and what follows it.
+async fn followed() -> (Fake, State, mpsc::Receiver<Update>, JoinSet<()>) {
+    let fake = Fake::start().await;
+    let one = json!([instance("10.0.0.1", 80, json!([]), "passing")]);
+    fake.change(|it| drop(it.services.insert("web".into(), one)));
+    let mut tasks = JoinSet::new();
+    let (updates_tx, mut updates) = mpsc::channel(64);
+    consul(&fake.address, Some("secret")).start(&mut tasks, updates_tx);
+    let mut state = State::new("cluster.local".into());
+    state.expect_catalog();
+    until(&mut state, &mut updates, |_, fresh| {
+        fresh == Freshness::Fresh
+    })
+    .await;
+    (fake, state, updates, tasks)
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_heard_is_stale_whatever_is_heard_of_its_services() {
+    let (fake, mut state, mut updates, _tasks) = followed().await;
+    fake.change(|it| it.is_list_refused = true);
+    until(&mut state, &mut updates, |_, fresh| {
+        fresh == Freshness::Stale
+    })
+    .await;
+    let web = lateen_core::ServiceId::new("istio-system", "web.service.consul");
+    let two = json!([
+        instance("10.0.0.1", 80, json!([]), "passing"),
+        instance("10.0.0.2", 80, json!([]), "passing"),
+    ]);
+    fake.change(|it| drop(it.services.insert("web".into(), two)));
+    until(&mut state, &mut updates, |world, _| {
+        world.endpoints(&web, "http").len() == 2
+    })
+    .await;
+    assert_eq!(state.freshness(state::CATALOG), Freshness::Stale);
+    fake.change(|it| it.is_list_refused = false);
+    until(&mut state, &mut updates, |_, fresh| {
+        fresh == Freshness::Fresh
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_catalogue_that_never_rests_is_asked_at_a_pace() {
+    let (fake, mut state, mut updates, _tasks) = followed().await;
+    let (before, since) = (*fake.n_queries.lock().unwrap(), Instant::now());
+    fake.change(|it| it.is_restless = true);
+    while since.elapsed() < PACE * 5 {
+        let update = updates.recv().await.expect("the source goes on");
+        state.apply(update);
+    }
+    let asked = *fake.n_queries.lock().unwrap() - before;
+    // The list and one service, each once for a pace begun, and what was under way.
+    let paces = since.elapsed().as_millis() / PACE.as_millis() + 1;
+    assert!(asked as u128 <= 2 * (paces + 1), "{asked} in {paces}");
 }
 
 #[tokio::test]
