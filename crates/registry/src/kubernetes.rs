@@ -7,7 +7,7 @@ pub(crate) use convert::label_locality;
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject},
-    core::{GroupVersionKind, NamespaceResourceScope},
+    core::{GroupVersionKind, NamespaceResourceScope, PartialObjectMeta},
     runtime::{self, utils::StreamBackoff, watcher},
 };
 use lateen_api::Kind;
@@ -56,20 +56,25 @@ impl Source for Kubernetes {
     fn start(self, tasks: &mut JoinSet<()>, updates_tx: mpsc::Sender<Update>) {
         let client = self.client.clone();
         let watch = Watch::of(&client, None, &updates_tx);
-        let nodes = Api::<Node>::all(client.clone());
-        watch.typed(tasks, nodes, state::NODE, convert::node, Update::Node);
+        // Of these and of namespaces the metadata are enough: nothing else leaves the API server.
+        let nodes = Api::<PartialObjectMeta<Node>>::all(client.clone());
+        let node = |object: PartialObjectMeta<Node>| convert::node(&object.metadata);
+        watch.typed(tasks, nodes, state::NODE, node, Update::Node);
         for kind in self.kinds().filter(|kind| !kind.is_namespaced()) {
             tasks.spawn(watch.clone().objects(kind));
         }
         // What these two say decides what else is watched.
         let (deciding_tx, deciding) = mpsc::channel(DECIDING);
         let watch = Watch::of(&client, None, &deciding_tx);
-        let (name, all) = (state::NAMESPACE, Api::<Namespace>::all(client.clone()));
-        watch.typed(tasks, all, name, convert::namespace, Update::Namespace);
+        let all = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+        let namespace = |object: PartialObjectMeta<Namespace>| convert::namespace(&object.metadata);
+        let wrap = Update::Namespace;
+        watch.typed(tasks, all, state::NAMESPACE, namespace, wrap);
         let mesh = Api::<ConfigMap>::namespaced(client, &self.namespace);
         let only_mesh = watcher::Config::default().fields(&format!("metadata.name={MESH_CONFIG}"));
         let source = (state::MESH, None);
-        let mesh = watch.pump(mesh, only_mesh, convert::mesh, Update::Mesh, source);
+        let events = watcher(mesh, only_mesh);
+        let mesh = watch.pump(events, convert::mesh, Update::Mesh, source);
         tasks.spawn(mesh.map(drop));
         tasks.spawn(Scope::new(self, updates_tx).follow(deciding));
     }
@@ -146,9 +151,8 @@ impl Watch {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         T: Send + 'static,
     {
-        let watch = self
-            .clone()
-            .pump(api, watcher::Config::default(), convert, wrap, (name, None));
+        let events = watcher(api, watcher::Config::default());
+        let watch = self.clone().pump(events, convert, wrap, (name, None));
         tasks.spawn(watch.map(drop));
     }
 
@@ -181,10 +185,10 @@ impl Watch {
                 let api = self.dynamic(&resource);
                 let convert = move |object| convert::raw(kind, object);
                 let wrap = move |event| Update::Object(kind, event);
-                let config = watcher::Config::default();
+                let events = watcher(api, watcher::Config::default());
                 let watch = self
                     .clone()
-                    .pump(api, config, convert, wrap, (kind.id(), Some(kind)));
+                    .pump(events, convert, wrap, (kind.id(), Some(kind)));
                 if watch.await == End::NobodyListens {
                     return;
                 }
@@ -202,18 +206,17 @@ impl Watch {
     /// has no use for counts as deleted, so that it also leaves when it turns useless.
     async fn pump<K, T>(
         self,
-        api: Api<K>,
-        config: watcher::Config,
+        events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
         convert: impl Fn(K) -> Option<T> + Send + 'static,
         wrap: impl Fn(Event<T>) -> Update + Send + 'static,
         source: (&'static str, Option<&'static Kind>),
     ) -> End
     where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource + Send + 'static,
         T: Send + 'static,
     {
         let backoff = Retry(Backoff::new(RETRY_FIRST, RETRY_MOST));
-        let mut events = StreamBackoff::new(watcher(api, config), backoff).boxed();
+        let mut events = StreamBackoff::new(events, backoff).boxed();
         while let Some(event) = events.next().await {
             let update = match event {
                 Ok(event) => {

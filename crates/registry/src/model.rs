@@ -268,8 +268,6 @@ pub struct Node {
     pub name: String,
     /// Where it is.
     pub locality: Locality,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
 }
 
 impl World {

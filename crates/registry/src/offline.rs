@@ -172,12 +172,14 @@ impl Platform {
                 }
             }
             "Node" => {
-                if let Some(node) = convert::node(typed(value, &place)?) {
+                if let Some(node) = convert::node(&typed::<core::Node>(value, &place)?.metadata) {
                     self.state.apply(Update::Node(Event::Apply(key, node)));
                 }
             }
             "Namespace" => {
-                if let Some(namespace) = convert::namespace(typed(value, &place)?) {
+                if let Some(namespace) =
+                    convert::namespace(&typed::<core::Namespace>(value, &place)?.metadata)
+                {
                     let event = Event::Apply(key, namespace);
                     self.state.apply(Update::Namespace(event));
                 }

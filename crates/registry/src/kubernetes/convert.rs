@@ -266,38 +266,30 @@ fn owner(meta: &ObjectMeta, labels: &Labels) -> Option<WorkloadOwner> {
     Some(WorkloadOwner { kind, name })
 }
 
-pub(crate) fn node(object: core::Node) -> Option<Arc<Node>> {
-    let labels = labels_of(&object.metadata);
+/// Of a node only its labels count.
+pub(crate) fn node(meta: &ObjectMeta) -> Option<Arc<Node>> {
+    let labels = labels_of(meta);
     let first = |keys: [&str; 2]| {
         keys.into_iter()
             .find_map(|key| labels.value(key))
             .unwrap_or_default()
             .into()
     };
-    let addresses = object
-        .status
-        .unwrap_or_default()
-        .addresses
-        .unwrap_or_default();
     Some(Arc::new(Node {
         locality: Locality {
             region: first([labels::REGION, labels::REGION_BETA]),
             zone: first([labels::ZONE, labels::ZONE_BETA]),
             sub_zone: labels.value(labels::SUBZONE).unwrap_or_default().into(),
         },
-        addresses: addresses
-            .into_iter()
-            .filter_map(|a| a.address.parse().ok())
-            .collect(),
-        name: object.metadata.name?,
+        name: meta.name.clone()?,
     }))
 }
 
-pub(crate) fn namespace(object: core::Namespace) -> Option<Arc<Namespace>> {
-    let labels = labels_of(&object.metadata);
+/// Of a namespace too.
+pub(crate) fn namespace(meta: &ObjectMeta) -> Option<Arc<Namespace>> {
     Some(Arc::new(Namespace {
-        name: object.metadata.name?,
-        labels,
+        name: meta.name.clone()?,
+        labels: labels_of(meta),
     }))
 }
 

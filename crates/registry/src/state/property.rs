@@ -210,7 +210,6 @@ fn node(zone: u8) -> Arc<Node> {
     Arc::new(Node {
         name: "n1".into(),
         locality,
-        addresses: Vec::new(),
     })
 }
 

@@ -82,7 +82,6 @@ fn node(zone: &str) -> Arc<Node> {
     Arc::new(Node {
         name: "node1".into(),
         locality,
-        addresses: Vec::new(),
     })
 }
 

@@ -84,7 +84,6 @@ fn node(n: usize, zone: &str) -> Update {
     let node = Node {
         name: format!("n{n}"),
         locality: format!("eu/{zone}").parse().expect("a locality"),
-        addresses: Vec::new(),
     };
     let key = (String::new(), node.name.clone());
     Update::Node(Event::Apply(key, Arc::new(node)))
