@@ -59,8 +59,16 @@ const FIELDS: &[Field] = &[
     ),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
     refuse(DR, "BLOCK.tls.caCrl"),
-    warn(GW, "servers[].defaultEndpoint", ""),
-    warn(GW, "servers[].port.targetPort", ""),
+    warn(
+        GW,
+        "servers[].defaultEndpoint",
+        "gateways lead where routes say; Istio's do too",
+    ),
+    warn(
+        GW,
+        "servers[].port.targetPort",
+        "a gateway listens where its Service leads to; Istio's do too",
+    ),
     warn(GW, "servers[].tls.insecureSkipVerify", ""),
     refuse(GW, "servers[].tls.caCrl"),
     refuse(GW, "servers[].tls.verifyCertificateSpki"),

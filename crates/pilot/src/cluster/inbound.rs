@@ -1,7 +1,7 @@
 //! Clusters towards the application beside the proxy.
 
 use lateen_api::mesh::MeshConfig;
-use lateen_api::networking::{ConnectionPoolSettings, IstioIngressListener};
+use lateen_api::networking::{ConnectionPoolSettings, H2UpgradePolicy, IstioIngressListener};
 use lateen_core::Protocol;
 use lateen_xds::names::{self, ClusterName};
 use lateen_xds::types::cluster::Cluster;
@@ -17,7 +17,7 @@ use lateen_xds::types::endpoint::{
 use super::settings;
 use crate::families::Families;
 use crate::model::Sidecar;
-use crate::policy::Policy;
+use crate::policy::{Policy, Rule};
 use crate::wire;
 
 /// The source of connections to the application: the capture rules know by it that they come from
@@ -39,6 +39,10 @@ pub(crate) struct InboundKey {
     pub(crate) to: To,
     /// The Sidecar that has limits for it.
     pub(crate) sidecar: Option<Sidecar>,
+    /// The rules for the oldest service that leads here, where they have limits.
+    pub(crate) rules: Vec<Rule>,
+    /// The port of that service.
+    pub(crate) service_port: u16,
     /// The families of the workload's addresses.
     pub(crate) families: Families,
 }
@@ -87,8 +91,9 @@ impl InboundKey {
             ..Cluster::default()
         };
         self.discovery(&mut cluster);
+        let limits = self.limits();
         let policy = Policy {
-            connection_pool: self.limits(),
+            connection_pool: limits.as_ref(),
             ..Policy::default()
         };
         // What the mesh says of connections is about those between workloads.
@@ -138,8 +143,19 @@ impl InboundKey {
         }
     }
 
+    /// The Sidecar's limits, else those that its clients have by the service's rules. What is spoken
+    /// to the application is not theirs to say.
+    fn limits(&self) -> Option<ConnectionPoolSettings> {
+        let of_rules = || Policy::of(&self.rules, self.service_port, "").connection_pool;
+        let mut limits = self.sidecar_limits().or_else(of_rules)?.clone();
+        if let Some(http) = &mut limits.http {
+            http.h2_upgrade_policy = H2UpgradePolicy::DoNotUpgrade;
+        }
+        Some(limits)
+    }
+
     /// The limits of the port, else of all of the workload's.
-    fn limits(&self) -> Option<&ConnectionPoolSettings> {
+    fn sidecar_limits(&self) -> Option<&ConnectionPoolSettings> {
         let spec = &self.sidecar.as_ref()?.spec;
         let number = self.port.map(u32::from);
         let listens = |l: &&IstioIngressListener| l.port.as_ref().map(|p| p.number) == number;

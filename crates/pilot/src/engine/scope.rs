@@ -177,6 +177,7 @@ impl Inbound {
             && !touched.all
             && !touched.services
             && !touched.sidecars
+            && !touched.policies
         {
             return before.clone();
         }

@@ -34,6 +34,8 @@ pub(crate) struct Touched {
     every_route: bool,
     /// A Gateway, a VirtualService or a DestinationRule changed.
     pub(crate) rules: bool,
+    /// A DestinationRule did.
+    pub(crate) policies: bool,
     /// Rules changed that may concern connections whose bytes are not looked at.
     opaque: bool,
 }
@@ -156,6 +158,7 @@ impl Touched {
             return;
         }
         self.rules = true;
+        self.policies = true;
         let host_of = |rule: &Object<DestinationRule>| {
             full_host(&rule.spec.host, &rule.meta.namespace, &new.domain)
         };

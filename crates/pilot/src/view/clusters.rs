@@ -147,6 +147,8 @@ impl View<'_> {
             services: Vec::new(),
             to: To::Asked,
             sidecar: self.limiting_sidecar(),
+            rules: Vec::new(),
+            service_port: 0,
             families: self.from.connectivity.families,
         }];
         let own = self.own_services();
@@ -158,6 +160,10 @@ impl View<'_> {
                 let mut ports = service.ports.iter();
                 ports.any(|port| self.target_port(port) == Some(inbound.port))
             };
+            let oldest = own.iter().copied().find(leads_here);
+            let (rules, service_port) = oldest.map_or_else(Default::default, |service| {
+                self.limiting_rules(service, inbound.port)
+            });
             let services = own.iter().copied().filter(leads_here).map(|service| {
                 [
                     service.hostname.to_string(),
@@ -172,10 +178,26 @@ impl View<'_> {
                 services: services.collect(),
                 to: self.default_endpoint(inbound.port),
                 sidecar: self.limiting_sidecar(),
+                rules,
+                service_port,
                 families: self.from.connectivity.families,
             });
         }
         keys
+    }
+
+    /// The rules for a service of the workload, where they have limits for the port that leads to this
+    /// one of the workload; and that port.
+    fn limiting_rules(self, service: &Service, port: u16) -> (Vec<Rule>, u16) {
+        let mut ports = service.ports.iter();
+        let leading = ports.find(|of| self.target_port(of) == Some(port));
+        let number = leading.map_or(port, |of| of.port);
+        let rules = self.rules(service);
+        let limits = Policy::of(&rules, number, "").connection_pool.is_some();
+        match limits {
+            true => (rules, number),
+            false => Default::default(),
+        }
     }
 
     /// The Sidecar, where it has limits for what comes in.

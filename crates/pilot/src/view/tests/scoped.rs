@@ -304,3 +304,48 @@ fn tls_of_the_mesh_has_the_limits_that_it_sets() {
         );
     }
 }
+
+#[test]
+fn limits_of_a_rule_hold_for_what_comes_in() {
+    let rule = "---\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: pair, trafficPolicy: \
+                {connectionPool: {tcp: {maxConnections: 7}, http: {http2MaxRequests: 3, \
+                h2UpgradePolicy: UPGRADE}}, portLevelSettings: [{port: {number: 9090}, \
+                connectionPool: {tcp: {maxConnections: 8}}}]}}\n";
+    let sidecar_s = of_namespace(
+        "{inboundConnectionPool: {tcp: {maxConnections: 9}}, egress: [{hosts: [\"*/*\"]}]}",
+    );
+    let limits = |yaml: &str| -> Vec<(String, Value)> {
+        let snapshot = snapshot(yaml);
+        let full = Vantage::of_node(&sidecar("pair"));
+        let clusters = View::new(&snapshot, &full).inbound_clusters().into_iter();
+        let made = clusters.map(|key| match key {
+            Key::InboundCluster(key) => json::to_value(&key.generate()).expect("JSON"),
+            other => panic!("{other:?}"),
+        });
+        let limit = |cluster: Value| {
+            // What clients do among themselves is not what the application speaks.
+            let options = cluster["typed_extension_protocol_options"].to_string();
+            let upgrade = "\"explicit_http_config\":{\"http2_protocol_options\"";
+            assert!(!options.contains(upgrade), "{cluster:#}");
+            let name = cluster["name"].as_str().expect("a name").to_owned();
+            let limits = &cluster["circuit_breakers"]["thresholds"][0]["max_connections"];
+            (name, limits.clone())
+        };
+        made.map(limit).collect()
+    };
+    let want = |own: [u32; 3]| -> Vec<(String, Value)> {
+        let names = [
+            "InboundPassthroughCluster",
+            "inbound|9080||",
+            "inbound|9090||",
+        ];
+        names
+            .iter()
+            .zip(own)
+            .map(|(name, n)| ((*name).to_owned(), json!(n)))
+            .collect()
+    };
+    assert_eq!(limits(rule), want([u32::MAX, 7, 8]));
+    assert_eq!(limits(&format!("{rule}{sidecar_s}")), want([9, 9, 9]));
+    assert_eq!(limits(""), want([u32::MAX; 3]));
+}
