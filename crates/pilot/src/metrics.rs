@@ -1,10 +1,11 @@
 //! The control plane's own series, by Istio's names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arcstr::ArcStr;
 use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry};
+use lateen_xds::TypeUrl;
 use lateen_xds::server::Event;
 
 use crate::key::Cache;
@@ -14,6 +15,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     connected: Arc<Gauge>,
     pushes: Arc<Family<Counter>>,
+    /// Of the types that all proxies ask for, looked up once: a change is thousands of pushes.
+    pushes_of: Vec<(TypeUrl, OnceLock<Arc<Counter>>)>,
     rejects: Arc<Family<Counter>>,
     total_rejects: Arc<Counter>,
     held_back: Arc<Family<Counter>>,
@@ -37,6 +40,7 @@ impl Metrics {
         Metrics {
             connected: registry.single("pilot_xds"),
             pushes: registry.family("pilot_xds_pushes", &["type"]),
+            pushes_of: TypeUrl::PUSH_ORDER.map(|of| (of, OnceLock::new())).into(),
             rejects: registry.family("pilot_xds_rejects", &["type"]),
             total_rejects: registry.single("pilot_total_xds_rejects"),
             held_back: registry.family("lateen_xds_held_back", &["type"]),
@@ -56,7 +60,7 @@ impl Metrics {
         match event {
             Event::Connected => self.connected.add(1),
             Event::Disconnected => self.connected.add(-1),
-            Event::Sent { type_url, .. } => self.pushes.with(&[short(type_url)]).inc(),
+            Event::Sent { type_url, .. } => self.sent(type_url),
             Event::Refused { type_url, .. } => {
                 self.rejects.with(&[short(type_url)]).inc();
                 self.total_rejects.inc();
@@ -70,6 +74,14 @@ impl Metrics {
             }
             Event::Converged { after } => self.convergence.observe(after.as_secs_f64() * 1e3),
             _ => {}
+        }
+    }
+
+    fn sent(&self, type_url: &TypeUrl) {
+        let series = || self.pushes.with(&[short(type_url)]);
+        match self.pushes_of.iter().find(|(of, _)| of == type_url) {
+            Some((_, known)) => known.get_or_init(series).inc(),
+            None => series().inc(),
         }
     }
 
@@ -97,6 +109,6 @@ impl Metrics {
     }
 }
 
-fn short(type_url: &lateen_xds::TypeUrl) -> ArcStr {
+fn short(type_url: &TypeUrl) -> ArcStr {
     ArcStr::from(type_url.short().to_ascii_lowercase())
 }

@@ -175,7 +175,7 @@ impl Entries {
 
 /// One field of an encoded message: its number, and where header and whole field end.
 pub(crate) struct Field {
-    number: u32,
+    pub(crate) number: u32,
     /// Where the value starts, for a field with a length.
     pub(crate) body: Option<usize>,
     start: usize,

@@ -1,6 +1,6 @@
 //! The ADS service, delta and state-of-the-world, over any source of resources.
 //!
-//! One task per stream. It follows a watch of snapshots, so a slow client costs no queue: it gets
+//! A stream follows a watch of snapshots, so a slow client costs no queue: it gets
 //! the newest snapshot when it has answered for the last one. A change goes out in three stages,
 //! each of which waits for the client's answers: clusters and endpoints first, then listeners,
 //! routes and the rest, and what is gone last. So nothing ever names what is not there yet. What
@@ -54,6 +54,14 @@ pub use name::Name;
 pub use plan::Group;
 pub use resource::{NameSet, Names, Resource};
 pub use service::AdsService;
+
+/// Names of one type that one stream may ask for or hold: more than a large mesh has, and a bound to
+/// what a client can make us remember.
+const MAX_NAMES: usize = 250_000;
+
+fn too_much(of: &str) -> Status {
+    Status::resource_exhausted(format!("too many {of} on one stream"))
+}
 
 /// Istio's age of connections.
 pub const STREAM_LIFETIME: Duration = Duration::from_secs(30 * 60);

@@ -2,17 +2,20 @@
 //!
 //! tonic copies each message into a buffer of the stream's own. Here a message is a list of shared
 //! pieces behind a few bytes of its own, handed to the transport one by one as it has room.
+//!
+//! The stream itself runs in here, when the transport asks for more: what a change costs a stream is
+//! mostly the tasks that it wakes.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::payload::Payload;
@@ -43,22 +46,89 @@ impl Message {
     }
 }
 
-/// What the stream's task has to say: messages, and at the end perhaps why there are no more.
-pub(super) type Responses = mpsc::Sender<Result<Message, Status>>;
+/// Messages on their way to the transport; beyond that the stream waits.
+const OUTGOING: usize = 4;
 
-/// The body. It ends with trailers when the stream's task does.
+/// What a stream has to say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Responses(Arc<Mutex<VecDeque<Message>>>);
+
+impl Responses {
+    /// Nothing under the lock can panic half way.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something, when there is room. The body asks the stream for more whenever it has taken
+    /// something from here, so nobody has to be woken.
+    pub(super) async fn send(&self, message: Message) {
+        let mut message = Some(message);
+        poll_fn(|_| {
+            let mut waiting = self.lock();
+            if waiting.len() >= OUTGOING {
+                return Poll::Pending;
+            }
+            waiting.extend(message.take());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn next(&self) -> Option<Message> {
+        let mut waiting = self.lock();
+        let next = waiting.pop_front();
+        // What a busy hour took is not kept for the days on which nothing happens.
+        if waiting.is_empty() {
+            *waiting = VecDeque::new();
+        }
+        next
+    }
+}
+
+/// What runs a stream: until its end, and why that is.
+pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
+/// The body. It ends with trailers when the stream does.
 pub(super) struct Body {
-    responses: mpsc::Receiver<Result<Message, Status>>,
+    responses: Responses,
+    stream: Option<Running>,
     ready: VecDeque<Bytes>,
-    ended: bool,
+    /// Why there is no more, until that is said.
+    end: Option<Status>,
 }
 
 impl Body {
-    pub(super) fn new(responses: mpsc::Receiver<Result<Message, Status>>) -> Body {
+    /// The body of a stream that speaks through `responses`.
+    pub(super) fn new(responses: Responses, stream: Running) -> Body {
         Body {
             responses,
+            stream: Some(stream),
             ready: VecDeque::new(),
-            ended: false,
+            end: None,
+        }
+    }
+
+    /// The next message that the stream has for us; `None` at its end.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        loop {
+            if let Some(message) = self.responses.next() {
+                return Poll::Ready(Some(message));
+            }
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(None);
+            };
+            match stream.as_mut().poll(cx) {
+                Poll::Ready(result) => {
+                    self.stream = None;
+                    self.end = Some(result.err().unwrap_or_else(|| Status::ok("")));
+                }
+                Poll::Pending => {
+                    return match self.responses.next() {
+                        Some(message) => Poll::Ready(Some(message)),
+                        None => Poll::Pending,
+                    };
+                }
+            }
         }
     }
 }
@@ -76,28 +146,24 @@ impl http_body::Body for Body {
             if let Some(piece) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            if this.ended {
-                return Poll::Ready(None);
-            }
-            // What a long list took is not kept for the days on which nothing happens.
-            this.ready.shrink_to_fit();
-            let status = match ready!(this.responses.poll_recv(cx)) {
-                Some(Ok(message)) => {
+            // What a long list took is not kept either.
+            this.ready = VecDeque::new();
+            match ready!(this.poll_message(cx)) {
+                Some(message) => {
+                    this.ready.reserve_exact(1 + message.pieces.len());
                     this.ready.push_back(message.head);
                     this.ready.extend(message.pieces.iter().cloned());
-                    continue;
                 }
-                Some(Err(status)) => status,
-                None => Status::ok(""),
-            };
-            this.ended = true;
-            this.responses.close();
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+                None => {
+                    let status = this.end.take();
+                    return Poll::Ready(status.map(|end| Ok(Frame::trailers(trailers(&end)))));
+                }
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty()
+        self.stream.is_none() && self.end.is_none() && self.ready.is_empty()
     }
 }
 
@@ -129,21 +195,27 @@ mod tests {
             nonce: "n".into(),
             ..DeltaDiscoveryResponse::default()
         };
-        let (responses_tx, responses_rx) = mpsc::channel(4);
-        for _ in 0..2 {
-            let message = Message::new(&own, &payload).expect("short");
-            responses_tx.send(Ok(message)).await.expect("room");
-        }
-        let end = Status::unavailable("of age\n");
-        responses_tx.send(Err(end)).await.expect("room");
-        let collected = Body::new(responses_rx).collect().await.expect("no error");
+        let responses = Responses::default();
+        let stream = {
+            let responses = responses.clone();
+            Box::pin(async move {
+                // More than are taken at once.
+                for _ in 0..OUTGOING + 2 {
+                    let message = Message::new(&own, &payload).expect("short");
+                    responses.send(message).await;
+                }
+                Err(Status::unavailable("of age\n"))
+            })
+        };
+        let body = Body::new(responses, stream);
+        let collected = body.collect().await.expect("no error");
         let trailers = collected.trailers().expect("trailers").clone();
         let status = Status::from_header_map(&trailers).expect("a status");
         assert_eq!(status.code(), tonic::Code::Unavailable);
         assert_eq!(status.message(), "of age\n");
         let bytes = collected.to_bytes();
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        assert_eq!(first, second);
+        let first = &bytes[..bytes.len() / (OUTGOING + 2)];
+        assert_eq!(bytes, first.repeat(OUTGOING + 2));
         assert_eq!(first[..PREFIX], [0, 0, 0, 0, (first.len() - PREFIX) as u8]);
         let read: DeltaDiscoveryResponse =
             prost::Message::decode(&first[PREFIX..]).expect("a response");

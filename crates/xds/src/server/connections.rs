@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use tokio::sync::{Notify, watch};
+use futures::task::AtomicWaker;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::resource::NameSet;
@@ -18,7 +20,26 @@ use crate::TypeUrl;
 pub struct Connections<C> {
     next: AtomicU64,
     open: Mutex<BTreeMap<u64, Arc<Connection<C>>>>,
-    moves: Arc<watch::Sender<()>>,
+    moves: Arc<Moves>,
+}
+
+/// What streams do that is worth a look.
+#[derive(Debug)]
+struct Moves {
+    changed: watch::Sender<()>,
+    /// Somebody wants to know which streams accepted everything, or ended.
+    is_followed: AtomicBool,
+    /// Their numbers since it was last asked.
+    moved: Mutex<Vec<u64>>,
+}
+
+impl Moves {
+    fn note(&self, id: u64) {
+        if self.is_followed.load(Ordering::Acquire) {
+            lock(&self.moved).push(id);
+        }
+        self.changed.send_replace(());
+    }
 }
 
 impl<C> Default for Connections<C> {
@@ -26,7 +47,11 @@ impl<C> Default for Connections<C> {
         Connections {
             next: AtomicU64::new(1),
             open: Mutex::default(),
-            moves: Arc::new(watch::Sender::new(())),
+            moves: Arc::new(Moves {
+                changed: watch::Sender::new(()),
+                is_followed: AtomicBool::new(false),
+                moved: Mutex::default(),
+            }),
         }
     }
 }
@@ -47,9 +72,17 @@ pub struct Connection<C> {
     /// `delta` or `sotw`.
     pub protocol: &'static str,
     acked: Mutex<Acked>,
-    moves: Arc<watch::Sender<()>>,
-    cut: Notify,
+    moves: Arc<Moves>,
+    is_over: AtomicBool,
+    cut: Cut,
     types: Mutex<Vec<(TypeUrl, Progress)>>,
+}
+
+/// The wish that a stream end.
+#[derive(Debug, Default)]
+struct Cut {
+    is_asked: AtomicBool,
+    stream: AtomicWaker,
 }
 
 /// The snapshot that a client has wholly accepted.
@@ -102,7 +135,20 @@ impl<C> Connections<C> {
     /// Changes when a stream opens or ends, and when a client has accepted everything or refused
     /// something.
     pub fn moves(&self) -> watch::Receiver<()> {
-        self.moves.subscribe()
+        self.moves.changed.subscribe()
+    }
+
+    /// From now on, or not any more, [`Connections::moved`] says whose streams moved.
+    pub fn follow(&self, is_followed: bool) {
+        self.moves.is_followed.store(is_followed, Ordering::Release);
+        if !is_followed {
+            *lock(&self.moves.moved) = Vec::new();
+        }
+    }
+
+    /// The numbers of streams that accepted a whole snapshot or ended since this was last asked.
+    pub fn moved(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.moves.moved))
     }
 
     pub(super) fn open(
@@ -121,11 +167,12 @@ impl<C> Connections<C> {
             protocol,
             acked: Mutex::default(),
             moves: self.moves.clone(),
-            cut: Notify::new(),
+            is_over: AtomicBool::new(false),
+            cut: Cut::default(),
             types: Mutex::default(),
         });
         lock(&self.open).insert(connection.id, connection.clone());
-        self.moves.send_replace(());
+        self.moves.changed.send_replace(());
         Guard {
             connections: self.clone(),
             connection,
@@ -145,14 +192,24 @@ impl<C> Connection<C> {
         lock(&self.acked).at
     }
 
-    /// Ends the stream. The client may open another one at once.
-    pub fn disconnect(&self) {
-        self.cut.notify_one();
+    /// Whether the stream has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
-    /// Until [`Connection::disconnect`].
-    pub(super) async fn cut(&self) {
-        self.cut.notified().await;
+    /// Ends the stream. The client may open another one at once.
+    pub fn disconnect(&self) {
+        self.cut.is_asked.store(true, Ordering::Release);
+        self.cut.stream.wake();
+    }
+
+    /// Ready after [`Connection::disconnect`]. Only the stream itself asks.
+    pub(super) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.cut.stream.register(cx.waker());
+        match self.cut.is_asked.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// What the client refuses at this time: the type, and its reason.
@@ -211,7 +268,7 @@ impl<C> Connection<C> {
         if is_newer {
             acked.at = Some(Instant::now());
             drop(acked);
-            self.moves.send_replace(());
+            self.moves.note(self.id);
         }
     }
 
@@ -224,7 +281,9 @@ impl<C> Connection<C> {
         });
         let progress = &mut types[at].1;
         progress.wildcard = watched.wildcard;
-        progress.names = watched.names.clone();
+        if !progress.names.is_same(&watched.names) {
+            progress.names = watched.names.clone();
+        }
         progress.n_resources = watched.sent.len();
         progress.sent = watched.n_response;
         progress.n_held = watched.n_held;
@@ -232,7 +291,7 @@ impl<C> Connection<C> {
             match &watched.refused {
                 Some(reason) => {
                     progress.refused = Some((watched.n_response, reason.clone()));
-                    self.moves.send_replace(());
+                    self.moves.changed.send_replace(());
                 }
                 None => {
                     progress.acked = watched.n_response;
@@ -252,7 +311,8 @@ pub(super) struct Guard<C> {
 impl<C> Drop for Guard<C> {
     fn drop(&mut self) {
         lock(&self.connections.open).remove(&self.connection.id);
-        self.connections.moves.send_replace(());
+        self.connection.is_over.store(true, Ordering::Release);
+        self.connections.moves.note(self.connection.id);
     }
 }
 

@@ -4,39 +4,48 @@
 //! that it costs a stream a pointer, and two names are equal when their pointers are.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use arcstr::ArcStr;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 /// The name of a resource. Cheap to clone and to compare.
 #[derive(Clone)]
 pub struct Name(ArcStr);
 
-/// All names that somebody holds, and some that nobody does any more.
+/// Some of all names that somebody holds, and some that nobody does any more.
 #[derive(Default)]
 struct Known {
-    names: HashSet<ArcStr>,
+    names: HashTable<ArcStr>,
     /// How many there may be before the unused ones are dropped.
     enough: usize,
 }
 
 /// Fewer than this are not worth a look.
-const FEW: usize = 1024;
+const FEW: usize = 128;
 
-static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+/// Streams that open at the same time look up thousands of names each, and seldom want the same lock.
+const SHARDS: usize = 16;
 
-/// Nothing under the lock can panic half way.
-fn known() -> MutexGuard<'static, Known> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+/// By hash.
+static KNOWN: LazyLock<[Mutex<Known>; SHARDS]> = LazyLock::new(Default::default);
+/// Seeded anew in each process: clients choose names.
+static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// The part in which a hash is. Nothing under the lock can panic half way.
+fn shard(hash: u64) -> MutexGuard<'static, Known> {
+    // The table goes by the lowest bits and by the highest ones.
+    let at = usize::try_from(hash >> 32).unwrap_or_default() % SHARDS;
+    KNOWN[at].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Known {
-    fn name(&mut self, text: &str) -> Name {
-        if let Some(known) = self.names.get(text) {
+    fn name(&mut self, text: &str, hash: u64) -> Name {
+        if let Some(known) = self.names.find(hash, |known| *known == text) {
             return Name(known.clone());
         }
         if self.names.len() >= self.enough {
@@ -47,7 +56,8 @@ impl Known {
             self.enough = (self.names.len() * 2).max(FEW);
         }
         let name = ArcStr::from(text);
-        self.names.insert(name.clone());
+        let again = |known: &ArcStr| HASH.hash_one(known.as_str());
+        self.names.insert_unique(hash, name.clone(), again);
         Name(name)
     }
 }
@@ -55,14 +65,9 @@ impl Known {
 impl Name {
     /// The name with this text.
     pub fn new(text: impl AsRef<str>) -> Name {
-        known().name(text.as_ref())
-    }
-
-    /// The names with these texts.
-    pub(super) fn all<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Vec<Name> {
-        let mut known = known();
-        let texts = texts.into_iter();
-        texts.map(|text| known.name(text.as_ref())).collect()
+        let text = text.as_ref();
+        let hash = HASH.hash_one(text);
+        shard(hash).name(text, hash)
     }
 
     /// Its text.
@@ -151,12 +156,15 @@ mod tests {
     fn what_nobody_holds_is_dropped_and_what_somebody_holds_stays() {
         let held = Name::new("held through the sweep");
         let address = held.address();
-        for i in 0..20 * FEW {
+        for i in 0..20 * SHARDS * FEW {
             Name::new(format!("in passing {i}"));
         }
         assert_eq!(Name::new("held through the sweep").address(), address);
-        let names = &known().names;
-        let kept = names.iter().filter(|n| n.starts_with("in passing"));
-        assert!(kept.count() < 10 * FEW);
+        let kept = KNOWN.iter().map(|shard| {
+            let known = shard.lock().expect("no panic");
+            let kept = known.names.iter().filter(|n| n.starts_with("in passing"));
+            kept.count()
+        });
+        assert!(kept.sum::<usize>() < 10 * SHARDS * FEW);
     }
 }

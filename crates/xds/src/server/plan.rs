@@ -4,9 +4,11 @@
 //! Where clients are alike in all three the answer is worked out once, and so are the list of what
 //! they have afterwards and the bytes of the response.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 
 use super::Resource;
 use super::name::Name;
@@ -134,7 +136,8 @@ impl Need<'_> {
             About::All | About::Since(_) => true,
         };
         let Look { existing, names } = look;
-        let there: HashSet<&Name> = existing.iter().map(|resource| &resource.name).collect();
+        let there: HashSet<&Name, FixedState> =
+            existing.iter().map(|resource| &resource.name).collect();
         let is_gone = |name: &&Name| !there.contains(*name);
         let is_held = |name: &Name| sent.get(name).is_some();
         let removed: Arc<[Name]> = match self.about {
@@ -157,9 +160,9 @@ impl Need<'_> {
             About::Asked(asked) => asked.iter().filter(is_gone).any(is_held),
             About::All | About::Since(_) => false,
         };
-        let is_new = |r: &Arc<Resource>| sent.get(&r.name).is_none_or(|s| s.version != r.hash);
+        let is_new = |r: &&Arc<Resource>| sent.get(&r.name).is_none_or(|s| s.version != r.hash);
         Plan {
-            changed: existing.into_iter().filter(is_new).collect(),
+            changed: existing.iter().filter(is_new).cloned().collect(),
             removed,
             leads_to: group.filter(|_| leads_to_all && !is_late),
             is_late,
@@ -249,8 +252,6 @@ fn all_of(versions: &Versions) -> Payload {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::super::protocol::Wants;
     use super::*;
     use crate::types::endpoint::ClusterLoadAssignment;
@@ -283,9 +284,9 @@ mod tests {
         })
     }
 
-    fn subscribe(names: &[&str], held: HashMap<String, String>) -> Wants {
+    fn subscribe(names: &[&str], held: Vec<(Name, u64)>) -> Wants {
         Wants::Change {
-            subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            subscribe: names.iter().map(Name::new).collect(),
             unsubscribe: Vec::new(),
             held,
         }
@@ -293,10 +294,10 @@ mod tests {
 
     #[test]
     fn delta_sends_the_difference_and_again_what_is_asked_again() {
-        let held = HashMap::from([
-            ("a".into(), resource("a", "1").version()),
-            ("b".into(), "old".into()),
-        ]);
+        let held = vec![
+            (Name::new("a"), resource("a", "1").hash),
+            (Name::new("b"), 1),
+        ];
         let wants = subscribe(&["a", "b", "c"], held);
         let (mut watched, _) = Watched::open(&TypeUrl::ENDPOINT, wants);
         let existing = [resource("a", "1"), resource("b", "1")];
@@ -310,7 +311,7 @@ mod tests {
         watched.sent = first.step(true).after;
         assert!(plan(&watched, None, None, &existing).is_empty());
 
-        watched.change(subscribe(&["a"], HashMap::new()));
+        watched.change(subscribe(&["a"], Vec::new()));
         let again = plan(&watched, Some(&["a"]), None, &existing[..1]);
         assert_eq!(again.changed, [resource("a", "1")]);
     }
@@ -319,7 +320,7 @@ mod tests {
     fn clients_that_are_alike_share_a_plan_and_others_do_not() {
         let group = Some(Group::new());
         let client =
-            |names: &[&str]| Watched::open(&TypeUrl::ENDPOINT, subscribe(names, HashMap::new())).0;
+            |names: &[&str]| Watched::open(&TypeUrl::ENDPOINT, subscribe(names, Vec::new())).0;
         let existing = [resource("a", "1"), resource("b", "1")];
         let first = plan(&client(&["a", "b"]), None, group, &existing);
         let alike = plan(&client(&["b", "a"]), None, group, &[]);
@@ -340,7 +341,7 @@ mod tests {
     #[test]
     fn who_had_all_of_a_group_is_brought_to_the_next_by_what_differs() {
         let (before, after) = (Group::new(), Some(Group::new()));
-        let (mut watched, _) = Watched::open(&TypeUrl::CLUSTER, subscribe(&["*"], HashMap::new()));
+        let (mut watched, _) = Watched::open(&TypeUrl::CLUSTER, subscribe(&["*"], Vec::new()));
         let old = [resource("a", "1"), resource("b", "1"), resource("c", "1")];
         let first = plan(&watched, None, Some(before), &old);
         watched.sent = first.step(true).after;

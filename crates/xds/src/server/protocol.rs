@@ -1,19 +1,15 @@
 //! Where the two protocols differ: what a request asks, and what a response lists.
 
-use std::collections::HashMap;
-
 use crate::TypeUrl;
-use crate::google::rpc::Status;
 use crate::types::core::{ControlPlane, Node};
-use crate::types::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use crate::types::discovery::{DeltaDiscoveryResponse, DiscoveryResponse};
 
 use super::body::Message;
 use super::name::Name;
 use super::payload::{Form, Payload};
 
 /// A request in terms of both protocols.
+#[derive(Debug, PartialEq)]
 pub(super) struct Incoming {
     pub(super) node: Option<Node>,
     pub(super) type_url: TypeUrl,
@@ -24,16 +20,29 @@ pub(super) struct Incoming {
     pub(super) wants: Wants,
 }
 
-/// What the client asks for.
+/// What the client asks for. The name `*` stands for everything.
+#[derive(Debug, PartialEq)]
 pub(super) enum Wants {
     /// More and less than before. `held` are versions from an earlier stream.
     Change {
-        subscribe: Vec<String>,
-        unsubscribe: Vec<String>,
-        held: HashMap<String, String>,
+        subscribe: Vec<Name>,
+        unsubscribe: Vec<Name>,
+        held: Vec<(Name, u64)>,
     },
     /// These, whatever it was before.
-    Exactly(Vec<String>),
+    Exactly(Vec<Name>),
+}
+
+/// Where a request has what.
+pub(super) struct Fields {
+    pub(super) node: u32,
+    pub(super) type_url: u32,
+    pub(super) subscribe: u32,
+    pub(super) nonce: u32,
+    pub(super) error: u32,
+    /// What only incremental discovery has: names that are not asked for any more, and versions that
+    /// are held.
+    pub(super) delta: Option<[u32; 2]>,
 }
 
 /// What a response says.
@@ -53,9 +62,8 @@ pub(super) trait Protocol: 'static {
     const LISTS_ALL: bool;
     /// How resources are written.
     const FORM: Form;
-    type Request: prost::Message + Default + Send + 'static;
+    const REQUEST: Fields;
 
-    fn read(request: Self::Request) -> Incoming;
     /// `None` when there is more to say than a response can hold.
     fn write(outgoing: Outgoing<'_>) -> Option<Message>;
 }
@@ -67,21 +75,15 @@ impl Protocol for Delta {
     const NAME: &'static str = "delta";
     const LISTS_ALL: bool = false;
     const FORM: Form = Form::Delta;
-    type Request = DeltaDiscoveryRequest;
-
-    fn read(request: DeltaDiscoveryRequest) -> Incoming {
-        Incoming {
-            node: request.node,
-            type_url: TypeUrl::new(request.type_url),
-            nonce: request.response_nonce,
-            refused: request.error_detail.map(reason),
-            wants: Wants::Change {
-                subscribe: request.resource_names_subscribe,
-                unsubscribe: request.resource_names_unsubscribe,
-                held: request.initial_resource_versions,
-            },
-        }
-    }
+    /// Of `DeltaDiscoveryRequest`.
+    const REQUEST: Fields = Fields {
+        node: 1,
+        type_url: 2,
+        subscribe: 3,
+        nonce: 6,
+        error: 7,
+        delta: Some([4, 5]),
+    };
 
     fn write(outgoing: Outgoing<'_>) -> Option<Message> {
         let own = DeltaDiscoveryResponse {
@@ -103,17 +105,15 @@ impl Protocol for StateOfTheWorld {
     const NAME: &'static str = "sotw";
     const LISTS_ALL: bool = true;
     const FORM: Form = Form::Any;
-    type Request = DiscoveryRequest;
-
-    fn read(request: DiscoveryRequest) -> Incoming {
-        Incoming {
-            node: request.node,
-            type_url: TypeUrl::new(request.type_url),
-            nonce: request.response_nonce,
-            refused: request.error_detail.map(reason),
-            wants: Wants::Exactly(request.resource_names),
-        }
-    }
+    /// Of `DiscoveryRequest`.
+    const REQUEST: Fields = Fields {
+        node: 2,
+        type_url: 4,
+        subscribe: 3,
+        nonce: 5,
+        error: 6,
+        delta: None,
+    };
 
     fn write(outgoing: Outgoing<'_>) -> Option<Message> {
         let own = DiscoveryResponse {
@@ -131,8 +131,4 @@ fn control_plane() -> ControlPlane {
     ControlPlane {
         identifier: concat!("lateen ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
-}
-
-fn reason(status: Status) -> String {
-    status.message
 }

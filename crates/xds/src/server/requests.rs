@@ -4,12 +4,15 @@
 //! and the first requests of a client name thousands of resources. This one keeps what is not yet a
 //! whole request, which mostly is nothing.
 
+mod reader;
+
 use std::marker::PhantomData;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use prost::Message;
 use tonic::Status;
+
+use super::protocol::{Incoming, Protocol};
 
 /// Flag and length, before each message.
 const PREFIX: usize = 5;
@@ -17,28 +20,28 @@ const PREFIX: usize = 5;
 const REQUEST_MAX: usize = 32 << 20;
 
 /// The requests of one stream.
-pub(super) struct Requests<M> {
+pub(super) struct Requests<P> {
     body: tonic::body::Body,
     /// The beginning of a request.
     begun: BytesMut,
     /// What came with the last request.
     rest: Bytes,
-    message: PhantomData<fn() -> M>,
+    protocol: PhantomData<fn() -> P>,
 }
 
-impl<M: Message + Default> Requests<M> {
+impl<P: Protocol> Requests<P> {
     pub(super) fn new(body: tonic::body::Body) -> Self {
         Requests {
             body,
             begun: BytesMut::new(),
             rest: Bytes::new(),
-            message: PhantomData,
+            protocol: PhantomData,
         }
     }
 
     /// The next request; `None` when the client has ended its side. Nothing is lost when the future
     /// is dropped before it is ready.
-    pub(super) async fn next(&mut self) -> Result<Option<M>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<Incoming>, Status> {
         loop {
             if let Some(request) = self.take()? {
                 return Ok(Some(request));
@@ -54,7 +57,7 @@ impl<M: Message + Default> Requests<M> {
     }
 
     /// A request of what is there, if it is whole.
-    fn take(&mut self) -> Result<Option<M>, Status> {
+    fn take(&mut self) -> Result<Option<Incoming>, Status> {
         if self.begun.is_empty() {
             let Some(end) = end_of(&self.rest)?.filter(|end| *end <= self.rest.len()) else {
                 self.begun.extend_from_slice(&self.rest);
@@ -62,7 +65,7 @@ impl<M: Message + Default> Requests<M> {
                 return Ok(None);
             };
             let request = self.rest.split_to(end);
-            return decode(&request).map(Some);
+            return decode::<P>(&request).map(Some);
         }
         // First its length, then as much as that says.
         while !self.rest.is_empty() {
@@ -72,7 +75,7 @@ impl<M: Message + Default> Requests<M> {
             self.rest.advance(there);
             if end_of(&self.begun)? == Some(self.begun.len()) {
                 let request = std::mem::take(&mut self.begun);
-                return decode(&request).map(Some);
+                return decode::<P>(&request).map(Some);
             }
         }
         Ok(None)
@@ -95,8 +98,8 @@ fn end_of(bytes: &[u8]) -> Result<Option<usize>, Status> {
     Ok(Some(PREFIX + length))
 }
 
-fn decode<M: Message + Default>(request: &[u8]) -> Result<M, Status> {
-    M::decode(&request[PREFIX..]).map_err(|error| Status::internal(error.to_string()))
+fn decode<P: Protocol>(request: &[u8]) -> Result<Incoming, Status> {
+    reader::read(&P::REQUEST, &request[PREFIX..])
 }
 
 #[cfg(test)]
@@ -106,6 +109,9 @@ mod tests {
     use http_body_util::StreamBody;
     use proptest::prelude::*;
 
+    use prost::Message;
+
+    use super::super::protocol::StateOfTheWorld;
     use super::*;
     use crate::types::discovery::DiscoveryRequest;
 
@@ -131,12 +137,13 @@ mod tests {
         tonic::body::Body::new(StreamBody::new(stream::iter(frames)))
     }
 
-    fn read(pieces: Vec<Vec<u8>>) -> Result<Vec<DiscoveryRequest>, Status> {
+    /// The nonces of all requests.
+    fn read(pieces: Vec<Vec<u8>>) -> Result<Vec<String>, Status> {
         futures::executor::block_on(async {
-            let mut requests = Requests::<DiscoveryRequest>::new(body(pieces));
+            let mut requests = Requests::<StateOfTheWorld>::new(body(pieces));
             let mut all = Vec::new();
             while let Some(request) = requests.next().await? {
-                all.push(request);
+                all.push(request.nonce);
                 assert!(requests.begun.capacity() == 0, "nothing is kept");
             }
             Ok(all)
@@ -152,6 +159,7 @@ mod tests {
             let sent: Vec<_> = sizes.into_iter().map(request).collect();
             let bytes: Vec<u8> = sent.iter().flat_map(encoded).collect();
             let pieces = bytes.chunks(cut).map(<[u8]>::to_vec).collect();
+            let sent: Vec<_> = sent.into_iter().map(|request| request.response_nonce).collect();
             prop_assert_eq!(read(pieces).expect("well formed"), sent);
         }
     }

@@ -193,6 +193,11 @@ impl NameSet {
         self.0.iter().map(|entry| &entry.name)
     }
 
+    /// Whether it is the very same set. A copy of it then changes nothing.
+    pub(super) fn is_same(&self, other: &NameSet) -> bool {
+        self.0.digest() == other.0.digest()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

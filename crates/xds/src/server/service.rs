@@ -7,17 +7,13 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, header};
-use tokio::sync::mpsc;
 use tonic::server::NamedService;
 use tonic::{Request, Status};
 
-use super::body::{Body, Message};
+use super::body::{Body, Responses};
 use super::protocol::{Delta, Protocol, StateOfTheWorld};
 use super::requests::Requests;
 use super::{Ads, Peer, ResourceSource, stream};
-
-/// Responses on their way to the transport; beyond that the stream waits.
-const OUTGOING: usize = 4;
 
 /// The service, for `tonic::transport::Server::add_service`.
 pub struct AdsService<S: ResourceSource>(Ads<S>);
@@ -42,7 +38,7 @@ impl<S: ResourceSource> AdsService<S> {
         request: http::Request<tonic::body::Body>,
     ) -> http::Response<tonic::body::Body> {
         let (parts, body) = request.into_parts();
-        let requests = Requests::<P::Request>::new(body);
+        let requests = Requests::<P>::new(body);
         let request = Request::from_http(http::Request::from_parts(parts, ()));
         let address = request.remote_addr();
         let (metadata, extensions, ()) = request.into_parts();
@@ -51,15 +47,12 @@ impl<S: ResourceSource> AdsService<S> {
             extensions,
             address,
         };
-        let (responses_tx, responses_rx) = mpsc::channel::<Result<Message, Status>>(OUTGOING);
-        let ads = self.0.clone();
-        tokio::spawn(async move {
-            if let Err(status) = stream::serve::<S, P>(&ads, peer, requests, &responses_tx).await {
-                // The client may be gone already.
-                let _ = responses_tx.send(Err(status)).await;
-            }
-        });
-        let mut response = http::Response::new(tonic::body::Body::new(Body::new(responses_rx)));
+        let responses = Responses::default();
+        let (ads, said) = (self.0.clone(), responses.clone());
+        let stream =
+            Box::pin(async move { stream::serve::<S, P>(&ads, peer, requests, &said).await });
+        let body = tonic::body::Body::new(Body::new(responses, stream));
+        let mut response = http::Response::new(body);
         let kind = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response

@@ -3,7 +3,7 @@
 use super::name::Name;
 use super::plan::Group;
 use super::protocol::Wants;
-use super::resource::{NameSet, parse_version};
+use super::resource::NameSet;
 use super::versions::{Change, Entry, Versions};
 use crate::TypeUrl;
 
@@ -59,13 +59,12 @@ fn asked(name: Name) -> Change {
     })
 }
 
-/// The names, and whether everything is among them.
-fn parse(texts: Vec<String>) -> (Vec<Name>, bool) {
-    let n_texts = texts.len();
-    let named: Vec<String> = texts.into_iter().filter(|t| t != EVERYTHING).collect();
-    let named_all = named.len() < n_texts;
-    let mut names = Name::all(named);
-    names.sort_by_key(Name::address);
+/// The names, each once, and whether everything is among them.
+fn parse(mut names: Vec<Name>) -> (Vec<Name>, bool) {
+    let n_all = names.len();
+    names.retain(|name| *name != EVERYTHING);
+    let named_all = names.len() < n_all;
+    names.sort_unstable_by_key(Name::address);
     names.dedup();
     (names, named_all)
 }
@@ -92,12 +91,10 @@ impl Watched {
         };
         let (names, named_all) = parse(asked);
         let wildcard = named_all || (names.is_empty() && type_url.is_wildcard());
-        let (held, versions): (Vec<_>, Vec<_>) = held.into_iter().unzip();
-        let held = Name::all(held).into_iter().zip(versions);
-        let held = held.map(|(name, version)| {
+        let held = held.into_iter().map(|(name, version)| {
             Change::Set(Entry {
                 name,
-                version: parse_version(&version),
+                version,
                 resource: None,
             })
         });
@@ -130,7 +127,7 @@ impl Watched {
         }
     }
 
-    fn unsubscribe(&mut self, names: Vec<String>) {
+    fn unsubscribe(&mut self, names: Vec<Name>) {
         if names.is_empty() {
             return;
         }
@@ -148,7 +145,7 @@ impl Watched {
     }
 
     /// A name that is subscribed again is sent again: the client may have dropped it in between.
-    fn subscribe(&mut self, asked: Vec<String>) -> Reply {
+    fn subscribe(&mut self, asked: Vec<Name>) -> Reply {
         if asked.is_empty() {
             return Reply::No;
         }
@@ -162,7 +159,7 @@ impl Watched {
         Reply::Names(asked)
     }
 
-    fn replace(&mut self, names: Vec<String>) -> Reply {
+    fn replace(&mut self, names: Vec<Name>) -> Reply {
         let (names, named_all) = parse(names);
         let before = std::mem::replace(&mut self.names, NameSet::of(names.iter().cloned()));
         // Nothing by name goes on meaning "all" until the client has named something.
@@ -271,28 +268,22 @@ pub(super) fn removals(names: &[Name]) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     fn names(of: &[&str]) -> Vec<Name> {
-        parse(owned(of)).0
-    }
-
-    fn owned(of: &[&str]) -> Vec<String> {
-        of.iter().map(|name| (*name).to_owned()).collect()
+        of.iter().map(Name::new).collect()
     }
 
     fn change(subscribe: &[&str], unsubscribe: &[&str]) -> Wants {
         Wants::Change {
-            subscribe: owned(subscribe),
-            unsubscribe: owned(unsubscribe),
-            held: HashMap::new(),
+            subscribe: names(subscribe),
+            unsubscribe: names(unsubscribe),
+            held: Vec::new(),
         }
     }
 
     fn exactly(of: &[&str]) -> Wants {
-        Wants::Exactly(owned(of))
+        Wants::Exactly(names(of))
     }
 
     #[test]

@@ -1,0 +1,224 @@
+//! A round of pushes: make before break.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::Status;
+use tracing::warn;
+
+use super::super::name::Name;
+use super::super::plan::{Group, Plan, removal};
+use super::super::protocol::Protocol;
+use super::super::{Event, ResourceSource};
+use super::Stream;
+use crate::TypeUrl;
+
+/// Types of which what is gone is told with what has changed. Nothing leads to a listener, and a
+/// domain may move from a virtual host that goes to one that comes.
+pub(super) const AT_ONCE: [TypeUrl; 2] = [TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
+
+/// A snapshot on its way to the client.
+pub(super) struct Round {
+    stage: Stage,
+    started: Instant,
+    removed: Vec<Removed>,
+}
+
+/// What is gone, kept for the end of a round.
+struct Removed {
+    type_url: TypeUrl,
+    names: Arc<[Name]>,
+    /// What the client has all of without them.
+    leads_to: Option<Group>,
+}
+
+/// Make before break.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// New clusters, and their endpoints.
+    Make,
+    /// What leads traffic to them.
+    Use,
+    /// What nothing leads to any more.
+    Break,
+    /// Only answers are missing.
+    Done,
+}
+
+impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
+    /// Runs the round as far as the client's answers allow, and starts the next one.
+    pub(super) async fn advance(&mut self) -> Result<(), Status> {
+        while self.settled() {
+            let Some(mut round) = self.round.take() else {
+                let again = std::mem::take(&mut self.again);
+                if let Some(newest) = self.newest.take() {
+                    self.snapshot = newest;
+                } else if !again {
+                    self.converged(None);
+                    return Ok(());
+                }
+                self.round = Some(Round {
+                    stage: Stage::Make,
+                    started: Instant::now(),
+                    removed: Vec::new(),
+                });
+                continue;
+            };
+            match round.stage {
+                Stage::Make => {
+                    self.make(&mut round).await?;
+                    round.stage = Stage::Use;
+                }
+                Stage::Use => {
+                    self.make_use(&mut round).await?;
+                    round.stage = Stage::Break;
+                }
+                Stage::Break => {
+                    self.break_old(&mut round).await?;
+                    round.stage = Stage::Done;
+                }
+                Stage::Done => {
+                    self.converged(Some(round.started));
+                    continue;
+                }
+            }
+            self.round = Some(round);
+        }
+        Ok(())
+    }
+
+    fn converged(&self, started: Option<Instant>) {
+        if self.types.values().any(|watched| watched.refused.is_some()) {
+            return;
+        }
+        let standing = self.source.standing(&self.snapshot);
+        self.connection.acked(standing);
+        if let Some(started) = started {
+            let after = started.elapsed();
+            self.source.observe(Event::Converged { after });
+        }
+    }
+
+    async fn make(&mut self, round: &mut Round) -> Result<(), Status> {
+        if let Some(clusters) = self.changes(&TypeUrl::CLUSTER) {
+            // A changed cluster is built anew and waits for endpoints, which did not change and
+            // would not be sent.
+            if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
+                let changed = clusters.changed.iter().map(|cluster| cluster.name.clone());
+                endpoints.send_again(&changed.collect::<Vec<_>>());
+            }
+            self.send_changed(TypeUrl::CLUSTER, &clusters, round)
+                .await?;
+            self.doubt.removed(&clusters.removed);
+        }
+        if let Some(endpoints) = self.changes(&TypeUrl::ENDPOINT) {
+            self.send_changed(TypeUrl::ENDPOINT, &endpoints, round)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn make_use(&mut self, round: &mut Round) -> Result<(), Status> {
+        if let Some(listeners) = self.usable_changes(&TypeUrl::LISTENER) {
+            self.send(&TypeUrl::LISTENER, &listeners, true).await?;
+        }
+        let first = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
+        let mut rest: Vec<TypeUrl> = self.types.keys().cloned().collect();
+        rest.retain(|type_url| !first.contains(type_url));
+        rest.sort_by_key(|url| TypeUrl::PUSH_ORDER.iter().position(|known| known == url));
+        for type_url in rest {
+            let Some(plan) = self.usable_changes(&type_url) else {
+                continue;
+            };
+            if AT_ONCE.contains(&type_url) {
+                self.send(&type_url, &plan, true).await?;
+            } else {
+                self.send_changed(type_url, &plan, round).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes without what names a cluster that the client lacks.
+    fn usable_changes(&mut self, type_url: &TypeUrl) -> Option<Arc<Plan>> {
+        let plan = self.changes(type_url)?;
+        let plan = self.hold_back(type_url, plan);
+        (!plan.is_empty()).then_some(plan)
+    }
+
+    /// Takes out of a plan what names a cluster that the client lacks. It is not counted as sent, so
+    /// every later difference has it again.
+    pub(super) fn hold_back(&mut self, type_url: &TypeUrl, plan: Arc<Plan>) -> Arc<Plan> {
+        let leads = [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::VIRTUAL_HOST];
+        let Some(watched) = self.types.get_mut(type_url) else {
+            return plan;
+        };
+        let was_held = std::mem::take(&mut watched.n_held) > 0;
+        if !self.doubt.is_any() || !leads.contains(type_url) {
+            if was_held {
+                self.note(type_url);
+            }
+            return plan;
+        }
+        let (usable, held) = plan.without(|resource| self.doubt.concerns(resource));
+        watched.n_held = held.len();
+        self.note(type_url);
+        if held.is_empty() {
+            return plan;
+        }
+        let node = &self.connection.node;
+        let resources = held.len();
+        warn!(
+            node,
+            ?type_url,
+            ?held,
+            "held back until the clusters in it are accepted"
+        );
+        self.source.observe(Event::HeldBack {
+            type_url,
+            resources,
+        });
+        Arc::new(usable)
+    }
+
+    /// What leads somewhere goes before what it leads to.
+    async fn break_old(&mut self, round: &mut Round) -> Result<(), Status> {
+        for removed in std::mem::take(&mut round.removed).into_iter().rev() {
+            let Removed {
+                type_url,
+                names,
+                leads_to,
+            } = removed;
+            let Some(watched) = self.types.get(&type_url) else {
+                continue;
+            };
+            let lists_all = P::LISTS_ALL && type_url.is_wildcard();
+            let step = removal(P::FORM, lists_all, &watched.sent, &names);
+            self.send_step(&type_url, step, &names).await?;
+            if let Some(watched) = self.types.get_mut(&type_url) {
+                watched.has_all_of(leads_to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is new and keeps what is gone for the end of the round.
+    async fn send_changed(
+        &mut self,
+        type_url: TypeUrl,
+        plan: &Plan,
+        round: &mut Round,
+    ) -> Result<(), Status> {
+        if !plan.changed.is_empty() {
+            self.send(&type_url, plan, false).await?;
+        }
+        if !plan.removed.is_empty() {
+            round.removed.push(Removed {
+                type_url,
+                names: plan.removed.clone(),
+                leads_to: plan.leads_to,
+            });
+        }
+        Ok(())
+    }
+}
