@@ -107,7 +107,7 @@ impl Discovery {
                 domain: options.domain,
                 cluster: options.settings.cluster_id.clone(),
             },
-            generation: 0,
+            newest: None,
             conflicts: BTreeSet::new(),
         };
         let pushes = Arc::new(watch::Sender::new(0));
@@ -197,7 +197,7 @@ struct Inputs {
     /// Counts wishes that everything be made anew.
     pushes: watch::Receiver<u64>,
     platform: Platform,
-    generation: u64,
+    newest: Option<Arc<Snapshot>>,
     /// Those that were told.
     conflicts: BTreeSet<Conflict>,
 }
@@ -205,7 +205,6 @@ struct Inputs {
 impl Inputs {
     fn snapshot(&mut self, metrics: &Metrics) -> Arc<Snapshot> {
         let started = Instant::now();
-        self.generation += 1;
         let world = self.world.borrow_and_update().clone();
         let mut config = self.config.borrow_and_update().clone();
         if self.pushes.has_changed().unwrap_or(false) {
@@ -221,10 +220,15 @@ impl Inputs {
         metrics
             .virtual_services
             .set(count(config.virtual_services.len()));
-        let snapshot = Snapshot::new(self.generation, world, config, self.platform.clone());
+        let snapshot = match &self.newest {
+            Some(newest) => newest.next(newest.generation + 1, world, config),
+            None => Snapshot::new(1, world, config, self.platform.clone()),
+        };
+        let snapshot = Arc::new(snapshot);
+        self.newest = Some(snapshot.clone());
         let took = started.elapsed();
         metrics.snapshot_time.observe(took.as_secs_f64() * 1e3);
-        Arc::new(snapshot)
+        snapshot
     }
 
     /// A change goes out at once. Where the next one is there by then, half of the time is left to

@@ -35,30 +35,30 @@
 //!
 //! # What stays
 //!
-//! Scopes and what is served are rebuilt from the members at each change, so nothing outlives the
-//! last proxy that needs it. The cache of keys holds what some scope holds.
+//! Scopes and what is served are brought along at each change for those vantages that a proxy has, so
+//! nothing outlives the last proxy that needs it. The cache of keys holds what some scope holds.
 
 mod connectivity;
+mod members;
+mod next;
 mod scope;
 mod state;
 mod touched;
 mod vantage;
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lateen_registry::Workload;
 use lateen_xds::TypeUrl;
 use lateen_xds::server::{Group, Name, NameSet, Names, Resource};
 use tokio::sync::watch;
 
-use crate::envoy_filter::{Book, PatchReport, Selected};
+use crate::envoy_filter::{PatchReport, Selected};
 use crate::key::Cache;
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
-use scope::{Inbound, Making, Scope};
+use members::Members;
+use scope::{Inbound, Scope};
 use state::Followed;
 use touched::Touched;
 pub(crate) use vantage::{Facts, Vantage};
@@ -166,17 +166,14 @@ impl Served {
     /// By which the server knows who is served the same.
     pub(crate) fn group(&self, type_url: &TypeUrl) -> Option<Group> {
         let scope = &self.scope;
-        let groups = [
-            (TypeUrl::CLUSTER, self.clusters.group),
-            (TypeUrl::LISTENER, self.listeners.group),
-            (TypeUrl::ENDPOINT, scope.endpoints.state.group),
-            (TypeUrl::ROUTE, scope.tables.whole.group),
-            (TypeUrl::VIRTUAL_HOST, scope.tables.hosts.group),
-        ];
-        let mut groups = groups.into_iter();
-        groups
-            .find(|(of, _)| of == type_url)
-            .map(|(_, group)| group)
+        match type_url {
+            of if *of == TypeUrl::CLUSTER => Some(self.clusters.group),
+            of if *of == TypeUrl::LISTENER => Some(self.listeners.group),
+            of if *of == TypeUrl::ENDPOINT => Some(scope.endpoints.state.group),
+            of if *of == TypeUrl::ROUTE => Some(scope.tables.whole.group),
+            of if *of == TypeUrl::VIRTUAL_HOST => Some(scope.tables.hosts.group),
+            _ => None,
+        }
     }
 
     /// The names of all that may differ from what there was for a group.
@@ -207,31 +204,7 @@ pub(crate) fn named<'a>(names: Names<'a>) -> &'a NameSet {
 /// Everybody who is connected, and what they are served.
 pub(crate) struct Engine {
     pub(crate) cache: Cache,
-    state: Mutex<State>,
-}
-
-struct State {
-    snapshot: Arc<Snapshot>,
-    book: Book,
-    members: Vec<Member>,
-    /// How many members there may be before those that have left are dropped.
-    enough: usize,
-    by_vantage: HashMap<Arc<Vantage>, Arc<Served>>,
-    scopes: HashMap<Arc<Vantage>, Arc<Scope>>,
-}
-
-/// Fewer members than this are not worth a look.
-const FEW: usize = 64;
-
-/// One connected proxy.
-struct Member {
-    ip: IpAddr,
-    /// What its node says, which counts until the registry knows the workload.
-    node: Arc<Vantage>,
-    facts: Facts,
-    workload: Option<Arc<Workload>>,
-    vantage: Arc<Vantage>,
-    served: watch::Sender<Arc<Served>>,
+    members: Mutex<Members>,
 }
 
 /// How much is kept of everything.
@@ -249,230 +222,40 @@ pub struct Counts {
 
 impl Engine {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Engine {
-        let mut book = Book::default();
-        book.renew(&snapshot.config);
         Engine {
             cache: Cache::default(),
-            state: Mutex::new(State {
-                snapshot,
-                book,
-                members: Vec::new(),
-                enough: FEW,
-                by_vantage: HashMap::new(),
-                scopes: HashMap::new(),
-            }),
+            members: Mutex::new(Members::new(snapshot)),
         }
     }
 
     /// Nothing under the lock leaves it half changed: a panic of a generator loses that change.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a proxy is served from now on, for as long as somebody looks.
     pub(crate) fn join(&self, proxy: &Proxy) -> watch::Receiver<Arc<Served>> {
-        let mut state = self.lock();
-        if state.members.len() >= state.enough {
-            state.members.retain(|member| !member.served.is_closed());
-            state.enough = (state.members.len() * 2).max(FEW);
-        }
-        let node = Arc::new(Vantage::of_node(proxy));
-        let workload = state.snapshot.world.workload(proxy.ip).cloned();
-        let facts = Facts::of(proxy);
-        let counts = state.snapshot.node_counts();
-        let vantage = node.with(workload.as_deref(), counts);
-        let vantage = Arc::new(vantage.patched(&mut state.book, &facts));
-        let served = state.served(&self.cache, &vantage);
-        let (served_tx, served_rx) = watch::channel(served);
-        state.members.push(Member {
-            ip: proxy.ip,
-            node,
-            facts,
-            workload,
-            vantage,
-            served: served_tx,
-        });
-        served_rx
+        self.lock().join(&self.cache, proxy)
     }
 
     /// What a proxy is served now.
     pub(crate) fn served(&self, proxy: &Proxy) -> Arc<Served> {
-        let mut state = self.lock();
-        let node = Vantage::of_node(proxy);
-        let workload = state.snapshot.world.workload(proxy.ip).map(|w| &**w);
-        let vantage = node.with(workload, state.snapshot.node_counts());
-        let vantage = vantage.patched(&mut state.book, &Facts::of(proxy));
-        state.served(&self.cache, &Arc::new(vantage))
+        self.lock().served(&self.cache, proxy)
     }
 
     /// Brings everybody to a snapshot. `credentials` says that those of gateways may have changed.
     pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, credentials: bool) {
-        let state = &mut *self.lock();
-        let touched = Touched::between(&state.snapshot, &snapshot);
-        let counts = snapshot.node_counts();
-        let are_others = state.snapshot.node_counts() != counts;
-        state.snapshot = snapshot.clone();
-        let repatched = state.book.renew(&snapshot.config);
-        let mut next = Next {
-            cache: &self.cache,
-            snapshot: &snapshot,
-            touched: &touched,
-            credentials,
-            scopes_before: std::mem::take(&mut state.scopes),
-            served_before: std::mem::take(&mut state.by_vantage),
-            scopes: HashMap::new(),
-            served: HashMap::new(),
-        };
-        state.members.retain(|member| !member.served.is_closed());
-        for member in &mut state.members {
-            let workload = snapshot.world.workload(member.ip);
-            if repatched || are_others || !is_same(workload, member.workload.as_ref()) {
-                member.workload = workload.cloned();
-                let vantage = member.node.with(workload.map(|w| &**w), counts);
-                member.vantage = Arc::new(vantage.patched(&mut state.book, &member.facts));
-            }
-            let served = next.served(&member.vantage);
-            let is_new = !Arc::ptr_eq(&member.served.borrow(), &served);
-            if is_new {
-                member.served.send_replace(served);
-            }
-        }
-        state.scopes = next.scopes;
-        state.by_vantage = next.served;
+        self.lock().publish(&self.cache, snapshot, credentials);
         self.cache.sweep();
-        state.book.sweep();
     }
 
     /// What became of each patch of an EnvoyFilter.
     pub(crate) fn patches(&self) -> Vec<PatchReport> {
-        self.lock().book.report()
+        self.lock().patches()
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let state = self.lock();
-        let named = state.scopes.values().map(|scope| scope.n_named());
-        Counts {
-            members: state.members.len(),
-            vantages: state.by_vantage.len(),
-            scopes: state.scopes.len(),
-            named: named.sum(),
-        }
-    }
-}
-
-impl State {
-    fn served(&mut self, cache: &Cache, vantage: &Arc<Vantage>) -> Arc<Served> {
-        let snapshot = self.snapshot.clone();
-        let touched = Touched::default();
-        let mut next = Next {
-            cache,
-            snapshot: &snapshot,
-            touched: &touched,
-            credentials: false,
-            scopes_before: HashMap::new(),
-            served_before: HashMap::new(),
-            scopes: std::mem::take(&mut self.scopes),
-            served: std::mem::take(&mut self.by_vantage),
-        };
-        let served = next.served(vantage);
-        self.scopes = next.scopes;
-        self.by_vantage = next.served;
-        served
-    }
-}
-
-/// What is served from a snapshot, in the making.
-struct Next<'a> {
-    cache: &'a Cache,
-    snapshot: &'a Arc<Snapshot>,
-    touched: &'a Touched,
-    credentials: bool,
-    scopes_before: HashMap<Arc<Vantage>, Arc<Scope>>,
-    served_before: HashMap<Arc<Vantage>, Arc<Served>>,
-    scopes: HashMap<Arc<Vantage>, Arc<Scope>>,
-    served: HashMap<Arc<Vantage>, Arc<Served>>,
-}
-
-impl Next<'_> {
-    fn served(&mut self, vantage: &Arc<Vantage>) -> Arc<Served> {
-        if let Some(made) = self.served.get(vantage) {
-            return made.clone();
-        }
-        let scope = self.scope(vantage);
-        let before = self.served_before.get(vantage);
-        let inbound = (!vantage.is_router()).then(|| {
-            let before = before.and_then(|before| before.inbound.as_ref());
-            Inbound::next(before, self.making(vantage))
-        });
-        let served = self.renewed(before, vantage, scope, inbound);
-        self.served.insert(vantage.clone(), served.clone());
-        served
-    }
-
-    fn scope(&mut self, vantage: &Arc<Vantage>) -> Arc<Scope> {
-        let reduced = vantage.outbound(self.snapshot);
-        if let Some(made) = self.scopes.get(&reduced) {
-            return made.clone();
-        }
-        let reduced = Arc::new(reduced);
-        let before = self.scopes_before.get(&reduced);
-        let like = match before {
-            Some(_) => None,
-            None => self.like(&reduced),
-        };
-        let scope = Scope::next(before, like, self.making(&reduced));
-        self.scopes.insert(reduced, scope.clone());
-        scope
-    }
-
-    /// A scope that one of its kind has much in common with.
-    fn like(&self, vantage: &Vantage) -> Option<&Arc<Scope>> {
-        let is_like = |other: &Vantage| {
-            (other.kind, other.dialect) == (vantage.kind, vantage.dialect)
-                && other.patches == vantage.patches
-        };
-        let mut all = self.scopes.iter();
-        all.find(|(other, _)| is_like(other))
-            .map(|(_, scope)| scope)
-    }
-
-    fn making<'b>(&'b self, vantage: &'b Arc<Vantage>) -> Making<'b> {
-        Making {
-            vantage,
-            snapshot: self.snapshot,
-            touched: self.touched,
-            cache: self.cache,
-        }
-    }
-
-    fn renewed(
-        &self,
-        before: Option<&Arc<Served>>,
-        vantage: &Vantage,
-        scope: Arc<Scope>,
-        inbound: Option<Arc<Inbound>>,
-    ) -> Arc<Served> {
-        let generation = self.snapshot.generation;
-        let woken = self.credentials && vantage.is_router();
-        if let Some(before) = before
-            && !woken
-            && before.is_made_of(&scope, inbound.as_ref())
-        {
-            before.standing.store(generation, Ordering::Relaxed);
-            return before.clone();
-        }
-        let kept = before.filter(|before| is_same(before.inbound.as_ref(), inbound.as_ref()));
-        let (clusters, listeners) = (&scope.clusters.state, &scope.listeners.state);
-        Arc::new(Served {
-            generation,
-            standing: Arc::new(AtomicU64::new(generation)),
-            clusters: kept.map_or_else(|| Followed::new(clusters), |b| b.clusters.next(clusters)),
-            listeners: kept
-                .map_or_else(|| Followed::new(listeners), |b| b.listeners.next(listeners)),
-            scope,
-            inbound,
-            patches: vantage.patches.clone(),
-        })
+        self.lock().counts()
     }
 }
 
@@ -482,3 +265,6 @@ fn is_same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
         (a, b) => a.is_none() && b.is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,25 @@
 //! Everything that resources are made from, at one moment, with the indexes that lookups need.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod of_config;
+mod of_world;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use lateen_api::Object;
 use lateen_api::labels;
 pub(crate) use lateen_api::networking::MESH_GATEWAY;
-use lateen_api::networking::{
-    DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService, gateway_key,
-};
-use lateen_core::{Hostname, ServiceId, SpiffeId};
+use lateen_api::networking::{DestinationRule, VirtualService, gateway_key};
+use lateen_core::{Hostname, ServiceId};
 use lateen_galley::ConfigSet;
-use lateen_registry::{Provider, Service, TrafficDistribution, World};
-
+use lateen_registry::{Provider, Service, World};
 use tokio::time::Instant;
 
-use crate::delegate;
 use crate::engine::Vantage;
 use crate::model::{Networks, Sidecars};
 use crate::platform::Platform;
+use of_config::ConfigIndex;
+use of_world::WorldIndex;
 
 /// Names that stand for names: more of them are taken for a ring.
 const ALIAS_STEPS: usize = 8;
@@ -36,23 +37,11 @@ pub struct Snapshot {
     pub config: Arc<ConfigSet>,
     /// The domain of service names, `cluster.local`.
     pub domain: String,
-    rules: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
-    accounts: BTreeMap<ServiceId, Arc<[String]>>,
-    /// Wildcards among the keys of `rules`, the longest first.
-    wildcards: Vec<Hostname>,
-    virtual_services: Vec<HostedVirtualService>,
-    /// VirtualServices by each host that is no wildcard.
-    by_host: HashMap<Hostname, Vec<usize>>,
-    /// Wildcards of VirtualServices, with the VirtualService that has them.
-    by_wildcard: Vec<(Hostname, usize)>,
-    by_namespace: BTreeMap<String, Vec<Arc<Service>>>,
-    asked_labels: BTreeSet<String>,
-    locality_counts: bool,
-    node_counts: bool,
-    gives_addresses: bool,
+    platform: Platform,
     networks: Arc<Networks>,
-    aliases: Vec<Arc<Service>>,
-    sidecars: Sidecars,
+    of_config: Arc<ConfigIndex>,
+    of_world: WorldIndex,
+    asked_labels: Arc<BTreeSet<String>>,
 }
 
 /// A VirtualService with its hosts written in full.
@@ -81,88 +70,79 @@ impl Snapshot {
         config: Arc<ConfigSet>,
         platform: impl Into<Platform>,
     ) -> Self {
-        let since = Instant::now();
         let platform = platform.into();
-        let networks = Arc::new(Networks::new(&world, &config, &platform));
-        let domain = platform.domain;
-        let mut rules: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
-        for rule in &config.destination_rules {
-            let host = full_host(&rule.spec.host, &rule.meta.namespace, &domain);
-            rules.entry(host).or_default().push(rule.clone());
-        }
-        let delegates: BTreeMap<_, _> = config
-            .virtual_services
-            .iter()
-            .filter(|object| object.spec.hosts.is_empty())
-            .map(|object| ((&*object.meta.namespace, &*object.meta.name), object))
-            .collect();
-        let export_to = &config.mesh.default_virtual_service_export_to;
-        let delegate = |from: &str, namespace: &str, name: &str| {
-            let found = *delegates.get(&(namespace, name))?;
-            is_visible(&found.spec.export_to, export_to, namespace, from).then_some(found)
-        };
-        let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
-            object: delegate::expand(object, &domain, |namespace, name| {
-                delegate(&object.meta.namespace, namespace, name)
-            }),
-            hosts: object
-                .spec
-                .hosts
-                .iter()
-                .map(|host| full_host(host, &object.meta.namespace, &domain))
-                .collect(),
-        };
-        let virtual_services: Vec<_> = config.virtual_services.iter().map(hosted).collect();
-        let mut by_host: HashMap<Hostname, Vec<usize>> = HashMap::new();
-        let mut by_wildcard = Vec::new();
-        for (i, hosted) in virtual_services.iter().enumerate() {
-            for host in &hosted.hosts {
-                if host.is_wildcard() {
-                    by_wildcard.push((host.clone(), i));
-                } else {
-                    by_host.entry(host.clone()).or_default().push(i);
-                }
-            }
-        }
-        let wildcards = rules.keys().filter(|host| host.is_wildcard()).cloned();
-        let mut wildcards: Vec<_> = wildcards.collect();
-        wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
-        let mut asked_labels = asked_labels(&config);
-        let distributes = |how: Option<TrafficDistribution>| {
-            let mut wishes = world.services.values().filter_map(|s| s.distribution);
-            wishes.any(|wish| how.is_none_or(|how| how == wish))
-        };
-        if distributes(None) {
-            asked_labels.insert(labels::NETWORK.to_owned());
-        }
-        let mut services = world.services.values();
-        let gives_addresses = services.any(|service| !service.allocated.is_empty());
-        drop(services);
-        let is_alias = |service: &&Arc<Service>| service.external_name.is_some();
-        let aliases = world.services.values().filter(is_alias);
-        let aliases = aliases.cloned().collect();
+        let domain = platform.domain.clone();
+        let of_config = Arc::new(ConfigIndex::new(&config, &domain));
+        let of_world = WorldIndex::new(&world, config.mesh.trust_domain());
         Snapshot {
             generation,
-            since,
-            accounts: accounts(&world, config.mesh.trust_domain()),
-            wildcards,
-            virtual_services,
-            by_host,
-            by_wildcard,
-            by_namespace: by_namespace(&world),
-            locality_counts: locality_counts(&config) || distributes(None),
-            node_counts: asked_labels.contains(labels::HOSTNAME)
-                || distributes(Some(TrafficDistribution::SameNode)),
-            asked_labels,
-            gives_addresses,
-            networks,
-            aliases,
-            sidecars: Sidecars::new(&config.sidecars, config.mesh.root_namespace()),
-            rules,
+            since: Instant::now(),
+            asked_labels: Arc::new(asked_labels(&of_config, &of_world)),
+            networks: Arc::new(Networks::new(&world, &config, &platform)),
+            platform,
+            of_config,
+            of_world,
             world,
             config,
             domain,
         }
+    }
+
+    /// The one after this, of another world or configuration: as if it were indexed anew, with the
+    /// work that what changed asks for.
+    #[must_use]
+    pub fn next(&self, generation: u64, world: Arc<World>, config: Arc<ConfigSet>) -> Self {
+        let of_config = match Arc::ptr_eq(&self.config, &config) {
+            true => self.of_config.clone(),
+            false => Arc::new(self.of_config.next(&self.config, &config, &self.domain)),
+        };
+        let of_world = match self.config.mesh.trust_domain() == config.mesh.trust_domain() {
+            true => self.of_world.next(&self.world, &world),
+            false => WorldIndex::new(&world, config.mesh.trust_domain()),
+        };
+        let asked = asked_labels(&of_config, &of_world);
+        Snapshot {
+            generation,
+            since: Instant::now(),
+            asked_labels: match asked == *self.asked_labels {
+                true => self.asked_labels.clone(),
+                false => Arc::new(asked),
+            },
+            networks: self.next_networks(&world, &config),
+            platform: self.platform.clone(),
+            of_config,
+            of_world,
+            world,
+            config,
+            domain: self.domain.clone(),
+        }
+    }
+
+    fn next_networks(&self, world: &World, config: &ConfigSet) -> Arc<Networks> {
+        let before = &self.networks;
+        // Endpoints, which change all the time, have no say in them.
+        if world.services.changed(&self.world.services).is_empty()
+            && world.namespaces.changed(&self.world.namespaces).is_empty()
+            && Arc::ptr_eq(&config.mesh, &self.config.mesh)
+            && Arc::ptr_eq(&config.networks, &self.config.networks)
+        {
+            return before.clone();
+        }
+        let networks = Networks::new(world, config, &self.platform);
+        match networks == **before {
+            true => before.clone(),
+            false => Arc::new(networks),
+        }
+    }
+
+    /// Whether what counts of a client for anything outbound is the same in another snapshot.
+    pub(crate) fn asks_the_same_as(&self, other: &Snapshot) -> bool {
+        self.asked_labels == other.asked_labels
+            && self.locality_counts() == other.locality_counts()
+            && self.node_counts() == other.node_counts()
+            && self.gives_addresses() == other.gives_addresses()
+            && Arc::ptr_eq(&self.networks, &other.networks)
+            && Arc::ptr_eq(&self.of_config.sidecars, &other.of_config.sidecars)
     }
 
     /// Services that a namespace sees, one for each host name.
@@ -185,12 +165,12 @@ impl Snapshot {
 
     /// Services that live in a namespace.
     pub(crate) fn services_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
-        self.by_namespace.get(namespace).into_iter().flatten()
+        self.of_world.services_in(namespace)
     }
 
     /// The Sidecars, by whom they are for.
     pub(crate) fn sidecars(&self) -> &Sidecars {
-        &self.sidecars
+        &self.of_config.sidecars
     }
 
     /// The labels of a client by which anything outbound is chosen for it.
@@ -200,18 +180,18 @@ impl Snapshot {
 
     /// Whether anything outbound depends on where the client is.
     pub(crate) fn locality_counts(&self) -> bool {
-        self.locality_counts
+        self.of_config.locality_counts || self.of_world.n_near > 0
     }
 
     /// Whether anything outbound depends on which node the client is on.
     pub(crate) fn node_counts(&self) -> bool {
-        self.node_counts
+        self.asked_labels.contains(labels::HOSTNAME) || self.of_world.n_same_node > 0
     }
 
     /// Whether any host was given an address, which those know of alone for whom the mesh resolves
     /// names.
     pub(crate) fn gives_addresses(&self) -> bool {
-        self.gives_addresses
+        self.of_world.n_allocated > 0
     }
 
     /// The networks of the mesh.
@@ -239,7 +219,7 @@ impl Snapshot {
 
     /// Services that stand for others by name, if those are there.
     pub(crate) fn aliases(&self) -> &[Arc<Service>] {
-        &self.aliases
+        &self.of_world.aliases
     }
 
     /// The service of a full name that counts in a namespace.
@@ -270,7 +250,7 @@ impl Snapshot {
 
     /// The SPIFFE names of those who serve a service, sorted.
     pub(crate) fn accounts(&self, service: &ServiceId) -> Arc<[String]> {
-        self.accounts.get(service).cloned().unwrap_or_default()
+        self.of_world.accounts(service)
     }
 
     /// The DestinationRules that hold for a proxy towards a service: those of the proxy's
@@ -318,10 +298,10 @@ impl Snapshot {
                 && (!private || is_private(&spec.export_to, default, namespace))
                 && selected
         };
-        let exact = self.rules.get(host.as_str());
-        let wildcards = self.wildcards.iter();
+        let exact = self.of_config.rules.by_host.get(host.as_str());
+        let wildcards = self.of_config.rules.wildcards.iter();
         let wildcards = wildcards.filter(|pattern| pattern.covers(host));
-        let wildcards = wildcards.filter_map(|pattern| self.rules.get(pattern));
+        let wildcards = wildcards.filter_map(|pattern| self.of_config.rules.by_host.get(pattern));
         let candidates = exact.into_iter().chain(wildcards);
         for rules in candidates {
             let mut found: Vec<_> = rules.iter().filter(here).cloned().collect();
@@ -341,7 +321,9 @@ impl Snapshot {
         namespace: &str,
         gateway: &str,
     ) -> impl Iterator<Item = &'a HostedVirtualService> {
-        self.virtual_services
+        self.of_config
+            .hosted
+            .all
             .iter()
             .filter(move |hosted| hosted.is_bound(gateway) && self.sees(namespace, hosted))
     }
@@ -356,18 +338,24 @@ impl Snapshot {
         is_let: impl Fn(&HostedVirtualService) -> bool,
     ) -> Option<&HostedVirtualService> {
         let counts = |i: &usize| {
-            let hosted = &self.virtual_services[*i];
+            let hosted = &self.of_config.hosted.all[*i];
             hosted.is_bound(gateway) && self.sees(namespace, hosted) && is_let(hosted)
         };
-        let named = self.by_host.get(host).into_iter().flatten();
+        let named = self
+            .of_config
+            .hosted
+            .by_host
+            .get(host)
+            .into_iter()
+            .flatten();
         let found = named.copied().find(counts).or_else(|| {
-            let covering = self.by_wildcard.iter();
+            let covering = self.of_config.hosted.by_wildcard.iter();
             let covering = covering.filter(|(pattern, i)| pattern.covers(host) && counts(i));
             covering
                 .min_by_key(|(pattern, i)| (std::cmp::Reverse(pattern.len()), *i))
                 .map(|(_, i)| *i)
         });
-        found.map(|i| &self.virtual_services[i])
+        found.map(|i| &self.of_config.hosted.all[i])
     }
 
     /// The hosts of VirtualServices that send or mirror to any of some hosts.
@@ -380,7 +368,7 @@ impl Snapshot {
             let destinations = crate::route::destinations(spec, namespace, &self.domain);
             destinations.iter().any(|host| hosts.contains(host))
         };
-        let leading = self.virtual_services.iter().filter(leads);
+        let leading = self.of_config.hosted.all.iter().filter(leads);
         leading.flat_map(|hosted| &hosted.hosts)
     }
 
@@ -438,103 +426,12 @@ fn effective<'a>(export_to: &'a [String], default: &'a [String]) -> &'a [String]
     }
 }
 
-fn by_namespace(world: &World) -> BTreeMap<String, Vec<Arc<Service>>> {
-    let mut by_namespace: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for service in world.services.values() {
-        match by_namespace.get_mut(&*service.namespace) {
-            Some(services) => services.push(service.clone()),
-            None => {
-                by_namespace.insert(service.namespace.to_string(), vec![service.clone()]);
-            }
-        }
+fn asked_labels(of_config: &ConfigIndex, of_world: &WorldIndex) -> BTreeSet<String> {
+    let mut asked = of_config.asked_labels.clone();
+    if of_world.n_near > 0 {
+        asked.insert(labels::NETWORK.to_owned());
     }
-    by_namespace
-}
-
-fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
-    let rules = config.destination_rules.iter();
-    let selectors = rules.filter_map(|rule| rule.spec.workload_selector.as_ref());
-    let of_rules = selectors.flat_map(|selector| selector.labels.keys());
-    let of_services = config.virtual_services.iter().flat_map(|object| {
-        let spec = &object.spec;
-        let http = spec.http.iter().flat_map(|route| &route.r#match);
-        let tls = spec.tls.iter().flat_map(|route| &route.r#match);
-        let tcp = spec.tcp.iter().flat_map(|route| &route.r#match);
-        let http = http.flat_map(|of| of.source_labels.keys());
-        let tls = tls.flat_map(|of| of.source_labels.keys());
-        let tcp = tcp.flat_map(|of| of.source_labels.keys());
-        http.chain(tls).chain(tcp)
-    });
-    // What is compared to find near endpoints; a value may stand behind the name.
-    let places = config.destination_rules.iter();
-    let places = places.flat_map(|rule| policies(&rule.spec).filter_map(|(place, _)| place));
-    let compared = places
-        .chain(&config.mesh.locality_lb_setting)
-        .flat_map(|setting| &setting.failover_priority)
-        .map(|label| label.split('=').next().unwrap_or_default().to_owned());
-    of_rules
-        .chain(of_services)
-        .cloned()
-        .chain(compared)
-        .collect()
-}
-
-/// Everything that a rule says of load balancing and outliers, wherever it says it.
-fn policies(
-    rule: &DestinationRule,
-) -> impl Iterator<Item = (Option<&LocalityLbSetting>, Option<&OutlierDetection>)> {
-    let of_subsets = rule.subsets.iter();
-    let of_subsets = of_subsets.filter_map(|subset| subset.traffic_policy.as_ref());
-    rule.traffic_policy
-        .iter()
-        .chain(of_subsets)
-        .flat_map(|policy| {
-            let ports = policy.port_level_settings.iter();
-            let ports = ports.map(|port| (&port.load_balancer, &port.outlier_detection));
-            let whole = (&policy.load_balancer, &policy.outlier_detection);
-            std::iter::once(whole)
-                .chain(ports)
-                .map(|(balancer, outliers)| {
-                    let place = balancer
-                        .as_ref()
-                        .and_then(|b| b.locality_lb_setting.as_ref());
-                    (place, outliers.as_ref())
-                })
-        })
-}
-
-/// Whether anything depends on where a client is: shares of places do, and so does going on to
-/// another place, which needs outlier detection.
-fn locality_counts(config: &ConfigSet) -> bool {
-    let shares = |setting: &LocalityLbSetting| !setting.distribute.is_empty();
-    let mut rules = config.destination_rules.iter();
-    let of_mesh = config.mesh.default_traffic_policy.as_ref();
-    config.mesh.locality_lb_setting.as_ref().is_some_and(shares)
-        || of_mesh.is_some_and(|policy| policy.outlier_detection.is_some())
-        || rules.any(|rule| {
-            policies(&rule.spec)
-                .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))
-        })
-}
-
-fn accounts(world: &World, trust_domain: &str) -> BTreeMap<ServiceId, Arc<[String]>> {
-    let mut by_service: BTreeMap<ServiceId, BTreeSet<String>> = BTreeMap::new();
-    for (key, endpoints) in &world.endpoints {
-        let names = by_service.entry(key.service.clone()).or_default();
-        for endpoint in endpoints.iter().filter(|e| !e.service_account.is_empty()) {
-            // Names that are no identity cannot be verified either.
-            let id = SpiffeId::new(trust_domain, &endpoint.namespace, &endpoint.service_account);
-            names.extend(id.ok().map(|id| id.to_string()));
-        }
-    }
-    for service in world.services.values() {
-        if !service.subject_alt_names.is_empty() {
-            let names = by_service.entry(service.id()).or_default();
-            names.extend(service.subject_alt_names.iter().cloned());
-        }
-    }
-    let shared = |(id, names): (ServiceId, BTreeSet<String>)| (id, names.into_iter().collect());
-    by_service.into_iter().map(shared).collect()
+    asked
 }
 
 #[cfg(test)]

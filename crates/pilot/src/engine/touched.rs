@@ -1,6 +1,7 @@
 //! What differs between two snapshots, as far as resources depend on it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -26,6 +27,8 @@ pub(crate) struct Touched {
     pub(crate) sidecars: bool,
     /// Some endpoints did.
     pub(crate) endpoints: bool,
+    /// Addresses that stand for another workload.
+    pub(crate) workloads: BTreeSet<IpAddr>,
     /// The hosts whose service, endpoints or DestinationRules did.
     pub(crate) hosts: HashSet<Hostname>,
     /// The hosts whose routes may lead elsewhere because of VirtualServices or DestinationRules.
@@ -47,6 +50,7 @@ impl Touched {
             let changes = new.world.since(&old.world);
             touched.services = !changes.services.is_empty();
             touched.endpoints = !changes.endpoints.is_empty();
+            touched.workloads = changes.workloads;
             let hosts = changes.endpoints.into_iter().map(|key| key.service);
             let hosts = hosts.chain(changes.services).map(|id| id.hostname);
             touched.hosts.extend(hosts);

@@ -1,0 +1,219 @@
+//! What lookups need of a configuration: rules by host, and what they ask of clients.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use lateen_api::Object;
+use lateen_api::networking::{
+    DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService,
+};
+use lateen_core::Hostname;
+use lateen_galley::ConfigSet;
+
+use super::{HostedVirtualService, full_host, is_visible};
+use crate::delegate;
+use crate::model::Sidecars;
+
+/// The index of one configuration. Parts of which nothing changed are those of the one before.
+#[derive(Debug)]
+pub(super) struct ConfigIndex {
+    pub(super) rules: Arc<Rules>,
+    pub(super) hosted: Arc<Hosted>,
+    pub(super) sidecars: Arc<Sidecars>,
+    pub(super) asked_labels: BTreeSet<String>,
+    pub(super) locality_counts: bool,
+}
+
+/// DestinationRules by their host.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) by_host: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
+    /// Wildcards among its keys, the longest first.
+    pub(super) wildcards: Vec<Hostname>,
+}
+
+/// VirtualServices by their hosts.
+#[derive(Debug)]
+pub(super) struct Hosted {
+    /// The oldest first.
+    pub(super) all: Vec<HostedVirtualService>,
+    /// By each host that is no wildcard.
+    pub(super) by_host: HashMap<Hostname, Vec<usize>>,
+    /// Wildcards, with the VirtualService that has them.
+    pub(super) by_wildcard: Vec<(Hostname, usize)>,
+}
+
+fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+impl ConfigIndex {
+    pub(super) fn new(config: &ConfigSet, domain: &str) -> ConfigIndex {
+        ConfigIndex {
+            rules: Arc::new(Rules::new(config, domain)),
+            hosted: Arc::new(Hosted::new(config, domain)),
+            sidecars: Arc::new(sidecars(config)),
+            asked_labels: asked_labels(config),
+            locality_counts: locality_counts(config),
+        }
+    }
+
+    /// The index of what `was` has become.
+    pub(super) fn next(&self, was: &ConfigSet, is: &ConfigSet, domain: &str) -> ConfigIndex {
+        let same_mesh = Arc::ptr_eq(&was.mesh, &is.mesh);
+        let same_rules = same(&was.destination_rules, &is.destination_rules);
+        let same_virtual_services = same(&was.virtual_services, &is.virtual_services);
+        let same_sidecars = same(&was.sidecars, &is.sidecars);
+        ConfigIndex {
+            rules: match same_rules {
+                true => self.rules.clone(),
+                false => Arc::new(Rules::new(is, domain)),
+            },
+            hosted: match same_mesh && same_virtual_services {
+                true => self.hosted.clone(),
+                false => Arc::new(Hosted::new(is, domain)),
+            },
+            sidecars: match same_mesh && same_sidecars {
+                true => self.sidecars.clone(),
+                false => Arc::new(sidecars(is)),
+            },
+            asked_labels: match same_mesh && same_rules && same_virtual_services {
+                true => self.asked_labels.clone(),
+                false => asked_labels(is),
+            },
+            locality_counts: match same_mesh && same_rules {
+                true => self.locality_counts,
+                false => locality_counts(is),
+            },
+        }
+    }
+}
+
+fn sidecars(config: &ConfigSet) -> Sidecars {
+    Sidecars::new(&config.sidecars, config.mesh.root_namespace())
+}
+
+impl Rules {
+    fn new(config: &ConfigSet, domain: &str) -> Rules {
+        let mut by_host: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
+        for rule in &config.destination_rules {
+            let host = full_host(&rule.spec.host, &rule.meta.namespace, domain);
+            by_host.entry(host).or_default().push(rule.clone());
+        }
+        let wildcards = by_host.keys().filter(|host| host.is_wildcard()).cloned();
+        let mut wildcards: Vec<_> = wildcards.collect();
+        wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
+        Rules { by_host, wildcards }
+    }
+}
+
+impl Hosted {
+    fn new(config: &ConfigSet, domain: &str) -> Hosted {
+        let delegates: BTreeMap<_, _> = config
+            .virtual_services
+            .iter()
+            .filter(|object| object.spec.hosts.is_empty())
+            .map(|object| ((&*object.meta.namespace, &*object.meta.name), object))
+            .collect();
+        let export_to = &config.mesh.default_virtual_service_export_to;
+        let delegate = |from: &str, namespace: &str, name: &str| {
+            let found = *delegates.get(&(namespace, name))?;
+            is_visible(&found.spec.export_to, export_to, namespace, from).then_some(found)
+        };
+        let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
+            object: delegate::expand(object, domain, |namespace, name| {
+                delegate(&object.meta.namespace, namespace, name)
+            }),
+            hosts: object
+                .spec
+                .hosts
+                .iter()
+                .map(|host| full_host(host, &object.meta.namespace, domain))
+                .collect(),
+        };
+        let all: Vec<_> = config.virtual_services.iter().map(hosted).collect();
+        let mut by_host: HashMap<Hostname, Vec<usize>> = HashMap::new();
+        let mut by_wildcard = Vec::new();
+        for (i, hosted) in all.iter().enumerate() {
+            for host in &hosted.hosts {
+                if host.is_wildcard() {
+                    by_wildcard.push((host.clone(), i));
+                } else {
+                    by_host.entry(host.clone()).or_default().push(i);
+                }
+            }
+        }
+        Hosted {
+            all,
+            by_host,
+            by_wildcard,
+        }
+    }
+}
+
+/// The labels by which rules choose clients, or compare them with endpoints.
+fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
+    let rules = config.destination_rules.iter();
+    let selectors = rules.filter_map(|rule| rule.spec.workload_selector.as_ref());
+    let of_rules = selectors.flat_map(|selector| selector.labels.keys());
+    let of_services = config.virtual_services.iter().flat_map(|object| {
+        let spec = &object.spec;
+        let http = spec.http.iter().flat_map(|route| &route.r#match);
+        let tls = spec.tls.iter().flat_map(|route| &route.r#match);
+        let tcp = spec.tcp.iter().flat_map(|route| &route.r#match);
+        let http = http.flat_map(|of| of.source_labels.keys());
+        let tls = tls.flat_map(|of| of.source_labels.keys());
+        let tcp = tcp.flat_map(|of| of.source_labels.keys());
+        http.chain(tls).chain(tcp)
+    });
+    // What is compared to find near endpoints; a value may stand behind the name.
+    let places = config.destination_rules.iter();
+    let places = places.flat_map(|rule| policies(&rule.spec).filter_map(|(place, _)| place));
+    let compared = places
+        .chain(&config.mesh.locality_lb_setting)
+        .flat_map(|setting| &setting.failover_priority)
+        .map(|label| label.split('=').next().unwrap_or_default().to_owned());
+    of_rules
+        .chain(of_services)
+        .cloned()
+        .chain(compared)
+        .collect()
+}
+
+/// Everything that a rule says of load balancing and outliers, wherever it says it.
+fn policies(
+    rule: &DestinationRule,
+) -> impl Iterator<Item = (Option<&LocalityLbSetting>, Option<&OutlierDetection>)> {
+    let of_subsets = rule.subsets.iter();
+    let of_subsets = of_subsets.filter_map(|subset| subset.traffic_policy.as_ref());
+    rule.traffic_policy
+        .iter()
+        .chain(of_subsets)
+        .flat_map(|policy| {
+            let ports = policy.port_level_settings.iter();
+            let ports = ports.map(|port| (&port.load_balancer, &port.outlier_detection));
+            let whole = (&policy.load_balancer, &policy.outlier_detection);
+            std::iter::once(whole)
+                .chain(ports)
+                .map(|(balancer, outliers)| {
+                    let place = balancer
+                        .as_ref()
+                        .and_then(|b| b.locality_lb_setting.as_ref());
+                    (place, outliers.as_ref())
+                })
+        })
+}
+
+/// Whether anything depends on where a client is: shares of places do, and so does going on to
+/// another place, which needs outlier detection.
+fn locality_counts(config: &ConfigSet) -> bool {
+    let shares = |setting: &LocalityLbSetting| !setting.distribute.is_empty();
+    let mut rules = config.destination_rules.iter();
+    let of_mesh = config.mesh.default_traffic_policy.as_ref();
+    config.mesh.locality_lb_setting.as_ref().is_some_and(shares)
+        || of_mesh.is_some_and(|policy| policy.outlier_detection.is_some())
+        || rules.any(|rule| {
+            policies(&rule.spec)
+                .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))
+        })
+}
