@@ -12,7 +12,7 @@
 mod conditions;
 mod problems;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,13 +78,13 @@ struct Wave {
     /// What came with it: generations, or `None` for what is gone.
     objects: BTreeMap<ObjectRef, Option<i64>>,
     proxies: usize,
-    /// Names of the proxies that have not answered, by the number of their stream.
-    outstanding: BTreeMap<u64, String>,
+    /// Those that have not answered, by their number.
+    outstanding: BTreeMap<u64, Arc<Stream>>,
     slowest: Option<(String, Duration)>,
     tell_at: Instant,
 }
 
-type Streams = HashMap<u64, Arc<Connection<Client>>>;
+type Stream = Connection<Client>;
 
 /// Follows snapshots and streams.
 pub(crate) struct Tracker {
@@ -156,11 +156,6 @@ impl Tracker {
         !self.config.envoy_filters.is_empty()
     }
 
-    fn streams(&self) -> Streams {
-        let all = self.connections.list().into_iter();
-        all.map(|connection| (connection.id, connection)).collect()
-    }
-
     /// Takes in what came with a snapshot.
     fn begin(&mut self, snapshot: &Snapshot) {
         let config = &snapshot.config;
@@ -181,18 +176,21 @@ impl Tracker {
             wave.objects.retain(|object, _| !changed.contains(object));
         }
         self.waves.retain(|wave| !wave.objects.is_empty());
-        let streams = self.streams();
-        let outstanding = streams.values().filter(|c| !has(c, snapshot.generation));
+        // Who moves from here on is noted, and who has moved before is seen.
+        self.connections.follow(true);
+        let streams = self.connections.list();
+        let proxies = streams.len();
+        let outstanding = streams.into_iter().filter(|c| !has(c, snapshot.generation));
         let wave = Wave {
             snapshot: snapshot.generation,
             since: snapshot.since,
             objects: generations(config, changed),
-            proxies: streams.len(),
-            outstanding: outstanding.map(|c| (c.id, name(c))).collect(),
+            proxies,
+            outstanding: outstanding.map(|c| (c.id, c)).collect(),
             slowest: None,
             tell_at: Instant::now() + TELL_EVERY,
         };
-        self.tell(&wave, &streams, true);
+        self.tell(&wave, true);
         self.waves.push(wave);
         self.publish();
     }
@@ -214,12 +212,12 @@ impl Tracker {
         if self.waves.is_empty() {
             return;
         }
-        let streams = self.streams();
+        let moved = self.connections.moved();
         let now = Instant::now();
         let mut open = Vec::new();
         let mut has_news = false;
         for mut wave in std::mem::take(&mut self.waves) {
-            wave.look(&streams);
+            wave.look(&moved);
             let is_done = wave.outstanding.is_empty();
             if is_done {
                 let took = wave.slowest.as_ref().map(|(_, took)| *took);
@@ -227,7 +225,7 @@ impl Tracker {
                 self.core.metrics.distribution.observe(took);
             }
             if is_done || now >= wave.tell_at {
-                self.tell(&wave, &streams, false);
+                self.tell(&wave, false);
                 wave.tell_at = now + TELL_EVERY;
                 has_news = true;
             }
@@ -236,16 +234,19 @@ impl Tracker {
             }
         }
         self.waves = open;
+        if self.waves.is_empty() {
+            self.connections.follow(false);
+        }
         if has_news {
             self.publish();
         }
     }
 
     /// Puts how far a wave got into the reports of its objects.
-    fn tell(&mut self, wave: &Wave, streams: &Streams, is_early: bool) {
+    fn tell(&mut self, wave: &Wave, is_early: bool) {
         let of_all = Report {
             is_early,
-            ..wave.report(streams)
+            ..wave.report()
         };
         for (object, generation) in &wave.objects {
             let is_gone = generation.is_none();
@@ -270,47 +271,45 @@ impl Tracker {
 }
 
 impl Wave {
-    fn look(&mut self, streams: &Streams) {
-        let Wave {
-            snapshot,
-            since,
-            proxies,
-            outstanding,
-            slowest,
-            ..
-        } = self;
-        outstanding.retain(|id, name| {
-            let Some(connection) = streams.get(id) else {
-                *proxies -= 1;
-                return false;
+    /// Takes in that some streams moved.
+    fn look(&mut self, moved: &[u64]) {
+        for id in moved {
+            let Some(stream) = self.outstanding.get(id) else {
+                continue;
             };
-            if !has(connection, *snapshot) {
-                return true;
+            if has(stream, self.snapshot) {
+                self.answered(&stream.clone());
+            } else if stream.is_over() {
+                self.proxies -= 1;
+            } else {
+                continue;
             }
-            let took = connection
-                .acked_at()
-                .map(|at| at.saturating_duration_since(*since));
-            if let Some(took) = took
-                && slowest.as_ref().is_none_or(|(_, most)| *most < took)
-            {
-                *slowest = Some((name.clone(), took));
-            }
-            false
-        });
+            self.outstanding.remove(id);
+        }
     }
 
-    fn report(&self, streams: &Streams) -> Report {
-        let refused = self.outstanding.iter().flat_map(|(id, name)| {
-            let refusals = streams.get(id).map(|c| c.refusals()).unwrap_or_default();
-            let named = |(of, reason): (TypeUrl, _)| (name.clone(), of.short().to_owned(), reason);
-            refusals.into_iter().map(named).collect::<Vec<_>>()
+    fn answered(&mut self, stream: &Stream) {
+        let at = stream.acked_at();
+        let took = at.map(|at| at.saturating_duration_since(self.since));
+        if let Some(took) = took
+            && self.slowest.as_ref().is_none_or(|(_, most)| *most < took)
+        {
+            self.slowest = Some((name(stream), took));
+        }
+    }
+
+    fn report(&self) -> Report {
+        let refused = self.outstanding.values().flat_map(|stream| {
+            let named = |(of, reason): (TypeUrl, _)| (name(stream), of.short().to_owned(), reason);
+            stream.refusals().into_iter().map(named)
         });
+        let named = self.outstanding.values().take(NAMED_MAX);
         Report {
             snapshot: self.snapshot,
             proxies: self.proxies,
             acknowledged: self.proxies - self.outstanding.len(),
             slowest: self.slowest.clone(),
-            outstanding: self.outstanding.values().take(NAMED_MAX).cloned().collect(),
+            outstanding: named.map(|stream| name(stream)).collect(),
             refused: refused.take(NAMED_MAX).collect(),
             ..Report::default()
         }
@@ -318,12 +317,12 @@ impl Wave {
 }
 
 /// Whether nothing of a snapshot is outstanding on a stream.
-fn has(connection: &Connection<Client>, snapshot: u64) -> bool {
+fn has(connection: &Stream, snapshot: u64) -> bool {
     connection.acked_generation() >= snapshot
 }
 
 /// `name.namespace`, as everywhere.
-fn name(connection: &Connection<Client>) -> String {
+fn name(connection: &Stream) -> String {
     let proxy = &connection.client.proxy;
     format!("{}.{}", proxy.name, proxy.namespace)
 }
@@ -333,7 +332,11 @@ fn generations(
     changed: BTreeSet<ObjectRef>,
 ) -> BTreeMap<ObjectRef, Option<i64>> {
     let mut found: BTreeMap<_, _> = changed.into_iter().map(|object| (object, None)).collect();
+    let names: BTreeSet<_> = found.keys().map(|object| object.name.clone()).collect();
     for (kind, meta) in config.metas() {
+        if !names.contains(meta.name.as_str()) {
+            continue;
+        }
         let object = ObjectRef::new(kind, &meta.namespace, &meta.name);
         if let Some(generation) = found.get_mut(&object) {
             *generation = Some(meta.generation);
