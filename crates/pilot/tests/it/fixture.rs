@@ -172,6 +172,34 @@ impl Mesh {
             .collect();
     }
 
+    /// All that is outside goes with its registry, or comes back.
+    pub(crate) fn registry_outside(&mut self, is_there: bool) {
+        let World {
+            services,
+            endpoints,
+            ..
+        } = &mut self.world;
+        services.retain(|_, service| !service.external);
+        endpoints.retain(|key, _| services.contains_key(&key.service));
+        if !is_there {
+            return;
+        }
+        let World {
+            services: all,
+            endpoints: served,
+            ..
+        } = Mesh::bookinfo().world;
+        let outside = all.iter().filter(|(_, service)| service.external);
+        for (id, service) in outside {
+            services.insert(id.clone(), service.clone());
+        }
+        for (key, list) in &served {
+            if services.get(&key.service).is_some_and(|s| s.external) {
+                endpoints.insert(key.clone(), list.clone());
+            }
+        }
+    }
+
     fn outside(&mut self, host: &str, resolution: Resolution) {
         self.service(
             host,

@@ -79,10 +79,14 @@ pub(crate) struct Follower {
     pub(crate) bytes: usize,
     pub(crate) refuse_next: bool,
     pub(crate) refused: usize,
+    /// Tables and virtual hosts that the client refused to change: what it keeps may lead to what
+    /// goes, which is its own doing.
+    kept: BTreeSet<(&'static str, String)>,
     /// On a new stream of the older protocol all clusters are listed before any route can be, so that
     /// until then routes of the stream before may lead nowhere.
     is_opening: bool,
-    /// Routes to a cluster that was not there when they came, or went while they were there.
+    /// Routes to a cluster that was not there when they came, or went while they were there, and
+    /// routes to a cluster whose endpoints went while they were there.
     pub(crate) astray: Vec<String>,
 }
 
@@ -95,11 +99,16 @@ impl Follower {
             .iter()
             .map(|(_, _, body)| body.value.len());
         self.bytes += bytes.sum::<usize>();
+        let kind = kind_of(&response.type_url);
         if std::mem::take(&mut self.refuse_next) {
             self.refused += 1;
+            if ["RDS", "VHDS"].contains(&kind) {
+                let named = response.resources.iter().map(|(name, ..)| name);
+                let named = named.chain(&response.removed);
+                self.kept.extend(named.map(|name| (kind, name.clone())));
+            }
             return false;
         }
-        let kind = kind_of(&response.type_url);
         if response.lists_all {
             let listed: BTreeSet<_> = response.resources.iter().map(|(n, ..)| n.clone()).collect();
             let unlisted = self
@@ -111,6 +120,9 @@ impl Follower {
             }
         }
         for name in &response.removed {
+            if kind == "EDS" {
+                self.look_for_routes_to(name);
+            }
             self.let_go(&(kind, name.clone()));
         }
         // A response may cross an unsubscription on its way.
@@ -122,6 +134,7 @@ impl Follower {
         let wanted = |name: &String| subscribed.as_ref().is_none_or(|names| names.contains(name));
         for (name, version, body) in response.resources.iter().filter(|(n, ..)| wanted(n)) {
             let key = (kind, name.clone());
+            self.kept.remove(&key);
             self.leads.insert(key.clone(), leads(kind, body));
             self.routes.insert(key.clone(), routes(kind, body));
             self.held.insert(key, version.clone());
@@ -135,12 +148,16 @@ impl Follower {
 
     fn let_go(&mut self, key: &(&'static str, String)) {
         self.held.remove(key);
+        self.kept.remove(key);
         self.leads.remove(key);
         self.routes.remove(key);
     }
 
     fn look_for_routes_astray(&mut self, after: &str) {
         for ((kind, name), clusters) in &self.routes {
+            if self.kept.contains(&(*kind, name.clone())) {
+                continue;
+            }
             for cluster in clusters {
                 if !self.held.contains_key(&("CDS", cluster.clone())) {
                     let found = format!("{cluster} in {kind} {name} after {after}");
@@ -148,6 +165,18 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// The endpoints of a cluster are about to go.
+    fn look_for_routes_to(&mut self, cluster: &str) {
+        let routes = self
+            .routes
+            .iter()
+            .filter(|(key, _)| !self.kept.contains(*key));
+        let leading = routes.filter(|(_, clusters)| clusters.contains(cluster));
+        let found = leading
+            .map(|((kind, name), _)| format!("{cluster} in {kind} {name} when its endpoints went"));
+        self.astray.extend(found);
     }
 
     /// What is named now that was not before, and the other way round.

@@ -137,6 +137,8 @@ enum Event {
     Relabel,
     /// The registry was lost and says everything again, which is the same.
     Relist,
+    /// A registry is given up, or is there again: all services outside come from it.
+    Registry(bool),
     Refuse(usize),
     Restart,
     Leave(usize),
@@ -157,7 +159,7 @@ impl Dice {
     }
 
     fn event(&mut self) -> Event {
-        match self.below(27) {
+        match self.below(29) {
             0..=4 => Event::Pod(self.below(4)),
             5 | 6 => Event::World(self.below(2) == 0),
             7 | 8 => Event::Config(self.below(2) == 0),
@@ -169,6 +171,7 @@ impl Dice {
             // A process that is new has forgotten everything, so this is seldom.
             19 if self.below(4) == 0 => Event::Restart,
             19 | 20 => Event::Leave(self.below(PROXIES.len())),
+            23 | 24 => Event::Registry(self.below(2) == 0),
             21 | 22 => Event::Come(self.below(PROXIES.len())),
             _ => Event::Wait,
         }
@@ -230,6 +233,7 @@ impl Walk {
             }),
             Event::Relabel => self.relabel(),
             Event::Relist => self.mesh.relist(),
+            Event::Registry(is_there) => self.mesh.registry_outside(is_there),
             Event::Refuse(i) => {
                 if let Some(proxy) = &self.proxies[i] {
                     proxy.with(|f| f.refuse_next = true);
@@ -345,9 +349,9 @@ impl Walk {
     /// Whether a client was never led to a cluster that it lacked.
     fn stays_on_the_way(&self, i: usize) {
         if let Some(proxy) = &self.proxies[i] {
-            let (astray, refused) = proxy.with(|f| (f.astray.clone(), f.refused));
+            let astray = proxy.with(|f| f.astray.clone());
             assert!(
-                astray.is_empty() || refused > 0,
+                astray.is_empty(),
                 "{:?}: {astray:?}, {:?}",
                 PROXIES[i],
                 self.plane.statuses(PROXIES[i].0),
