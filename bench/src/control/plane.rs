@@ -3,6 +3,7 @@
 
 mod child;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,8 +117,9 @@ pub(super) struct Connected {
     pub(super) bytes: u64,
     /// Proxies that hold what they held before.
     pub(super) unchanged: usize,
-    /// Connections that failed.
+    /// Connections that failed, and why.
     pub(super) broken: u64,
+    pub(super) reasons: BTreeMap<String, u64>,
     /// Before and after.
     pub(super) memory: [Memory; 2],
     /// The most that the process ever had.
@@ -257,6 +259,7 @@ impl Plane {
             bytes: steady.bytes,
             unchanged: steady.unchanged,
             broken: steady.broken,
+            reasons: steady.reasons,
             memory: [memory, usage::memory(std::process::id())?],
             peak: usage::peak(std::process::id())?,
         }))

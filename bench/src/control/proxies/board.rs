@@ -25,6 +25,8 @@ pub(in crate::control) struct Steady {
     pub(in crate::control) unchanged: usize,
     /// Connections and calls that failed.
     pub(in crate::control) broken: u64,
+    /// Why, each reason with how often it was that.
+    pub(in crate::control) reasons: BTreeMap<String, u64>,
 }
 
 /// A change that all proxies have acknowledged.
@@ -71,7 +73,9 @@ pub(super) struct Board {
     resources: u64,
     bytes: u64,
     broken: u64,
+    /// Why the last one was.
     reason: String,
+    reasons: BTreeMap<String, u64>,
     /// It was said that all are steady.
     said: bool,
     /// When each change was acknowledged, by each proxy.
@@ -89,6 +93,7 @@ impl Board {
             bytes: 0,
             broken: 0,
             reason: String::new(),
+            reasons: BTreeMap::new(),
             said: true,
             acked: BTreeMap::new(),
         }
@@ -105,6 +110,7 @@ impl Board {
         self.resources = 0;
         self.bytes = 0;
         self.broken = 0;
+        self.reasons.clear();
         self.said = false;
     }
 
@@ -122,6 +128,7 @@ impl Board {
         self.proxies[number].connected = false;
         self.proxies[number].steady = false;
         self.broken += 1;
+        *self.reasons.entry(reason.clone()).or_default() += 1;
         self.reason = reason;
     }
 
@@ -164,6 +171,7 @@ impl Board {
             bytes: self.bytes,
             unchanged: self.proxies.iter().filter(same).count(),
             broken: self.broken,
+            reasons: self.reasons.clone(),
         })
     }
 

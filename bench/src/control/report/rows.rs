@@ -177,7 +177,7 @@ fn main(measured: &Measured) -> Vec<Row> {
         (part * 100.0, String::new())
     });
     let again = make.row(
-        "all reconnect at once, steady again",
+        "all reconnect at once, steady after the last connection",
         bar(10.0),
         "s",
         &measured.again,
@@ -185,12 +185,12 @@ fn main(measured: &Measured) -> Vec<Row> {
             let (seconds, more) = work(again);
             let kept = again.unchanged;
             let more = format!(
-                "{more}; {:.2} s after the last connection; {kept} of {proxies} hold what they held",
-                again.after_last_connection
+                "; {seconds:.2} s from the command; {kept} of {proxies} hold what they held{more}"
             );
-            (seconds, more)
+            (again.after_last_connection, more)
         },
     );
+    let again = again.map(|row| whole_again(row, &measured.again, proxies));
     let rows = [
         first,
         memory,
@@ -200,6 +200,18 @@ fn main(measured: &Measured) -> Vec<Row> {
         again,
     ];
     rows.into_iter().flatten().collect()
+}
+
+/// It counts for nothing how soon all are steady when one of them has lost configuration.
+fn whole_again(row: Row, again: &Step<Connected>, proxies: usize) -> Row {
+    let kept = again.reached().map(|again| again.unchanged);
+    match kept.filter(|kept| *kept < proxies) {
+        Some(kept) => Row {
+            reached: Err(format!("only {kept} of {proxies} hold what they held")),
+            ..row
+        },
+        None => row,
+    }
 }
 
 fn memory(measured: &Measured) -> Vec<Row> {
@@ -265,7 +277,10 @@ fn work(step: &Connected) -> (f64, String) {
         step.bytes as f64 / 1e6
     );
     if step.broken > 0 {
-        more += &format!(", {} connections failed", step.broken);
+        let reasons = step.reasons.iter();
+        let reasons: Vec<_> = reasons.map(|(why, n)| format!("{n} × {why}")).collect();
+        let (n, reasons) = (step.broken, reasons.join(", "));
+        more += &format!(", {n} connections failed ({reasons})");
     }
     (step.seconds, more)
 }
