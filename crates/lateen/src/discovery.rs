@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
-use lateen_core::{Backoff, ports};
-use lateen_registry::{Consul, FieldFault, Files, Registry, StatusPace, StatusWriter};
+use lateen_core::{Backoff, Hostname, ServiceId, ports};
+use lateen_registry::{Consul, EndpointKey, FieldFault, Files, Registry, StatusPace, StatusWriter};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
@@ -18,6 +18,7 @@ mod access;
 mod credentials;
 mod gateways;
 mod leader;
+mod replicas;
 mod roots;
 mod secrets;
 mod servers;
@@ -216,13 +217,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     tokio::spawn(gateways::Deployer::new(&client, &galley, &options, election.leading()).run());
     // Objects of files have no status.
     if options.config_dir.is_none() {
-        let (namespace, domain) = (&options.namespace, &options.domain);
         let of_gateways = gateways::keep_statuses(galley.gateways(), statuses.clone());
         tokio::spawn(of_gateways);
         let addresses = statuses::Addresses::new(&registry, statuses.clone());
         tokio::spawn(addresses.run());
-        let statuses =
-            statuses::Statuses::new(&registry, parts.discovery(), statuses, namespace, domain);
+        let replicas = replicas::Replicas::new(own_service(&options), leader::identity());
+        let discovery = parts.discovery();
+        let leading = election.leading();
+        let statuses = statuses::Statuses::new(&registry, discovery, statuses, leading, replicas);
         tokio::spawn(statuses.run());
     }
     let running = servers::Servers::bind(&options).await?.serve(parts)?;
@@ -237,6 +239,12 @@ async fn run(options: Options) -> anyhow::Result<()> {
     election.resign().await;
     running.stop(options.shutdown).await;
     Ok(())
+}
+
+/// The control plane's own service, whose endpoints are its replicas.
+fn own_service(options: &Options) -> EndpointKey {
+    let hostname = Hostname::service("istiod", &options.namespace, &options.domain);
+    EndpointKey::new(ServiceId::new(&*options.namespace, hostname), "grpc-xds")
 }
 
 /// The certificate authority; waits for the API server, since without it nothing works.

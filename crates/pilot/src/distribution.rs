@@ -11,6 +11,7 @@
 
 mod conditions;
 mod problems;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use conditions::{CONDITIONS, conditions, messages};
 pub use problems::Problems;
 pub(crate) use problems::by_object;
+pub use share::{Refusal, Share, Slowest};
 
 use crate::snapshot::Snapshot;
 use crate::source::{Client, Core};
@@ -57,6 +59,8 @@ pub struct Report {
     pub outstanding: Vec<String>,
     /// Some that have refused something, what it was, and their reason.
     pub refused: Vec<(String, String, String)>,
+    /// Replicas of the control plane that have not published it, as far as is known.
+    pub behind: Vec<String>,
     /// It is so new that most often it is not worth a word.
     pub is_early: bool,
 }
@@ -64,7 +68,27 @@ pub struct Report {
 impl Report {
     /// Whether all proxies have it.
     pub fn is_done(&self) -> bool {
-        self.acknowledged == self.proxies
+        self.acknowledged == self.proxies && self.behind.is_empty()
+    }
+
+    /// Adds what another replica says of the same object: its report, or `None` where it knows
+    /// nothing of it. What it says of an older generation is that it is behind.
+    pub fn add(&mut self, replica: &str, other: Option<&Report>) {
+        let same = other.filter(|other| !other.is_gone && other.generation >= self.generation);
+        let Some(other) = same else {
+            self.behind.push(replica.to_owned());
+            return;
+        };
+        self.proxies += other.proxies;
+        self.acknowledged += other.acknowledged;
+        let took = |slowest: &Option<(String, Duration)>| slowest.as_ref().map(|(_, took)| *took);
+        if took(&self.slowest) < took(&other.slowest) {
+            self.slowest = other.slowest.clone();
+        }
+        self.outstanding.extend(other.outstanding.iter().cloned());
+        self.outstanding.truncate(NAMED_MAX);
+        self.refused.extend(other.refused.iter().cloned());
+        self.refused.truncate(NAMED_MAX);
     }
 }
 

@@ -40,7 +40,9 @@ mod fixture;
 
 pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options, Settings, Templates};
-pub use distribution::{CONDITIONS, Problems, Report, Reports, conditions, messages};
+pub use distribution::{
+    CONDITIONS, Problems, Refusal, Report, Reports, Share, Slowest, conditions, messages,
+};
 pub use engine::{Counts, Served};
 pub use envoy_filter::PatchReport;
 pub use lateen_xds::server::Peer;

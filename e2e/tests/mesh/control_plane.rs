@@ -1,7 +1,14 @@
 //! What the control plane tells about itself, and what it refuses.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
+    discovery,
+};
 use lateen_e2e::{Mesh, eventually};
+use serde_json::json;
 
 use super::shared;
 
@@ -40,4 +47,80 @@ pub(crate) async fn proxy_config_shows_what_a_proxy_has(mesh: &Option<Mesh>) -> 
         );
     }
     Ok(())
+}
+
+const RULE: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: counted}
+spec:
+  hosts: [ratings]
+  http: [{route: [{destination: {host: ratings}}]}]
+";
+
+/// An object is told on how many proxies it is, also where they are connected to several replicas.
+pub(crate) async fn replicas_count_their_proxies_together(
+    mesh: &Option<Mesh>,
+) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    scale(mesh, 2).await?;
+    let told = told_of_all(mesh).await;
+    mesh.delete(RULE).await?;
+    scale(mesh, 1).await?;
+    told
+}
+
+async fn scale(mesh: &Mesh, replicas: usize) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(mesh.client().await?, "istio-system");
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    deployments
+        .patch("istiod", &PatchParams::default(), &patch)
+        .await?;
+    mesh.wait_ready("istio-system", "app=istiod", replicas)
+        .await?;
+    Ok(())
+}
+
+async fn told_of_all(mesh: &Mesh) -> anyhow::Result<()> {
+    // Whoever connects now may come to either replica.
+    let deployments: Api<Deployment> = Api::default_namespaced(mesh.client().await?);
+    for name in ["details-v1", "reviews-v1", "reviews-v2"] {
+        deployments.restart(name).await?;
+    }
+    for labels in [
+        "app=details",
+        "app=reviews,version=v1",
+        "app=reviews,version=v2",
+    ] {
+        mesh.wait_ready("default", labels, 1).await?;
+    }
+    mesh.apply(RULE).await?;
+    eventually(
+        "the rule to be on the proxies of both replicas",
+        async || {
+            let table = mesh.lateen_ok(&["proxy-status"])?;
+            let n_proxies = table.lines().skip(1).count();
+            let status = status(mesh, "counted").await?;
+            let reconciled = status["conditions"]
+                .as_array()
+                .and_then(|all| all.iter().find(|one| one["type"] == "Reconciled"))
+                .with_context(|| format!("not told yet: {status}"))?;
+            let message = reconciled["message"].as_str().unwrap_or_default();
+            let of_all = format!("{n_proxies} of {n_proxies} proxies");
+            ensure!(
+                reconciled["status"] == "True" && message.starts_with(&of_all),
+                "{reconciled} is not of\n{table}"
+            );
+            Ok(())
+        },
+    )
+    .await
+}
+
+async fn status(mesh: &Mesh, name: &str) -> anyhow::Result<serde_json::Value> {
+    let client = mesh.client().await?;
+    let kind = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    let (resource, _) = discovery::pinned_kind(&client, &kind).await?;
+    let api: Api<DynamicObject> = Api::default_namespaced_with(client, &resource);
+    Ok(api.get(name).await?.data["status"].clone())
 }

@@ -31,7 +31,7 @@ mod tcp;
 mod tokens;
 mod traffic;
 
-/// An asynchronous test on the shared mesh.
+/// Asynchronous tests on the shared mesh, with its proxies as they are, or with Envoy for all of them.
 macro_rules! trials {
     ($mesh:expr, $($module:ident :: $name:ident),+ $(,)?) => {
         vec![$({
@@ -40,13 +40,20 @@ macro_rules! trials {
             Trial::test(name, move || block_on($module::$name(&mesh)))
         }),+]
     };
+    ($mesh:expr, with Envoy, $($module:ident :: $name:ident),+ $(,)?) => {
+        vec![$({
+            let mesh = Arc::clone($mesh);
+            let name = concat!("with_envoy::", stringify!($module), "::", stringify!($name));
+            Trial::test(name, move || block_on(envoy::everywhere(&mesh, $module::$name)))
+        }),+]
+    };
 }
 
 fn main() -> std::process::ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
     if args.list {
-        return libtest_mimic::run(&args, trials(&Arc::default())).exit_code();
+        return libtest_mimic::run(&args, all(&Arc::default())).exit_code();
     }
     let before = Machine::look();
     let mut processes = None;
@@ -63,7 +70,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     let holder = Arc::new(Some(mesh));
-    let conclusion = libtest_mimic::run(&args, trials(&holder));
+    let conclusion = libtest_mimic::run(&args, all(&holder));
     let mesh = Arc::into_inner(holder).flatten();
     finish(conclusion, mesh, &before, processes)
 }
@@ -102,7 +109,55 @@ fn finish(
     conclusion.exit_code()
 }
 
-fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
+/// In this order: the first of those with Envoy gives it to every pod, for good.
+fn all(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
+    let mut all = with_ours(mesh);
+    all.extend(with_envoy(mesh));
+    all
+}
+
+/// What the public samples and our own rules ask for, by Envoy's understanding of what it is sent.
+fn with_envoy(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
+    trials![
+        mesh,
+        with Envoy,
+        routing::every_version_of_reviews_appears,
+        routing::all_v1_pins_v1,
+        routing::weights_split_traffic,
+        routing::jason_sees_v2,
+        routing::a_delay_acts_on_jason_alone,
+        routing::an_abort_acts_on_jason_alone,
+        gateway_api::a_gateway_is_deployed_and_routes,
+        gateway_api::an_ingress_leads_to_its_backends,
+        gateway_tls::a_certificate_comes_from_a_secret_and_is_rotated_live,
+        gateway_tls::mutual_tls_asks_clients_for_certificates,
+        gateway_tls::plain_requests_are_sent_to_https,
+        gateway_tls::tls_is_passed_on_by_server_name,
+        grpc::calls_pass_both_sidecars,
+        grpc::calls_that_break_or_are_given_up_end_on_both_sides,
+        grpc::more_calls_than_one_connection_takes,
+        grpc::calls_pass_the_gateway,
+        grpc::an_http2_port_is_spoken_to_in_http2,
+        tcp::bytes_pass_in_both_directions,
+        traffic::copies_go_to_the_mirror,
+        access_logs::they_are_as_asked_for,
+        samples::helloworld_comes_in_two_versions,
+        samples::httpbin_sees_who_asks,
+        samples::tcp_echo_shifts_connections,
+        samples::websockets_pass_the_gateway,
+        samples::probes_pass_the_sidecar,
+        failing::a_failing_pod_is_left_out,
+        failing::a_pod_that_hangs_costs_a_try,
+        security::only_tls_is_on_the_wire,
+        security::strict_refuses_plaintext_and_permissive_serves_it,
+        resilience::a_restarted_control_plane_costs_no_request,
+        resilience::a_rolling_restart_costs_no_request,
+        resilience::fifty_route_changes_cost_no_request,
+        any_order::any_order_of_rules_costs_no_request,
+    ]
+}
+
+fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
     trials![
         mesh,
         routing::every_version_of_reviews_appears,
@@ -128,6 +183,7 @@ fn trials(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         kubectl::what_is_wrong_is_said,
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
+        control_plane::replicas_count_their_proxies_together,
         bad_input::malformed_documents_name_their_place,
         bad_input::weights_of_zero_are_refused,
         bad_input::bad_and_huge_regexes_are_refused,

@@ -10,8 +10,8 @@ use kube::{
     core::GroupVersionKind,
 };
 use lateen_api::kinds::{self, Kind};
+use lateen_pilot::{Refusal, Share};
 use lateen_registry::WATCHED_KINDS;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{cli::Global, client, output};
@@ -107,24 +107,6 @@ fn kind(text: &str) -> anyhow::Result<&'static Kind> {
         );
     }
     Ok(found)
-}
-
-/// How far an object got on the proxies of one replica, as `/debug/distributionz` tells it.
-#[derive(Clone, Debug, Default, Deserialize)]
-struct Share {
-    generation: i64,
-    gone: bool,
-    proxies: usize,
-    acknowledged: usize,
-    outstanding: Vec<String>,
-    refused: Vec<Refusal>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Refusal {
-    proxy: String,
-    r#type: String,
-    reason: String,
 }
 
 /// How far it got in the whole mesh.

@@ -6,16 +6,22 @@ mod addresses;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use lateen_api::kinds;
-use lateen_core::{Hostname, ObjectRef, Problem, ProblemKind, ServiceId};
-use lateen_pilot::{CONDITIONS, Discovery, Problems, Reports};
+use lateen_core::{ObjectRef, Problem, ProblemKind};
+use lateen_pilot::{CONDITIONS, Discovery, Problems, Report, Reports};
 use lateen_registry::{
-    EndpointKey, RawConfig, Registry, StatusOwner, StatusTarget, StatusWriter, WantedStatus, World,
+    RawConfig, Registry, StatusOwner, StatusTarget, StatusWriter, WantedStatus, World,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::replicas::{Replicas, Said};
 
 pub(super) use addresses::Addresses;
 
@@ -25,6 +31,11 @@ const OWNER: StatusOwner = StatusOwner {
     controller: "",
 };
 
+/// How often other replicas are asked about objects that are not in force everywhere yet.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long other replicas may be behind before an object is told so.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Carries what is known of objects to the writer.
 pub(super) struct Statuses {
     raw: watch::Receiver<Arc<RawConfig>>,
@@ -32,9 +43,13 @@ pub(super) struct Statuses {
     reports: watch::Receiver<Arc<Reports>>,
     problems: watch::Receiver<Arc<Problems>>,
     writer: StatusWriter,
-    /// The control plane's own service, whose endpoints are its replicas.
-    own: EndpointKey,
+    replicas: Replicas,
+    /// Whether this replica writes, and so has to know what the others have to say.
+    leading: watch::Receiver<bool>,
     seen: Seen,
+    /// Objects that other replicas are to be asked about, and since when.
+    waiting: BTreeMap<ObjectRef, Instant>,
+    ask_at: Instant,
     /// Which object has the name, and what its document alone shows.
     known: BTreeMap<ObjectRef, Known>,
 }
@@ -44,7 +59,7 @@ struct Seen {
     raw: Arc<RawConfig>,
     reports: Arc<Reports>,
     problems: Arc<Problems>,
-    replicas: usize,
+    has_others: bool,
 }
 
 struct Known {
@@ -58,8 +73,8 @@ impl Statuses {
         registry: &Registry,
         discovery: &Discovery,
         writer: StatusWriter,
-        namespace: &str,
-        domain: &str,
+        leading: watch::Receiver<bool>,
+        replicas: Replicas,
     ) -> Self {
         Statuses {
             raw: registry.config(),
@@ -67,11 +82,11 @@ impl Statuses {
             reports: discovery.reports(),
             problems: discovery.problems(),
             writer,
-            own: EndpointKey::new(
-                ServiceId::new(namespace, Hostname::service("istiod", namespace, domain)),
-                "grpc-xds",
-            ),
+            replicas,
+            leading,
             seen: Seen::default(),
+            waiting: BTreeMap::new(),
+            ask_at: Instant::now(),
             known: BTreeMap::new(),
         }
     }
@@ -85,11 +100,32 @@ impl Statuses {
                 changed = self.world.changed() => changed,
                 changed = self.reports.changed() => changed,
                 changed = self.problems.changed() => changed,
+                changed = self.leading.changed() => changed,
+                () = sleep_until(self.ask_at), if self.must_ask() => {
+                    self.ask().await;
+                    Ok(())
+                }
             };
             if changed.is_err() {
                 return;
             }
         }
+    }
+
+    /// Only who writes has to know.
+    fn must_ask(&self) -> bool {
+        *self.leading.borrow() && !self.waiting.is_empty()
+    }
+
+    /// Asks the other replicas, and says what is known then.
+    async fn ask(&mut self) {
+        let others = self.replicas.others(&self.world.borrow());
+        let objects: Vec<_> = self.waiting.keys().cloned().collect();
+        let said = self.replicas.ask(others, &objects).await;
+        for object in objects {
+            self.say_of_all(object, &said);
+        }
+        self.ask_at = Instant::now() + ASK_EVERY;
     }
 
     /// Says what is different since the last look.
@@ -99,7 +135,7 @@ impl Statuses {
             raw: self.raw.borrow_and_update().clone(),
             reports: self.reports.borrow_and_update().clone(),
             problems: self.problems.borrow_and_update().clone(),
-            replicas: world.endpoints.get(&self.own).map_or(1, |all| all.len()),
+            has_others: !self.replicas.others(&world).is_empty(),
         };
         let mut changed: BTreeSet<_> = now.raw.objects.changed(&self.seen.raw.objects);
         changed.extend(now.reports.changed(&self.seen.reports));
@@ -107,7 +143,6 @@ impl Statuses {
             |object: &&ObjectRef| now.problems.get(*object) != self.seen.problems.get(*object);
         let both = now.problems.keys().chain(self.seen.problems.keys());
         changed.extend(both.filter(differ).cloned());
-        // How many replicas there are is in words that are written with the next change.
         self.seen = now;
         for object in changed {
             self.say(object);
@@ -122,6 +157,7 @@ impl Statuses {
         let target = StatusTarget::new(kind, &object.namespace, &object.name);
         let Some(document) = self.seen.raw.objects.get(&object).cloned() else {
             self.known.remove(&object);
+            self.waiting.remove(&object);
             self.writer.forget(OWNER, &target);
             return;
         };
@@ -140,14 +176,77 @@ impl Statuses {
             self.known.insert(object.clone(), known);
         }
         let generation = of_meta("generation").as_i64().unwrap_or_default();
-        if let Some(status) = self.status(&object, generation) {
+        let report = self.own_report(&object, generation);
+        match report {
+            Some(_) if self.seen.has_others => {
+                self.ask_about(object);
+            }
+            report => {
+                self.waiting.remove(&object);
+                let report = report.as_deref();
+                if let Some(status) = self.status(&object, generation, report) {
+                    self.writer
+                        .set(OWNER, target, WantedStatus { generation, status });
+                }
+            }
+        }
+    }
+
+    fn ask_about(&mut self, object: ObjectRef) {
+        if self.waiting.is_empty() {
+            self.ask_at = Instant::now() + ASK_EVERY;
+        }
+        self.waiting.entry(object).or_insert_with(Instant::now);
+    }
+
+    /// Says how far an object got on the proxies of all replicas.
+    fn say_of_all(&mut self, object: ObjectRef, said: &[Said]) {
+        let kind = kinds::ALL.iter().find(|kind| kind.kind == object.kind);
+        let document = self.seen.raw.objects.get(&object);
+        let (Some(kind), Some(document)) = (kind, document) else {
+            self.waiting.remove(&object);
+            return;
+        };
+        let generation = document["metadata"]["generation"].as_i64();
+        let generation = generation.unwrap_or_default();
+        let Some(own) = self.own_report(&object, generation) else {
+            return;
+        };
+        let mut report = (*own).clone();
+        for Said { replica, reports } in said {
+            match reports {
+                Ok(reports) => report.add(replica, reports.get(&object)),
+                Err(error) => report.add(&format!("{replica} ({error:#})"), None),
+            }
+        }
+        let since = self.waiting.get(&object).copied();
+        let is_late = since.is_some_and(|since| since.elapsed() >= GRACE);
+        if !report.is_done() && !is_late {
+            return;
+        }
+        if report.is_done() {
+            self.waiting.remove(&object);
+        }
+        let target = StatusTarget::new(kind, &object.namespace, &object.name);
+        if let Some(status) = self.status(&object, generation, Some(&report)) {
             self.writer
                 .set(OWNER, target, WantedStatus { generation, status });
         }
     }
 
+    /// How far this generation got on the proxies of this replica.
+    fn own_report(&self, object: &ObjectRef, generation: i64) -> Option<Arc<Report>> {
+        let report = self.seen.reports.get(object)?;
+        (report.generation == generation && !report.is_gone).then(|| Arc::clone(report))
+    }
+
     /// `None` while there is nothing to say yet.
-    fn status(&self, object: &ObjectRef, generation: i64) -> Option<Value> {
+    fn status(
+        &self,
+        object: &ObjectRef,
+        generation: i64,
+        report: Option<&Report>,
+    ) -> Option<Value> {
         let mut problems = self.known.get(object)?.problems.clone();
         problems.extend(
             self.seen
@@ -157,8 +256,6 @@ impl Statuses {
                 .flatten()
                 .cloned(),
         );
-        let report = self.seen.reports.get(object);
-        let report = report.filter(|report| report.generation == generation && !report.is_gone);
         let is_invalid = problems
             .iter()
             .any(|problem| problem.kind == ProblemKind::Invalid);
@@ -168,10 +265,9 @@ impl Statuses {
             Some(report) if report.is_early && !report.is_done() => return None,
             _ => {}
         }
-        let report = report.map(|report| &**report);
         Some(json!({
             "observedGeneration": generation,
-            "conditions": lateen_pilot::conditions(report, &problems, self.seen.replicas),
+            "conditions": lateen_pilot::conditions(report, &problems),
             "validationMessages": match problems.is_empty() {
                 true => Value::Null,
                 false => lateen_pilot::messages(&problems),

@@ -1,9 +1,11 @@
 //! Pages about streams and how far they got.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use lateen_api::kinds;
 use lateen_core::ObjectRef;
 use lateen_xds::TypeUrl;
 use lateen_xds::server::{Connection, Name, NameSet, TypeStatus};
@@ -11,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Ask, Fault, Page};
 use crate::Client;
-use crate::distribution::Report;
+use crate::distribution::{Report, Share};
 use crate::proxy::{Dialect, Proxy};
 
 const TYPES: [(&str, TypeUrl); 6] = [
@@ -179,41 +181,39 @@ pub(super) fn force_disconnect(ask: &Ask<'_>) -> Answer {
     Ok(Page::Text("OK".to_owned()))
 }
 
-/// How far each object got, or one kind's, namespace's or name's.
+/// How far each object got: those of one kind, namespace or name, or those that `objects` lists as
+/// `Kind/namespace/name`, divided by commas.
 pub(super) fn distributionz(ask: &Ask<'_>) -> Answer {
     let reports = ask.discovery.reports();
     let reports = reports.borrow();
-    let is = |name: &str, value: &str| ask.parameter(name).is_none_or(|wanted| wanted == value);
-    let wanted = |object: &ObjectRef| {
-        is("kind", object.kind) && is("namespace", &object.namespace) && is("name", &object.name)
+    let share = |(object, report): (&ObjectRef, &Arc<Report>)| Share::new(object, report);
+    let shares: Vec<_> = match ask.parameter("objects") {
+        Some(listed) => {
+            let objects = listed.split(',').filter_map(object);
+            let found = objects.filter_map(|object| Some((reports.get(&object)?, object)));
+            found
+                .map(|(report, object)| share((&object, report)))
+                .collect()
+        }
+        None => {
+            let is =
+                |name: &str, value: &str| ask.parameter(name).is_none_or(|wanted| wanted == value);
+            let wanted = |object: &ObjectRef| {
+                is("kind", object.kind)
+                    && is("namespace", &object.namespace)
+                    && is("name", &object.name)
+            };
+            let all = reports.iter().filter(|(object, _)| wanted(object));
+            all.map(share).collect()
+        }
     };
-    let all = reports.iter().filter(|(object, _)| wanted(object));
-    Ok(Page::Json(
-        all.map(|(object, report)| distribution(object, report))
-            .collect(),
-    ))
+    Ok(Page::Json(json!(shares)))
 }
 
-fn distribution(object: &ObjectRef, report: &Report) -> Value {
-    let slowest = report
-        .slowest
-        .as_ref()
-        .map(|(proxy, took)| json!({"proxy": proxy, "milliseconds": took.as_secs_f64() * 1e3}));
-    let refused = report
-        .refused
-        .iter()
-        .map(|(proxy, of, reason)| json!({"proxy": proxy, "type": of, "reason": reason}));
-    json!({
-        "kind": object.kind,
-        "namespace": object.namespace.as_str(),
-        "name": object.name.as_str(),
-        "generation": report.generation,
-        "gone": report.is_gone,
-        "snapshot": report.snapshot,
-        "proxies": report.proxies,
-        "acknowledged": report.acknowledged,
-        "slowest": slowest,
-        "outstanding": report.outstanding,
-        "refused": refused.collect::<Vec<_>>(),
-    })
+/// An object by its kind, namespace and name.
+fn object(text: &str) -> Option<ObjectRef> {
+    let mut parts = text.splitn(3, '/');
+    let kind = parts.next()?;
+    let kind = kinds::ALL.iter().find(|known| known.kind == kind)?;
+    Some(ObjectRef::new(kind.kind, parts.next()?, parts.next()?))
 }

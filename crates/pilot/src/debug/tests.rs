@@ -308,6 +308,9 @@ spec: {hosts: [reviews], gateways: [gone], http: [{route: [{destination: {host: 
         .json("/debug/distributionz?kind=VirtualService&name=reviews")
         .await;
     assert_eq!(shares[0]["generation"], 0);
+    let listed =
+        "/debug/distributionz?objects=VirtualService/default/none,VirtualService/default/reviews";
+    assert_eq!(plane.json(listed).await, shares);
     assert_eq!(
         plane.json("/debug/distributionz?name=none").await,
         json!([])

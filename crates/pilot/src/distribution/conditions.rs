@@ -19,15 +19,15 @@ const GRAVE: [ProblemKind; 4] = [
 const MESSAGE_MAX: usize = 2_000;
 
 /// The conditions of one generation of an object. `report` is of that generation, or not there
-/// because the object is not in force. `replicas` is how many there are of the control plane.
-pub fn conditions(report: Option<&Report>, problems: &[Problem], replicas: usize) -> Value {
+/// because the object is not in force.
+pub fn conditions(report: Option<&Report>, problems: &[Problem]) -> Value {
     let of = |kinds: &[ProblemKind]| -> Vec<&Problem> {
         let found = problems
             .iter()
             .filter(|problem| kinds.contains(&problem.kind));
         found.collect()
     };
-    let mut all = vec![reconciled(report, &of(&[ProblemKind::Invalid]), replicas)];
+    let mut all = vec![reconciled(report, &of(&[ProblemKind::Invalid]))];
     let grave = of(&GRAVE);
     all.push(match (grave.first(), problems.first()) {
         (Some(first), _) => {
@@ -101,7 +101,7 @@ fn in_words(problems: &[&Problem]) -> String {
     words.join("; ")
 }
 
-fn reconciled(report: Option<&Report>, faults: &[&Problem], replicas: usize) -> Value {
+fn reconciled(report: Option<&Report>, faults: &[&Problem]) -> Value {
     let kind = CONDITIONS[0];
     let Some(report) = report else {
         let why = match faults {
@@ -116,9 +116,6 @@ fn reconciled(report: Option<&Report>, faults: &[&Problem], replicas: usize) -> 
         return condition(kind, false, reason, why);
     };
     let mut message = format!("{} of {} proxies", report.acknowledged, report.proxies);
-    if replicas > 1 {
-        message += &format!(" of one of {replicas} replicas of the control plane");
-    }
     if let Some((name, took)) = &report.slowest {
         message += &format!("; the slowest, {name}, after {} ms", took.as_millis());
     }
@@ -127,6 +124,9 @@ fn reconciled(report: Option<&Report>, faults: &[&Problem], replicas: usize) -> 
     }
     if report.refused.is_empty() && !report.outstanding.is_empty() {
         message += &format!("; no answer from {}", report.outstanding.join(", "));
+    }
+    for replica in &report.behind {
+        message += &format!("; not known of {replica}, a replica of the control plane");
     }
     let reason = match (report.is_done(), report.refused.is_empty()) {
         (true, _) => "Reconciled",
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn reconciled_says_on_how_many_and_who_is_slow() {
-        let check = |report: Option<&Report>, replicas, status: &str, reason: &str, text: &str| {
-            let all = conditions(report, &[], replicas);
+        let check = |report: Option<&Report>, status: &str, reason: &str, text: &str| {
+            let all = conditions(report, &[]);
             let first = &all[0];
             assert_eq!(first["type"], "Reconciled");
             assert_eq!(
@@ -170,9 +170,9 @@ mod tests {
             assert_eq!(first["message"], text);
         };
         let all = "3 of 3 proxies; the slowest, a.b, after 12 ms";
-        check(Some(&report(3)), 1, "True", "Reconciled", all);
+        check(Some(&report(3)), "True", "Reconciled", all);
         let some = "2 of 3 proxies; the slowest, a.b, after 12 ms; no answer from c.d";
-        check(Some(&report(2)), 1, "False", "StillPropagating", some);
+        check(Some(&report(2)), "False", "StillPropagating", some);
         let mut refused = report(2);
         refused.refused = vec![(
             "c.d".to_owned(),
@@ -180,12 +180,16 @@ mod tests {
             "no such filter".to_owned(),
         )];
         let text = "2 of 3 proxies; the slowest, a.b, after 12 ms; c.d refused LDS: no such filter";
-        check(Some(&refused), 1, "False", "Refused", text);
-        let mut none = report(3);
-        none.slowest = None;
-        let text = "3 of 3 proxies of one of 2 replicas of the control plane";
-        check(Some(&none), 2, "True", "Reconciled", text);
-        check(None, 1, "False", "Pending", "not published yet");
+        check(Some(&refused), "False", "Refused", text);
+        let mut both = report(3);
+        both.add("istiod-b", Some(&report(3)));
+        let text = "6 of 6 proxies; the slowest, a.b, after 12 ms";
+        check(Some(&both), "True", "Reconciled", text);
+        both.add("istiod-c", None);
+        let text = "6 of 6 proxies; the slowest, a.b, after 12 ms; not known of istiod-c, a \
+                    replica of the control plane";
+        check(Some(&both), "False", "StillPropagating", text);
+        check(None, "False", "Pending", "not published yet");
     }
 
     #[test]
@@ -199,7 +203,7 @@ mod tests {
         };
         let check = |kinds: &[ProblemKind], expect: &[(&str, &str, &str)]| {
             let problems: Vec<_> = kinds.iter().copied().map(problem).collect();
-            let all = conditions(Some(&report(3)), &problems, 1);
+            let all = conditions(Some(&report(3)), &problems);
             let all = all.as_array().expect("a list");
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let said: Vec<_> = all[1..]
@@ -227,7 +231,7 @@ mod tests {
                 ("Conflicted", "True", "Conflict"),
             ],
         );
-        let invalid = conditions(None, &[problem(ProblemKind::Invalid)], 1);
+        let invalid = conditions(None, &[problem(ProblemKind::Invalid)]);
         assert_eq!(invalid[0]["reason"], "Invalid");
         assert_eq!(
             messages(&[problem(ProblemKind::Invalid)])[0]["type"]["code"],

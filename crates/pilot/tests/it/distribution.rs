@@ -211,7 +211,7 @@ async fn a_proxy_that_refuses_is_named_until_it_is_gone() {
         "not like this".to_owned(),
     );
     assert_eq!(refused.refused, [said]);
-    let conditions = lateen_pilot::conditions(Some(&refused), &[], 1);
+    let conditions = lateen_pilot::conditions(Some(&refused), &[]);
     assert_eq!(conditions[0]["reason"], "Refused");
     assert!(
         conditions[0]["message"]

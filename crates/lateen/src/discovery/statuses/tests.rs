@@ -7,9 +7,10 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use lateen_core::{Hostname, ServiceId};
 use lateen_galley::Galley;
 use lateen_local::apiserver::{ApiServer, Config, pki::Pki};
-use lateen_registry::StatusPace;
+use lateen_registry::{EndpointKey, StatusPace};
 
 use super::*;
 
@@ -115,8 +116,10 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let discovery = Discovery::new(registry.world(), galley.config(), options);
     let (_leads, leading) = watch::channel(true);
     let writer = StatusWriter::start(&client, &leading, StatusPace::default());
-    let (namespace, domain) = ("istio-system", "cluster.local");
-    let statuses = Statuses::new(&registry, &discovery, writer.clone(), namespace, domain);
+    let istiod = Hostname::service("istiod", "istio-system", "cluster.local");
+    let service = EndpointKey::new(ServiceId::new("istio-system", istiod), "grpc-xds");
+    let replicas = Replicas::new(service, "istiod-a".to_owned());
+    let statuses = Statuses::new(&registry, &discovery, writer.clone(), leading, replicas);
     tokio::spawn(statuses.run());
     tokio::spawn(Addresses::new(&registry, writer.clone()).run());
 
