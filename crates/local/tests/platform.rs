@@ -35,6 +35,7 @@ const TESTS: &[Test] = &[
         "an_unmapped_image_says_how_to_map_it",
         an_unmapped_image_says_how_to_map_it,
     ),
+    ("a_user_opens_its_outputs", a_user_opens_its_outputs),
     (
         "a_killed_container_is_restarted_at_once",
         a_killed_container_is_restarted_at_once,
@@ -201,6 +202,26 @@ fn an_unmapped_image_says_how_to_map_it() {
             .unwrap();
         mesh.wait("the mapped image to run", "unmapped", mesh::is_ready)
             .await;
+    });
+}
+
+fn a_user_opens_its_outputs() {
+    Mesh::run("outputs", async |mesh| {
+        let script = "id -u; echo opened > /dev/stdout; echo opened > /dev/stderr";
+        let mut container = shell("c", script);
+        container["securityContext"] = json!({"runAsUser": 1000});
+        let spec = json!({"restartPolicy": "Never", "containers": [container]});
+        mesh.create(&pod("client", spec)).await;
+        mesh.wait("the client to end", "client", |pod: &Pod| {
+            mesh::phase(pod) == "Succeeded"
+        })
+        .await;
+        let log = mesh.logs("client", "c").await;
+        assert_eq!(
+            log.lines().filter(|line| *line == "opened").count(),
+            2,
+            "{log}"
+        );
     });
 }
 

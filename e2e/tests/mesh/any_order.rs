@@ -1,7 +1,7 @@
 //! Rules that are applied, changed and deleted in any order, under load: the only requests that may
 //! fail are those that the rules in force tell to fail, and these tell none to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
@@ -143,6 +143,8 @@ async fn walk(mesh: &Mesh, mut random: fastrand::Rng) -> anyhow::Result<()> {
     walked?;
     let lost = lossless(&outcome);
     if lost.is_err() {
+        // Envoy writes its lines every ten seconds.
+        tokio::time::sleep(Duration::from_secs(11)).await;
         eprintln!("{:#?}\n{}", state.history, refusals(mesh).await?);
     }
     lost
@@ -160,7 +162,15 @@ async fn refusals(mesh: &Mesh) -> anyhow::Result<String> {
     let on_the_way = ListParams::default().labels("app in (productpage, reviews)");
     for pod in pods.list(&on_the_way).await? {
         let name = pod.name_any();
-        for line in pods.logs(&name, &params).await?.lines() {
+        let logs = pods.logs(&name, &params).await?;
+        if std::env::var_os("DIAG").is_some() {
+            let tail: Vec<_> = logs.lines().rev().take(25).collect();
+            text.push_str(&format!("{name} TAIL: {tail:#?}\n"));
+            let stats = mesh.pod_get("default", &name, 15000, "/stats?filter=(cluster_manager|listener_manager|control_plane|warming|upstream_rq_5xx|upstream_rq_503|no_cluster)").await?;
+            let stats: Vec<_> = stats.lines().filter(|l| !l.ends_with(": 0")).collect();
+            text.push_str(&format!("{name} STATS: {stats:#?}\n"));
+        }
+        for line in logs.lines() {
             if line.contains(" HTTP/1.1\" ") && !line.contains(" HTTP/1.1\" 200 ") {
                 text.push_str(&format!("{name}: {line}\n"));
             }

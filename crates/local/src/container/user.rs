@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{Gid, Uid, chdir, execve, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, chdir, execve, fchown, setgid, setgroups, setuid};
 
 use super::spec::{Capabilities, ContainerSpec};
 use crate::Error;
@@ -53,6 +54,7 @@ fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
     // since it needs them for what its user would have been recognised by.
     if maps_many_users() {
         let keep = kept(&spec.capabilities)?;
+        own_outputs(spec)?;
         setgroups(
             &spec
                 .groups
@@ -79,6 +81,16 @@ fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
         .iter()
         .map(|(key, value)| text(&format!("{key}={value}")));
     Ok((program, argv, env.collect::<Result<_, _>>()?))
+}
+
+/// Gives the pipes to the user, as container runtimes do: who opens `/dev/stdout` opens the pipe anew,
+/// by its owner's rights.
+fn own_outputs(spec: &ContainerSpec) -> Result<(), Error> {
+    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
+    for fd in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        fchown(fd, Some(uid), Some(gid)).map_err(Error::sys("give the outputs to the user"))?;
+    }
+    Ok(())
 }
 
 fn text(text: &str) -> Result<CString, Error> {
