@@ -14,7 +14,6 @@
 //! preamble that only Istio's own filter sends.
 
 use lateen_api::mesh::{TlsConfig, TlsConfigProtocol};
-use lateen_core::Protocol;
 use lateen_xds::names;
 use lateen_xds::pack_any;
 use lateen_xds::types::core::{ConfigSource, DataSource, TransportSocket, data_source};
@@ -25,6 +24,15 @@ use lateen_xds::types::tls::{
 };
 
 use crate::wire;
+
+/// The version of HTTP that a cluster's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersion {
+    One,
+    Two,
+    /// The one that the client of the request speaks.
+    OfClient,
+}
 
 /// ALPN values of the mesh that say HTTP.
 pub(crate) const MESH_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
@@ -50,12 +58,17 @@ pub(crate) fn secret(name: impl Into<String>, from: ConfigSource) -> SdsSecretCo
     }
 }
 
-/// The client's side of TLS inside the mesh.
-pub(crate) fn mesh_client(protocol: Protocol, sni: String, accounts: &[String]) -> TransportSocket {
-    let alpn: &[&str] = match protocol {
-        p if p.is_http2() => &["istio-h2", "istio", "h2"],
-        p if p.is_http() => &["istio-http/1.1", "istio", "http/1.1"],
-        _ => &["istio"],
+/// The client's side of TLS inside the mesh. What is offered must be what is spoken then: a server may
+/// go by it.
+pub(crate) fn mesh_client(
+    speaks: Option<HttpVersion>,
+    sni: String,
+    accounts: &[String],
+) -> TransportSocket {
+    let alpn: &[&str] = match speaks {
+        Some(HttpVersion::Two) => &["istio-h2", "istio", "h2"],
+        Some(HttpVersion::One) => &["istio-http/1.1", "istio", "http/1.1"],
+        Some(HttpVersion::OfClient) | None => &["istio"],
     };
     client(UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {

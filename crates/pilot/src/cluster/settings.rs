@@ -38,6 +38,7 @@ use lateen_xds::types::upstream::http::http_protocol_options::{
 use lateen_xds::types::wkt::{UInt32Value, UInt64Value};
 
 use crate::policy::Policy;
+use crate::tls::HttpVersion;
 use crate::wire;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -110,15 +111,31 @@ fn retry_budget(budget: &BudgetSettings) -> RetryBudget {
     }
 }
 
-fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, mesh: &MeshConfig) {
+/// What HTTP is spoken to a port of this protocol; `None` where it is bytes.
+pub(super) fn http_version(
+    policy: &Policy<'_>,
+    protocol: Protocol,
+    mesh: &MeshConfig,
+) -> Option<HttpVersion> {
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
-    let errors = policy.outlier_detection.and_then(error_codes);
     let upgrade = match http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy) {
         H2UpgradePolicy::Upgrade => true,
         H2UpgradePolicy::DoNotUpgrade => false,
         H2UpgradePolicy::Default => mesh.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade),
     };
     let as_client = http.and_then(|h| h.use_client_protocol).unwrap_or(false);
+    if protocol.is_unsupported() || (as_client && protocol.is_http()) {
+        Some(HttpVersion::OfClient)
+    } else if protocol.is_http2() || (protocol.is_http() && upgrade) {
+        Some(HttpVersion::Two)
+    } else {
+        protocol.is_http().then_some(HttpVersion::One)
+    }
+}
+
+fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, mesh: &MeshConfig) {
+    let http = policy.connection_pool.and_then(|p| p.http.as_ref());
+    let errors = policy.outlier_detection.and_then(error_codes);
     let h2 = Http2ProtocolOptions {
         max_concurrent_streams: http
             .and_then(|h| h.max_concurrent_streams)
@@ -134,23 +151,24 @@ fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, 
         }),
         ..Http2ProtocolOptions::default()
     };
-    let upstream = if protocol.is_unsupported() || (as_client && protocol.is_http()) {
-        UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
-            http_protocol_options: Some(Http1ProtocolOptions::default()),
-            http2_protocol_options: Some(h2),
-            ..UseDownstreamHttpConfig::default()
-        })
-    } else if protocol.is_http2() || (protocol.is_http() && upgrade) {
-        explicit(explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-            h2,
-        ))
-    } else if http.is_some() || errors.is_some() {
-        let h1 = Http1ProtocolOptions::default();
-        explicit(explicit_http_config::ProtocolConfig::HttpProtocolOptions(
-            h1,
-        ))
-    } else {
-        return;
+    let upstream = match http_version(policy, protocol, mesh) {
+        Some(HttpVersion::OfClient) => {
+            UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(h2),
+                ..UseDownstreamHttpConfig::default()
+            })
+        }
+        Some(HttpVersion::Two) => explicit(
+            explicit_http_config::ProtocolConfig::Http2ProtocolOptions(h2),
+        ),
+        _ if http.is_some() || errors.is_some() => {
+            let h1 = Http1ProtocolOptions::default();
+            explicit(explicit_http_config::ProtocolConfig::HttpProtocolOptions(
+                h1,
+            ))
+        }
+        _ => return,
     };
     let common = http.map(|h| CommonHttp {
         idle_timeout: h.idle_timeout.map(wire::duration),

@@ -17,8 +17,9 @@ use lateen_xds::types::tls::{
 };
 use lateen_xds::types::wkt::Struct;
 
-use super::OutboundKey;
+use super::{OutboundKey, settings};
 use crate::policy::Policy;
+use crate::tls::HttpVersion;
 use crate::{tls, wire};
 
 /// The endpoint label, and the metadata key, that says an endpoint takes the mesh's TLS.
@@ -28,16 +29,16 @@ pub(crate) const TLS_MODE_MESH: &str = "istio";
 
 pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_>) {
     let Some(settings) = policy.tls else {
-        automatic(cluster, key);
+        automatic(cluster, key, policy);
         return;
     };
     match settings.mode {
         ClientTlsMode::Disable => {}
         ClientTlsMode::IstioMutual => {
-            cluster.transport_socket = Some(mesh(key, Some(settings)));
+            cluster.transport_socket = Some(mesh(key, policy, Some(settings)));
         }
         ClientTlsMode::Simple | ClientTlsMode::Mutual => {
-            cluster.transport_socket = Some(originate(key, settings));
+            cluster.transport_socket = Some(originate(key, policy, settings));
         }
     }
 }
@@ -75,13 +76,13 @@ pub(super) fn name_clients(cluster: &mut Cluster, version: ProxyProtocolVersion)
 
 /// Mutual TLS to those endpoints that take it, plain to the others. Where endpoints are not listed
 /// (the original destination) there is nothing to tell one from another by: it is all or none.
-fn automatic(cluster: &mut Cluster, key: &OutboundKey) {
+fn automatic(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_>) {
     if !is_automatic(&key.mesh, &key.service, &key.accounts) {
         return;
     }
     let original = ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into());
     if cluster.cluster_discovery_type == Some(original) {
-        cluster.transport_socket = key.all_take_tls.then(|| mesh(key, None));
+        cluster.transport_socket = key.all_take_tls.then(|| mesh(key, policy, None));
         return;
     }
     let mode = wire::record([(TLS_MODE, wire::text(TLS_MODE_MESH))]);
@@ -91,25 +92,37 @@ fn automatic(cluster: &mut Cluster, key: &OutboundKey) {
         transport_socket: Some(socket),
     };
     cluster.transport_socket_matches = vec![
-        option("tlsMode-istio", mode, mesh(key, None)),
+        option("tlsMode-istio", mode, mesh(key, policy, None)),
         option("tlsMode-disabled", Struct::default(), wire::raw_buffer()),
     ];
 }
 
-fn mesh(key: &OutboundKey, settings: Option<&ClientTlsSettings>) -> TransportSocket {
+fn mesh(
+    key: &OutboundKey,
+    policy: &Policy<'_>,
+    settings: Option<&ClientTlsSettings>,
+) -> TransportSocket {
     let sni = settings
         .map(|s| s.sni.as_str())
         .filter(|sni| !sni.is_empty());
     let sni = sni.map_or_else(|| key.name().sni(), str::to_owned);
     let names = settings.map(|s| s.subject_alt_names.as_slice());
     let names = names.filter(|n| !n.is_empty()).unwrap_or(&key.accounts);
-    tls::mesh_client(key.protocol(), sni, names)
+    tls::mesh_client(speaks(key, policy), sni, names)
+}
+
+fn speaks(key: &OutboundKey, policy: &Policy<'_>) -> Option<HttpVersion> {
+    settings::http_version(policy, key.protocol(), &key.mesh)
 }
 
 /// TLS that a rule asks for, towards a server that is not of the mesh.
-fn originate(key: &OutboundKey, settings: &ClientTlsSettings) -> TransportSocket {
+fn originate(
+    key: &OutboundKey,
+    policy: &Policy<'_>,
+    settings: &ClientTlsSettings,
+) -> TransportSocket {
     let mut common = CommonTlsContext::default();
-    if key.protocol().is_http2() {
+    if speaks(key, policy) == Some(HttpVersion::Two) {
         common.alpn_protocols = tls::owned(&["h2"]);
     }
     let mutual = settings.mode == ClientTlsMode::Mutual;

@@ -282,6 +282,29 @@ fn in_mesh(mesh: Value, protocol: Protocol, yaml: &str) -> Value {
     found.next().expect("a cluster")
 }
 
+/// A server that goes by what was agreed on would read one version of HTTP as another.
+#[test]
+fn tls_offers_the_version_of_http_that_is_spoken() {
+    let offers = |protocol, policy: &str| {
+        let rule = format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, trafficPolicy: \
+             {{tls: {{mode: ISTIO_MUTUAL}}, connectionPool: {{http: {{{policy}}}}}}}}}\n"
+        );
+        let found = in_mesh(json!({}), protocol, &rule);
+        let tls = &found["transport_socket"]["typed_config"]["common_tls_context"];
+        tls["alpn_protocols"].clone()
+    };
+    let h1 = json!(["istio-http/1.1", "istio", "http/1.1"]);
+    let h2 = json!(["istio-h2", "istio", "h2"]);
+    assert_eq!(offers(Protocol::Http, ""), h1);
+    assert_eq!(offers(Protocol::Http2, ""), h2);
+    assert_eq!(offers(Protocol::Http, "h2UpgradePolicy: UPGRADE"), h2);
+    // Which one it will be is not known yet.
+    let as_client = offers(Protocol::Http, "useClientProtocol: true");
+    assert_eq!(as_client, json!(["istio"]));
+    assert_eq!(offers(Protocol::Tcp, ""), json!(["istio"]));
+}
+
 #[test]
 fn hosts_that_clients_name() {
     let wild = external("*.example.com", 443, Protocol::Tls, Resolution::DynamicDns);
