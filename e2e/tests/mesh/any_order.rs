@@ -162,15 +162,7 @@ async fn refusals(mesh: &Mesh) -> anyhow::Result<String> {
     let on_the_way = ListParams::default().labels("app in (productpage, reviews)");
     for pod in pods.list(&on_the_way).await? {
         let name = pod.name_any();
-        let logs = pods.logs(&name, &params).await?;
-        if std::env::var_os("DIAG").is_some() {
-            let tail: Vec<_> = logs.lines().rev().take(25).collect();
-            text.push_str(&format!("{name} TAIL: {tail:#?}\n"));
-            let stats = mesh.pod_get("default", &name, 15000, "/stats?filter=(cluster_manager|listener_manager|control_plane|warming|upstream_rq_5xx|upstream_rq_503|no_cluster)").await?;
-            let stats: Vec<_> = stats.lines().filter(|l| !l.ends_with(": 0")).collect();
-            text.push_str(&format!("{name} STATS: {stats:#?}\n"));
-        }
-        for line in logs.lines() {
+        for line in pods.logs(&name, &params).await?.lines() {
             if line.contains(" HTTP/1.1\" ") && !line.contains(" HTTP/1.1\" 200 ") {
                 text.push_str(&format!("{name}: {line}\n"));
             }
