@@ -51,7 +51,7 @@ impl Connectivity {
     }
 
     /// The parts that make a difference, so that proxies which nothing tells apart share what they
-    /// are served. What the proxy does not say of its network follows from the labels of its workload.
+    /// are served.
     pub(super) fn reduced(&self, labels: &Labels, snapshot: &Snapshot) -> Connectivity {
         let networks = snapshot.networks();
         let resolves = self.resolves && snapshot.gives_addresses();
@@ -63,9 +63,11 @@ impl Connectivity {
             };
         }
         let label = labels.value(labels::NETWORK).unwrap_or_default();
-        let network = match self.network.as_str() {
-            "" => networks.of_workload(label, None),
-            said => said,
+        // The label is the pod's own, the other may be that of all pods.
+        let network = match (label, self.network.as_str()) {
+            ("", "") => networks.of_workload("", None),
+            ("", said) => said,
+            (own, _) => own,
         };
         Connectivity {
             resolves,

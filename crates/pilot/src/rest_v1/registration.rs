@@ -69,9 +69,9 @@ fn hosts<'a>(
     is_wanted: impl Fn(&Labels) -> bool + 'a,
 ) -> impl Iterator<Item = Host> + 'a {
     let endpoints = world.endpoints.get(key).map_or(&[][..], |all| &all[..]);
-    let ready = endpoints
-        .iter()
-        .filter(move |one| one.ready && is_wanted(&one.labels));
+    // What is only known by its network has no place in the answer.
+    let reachable = endpoints.iter().filter(|one| !one.address.is_empty());
+    let ready = reachable.filter(move |one| one.ready && is_wanted(&one.labels));
     ready.map(Host::of)
 }
 

@@ -1,7 +1,9 @@
 //! Names that stand for services of other names: ExternalName services.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use lateen_core::Hostname;
 use lateen_registry::Service;
 
 use super::View;
@@ -17,15 +19,20 @@ impl<'a> View<'a> {
         self.meant_by(service).unwrap_or(service)
     }
 
-    /// Other names of a service that are seen.
-    pub(super) fn aliases_of(self, service: &Service) -> Vec<&'a Arc<Service>> {
-        let all = self.snapshot.aliases().iter();
-        let seen = all.filter(|alias| {
+    /// Names that are seen, by the services that they stand for.
+    pub(super) fn aliases(self) -> HashMap<&'a Hostname, Vec<&'a Arc<Service>>> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for alias in self.snapshot.aliases() {
             let named = self.service(&alias.hostname);
-            named.is_some_and(|named| Arc::ptr_eq(named, alias)) && self.lets_service(alias)
-        });
-        seen.filter(|alias| self.meant_by(alias).is_some_and(|of| **of == *service))
-            .collect()
+            let is_seen = named.is_some_and(|named| Arc::ptr_eq(named, alias));
+            if let Some(meant) = self.meant_by(alias)
+                && is_seen
+                && self.lets_service(alias)
+            {
+                found.entry(&meant.hostname).or_default().push(alias);
+            }
+        }
+        found
     }
 
     /// Services with those in the place of names that stand for them, each once.

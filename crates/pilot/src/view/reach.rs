@@ -167,7 +167,7 @@ impl<'a> View<'a> {
         if self.meant_by(service).is_some() {
             return None;
         }
-        let seen = self.lets_service(service) || !self.aliases_of(service).is_empty();
+        let seen = self.lets_service(service) || self.aliases().contains_key(&service.hostname);
         let implied = || {
             self.implied()
                 .iter()

@@ -89,6 +89,7 @@ impl<'a> View<'a> {
     /// The table that all HTTP services of a port share.
     fn outbound_hosts(self, port: u16) -> Vec<HostKind> {
         let this = self.at(port);
+        let aliases = this.aliases();
         let mut taken = HashSet::new();
         let mut hosts = Vec::new();
         for service in this.services() {
@@ -100,7 +101,7 @@ impl<'a> View<'a> {
             }
             let rule = this.rule_for(&service.hostname, MESH_GATEWAY);
             let mut domains = self.domains(service);
-            for alias in this.aliases_of(service) {
+            for alias in aliases.get(&service.hostname).into_iter().flatten() {
                 let own = this.rule_for(&alias.hostname, MESH_GATEWAY);
                 let mut names = self.domains(alias);
                 match own.filter(|rule| !rule.object.spec.http.is_empty()) {

@@ -115,6 +115,15 @@ fn other_networks_are_reached_by_their_gateways() {
 }
 
 #[test]
+fn a_pod_may_be_in_another_network_than_it_was_told() {
+    let mut proxy = proxy(&[("NETWORK", "n1")]);
+    let label = ("topology.istio.io/network".to_owned(), "n2".to_owned());
+    proxy.labels.0.extend([label]);
+    let found = reached(NETWORKS, "", &proxy);
+    assert_eq!(found[0].0, "10.2.0.1:9080", "{found:?}");
+}
+
+#[test]
 fn a_gateway_sees_the_networks_that_it_asks_for() {
     check(
         &[("NETWORK", "n1"), ("REQUESTED_NETWORK_VIEW", "n1")],
