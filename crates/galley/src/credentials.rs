@@ -11,7 +11,33 @@ pub enum CredentialFault {
     Malformed(String),
 }
 
-/// Where Secrets are kept.
+/// A kind of object that roots are in, under `ca.crt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RootsKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+impl RootsKind {
+    /// The kind's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RootsKind::ConfigMap => "ConfigMap",
+            RootsKind::Secret => "Secret",
+        }
+    }
+
+    /// The kind of a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [RootsKind::ConfigMap, RootsKind::Secret]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Where Secrets, and ConfigMaps with roots, are kept.
 pub trait Credentials: Send + Sync + 'static {
     /// Whether a Secret holds a certificate and its key.
     ///
@@ -19,6 +45,18 @@ pub trait Credentials: Send + Sync + 'static {
     ///
     /// It is missing, or something else is in it.
     fn check(&self, namespace: &str, name: &str) -> Result<(), CredentialFault>;
+
+    /// Whether an object holds roots.
+    ///
+    /// # Errors
+    ///
+    /// It is missing, or what is in it are none.
+    fn check_roots(
+        &self,
+        of: RootsKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), CredentialFault>;
 
     /// Changes whenever any of them does.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -30,6 +68,15 @@ pub struct NoCredentials;
 
 impl Credentials for NoCredentials {
     fn check(&self, _namespace: &str, _name: &str) -> Result<(), CredentialFault> {
+        Err(CredentialFault::Missing)
+    }
+
+    fn check_roots(
+        &self,
+        _of: RootsKind,
+        _namespace: &str,
+        _name: &str,
+    ) -> Result<(), CredentialFault> {
         Err(CredentialFault::Missing)
     }
 

@@ -316,6 +316,7 @@ impl Fold {
             return Regenerated::default();
         }
         let translation = translate(Around {
+            in_mesh: false,
             objects: &self.objects,
             world,
             credentials: &*around.credentials,

@@ -8,6 +8,7 @@
 //! part is not in force in parts.
 
 mod backend;
+mod backend_tls;
 mod conditions;
 mod filters;
 mod gateways;
@@ -33,7 +34,7 @@ use lateen_core::ObjectRef;
 use lateen_registry::World;
 use serde_json::Value;
 
-use crate::Credentials;
+use crate::{Credentials, RootsKind};
 
 pub(crate) use objects::{Objects, by_age};
 
@@ -52,6 +53,12 @@ pub(crate) const INTERNAL: &str = "internal.istio.io/";
 /// What credentials are called that a Gateway of the Gateway API names; behind it is
 /// `namespace/name`.
 pub const CREDENTIAL: &str = "kubernetes-gateway://";
+/// What roots are called that a BackendTLSPolicy names; behind it are `Kind/namespace/name` of the
+/// objects that they are in, with commas between them.
+pub const ROOTS: &str = "kubernetes-roots://";
+/// On an internal DestinationRule: the BackendTLSPolicy that it stands for. It holds for gateways,
+/// beside whatever other rules hold for its host.
+pub const BACKEND_TLS: &str = "internal.istio.io/backend-tls";
 
 /// What objects are read against.
 #[derive(Clone, Copy)]
@@ -63,6 +70,9 @@ pub(crate) struct Around<'a> {
     pub(crate) mesh: &'a MeshConfig,
     /// The domain of service names.
     pub(crate) domain: &'a str,
+    /// Whether it is read for clients in the mesh: they may call every Service as it is, so that a
+    /// route of theirs needs no grant, and what is for gateways does not hold.
+    pub(crate) in_mesh: bool,
 }
 
 /// What comes out.
@@ -86,7 +96,7 @@ pub struct Said {
     pub status: Value,
 }
 
-/// A Secret that proxies may have, since a Gateway that they serve names it.
+/// A Secret, or roots, that proxies may have, since a Gateway that they serve names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Granted {
     /// Namespace of the proxies.
@@ -98,6 +108,8 @@ pub struct Granted {
     pub namespace: String,
     /// Name of the Secret.
     pub name: String,
+    /// That only the roots are granted, and what they are in.
+    pub roots: Option<RootsKind>,
 }
 
 /// Reads all objects.
@@ -111,7 +123,7 @@ pub(crate) fn translate(around: Around<'_>) -> Translation {
     routes::read(around, &mut gateways, &mut rules, &mut out.statuses);
     gateways.write(around, &rules, &mut out);
     rules.write(&gateways, &mut out.virtual_services);
-    status::policies(around, &mut out.statuses);
+    backend_tls::write(around, &gateways, &rules, &mut out);
     mesh::write(around, &rules, &mut out.virtual_services);
     crate::ingress::translate(around, &mut out);
     out

@@ -17,12 +17,12 @@ mod validate;
 mod webhook;
 
 pub use config_set::{ConfigChanges, ConfigSet};
-pub use credentials::{CredentialFault, Credentials, NoCredentials};
+pub use credentials::{CredentialFault, Credentials, NoCredentials, RootsKind};
 pub use fault::{Fault, describe};
 pub use galley::{Galley, MeshError, Surroundings, fold, parse_mesh, parse_networks};
 pub use gateway_api::{
-    CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROUTE_SEMANTICS,
-    Said,
+    BACKEND_TLS, CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROOTS,
+    ROUTE_SEMANTICS, Said,
 };
 pub use generated::GatewayState;
 pub use problems::problems;

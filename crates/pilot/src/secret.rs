@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lateen_core::SpiffeId;
+use lateen_galley::RootsKind;
 use lateen_xds::names;
 use lateen_xds::server::Resource;
 use lateen_xds::types::core::{DataSource, data_source};
@@ -34,6 +35,17 @@ pub trait CredentialSource: Send + Sync + 'static {
         Leave::None
     }
 
+    /// The roots in an object, as PEM, if a gateway of this identity may have them.
+    fn roots(
+        &self,
+        _identity: &SpiffeId,
+        _of: RootsKind,
+        _namespace: &str,
+        _name: &str,
+    ) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Changes whenever any credential does.
     fn changes(&self) -> watch::Receiver<u64>;
 }
@@ -47,6 +59,22 @@ pub enum Leave {
     ToReaders,
     /// A Gateway names it, and the mesh made the proxies for it.
     Given,
+}
+
+/// What a credential of a Gateway or a DestinationRule is called on the wire.
+pub(crate) fn certificate_name(credential: &str) -> String {
+    match credential.starts_with(lateen_galley::CREDENTIAL) {
+        true => credential.to_owned(),
+        false => format!("{}{credential}", names::SECRET_KUBERNETES),
+    }
+}
+
+/// What the roots beside a credential are called on the wire.
+pub(crate) fn roots_name(credential: &str) -> String {
+    match credential.starts_with(lateen_galley::ROOTS) {
+        true => credential.to_owned(),
+        false => certificate_name(credential) + names::SECRET_CA_SUFFIX,
+    }
 }
 
 /// No credentials at all.
@@ -74,6 +102,16 @@ pub(crate) fn resource(
     let proxy = &client.proxy;
     let identity = client.identity.as_ref();
     let identity = identity.filter(|_| proxy.kind == Kind::Router)?;
+    if let Some(objects) = name.strip_prefix(lateen_galley::ROOTS) {
+        let roots = objects.split(',').map(|of| roots_in(source, identity, of));
+        // None is left out: whoever is refused one of them is refused.
+        let roots = roots.collect::<Option<Vec<_>>>()?.join(&b'\n');
+        let secret = Secret {
+            name: name.to_owned(),
+            r#type: Some(trusted(roots)),
+        };
+        return Some(Arc::new(Resource::new(name, &secret)));
+    }
     let (namespace, wanted) = match name.strip_prefix(lateen_galley::CREDENTIAL) {
         Some(wanted) => {
             let (namespace, wanted) = wanted.split_once('/')?;
@@ -118,12 +156,21 @@ fn roots(
         .filter_map(|name| source.credential(namespace, name))
         .map(|credential| credential.roots)
         .find(|roots| !roots.is_empty())?;
-    Some(secret::Type::ValidationContext(
-        CertificateValidationContext {
-            trusted_ca: Some(inline(roots)),
-            ..CertificateValidationContext::default()
-        },
-    ))
+    Some(trusted(roots))
+}
+
+/// The roots in an object of the form `Kind/namespace/name`.
+fn roots_in(source: &dyn CredentialSource, identity: &SpiffeId, of: &str) -> Option<Vec<u8>> {
+    let mut parts = of.splitn(3, '/');
+    let kind = RootsKind::parse(parts.next()?)?;
+    source.roots(identity, kind, parts.next()?, parts.next()?)
+}
+
+fn trusted(roots: Vec<u8>) -> secret::Type {
+    secret::Type::ValidationContext(CertificateValidationContext {
+        trusted_ca: Some(inline(roots)),
+        ..CertificateValidationContext::default()
+    })
 }
 
 fn certificate(credential: Credential) -> Option<secret::Type> {
@@ -169,9 +216,50 @@ mod tests {
             }
         }
 
+        fn roots(
+            &self,
+            identity: &SpiffeId,
+            of: RootsKind,
+            _namespace: &str,
+            name: &str,
+        ) -> Option<Vec<u8>> {
+            let text = format!("{} {name}", of.as_str());
+            (&*identity.service_account == "edge-istio" && name != "secret").then(|| text.into())
+        }
+
         fn changes(&self) -> watch::Receiver<u64> {
             watch::channel(0).1
         }
+    }
+
+    #[test]
+    fn roots_of_several_objects_are_one_secret() {
+        let check = |account: &str, name: &str, expect: Option<&str>| {
+            let client = Client {
+                proxy: fixture::ingress(),
+                is_local: false,
+                identity: SpiffeId::new("cluster.local", "istio-system", account).ok(),
+                reads_secrets: true,
+            };
+            let name = format!("{}{name}", lateen_galley::ROOTS);
+            let found = resource(&Everything, &client, &name);
+            let expect = expect.map(|pem| Secret {
+                name: name.clone(),
+                r#type: Some(trusted(pem.into())),
+            });
+            let expect = expect.map(|secret| Arc::new(Resource::new(&*name, &secret)));
+            assert_eq!(found, expect, "{name}");
+        };
+        check("edge-istio", "ConfigMap/ns/a", Some("ConfigMap a"));
+        check(
+            "edge-istio",
+            "ConfigMap/ns/a,Secret/ns/b",
+            Some("ConfigMap a\nSecret b"),
+        );
+        check("edge-istio", "ConfigMap/ns/a,Secret/ns/secret", None);
+        check("edge-istio", "Pod/ns/a", None);
+        check("edge-istio", "ConfigMap/ns", None);
+        check("another", "ConfigMap/ns/a", None);
     }
 
     #[test]

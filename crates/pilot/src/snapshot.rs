@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::engine::Vantage;
 use crate::model::{Networks, Sidecars};
 use crate::platform::Platform;
+use crate::proxy::Kind;
 use of_config::ConfigIndex;
 use of_world::WorldIndex;
 
@@ -271,11 +272,18 @@ impl Snapshot {
             (service.namespace.as_str(), false),
             (root, false),
         ];
-        scopes
+        let mut rules = scopes
             .into_iter()
             .map(|(namespace, private)| self.rules_in(namespace, private, proxy, &service.hostname))
             .find(|rules| !rules.is_empty())
-            .unwrap_or_default()
+            .unwrap_or_default();
+        if proxy.kind == Kind::Router {
+            let tls = self.of_config.rules.backend_tls.get(&service.hostname);
+            let tls = tls.into_iter().flatten();
+            let own = tls.filter(|rule| *rule.meta.namespace == *service.namespace);
+            rules.extend(own.cloned());
+        }
+        rules
     }
 
     /// The rules of one namespace; `private` leaves out those that other namespaces see too.

@@ -6,7 +6,11 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, ServiceId};
 
-use super::{Around, conditions::Verdict};
+use super::{
+    Around,
+    backend_tls::{self, Trust},
+    conditions::Verdict,
+};
 
 /// One end of a reference.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,14 @@ impl<'a> End<'a> {
 }
 
 impl<'a> Around<'a> {
+    /// The same for clients in the mesh.
+    pub(super) fn for_mesh(self) -> Self {
+        Self {
+            in_mesh: true,
+            ..self
+        }
+    }
+
     /// Whether an object may refer to another: within a namespace always, else where the other's
     /// namespace grants it.
     pub(super) fn permits(self, from: End<'_>, to: End<'_>, name: &str) -> bool {
@@ -49,17 +61,6 @@ impl<'a> Around<'a> {
             })
     }
 
-    /// The policy that asks for TLS towards a backend.
-    fn tls_policy(self, namespace: &str, kind: &str, name: &str) -> Option<&'a str> {
-        let policies = self.objects.backend_tls_policies.values();
-        let mut policies = policies.filter(|policy| policy.meta.namespace == namespace);
-        let policy = policies.find(|policy| {
-            let mut targets = policy.spec.target_refs.iter();
-            targets.any(|target| target.kind == kind && target.name == name)
-        })?;
-        Some(&policy.meta.name)
-    }
-
     /// Where a backend is. What is missing or forbidden is an error.
     pub(super) fn backend(self, from: End<'_>, to: &BackendRef) -> Result<Destination, Verdict> {
         let group = to.group.as_deref().unwrap_or_default();
@@ -79,19 +80,12 @@ impl<'a> Around<'a> {
             kind,
             namespace,
         };
-        if !self.permits(from, target, &to.name) {
+        if !self.in_mesh && !self.permits(from, target, &to.name) {
             let message = format!(
                 "{kind} {}/{} is in another namespace, and no ReferenceGrant there lets {} of {} refer to it",
                 namespace, to.name, from.kind, from.namespace
             );
             return Err(Verdict::new("RefNotPermitted", message));
-        }
-        if let Some(policy) = self.tls_policy(namespace, kind, &to.name) {
-            let message = format!(
-                "BackendTLSPolicy {policy} is not supported, and without TLS {kind} {} is not called",
-                to.name
-            );
-            return Err(Verdict::new("UnsupportedValue", message));
         }
         let missing = |what: String| Err(Verdict::new("BackendNotFound", what));
         let named = match kind {
@@ -109,10 +103,29 @@ impl<'a> Around<'a> {
             return Err(Verdict::new("UnsupportedValue", message));
         };
         let known = u16::try_from(port).ok().and_then(|port| service.port(port));
-        if known.is_none() {
+        let Some(known) = known else {
             return missing(format!("{kind} {} has no port {port}", to.name));
+        };
+        let mut out = destination(&host, port);
+        let policy = match kind {
+            "Service" => self.tls_policy(namespace, &to.name, &known.name),
+            _ => None,
+        };
+        if let Some(policy) = policy {
+            let refused = match self.in_mesh {
+                true => Some("it holds for gateways alone".to_owned()),
+                false => Trust::of(self, policy).refused.map(|why| why.message),
+            };
+            if let Some(why) = refused {
+                let message = format!(
+                    "BackendTLSPolicy {}: {why}, and without TLS {kind} {} is not called",
+                    policy.meta.name, to.name
+                );
+                return Err(Verdict::new("InvalidBackendTLSPolicy", message));
+            }
+            out.subset = backend_tls::subset(policy);
         }
-        Ok(destination(&host, port))
+        Ok(out)
     }
 }
 

@@ -16,13 +16,21 @@ use lateen_api::{
     },
 };
 
-use super::{Around, backend::End, conditions::Verdict, routes::Problems};
+use super::{Around, backend::End, conditions::Verdict, routes::Findings};
 
 /// Where requests arrive, on which redirects depend.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub(super) port: u32,
     pub(super) https: bool,
+}
+
+impl Place {
+    /// Where clients in the mesh are.
+    pub(super) const MESH: Place = Place {
+        port: 80,
+        https: false,
+    };
 }
 
 /// The filters of a rule, read.
@@ -42,7 +50,7 @@ impl<'a> Filters<'a> {
         around: Around<'_>,
         from: End<'_>,
         filters: &'a [HttpRouteFilter],
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) -> Self {
         let mut out = Self::default();
         for filter in filters {
@@ -55,9 +63,9 @@ impl<'a> Filters<'a> {
                 headers.response = Some(operations(of));
             }
             if let Some(of) = &filter.request_mirror {
-                match mirror(around, from, of) {
+                match mirror(around, from, of, findings) {
                     Ok(mirror) => out.mirrors.push(mirror),
-                    Err(verdict) => problems.unresolved(verdict),
+                    Err(verdict) => findings.unresolved(verdict),
                 }
             }
             out.redirect = out.redirect.or(filter.request_redirect.as_ref());
@@ -65,10 +73,10 @@ impl<'a> Filters<'a> {
             if let Some(of) = &filter.cors {
                 out.cors = Some(cors(of));
             }
-            out.check(filter, problems);
+            out.check(filter, findings);
         }
         if out.redirect.is_some() && out.rewrite.is_some() {
-            problems.refused(Verdict::new(
+            findings.refused(Verdict::new(
                 "IncompatibleFilters",
                 "a rule cannot both redirect and rewrite",
             ));
@@ -76,7 +84,7 @@ impl<'a> Filters<'a> {
         out
     }
 
-    fn check(&mut self, filter: &HttpRouteFilter, problems: &mut Problems) {
+    fn check(&mut self, filter: &HttpRouteFilter, findings: &mut Findings) {
         match filter.r#type.as_str() {
             "RequestHeaderModifier"
             | "ResponseHeaderModifier"
@@ -89,9 +97,9 @@ impl<'a> Filters<'a> {
                 let of = filter.extension_ref.as_ref();
                 let name = of.map_or("", |of| of.kind.as_str());
                 let message = format!("filter {name:?} of ExtensionRef is not supported");
-                problems.unresolved(Verdict::new("InvalidKind", message));
+                findings.unresolved(Verdict::new("InvalidKind", message));
             }
-            other => problems.refused(Verdict::new(
+            other => findings.refused(Verdict::new(
                 "UnsupportedValue",
                 format!("filter {other} is not supported"),
             )),
@@ -101,7 +109,7 @@ impl<'a> Filters<'a> {
     /// The filters of one backend, of which only header changes are for it alone.
     pub(super) fn headers_only(
         filters: &[HttpRouteFilter],
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) -> Option<Headers> {
         let mut headers = None::<Headers>;
         for filter in filters {
@@ -115,7 +123,7 @@ impl<'a> Filters<'a> {
                         headers.response = Some(operations(of));
                     }
                 }
-                other => problems.refused(Verdict::new(
+                other => findings.refused(Verdict::new(
                     "UnsupportedValue",
                     format!("filter {other} of a backend is not supported, only of a rule"),
                 )),
@@ -175,6 +183,7 @@ fn mirror(
     around: Around<'_>,
     from: End<'_>,
     of: &HttpRequestMirrorFilter,
+    findings: &mut Findings,
 ) -> Result<HttpMirrorPolicy, Verdict> {
     let to = of.backend_ref.clone().unwrap_or_default();
     let share = match (&of.percent, &of.fraction) {
@@ -186,7 +195,7 @@ fn mirror(
         (None, None) => None,
     };
     Ok(HttpMirrorPolicy {
-        destination: Some(around.backend(from, &to)?),
+        destination: Some(findings.backend(around, from, &to)?),
         percentage: share.map(|value| Percent { value }),
     })
 }

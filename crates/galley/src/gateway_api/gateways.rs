@@ -21,6 +21,7 @@ use super::{
     routes::Rules,
     status::said,
 };
+use crate::RootsKind;
 
 /// On a Gateway: the name of what is made for it, instead of `NAME-CLASS`.
 const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
@@ -194,8 +195,33 @@ impl<'a> Gateways<'a> {
                     account: service.account.clone(),
                     namespace: namespace.clone(),
                     name: name.clone(),
+                    roots: None,
                 });
             }
+        }
+    }
+
+    /// Lets the proxies of a Gateway have the roots in an object.
+    pub(super) fn grant_roots(
+        &self,
+        gateway: &(String, String),
+        kind: RootsKind,
+        (namespace, name): (&str, &str),
+        out: &mut Translation,
+    ) {
+        let is_meant = |known: &&Known<'_>| {
+            let meta = &known.object.meta;
+            (&meta.namespace, &meta.name) == (&gateway.0, &gateway.1)
+        };
+        let known = self.known.iter().filter(is_meant);
+        for service in known.flat_map(|known| &known.services) {
+            out.granted.insert(Granted {
+                to: service.namespace.clone(),
+                account: service.account.clone(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                roots: Some(kind),
+            });
         }
     }
 

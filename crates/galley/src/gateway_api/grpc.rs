@@ -23,18 +23,18 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
     for (n, rule) in route.spec.rules.iter().enumerate() {
         let from = End::of("GRPCRoute", &route.meta.namespace);
         let filters: Vec<_> = rule.filters.iter().map(filter).collect();
-        let filters = Filters::read(around, from, &filters, &mut out.problems);
+        let filters = Filters::read(around, from, &filters, &mut out.findings);
         let mut backends = Backends::default();
         for to in &rule.backend_refs {
             let own: Vec<_> = to.filters.iter().map(filter).collect();
-            backends.add(around, from, &backend(to), &own, &mut out.problems);
+            backends.add(around, from, &backend(to), &own, &mut out.findings);
         }
         let mut base = HttpRoute {
             name: format!("{}.{}.{n}", route.meta.namespace, route.meta.name),
             ..HttpRoute::default()
         };
         http::lead(&mut base, backends);
-        http::refuse_sessions(rule.session_persistence.as_ref(), &mut out.problems);
+        http::refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
         let all = [GrpcRouteMatch::default()];
         let matches = match rule.matches.is_empty() {
             true => &all[..],

@@ -19,7 +19,7 @@ use super::{
     backend::End,
     conditions::Verdict,
     filters::{Filters, Place},
-    routes::{Converted, Entry, Problems, Rank},
+    routes::{Converted, Entry, Findings, Rank},
 };
 
 /// What a rule without a backend, or with none that can be used, answers.
@@ -34,15 +34,15 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
     let mut out = Converted::default();
     for (n, rule) in route.spec.rules.iter().enumerate() {
         let from = End::of("HTTPRoute", &route.meta.namespace);
-        let filters = Filters::read(around, from, &rule.filters, &mut out.problems);
-        let backends = backends(around, from, rule, &mut out.problems);
+        let filters = Filters::read(around, from, &rule.filters, &mut out.findings);
+        let backends = backends(around, from, rule, &mut out.findings);
         let mut base = HttpRoute {
             name: format!("{}.{}.{n}", route.meta.namespace, route.meta.name),
             ..HttpRoute::default()
         };
         lead(&mut base, backends);
-        limits(&mut base, rule, &mut out.problems);
-        refuse_sessions(rule.session_persistence.as_ref(), &mut out.problems);
+        limits(&mut base, rule, &mut out.findings);
+        refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
         let all = [HttpRouteMatch::default()];
         let matches = match rule.matches.is_empty() {
             true => &all[..],
@@ -134,13 +134,13 @@ impl Backends {
         from: End<'_>,
         to: &BackendRef,
         filters: &[HttpRouteFilter],
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) {
         let weight = to.weight.unwrap_or(1).max(0);
-        let headers = Filters::headers_only(filters, problems);
-        match around.backend(from, to) {
+        let headers = Filters::headers_only(filters, findings);
+        match findings.backend(around, from, to) {
             Err(verdict) => {
-                problems.unresolved(verdict);
+                findings.unresolved(verdict);
                 self.broken += u64::from(weight.unsigned_abs());
             }
             Ok(_) if weight == 0 => {}
@@ -157,12 +157,12 @@ fn backends(
     around: Around<'_>,
     from: End<'_>,
     rule: &HttpRouteRule,
-    problems: &mut Problems,
+    findings: &mut Findings,
 ) -> Backends {
     let mut all = Backends::default();
     for to in &rule.backend_refs {
         let reference = HttpBackendRef::backend(to);
-        all.add(around, from, &reference, &to.filters, problems);
+        all.add(around, from, &reference, &to.filters, findings);
     }
     all
 }
@@ -196,19 +196,19 @@ pub(super) fn lead(route: &mut HttpRoute, backends: Backends) {
     route.route = backends.good;
 }
 
-fn limits(route: &mut HttpRoute, rule: &HttpRouteRule, problems: &mut Problems) {
+fn limits(route: &mut HttpRoute, rule: &HttpRouteRule, findings: &mut Findings) {
     let none = HttpRouteTimeouts::default();
     let timeouts = rule.timeouts.as_ref().unwrap_or(&none);
-    let whole = duration(timeouts.request.as_deref(), "timeouts.request", problems);
+    let whole = duration(timeouts.request.as_deref(), "timeouts.request", findings);
     let each = duration(
         timeouts.backend_request.as_deref(),
         "timeouts.backendRequest",
-        problems,
+        findings,
     );
     route.timeout = whole.filter(|limit| !limit.is_zero());
     let each = each.filter(|limit| !limit.is_zero());
     route.retries = match &rule.retry {
-        Some(retry) => Some(retries(retry, each, problems)),
+        Some(retry) => Some(retries(retry, each, findings)),
         None => each.map(|each| HttpRetry {
             attempts: RETRIES,
             per_try_timeout: Some(each),
@@ -217,7 +217,7 @@ fn limits(route: &mut HttpRoute, rule: &HttpRouteRule, problems: &mut Problems) 
     };
 }
 
-fn retries(of: &HttpRouteRetry, each: Option<Duration>, problems: &mut Problems) -> HttpRetry {
+fn retries(of: &HttpRouteRetry, each: Option<Duration>, findings: &mut Findings) -> HttpRetry {
     let codes: Vec<String> = of.codes.iter().map(i32::to_string).collect();
     HttpRetry {
         attempts: of.attempts.unwrap_or(RETRIES),
@@ -226,23 +226,23 @@ fn retries(of: &HttpRouteRetry, each: Option<Duration>, problems: &mut Problems)
             .join(",")
             .trim_end_matches(',')
             .into(),
-        backoff: duration(of.backoff.as_deref(), "retry.backoff", problems),
+        backoff: duration(of.backoff.as_deref(), "retry.backoff", findings),
         ..HttpRetry::default()
     }
 }
 
-fn duration(text: Option<&str>, field: &str, problems: &mut Problems) -> Option<Duration> {
+fn duration(text: Option<&str>, field: &str, findings: &mut Findings) -> Option<Duration> {
     let parsed = text?.parse();
     if parsed.is_err() {
         let message = format!("{field}: {:?} is no duration", text.unwrap_or_default());
-        problems.refused(Verdict::new("UnsupportedValue", message));
+        findings.refused(Verdict::new("UnsupportedValue", message));
     }
     parsed.ok()
 }
 
-pub(super) fn refuse_sessions(of: Option<&SessionPersistence>, problems: &mut Problems) {
+pub(super) fn refuse_sessions(of: Option<&SessionPersistence>, findings: &mut Findings) {
     if of.is_some() {
-        problems.refused(Verdict::new(
+        findings.refused(Verdict::new(
             "UnsupportedValue",
             "sessionPersistence is not supported: use consistentHash of a DestinationRule",
         ));

@@ -15,8 +15,9 @@ pub(super) fn convert(around: Around<'_>, from: End<'_>, rules: &[L4RouteRule]) 
     let mut out = Converted::default();
     for to in rules.iter().flat_map(|rule| &rule.backend_refs) {
         let weight = to.weight.unwrap_or(1).max(0);
-        let destination = around.backend(from, to).unwrap_or_else(|verdict| {
-            out.problems.unresolved(verdict);
+        let destination = out.findings.backend(around, from, to);
+        let destination = destination.unwrap_or_else(|verdict| {
+            out.findings.unresolved(verdict);
             nowhere()
         });
         if weight > 0 {
@@ -38,7 +39,7 @@ pub(super) fn convert(around: Around<'_>, from: End<'_>, rules: &[L4RouteRule]) 
 /// What is said of a UDPRoute.
 pub(super) fn refuse(around: Around<'_>, from: End<'_>, rules: &[L4RouteRule]) -> Converted {
     let mut out = convert(around, from, rules);
-    out.problems.refused(Verdict::new(
+    out.findings.refused(Verdict::new(
         "UnsupportedValue",
         "UDPRoute is not supported: proxies forward no datagrams",
     ));

@@ -71,17 +71,21 @@ pub(super) fn parent(
     }))
 }
 
+/// Adds a route; what of it is not in force.
 pub(super) fn add(
     all: &mut BTreeMap<MeshHost, HostRules>,
     route: Common<'_>,
     host: MeshHost,
     parent: &ParentReference,
     converted: Converted,
-) {
+) -> Option<String> {
     let rules = all.entry(host).or_default();
     if route.kind.kind == "TCPRoute" {
-        rules.tcp.entry(parent.port).or_insert(converted.l4);
-        return;
+        if rules.tcp.contains_key(&parent.port) {
+            return Some("Route was valid, but an older one has the Service's port".to_owned());
+        }
+        rules.tcp.insert(parent.port, converted.l4);
+        return None;
     }
     rules.ports.push(parent.port);
     for mut entry in converted.http {
@@ -90,6 +94,7 @@ pub(super) fn add(
         }
         rules.http.push(entry);
     }
+    None
 }
 
 /// A VirtualService for each Service.

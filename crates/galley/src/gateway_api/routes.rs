@@ -1,13 +1,18 @@
 //! Routes of all kinds: what they attach themselves to, and what follows for each host.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use lateen_api::{
     Kind, Meta, Object,
-    gateway_api::ParentReference,
+    gateway_api::{BackendRef, ParentReference},
     kinds::gateway_api as kinds,
-    networking::{HttpDirectResponse, HttpMatchRequest, HttpRoute, RouteDestination, StringMatch},
+    networking::{
+        Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, RouteDestination, StringMatch,
+    },
     networking::{TcpRoute, TlsMatchAttributes, TlsRoute, VirtualService},
 };
 use lateen_core::{Hostname, ObjectRef};
@@ -66,17 +71,32 @@ pub(super) struct Entry {
     pub(super) route: HttpRoute,
 }
 
-/// What is wrong with a route wherever it is attached.
+/// What was found of a route wherever it is attached.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Problems {
+pub(super) struct Findings {
     pub(super) refused: Option<Verdict>,
     pub(super) unresolved: Option<Verdict>,
+    /// Namespace and name of the Services that it leads to, whether or not they can be called.
+    services: BTreeSet<(String, String)>,
 }
 
-impl Problems {
+impl Findings {
     /// Something that cannot be done; the first is told.
     pub(super) fn refused(&mut self, verdict: Verdict) {
         self.refused.get_or_insert(verdict);
+    }
+
+    /// Where a backend is; what is missing or forbidden is an error.
+    pub(super) fn backend(
+        &mut self,
+        around: Around<'_>,
+        from: End<'_>,
+        to: &BackendRef,
+    ) -> Result<Destination, Verdict> {
+        let namespace = to.namespace.as_deref().unwrap_or(from.namespace);
+        self.services
+            .insert((namespace.to_owned(), to.name.clone()));
+        around.backend(from, to)
     }
 
     /// A reference that leads nowhere; the first is told.
@@ -90,7 +110,7 @@ impl Problems {
 pub(super) struct Converted {
     pub(super) http: Vec<Entry>,
     pub(super) l4: Vec<RouteDestination>,
-    pub(super) problems: Problems,
+    pub(super) findings: Findings,
 }
 
 /// What all kinds of routes have.
@@ -115,6 +135,8 @@ pub(super) struct HostRules {
 pub(super) struct Rules {
     /// By listener and host.
     pub(super) listeners: BTreeMap<(usize, Hostname), HostRules>,
+    /// The Services that routes of a Gateway lead to.
+    pub(super) led: BTreeMap<(String, String), BTreeSet<(String, String)>>,
     /// For clients in the mesh.
     pub(super) mesh: BTreeMap<MeshHost, mesh::HostRules>,
 }
@@ -135,36 +157,41 @@ pub(super) fn read<'a>(
     };
     for route in by_age(&objects.http_routes) {
         let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
-        reader.route(common(&kinds::HTTP_ROUTE, route, parents, hosts), |at| {
-            http::convert(around, route, at)
-        });
+        reader.route(
+            common(&kinds::HTTP_ROUTE, route, parents, hosts),
+            |around, at| http::convert(around, route, at),
+        );
     }
     for route in by_age(&objects.grpc_routes) {
         let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
-        reader.route(common(&kinds::GRPC_ROUTE, route, parents, hosts), |at| {
-            grpc::convert(around, route, at)
-        });
+        reader.route(
+            common(&kinds::GRPC_ROUTE, route, parents, hosts),
+            |around, at| grpc::convert(around, route, at),
+        );
     }
     for route in by_age(&objects.tls_routes) {
         let from = End::of("TLSRoute", &route.meta.namespace);
         let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
-        reader.route(common(&kinds::TLS_ROUTE, route, parents, hosts), |_| {
-            l4::convert(around, from, &route.spec.rules)
-        });
+        reader.route(
+            common(&kinds::TLS_ROUTE, route, parents, hosts),
+            |around, _| l4::convert(around, from, &route.spec.rules),
+        );
     }
     for route in by_age(&objects.tcp_routes) {
         let from = End::of("TCPRoute", &route.meta.namespace);
         let parents = &route.spec.parent_refs;
-        reader.route(common(&kinds::TCP_ROUTE, route, parents, &[]), |_| {
-            l4::convert(around, from, &route.spec.rules)
-        });
+        reader.route(
+            common(&kinds::TCP_ROUTE, route, parents, &[]),
+            |around, _| l4::convert(around, from, &route.spec.rules),
+        );
     }
     for route in by_age(&objects.udp_routes) {
         let from = End::of("UDPRoute", &route.meta.namespace);
         let parents = &route.spec.parent_refs;
-        reader.route(common(&kinds::UDP_ROUTE, route, parents, &[]), |_| {
-            l4::refuse(around, from, &route.spec.rules)
-        });
+        reader.route(
+            common(&kinds::UDP_ROUTE, route, parents, &[]),
+            |around, _| l4::refuse(around, from, &route.spec.rules),
+        );
     }
 }
 
@@ -190,37 +217,37 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
-    fn route(&mut self, route: Common<'_>, convert: impl Fn(Place) -> Converted) {
-        let problems = convert(Place::default()).problems;
+    fn route(&mut self, route: Common<'_>, convert: impl Fn(Around<'_>, Place) -> Converted) {
+        let at_gateways = convert(self.around, Place::default()).findings;
         let mut parents = Vec::new();
         for parent in route.parents {
+            let findings;
             let found = match mesh::parent(self.around, route, parent) {
-                Some(found) => found.map(|host| {
-                    if problems.refused.is_none() {
-                        let converted = convert(Place {
-                            port: 80,
-                            https: false,
-                        });
-                        mesh::add(&mut self.rules.mesh, route, host, parent, converted);
-                    }
-                }),
+                Some(found) => {
+                    let converted = convert(self.around.for_mesh(), Place::MESH);
+                    findings = converted.findings.clone();
+                    found.map(|host| match findings.refused {
+                        None => mesh::add(&mut self.rules.mesh, route, host, parent, converted),
+                        Some(_) => None,
+                    })
+                }
                 None => match self.gateways.attach(self.around, route, parent) {
                     // Somebody else's.
                     None => continue,
-                    Some(found) => found.map(|listeners| {
-                        if problems.refused.is_none() {
-                            self.serve(listeners, &convert);
-                        }
-                    }),
+                    Some(found) => {
+                        findings = at_gateways.clone();
+                        found.map(|listeners| match findings.refused {
+                            None => self.serve(listeners, &convert),
+                            Some(_) => None,
+                        })
+                    }
                 },
             };
-            let refused = found.err().or_else(|| problems.refused.clone());
+            let behind = found.as_ref().ok().and_then(Option::as_deref);
+            let refused = found.as_ref().err();
             let generation = route.meta.generation;
             parents.push(status::parent(
-                parent,
-                refused.as_ref(),
-                problems.unresolved.as_ref(),
-                generation,
+                parent, refused, &findings, behind, generation,
             ));
         }
         if !parents.is_empty() {
@@ -230,25 +257,45 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn serve(&mut self, found: Vec<(usize, Vec<Hostname>)>, convert: &impl Fn(Place) -> Converted) {
+    /// Adds a route to listeners; what of it is not in force there.
+    fn serve(
+        &mut self,
+        found: Vec<(usize, Vec<Hostname>)>,
+        convert: &impl Fn(Around<'_>, Place) -> Converted,
+    ) -> Option<String> {
+        let mut behind = None;
         for (n, hosts) in found {
             let listener = &mut self.gateways.listeners[n];
             listener.attached += 1;
             if !listener.serves() {
                 continue;
             }
-            let converted = convert(Place {
+            let place = Place {
                 port: listener.listener.port,
                 https: listener.role == Role::Https,
-            });
+            };
+            let converted = convert(self.around, place);
+            let gateway = &listener.gateway.meta;
+            let led = self
+                .rules
+                .led
+                .entry((gateway.namespace.clone(), gateway.name.clone()));
+            led.or_default().extend(converted.findings.services);
             for host in hosts {
+                let is_taken = format!(
+                    "Route was valid, but an older one has listener {} for {host}",
+                    listener.listener.name
+                );
                 let rules = self.rules.listeners.entry((n, host)).or_default();
                 rules.http.extend(converted.http.iter().cloned());
                 if rules.l4.is_empty() {
                     rules.l4.clone_from(&converted.l4);
+                } else if !converted.l4.is_empty() {
+                    behind = Some(is_taken);
                 }
             }
         }
+        behind
     }
 }
 

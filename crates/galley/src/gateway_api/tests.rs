@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::CredentialFault;
 
+mod backend_tls;
 mod gateways;
 mod routes;
 mod samples;
@@ -22,6 +23,19 @@ impl Credentials for Secrets {
         match name {
             "cert" | "other" => Ok(()),
             "bad" => Err(CredentialFault::Malformed("no certificate".into())),
+            _ => Err(CredentialFault::Missing),
+        }
+    }
+
+    fn check_roots(
+        &self,
+        of: RootsKind,
+        _namespace: &str,
+        name: &str,
+    ) -> Result<(), CredentialFault> {
+        match (of, name) {
+            (RootsKind::ConfigMap, "roots") | (RootsKind::Secret, "cert") => Ok(()),
+            (_, "bad") => Err(CredentialFault::Malformed("no roots".into())),
             _ => Err(CredentialFault::Missing),
         }
     }
@@ -127,6 +141,7 @@ pub(crate) fn read_in(yaml: &str, mesh: &MeshConfig) -> Translation {
         assert_eq!(objects.set(&key, Some(&document)), Some(true), "{key}");
     }
     translate(Around {
+        in_mesh: false,
         objects: &objects,
         world: &world(),
         credentials: &Secrets,

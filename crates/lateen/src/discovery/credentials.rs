@@ -1,4 +1,4 @@
-//! Certificates of gateways, from Secrets of the cluster.
+//! Certificates of gateways and what they trust, from Secrets and ConfigMaps of the cluster.
 
 use std::{
     collections::HashSet,
@@ -7,17 +7,17 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     runtime::{
         WatchStreamExt,
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, Lookup, ObjectRef, Store},
         watcher,
     },
 };
 use lateen_core::SpiffeId;
-use lateen_galley::{CredentialFault, GatewayState};
+use lateen_galley::{CredentialFault, GatewayState, RootsKind};
 use lateen_pilot::{Credential, CredentialSource, Leave};
 use tokio::sync::watch;
 use tracing::warn;
@@ -31,9 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A Secret of this ending holds the roots of the one without it.
 const ROOTS_SUFFIX: &str = "-cacert";
 
-/// The Secrets of an API server, as they change.
+/// Where the roots stand that others than the certificate's owner name.
+const SHARED_ROOTS: &str = "ca.crt";
+
+/// The Secrets of an API server, and its ConfigMaps with roots, as they change.
 pub(super) struct Credentials {
     secrets: Store<Secret>,
+    config_maps: Store<ConfigMap>,
     changes_rx: watch::Receiver<u64>,
     /// Which proxies may have which, once that is known.
     gateways: OnceLock<watch::Receiver<Arc<GatewayState>>>,
@@ -42,24 +46,10 @@ pub(super) struct Credentials {
 impl Credentials {
     /// Starts to follow them.
     pub(super) fn follow(client: Client) -> Self {
-        let (secrets, writer) = reflector::store();
         let (changes_tx, changes_rx) = watch::channel(0);
-        tokio::spawn(async move {
-            let events = watcher(Api::<Secret>::all(client), watcher::Config::default());
-            let events = events.default_backoff().modify(keep_parts);
-            let events = reflector::reflector(writer, events);
-            let mut events = std::pin::pin!(events);
-            let mut known = Known::default();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) if known.concerns(&event) => changes_tx.send_modify(|n| *n += 1),
-                    Ok(_) => {}
-                    Err(error) => warn!(%error, "the watch of Secrets broke; it starts again"),
-                }
-            }
-        });
         Credentials {
-            secrets,
+            secrets: follow(Api::all(client.clone()), keep_parts, changes_tx.clone()),
+            config_maps: follow(Api::all(client), keep_roots, changes_tx),
             changes_rx,
             gateways: OnceLock::new(),
         }
@@ -68,9 +58,31 @@ impl Credentials {
     /// Waits until the first list is there, but not without an end: without a right to Secrets,
     /// gateways go on without certificates.
     pub(super) async fn ready(&self) {
-        let ready = tokio::time::timeout(PATIENCE, self.secrets.wait_until_ready());
-        if ready.await.is_err() {
-            warn!("Secrets are late, going on without certificates of gateways");
+        let ready = async {
+            let (secrets, config_maps) = tokio::join!(
+                self.secrets.wait_until_ready(),
+                self.config_maps.wait_until_ready(),
+            );
+            secrets.and(config_maps)
+        };
+        if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+            warn!("Secrets or ConfigMaps are late, going on without certificates of gateways");
+        }
+    }
+
+    fn roots_in(&self, of: RootsKind, namespace: &str, name: &str) -> Option<Vec<u8>> {
+        match of {
+            RootsKind::Secret => {
+                let roots = self.part(namespace, name, [SHARED_ROOTS; 2]);
+                (!roots.is_empty()).then_some(roots)
+            }
+            RootsKind::ConfigMap => {
+                let object = self
+                    .config_maps
+                    .get(&ObjectRef::new(name).within(namespace))?;
+                let text = object.data.as_ref()?.get(SHARED_ROOTS)?;
+                Some(text.clone().into_bytes())
+            }
         }
     }
 
@@ -90,6 +102,64 @@ impl Credentials {
     }
 }
 
+/// Keeps a kind of objects, of each what `keep` leaves, and tells of changes.
+fn follow<K: Holds>(api: Api<K>, keep: fn(&mut K), changes_tx: watch::Sender<u64>) -> Store<K> {
+    let (store, writer) = reflector::store();
+    tokio::spawn(async move {
+        let events = watcher(api, watcher::Config::default());
+        let events = events.default_backoff().modify(keep);
+        let events = reflector::reflector(writer, events);
+        let mut events = std::pin::pin!(events);
+        let mut known = Known::default();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) if known.concerns(&event) => changes_tx.send_modify(|n| *n += 1),
+                Ok(_) => {}
+                Err(error) => {
+                    let kind = <K as Resource>::kind(&());
+                    warn!(%kind, %error, "a watch of credentials broke; it starts again");
+                }
+            }
+        }
+    });
+    store
+}
+
+/// Objects that may hold credentials.
+trait Holds:
+    Resource<DynamicType = ()>
+    + Lookup<DynamicType = ()>
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Whether anything of this one was kept.
+    fn holds_parts(&self) -> bool;
+}
+
+impl Holds for Secret {
+    fn holds_parts(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| !data.is_empty())
+    }
+}
+
+impl Holds for ConfigMap {
+    fn holds_parts(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| !data.is_empty())
+    }
+}
+
+/// Of ConfigMaps nothing is kept but roots.
+fn keep_roots(object: &mut ConfigMap) {
+    object.binary_data = None;
+    if let Some(data) = &mut object.data {
+        data.retain(|key, _| key == SHARED_ROOTS);
+    }
+}
+
 /// Other secrets of the cluster are none of ours, and are not kept.
 fn keep_parts(secret: &mut Secret) {
     let parts = [CERTIFICATE, KEY, ROOTS].concat();
@@ -98,26 +168,30 @@ fn keep_parts(secret: &mut Secret) {
     }
 }
 
-/// Secrets that hold a credential. Others change all the time (tokens, releases), and what proxies
+/// Objects that hold a credential. Others change all the time (tokens, releases), and what proxies
 /// are sent does not depend on them.
-#[derive(Default)]
-struct Known(HashSet<ObjectRef<Secret>>);
+struct Known<K: Holds>(HashSet<ObjectRef<K>>);
 
-impl Known {
+impl<K: Holds> Default for Known<K> {
+    fn default() -> Self {
+        Known(HashSet::new())
+    }
+}
+
+impl<K: Holds> Known<K> {
     /// Whether an event may change a credential.
-    fn concerns(&mut self, event: &watcher::Event<Secret>) -> bool {
-        let holds_parts = |secret: &Secret| secret.data.as_ref().is_some_and(|d| !d.is_empty());
+    fn concerns(&mut self, event: &watcher::Event<K>) -> bool {
         match event {
-            watcher::Event::Apply(secret) if holds_parts(secret) => {
-                self.0.insert(ObjectRef::from_obj(secret));
+            watcher::Event::Apply(object) if object.holds_parts() => {
+                self.0.insert(ObjectRef::from_obj(object));
                 true
             }
-            watcher::Event::Apply(secret) | watcher::Event::Delete(secret) => {
-                self.0.remove(&ObjectRef::from_obj(secret))
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => {
+                self.0.remove(&ObjectRef::from_obj(object))
             }
-            watcher::Event::InitApply(secret) => {
-                if holds_parts(secret) {
-                    self.0.insert(ObjectRef::from_obj(secret));
+            watcher::Event::InitApply(object) => {
+                if object.holds_parts() {
+                    self.0.insert(ObjectRef::from_obj(object));
                 }
                 false
             }
@@ -137,6 +211,24 @@ impl lateen_galley::Credentials for Credentials {
         let text = |keys| String::from_utf8(self.part(namespace, name, keys)).unwrap_or_default();
         let (chain, key) = (text(CERTIFICATE), text(KEY));
         match lateen_tls::Identity::from_pem(&chain, &key, "") {
+            Ok(_) => Ok(()),
+            Err(error) => Err(CredentialFault::Malformed(error.to_string())),
+        }
+    }
+
+    fn check_roots(
+        &self,
+        of: RootsKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), CredentialFault> {
+        let roots = self.roots_in(of, namespace, name);
+        let roots = roots.ok_or(CredentialFault::Missing)?;
+        let text = String::from_utf8(roots).unwrap_or_default();
+        match lateen_tls::Identity::roots_only(&text) {
+            Ok(_) if text.trim().is_empty() => {
+                Err(CredentialFault::Malformed("ca.crt is empty".to_owned()))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(CredentialFault::Malformed(error.to_string())),
         }
@@ -168,6 +260,7 @@ impl CredentialSource for Credentials {
         let gateways = gateways.borrow();
         let granted = gateways.granted.iter().filter(|granted| {
             *granted.to == *identity.namespace
+                && granted.roots.is_none()
                 && granted.namespace == namespace
                 && granted.name == name
         });
@@ -180,6 +273,28 @@ impl CredentialSource for Credentials {
             }
         }
         leave
+    }
+
+    fn roots(
+        &self,
+        identity: &SpiffeId,
+        of: RootsKind,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Vec<u8>> {
+        // Roots are no secret, so that of proxies which the mesh did not make no right is asked.
+        let gateways = self.gateways.get()?.borrow().clone();
+        let mut granted = gateways.granted.iter();
+        granted
+            .any(|granted| {
+                let account = granted.account.as_deref();
+                *granted.to == *identity.namespace
+                    && account.is_none_or(|account| *account == *identity.service_account)
+                    && granted.roots == Some(of)
+                    && granted.namespace == namespace
+                    && granted.name == name
+            })
+            .then(|| self.roots_in(of, namespace, name))?
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -3,7 +3,6 @@
 use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::{ClientTlsMode, ClientTlsSettings, ProxyProtocolVersion};
 use lateen_registry::{Resolution, Service};
-use lateen_xds::names;
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::cluster::cluster::{
     ClusterDiscoveryType, DiscoveryType, TransportSocketMatch,
@@ -19,6 +18,7 @@ use lateen_xds::types::wkt::Struct;
 
 use super::{OutboundKey, settings};
 use crate::policy::Policy;
+use crate::secret::{certificate_name, roots_name};
 use crate::tls::HttpVersion;
 use crate::{tls, wire};
 
@@ -131,12 +131,12 @@ fn originate(
     let san = tls::SanType::Dns;
     if !credential.is_empty() {
         // Secrets of a namespace are for its gateways; the control plane decides who gets them.
-        let name = format!("{}{credential}", names::SECRET_KUBERNETES);
+        let name = certificate_name(credential);
         if mutual {
             common.tls_certificate_sds_secret_configs = vec![tls::secret(&name, wire::ads())];
         }
         if !insecure {
-            let root = format!("{name}{}", names::SECRET_CA_SUFFIX);
+            let root = roots_name(credential);
             let peers = tls::peers(&settings.subject_alt_names, &root, wire::ads(), san);
             common.validation_context_type = Some(peers);
         }

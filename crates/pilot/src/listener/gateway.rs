@@ -2,7 +2,6 @@
 
 use lateen_api::mesh::{ForwardClientCertDetails, GatewayTopology};
 use lateen_api::networking::TlsProtocol;
-use lateen_galley::CREDENTIAL;
 use lateen_xds::names;
 use lateen_xds::types::core::{TrafficDirection, TransportSocket};
 use lateen_xds::types::listener::{FilterChain, FilterChainMatch, Listener};
@@ -15,6 +14,7 @@ use super::chains::distinct;
 use super::filters::{self, Routes, Side};
 use super::outbound::{EVERYWHERE, TcpRule, tcp_chains};
 use crate::families::additional;
+use crate::secret::{certificate_name, roots_name};
 use crate::{tls, wire};
 
 /// All that a gateway's listener is made from.
@@ -234,18 +234,14 @@ impl ServerTls {
             let pairs = self.files.iter();
             let pair = |[chain, key]: &[String; 2]| tls::file_certificate(chain, key);
             common.tls_certificates = pairs.map(pair).collect();
-            let name = |credential: &String| match credential.starts_with(CREDENTIAL) {
-                true => credential.clone(),
-                false => format!("{}{credential}", names::SECRET_KUBERNETES),
-            };
             let secrets = self.credentials.iter();
-            let secret = |of: &String| tls::secret(name(of), wire::ads());
+            let secret = |of: &String| tls::secret(certificate_name(of), wire::ads());
             common.tls_certificate_sds_secret_configs = secrets.map(secret).collect();
             if self.client.is_some() {
                 common.validation_context_type = Some(match self.roots.as_str() {
                     "" => self.file_peers(&self.roots_file),
                     _ => {
-                        let root = name(&self.roots) + names::SECRET_CA_SUFFIX;
+                        let root = roots_name(&self.roots);
                         tls::peers(&self.names, &root, wire::ads(), tls::SanType::Dns)
                     }
                 });

@@ -8,7 +8,7 @@ use lateen_api::networking::{
     DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService,
 };
 use lateen_core::Hostname;
-use lateen_galley::ConfigSet;
+use lateen_galley::{BACKEND_TLS, ConfigSet};
 
 use super::{HostedVirtualService, full_host, is_visible};
 use crate::delegate;
@@ -28,7 +28,9 @@ pub(super) struct ConfigIndex {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) by_host: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
-    /// Wildcards among its keys, the longest first.
+    /// What BackendTLSPolicies became, which holds for gateways beside the others.
+    pub(super) backend_tls: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
+    /// Wildcards among the keys of `by_host`, the longest first.
     pub(super) wildcards: Vec<Hostname>,
 }
 
@@ -96,14 +98,23 @@ fn sidecars(config: &ConfigSet) -> Sidecars {
 impl Rules {
     fn new(config: &ConfigSet, domain: &str) -> Rules {
         let mut by_host: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
+        let mut backend_tls: BTreeMap<Hostname, Vec<_>> = BTreeMap::new();
         for rule in &config.destination_rules {
             let host = full_host(&rule.spec.host, &rule.meta.namespace, domain);
-            by_host.entry(host).or_default().push(rule.clone());
+            let all = match rule.meta.annotations.contains_key(BACKEND_TLS) {
+                true => &mut backend_tls,
+                false => &mut by_host,
+            };
+            all.entry(host).or_default().push(rule.clone());
         }
         let wildcards = by_host.keys().filter(|host| host.is_wildcard()).cloned();
         let mut wildcards: Vec<_> = wildcards.collect();
         wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
-        Rules { by_host, wildcards }
+        Rules {
+            by_host,
+            backend_tls,
+            wildcards,
+        }
     }
 }
 

@@ -20,7 +20,9 @@ use crate::gateway_api::{
 
 /// What the class can do, by the names of the conformance suite. What the mesh can do is not for a
 /// class to say.
-const FEATURES: [&str; 38] = [
+const FEATURES: [&str; 40] = [
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",

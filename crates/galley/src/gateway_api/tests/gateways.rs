@@ -164,6 +164,7 @@ fn certificates() {
         account: Some("edge-istio".into()),
         namespace: namespace.into(),
         name: "cert".into(),
+        roots: None,
     };
     assert_eq!(out.granted, [granted("default")].into());
     wrong(&read(&https("{name: missing}")), "InvalidCertificateRef");

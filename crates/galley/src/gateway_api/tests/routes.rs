@@ -611,28 +611,48 @@ fn a_service_as_parent_is_for_clients_in_the_mesh() {
 }
 
 #[test]
-fn a_backend_that_wants_tls_is_not_called_without() {
-    let policy = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {name: p, generation: 5}\n\
-        spec: {targetRefs: [{group: \"\", kind: Service, name: a}], validation: {hostname: a.com, wellKnownCACertificates: System}}\n";
-    let yaml = edge(HTTP)
-        + policy
-        + &route(
-            "HTTPRoute",
-            "r",
-            "rules: [{backendRefs: [{name: a, port: 80}]}]",
-        );
-    let out = verdict(
-        &yaml,
-        "HTTPRoute",
-        &[GOOD[0], "ResolvedRefs=False/UnsupportedValue"],
-    );
-    assert_has(
-        &rules(&out, "*"),
-        &json!([{"directResponse": {"status": 500}}]),
-    );
-    let found = status(&out, "BackendTLSPolicy", "p");
+fn of_routes_of_connections_the_younger_is_told_that_it_is_not_served() {
+    let rule = "rules: [{backendRefs: [{name: a, port: 80}]}]";
+    let aged = |name: &str, age: u32| {
+        let route = route("TCPRoute", name, rule);
+        let created = format!("generation: 2, creationTimestamp: \"2026-01-01T00:00:{age:02}Z\"");
+        route.replace("generation: 2", &created)
+    };
+    let message = |yaml: &str, name: &str| {
+        let out = read(yaml);
+        let accepted = status(&out, "TCPRoute", name)["parents"][0]["conditions"][0].clone();
+        assert_eq!(accepted["status"], "True");
+        accepted["message"].as_str().unwrap_or_default().to_owned()
+    };
+    let both = aged("a-young", 2) + &aged("b-old", 1);
+    let at_gateway = edge("{name: tcp, port: 9000, protocol: TCP}") + &both;
+    assert_eq!(message(&at_gateway, "b-old"), "Route was valid");
     assert_eq!(
-        words(&found["ancestors"][0]["conditions"]),
-        ["Accepted=False/Invalid"]
+        message(&at_gateway, "a-young"),
+        "Route was valid, but an older one has listener tcp for *"
+    );
+    let in_mesh = both.replace("{name: edge}", "{group: \"\", kind: Service, name: b}");
+    assert_eq!(message(&in_mesh, "b-old"), "Route was valid");
+    assert_eq!(
+        message(&in_mesh, "a-young"),
+        "Route was valid, but an older one has the Service's port"
+    );
+}
+
+#[test]
+fn clients_in_the_mesh_need_no_grant() {
+    let yaml = route(
+        "HTTPRoute",
+        "r",
+        "rules: [{backendRefs: [{name: a, namespace: other, port: 80}]}]",
+    )
+    .replace(
+        "{name: edge}",
+        "{group: \"\", kind: Service, name: a, namespace: other}",
+    );
+    let out = verdict(&yaml, "HTTPRoute", &GOOD);
+    assert_has(
+        &rules(&out, "a.other.svc.cluster.local"),
+        &json!([{"route": [{"destination": {"host": "a.other.svc.cluster.local"}}]}]),
     );
 }

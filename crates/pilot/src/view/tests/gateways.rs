@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::outbound::clusters;
 use super::{View, gateway_listeners, table, vantage};
-use crate::fixture::{assert_has, ingress, sidecar, snapshot};
+use crate::fixture::{self, assert_has, ingress, sidecar, snapshot};
 use crate::key::Key;
+use crate::proxy::Proxy;
 
 /// A Gateway of `default` with these servers.
 fn gateway(name: &str, servers: &str) -> String {
@@ -609,5 +611,57 @@ fn certificates_of_the_gateway_api_keep_their_names() {
     assert_has(
         &listeners[0]["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"],
         &json!({"tls_certificate_sds_secret_configs": [{"name": "kubernetes-gateway://other/cert"}]}),
+    );
+}
+
+#[test]
+fn what_a_backend_tls_policy_became_holds_for_gateways_beside_other_rules() {
+    let rule = |name: &str, annotations: &str, spec: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: {name}, annotations: {{{annotations}}}}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let tls = "internal.istio.io/backend-tls: p";
+    let yaml = rule("all", "", "host: \"*.local\", subsets: [{name: v1}]")
+        + &rule(
+            "p",
+            tls,
+            "host: reviews.default.svc.cluster.local, exportTo: [\"*\"], subsets: [{name: tls, trafficPolicy: \
+             {tls: {mode: SIMPLE, sni: a.com, subjectAltNames: [a.com, \"spiffe://x/y\"], \
+             credentialName: \"kubernetes-roots://ConfigMap/default/roots\"}}}]",
+        );
+    let names = |proxy: &Proxy| -> Vec<String> {
+        let found = clusters(fixture::world(), &yaml, proxy);
+        let names = found.iter().filter_map(|c| c["name"].as_str());
+        let subset = |name: &str| name.split('|').nth(2).unwrap_or_default().to_owned();
+        let mut all: Vec<_> = names
+            .filter(|n| n.contains("reviews"))
+            .map(subset)
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(names(&ingress()), ["", "tls", "v1"]);
+    assert_eq!(names(&sidecar("productpage")), ["", "v1"]);
+    let found = clusters(fixture::world(), &yaml, &ingress());
+    let name = "outbound|9080|tls|reviews.default.svc.cluster.local";
+    let found = found
+        .iter()
+        .find(|c| c["name"] == name)
+        .expect("the subset");
+    assert_has(
+        &found["transport_socket"]["typed_config"],
+        &json!({
+            "sni": "a.com",
+            "common_tls_context": {"combined_validation_context": {
+                "validation_context_sds_secret_config":
+                    {"name": "kubernetes-roots://ConfigMap/default/roots"},
+                "default_validation_context": {"match_typed_subject_alt_names": [
+                    {"san_type": "DNS", "matcher": {"exact": "a.com"}},
+                    {"san_type": "URI", "matcher": {"exact": "spiffe://x/y"}},
+                ]},
+            }},
+        }),
     );
 }

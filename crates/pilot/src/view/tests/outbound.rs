@@ -72,7 +72,7 @@ fn resources(world: World, yaml: &str, proxy: &Proxy, clusters: bool) -> Vec<Val
     keys.into_iter().filter_map(json).collect()
 }
 
-fn clusters(world: World, yaml: &str, proxy: &Proxy) -> Vec<Value> {
+pub(super) fn clusters(world: World, yaml: &str, proxy: &Proxy) -> Vec<Value> {
     resources(world, yaml, proxy, true)
 }
 
