@@ -10,7 +10,7 @@ use lateen_pilot::{Offline, Proxy};
 use lateen_registry::{FieldFault, Service, TargetPort, Workload, World};
 use lateen_xds::json;
 use lateen_xds::types::core::Node;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::call::Url;
 use crate::{BadCall, Call, Security, ServeError, Served};
@@ -34,7 +34,8 @@ pub struct Platform {
 
 /// A workload whose proxy is asked.
 pub struct Caller {
-    workload: Arc<Workload>,
+    /// The workload.
+    pub workload: Arc<Workload>,
     /// Its proxy.
     pub proxy: Proxy,
 }
@@ -82,7 +83,8 @@ impl Platform {
         };
         let found = exact.or_else(|| all.iter().filter(fits).find(begins));
         let workload = (*found?).clone();
-        let proxy = proxy_of(&workload)?;
+        let node: Node = json::from_value(node_of(&workload)?).ok()?;
+        let proxy = Proxy::from_node(&node).ok()?;
         Some(Caller { workload, proxy })
     }
 
@@ -182,8 +184,14 @@ impl Platform {
 }
 
 impl Caller {
-    fn address(&self) -> IpAddr {
+    /// The address of the workload.
+    pub fn address(&self) -> IpAddr {
         self.workload.ips.first().copied().unwrap_or(STRANGER)
+    }
+
+    /// The node that the bootstrap of its proxy has.
+    pub fn node(&self) -> Value {
+        node_of(&self.workload).unwrap_or_default()
     }
 }
 
@@ -212,9 +220,9 @@ pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: Sock
     }
 }
 
-/// The proxy of a workload, by the node that its bootstrap would have. A pod is a gateway where its
-/// label `istio` or its service account says so.
-fn proxy_of(workload: &Workload) -> Option<Proxy> {
+/// The node that the bootstrap of a workload's proxy would have. A pod is a gateway where its labels
+/// say so.
+fn node_of(workload: &Workload) -> Option<Value> {
     let namespace = &workload.namespace;
     let ip = workload.ips.first()?;
     let is_gateway = |name: &str| name.ends_with("gateway");
@@ -230,17 +238,15 @@ fn proxy_of(workload: &Workload) -> Option<Proxy> {
         "sidecar"
     };
     let name = &workload.name;
-    let node = json!({
+    Some(json!({
         "id": format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
         "metadata": { "LABELS": workload.labels.0, "NAMESPACE": namespace,
             "SERVICE_ACCOUNT": workload.service_account },
-    });
-    let node: Node = json::from_value(node).ok()?;
-    Proxy::from_node(&node).ok()
+    }))
 }
 
 /// What is wrong with a document, in the words of the webhook.
-fn check(document: &serde_json::Value) -> Vec<FieldFault> {
+fn check(document: &Value) -> Vec<FieldFault> {
     let faults = lateen_galley::validate(document).into_iter();
     let in_words = |fault: lateen_galley::Fault| match fault.help.as_str() {
         "" => FieldFault::new(fault.field, fault.reason),

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use lateen_decode::{
     AccessLogSpec, Codec, DecodeError, DownstreamSpec, FilterChainSpec, HcmSpec, ListenerSpec,
     NetworkSpec, TcpProxySpec, TransportSpec,
@@ -81,6 +82,7 @@ fn filter_chain(spec: FilterChainSpec, secrets: &Secrets) -> Result<Arc<FilterCh
         )
     };
     Ok(Arc::new(FilterChain {
+        name: ArcStr::from(&*name),
         hash,
         transport: match transport {
             DownstreamSpec::Raw => Downstream::Raw,

@@ -49,6 +49,8 @@ pub(crate) struct Listener {
 
 /// A filter chain.
 pub(crate) struct FilterChain {
+    /// Empty where the configuration gives none.
+    pub name: ArcStr,
     /// Of the configuration, so that a chain that did not change is kept.
     pub hash: u64,
     pub transport: Downstream,

@@ -5,7 +5,7 @@
 
 mod hosts;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use lateen_pilot::{
     Authenticate, Credential, CredentialSource, Discovery, Options, PatchReport, Peer,
 };
 use lateen_registry::World;
+use lateen_testkit::{Secrets, find_envoy};
+use lateen_tls::Authority;
 use lateen_xds::types::secret_service::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +29,6 @@ use tonic::Status;
 
 use crate::bootstrap::{Protocol, bootstrap};
 use crate::fixture::{EVERYTHING, Mesh, SIDECAR, config};
-use crate::secrets::Secrets;
 
 /// Every kind of patch.
 const PATCHES: &str = include_str!("patches.yaml");
@@ -76,24 +77,15 @@ impl Drop for Oracle {
     }
 }
 
-fn find_envoy() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("ENVOY") {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path)
-        .map(|dir| dir.join("envoy"))
-        .find(|p| p.exists());
-    if found.is_none() {
-        eprintln!("no envoy in the path and no ENVOY: what Envoy says was NOT checked");
-    }
-    found
-}
-
 impl Oracle {
     async fn start(envoy: &Path, id: &str, protocol: Protocol) -> Oracle {
         let dir = tempfile::tempdir().expect("a folder");
-        let secrets = Secrets::new();
+        let authority = Authority::self_signed("test", Duration::from_secs(86_400));
+        let id_of_secrets = SpiffeId::new("cluster.local", "default", "test");
+        let secrets = Secrets::new(
+            &authority.expect("a root"),
+            &id_of_secrets.expect("an identity"),
+        );
         let credential = Credential {
             certificate: secrets.certificate.clone().into(),
             key: secrets.key.clone().into(),
@@ -293,7 +285,9 @@ fn has(names: &[String], wanted: &str) {
 }
 
 async fn check_sidecar(protocol: Protocol) {
-    let Some(envoy) = find_envoy() else { return };
+    let Some(envoy) = find_envoy("what Envoy says") else {
+        return;
+    };
     let ip = Mesh::bookinfo()
         .world
         .workloads_by_ip
@@ -419,7 +413,9 @@ async fn check_scoped(oracle: &mut Oracle) {
 }
 
 async fn check_router(protocol: Protocol) {
-    let Some(envoy) = find_envoy() else { return };
+    let Some(envoy) = find_envoy("what Envoy says") else {
+        return;
+    };
     let id =
         "router~10.244.0.13~istio-ingressgateway-1.istio-system~istio-system.svc.cluster.local";
     let mut oracle = Oracle::start(&envoy, id, protocol).await;

@@ -8,5 +8,4 @@ mod fixture;
 mod follower;
 mod limits;
 mod paths;
-mod secrets;
 mod unread;

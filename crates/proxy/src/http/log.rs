@@ -137,6 +137,7 @@ impl LogSource for Entry {
             "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => text(self.host?.to_string()),
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => borrowed(&self.cluster),
             "UPSTREAM_LOCAL_ADDRESS" => text(self.upstream_local?.to_string()),
+            "FILTER_CHAIN_NAME" => borrowed(&connection.chain.name),
             "ROUTE_NAME" => borrowed(&self.route),
             "REQUESTED_SERVER_NAME" => borrowed(connection.sni.as_deref()?),
             "DOWNSTREAM_LOCAL_ADDRESS" => text(connection.local.to_string()),

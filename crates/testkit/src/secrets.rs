@@ -14,19 +14,23 @@ use lateen_xds::types::tls::{CertificateValidationContext, Secret, TlsCertificat
 use lateen_xds::{names, pack_any};
 use tonic::{Request, Response, Status, Streaming};
 
-/// A certificate authority and one identity.
-pub(crate) struct Secrets {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
-    pub(crate) root: String,
+/// A workload's certificate and the roots of its mesh, as an SDS server.
+pub struct Secrets {
+    /// The chain, leaf first, as PEM.
+    pub certificate: String,
+    /// The key, as PEM.
+    pub key: String,
+    /// The root, as PEM.
+    pub root: String,
 }
 
 impl Secrets {
-    pub(crate) fn new() -> Self {
-        let day = Duration::from_secs(86_400);
-        let authority = Authority::self_signed("test", day).expect("a root");
-        let id = SpiffeId::new(DOMAIN, "default", "test").expect("an identity");
-        let request = LeafRequest::spiffe(&id, day);
+    /// For an identity, signed by `authority`.
+    ///
+    /// # Panics
+    /// Where the authority cannot sign.
+    pub fn new(authority: &Authority, identity: &SpiffeId) -> Self {
+        let request = LeafRequest::spiffe(identity, Duration::from_secs(86_400));
         let issued = authority
             .issue(&request, CsrKey::Generate)
             .expect("a certificate");
@@ -56,8 +60,6 @@ impl Secrets {
         }
     }
 }
-
-const DOMAIN: &str = "cluster.local";
 
 fn inline(text: &str) -> DataSource {
     DataSource {

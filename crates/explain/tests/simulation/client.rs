@@ -1,0 +1,176 @@
+//! Who calls.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use lateen_core::SpiffeId;
+use lateen_explain::{Call, Security};
+use lateen_testkit::Network;
+use lateen_tls::{
+    Authority, ClientOptions, Connector, Identity, IdentityStore, LeafRequest, ServerCheck,
+};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::DOMAIN;
+use crate::backend::DAY;
+
+/// The limit of every wait.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a sidecar of another workload offers.
+const MESH_ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) enum Got {
+    /// Nothing: the connection was refused or closed.
+    Closed(String),
+    /// A response.
+    Response {
+        status: u16,
+        location: Option<String>,
+        /// What a backend saw, where it was one that answered.
+        seen: Option<Value>,
+    },
+    /// What a backend saw of a connection that is no HTTP.
+    Bytes(Value),
+}
+
+/// What came of a call, and from where it was made.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub from: Option<SocketAddr>,
+    pub got: Got,
+}
+
+pub(crate) struct Client<'a> {
+    pub network: &'a Network,
+    pub authority: &'a Authority,
+    /// The caller is outside.
+    pub outside: bool,
+}
+
+impl Client<'_> {
+    pub(crate) async fn call(&self, call: &Call) -> Answer {
+        let stream = match self.connect(call) {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Answer {
+                    from: None,
+                    got: Got::Closed(error.to_string()),
+                };
+            }
+        };
+        let from = stream.local_addr().ok();
+        let exchange = tokio::time::timeout(PATIENCE, self.exchange(stream, call));
+        let got = match exchange.await {
+            Ok(Ok(got)) => got,
+            Ok(Err(fault)) => Got::Closed(fault),
+            Err(_) => panic!("neither answered nor closed in {PATIENCE:?}: {call:?}"),
+        };
+        Answer { from, got }
+    }
+
+    fn connect(&self, call: &Call) -> std::io::Result<TcpStream> {
+        let connect = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            if self.outside {
+                socket.set_freebind_v4(true)?;
+                socket.bind(&SocketAddr::new(call.source.ip(), 0).into())?;
+            }
+            socket.connect_timeout(&call.destination.into(), PATIENCE)?;
+            socket.set_nonblocking(true)?;
+            Ok(std::net::TcpStream::from(socket))
+        };
+        let stream: std::io::Result<_> = if self.outside {
+            self.network.outside(connect)
+        } else {
+            connect()
+        };
+        TcpStream::from_std(stream?)
+    }
+
+    async fn exchange(&self, stream: TcpStream, call: &Call) -> Result<Got, String> {
+        let (identity, server_name, alpn) = match &call.security {
+            Security::Plain => return speak(stream, call).await,
+            Security::Tls { server_name, alpn } => {
+                let roots = Identity::roots_only(self.authority.root_pem());
+                (roots, server_name.as_deref(), alpn.clone())
+            }
+            Security::Mesh => {
+                let caller = SpiffeId::new(DOMAIN, "default", "caller").expect("an identity");
+                let identity = self.authority.identity(&LeafRequest::spiffe(&caller, DAY));
+                (identity, None, MESH_ALPN.map(str::to_owned).to_vec())
+            }
+        };
+        let store = IdentityStore::empty();
+        store.set(identity.expect("a certificate"));
+        let options = ClientOptions {
+            check: ServerCheck::Insecure,
+            alpn: alpn.into_iter().map(String::into_bytes).collect(),
+            ..ClientOptions::default()
+        };
+        let connector = Connector::new(Arc::new(store), options);
+        let stream = connector.connect(stream, server_name).await;
+        speak(stream.map_err(|error| error.to_string())?, call).await
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    call: &Call,
+) -> Result<Got, String> {
+    if call.http {
+        return request(stream, call).await;
+    }
+    let mut stream = BufReader::new(stream);
+    let text = |error: std::io::Error| error.to_string();
+    stream.write_all(b"ping\n").await.map_err(text)?;
+    stream.flush().await.map_err(text)?;
+    let mut line = String::new();
+    if stream.read_line(&mut line).await.map_err(text)? == 0 {
+        return Err("closed without an answer".to_owned());
+    }
+    let seen = serde_json::from_str(&line).map_err(|error| format!("{line:?}: {error}"))?;
+    Ok(Got::Bytes(seen))
+}
+
+async fn request(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    call: &Call,
+) -> Result<Got, String> {
+    let text = |error: hyper::Error| error.to_string();
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(text)?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(call.method.as_str())
+        .uri(&call.target)
+        .header("host", &call.authority);
+    for (name, value) in &call.headers {
+        request = request.header(name, value);
+    }
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(text)?;
+    let status = response.status().as_u16();
+    let location = response.headers().get("location");
+    let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let body = response.into_body().collect().await.map_err(text)?;
+    drop(sender);
+    connection.abort();
+    Ok(Got::Response {
+        status,
+        location,
+        seen: serde_json::from_slice(&body.to_bytes()).ok(),
+    })
+}
