@@ -24,8 +24,9 @@ use crate::{Call, Security};
 /// How often a host is drawn to tell the shares of hosts.
 const DRAWS: u64 = 1_000;
 
-/// What the mesh's own TLS offers.
-const MESH_ALPN: [&str; 5] = ["istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1"];
+/// What the mesh's own TLS offers for requests, and for what is no HTTP.
+const MESH_TCP: &str = "istio";
+const MESH_HTTP: [&str; 5] = ["istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1"];
 
 /// What becomes of a call at a proxy, and why. `places` says where objects stand, for those that
 /// come from files.
@@ -104,7 +105,8 @@ impl<'a> Asker<'a> {
             }
             Security::Plain => Vec::new(),
             Security::Tls { alpn, .. } => alpn.clone(),
-            Security::Mesh => MESH_ALPN.map(str::to_owned).to_vec(),
+            Security::Mesh if self.call.http => MESH_HTTP.map(str::to_owned).to_vec(),
+            Security::Mesh => vec![MESH_TCP.to_owned()],
         };
         let is_tls = self.call.security != Security::Plain && listener.inspect_tls;
         let view = ConnectionView {

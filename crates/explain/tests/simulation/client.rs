@@ -25,8 +25,9 @@ use crate::backend::DAY;
 /// The limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a sidecar of another workload offers.
-const MESH_ALPN: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+/// What a sidecar of another workload offers for requests, and for what is no HTTP.
+const MESH_HTTP: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
+const MESH_TCP: &[&str] = &["istio"];
 
 /// What came of a call.
 #[derive(Debug)]
@@ -108,7 +109,9 @@ impl Client<'_> {
             Security::Mesh => {
                 let caller = SpiffeId::new(DOMAIN, "default", "caller").expect("an identity");
                 let identity = self.authority.identity(&LeafRequest::spiffe(&caller, DAY));
-                (identity, None, MESH_ALPN.map(str::to_owned).to_vec())
+                let alpn = if call.http { MESH_HTTP } else { MESH_TCP };
+                let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
+                (identity, None, alpn)
             }
         };
         let store = IdentityStore::empty();

@@ -273,9 +273,9 @@ fn redirected(got: &Got, call: &Call, to: &Redirection) -> Result<(), String> {
     let Got::Response { location, .. } = got else {
         return Err(format!("no redirect: {got:?}"));
     };
-    let own = match call.security {
-        Security::Plain => "http",
-        _ => "https",
+    let (own, default) = match call.security {
+        Security::Plain => ("http", "80"),
+        _ => ("https", "443"),
     };
     let scheme = if to.scheme.is_empty() {
         own
@@ -287,7 +287,7 @@ fn redirected(got: &Got, call: &Call, to: &Redirection) -> Result<(), String> {
         None => (call.authority.as_str(), None),
     };
     let (host, port) = match (to.host.as_str(), to.port) {
-        ("", None) => (host, port.filter(|_| scheme == own)),
+        ("", None) => (host, port.filter(|port| scheme == own || port != default)),
         ("", Some(port)) => (host, Some(port.to_string())),
         (host, port) => (host, port.map(|port| port.to_string())),
     };

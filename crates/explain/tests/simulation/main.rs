@@ -22,7 +22,7 @@ use crate::table::Group;
 const DOMAIN: &str = "cluster.local";
 
 /// The least number of cases: losing some must be noticed.
-const LEAST: usize = 60;
+const LEAST: usize = 250;
 
 #[test]
 fn on_route_alone() {

@@ -221,14 +221,14 @@ fn redirect_to(redirect: &Redirect, route: &Route<RouteExtra>, head: &RequestHea
         _ => (authority, None),
     };
     let host = redirect.host.as_deref().unwrap_or(name);
-    // The old port means nothing under another scheme or host.
-    let kept = port.filter(|_| redirect.scheme.is_none() && redirect.host.is_none());
+    // The old port means nothing under another host, and nor does that of a scheme under another one.
+    let is_schemes = |port: &str| scheme != old_scheme && is_default(old_scheme, port);
+    let kept = port.filter(|port| redirect.host.is_none() && !is_schemes(port));
     let port = redirect
         .port
         .map(|port| port.to_string())
         .or(kept.map(str::to_owned));
-    let port =
-        port.filter(|port| !matches!((scheme, port.as_str()), ("http", "80") | ("https", "443")));
+    let port = port.filter(|port| !is_default(scheme, port));
     let query = head.query().filter(|_| !redirect.strip_query);
     let mut path = match &redirect.path {
         None => head.path().to_owned(),
@@ -246,6 +246,10 @@ fn redirect_to(redirect: &Redirect, route: &Route<RouteExtra>, head: &RequestHea
         .headers
         .push(("location", format!("{scheme}://{host}{port}{path}")));
     reply
+}
+
+fn is_default(scheme: &str, port: &str) -> bool {
+    matches!((scheme, port), ("http", "80") | ("https", "443"))
 }
 
 /// The headers that every response carries.
