@@ -11,6 +11,7 @@ mod backend;
 mod backend_tls;
 mod conditions;
 mod filters;
+mod frontend_tls;
 mod gateways;
 mod grpc;
 mod http;

@@ -24,9 +24,10 @@ const ECHO_SERVER: &str = "sigs.k8s.io/gateway-api/conformance/echo-basic";
 pub(super) fn run(root: &Path, home: &Path) -> Result<()> {
     let home = home.join("gateway-api");
     let suite = Suite::build(root, &home)?;
+    let lateen = build_lateen(root)?;
     let mut failed = Vec::new();
     for (what, flags) in [("gateways", &[][..]), ("the mesh", &["-mesh"][..])] {
-        let mesh = Mesh::start(root, &home)?;
+        let mesh = Mesh::start(&lateen, &home)?;
         // Only the tests of UDPRoutes ask it, and its pod must run for all others.
         mesh.map("coredns", &["sh", "-c", "exec sleep infinity"])?;
         mesh.map("echo-basic", &[path(&suite.echo_server)?])?;
@@ -99,6 +100,15 @@ impl Suite {
     }
 }
 
+/// Both meshes are of one build.
+fn build_lateen(root: &Path) -> Result<PathBuf> {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    finish(build.current_dir(root).args(["build", "-p", "lateen"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = target.map_or(root.join("target"), PathBuf::from);
+    Ok(target.join("debug/lateen"))
+}
+
 /// A mesh that goes when it is dropped.
 struct Mesh {
     lateen: PathBuf,
@@ -106,13 +116,9 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn start(root: &Path, home: &Path) -> Result<Self> {
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        finish(build.current_dir(root).args(["build", "-p", "lateen"]))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR");
-        let target = target.map_or(root.join("target"), PathBuf::from);
+    fn start(lateen: &Path, home: &Path) -> Result<Self> {
         let mesh = Mesh {
-            lateen: target.join("debug/lateen"),
+            lateen: lateen.to_owned(),
             state: home.join("state"),
         };
         std::fs::create_dir_all(&mesh.state)?;

@@ -189,6 +189,15 @@ impl<'a> Gateways<'a> {
             push(bound.name.clone(), &bound.host());
         }
         for service in services {
+            for (kind, namespace, name) in &bound.clients.roots {
+                out.granted.insert(Granted {
+                    to: service.namespace.clone(),
+                    account: service.account.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    roots: Some(*kind),
+                });
+            }
             for (namespace, name) in &bound.secrets {
                 out.granted.insert(Granted {
                     to: service.namespace.clone(),
@@ -304,8 +313,8 @@ fn fault(gateway: &Object<Gateway>) -> Option<Verdict> {
         let message = "infrastructure.parametersRef is not supported";
         return Some(Verdict::new("InvalidParameters", message));
     }
-    if spec.tls.is_some() {
-        let message = "tls of a Gateway as a whole is not supported, only of its listeners";
+    if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
+        let message = "tls.backend of a Gateway is not supported";
         return Some(Verdict::new("Invalid", message));
     }
     let known = |r#type: &Option<String>| {

@@ -15,6 +15,7 @@ use super::{
     Around, CREDENTIAL,
     backend::End,
     conditions::{Verdict, condition, holds},
+    frontend_tls::Clients,
     routes::Common,
 };
 use crate::CredentialFault;
@@ -91,6 +92,8 @@ pub(super) struct Bound<'a> {
     wrong_kinds: Option<Verdict>,
     /// What is wrong with its certificates.
     wrong_certificates: Option<Verdict>,
+    /// The certificates that clients must have.
+    pub(super) clients: Clients,
     /// `namespace`, name of its Secrets.
     pub(super) secrets: Vec<(String, String)>,
     pub(super) attached: i32,
@@ -130,12 +133,18 @@ impl<'a> Bound<'a> {
             conflict: None,
             wrong_kinds: None,
             wrong_certificates: None,
+            clients: Clients::default(),
             secrets: Vec::new(),
             attached: 0,
         };
         bound.read_kinds();
         if role.ends_tls() {
             bound.read_certificates(around);
+        }
+        if role == Role::Https {
+            bound.clients = Clients::of(around, gateway, listener.port);
+            let fault = bound.clients.fault.clone();
+            bound.fault = bound.fault.take().or(fault);
         }
         bound
     }
@@ -296,6 +305,7 @@ impl<'a> Bound<'a> {
         let mode = match mode.map(String::as_str) {
             Some("MUTUAL") => ServerTlsMode::Mutual,
             Some("ISTIO_MUTUAL") => ServerTlsMode::IstioMutual,
+            _ if !self.clients.roots.is_empty() => ServerTlsMode::Mutual,
             _ => ServerTlsMode::Simple,
         };
         let name = |(namespace, name): &(String, String)| format!("{CREDENTIAL}{namespace}/{name}");
@@ -309,6 +319,10 @@ impl<'a> Bound<'a> {
             credential_name: match &self.secrets[..] {
                 [only] => name(only),
                 _ => String::new(),
+            },
+            ca_cert_credential_name: match self.clients.roots.is_empty() {
+                true => String::new(),
+                false => self.clients.credential(),
             },
             ..ServerTlsSettings::default()
         })
@@ -328,6 +342,7 @@ impl<'a> Bound<'a> {
         let wrong = self
             .wrong_certificates
             .as_ref()
+            .or(self.clients.unresolved.as_ref())
             .or(self.wrong_kinds.as_ref());
         let fault = self.fault.as_ref().or(self.conflict.as_ref());
         let down = Verdict::new(

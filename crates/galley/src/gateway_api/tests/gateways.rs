@@ -324,7 +324,7 @@ fn what_of_a_gateway_is_not_supported_is_named() {
             "infrastructure: {parametersRef: {group: \"\", kind: ConfigMap, name: x}}",
             "InvalidParameters",
         ),
-        ("tls: {frontend: {default: {}}}", "Invalid"),
+        ("tls: {backend: {}}", "Invalid"),
     ] {
         let out = read(&edge(HTTP).replace("spec: {", &format!("spec: {{{field}, ")));
         let found = status(&out, "KubernetesGateway", "edge");
@@ -383,5 +383,71 @@ fn listener_sets_without_a_valid_listener_are_not_attached() {
             "Accepted=False/ListenersNotValid",
             "Programmed=False/ListenersNotValid"
         ]
+    );
+}
+
+#[test]
+fn certificates_of_clients() {
+    let frontend = |validation: &str, per_port: &str| {
+        let listeners = "{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}, \
+                         {name: b, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}";
+        let tls = format!(
+            "tls: {{frontend: {{default: {{validation: {{{validation}}}}}, perPort: [{per_port}]}}}}, listeners:"
+        );
+        read(&edge(listeners).replace("listeners:", &tls))
+    };
+    let roots = |name: &str| format!("caCertificateRefs: [{{group: \"\", {name}}}]");
+    let good = roots("kind: ConfigMap, name: roots");
+    let out = frontend(&good, "{port: 8443, tls: {}}");
+    let tls = |n: usize| {
+        let tls = out.gateways[n].spec.servers[0].tls.clone();
+        serde_json::to_value(tls).expect("plain data")
+    };
+    assert_has(
+        &tls(0),
+        &json!({"mode": "MUTUAL", "credentialName": "kubernetes-gateway://default/cert",
+            "caCertCredentialName": "kubernetes-roots://ConfigMap/default/roots"}),
+    );
+    assert_has(
+        &tls(1),
+        &json!({"mode": "SIMPLE", "caCertCredentialName": null}),
+    );
+    let granted: Vec<_> = out.granted.iter().map(|of| (&*of.name, of.roots)).collect();
+    assert_eq!(
+        granted,
+        [("cert", None), ("roots", Some(crate::RootsKind::ConfigMap))]
+    );
+
+    let check = |validation: &str, accepted: &str, resolved: &str| {
+        let out = frontend(validation, "{port: 8443, tls: {}}");
+        let found = listener_words(&out, 0);
+        assert_eq!(
+            [&*found[0], &*found[3]],
+            [accepted, resolved],
+            "{validation}"
+        );
+        assert_eq!(listener_words(&out, 1), GOOD);
+        assert_eq!(out.gateways.len(), 1);
+    };
+    let no_roots = "Accepted=False/NoValidCACertificate";
+    for (name, reason) in [
+        ("kind: ConfigMap, name: missing", "InvalidCACertificateRef"),
+        ("kind: ConfigMap, name: bad", "InvalidCACertificateRef"),
+        ("kind: Pod, name: roots", "InvalidCACertificateKind"),
+        (
+            "kind: ConfigMap, name: roots, namespace: other",
+            "RefNotPermitted",
+        ),
+    ] {
+        check(
+            &roots(name),
+            no_roots,
+            &format!("ResolvedRefs=False/{reason}"),
+        );
+    }
+    check(
+        &format!("mode: AllowInsecureFallback, {good}"),
+        "Accepted=False/UnsupportedValue",
+        "ResolvedRefs=True/ResolvedRefs",
     );
 }
