@@ -9,6 +9,7 @@ mod backend;
 mod client;
 mod compare;
 mod expect;
+mod mutations;
 mod proxies;
 mod table;
 mod through;
