@@ -41,7 +41,7 @@ pub use listener::{
 };
 pub use route::{route_configuration, virtual_host};
 pub use tcp::{TcpProxySpec, Tunnel};
-pub use tls::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};
+pub use tls::{CertSource, Pins, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};
 pub use unread::{MOST, Unread, UnreadField, What, unread};
 pub use workload::Workload;
 

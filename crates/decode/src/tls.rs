@@ -3,12 +3,13 @@
 pub(crate) mod reads;
 mod spec;
 
+use base64::Engine as _;
 use lateen_route::StringMatch;
 use lateen_xds::types::{matcher, tls as pb};
 
 use super::common::Data;
 use super::{DecodeError, Result};
-pub use spec::{CertSource, RootSource, SanKind, SecretData, TlsSpec, TlsVersion};
+pub use spec::{CertSource, Pins, RootSource, SanKind, SecretData, TlsSpec, TlsVersion};
 
 pub(super) fn downstream(spec: &pb::DownstreamTlsContext) -> Result<TlsSpec> {
     let mut tls = common(spec.common_tls_context.as_ref())?;
@@ -48,13 +49,14 @@ pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
 fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
     let empty = pb::CommonTlsContext::default();
     let spec = spec.unwrap_or(&empty);
-    let (roots, names) = validation(spec)?;
+    let Validation { roots, names, pins } = validation(spec)?;
     let params = spec.tls_params.as_ref();
     params.map(refused).transpose()?;
     Ok(TlsSpec {
         certs: certificates(spec)?,
         roots,
         names,
+        pins,
         alpn: spec.alpn_protocols.clone(),
         min: match params.map_or(0, |params| params.tls_minimum_protocol_version) {
             4 => TlsVersion::Tls13,
@@ -104,30 +106,70 @@ fn certificate(spec: &pb::TlsCertificate) -> Result<CertSource> {
 /// Names of which a peer's certificate must have one.
 type Names = Vec<(SanKind, StringMatch)>;
 
-fn validation(spec: &pb::CommonTlsContext) -> Result<(RootSource, Names)> {
+/// What peers are verified by.
+#[derive(Default)]
+struct Validation {
+    roots: RootSource,
+    names: Names,
+    pins: Pins,
+}
+
+fn validation(spec: &pb::CommonTlsContext) -> Result<Validation> {
     use pb::common_tls_context::ValidationContextType;
-    match &spec.validation_context_type {
-        None => Ok((RootSource::None, Vec::new())),
-        Some(ValidationContextType::ValidationContext(context)) => {
-            Ok((roots(context)?, names(context)?))
-        }
-        Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => {
-            Ok((RootSource::Sds(secret.name.clone()), Vec::new()))
-        }
+    let found = match &spec.validation_context_type {
+        None => Validation::default(),
+        Some(ValidationContextType::ValidationContext(context)) => Validation {
+            roots: roots(context)?,
+            names: names(context)?,
+            pins: pins(context)?,
+        },
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => Validation {
+            roots: RootSource::Sds(secret.name.clone()),
+            ..Validation::default()
+        },
         Some(ValidationContextType::CombinedValidationContext(combined)) => {
             let context = combined.default_validation_context.as_ref();
-            let names = context.map(names).transpose()?.unwrap_or_default();
-            let source = match &combined.validation_context_sds_secret_config {
-                Some(secret) => RootSource::Sds(secret.name.clone()),
-                None => context.map(roots).transpose()?.unwrap_or_default(),
-            };
-            Ok((source, names))
+            Validation {
+                names: context.map(names).transpose()?.unwrap_or_default(),
+                pins: context.map(pins).transpose()?.unwrap_or_default(),
+                roots: match &combined.validation_context_sds_secret_config {
+                    Some(secret) => RootSource::Sds(secret.name.clone()),
+                    None => context.map(roots).transpose()?.unwrap_or_default(),
+                },
+            }
         }
-        Some(_) => Err(DecodeError::unsupported(
-            "validation_context",
-            "a certificate provider",
-        )),
+        Some(_) => {
+            let what = "a certificate provider";
+            return Err(DecodeError::unsupported("validation_context", what));
+        }
+    };
+    if !found.pins.is_empty() && found.roots == RootSource::None {
+        let what = "pinning of certificates without trusted_ca";
+        return Err(DecodeError::unsupported("validation_context", what));
     }
+    Ok(found)
+}
+
+fn pins(context: &pb::CertificateValidationContext) -> Result<Pins> {
+    let certificates = context.verify_certificate_hash.iter().map(|text| {
+        let digits = text.replace(':', "");
+        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+        digest("verify_certificate_hash", text, bytes)
+    });
+    let keys = context.verify_certificate_spki.iter().map(|text| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok();
+        digest("verify_certificate_spki", text, bytes)
+    });
+    Ok(Pins {
+        certificates: certificates.collect::<Result<_>>()?,
+        keys: keys.collect::<Result<_>>()?,
+    })
+}
+
+fn digest(field: &str, text: &str, bytes: Option<Vec<u8>>) -> Result<[u8; 32]> {
+    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+    digest.ok_or_else(|| DecodeError::new(field, format!("{text:?} is no SHA-256")))
 }
 
 fn roots(context: &pb::CertificateValidationContext) -> Result<RootSource> {
@@ -139,12 +181,6 @@ fn roots(context: &pb::CertificateValidationContext) -> Result<RootSource> {
 
 fn names(context: &pb::CertificateValidationContext) -> Result<Names> {
     // Fails closed: a restriction that we do not know is not dropped.
-    if !context.verify_certificate_spki.is_empty() || !context.verify_certificate_hash.is_empty() {
-        return Err(DecodeError::unsupported(
-            "validation_context",
-            "pinning of certificates",
-        ));
-    }
     if context.custom_validator_config.is_some()
         || context.max_verify_depth.is_some()
         || context
@@ -214,6 +250,12 @@ pub fn secret(secret: &pb::Secret) -> Result<SecretData> {
         Some(pb::secret::Type::TlsCertificate(spec)) => {
             Ok(SecretData::Certificate(certificate(spec)?))
         }
+        Some(pb::secret::Type::ValidationContext(context))
+            if !names(context)?.is_empty() || !pins(context)?.is_empty() =>
+        {
+            let what = "a restriction of names or certificates in a secret";
+            Err(DecodeError::unsupported("validation_context", what))
+        }
         Some(pb::secret::Type::ValidationContext(context)) => match roots(context)? {
             RootSource::Given(pem) => Ok(SecretData::Roots(pem)),
             _ => Err(DecodeError::new("trusted_ca", "is required")),
@@ -251,6 +293,46 @@ mod tests {
             ..Default::default()
         };
         check(signatures, "tls_params.signature_algorithms");
+    }
+
+    #[test]
+    fn pins_are_digests() {
+        let check = |hash: &str, key: &str, with_roots: bool| {
+            let list = |text: &str| match text {
+                "" => Vec::new(),
+                text => vec![text.to_owned()],
+            };
+            let context = pb::CertificateValidationContext {
+                trusted_ca: with_roots.then(|| lateen_xds::types::core::DataSource {
+                    specifier: Some(
+                        lateen_xds::types::core::data_source::Specifier::InlineString("x".into()),
+                    ),
+                    ..Default::default()
+                }),
+                verify_certificate_hash: list(hash),
+                verify_certificate_spki: list(key),
+                ..Default::default()
+            };
+            let kind = pb::common_tls_context::ValidationContextType::ValidationContext(context);
+            let found = validation(&pb::CommonTlsContext {
+                validation_context_type: Some(kind),
+                ..Default::default()
+            });
+            found.map(|found| found.pins).map_err(|error| error.field)
+        };
+        let hex = "07".repeat(32);
+        let pairs: Vec<_> = (0..32).map(|_| "07").collect();
+        let key = base64::engine::general_purpose::STANDARD.encode([9; 32]);
+        let expect = Pins {
+            certificates: vec![[7; 32]],
+            keys: vec![[9; 32]],
+        };
+        assert_eq!(check(&hex, &key, true), Ok(expect.clone()));
+        assert_eq!(check(&pairs.join(":"), &key, true), Ok(expect));
+        let field = |name: &str| Err(name.to_owned());
+        assert_eq!(check("07", "", true), field("verify_certificate_hash"));
+        assert_eq!(check("", "x", true), field("verify_certificate_spki"));
+        assert_eq!(check(&hex, "", false), field("validation_context"));
     }
 
     #[test]

@@ -71,8 +71,6 @@ const FIELDS: &[Field] = &[
     ),
     warn(GW, "servers[].tls.insecureSkipVerify", ""),
     refuse(GW, "servers[].tls.caCrl"),
-    refuse(GW, "servers[].tls.verifyCertificateSpki"),
-    refuse(GW, "servers[].tls.verifyCertificateHash"),
     warn(EF, "configPatches[].match.listener.portName", ""),
     warn(
         EF,
@@ -461,10 +459,10 @@ mod tests {
             ],
         );
         named(
-            "{kind: Gateway, spec: {servers: [{tls: {verifyCertificateHash: [a]}}, \
+            "{kind: Gateway, spec: {servers: [{tls: {caCrl: a}}, \
              {bind: \"unix:///a\"}]}}",
             &[
-                "spec.servers[0].tls.verifyCertificateHash: refused",
+                "spec.servers[0].tls.caCrl: refused",
                 "spec.servers[1].bind: a socket in the file system is not supported, the server is \
                  left out",
             ],

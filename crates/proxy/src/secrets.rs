@@ -11,7 +11,7 @@ use lateen_decode::{CertSource, DecodeError, RootSource, SecretData, TlsSpec, Tl
 use lateen_route::StringMatch;
 use lateen_tls::{
     Acceptor, Algorithms, ClientAuth, ClientOptions, Connector, Identity, IdentityStore, PeerRule,
-    SanKind, SanMatch, ServerCheck, ServerOptions, Version,
+    Pins, SanKind, SanMatch, ServerCheck, ServerOptions, Version,
 };
 use lateen_xds::names::{SECRET_DEFAULT, SECRET_ROOT};
 
@@ -282,8 +282,8 @@ impl Secrets {
             }
             ServerCheck::Insecure
         } else if spec.verify_sni {
-            if !spec.names.is_empty() {
-                let what = "together with other names";
+            if !spec.names.is_empty() || !spec.pins.is_empty() {
+                let what = "together with other restrictions";
                 return Err(DecodeError::unsupported("auto_sni_san_validation", what));
             }
             ServerCheck::ServerName
@@ -346,6 +346,18 @@ fn version(version: TlsVersion) -> Version {
 
 /// What a peer's certificate must say.
 fn rule(spec: &TlsSpec) -> Result<PeerRule, DecodeError> {
+    let rule = names_rule(spec)?;
+    if spec.pins.is_empty() {
+        return Ok(rule);
+    }
+    let pins = Pins {
+        certificates: spec.pins.certificates.clone(),
+        keys: spec.pins.keys.clone(),
+    };
+    Ok(PeerRule::Pinned(pins, Box::new(rule)))
+}
+
+fn names_rule(spec: &TlsSpec) -> Result<PeerRule, DecodeError> {
     if spec.names.is_empty() {
         return Ok(PeerRule::AnyTrusted);
     }
@@ -404,6 +416,7 @@ mod tests {
             certs: vec![CertSource::Sds("cert".to_owned())],
             roots: RootSource::None,
             names: Vec::new(),
+            pins: lateen_decode::Pins::default(),
             alpn: Vec::new(),
             min: TlsVersion::Tls12,
             max: TlsVersion::Tls13,

@@ -102,9 +102,24 @@ impl CertInfo {
 
     /// SHA-256 of the DER form, lower-case hexadecimal, as in `x-forwarded-client-cert`.
     pub fn sha256(&self) -> String {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.der);
-        digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+        self.digest().iter().map(|b| format!("{b:02x}")).collect()
     }
+
+    /// SHA-256 of the DER form.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&self.der)
+    }
+
+    /// SHA-256 of the public key, as the certificate holds it.
+    pub fn key_digest(&self) -> Option<[u8; 32]> {
+        let (_, cert) = X509Certificate::from_der(&self.der).ok()?;
+        Some(sha256(cert.public_key().raw))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 fn attribute<'a>(

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::peers::Peers;
 use crate::suites::provider;
-use crate::{CertInfo, Error};
+use crate::{CertInfo, Error, Pins};
 
 /// How one name of a certificate is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ pub enum PeerRule {
     TrustDomains(Vec<String>),
     /// A name that one of these matches.
     Names(Vec<(SanKind, SanMatch)>),
+    /// It is known beforehand, and the rule holds as well.
+    Pinned(Pins, Box<PeerRule>),
 }
 
 /// Which names of a certificate are looked at. A name of one kind never stands for one of another
@@ -115,6 +117,10 @@ impl PeerRule {
         }
         match self {
             PeerRule::AnyTrusted => Ok(()),
+            PeerRule::Pinned(pins, rule) => {
+                pins.check(info)?;
+                rule.check(info)
+            }
             PeerRule::TrustDomains(domains) => match &info.spiffe {
                 Some(id) if domains.iter().any(|d| id.trust_domain.as_str() == d) => Ok(()),
                 Some(id) => Err(format!(

@@ -61,6 +61,23 @@ pub enum SanKind {
     Ip,
 }
 
+/// Digests (SHA-256) of certificates and of their public keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Of whole certificates.
+    pub certificates: Vec<[u8; 32]>,
+    /// Of public keys.
+    pub keys: Vec<[u8; 32]>,
+}
+
+impl Pins {
+    /// True where every certificate will do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty() && self.keys.is_empty()
+    }
+}
+
 /// A TLS context, of either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSpec {
@@ -70,6 +87,8 @@ pub struct TlsSpec {
     pub roots: RootSource,
     /// Names of which a peer's certificate must have one; empty for any.
     pub names: Vec<(SanKind, StringMatch)>,
+    /// Certificates of which a peer must show one; empty for any.
+    pub pins: Pins,
     /// The protocols offered, best first.
     pub alpn: Vec<String>,
     /// The least version.

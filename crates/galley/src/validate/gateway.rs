@@ -1,5 +1,6 @@
 //! Gateway: its servers, their ports and their certificates.
 
+use base64::Engine as _;
 use lateen_api::{
     Object,
     networking::{Gateway, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol},
@@ -194,6 +195,7 @@ fn check_tls(tls: &ServerTlsSettings, protocol: &str, at: &Path<'_>, faults: &mu
     ) {
         check_credentials(tls, mode, at, faults);
     }
+    check_pins(tls, mode, at, faults);
     for (name, version) in [
         ("minProtocolVersion", tls.min_protocol_version),
         ("maxProtocolVersion", tls.max_protocol_version),
@@ -213,6 +215,43 @@ fn check_tls(tls: &ServerTlsSettings, protocol: &str, at: &Path<'_>, faults: &mu
             "minProtocolVersion is above maxProtocolVersion",
             "exchange them",
         );
+    }
+}
+
+/// Certificates that are known beforehand are those of clients.
+fn check_pins(tls: &ServerTlsSettings, mode: ServerTlsMode, at: &Path<'_>, faults: &mut Faults) {
+    let asks = matches!(
+        mode,
+        ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual | ServerTlsMode::IstioMutual
+    );
+    let is_hex = |text: &String| {
+        let digits = text.replace(':', "");
+        digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let is_base64 = |text: &String| {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+        decoded.is_ok_and(|bytes| bytes.len() == 32)
+    };
+    let hashes = tls.verify_certificate_hash.iter().map(is_hex);
+    let keys = tls.verify_certificate_spki.iter().map(is_base64);
+    let (hashes, keys): (Vec<bool>, Vec<bool>) = (hashes.collect(), keys.collect());
+    for (name, digests, how) in [
+        ("verifyCertificateHash", hashes, "64 hexadecimal digits"),
+        ("verifyCertificateSpki", keys, "the 32 bytes in base64"),
+    ] {
+        if !digests.is_empty() && !asks {
+            faults.add(
+                &at.field(name),
+                format!("{mode} TLS asks no client for a certificate"),
+                "use mode MUTUAL, or remove it",
+            );
+        }
+        for (n, is_digest) in digests.iter().enumerate() {
+            if !is_digest {
+                let help = format!("write {how}");
+                faults.add(&at.field(name).index(n), "is no SHA-256", help);
+            }
+        }
     }
 }
 

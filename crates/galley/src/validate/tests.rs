@@ -214,6 +214,29 @@ fn gateways() {
         ),
         &["spec.servers[0].tls: SIMPLE TLS needs a certificate"],
     );
+    let pinned = |mode: &str, pins: &str| {
+        gateway(&format!(
+            "[{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [\"*\"], \
+             tls: {{mode: {mode}, credentialName: c, {pins}}}}}]"
+        ))
+    };
+    let key = format!("verifyCertificateSpki: [{}=]", "A".repeat(43));
+    let hash = format!("verifyCertificateHash: [\"{}\"]", "07:".repeat(31) + "07");
+    check(&pinned("MUTUAL", &format!("{key}, {hash}")), &[]);
+    check(
+        &pinned("SIMPLE", &key),
+        &["spec.servers[0].tls.verifyCertificateSpki: SIMPLE TLS asks no client for a certificate"],
+    );
+    check(
+        &pinned(
+            "MUTUAL",
+            "verifyCertificateHash: [a], verifyCertificateSpki: [b]",
+        ),
+        &[
+            "spec.servers[0].tls.verifyCertificateHash[0]: is no SHA-256",
+            "spec.servers[0].tls.verifyCertificateSpki[0]: is no SHA-256",
+        ],
+    );
     check(
         &gateway(
             "[{port: {number: 80, name: a, protocol: HTTP}, hosts: [a.com]}, {port: {number: 80, name: b, protocol: TCP}, hosts: [\"*\"]}]",

@@ -85,6 +85,8 @@ pub(crate) struct ServerTls {
     /// The mesh's own certificates on both sides.
     pub(crate) mesh: bool,
     pub(crate) names: Vec<String>,
+    /// Digests of certificates, and of public keys, of which a client must have one.
+    pub(crate) pins: [Vec<String>; 2],
     pub(crate) versions: (TlsVersion, TlsVersion),
     pub(crate) ciphers: Vec<String>,
     pub(crate) curves: Vec<String>,
@@ -247,11 +249,30 @@ impl ServerTls {
                 });
             }
         }
+        self.pin(&mut common);
         tls::server(DownstreamTlsContext {
             common_tls_context: Some(common),
             require_client_certificate: wire::boolean(self.mesh || self.client == Some(true)),
             ..DownstreamTlsContext::default()
         })
+    }
+
+    fn pin(&self, common: &mut CommonTlsContext) {
+        use common_tls_context::ValidationContextType;
+        let [certificates, keys] = &self.pins;
+        if certificates.is_empty() && keys.is_empty() {
+            return;
+        }
+        let context = match &mut common.validation_context_type {
+            Some(ValidationContextType::ValidationContext(context)) => context,
+            Some(ValidationContextType::CombinedValidationContext(combined)) => {
+                combined.default_validation_context.get_or_insert_default()
+            }
+            // Nobody is asked for a certificate, which the webhook says.
+            _ => return,
+        };
+        context.verify_certificate_hash.clone_from(certificates);
+        context.verify_certificate_spki.clone_from(keys);
     }
 
     fn file_peers(&self, roots: &str) -> common_tls_context::ValidationContextType {

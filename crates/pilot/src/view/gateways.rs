@@ -495,6 +495,10 @@ pub(super) fn server_tls(settings: &ServerTlsSettings, http: bool) -> Option<Ser
         },
         mesh,
         names: settings.subject_alt_names.clone(),
+        pins: [
+            settings.verify_certificate_hash.clone(),
+            settings.verify_certificate_spki.clone(),
+        ],
         versions: (
             settings.min_protocol_version.into(),
             settings.max_protocol_version.into(),

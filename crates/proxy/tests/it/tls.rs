@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::common::{Proxy, free_port, hcm, listener};
+use crate::oracle::both;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -88,4 +89,78 @@ async fn the_suite_is_the_one_that_is_named() {
     let info = meet(&proxy, Some("a.test")).await;
     assert_eq!(info.cipher, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
     proxy.stop().await;
+}
+
+/// Whether a server that knows some certificates beforehand takes a client of that identity.
+async fn is_taken(port: u16, client: &Identity) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let options = ClientOptions {
+        check: ServerCheck::Insecure,
+        ..ClientOptions::default()
+    };
+    let own = Identity::from_pem(client.chain_pem(), client.key_pem(), client.roots_pem());
+    let connector = Connector::new(Arc::new(IdentityStore::new(own.expect("its own"))), options);
+    let raw = TcpStream::connect(("127.0.0.1", port)).await.expect("up");
+    let Ok(mut stream) = connector.connect(raw, Some("a.test")).await else {
+        return false;
+    };
+    // A server's refusal comes after the client's own part of the handshake.
+    let request = b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    let _ = stream.write_all(request).await;
+    let _ = stream.read_to_end(&mut answer).await;
+    answer.starts_with(b"HTTP/1.1 200")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_clients_that_are_known_beforehand_are_taken() {
+    use base64::Engine as _;
+    lateen_tls::install_provider();
+    let authority = Authority::self_signed("cluster.local", DAY).expect("made");
+    let client = || {
+        let request = LeafRequest::server(["client.test"], DAY);
+        authority.identity(&request).expect("issued")
+    };
+    let (known, other) = (client(), client());
+    let info = known.info().expect("a certificate");
+    let key = info.key_digest().expect("a key");
+    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    let wrong = "07".repeat(32);
+    for (pins, expect) in [
+        (json!({}), [true, true]),
+        (
+            json!({ "verify_certificate_hash": [info.sha256()] }),
+            [true, false],
+        ),
+        (json!({ "verify_certificate_spki": [key] }), [true, false]),
+        (
+            json!({ "verify_certificate_hash": [wrong], "verify_certificate_spki": [key] }),
+            [true, false],
+        ),
+        (
+            json!({ "verify_certificate_hash": [wrong] }),
+            [false, false],
+        ),
+    ] {
+        let mut validation = pins.clone();
+        validation["trusted_ca"] = json!({ "inline_string": authority.root_pem() });
+        let routes = json!([{ "name": "all", "domains": ["*"],
+            "routes": [{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }] }]);
+        let server = certificate(&authority, &["a.test"]);
+        let make = |port| {
+            let mut encrypted = listener("main", port, "INBOUND", hcm(routes.clone()));
+            encrypted["filter_chains"][0]["transport_socket"] = json!({ "name": "tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "require_client_certificate": true,
+                "common_tls_context": { "tls_certificates": [server],
+                    "validation_context": validation } } });
+            json!([encrypted])
+        };
+        both(make, json!([]), async |who, port| {
+            for (client, expect) in [&known, &other].into_iter().zip(expect) {
+                assert_eq!(is_taken(port, client).await, expect, "{who:?} {pins}");
+            }
+        })
+        .await;
+    }
 }
