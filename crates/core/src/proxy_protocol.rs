@@ -229,6 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_taken_that_is_not_there() {
+        let headers = [Version::V1, Version::V2]
+            .map(|version| encode(version, at("192.0.2.1:1"), at("[2001:db8::2]:443")));
+        let mut seed = 7_u64;
+        let mut draw = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % below
+        };
+        for _ in 0..20_000 {
+            let mut bytes = headers[draw(2)].clone();
+            for _ in 0..=draw(3) {
+                let place = draw(bytes.len());
+                bytes[place] = draw(256) as u8;
+            }
+            bytes.truncate(draw(bytes.len()) + 1);
+            if let Parse::Done(header) = parse(&bytes) {
+                assert!(header.length <= bytes.len(), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_published_forms() {
         let v1 = encode(Version::V1, at("192.0.2.1:56324"), at("192.0.2.2:443"));
         assert_eq!(v1, b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n");
