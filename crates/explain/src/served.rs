@@ -109,6 +109,11 @@ impl Served {
         Ok(served)
     }
 
+    /// Whether nothing is captured for the proxy: it is a gateway, and listens where clients connect.
+    pub fn is_gateway(&self) -> bool {
+        !self.listeners.iter().any(|listener| listener.original_dst)
+    }
+
     /// A call at a running proxy. What a host stands for is told by the addresses among the domains
     /// of virtual hosts, unless `to` says it; a host that no table has is somewhere outside.
     ///

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Api;
+use kube::api::ListParams;
 use lateen_explain::{Call, Explanation, Platform, Served, explain};
 
 use crate::cli::Global;
@@ -84,6 +88,14 @@ impl Explain {
         let served = Served::from_dump(&serde_json::from_str(&text)?)?;
         let mut call = served.call(&self.method, &self.url, self.to)?;
         self.complete(&mut call)?;
+        if served.is_gateway() {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let services: Api<Service> = Api::namespaced(client, namespace);
+            let pod = pods.get(&pod).await?;
+            let services = services.list(&ListParams::default()).await?;
+            let port = port_behind(&services.items, &pod, call.destination.port());
+            call.destination.set_port(port);
+        }
         Ok(explain(&served, &call, &Default::default()))
     }
 
@@ -135,6 +147,32 @@ impl Explain {
     }
 }
 
+/// The port of a gateway's pod behind one of its services; the port itself where none has it.
+fn port_behind(services: &[Service], pod: &Pod, port: u16) -> u16 {
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let specs = services.iter().filter_map(|service| service.spec.as_ref());
+    let own = specs.filter(|spec| {
+        let selector = spec
+            .selector
+            .as_ref()
+            .filter(|selector| !selector.is_empty());
+        selector.is_some_and(|selector| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
+    });
+    let mut ports = own.flat_map(|spec| spec.ports.iter().flatten());
+    let found = ports.find(|found| found.port == i32::from(port));
+    let target = match found.and_then(|found| found.target_port.as_ref()) {
+        None => None,
+        Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
+        Some(IntOrString::String(name)) => {
+            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+            let named = ports.find(|port| port.name.as_ref() == Some(name));
+            named.and_then(|port| u16::try_from(port.container_port).ok())
+        }
+    };
+    target.unwrap_or(port)
+}
+
 fn read(path: &Path) -> anyhow::Result<(String, String)> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
@@ -154,6 +192,33 @@ fn difference(before: &str, after: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_is_asked_at_the_port_of_its_service() {
+        let service = |selector: &str, ports: serde_json::Value| -> Service {
+            let spec = serde_json::json!({ "selector": { "app": selector }, "ports": ports });
+            serde_json::from_value(serde_json::json!({ "spec": spec })).expect("a Service")
+        };
+        let services = [
+            service(
+                "other",
+                serde_json::json!([{ "port": 80, "targetPort": 1 }]),
+            ),
+            service(
+                "gateway",
+                serde_json::json!([{ "port": 80, "targetPort": 8080 },
+                    { "port": 443, "targetPort": "https" }, { "port": 31400 }]),
+            ),
+        ];
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": { "labels": { "app": "gateway" } },
+            "spec": { "containers": [{ "name": "c",
+                "ports": [{ "name": "https", "containerPort": 8443 }] }] },
+        }))
+        .expect("a Pod");
+        let ports = [80, 443, 31400, 9999].map(|port| port_behind(&services, &pod, port));
+        assert_eq!(ports, [8080, 8443, 31400, 9999]);
+    }
 
     #[test]
     fn differences_are_the_lines_of_one_side() {
