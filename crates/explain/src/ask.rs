@@ -46,6 +46,8 @@ pub fn explain(served: &Served, call: &Call, places: &BTreeMap<ObjectRef, String
     };
     told.outcome = match &chain.network {
         NetworkSpec::Close => Outcome::Closed,
+        // `downstream` says why: who has no sidecar has no certificate of the mesh.
+        _ if call.inbound && lacks_certificate(chain, &call.security) => Outcome::Closed,
         NetworkSpec::Tcp(tcp) => Outcome::Forward(Destination {
             clusters: asker.clusters(&tcp.target),
             ..Destination::default()
@@ -432,6 +434,12 @@ impl<'a> Asker<'a> {
             None => object.to_string(),
         }
     }
+}
+
+/// Whether a caller's own TLS meets a chain that asks for a certificate.
+fn lacks_certificate(chain: &FilterChainSpec, security: &Security) -> bool {
+    let asks = matches!(&chain.transport, DownstreamSpec::Tls(tls) if tls.require_client);
+    asks && matches!(security, Security::Tls { .. })
 }
 
 fn name_of(chain: &FilterChainSpec, index: usize) -> String {
