@@ -76,7 +76,7 @@ fn what_is_nothing_to_a_proxy_does_not_wake_it_and_counts_as_had() {
     let mut served = engine.join(&fixture::sidecar("s0"));
     let standing = served.borrow_and_update().standing.clone();
     // A gateway of which no proxy of ours is one.
-    let config = fixture::config(
+    let mut config = fixture::config(
         "apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: edge}
@@ -85,6 +85,8 @@ spec:
   servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
 ",
     );
+    // Another allocation of the mesh's settings counts as another mesh.
+    config.mesh = before.config.mesh.clone();
     let next = before.next(2, before.world.clone(), Arc::new(config));
     engine.publish(Arc::new(next), false);
     assert!(!served.has_changed().expect("open"));
