@@ -150,6 +150,7 @@ fn with_envoy(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         failing::a_pod_that_hangs_costs_a_try,
         security::only_tls_is_on_the_wire,
         security::strict_refuses_plaintext_and_permissive_serves_it,
+        resilience::a_restarted_control_plane_costs_no_request,
         resilience::a_rolling_restart_costs_no_request,
         resilience::fifty_route_changes_cost_no_request,
         any_order::any_order_of_rules_costs_no_request,

@@ -21,16 +21,16 @@ use crate::fixture::{self, Mesh};
 
 const CDS: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
-struct Plane {
+pub(crate) struct Plane {
     discovery: Discovery,
-    channel: Channel,
+    pub(crate) channel: Channel,
     config: watch::Sender<Arc<ConfigSet>>,
     _world: watch::Sender<Arc<lateen_registry::World>>,
     _dir: tempfile::TempDir,
 }
 
 impl Plane {
-    async fn new(yaml: &str) -> Plane {
+    pub(crate) async fn new(yaml: &str) -> Plane {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("xds");
         let (world, world_rx) = watch::channel(Arc::new(Mesh::bookinfo().world));
@@ -55,12 +55,15 @@ impl Plane {
         }
     }
 
-    fn apply(&self, yaml: &str) {
+    pub(crate) fn apply(&self, yaml: &str) {
         self.config.send_replace(Arc::new(fixture::config(yaml)));
     }
 
     /// Waits for a report that is as wanted, or for its end.
-    async fn report(&self, is_wanted: impl Fn(Option<&Report>) -> bool) -> Option<Arc<Report>> {
+    pub(crate) async fn report(
+        &self,
+        is_wanted: impl Fn(Option<&Report>) -> bool,
+    ) -> Option<Arc<Report>> {
         let object = ObjectRef::new("DestinationRule", "default", "rule");
         let mut reports = self.discovery.reports();
         let of = |reports: &lateen_pilot::Reports| reports.get(&object).cloned();
@@ -117,7 +120,7 @@ impl Client {
     }
 }
 
-fn rule(generation: u32, connections: u32) -> String {
+pub(crate) fn rule(generation: u32, connections: u32) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
 kind: DestinationRule

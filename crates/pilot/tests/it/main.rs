@@ -8,4 +8,5 @@ mod fixture;
 mod follower;
 mod limits;
 mod paths;
+mod reconnect;
 mod unread;

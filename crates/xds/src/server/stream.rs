@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use super::body::Responses;
 use super::connections::Connection;
 use super::doubt::Doubt;
+use super::name::Name;
 use super::protocol::{Incoming, Protocol};
 use super::requests::Requests;
 use super::{Ads, Event, Peer, ResourceSource};
@@ -75,6 +76,7 @@ pub(super) async fn serve<S: ResourceSource, P: Protocol>(
         responses,
         types: Types::default(),
         round: None,
+        rebuilt: Vec::new(),
         doubt: Doubt::default(),
         again: false,
         n_sent: 0,
@@ -109,6 +111,8 @@ struct Stream<'a, S: ResourceSource, P: Protocol> {
     responses: &'a Responses,
     types: Types,
     round: Option<Round>,
+    /// Clusters that changed while the client was away, until it asks for endpoints.
+    rebuilt: Vec<Name>,
     /// Of clusters.
     doubt: Doubt,
     /// There is more to send of the snapshot as it is: what was held back may go now, or what the

@@ -29,6 +29,8 @@ pub(super) struct Watched {
     pub(super) refused: Option<Box<str>>,
     /// How many resources are held back, as they name a cluster that the client lacks.
     pub(super) n_held: usize,
+    /// What the client asked for when it came with what it holds, to be answered in its turn.
+    pub(super) owed: Option<Reply>,
 }
 
 /// A state in which a client lacks nothing: what it has and asks for, and what there is.
@@ -254,8 +256,13 @@ impl Watched {
         self.names.len() + self.sent.len()
     }
 
+    /// Whether the client has anything, or was sent it.
+    pub(super) fn holds_any(&self) -> bool {
+        self.sent.len() > 0
+    }
+
     /// Counts these as not sent.
-    fn forget(&mut self, names: &[Name]) {
+    pub(super) fn forget(&mut self, names: &[Name]) {
         if !names.is_empty() {
             self.sent = self.sent.after(removals(names));
         }

@@ -9,7 +9,7 @@ use super::super::resource::NameSet;
 use super::super::watched::{Reply, Watched};
 use super::super::{Event, MAX_NAMES, ResourceSource, too_much};
 use super::Stream;
-use super::round::AT_ONCE;
+use super::round::{AT_ONCE, LEADING};
 use crate::TypeUrl;
 
 /// Resource types that one stream may ask for: more than there are.
@@ -32,8 +32,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             None if n_types >= MAX_TYPES => return Err(too_much("resource types")),
             None => {
                 let (watched, reply) = Watched::open(&type_url, wants);
-                self.types.insert(type_url.clone(), watched);
-                reply
+                self.open(&type_url, watched, reply)
             }
             Some(watched) => {
                 let n_response = self.connection.n_response(&nonce);
@@ -70,6 +69,24 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         Ok(())
     }
 
+    /// Takes in what a client begins to ask for, and says what of it is to be answered at once.
+    fn open(&mut self, type_url: &TypeUrl, mut watched: Watched, reply: Reply) -> Reply {
+        if *type_url == TypeUrl::ENDPOINT {
+            watched.forget(&std::mem::take(&mut self.rebuilt));
+        }
+        // Who comes back with routes goes on with them until the clusters of the new ones are ready.
+        let waits = watched.holds_any() && LEADING.contains(type_url);
+        let reply = if waits {
+            self.again = true;
+            watched.owed = Some(reply);
+            Reply::No
+        } else {
+            reply
+        };
+        self.types.insert(type_url.clone(), watched);
+        reply
+    }
+
     fn refused(&self, type_url: &TypeUrl, reason: &str) {
         let node = &self.connection.node;
         warn!(node, ?type_url, reason, "client refused a response");
@@ -80,7 +97,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         });
     }
 
-    async fn reply(&mut self, type_url: &TypeUrl, reply: Reply) -> Result<(), Status> {
+    pub(super) async fn reply(&mut self, type_url: &TypeUrl, reply: Reply) -> Result<(), Status> {
         let is_all = reply == Reply::All;
         let plan = match reply {
             Reply::No => {
@@ -106,6 +123,10 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                     self.note(type_url);
                     return Ok(());
                 }
+                // The endpoints of clusters that changed follow in a round.
+                self.again |= *type_url == TypeUrl::CLUSTER
+                    && !plan.changed.is_empty()
+                    && self.types.get(&TypeUrl::ENDPOINT).is_some();
                 self.send(type_url, &plan, with_removed).await
             }
             None => {

@@ -17,6 +17,9 @@ use crate::TypeUrl;
 /// domain may move from a virtual host that goes to one that comes.
 pub(super) const AT_ONCE: [TypeUrl; 2] = [TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
 
+/// Types whose resources lead to clusters.
+pub(super) const LEADING: [TypeUrl; 3] = [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::VIRTUAL_HOST];
+
 /// A snapshot on its way to the client.
 pub(super) struct Round {
     stage: Stage,
@@ -101,12 +104,6 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
 
     async fn make(&mut self, round: &mut Round) -> Result<(), Status> {
         if let Some(clusters) = self.changes(&TypeUrl::CLUSTER) {
-            // A changed cluster is built anew and waits for endpoints, which did not change and
-            // would not be sent.
-            if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
-                let changed = clusters.changed.iter().map(|cluster| cluster.name.clone());
-                endpoints.send_again(&changed.collect::<Vec<_>>());
-            }
             self.send_changed(TypeUrl::CLUSTER, &clusters, round)
                 .await?;
             self.doubt.removed(&clusters.removed);
@@ -119,14 +116,16 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     }
 
     async fn make_use(&mut self, round: &mut Round) -> Result<(), Status> {
-        if let Some(listeners) = self.usable_changes(&TypeUrl::LISTENER) {
-            self.send(&TypeUrl::LISTENER, &listeners, true).await?;
-        }
-        let first = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT, TypeUrl::LISTENER];
+        let made = [TypeUrl::CLUSTER, TypeUrl::ENDPOINT];
         let mut rest: Vec<TypeUrl> = self.types.keys().cloned().collect();
-        rest.retain(|type_url| !first.contains(type_url));
+        rest.retain(|type_url| !made.contains(type_url));
         rest.sort_by_key(|url| TypeUrl::PUSH_ORDER.iter().position(|known| known == url));
         for type_url in rest {
+            let watched = self.types.get_mut(&type_url);
+            if let Some(owed) = watched.and_then(|watched| watched.owed.take()) {
+                self.reply(&type_url, owed).await?;
+                continue;
+            }
             let Some(plan) = self.usable_changes(&type_url) else {
                 continue;
             };
@@ -149,12 +148,11 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     /// Takes out of a plan what names a cluster that the client lacks. It is not counted as sent, so
     /// every later difference has it again.
     pub(super) fn hold_back(&mut self, type_url: &TypeUrl, plan: Arc<Plan>) -> Arc<Plan> {
-        let leads = [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::VIRTUAL_HOST];
         let Some(watched) = self.types.get_mut(type_url) else {
             return plan;
         };
         let was_held = std::mem::take(&mut watched.n_held) > 0;
-        if !self.doubt.is_any() || !leads.contains(type_url) {
+        if !self.doubt.is_any() || !LEADING.contains(type_url) {
             if was_held {
                 self.note(type_url);
             }

@@ -90,6 +90,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                 |name: &&Name| watched.sent.get(name).is_none() || self.doubt.is_lacking(name);
             let new = names.filter(is_new).cloned().collect();
             self.doubt.sent(self.n_sent + 1, new);
+            self.send_endpoints_of(plan);
         }
         self.send_step(type_url, plan.step(with_removed), removed)
             .await?;
@@ -99,6 +100,19 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             watched.has_all_of(plan.leads_to);
         }
         Ok(())
+    }
+
+    /// A client builds a changed cluster anew, and it is not ready, nor its response accepted, before
+    /// the endpoints have come, which did not change and would not be sent.
+    fn send_endpoints_of(&mut self, clusters: &Plan) {
+        let changed = clusters.changed.iter().map(|cluster| &cluster.name);
+        if let Some(endpoints) = self.types.get_mut(&TypeUrl::ENDPOINT) {
+            endpoints.send_again(&changed.cloned().collect::<Vec<_>>());
+        } else if let Some(held) = self.types.get(&TypeUrl::CLUSTER) {
+            // Of clusters from an earlier stream the client will say that it holds the endpoints.
+            let rebuilt = changed.filter(|name| held.sent.get(name).is_some());
+            self.rebuilt.extend(rebuilt.cloned());
+        }
     }
 
     pub(super) async fn send_step(
