@@ -20,6 +20,7 @@ mod listeners;
 mod mesh;
 mod objects;
 mod parents;
+mod roots;
 mod routes;
 mod status;
 

@@ -2,7 +2,7 @@
 //! must be right by its judgement, and its connections must be understood by our proxies.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -16,23 +16,13 @@ use kube::{
     api::{ListParams, LogParams, Patch, PatchParams},
 };
 use lateen_e2e::{Mesh, eventually};
+use lateen_testkit::find_envoy;
 use serde_json::json;
 
 use super::shared;
 
 /// Deployments that get Envoy: a client and the servers that it calls.
 const WITH_ENVOY: [&str; 2] = ["productpage-v1", "reviews-v1"];
-
-/// `ENVOY`, or what is in the path.
-fn envoy() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("ENVOY") {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("envoy"))
-        .find(|file| file.is_file())
-}
 
 /// Runs a test with Envoy as every sidecar and gateway. It must not refuse anything but secrets, which
 /// a test may have broken on purpose.
@@ -43,8 +33,7 @@ pub(crate) async fn everywhere<'a, F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let Some(envoy) = envoy() else {
-        eprintln!("Envoy is not on this machine (set ENVOY): nothing was tried with it");
+    let Some(envoy) = find_envoy("what the rules mean to it") else {
         return Ok(());
     };
     replace_all(shared(mesh), &envoy).await?;
@@ -135,8 +124,7 @@ async fn is_envoy(mesh: &Mesh, namespace: &str, labels: &str) -> anyhow::Result<
 
 pub(crate) async fn real_envoy_serves_in_place_of_ours(mesh: &Option<Mesh>) -> anyhow::Result<()> {
     let mesh = shared(mesh);
-    let Some(envoy) = envoy() else {
-        eprintln!("Envoy is not on this machine (set ENVOY): it did not judge the configuration");
+    let Some(envoy) = find_envoy("the configuration of sidecars") else {
         return Ok(());
     };
     let before = rejects(mesh).await?;

@@ -21,10 +21,11 @@ use super::{
     Around, BACKEND_TLS, CONTROLLER, ROOTS, Translation,
     conditions::{Verdict, holds},
     gateways::Gateways,
+    roots,
     routes::Rules,
     status::said,
 };
-use crate::{CredentialFault, RootsKind};
+use crate::RootsKind;
 
 type Policy = Object<BackendTlsPolicy>;
 
@@ -113,7 +114,7 @@ impl Trust {
         let none = BackendTlsPolicyValidation::default();
         let validation = policy.spec.validation.as_ref().unwrap_or(&none);
         for to in &validation.ca_certificate_refs {
-            match roots(around, &policy.meta.namespace, to) {
+            match referred(around, &policy.meta.namespace, to) {
                 Ok(kind) => trust.roots.push((kind, to.name.clone())),
                 Err(verdict) => drop(trust.unresolved.get_or_insert(verdict)),
             }
@@ -166,27 +167,15 @@ impl Trust {
     }
 }
 
-fn roots(
+fn referred(
     around: Around<'_>,
     namespace: &str,
     to: &LocalObjectReference,
 ) -> Result<RootsKind, Verdict> {
     let group = to.group.as_deref().unwrap_or_default();
-    let kind = RootsKind::parse(&to.kind).filter(|_| group.is_empty());
-    let Some(kind) = kind else {
-        let message = format!(
-            "caCertificateRef {group}/{} {} is not supported, only ConfigMap and Secret",
-            to.kind, to.name
-        );
-        return Err(Verdict::new("InvalidKind", message));
-    };
-    let wrong = match around.credentials.check_roots(kind, namespace, &to.name) {
-        Ok(()) => return Ok(kind),
-        Err(CredentialFault::Missing) => "not found, or without ca.crt".to_owned(),
-        Err(CredentialFault::Malformed(why)) => why,
-    };
-    let message = format!("{} {namespace}/{}: {wrong}", to.kind, to.name);
-    Err(Verdict::new("InvalidCACertificateRef", message))
+    let kind = roots::kind(group, &to.kind, &to.name, "InvalidKind")?;
+    roots::check(around, kind, namespace, &to.name)?;
+    Ok(kind)
 }
 
 /// Subsets, leave to have roots, and what is said of each policy at the Gateways whose routes lead to

@@ -5,8 +5,8 @@ use lateen_api::{
     gateway_api::{FrontendTlsValidation, FrontendValidationMode, Gateway, ObjectReference},
 };
 
-use super::{Around, ROOTS, backend::End, conditions::Verdict};
-use crate::{CredentialFault, RootsKind};
+use super::{Around, ROOTS, backend::End, conditions::Verdict, roots};
+use crate::RootsKind;
 
 /// What clients of a listener are held to.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Clients {
             return;
         }
         for to in &validation.ca_certificate_refs {
-            match roots(around, home, to) {
+            match referred(around, home, to) {
                 Ok(found) => self.roots.push(found),
                 Err(verdict) => drop(self.unresolved.get_or_insert(verdict)),
             }
@@ -63,20 +63,13 @@ impl Clients {
     }
 }
 
-fn roots(
+fn referred(
     around: Around<'_>,
     home: &str,
     to: &ObjectReference,
 ) -> Result<(RootsKind, String, String), Verdict> {
     let group = to.group.as_deref().unwrap_or_default();
-    let kind = RootsKind::parse(&to.kind).filter(|_| group.is_empty());
-    let Some(kind) = kind else {
-        let message = format!(
-            "caCertificateRef {group}/{} {} is not supported, only ConfigMap and Secret",
-            to.kind, to.name
-        );
-        return Err(Verdict::new("InvalidCACertificateKind", message));
-    };
+    let kind = roots::kind(group, &to.kind, &to.name, "InvalidCACertificateKind")?;
     let namespace = to.namespace.as_deref().unwrap_or(home);
     let target = End {
         group,
@@ -90,11 +83,6 @@ fn roots(
         );
         return Err(Verdict::new("RefNotPermitted", message));
     }
-    let wrong = match around.credentials.check_roots(kind, namespace, &to.name) {
-        Ok(()) => return Ok((kind, namespace.to_owned(), to.name.clone())),
-        Err(CredentialFault::Missing) => "not found, or without ca.crt".to_owned(),
-        Err(CredentialFault::Malformed(why)) => why,
-    };
-    let message = format!("{} {namespace}/{}: {wrong}", to.kind, to.name);
-    Err(Verdict::new("InvalidCACertificateRef", message))
+    roots::check(around, kind, namespace, &to.name)?;
+    Ok((kind, namespace.to_owned(), to.name.clone()))
 }
