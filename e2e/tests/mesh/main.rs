@@ -17,6 +17,7 @@ mod bad_input;
 mod cluster;
 mod control_plane;
 mod envoy;
+mod explain;
 mod failing;
 mod gateway_api;
 mod gateway_tls;
@@ -184,6 +185,7 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         control_plane::proxy_status_shows_every_proxy_in_sync,
         control_plane::proxy_config_shows_what_a_proxy_has,
         control_plane::replicas_count_their_proxies_together,
+        explain::requests_are_explained_as_the_proxy_serves_them,
         bad_input::malformed_documents_name_their_place,
         bad_input::weights_of_zero_are_refused,
         bad_input::bad_and_huge_regexes_are_refused,

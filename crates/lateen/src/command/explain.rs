@@ -1,5 +1,7 @@
 //! `lateen explain`: what a proxy would do with a request, and why.
 
+mod cluster;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,7 @@ const ADMIN: u16 = 15000;
 /// Say what a proxy would do with a request, and why.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml"
+    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --diff new-routes.yaml"
 )]
 pub(crate) struct Explain {
     /// The method of the request.
@@ -45,8 +47,9 @@ pub(crate) struct Explain {
     /// Files of services, workloads and configuration that are taken for the cluster.
     #[arg(long)]
     at: Vec<PathBuf>,
-    /// A file that would be applied: what would it change for this request? Only with --at.
-    #[arg(long, requires = "at")]
+    /// A file that would be applied, to the files of --at or, without these, to the cluster: what
+    /// would it change for this request?
+    #[arg(long)]
     diff: Option<PathBuf>,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
@@ -55,14 +58,19 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
-        if self.at.is_empty() {
-            return self.print(&self.live(global).await?);
-        }
-        let before = self.offline(&[])?;
+        let texts = match (self.at.as_slice(), &self.diff) {
+            ([], None) => return self.print(&self.live(global).await?),
+            ([], Some(_)) => cluster::objects(global).await?,
+            (files, _) => files
+                .iter()
+                .map(|path| read(path))
+                .collect::<anyhow::Result<_>>()?,
+        };
+        let before = self.offline(&texts, &[])?;
         let Some(diff) = &self.diff else {
             return self.print(&before);
         };
-        let after = self.offline(&[read(diff)?])?;
+        let after = self.offline(&texts, &[read(diff)?])?;
         match self.output {
             Format::Short => {
                 if before == after {
@@ -99,18 +107,20 @@ impl Explain {
         Ok(explain(&served, &call, &Default::default()))
     }
 
-    /// At the proxy that a pod of the files would have.
-    fn offline(&self, changes: &[(String, String)]) -> anyhow::Result<Explanation> {
-        let texts = self.at.iter().map(|path| read(path));
-        let texts = texts.collect::<anyhow::Result<Vec<_>>>()?;
-        let platform = Platform::changed(&texts, changes, "cluster.local")
+    /// At the proxy that a pod of these documents would have.
+    fn offline(
+        &self,
+        texts: &[(String, String)],
+        changes: &[(String, String)],
+    ) -> anyhow::Result<Explanation> {
+        let platform = Platform::changed(texts, changes, "cluster.local")
             .map_err(|faults| anyhow!("{}", faults.join("\n")))?;
         for document in &platform.unused {
-            tracing::warn!(document, "not supported in --at, passed over");
+            tracing::warn!(document, "not supported in files, passed over");
         }
         let caller = platform
             .caller(&self.from)
-            .with_context(|| format!("no pod of the files is called {:?}", self.from))?;
+            .with_context(|| format!("no pod is called {:?}", self.from))?;
         let served = platform.served(&caller)?;
         let mut call = if self.inbound {
             platform.call_to(&caller, &self.method, &self.url)?
