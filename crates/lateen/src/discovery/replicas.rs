@@ -20,7 +20,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 /// The token that proves to another replica that this is one; see `tokens`.
 const TOKEN: &str = "/var/run/secrets/tokens/istio-token";
-/// How long a replica may take to answer.
+/// How long a replica may take for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Objects of one request, whose names are in its path.
 const OBJECTS_MAX: usize = 100;
@@ -70,26 +70,28 @@ impl Replicas {
         };
         let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
         let addresses = ready.filter_map(|endpoint| endpoint.address.parse::<IpAddr>().ok());
-        let replica = |ip: IpAddr| {
-            let workload = world.workloads_by_ip.get(&ip)?;
-            (workload.name != self.own).then(|| Replica {
-                name: workload.name.clone(),
-                address: SocketAddr::from((ip, self.port)),
-            })
+        let replica = |ip: IpAddr| Replica {
+            // One in its node's network is known by its address alone.
+            name: match world.workload(ip) {
+                Some(workload) => workload.name.clone(),
+                None => ip.to_string(),
+            },
+            address: SocketAddr::from((ip, self.port)),
         };
-        addresses.filter_map(replica).collect()
+        let all: Vec<_> = addresses.map(replica).collect();
+        // Where this one is not found among them, nobody can say which are others.
+        let is_own = |replica: &Replica| replica.name == self.own;
+        match all.iter().any(is_own) {
+            true => all.into_iter().filter(|replica| !is_own(replica)).collect(),
+            false => Vec::new(),
+        }
     }
 
     /// Asks all of them at once.
     pub(super) async fn ask(&self, others: Vec<Replica>, objects: &[ObjectRef]) -> Vec<Said> {
-        let asked = others.into_iter().map(async |replica| {
-            let answer = timeout(PATIENCE, self.ask_one(&replica, objects)).await;
-            Said {
-                replica: replica.name,
-                reports: answer
-                    .context("no answer in time")
-                    .and_then(|answer| answer),
-            }
+        let asked = others.into_iter().map(async |replica| Said {
+            reports: self.ask_one(&replica, objects).await,
+            replica: replica.name,
         });
         join_all(asked).await
     }
@@ -101,7 +103,8 @@ impl Replicas {
     ) -> anyhow::Result<BTreeMap<ObjectRef, Report>> {
         let token = tokio::fs::read_to_string(&self.token).await;
         let token = token.with_context(|| format!("cannot read {}", self.token.display()))?;
-        let stream = TcpStream::connect(replica.address).await?;
+        let stream = timeout(PATIENCE, TcpStream::connect(replica.address)).await;
+        let stream = stream.context("no connection in time")??;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Its errors also reach the requests.
@@ -116,9 +119,14 @@ impl Replicas {
                 .header(header::HOST, replica.address.to_string())
                 .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
                 .body(Empty::<Bytes>::new())?;
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, ANSWER_MAX).collect().await;
-            let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+            let answer = async {
+                let (head, body) = sender.send_request(request).await?.into_parts();
+                let body = Limited::new(body, ANSWER_MAX).collect().await;
+                let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+                Ok::<_, anyhow::Error>((head, body))
+            };
+            let answer = timeout(PATIENCE, answer).await;
+            let (head, body) = answer.context("no answer in time")??;
             ensure!(
                 head.status.is_success(),
                 "{}: {}",

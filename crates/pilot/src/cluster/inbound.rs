@@ -146,10 +146,14 @@ impl InboundKey {
     /// The Sidecar's limits, else those that its clients have by the service's rules. What is spoken
     /// to the application is not theirs to say.
     fn limits(&self) -> Option<ConnectionPoolSettings> {
-        let of_rules = || Policy::of(&self.rules, self.service_port, "").connection_pool;
-        let mut limits = self.sidecar_limits().or_else(of_rules)?.clone();
+        if let Some(own) = self.sidecar_limits() {
+            return Some(own.clone());
+        }
+        let of_rules = Policy::of(&self.rules, self.service_port, "").connection_pool;
+        let mut limits = of_rules?.clone();
         if let Some(http) = &mut limits.http {
             http.h2_upgrade_policy = H2UpgradePolicy::DoNotUpgrade;
+            http.use_client_protocol = None;
         }
         Some(limits)
     }

@@ -162,10 +162,12 @@ impl Members {
         next.scopes = std::mem::take(&mut self.scopes);
         let served = next.served(vantage, &reduced, None);
         self.scopes = next.scopes;
+        // One that a failed publication left unserved has its members already.
+        let known = self.kinds.remove(vantage);
         let kind = Kind {
             reduced,
             served: Some(served.clone()),
-            members: Vec::new(),
+            members: known.map_or_else(Vec::new, |kind| kind.members),
         };
         self.kinds.insert(vantage.clone(), kind);
         served

@@ -82,6 +82,11 @@ pub(crate) struct Follower {
     /// Tables and virtual hosts that the client refused to change: what it keeps may lead to what
     /// goes, which is its own doing.
     kept: BTreeSet<(&'static str, String)>,
+    /// Clusters that it refused and does not hold.
+    declined: BTreeSet<String>,
+    /// Clusters among these to which something led that the client had not held before: what is asked
+    /// for by name is answered, and what is held is not changed to lead there.
+    excused: BTreeMap<(&'static str, String), BTreeSet<String>>,
     /// On a new stream of the older protocol all clusters are listed before any route can be, so that
     /// until then routes of the stream before may lead nowhere.
     is_opening: bool,
@@ -106,6 +111,11 @@ impl Follower {
                 let named = response.resources.iter().map(|(name, ..)| name);
                 let named = named.chain(&response.removed);
                 self.kept.extend(named.map(|name| (kind, name.clone())));
+            }
+            if kind == "CDS" {
+                let named = response.resources.iter().map(|(name, ..)| name.clone());
+                let lacking = named.filter(|name| !self.held.contains_key(&(kind, name.clone())));
+                self.declined.extend(lacking);
             }
             return false;
         }
@@ -135,8 +145,17 @@ impl Follower {
         for (name, version, body) in response.resources.iter().filter(|(n, ..)| wanted(n)) {
             let key = (kind, name.clone());
             self.kept.remove(&key);
+            if kind == "CDS" {
+                self.declined.remove(name);
+            }
+            let routes = routes(kind, body);
+            let excused = match self.held.contains_key(&key) {
+                true => BTreeSet::new(),
+                false => routes.intersection(&self.declined).cloned().collect(),
+            };
+            self.excused.insert(key.clone(), excused);
             self.leads.insert(key.clone(), leads(kind, body));
-            self.routes.insert(key.clone(), routes(kind, body));
+            self.routes.insert(key.clone(), routes);
             self.held.insert(key, version.clone());
         }
         self.is_opening &= kind != "RDS";
@@ -149,6 +168,7 @@ impl Follower {
     fn let_go(&mut self, key: &(&'static str, String)) {
         self.held.remove(key);
         self.kept.remove(key);
+        self.excused.remove(key);
         self.leads.remove(key);
         self.routes.remove(key);
     }
@@ -158,7 +178,11 @@ impl Follower {
             if self.kept.contains(&(*kind, name.clone())) {
                 continue;
             }
+            let excused = self.excused.get(&(*kind, name.clone()));
             for cluster in clusters {
+                if excused.is_some_and(|excused| excused.contains(cluster)) {
+                    continue;
+                }
                 if !self.held.contains_key(&("CDS", cluster.clone())) {
                     let found = format!("{cluster} in {kind} {name} after {after}");
                     self.astray.push(found);

@@ -47,8 +47,14 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<(String, Stri
 
 /// All objects of a kind. Items of a list do not say what they are.
 async fn list(api: &Api<DynamicObject>, resource: &ApiResource) -> anyhow::Result<String> {
-    let found = api.list(&ListParams::default()).await;
-    let found = found.with_context(|| format!("cannot list {}", resource.plural))?;
+    let found = match api.list(&ListParams::default()).await {
+        Ok(found) => found.items,
+        // A kind that the cluster does not have has no objects.
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot list {}", resource.plural));
+        }
+    };
     let items: Vec<_> = found
         .into_iter()
         .map(|mut object| {
