@@ -22,6 +22,23 @@ pub(crate) fn duration(value: Option<&wkt::Duration>) -> Option<Duration> {
     ))
 }
 
+/// The address of a listener, and whether it takes datagrams.
+///
+/// # Errors
+/// On addresses of other kinds; they name `field`.
+pub(crate) fn listener_address(
+    field: &str,
+    value: Option<&core::Address>,
+) -> Result<(SocketAddr, bool)> {
+    if let Some(core::address::Address::SocketAddress(socket)) =
+        value.and_then(|address| address.address.as_ref())
+        && is_udp(socket)
+    {
+        return Ok((ip_address(field, socket)?, true));
+    }
+    Ok((address(field, value)?, false))
+}
+
 /// A TCP socket address.
 ///
 /// # Errors
@@ -39,17 +56,36 @@ pub fn address(field: &str, value: Option<&core::Address>) -> Result<SocketAddr>
 }
 
 pub(super) fn socket_address(field: &str, socket: &core::SocketAddress) -> Result<SocketAddr> {
+    refuse_udp(field, socket)?;
+    ip_address(field, socket)
+}
+
+fn ip_address(field: &str, socket: &core::SocketAddress) -> Result<SocketAddr> {
     let ip: IpAddr = socket.address.parse().map_err(|_| {
         DecodeError::new(field, format!("{:?} is not an IP address", socket.address))
     })?;
-    Ok(SocketAddr::new(ip, port(field, socket)?))
+    Ok(SocketAddr::new(ip, number(field, socket)?))
 }
 
+/// The port of a TCP socket address.
 pub(super) fn port(field: &str, socket: &core::SocketAddress) -> Result<u16> {
-    use core::socket_address::PortSpecifier;
-    if socket.protocol == core::socket_address::Protocol::Udp as i32 {
-        return Err(DecodeError::unsupported(field, "UDP"));
+    refuse_udp(field, socket)?;
+    number(field, socket)
+}
+
+fn is_udp(socket: &core::SocketAddress) -> bool {
+    socket.protocol == core::socket_address::Protocol::Udp as i32
+}
+
+fn refuse_udp(field: &str, socket: &core::SocketAddress) -> Result<()> {
+    match is_udp(socket) {
+        true => Err(DecodeError::unsupported(field, "UDP")),
+        false => Ok(()),
     }
+}
+
+fn number(field: &str, socket: &core::SocketAddress) -> Result<u16> {
+    use core::socket_address::PortSpecifier;
     match &socket.port_specifier {
         Some(PortSpecifier::PortValue(port)) => u16::try_from(*port)
             .map_err(|_| DecodeError::new(field, format!("port {port} is out of range"))),

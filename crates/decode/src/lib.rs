@@ -36,6 +36,7 @@ pub use endpoint::{EndpointSpec, NamedEndpoint, assignment};
 pub use fault::{Abort, AbortStatus, Fault};
 pub use filter::{Cors, Filters, RouteExtra};
 pub use hcm::{CertHeader, Codec, HcmSpec, Routes, ServerHeader};
+pub use listener::udp::{DatagramHash, UdpProxySpec};
 pub use listener::{
     DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, ProxyHeader, bound_at, listener,
 };

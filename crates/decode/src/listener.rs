@@ -1,6 +1,7 @@
 //! Listeners and their filter chains.
 
 pub(crate) mod reads;
+pub(crate) mod udp;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -17,11 +18,12 @@ use lateen_xds::types::{listener as pb, network, tls as tls_pb};
 use prost::Message;
 
 use super::access_log::AccessLogSpec;
-use super::common::{address, duration, prefix};
+use super::common::{duration, listener_address, prefix};
 use super::hcm::HcmSpec;
 use super::tcp::TcpProxySpec;
 use super::tls::TlsSpec;
 use super::{DecodeError, Result, access_log, hcm, tcp, tls, typed};
+use udp::UdpProxySpec;
 
 /// A listener.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct ListenerSpec {
     pub default_chain: Option<FilterChainSpec>,
     /// Where connections are logged.
     pub access_logs: Vec<AccessLogSpec>,
+    /// Set where it takes datagrams; of the rest, its name and addresses count then.
+    pub udp: Option<Box<UdpProxySpec>>,
 }
 
 /// What is asked of the header that begins a connection.
@@ -122,10 +126,10 @@ pub fn bound_at(destination: SocketAddr) -> [SocketAddr; 2] {
 /// # Errors
 /// On what is not supported, with the chain and the field.
 pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
-    if spec.api_listener.is_some() || spec.udp_listener_config.is_some() {
+    if spec.api_listener.is_some() {
         return Err(DecodeError::unsupported(
-            "listener",
-            "anything but a TCP listener",
+            "api_listener",
+            "a listener without an address",
         ));
     }
     if spec.filter_chain_matcher.is_some() {
@@ -134,11 +138,15 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
             "a matcher tree",
         ));
     }
-    let mut addresses = vec![address("address", spec.address.as_ref())?];
-    for (index, extra) in spec.additional_addresses.iter().enumerate() {
-        let field = format!("additional_addresses[{index}]");
-        addresses.push(address(&field, extra.address.as_ref())?);
+    let (addresses, is_udp) = addresses(spec)?;
+    if spec.udp_listener_config.is_some() && !is_udp {
+        return Err(DecodeError::new(
+            "udp_listener_config",
+            "is for addresses of protocol UDP",
+        ));
     }
+    let udp = is_udp.then(|| udp::udp_proxy(spec).map(Box::new));
+    let udp = udp.transpose()?;
     let direction = match spec.traffic_direction {
         1 => Some(Direction::Inbound),
         2 => Some(Direction::Outbound),
@@ -169,7 +177,10 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
     let is = |value: &Option<lateen_xds::types::wkt::BoolValue>, default: bool| {
         value.as_ref().map_or(default, |value| value.value)
     };
-    let inspectors = listener_filters(&spec.listener_filters)?;
+    let inspectors = match &udp {
+        None => listener_filters(&spec.listener_filters)?,
+        Some(_) => Inspectors::default(),
+    };
     let bind = is(&spec.bind_to_port, true)
         && spec
             .deprecated_v1
@@ -191,7 +202,26 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
         chains,
         default_chain,
         access_logs: access_log::access_logs(&spec.access_log)?,
+        udp,
     })
+}
+
+/// All addresses, and whether they take datagrams.
+fn addresses(spec: &pb::Listener) -> Result<(Vec<SocketAddr>, bool)> {
+    let (main, is_udp) = listener_address("address", spec.address.as_ref())?;
+    let mut addresses = vec![main];
+    for (index, extra) in spec.additional_addresses.iter().enumerate() {
+        let field = format!("additional_addresses[{index}]");
+        let (address, is_extra_udp) = listener_address(&field, extra.address.as_ref())?;
+        if is_extra_udp != is_udp {
+            return Err(DecodeError::new(
+                field,
+                "is of another protocol than the first",
+            ));
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, is_udp))
 }
 
 #[derive(Default)]

@@ -75,7 +75,8 @@ impl<'a> Asker<'a> {
         let destination = self.call.destination;
         let own = || {
             let mut bound_at = lateen_decode::bound_at(destination).into_iter();
-            bound_at.find_map(|at| all.iter().find(|l| l.addresses.contains(&at)))
+            let all = || all.iter().filter(|listener| listener.udp.is_none());
+            bound_at.find_map(|at| all().find(|l| l.addresses.contains(&at)))
         };
         let captured = all
             .iter()

@@ -207,6 +207,9 @@ async fn stats(State(context): State<Context>, Query(params): Params) -> Respons
         for (name, value) in cluster.stats.list() {
             lines.push(format!("cluster.{}.{name}: {value}", cluster.spec.name));
         }
+        for (name, value) in cluster.stats.udp.list() {
+            lines.push(format!("cluster.{}.udp.{name}: {value}", cluster.spec.name));
+        }
     }
     for (name, listener) in shared.stats.listeners() {
         lines.push(format!(
@@ -217,6 +220,15 @@ async fn stats(State(context): State<Context>, Query(params): Params) -> Respons
             "listener.{name}.downstream_cx_total: {}",
             listener.total.value()
         ));
+        lines.push(format!(
+            "listener.{name}.udp.downstream_rx_datagram_dropped: {}",
+            listener.datagrams_dropped.value()
+        ));
+    }
+    for (prefix, udp) in shared.stats.all_udp() {
+        for (name, value) in udp.list() {
+            lines.push(format!("udp.{prefix}.{name}: {value}"));
+        }
     }
     let [accepted, refused] = &shared.stats.updates;
     lines.push(format!(

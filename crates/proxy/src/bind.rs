@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arcstr::ArcStr;
 use lateen_decode::{
     AccessLogSpec, Codec, DecodeError, DownstreamSpec, FilterChainSpec, HcmSpec, ListenerSpec,
-    NetworkSpec, TcpProxySpec, TransportSpec,
+    NetworkSpec, TcpProxySpec, TransportSpec, UdpProxySpec,
 };
 use lateen_http::{Protocol, Value};
 use lateen_telemetry::access_log::Sink;
@@ -18,6 +18,8 @@ use crate::http::Hcm;
 use crate::http::log::AccessLog;
 use crate::listener::{Downstream, FilterChain, Listener, Network, TcpProxy};
 use crate::secrets::Secrets;
+use crate::stats::Stats;
+use crate::udp::UdpProxy;
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -25,6 +27,7 @@ type Result<T> = std::result::Result<T, DecodeError>;
 pub(crate) fn listener(
     spec: ListenerSpec,
     secrets: &Secrets,
+    stats: &Stats,
     before: Option<&Listener>,
 ) -> Result<Listener> {
     let ListenerSpec {
@@ -43,6 +46,7 @@ pub(crate) fn listener(
         chains,
         default_chain,
         access_logs: logs,
+        udp,
     } = spec;
     let chain = |spec: FilterChainSpec| {
         let same = before.and_then(|before| before.chain_by_hash(spec.hash));
@@ -64,7 +68,31 @@ pub(crate) fn listener(
         chains: chains.into_iter().map(chain).collect::<Result<_>>()?,
         default_chain: default_chain.map(chain).transpose()?,
         access_logs: access_logs(logs)?,
+        udp: udp.map(|udp| udp_proxy(*udp, stats)).transpose()?,
     })
+}
+
+fn udp_proxy(spec: UdpProxySpec, stats: &Stats) -> Result<Arc<UdpProxy>> {
+    let UdpProxySpec {
+        stat_prefix,
+        routes,
+        idle_timeout,
+        hash,
+        per_datagram,
+        access_logs: logs,
+        max_request,
+        max_response,
+    } = spec;
+    Ok(Arc::new(UdpProxy {
+        routes,
+        idle_timeout,
+        hash,
+        per_datagram,
+        access_logs: access_logs(logs)?,
+        max_request,
+        max_response,
+        stats: stats.udp(&stat_prefix),
+    }))
 }
 
 fn filter_chain(spec: FilterChainSpec, secrets: &Secrets) -> Result<Arc<FilterChain>> {

@@ -100,7 +100,11 @@ impl Cluster {
             Priority::Default => &self.spec.limits,
             Priority::High => &self.spec.high_limits,
         };
-        self.breaker.acquire(resource, priority, limits)
+        let acquired = self.breaker.acquire(resource, priority, limits);
+        if acquired.is_err() && resource == Resource::Connection {
+            self.stats.cx_overflow.inc();
+        }
+        acquired
     }
 
     /// The same cluster with other hosts.

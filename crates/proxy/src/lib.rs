@@ -24,6 +24,7 @@ mod snapshot;
 mod socket;
 mod state;
 mod stats;
+mod udp;
 mod worker;
 
 pub use error::Error;

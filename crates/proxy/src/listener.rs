@@ -20,6 +20,7 @@ use crate::drain::Drain;
 use crate::http::Hcm;
 use crate::http::log::AccessLog;
 use crate::stats::{SeriesCache, Tracked};
+use crate::udp::UdpProxy;
 
 pub(crate) use accept::accept_loop;
 pub(crate) use stream::DownstreamIo;
@@ -45,6 +46,8 @@ pub(crate) struct Listener {
     pub chains: Vec<Arc<FilterChain>>,
     pub default_chain: Option<Arc<FilterChain>>,
     pub access_logs: Vec<AccessLog>,
+    /// Set where it takes datagrams, which have no chains.
+    pub udp: Option<Arc<UdpProxy>>,
 }
 
 /// A filter chain.

@@ -16,6 +16,7 @@ use crate::node::Node;
 use crate::secrets::Secrets;
 use crate::state::{Event, State};
 use crate::stats::Stats;
+use crate::udp::Sessions;
 use crate::worker::{self, Shared};
 use crate::{admin, ads, bootstrap, clock, memory};
 
@@ -99,6 +100,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
         ready: AtomicBool::new(false),
         unhealthy: AtomicBool::new(false),
         epoch: clock::coarse(),
+        sessions: Sessions::default(),
     });
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = if concurrency == 0 { cores } else { concurrency };

@@ -36,6 +36,8 @@ impl Snapshot {
         self.by_address = self
             .listeners
             .values()
+            // Connections find their listener so, datagrams do not.
+            .filter(|listener| listener.udp.is_none())
             .flat_map(|listener| {
                 listener
                     .addresses

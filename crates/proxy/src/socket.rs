@@ -54,6 +54,44 @@ pub(crate) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
     Ok(socket.into())
 }
 
+/// Binds one socket for datagrams of several that share an address, as [`listen`] does.
+pub(crate) fn receive(address: SocketAddr, only_v6: bool) -> io::Result<std::net::UdpSocket> {
+    let socket = datagrams(address)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket for datagrams to and from one host, from the one of `sources` that is of the address's
+/// family, if there is one. Must be called on a tokio runtime.
+pub(crate) fn datagrams_to(
+    address: SocketAddr,
+    sources: &[SocketAddr],
+) -> io::Result<tokio::net::UdpSocket> {
+    let socket = datagrams(address)?;
+    if let Some(source) = same_family(sources, address) {
+        socket.bind(&(*source).into())?;
+    }
+    socket.connect(&address.into())?;
+    tokio::net::UdpSocket::from_std(socket.into())
+}
+
+fn datagrams(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    mark(SockRef::from(&socket));
+    Ok(socket)
+}
+
+fn same_family(sources: &[SocketAddr], address: SocketAddr) -> Option<&SocketAddr> {
+    let mut sources = sources.iter();
+    sources.find(|source| source.is_ipv4() == address.is_ipv4())
+}
+
 /// Connects, from the one of `sources` that is of the address's family, if there is one.
 pub(crate) async fn connect(
     address: SocketAddr,
@@ -66,8 +104,7 @@ pub(crate) async fn connect(
         TcpSocket::new_v6()?
     };
     mark(SockRef::from(&socket));
-    let mut sources = sources.iter();
-    if let Some(source) = sources.find(|source| source.is_ipv4() == address.is_ipv4()) {
+    if let Some(source) = same_family(sources, address) {
         // Without it each connection from one address would take a port from all the others.
         let _ = SockRef::from(&socket).set_bind_address_no_port(true);
         socket.bind(*source)?;

@@ -30,7 +30,7 @@ use crate::listener::Network;
 use crate::memory::GiveBack;
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, Shared};
-use listeners::Bound;
+use listeners::{Bound, LeavingSockets};
 pub(crate) use raw::{RawKind, RawStore};
 use tables::{Built, Tables};
 
@@ -61,6 +61,7 @@ pub(crate) struct State {
     endpoints: HashMap<ArcStr, Vec<NamedEndpoint>>,
     tables: Tables,
     bound: HashMap<ArcStr, Bound>,
+    leaving_sockets: LeavingSockets,
     resolvers: HashMap<ArcStr, AbortHandle>,
     /// Clusters that are gone at the server but still named here.
     leaving: HashSet<ArcStr>,
@@ -91,6 +92,7 @@ impl State {
             endpoints: HashMap::new(),
             tables: Tables::default(),
             bound: HashMap::new(),
+            leaving_sockets: LeavingSockets::default(),
             resolvers: HashMap::new(),
             leaving: HashSet::new(),
             fixed: HashSet::new(),
@@ -337,6 +339,9 @@ impl State {
             clusters::named_by_routes(table, &mut names);
         }
         for listener in self.snapshot.listeners.values() {
+            if let Some(udp) = &listener.udp {
+                names.extend(udp.routes.clusters().map(ToString::to_string));
+            }
             for chain in listener.all_chains() {
                 match &chain.network {
                     Network::Close => {}

@@ -1,7 +1,7 @@
 //! The metrics of the data plane: Istio's standard ones with all their labels, and the basic ones
 //! that Envoy's users look for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcstr::{ArcStr, literal};
@@ -12,6 +12,7 @@ use lateen_telemetry::metrics::{Counter, Family, Gauge, Histogram, Registry, Wri
 use crate::cluster::{Cluster, Host};
 use crate::http::log::Entry;
 use crate::listener::Connection;
+use crate::udp::UdpStats;
 use crate::worker::Shared;
 
 /// Labels of HTTP series, in the order of Istio's own plug-in.
@@ -86,6 +87,8 @@ pub(crate) struct Stats {
     /// Requests under way.
     pub downstream_active: Arc<Gauge>,
     listeners: Mutex<HashMap<ArcStr, Arc<ListenerStats>>>,
+    /// By their prefix.
+    udp: Mutex<BTreeMap<ArcStr, Arc<UdpStats>>>,
     /// Updates by what became of them: accepted, refused.
     pub updates: [Counter; 2],
 }
@@ -96,6 +99,8 @@ pub(crate) struct ListenerStats {
     pub total: Counter,
     pub active: Gauge,
     pub tls_failures: Counter,
+    /// Longer than the listener takes.
+    pub datagrams_dropped: Counter,
 }
 
 /// Counts a connection while it lives.
@@ -182,12 +187,26 @@ impl Stats {
             tcp_received: registry.family("istio_tcp_received_bytes_total", TCP_LABELS),
             downstream_active: registry.single("envoy_http_downstream_rq_active"),
             listeners: Mutex::default(),
+            udp: Mutex::default(),
             updates: [Counter::default(), Counter::default()],
             registry,
         }
     }
 
-    fn listener(&self, name: &ArcStr) -> Arc<ListenerStats> {
+    /// What listeners count of datagrams under this prefix.
+    pub(crate) fn udp(&self, prefix: &ArcStr) -> Arc<UdpStats> {
+        let mut udp = self.udp.lock().unwrap_or_else(PoisonError::into_inner);
+        udp.entry(prefix.clone()).or_default().clone()
+    }
+
+    /// Prefixes, and what was counted under them.
+    pub(crate) fn all_udp(&self) -> Vec<(ArcStr, Arc<UdpStats>)> {
+        let udp = self.udp.lock().unwrap_or_else(PoisonError::into_inner);
+        udp.iter().map(|(p, s)| (p.clone(), s.clone())).collect()
+    }
+
+    /// What a listener counts.
+    pub(crate) fn listener(&self, name: &ArcStr) -> Arc<ListenerStats> {
         let mut listeners = self
             .listeners
             .lock()
@@ -336,6 +355,11 @@ impl Stats {
         family("envoy_listener_ssl_connection_error", "counter", &|s| {
             count(&s.tls_failures)
         });
+        family(
+            "envoy_listener_udp_downstream_rx_datagram_dropped",
+            "counter",
+            &|s| count(&s.datagrams_dropped),
+        );
     }
 }
 

@@ -22,6 +22,7 @@ use crate::node::Node;
 use crate::secrets::Secrets;
 use crate::snapshot::{Routes, Snapshot};
 use crate::stats::Stats;
+use crate::udp::{self, Ending, Sessions};
 
 /// How long a request waits for configuration that is on its way.
 const WARMING: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub unhealthy: AtomicBool,
     /// The start, by the coarse clock.
     pub epoch: Duration,
+    /// Of datagrams.
+    pub sessions: Sessions,
 }
 
 /// One worker.
@@ -150,7 +153,11 @@ impl Shared {
             attempts: tried.draws,
             avoid: tried.priorities,
         };
-        cluster.hosts.balancer.pick(&cluster.hosts.specs, &mut pick)
+        let found = cluster.hosts.balancer.pick(&cluster.hosts.specs, &mut pick);
+        if found.is_none() {
+            cluster.stats.cx_none_healthy.inc();
+        }
+        found
     }
 
     /// Reports how a request to a host ended.
@@ -205,6 +212,12 @@ pub(crate) enum Command {
         socket: std::net::TcpListener,
         stop: Arc<Drain>,
     },
+    /// Take datagrams from this socket.
+    Receive {
+        name: ArcStr,
+        socket: std::net::UdpSocket,
+        ending: Arc<Ending>,
+    },
 }
 
 /// Starts a worker's thread. It ends when its commands do, with whatever is still under way.
@@ -235,12 +248,26 @@ pub(crate) fn start(
 }
 
 fn obey(worker: &Arc<Worker>, command: Command) {
-    let Command::Listen { name, socket, stop } = command;
-    match tokio::net::TcpListener::from_std(socket) {
-        Ok(socket) => {
-            tokio::spawn(accept_loop(worker.clone(), name, socket, stop));
-        }
-        Err(error) => tracing::error!(listener = %name, %error, "socket not usable"),
+    let unusable = |name: &ArcStr, error: std::io::Error| {
+        tracing::error!(listener = %name, %error, "socket not usable");
+    };
+    match command {
+        Command::Listen { name, socket, stop } => match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                tokio::spawn(accept_loop(worker.clone(), name, socket, stop));
+            }
+            Err(error) => unusable(&name, error),
+        },
+        Command::Receive {
+            name,
+            socket,
+            ending,
+        } => match tokio::net::UdpSocket::from_std(socket) {
+            Ok(socket) => {
+                tokio::spawn(udp::receive(worker.clone(), name, socket, ending));
+            }
+            Err(error) => unusable(&name, error),
+        },
     }
 }
 

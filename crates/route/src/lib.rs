@@ -7,6 +7,7 @@
 mod action;
 mod chains;
 mod config;
+mod datagram;
 mod error;
 mod matcher;
 mod rewrite;
@@ -20,6 +21,7 @@ pub use action::{
 };
 pub use chains::{ChainMatch, ChainMiss, Chains, ConnectionView, Criterion, Prefix};
 pub use config::{RouteConfig, RouteSpec, VirtualHostSpec};
+pub use datagram::{DatagramPart, DatagramRoutes, DatagramRule, DatagramTest};
 pub use error::RouteError;
 pub use matcher::{
     Fraction, HeaderMatch, HeaderTest, Matcher, Miss, PathMatch, PathMatcher, QueryMatch,

@@ -67,3 +67,16 @@ pub mod http_filter {
 pub mod upstream {
     pub use crate::envoy::extensions::upstreams::http::v3 as http;
 }
+
+/// The filter that carries datagrams.
+pub mod udp {
+    pub use crate::envoy::extensions::filters::udp::udp_proxy::v3::*;
+}
+
+/// Trees that choose by what they look at.
+pub mod matching {
+    pub use crate::cncf::core::v3::TypedExtensionConfig;
+    pub use crate::cncf::r#type::matcher::v3::*;
+    pub use crate::envoy::extensions::matching::common_inputs::network::v3 as inputs;
+    pub use crate::envoy::extensions::matching::input_matchers::runtime_fraction::v3::RuntimeFraction;
+}

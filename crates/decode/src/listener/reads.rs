@@ -1,5 +1,6 @@
 //! Which fields of listeners are read.
 
+use super::udp::{UDP_LISTENER, UDP_PROXY};
 use crate::access_log::ACCESS_LOG;
 use crate::common::{ADDRESS, CIDR_RANGE};
 use crate::hcm::HCM;
@@ -23,7 +24,7 @@ pub(crate) static LISTENER: Reads = Reads::of(
         (15, "listener_filters_timeout", Whole),
         (16, "traffic_direction", Whole),
         (17, "continue_on_listener_filters_timeout", Whole),
-        (18, "udp_listener_config", Whole),
+        (18, "udp_listener_config", In(&UDP_LISTENER)),
         (19, "api_listener", Whole),
         (21, "reuse_port", Harmless),
         (22, "access_log[]", In(&ACCESS_LOG)),
@@ -58,6 +59,7 @@ pub(crate) static LISTENER_FILTER: Reads = Reads::of(
                 &PROXY_PROTOCOL,
                 &TLS_INSPECTOR,
                 &HTTP_INSPECTOR,
+                &UDP_PROXY,
             ])),
         ),
         (5, "config_discovery", Whole),

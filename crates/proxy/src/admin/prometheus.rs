@@ -15,6 +15,7 @@ pub(super) async fn handle(State(context): State<Context>) -> Response {
     server(&context, &mut out);
     shared.stats.write_listeners(&mut out);
     clusters(shared, &mut out);
+    datagrams(shared, &mut out);
     text.push_str(&out.into_text());
     lateen_telemetry::admin::prometheus(text)
 }
@@ -42,6 +43,37 @@ fn server(context: &Context, out: &mut Writer) {
     single("lateen_unread_fields", "gauge", unread);
 }
 
+/// What listeners and clusters count of datagrams.
+fn datagrams(shared: &Shared, out: &mut Writer) {
+    let labelled = |label: &str, value: &str| format!("{label}=\"{value}\"");
+    let of_listeners = shared.stats.all_udp().into_iter();
+    let of_listeners =
+        of_listeners.map(|(prefix, udp)| (labelled("udp_prefix", &prefix), udp.list()));
+    families("envoy_udp_", &of_listeners.collect::<Vec<_>>(), out);
+    let snapshot = shared.snapshot.load_full();
+    let of_clusters = snapshot.clusters.values().map(|cluster| {
+        let label = labelled("cluster_name", &cluster.spec.name);
+        (label, cluster.stats.udp.list())
+    });
+    let mut of_clusters: Vec<_> = of_clusters.filter(|(_, list)| !list.is_empty()).collect();
+    of_clusters.sort();
+    families("envoy_cluster_udp_", &of_clusters, out);
+}
+
+/// Writes lists of the same names, each with its labels, as one family for each name.
+fn families(prefix: &str, lists: &[(String, Vec<(&'static str, u64)>)], out: &mut Writer) {
+    let Some((_, first)) = lists.first() else {
+        return;
+    };
+    for (index, (stat, _)) in first.iter().enumerate() {
+        let name = format!("{prefix}{stat}");
+        out.kind(&name, if is_gauge(stat) { "gauge" } else { "counter" });
+        for (labels, list) in lists {
+            out.sample(&name, labels, list[index].1);
+        }
+    }
+}
+
 fn clusters(shared: &Shared, out: &mut Writer) {
     let snapshot = shared.snapshot.load_full();
     let mut used: Vec<_> = snapshot
@@ -52,16 +84,10 @@ fn clusters(shared: &Shared, out: &mut Writer) {
     used.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     let lists: Vec<_> = used
         .iter()
-        .map(|cluster| (&cluster.spec.name, cluster.stats.list()))
+        .map(|cluster| {
+            let labels = format!("cluster_name=\"{}\"", cluster.spec.name);
+            (labels, cluster.stats.list())
+        })
         .collect();
-    let Some((_, first)) = lists.first() else {
-        return;
-    };
-    for (index, (stat, _)) in first.iter().enumerate() {
-        let name = format!("envoy_cluster_{stat}");
-        out.kind(&name, if is_gauge(stat) { "gauge" } else { "counter" });
-        for (cluster, list) in &lists {
-            out.sample(&name, &format!("cluster_name=\"{cluster}\""), list[index].1);
-        }
-    }
+    families("envoy_cluster_", &lists, out);
 }

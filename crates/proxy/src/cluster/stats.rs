@@ -2,12 +2,18 @@
 
 use lateen_telemetry::metrics::{Counter, Gauge};
 
+use crate::udp::UdpClusterStats;
+
 /// The counters of a cluster; they outlive its configuration.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterStats {
     pub cx_total: Counter,
     pub cx_active: Gauge,
     pub cx_connect_fail: Counter,
+    /// There was no host to choose.
+    pub cx_none_healthy: Counter,
+    /// There were as many connections as there may be.
+    pub cx_overflow: Counter,
     pub rq_total: Counter,
     pub rq_active: Gauge,
     pub rq_timeout: Counter,
@@ -20,6 +26,8 @@ pub(crate) struct ClusterStats {
     pub tx_bytes: Counter,
     /// By the first digit of the status.
     pub by_class: [Counter; 5],
+    /// Of datagrams.
+    pub udp: UdpClusterStats,
 }
 
 impl ClusterStats {
@@ -38,7 +46,9 @@ impl ClusterStats {
 
     /// True where it was ever used.
     pub(crate) fn is_used(&self) -> bool {
-        self.cx_total.value() + self.rq_total.value() + self.cx_connect_fail.value() > 0
+        let tries = self.cx_total.value() + self.rq_total.value() + self.cx_connect_fail.value();
+        tries + self.cx_none_healthy.value() + self.cx_overflow.value() > 0
+            || !self.udp.list().is_empty()
     }
 
     /// Names and values in Envoy's terms.
@@ -48,6 +58,8 @@ impl ClusterStats {
             ("upstream_cx_total", self.cx_total.value()),
             ("upstream_cx_active", gauge(&self.cx_active)),
             ("upstream_cx_connect_fail", self.cx_connect_fail.value()),
+            ("upstream_cx_none_healthy", self.cx_none_healthy.value()),
+            ("upstream_cx_overflow", self.cx_overflow.value()),
             ("upstream_cx_rx_bytes_total", self.rx_bytes.value()),
             ("upstream_cx_tx_bytes_total", self.tx_bytes.value()),
             ("upstream_rq_total", self.rq_total.value()),

@@ -124,7 +124,7 @@ impl LogSource for Entry {
         let connection = &self.connection;
         let tls = connection.tls.as_deref();
         match command {
-            "START_TIME" => text(self.start_time(argument)),
+            "START_TIME" => text(start_time(self.started, argument)),
             "PROTOCOL" => self.version.map(|version| version.as_str().into()),
             "RESPONSE_CODE" => text(self.status.to_string()),
             "RESPONSE_FLAGS" => Some(self.flags()),
@@ -170,16 +170,15 @@ fn text(value: Cow<'_, [u8]>) -> Cow<'_, str> {
     }
 }
 
-impl Entry {
-    fn start_time(&self, format: &str) -> String {
-        // Asked for here, as most requests are never logged.
-        let wall = SystemTime::now() - self.started.elapsed();
-        let wall = jiff::Timestamp::try_from(wall).unwrap_or_default();
-        if format.is_empty() {
-            return wall.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
-        }
-        // An unknown conversion leaves the default.
-        jiff::fmt::strtime::format(format, &wall.to_zoned(jiff::tz::TimeZone::UTC))
-            .unwrap_or_else(|_| wall.to_string())
+/// When something began, in this format.
+pub(crate) fn start_time(started: Instant, format: &str) -> String {
+    // Asked for here, as most requests are never logged.
+    let wall = SystemTime::now() - started.elapsed();
+    let wall = jiff::Timestamp::try_from(wall).unwrap_or_default();
+    if format.is_empty() {
+        return wall.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
     }
+    // An unknown conversion leaves the default.
+    jiff::fmt::strtime::format(format, &wall.to_zoned(jiff::tz::TimeZone::UTC))
+        .unwrap_or_else(|_| wall.to_string())
 }

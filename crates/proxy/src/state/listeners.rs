@@ -1,8 +1,10 @@
 //! Listeners as the writer keeps them: sockets are bound before a listener is accepted, so that a
 //! port in use is a refused resource and not a listener that never answers.
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 
 use arcstr::ArcStr;
 use lateen_xds::types::listener as pb;
@@ -12,12 +14,55 @@ use crate::bind;
 use crate::drain::Drain;
 use crate::listener::Listener;
 use crate::socket;
+use crate::udp::Ending;
 use crate::worker::Command;
 
 /// The sockets of a listener.
 pub(super) struct Bound {
     addresses: Vec<SocketAddr>,
-    stop: Arc<Drain>,
+    stop: Stop,
+}
+
+/// What ends those who serve the sockets.
+enum Stop {
+    Connections(Arc<Drain>),
+    Datagrams(Arc<Ending>),
+}
+
+/// Sockets for datagrams whose listener is gone, until their last session is. The kernel would give
+/// them a part of what is for whoever has their address next.
+#[derive(Default)]
+pub(super) struct LeavingSockets(HashMap<SocketAddr, Weak<Ending>>);
+
+impl Bound {
+    fn is_for_datagrams(&self) -> bool {
+        matches!(self.stop, Stop::Datagrams(_))
+    }
+
+    /// Nothing new is taken; what there is goes on to its end.
+    fn end(self, leaving: &mut LeavingSockets) {
+        match self.stop {
+            Stop::Connections(stop) => stop.start(),
+            Stop::Datagrams(ending) => {
+                ending.no_more.start();
+                leaving.0.retain(|_, ending| ending.strong_count() > 0);
+                let addresses = self.addresses.into_iter();
+                let all = addresses.map(|address| (address, Arc::downgrade(&ending)));
+                leaving.0.extend(all);
+            }
+        }
+    }
+}
+
+impl LeavingSockets {
+    /// Closes those that are at these addresses.
+    fn close(&mut self, addresses: &[SocketAddr]) {
+        for address in addresses {
+            if let Some(ending) = self.0.remove(address).and_then(|ending| ending.upgrade()) {
+                ending.at_once.start();
+            }
+        }
+    }
 }
 
 impl State {
@@ -29,7 +74,14 @@ impl State {
     ) -> Result<(), String> {
         let before = self.snapshot.listeners.get(name).cloned();
         let new = lateen_decode::listener(spec)
-            .and_then(|spec| bind::listener(spec, &self.shared.secrets, before.as_deref()))
+            .and_then(|spec| {
+                bind::listener(
+                    spec,
+                    &self.shared.secrets,
+                    &self.shared.stats,
+                    before.as_deref(),
+                )
+            })
             .map_err(|error| error.to_string())?;
         self.bind(name, &new)?;
         if let Some(before) = before {
@@ -42,74 +94,101 @@ impl State {
 
     fn bind(&mut self, name: &ArcStr, new: &Listener) -> Result<(), String> {
         if !new.bind {
-            if let Some(bound) = self.bound.remove(name) {
-                bound.stop.start();
-            }
+            self.end(name);
             return Ok(());
         }
-        if self
-            .bound
-            .get(name)
-            .is_some_and(|bound| bound.addresses == new.addresses)
-        {
+        let is_udp = new.udp.is_some();
+        let is_bound =
+            |bound: &Bound| bound.addresses == new.addresses && bound.is_for_datagrams() == is_udp;
+        if self.bound.get(name).is_some_and(is_bound) {
             return Ok(());
         }
-        let sockets = self.sockets(name, &new.addresses)?;
-        let stop = Arc::new(Drain::default());
-        for (worker, sockets) in self.workers.iter().zip(sockets) {
-            for socket in sockets {
-                let (name, stop) = (name.clone(), stop.clone());
-                // A worker that is gone is going down with all others.
-                let _ = worker.send(Command::Listen { name, socket, stop });
-            }
-        }
-        let bound = Bound {
-            addresses: new.addresses.clone(),
-            stop,
+        self.refuse_taken(name, &new.addresses, is_udp)?;
+        let stop = if is_udp {
+            Stop::Datagrams(self.receive(name, &new.addresses)?)
+        } else {
+            Stop::Connections(self.listen(name, &new.addresses)?)
         };
-        if let Some(old) = self.bound.insert(name.clone(), bound) {
-            old.stop.start();
+        self.end(name);
+        if is_udp {
+            self.leaving_sockets.close(&new.addresses);
         }
+        let addresses = new.addresses.clone();
+        self.bound.insert(name.clone(), Bound { addresses, stop });
         Ok(())
     }
 
-    /// A socket for each worker and address.
-    fn sockets(
+    /// Has each worker accept connections at these addresses.
+    fn listen(&self, name: &ArcStr, addresses: &[SocketAddr]) -> Result<Arc<Drain>, String> {
+        let sockets = self.sockets(addresses, socket::listen)?;
+        let stop = Arc::new(Drain::default());
+        for (worker, socket) in sockets {
+            let (name, stop) = (name.clone(), stop.clone());
+            // A worker that is gone is going down with all others.
+            let _ = self.workers[worker].send(Command::Listen { name, socket, stop });
+        }
+        Ok(stop)
+    }
+
+    /// Has each worker take datagrams at these addresses.
+    fn receive(&self, name: &ArcStr, addresses: &[SocketAddr]) -> Result<Arc<Ending>, String> {
+        let sockets = self.sockets(addresses, socket::receive)?;
+        let ending = Arc::new(Ending::default());
+        for (worker, socket) in sockets {
+            let command = Command::Receive {
+                name: name.clone(),
+                socket,
+                ending: ending.clone(),
+            };
+            let _ = self.workers[worker].send(command);
+        }
+        Ok(ending)
+    }
+
+    /// Shared ports would let two listeners take each other's connections.
+    fn refuse_taken(
         &self,
         name: &ArcStr,
         addresses: &[SocketAddr],
-    ) -> Result<Vec<Vec<TcpListener>>, String> {
-        // Shared ports would let two listeners take each other's connections.
+        is_udp: bool,
+    ) -> Result<(), String> {
         let taken = self.bound.iter().find(|(other, bound)| {
+            let mut own = bound.addresses.iter();
             *other != name
-                && bound
-                    .addresses
-                    .iter()
-                    .any(|a| addresses.contains(a) && a.port() != 0)
+                && bound.is_for_datagrams() == is_udp
+                && own.any(|a| addresses.contains(a) && a.port() != 0)
         });
-        if let Some((other, _)) = taken {
-            return Err(format!("address is in use by listener {other}"));
+        match taken {
+            Some((other, _)) => Err(format!("address is in use by listener {other}")),
+            None => Ok(()),
         }
+    }
+
+    /// A socket for each worker and address, with the worker's place.
+    fn sockets<S>(
+        &self,
+        addresses: &[SocketAddr],
+        bind: impl Fn(SocketAddr, bool) -> io::Result<S>,
+    ) -> Result<Vec<(usize, S)>, String> {
         let has_v4 = addresses.iter().any(SocketAddr::is_ipv4);
-        self.workers
-            .iter()
-            .map(|_| {
-                addresses
-                    .iter()
-                    .map(|address| {
-                        socket::listen(*address, has_v4)
-                            .map_err(|error| format!("cannot bind {address}: {error}"))
-                    })
-                    .collect()
-            })
-            .collect()
+        let of_worker = |worker: usize| addresses.iter().map(move |address| (worker, *address));
+        let all = (0..self.workers.len()).flat_map(of_worker);
+        all.map(|(worker, address)| match bind(address, has_v4) {
+            Ok(socket) => Ok((worker, socket)),
+            Err(error) => Err(format!("cannot bind {address}: {error}")),
+        })
+        .collect()
+    }
+
+    fn end(&mut self, name: &ArcStr) {
+        if let Some(bound) = self.bound.remove(name) {
+            bound.end(&mut self.leaving_sockets);
+        }
     }
 
     /// Takes a listener away; its connections finish what they are doing.
     pub(super) fn remove_listener(&mut self, name: &ArcStr) {
-        if let Some(bound) = self.bound.remove(name) {
-            bound.stop.start();
-        }
+        self.end(name);
         if let Some(before) = self.snapshot.listeners.remove(name) {
             before.all_chains().for_each(|chain| chain.drain.start());
         }

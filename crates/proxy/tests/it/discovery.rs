@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 type World = Arc<(u64, BTreeMap<TypeUrl, Vec<Arc<Resource>>>)>;
 
-struct Source {
+/// A control plane that serves what it is told to.
+pub(crate) struct Source {
     world: watch::Sender<World>,
     refused: Mutex<Vec<String>>,
 }
@@ -61,7 +62,26 @@ impl ResourceSource for Source {
 }
 
 impl Source {
-    fn set(&self, kind: &TypeUrl, resources: Vec<Resource>) {
+    /// One that has nothing yet, on a port of its own.
+    pub(crate) async fn start() -> (Arc<Source>, u16) {
+        let source = Arc::new(Source {
+            world: watch::Sender::new(Arc::new((1, BTreeMap::new()))),
+            refused: Mutex::default(),
+        });
+        let xds = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let xds = xds.expect("a free port");
+        let port = xds.local_addr().expect("bound").port();
+        let service = Ads::new(source.clone(), Arc::new(Connections::default())).into_service();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(xds);
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming),
+        );
+        (source, port)
+    }
+
+    pub(crate) fn set(&self, kind: &TypeUrl, resources: Vec<Resource>) {
         let (generation, mut all) = (**self.world.borrow()).clone();
         all.insert(kind.clone(), resources.into_iter().map(Arc::new).collect());
         self.world.send_replace(Arc::new((generation + 1, all)));
@@ -82,7 +102,7 @@ fn routes(to: &str, path: Value) -> Resource {
     Resource::new("main", &message)
 }
 
-fn eds(name: &str, address: std::net::SocketAddr) -> (Resource, Resource) {
+pub(crate) fn eds(name: &str, address: std::net::SocketAddr) -> (Resource, Resource) {
     let cluster: cluster::Cluster = from_value(json!({
         "name": name, "type": "EDS", "connect_timeout": "1s",
         "eds_cluster_config": { "eds_config": { "ads": {} } },
@@ -99,7 +119,7 @@ fn eds(name: &str, address: std::net::SocketAddr) -> (Resource, Resource) {
     )
 }
 
-async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     for _ in 0..300 {
         if check().await {
             return;
@@ -113,10 +133,7 @@ async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
 async fn configuration_is_live_and_a_bad_one_is_refused() {
     let (a, _) = Echo::start("a").await;
     let (b, _) = Echo::start("b").await;
-    let source = Arc::new(Source {
-        world: watch::Sender::new(Arc::new((1, BTreeMap::new()))),
-        refused: Mutex::default(),
-    });
+    let (source, xds_port) = Source::start().await;
     let port = free_port();
     let mut manager = hcm(json!([]));
     let fields = manager.as_object_mut().expect("object");
@@ -131,17 +148,6 @@ async fn configuration_is_live_and_a_bad_one_is_refused() {
     source.set(&TypeUrl::ROUTE, vec![routes("a", json!({ "prefix": "/" }))]);
     source.set(&TypeUrl::LISTENER, vec![Resource::new("main", &main)]);
 
-    let xds = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
-    let xds_port = xds.local_addr().expect("bound").port();
-    let service = Ads::new(source.clone(), Arc::new(Connections::default())).into_service();
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(xds);
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(incoming),
-    );
     let identity = Arc::new(IdentityStore::empty());
     let proxy = Proxy::with_discovery(port, xds_port, identity).await;
     until("ready", async || proxy.admin("/ready").await == "LIVE\n").await;

@@ -15,4 +15,5 @@ mod raw;
 mod stream;
 mod tls;
 mod tunnel;
+mod udp;
 mod upstream;

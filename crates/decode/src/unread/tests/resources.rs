@@ -328,6 +328,36 @@ fn network(kind: &str, fields: Value) -> Value {
     json!([{ "name": "f", "typed_config": config }])
 }
 
+/// Listeners of datagrams, which have one filter and no chains.
+fn datagrams() -> Vec<Value> {
+    let udp = |fields: Value| {
+        let config = any("extensions.filters.udp.udp_proxy.v3.UdpProxyConfig", fields);
+        any(
+            "config.listener.v3.Listener",
+            json!({ "name": "d",
+                "address": { "socket_address": {
+                    "protocol": "UDP", "address": "10.0.0.2", "port_value": 53 } },
+                "udp_listener_config": {
+                    "downstream_socket_config": { "max_rx_datagram_size": 4000 } },
+                "listener_filters": [{ "name": "udp", "typed_config": config }] }),
+        )
+    };
+    let size = json!({ "max_rx_datagram_size": 5000, "prefer_gro": false });
+    vec![
+        udp(
+            json!({ "stat_prefix": "p", "cluster": "c", "access_log": logs(),
+            "idle_timeout": "4s", "hash_policies": [{ "source_ip": true }],
+            "upstream_socket_config": size, "access_log_options": {} }),
+        ),
+        udp(
+            json!({ "stat_prefix": "p", "matcher": { "on_no_match": { "action": {
+            "name": "route", "typed_config": any(
+                "extensions.filters.udp.udp_proxy.v3.Route", json!({ "cluster": "c" })) } } },
+            "hash_policies": [{ "key": "k" }] }),
+        ),
+    ]
+}
+
 fn listeners() -> Vec<Value> {
     let range = json!([{ "address_prefix": "10.0.0.0", "prefix_len": 8 }]);
     let matched = json!({ "destination_port": 80, "prefix_ranges": range,
@@ -356,6 +386,7 @@ fn listeners() -> Vec<Value> {
     let to = tcp(json!({ "cluster": "c" }));
     names.as_array_mut().expect("a list").push(to[0].clone());
     all.push(listener(json!({ "name": "n", "filters": names })));
+    all.extend(datagrams());
     // The older way to ask for a PROXY header.
     let mut older = listener(
         json!({ "name": "u", "filters": tcp(json!({ "cluster": "c" })),

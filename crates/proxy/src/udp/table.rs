@@ -1,0 +1,245 @@
+//! The sessions of one socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arcstr::ArcStr;
+use foldhash::{HashMap, HashMapExt};
+use lateen_balance::{Priority, Resource};
+use lateen_decode::{DatagramHash, Discovery};
+use tokio::net::UdpSocket;
+use tokio::sync::Notify;
+
+use super::UdpProxy;
+use super::port::{Ends, Port, with_buffer};
+use super::session::Session;
+use crate::cluster::{Cluster, Host};
+use crate::snapshot::Snapshot;
+use crate::worker::{Tried, Worker};
+
+/// What tells one session from another. Where each datagram finds a host of its own, a client has a
+/// session with each of them.
+type Key = (Ends, Option<SocketAddr>);
+
+/// The sessions.
+pub(super) struct Table {
+    worker: Arc<Worker>,
+    /// The listener's.
+    name: ArcStr,
+    port: Port,
+    sessions: Mutex<HashMap<Key, Arc<Session>>>,
+    emptied: Notify,
+}
+
+impl Table {
+    pub(super) fn new(worker: Arc<Worker>, name: ArcStr, socket: UdpSocket) -> io::Result<Self> {
+        Ok(Table {
+            worker,
+            name,
+            port: Port::new(socket)?,
+            sessions: Mutex::new(HashMap::new()),
+            emptied: Notify::new(),
+        })
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.port.readable().await
+    }
+
+    /// Takes what has come, at most so many datagrams. In the end, only what belongs to sessions
+    /// that there are already.
+    pub(super) fn take(self: &Arc<Self>, most: usize, is_ending: bool) {
+        let snapshot = self.worker.shared.snapshot.load();
+        let now = self.worker.shared.now();
+        for _ in 0..most {
+            let went_on = with_buffer(|buffer| match self.port.receive(buffer) {
+                Ok((length, ends)) => {
+                    self.forward(&snapshot, ends, &buffer[..length], is_ending, now);
+                    true
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) => {
+                    if let Some(udp) = self.proxy(&snapshot) {
+                        udp.stats.rx_errors.inc();
+                    }
+                    tracing::debug!(listener = %self.name, %error, "datagram not received");
+                    true
+                }
+            });
+            if !went_on {
+                return;
+            }
+        }
+    }
+
+    fn proxy<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<UdpProxy>> {
+        snapshot.listeners.get(&self.name)?.udp.as_ref()
+    }
+
+    fn forward(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        ends: Ends,
+        bytes: &[u8],
+        is_ending: bool,
+        now: u64,
+    ) {
+        let Some(udp) = self.proxy(snapshot).filter(|_| !is_ending) else {
+            self.forward_known(ends, bytes, now);
+            return;
+        };
+        if bytes.len() > udp.max_request {
+            let listener = self.worker.shared.stats.listener(&self.name);
+            listener.datagrams_dropped.inc();
+            return;
+        }
+        let named = ends.canonical();
+        let routes = &udp.routes;
+        let cluster = routes.choose(named.client, named.local);
+        let cluster = cluster.and_then(|name| snapshot.clusters.get(name));
+        let Some(cluster) = cluster else {
+            udp.stats.sess_no_route.inc();
+            return;
+        };
+        if let Some(session) = self.session(udp, cluster, ends, now) {
+            session.set_idle_timeout(udp.idle_timeout);
+            session.forward(bytes, now);
+        }
+    }
+
+    /// What comes for a listener that is gone goes on where its client has a session.
+    fn forward_known(&self, ends: Ends, bytes: &[u8], now: u64) {
+        let sessions = self.sessions();
+        let Some(session) = sessions.get(&(ends, None)).cloned() else {
+            return;
+        };
+        drop(sessions);
+        session.forward(bytes, now);
+    }
+
+    /// The session of a client: the one that it has, where its host may still serve it.
+    fn session(
+        self: &Arc<Self>,
+        udp: &Arc<UdpProxy>,
+        cluster: &Arc<Cluster>,
+        ends: Ends,
+        now: u64,
+    ) -> Option<Arc<Session>> {
+        if udp.per_datagram {
+            let host = self.pick(udp, cluster, ends)?;
+            let key = (ends, Some(host.address));
+            let known = self.sessions().get(&key).cloned();
+            return known.or_else(|| self.begin(key, udp, cluster, host));
+        }
+        let key = (ends, None);
+        let known = self.sessions().get(&key).cloned();
+        let Some(known) = known else {
+            let host = self.pick(udp, cluster, ends)?;
+            return self.begin(key, udp, cluster, host);
+        };
+        let is_same = known.cluster == cluster.spec.name;
+        if is_same && known.has_its_host(&cluster.hosts, now) {
+            return Some(known);
+        }
+        let is_there = |host: SocketAddr| is_same && cluster.hosts.has(host);
+        match self.pick(udp, cluster, ends) {
+            Some(host) if !is_same || host.address != known.host.address => {
+                self.begin(key, udp, cluster, host)
+            }
+            // One that is not well is better than none.
+            Some(_) => Some(known),
+            None => Some(known).filter(|known| is_there(known.host.address)),
+        }
+    }
+
+    fn pick(&self, udp: &UdpProxy, cluster: &Cluster, ends: Ends) -> Option<Arc<Host>> {
+        // Where a client of a connection was going is not known of datagrams, nor the name of a host.
+        if matches!(cluster.spec.discovery, Discovery::OriginalDst { .. }) || cluster.is_dynamic() {
+            cluster.stats.cx_none_healthy.inc();
+            return None;
+        }
+        let hash = udp.hash.as_ref().map(|hash| match hash {
+            DatagramHash::SourceIp => {
+                let ip = ends.client.ip().to_canonical().to_string();
+                lateen_balance::hash_bytes(ip.as_bytes())
+            }
+            DatagramHash::Key(key) => lateen_balance::hash_bytes(key.as_bytes()),
+        });
+        let index = self.worker.shared.pick(cluster, hash, Tried::default())?;
+        Some(cluster.hosts.hosts[index].clone())
+    }
+
+    /// Begins a session, in the place of the one that is there.
+    fn begin(
+        self: &Arc<Self>,
+        key: Key,
+        udp: &Arc<UdpProxy>,
+        cluster: &Cluster,
+        host: Arc<Host>,
+    ) -> Option<Arc<Session>> {
+        // First, so that its room counts for the new one.
+        if let Some(before) = self.sessions().remove(&key) {
+            before.replace();
+        }
+        let permit = cluster
+            .acquire(Resource::Connection, Priority::Default)
+            .ok()?;
+        let Some(place) = self.worker.shared.sessions.place() else {
+            cluster.stats.cx_overflow.inc();
+            return None;
+        };
+        let session = match Session::new(key.0, udp, cluster, host, (permit, place)) {
+            Ok(session) => Arc::new(session),
+            Err(error) => {
+                cluster.stats.cx_connect_fail.inc();
+                tracing::debug!(cluster = %cluster.spec.name, %error, "no socket for datagrams");
+                return None;
+            }
+        };
+        self.sessions().insert(key, session.clone());
+        tokio::spawn(run(self.clone(), key, session.clone()));
+        Some(session)
+    }
+
+    /// Waits until there is no session.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Registered before the look, so that an end in between is not missed.
+            emptied.as_mut().enable();
+            if self.sessions().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Ends all sessions.
+    pub(super) fn end_all(&self) {
+        for session in self.sessions().values() {
+            session.replace();
+        }
+    }
+
+    /// Nothing under the lock leaves it half changed.
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a session to its end.
+async fn run(table: Arc<Table>, key: Key, session: Arc<Session>) {
+    session.run(&table.worker, &table.port).await;
+    let mut sessions = table.sessions();
+    let is_own = sessions
+        .get(&key)
+        .is_some_and(|it| Arc::ptr_eq(it, &session));
+    if is_own {
+        sessions.remove(&key);
+    }
+    if sessions.is_empty() {
+        table.emptied.notify_waiters();
+    }
+}
