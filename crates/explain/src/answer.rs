@@ -25,6 +25,31 @@ pub struct Explanation {
     pub route: Option<Choice>,
     /// What comes of it.
     pub outcome: Outcome,
+    /// What was passed over or is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// A field of an object that somebody wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The object: `VirtualService default/reviews`.
+    pub object: String,
+    /// The field: `spec.http[2].match[1]`; empty for the object as a whole.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    /// `file:line`; empty where it is in no file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub place: String,
+}
+
+/// What says something of what is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// Of what: `timeout`.
+    pub what: String,
+    /// The field.
+    pub by: Source,
 }
 
 /// What was chosen, and what was not.
@@ -35,9 +60,12 @@ pub struct Choice {
     /// Why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// The object that it comes from, and its place.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub from: String,
+    /// The fields that it comes from: of a VirtualService, and of the delegate that it goes on in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<Source>,
+    /// The fields that say what it does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<Said>,
     /// What else there was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Candidate>,
@@ -50,9 +78,9 @@ pub struct Candidate {
     pub name: String,
     /// Why not.
     pub why: String,
-    /// The object that it comes from, and its place.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub from: String,
+    /// The fields that it comes from; the condition alone, where that is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<Source>,
 }
 
 /// What comes of a call.
@@ -132,9 +160,27 @@ pub struct Cluster {
     pub percent: f64,
     /// False where the proxy has none of that name: 503.
     pub known: bool,
-    /// The object that shapes it, and its place.
+    /// The destination of the rule that leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Source>,
+    /// The service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Source>,
+    /// The host of a Sidecar that lets it be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_by: Option<Source>,
+    /// The DestinationRules that shape it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<Source>,
+    /// Where these were found: in the client's namespace, the service's or the root.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub from: String,
+    pub found_in: String,
+    /// The subset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset: Option<Source>,
+    /// The fields that say how it is reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<Said>,
     /// How connections are secured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<String>,

@@ -9,12 +9,14 @@ mod ask;
 mod call;
 mod platform;
 mod served;
+mod source;
 mod text;
 
 pub use answer::{
-    Candidate, Choice, Cluster, Destination, Explanation, Host, Outcome, Redirection,
+    Candidate, Choice, Cluster, Destination, Explanation, Host, Outcome, Redirection, Said, Source,
 };
 pub use ask::explain;
 pub use call::{BadCall, Call, Security};
 pub use platform::{Caller, Platform};
 pub use served::{ServeError, Served};
+pub use source::Behind;

@@ -1,19 +1,22 @@
 //! A platform and a configuration in files, and who calls on it.
 
-use std::collections::BTreeMap;
+mod folded;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use lateen_core::{Hostname, ObjectRef};
+use lateen_core::Hostname;
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Offline, Proxy};
-use lateen_registry::{FieldFault, Service, TargetPort, Workload, World};
+use lateen_registry::{Documents, Places, Service, TargetPort, Workload, World};
 use lateen_xds::json;
 use lateen_xds::types::core::Node;
 use serde_json::{Value, json};
 
+use folded::{Folded, deployments, notes};
+
 use crate::call::Url;
-use crate::{BadCall, Call, Security, ServeError, Served};
+use crate::{BadCall, Call, Security};
 
 /// Where a caller is that the platform does not know.
 pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -25,10 +28,12 @@ pub struct Platform {
     pub world: Arc<World>,
     /// What is valid of the configuration, which is all of it.
     pub config: Arc<ConfigSet>,
-    /// Where each object stands.
-    pub places: BTreeMap<ObjectRef, String>,
+    /// Where objects stand.
+    pub places: Places,
     /// Documents that are not used.
     pub unused: Vec<String>,
+    /// What is not in force, or not known, and why.
+    pub notes: Vec<String>,
     domain: String,
 }
 
@@ -41,11 +46,11 @@ pub struct Caller {
 }
 
 impl Platform {
-    /// Reads texts of YAML, each with the name of its file.
+    /// Reads texts of YAML.
     ///
     /// # Errors
     /// Every fault there is, with its file and line.
-    pub fn read(texts: &[(String, String)], domain: &str) -> Result<Platform, Vec<String>> {
+    pub fn read(texts: &[Documents], domain: &str) -> Result<Platform, Vec<String>> {
         Self::changed(texts, &[], domain)
     }
 
@@ -54,19 +59,37 @@ impl Platform {
     /// # Errors
     /// As [`Platform::read`].
     pub fn changed(
-        texts: &[(String, String)],
-        changes: &[(String, String)],
+        texts: &[Documents],
+        changes: &[Documents],
         domain: &str,
     ) -> Result<Platform, Vec<String>> {
-        let offline = lateen_registry::Offline::read(texts, changes, check, domain)?;
-        let (world, raw) = (Arc::new(offline.world), Arc::new(offline.config));
-        Ok(Platform {
-            config: Arc::new(lateen_galley::fold(&raw, &world, domain)),
+        let first = Folded::new(texts, changes, domain)?;
+        // What the mesh runs for Gateways is there once they are.
+        let made = deployments(&first, domain);
+        let Folded {
             world,
-            places: offline.places,
-            unused: offline.unused,
+            places,
+            unused,
+            once,
+        } = match made {
+            None => first,
+            Some(made) => Folded::new(&[texts, &[made]].concat(), changes, domain)?,
+        };
+        Ok(Platform {
+            notes: notes(&once),
+            config: Arc::new(once.config),
+            world,
+            places,
+            unused,
             domain: domain.to_owned(),
         })
+    }
+
+    /// All that there is to say beside answers: documents that are not used, what is not in force.
+    pub fn all_notes(&self) -> Vec<String> {
+        let unused = self.unused.iter();
+        let unused = unused.map(|document| format!("{document}: not supported, passed over"));
+        unused.chain(self.notes.iter().cloned()).collect()
     }
 
     /// A workload by the name of its pod, by what its name begins with, or by `NAME.NAMESPACE`.
@@ -88,13 +111,10 @@ impl Platform {
         Some(Caller { workload, proxy })
     }
 
-    /// What a caller's proxy is served.
-    ///
-    /// # Errors
-    /// On resources that the proxy would refuse.
-    pub fn served(&self, caller: &Caller) -> Result<Served, ServeError> {
+    /// What a caller's proxy is made to do.
+    pub fn offline(&self, caller: &Caller) -> Offline {
         let (world, config) = (self.world.clone(), self.config.clone());
-        Served::offline(&Offline::new(world, config, &*self.domain, &caller.proxy))
+        Offline::new(world, config, &*self.domain, &caller.proxy)
     }
 
     /// A call of the workload itself, or, where its proxy is a gateway, of a client outside.
@@ -243,14 +263,4 @@ fn node_of(workload: &Workload) -> Option<Value> {
         "metadata": { "LABELS": workload.labels.0, "NAMESPACE": namespace,
             "SERVICE_ACCOUNT": workload.service_account },
     }))
-}
-
-/// What is wrong with a document, in the words of the webhook.
-fn check(document: &Value) -> Vec<FieldFault> {
-    let faults = lateen_galley::validate(document).into_iter();
-    let in_words = |fault: lateen_galley::Fault| match fault.help.as_str() {
-        "" => FieldFault::new(fault.field, fault.reason),
-        help => FieldFault::new(fault.field, format!("{}; {help}", fault.reason)),
-    };
-    faults.map(in_words).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::answer::{Choice, Cluster, Destination, Explanation, Outcome};
+use crate::answer::{Candidate, Choice, Cluster, Destination, Explanation, Outcome, Said, Source};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +41,24 @@ impl fmt::Display for Explanation {
                 writeln!(f)
             }
             Outcome::Forward(to) => forward(f, to),
+        }?;
+        for note in &self.notes {
+            writeln!(f, "note        {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `VirtualService default/reviews spec.http[1] (routes.yaml:12)`.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.object)?;
+        if !self.field.is_empty() {
+            write!(f, " {}", self.field)?;
+        }
+        match self.place.as_str() {
+            "" => Ok(()),
+            place => write!(f, " ({place})"),
         }
     }
 }
@@ -59,17 +77,47 @@ fn step(f: &mut fmt::Formatter<'_>, what: &str, choice: Option<&Choice>) -> fmt:
         write!(f, ": {}", choice.why)?;
     }
     writeln!(f)?;
-    if !choice.from.is_empty() {
-        writeln!(f, "            from {}", choice.from)?;
+    for from in &choice.from {
+        writeln!(f, "            from {from}")?;
     }
+    said(f, &choice.said)?;
     for other in &choice.others {
-        write!(f, "            not {}: {}", other.name, other.why)?;
-        if !other.from.is_empty() && other.from != choice.from {
-            write!(f, " (from {})", other.from)?;
-        }
-        writeln!(f)?;
+        writeln!(f, "            not {}", Other(other))?;
     }
     Ok(())
+}
+
+fn said(f: &mut fmt::Formatter<'_>, all: &[Said]) -> fmt::Result {
+    for Said { what, by } in all {
+        writeln!(f, "            {what} by {by}")?;
+    }
+    Ok(())
+}
+
+/// `#0 jason: spec.http[0].match[0].headers[end-user]: wants exact "jason", the request has none
+/// (VirtualService default/reviews, routes.yaml:9)`.
+struct Other<'a>(&'a Candidate);
+
+impl fmt::Display for Other<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Candidate { name, why, from } = self.0;
+        let fields = from.iter().map(|source| source.field.as_str());
+        let fields: Vec<&str> = fields.filter(|field| !field.is_empty()).collect();
+        for part in [name.as_str(), &fields.join(" and ")] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
+        }
+        f.write_str(why)?;
+        for source in from {
+            write!(f, " ({}", source.object)?;
+            if !source.place.is_empty() {
+                write!(f, ", {}", source.place)?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
 }
 
 fn forward(f: &mut fmt::Formatter<'_>, to: &Destination) -> fmt::Result {
@@ -110,9 +158,26 @@ fn one(f: &mut fmt::Formatter<'_>, cluster: &Cluster) -> fmt::Result {
     if !cluster.known {
         return writeln!(f, "            the proxy has no such cluster: 503");
     }
-    if !cluster.from.is_empty() {
-        writeln!(f, "            from {}", cluster.from)?;
+    for (what, source) in [
+        ("led to by", &cluster.destination),
+        ("service", &cluster.service),
+        ("seen by", &cluster.seen_by),
+    ] {
+        if let Some(source) = source {
+            writeln!(f, "            {what} {source}")?;
+        }
     }
+    for (n, rule) in cluster.from.iter().enumerate() {
+        write!(f, "            from {rule}")?;
+        if n == 0 && !cluster.found_in.is_empty() {
+            write!(f, ", found in {}", cluster.found_in)?;
+        }
+        writeln!(f)?;
+    }
+    if let Some(subset) = &cluster.subset {
+        writeln!(f, "            subset {subset}")?;
+    }
+    said(f, &cluster.said)?;
     writeln!(
         f,
         "            by {}, {}",

@@ -30,16 +30,41 @@ pub struct Galley {
 /// The valid configuration of what was read once; what is invalid is left out. The Gateway API's
 /// objects and Ingresses are read against `world`, and no certificate is there for them.
 pub fn fold(raw: &Arc<RawConfig>, world: &Arc<World>, domain: &str) -> ConfigSet {
+    fold_with(raw, world, domain, Arc::new(crate::NoCredentials)).config
+}
+
+/// What came of configuration that was read once.
+#[derive(Debug)]
+pub struct Once {
+    /// What is in force.
+    pub config: ConfigSet,
+    /// What is said of the Gateway API's objects.
+    pub gateways: GatewayState,
+    /// What is left out, and why.
+    pub faulty: BTreeMap<ObjectRef, Vec<Fault>>,
+}
+
+/// The same as [`fold`] with certificates, and with what is to be said of it.
+pub fn fold_with(
+    raw: &Arc<RawConfig>,
+    world: &Arc<World>,
+    domain: &str,
+    credentials: Arc<dyn Credentials>,
+) -> Once {
     let (_, unchanging) = watch::channel(world.clone());
     let around = Surroundings {
         world: unchanging,
-        credentials: Arc::new(crate::NoCredentials),
+        credentials,
         domain: domain.to_owned(),
     };
     let mut fold = Fold::default();
     fold.next(raw);
     fold.generate(world, &around, true);
-    fold.whole()
+    Once {
+        config: fold.whole(),
+        gateways: fold.generated.state.clone(),
+        faulty: fold.faulty,
+    }
 }
 
 /// What has been folded in.

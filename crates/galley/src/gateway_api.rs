@@ -38,6 +38,7 @@ use serde_json::Value;
 
 use crate::{Credentials, RootsKind};
 
+pub use objects::unreadable;
 pub(crate) use objects::{Objects, by_age};
 
 /// The controller that runs gateways of class [`CLASS`].

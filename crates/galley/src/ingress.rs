@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     Said,
     gateway_api::{Around, Translation, by_age},
+    sources::{self, Source},
 };
 
 /// Part of the names of what is made.
@@ -110,7 +111,8 @@ fn gateway(mesh: &MeshConfig, ingress: &Object<Ingress>) -> Object<Gateway> {
         },
         ..Server::default()
     };
-    let mut servers = Vec::new();
+    let (mut servers, mut sources) = (Vec::new(), Vec::new());
+    let source = |field: String| Source::new("Ingress", &ingress.meta, field);
     for (n, tls) in ingress.spec.tls.iter().enumerate() {
         // Without a Secret there is nothing to show to clients.
         if tls.secret_name.is_empty() {
@@ -123,13 +125,18 @@ fn gateway(mesh: &MeshConfig, ingress: &Object<Ingress>) -> Object<Gateway> {
             ..ServerTlsSettings::default()
         });
         servers.push(https);
+        sources.push(source(format!("spec.tls[{n}]")));
     }
     servers.push(server(80, "HTTP", "", &[]));
+    sources.push(source("spec".to_owned()));
+    let mut annotations = BTreeMap::new();
+    sources::note(&mut annotations, &sources);
     let label = ("istio".to_owned(), selector(mesh).to_owned());
     Object {
         meta: Meta {
             name: format!("{name}-{NAME}-{namespace}"),
             namespace: mesh.root_namespace().to_owned(),
+            annotations,
             creation_timestamp: ingress.meta.creation_timestamp,
             ..Meta::default()
         },
@@ -148,22 +155,28 @@ struct Host {
     gateways: Vec<String>,
     /// With how specific each is: exact before prefixes, the longer before the shorter, and what is
     /// for all paths that no rule is for at the end.
-    rules: Vec<((u8, usize), HttpRoute)>,
+    rules: Vec<((u8, usize), HttpRoute, Source)>,
 }
 
 impl Host {
     fn into_object(mut self, host: String) -> Object<VirtualService> {
-        self.rules.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        self.rules
+            .sort_by_key(|(rank, _, _)| std::cmp::Reverse(*rank));
+        let rules = self.rules.into_iter();
+        let (http, sources): (_, Vec<_>) = rules.map(|(_, rule, source)| (rule, source)).unzip();
+        let mut annotations = BTreeMap::new();
+        sources::note(&mut annotations, &sources);
         Object {
             meta: Meta {
                 name: format!("{host}-{}-{NAME}", self.name),
                 namespace: self.namespace,
+                annotations,
                 ..Meta::default()
             },
             spec: VirtualService {
                 hosts: vec![host],
                 gateways: self.gateways,
-                http: self.rules.into_iter().map(|(_, rule)| rule).collect(),
+                http,
                 export_to: vec!["*".into()],
                 ..VirtualService::default()
             },
@@ -177,7 +190,15 @@ fn add(
     gateway: &str,
     hosts: &mut BTreeMap<String, Host>,
 ) {
-    let mut add = |host: &str, rank: (u8, usize), rule: HttpRoute| {
+    let mut add = |host: &str, rank: (u8, usize), rule: HttpRoute, field: String| {
+        let source = Source {
+            backends: vec![format!("{field}.backend")],
+            ..Source::new("Ingress", &ingress.meta, field.clone())
+        };
+        let source = Source {
+            condition: field,
+            ..source
+        };
         let host = if host.is_empty() { "*" } else { host };
         let rules = hosts.entry(host.to_owned()).or_default();
         if rules.gateways.is_empty() {
@@ -187,18 +208,21 @@ fn add(
         if !rules.gateways.iter().any(|known| known == gateway) {
             rules.gateways.push(gateway.to_owned());
         }
-        rules.rules.push((rank, rule));
+        rules.rules.push((rank, rule, source));
     };
-    for rule in &ingress.spec.rules {
-        for path in rule.http.iter().flat_map(|http| &http.paths) {
+    for (r, rule) in ingress.spec.rules.iter().enumerate() {
+        let paths = rule.http.iter().flat_map(|http| &http.paths);
+        for (p, path) in paths.enumerate() {
             for (rank, uri) in matches(path) {
                 let route = lead(around, ingress, path.backend.as_ref(), Some(uri));
-                add(&rule.host, rank, route);
+                let field = format!("spec.rules[{r}].http.paths[{p}]");
+                add(&rule.host, rank, route, field);
             }
         }
     }
     if let Some(backend) = &ingress.spec.default_backend {
-        add("*", (0, 0), lead(around, ingress, Some(backend), None));
+        let route = lead(around, ingress, Some(backend), None);
+        add("*", (0, 0), route, "spec.defaultBackend".to_owned());
     }
 }
 

@@ -12,19 +12,23 @@ mod generated;
 mod ingress;
 mod problems;
 mod shape;
+mod sources;
 mod unsupported;
 mod validate;
 mod webhook;
 
 pub use config_set::{ConfigChanges, ConfigSet};
-pub use credentials::{CredentialFault, Credentials, NoCredentials, RootsKind};
+pub use credentials::{AnyCredentials, CredentialFault, Credentials, NoCredentials, RootsKind};
 pub use fault::{Fault, describe};
-pub use galley::{Galley, MeshError, Surroundings, fold, parse_mesh, parse_networks};
+pub use galley::{
+    Galley, MeshError, Once, Surroundings, fold, fold_with, parse_mesh, parse_networks,
+};
 pub use gateway_api::{
     BACKEND_TLS, CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROOTS,
-    ROUTE_SEMANTICS, Said,
+    ROUTE_SEMANTICS, Said, unreadable,
 };
 pub use generated::GatewayState;
 pub use problems::problems;
+pub use sources::{Source, sources};
 pub use validate::validate;
 pub use webhook::{Counters, router};

@@ -27,10 +27,42 @@ pub(crate) fn expand<'a>(
         return root.clone();
     }
     let mut expanded = (**root).clone();
-    expanded.spec.http.clear();
-    for rule in &root.spec.http {
+    let rules = rules(root, domain, find).into_iter();
+    expanded.spec.http = rules.map(|(rule, _)| rule).collect();
+    Arc::new(expanded)
+}
+
+/// What a rule of an expanded VirtualService was made of.
+#[derive(Debug)]
+pub(crate) struct MadeOf<'a> {
+    /// The root's rule, by its place.
+    pub(crate) root: usize,
+    /// The delegate and the place of its rule.
+    pub(crate) delegate: Option<(&'a Arc<Rules>, usize)>,
+    /// For each match, that of the root and that of the delegate, by their places.
+    pub(crate) matches: Vec<Pair>,
+}
+
+/// The places of a match in a root and in a delegate, as far as they have a part in it.
+pub(crate) type Pair = (Option<usize>, Option<usize>);
+
+/// The rules of a VirtualService with those of its delegates in their places, and what each was made
+/// of.
+pub(crate) fn rules<'a>(
+    root: &Rules,
+    domain: &str,
+    find: impl Fn(&str, &str) -> Option<&'a Arc<Rules>>,
+) -> Vec<(HttpRoute, MadeOf<'a>)> {
+    let mut all = Vec::new();
+    for (at, rule) in root.spec.http.iter().enumerate() {
         let Some(to) = &rule.delegate else {
-            expanded.spec.http.push(rule.clone());
+            let matches = (0..rule.r#match.len()).map(|of| (Some(of), None));
+            let made_of = MadeOf {
+                root: at,
+                delegate: None,
+                matches: matches.collect(),
+            };
+            all.push((rule.clone(), made_of));
             continue;
         };
         let namespace = match to.namespace.as_str() {
@@ -38,15 +70,22 @@ pub(crate) fn expand<'a>(
             named => named,
         };
         let delegate = find(namespace, &to.name).filter(|delegate| delegate.spec.hosts.is_empty());
-        for delegated in delegate
-            .into_iter()
-            .flat_map(|delegate| &delegate.spec.http)
-        {
-            let own = in_full(delegated, namespace, domain);
-            expanded.spec.http.extend(join(rule, own));
+        if let Some(delegate) = delegate {
+            for (own_at, delegated) in delegate.spec.http.iter().enumerate() {
+                let own = in_full(delegated, namespace, domain);
+                let joined = join(rule, own);
+                all.extend(joined.map(|(rule, matches)| {
+                    let made_of = MadeOf {
+                        root: at,
+                        delegate: Some((delegate, own_at)),
+                        matches,
+                    };
+                    (rule, made_of)
+                }));
+            }
         }
     }
-    Arc::new(expanded)
+    all
 }
 
 /// A delegate's rule with its destinations in full: short names are in the delegate's namespace,
@@ -70,14 +109,15 @@ fn in_full(rule: &HttpRoute, namespace: &str, domain: &str) -> HttpRoute {
 
 /// The delegate's rule under the root's; none where they can never hold together, or where the
 /// delegate delegates again.
-fn join(root: &HttpRoute, delegate: HttpRoute) -> Option<HttpRoute> {
+fn join(root: &HttpRoute, delegate: HttpRoute) -> Option<(HttpRoute, Vec<Pair>)> {
     if delegate.delegate.is_some() {
         return None;
     }
     let matches = join_matches(&root.r#match, &delegate.r#match)?;
+    let (matches, pairs) = matches.into_iter().unzip();
     let root = root.clone();
     let mirrors_itself = delegate.mirror.is_some() || !delegate.mirrors.is_empty();
-    Some(HttpRoute {
+    let joined = HttpRoute {
         name: join_names(&root.name, &delegate.name),
         r#match: matches,
         rewrite: delegate.rewrite.or(root.rewrite),
@@ -94,7 +134,8 @@ fn join(root: &HttpRoute, delegate: HttpRoute) -> Option<HttpRoute> {
         cors_policy: delegate.cors_policy.or(root.cors_policy),
         headers: delegate.headers.or(root.headers),
         ..delegate
-    })
+    };
+    Some((joined, pairs))
 }
 
 fn join_names(root: &str, delegate: &str) -> String {
@@ -109,15 +150,21 @@ fn join_names(root: &str, delegate: &str) -> String {
 fn join_matches(
     root: &[HttpMatchRequest],
     delegate: &[HttpMatchRequest],
-) -> Option<Vec<HttpMatchRequest>> {
+) -> Option<Vec<(HttpMatchRequest, Pair)>> {
     if root.is_empty() || delegate.is_empty() {
-        return Some([root, delegate].concat());
+        let of_root = root.iter().enumerate();
+        let of_root = of_root.map(|(at, of)| (of.clone(), (Some(at), None)));
+        let own = delegate.iter().enumerate();
+        let own = own.map(|(at, of)| (of.clone(), (None, Some(at))));
+        return Some(of_root.chain(own).collect());
     }
-    let pairs = root
-        .iter()
-        .flat_map(|root| delegate.iter().map(move |own| (root, own)));
+    let both = |(at, root)| {
+        let own = delegate.iter().enumerate();
+        own.map(move |(own_at, own)| ((Some(at), Some(own_at)), root, own))
+    };
+    let pairs = root.iter().enumerate().flat_map(both);
     let joined: Vec<_> = pairs
-        .filter_map(|(root, own)| join_match(root, own))
+        .filter_map(|(pair, root, own)| Some((join_match(root, own)?, pair)))
         .collect();
     (!joined.is_empty()).then_some(joined)
 }

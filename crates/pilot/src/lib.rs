@@ -32,6 +32,7 @@ mod shared;
 mod snapshot;
 mod source;
 mod tls;
+mod trace;
 mod view;
 mod wire;
 
@@ -52,3 +53,4 @@ pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
 pub use secret::{Credential, CredentialSource, Leave, NoCredentials};
 pub use snapshot::Snapshot;
 pub use source::{Client, Source};
+pub use trace::{ClusterTrace, Condition, Origin, RuleFate, RuleTrace, Setting};

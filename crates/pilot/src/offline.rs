@@ -15,6 +15,8 @@ use crate::snapshot::Snapshot;
 
 /// What one proxy is served of one world and one configuration. It has no secrets.
 pub struct Offline {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) proxy: Proxy,
     engine: Engine,
     served: Arc<Served>,
 }
@@ -28,9 +30,14 @@ impl Offline {
         proxy: &Proxy,
     ) -> Offline {
         let snapshot = Arc::new(Snapshot::new(1, world, config, platform));
-        let engine = Engine::new(snapshot);
+        let engine = Engine::new(snapshot.clone());
         let served = engine.served(proxy);
-        Offline { engine, served }
+        Offline {
+            snapshot,
+            proxy: proxy.clone(),
+            engine,
+            served,
+        }
     }
 
     /// All of its clusters.

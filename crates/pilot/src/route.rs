@@ -24,6 +24,7 @@ pub(crate) use gateway::GatewayHost;
 pub(crate) use inbound::{retries as inbound_retries, table as inbound_table};
 pub(crate) use table::{HostKind, Table, VirtualHostKey, assemble, head};
 pub(crate) use target::{Target, Targets, destinations};
+pub(crate) use virtual_service::{Context, Fate, Unmet, takers};
 
 use crate::shared::Shared;
 use crate::snapshot::MESH_GATEWAY;
@@ -108,17 +109,20 @@ impl HostKey {
         format!("{}:{}", self.host, self.port)
     }
 
+    fn context(&self) -> Option<Context<'_>> {
+        let rule = self.rule.as_ref()?;
+        (!rule.spec.http.is_empty()).then_some(Context {
+            rule,
+            gateway: MESH_GATEWAY,
+            port: self.port,
+            client: &self.client,
+            targets: &self.targets,
+        })
+    }
+
     fn generate(&self) -> VirtualHost {
-        let rule = self.rule.as_ref().filter(|rule| !rule.spec.http.is_empty());
-        let routes = match rule {
-            Some(rule) => virtual_service::Context {
-                rule,
-                gateway: MESH_GATEWAY,
-                port: self.port,
-                client: &self.client,
-                targets: &self.targets,
-            }
-            .routes(),
+        let routes = match self.context() {
+            Some(context) => context.routes(),
             None => vec![self.default_route()],
         };
         VirtualHost {

@@ -15,11 +15,12 @@ use lateen_galley::ConfigSet;
 use lateen_registry::{Provider, Service, World};
 use tokio::time::Instant;
 
+use crate::delegate::{self, MadeOf};
 use crate::engine::Vantage;
 use crate::model::{Networks, Sidecars};
 use crate::platform::Platform;
 use crate::proxy::Kind;
-use of_config::ConfigIndex;
+use of_config::{ConfigIndex, Delegates};
 use of_world::WorldIndex;
 
 /// Names that stand for names: more of them are taken for a ring.
@@ -198,6 +199,21 @@ impl Snapshot {
     /// The networks of the mesh.
     pub(crate) fn networks(&self) -> &Arc<Networks> {
         &self.networks
+    }
+
+    /// The VirtualService that a user wrote, of one that may hold the rules of its delegates, and what
+    /// each of these rules was made of.
+    pub(crate) fn made_of(
+        &self,
+        object: &Object<VirtualService>,
+    ) -> Option<(&Arc<Object<VirtualService>>, Vec<MadeOf<'_>>)> {
+        let mut all = self.config.virtual_services.iter();
+        let root = all.find(|root| root.key() == object.key())?;
+        let delegates = Delegates::of(&self.config);
+        let from = &root.meta.namespace;
+        let find = |namespace: &str, name: &str| delegates.find(from, namespace, name);
+        let rules = delegate::rules(root, &self.domain, find).into_iter();
+        Some((root, rules.map(|(_, made_of)| made_of).collect()))
     }
 
     /// The service that an ExternalName service is another name of. `None` for others, and where the

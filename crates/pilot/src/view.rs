@@ -41,7 +41,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn rules(self, service: &Service) -> Vec<Rule> {
+    pub(crate) fn rules(self, service: &Service) -> Vec<Rule> {
         let rules = self.snapshot.rules(self.from, service);
         rules.into_iter().map(Shared).collect()
     }

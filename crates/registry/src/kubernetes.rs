@@ -39,7 +39,7 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 const RETRY_ABSENT: Duration = Duration::from_secs(1);
 
 /// The ConfigMap with the mesh's configuration.
-const MESH_CONFIG: &str = "istio";
+pub const MESH_CONFIG: &str = "istio";
 /// Updates that wait for the scope to be decided by them.
 const DECIDING: usize = 64;
 

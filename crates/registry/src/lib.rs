@@ -30,11 +30,12 @@ pub use changes::WorldChanges;
 pub use consul::Consul;
 pub use feed::{Changes, Feed};
 pub use files::{Check, FieldFault, Files};
+pub use kubernetes::MESH_CONFIG;
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     TrafficDistribution, Workload, WorkloadOwner, World,
 };
-pub use offline::Offline;
+pub use offline::{Documents, Offline, Places};
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};
 pub use source::{Freshness, SourceStatus};

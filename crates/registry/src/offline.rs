@@ -5,23 +5,60 @@
 //! of each without `replicas`), and which pods stand behind which service. Every pod has a sidecar,
 //! unless `sidecar.istio.io/inject` says no.
 
+mod places;
 mod pods;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use lateen_api::Kind;
 use lateen_core::ObjectRef;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::files::{self, Place};
-use crate::kubernetes::convert;
+use crate::kubernetes::{MESH_CONFIG, convert};
 use crate::state::{State, Update};
 use crate::store::Event;
 use crate::{Check, RawConfig, World};
+
+pub use places::Places;
+
+use places::Stand;
+
+/// Documents of YAML or JSON, and where they come from.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// The name of the file.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+    /// They are stored in a cluster, which has taken them: what is wrong with one of them does not
+    /// keep the others from being in force, and they stand in no file.
+    pub stored: bool,
+}
+
+impl Documents {
+    /// Those of a file.
+    pub fn file(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Documents {
+            name: name.into(),
+            text: text.into(),
+            stored: false,
+        }
+    }
+
+    /// What a cluster has stored.
+    pub fn stored(text: impl Into<String>) -> Self {
+        Documents {
+            name: "the cluster".to_owned(),
+            text: text.into(),
+            stored: true,
+        }
+    }
+}
 
 /// A platform in files.
 #[derive(Debug, Default)]
@@ -30,8 +67,8 @@ pub struct Offline {
     pub world: World,
     /// The mesh's own objects.
     pub config: RawConfig,
-    /// Where each of the mesh's own objects stands: `file:line`.
-    pub places: BTreeMap<ObjectRef, String>,
+    /// Where objects stand.
+    pub places: Places,
     /// Documents of kinds that are not used here, as `file:line: kind`.
     pub unused: Vec<String>,
 }
@@ -40,26 +77,28 @@ pub struct Offline {
 struct Document {
     value: Value,
     place: Place,
-    text: String,
+    text: Arc<str>,
+    /// The field of the text that it is, where that is a list.
+    within: String,
+    stored: bool,
 }
 
 impl Offline {
-    /// Reads texts of YAML, each with the name of its file, and then `changes`, whose objects take the
-    /// place of those of the same name. `check` judges the mesh's own objects, `domain` is that of the
+    /// Reads texts, and then `changes`, whose objects take the place of those of the same name. `check` judges the mesh's own objects, `domain` is that of the
     /// cluster's services.
     ///
     /// # Errors
     /// Every fault there is, as `file:line: field: reason`.
     pub fn read(
-        texts: &[(String, String)],
-        changes: &[(String, String)],
+        texts: &[Documents],
+        changes: &[Documents],
         check: Check,
         domain: &str,
     ) -> Result<Offline, Vec<String>> {
         let mut faults = Vec::new();
         let mut documents = Vec::new();
-        for (file, text) in texts {
-            documents.extend(parse(file, text, &mut faults));
+        for text in texts {
+            documents.extend(parse(text, &mut faults));
         }
         let mut platform = Platform::new(domain, check);
         for document in documents {
@@ -68,8 +107,8 @@ impl Offline {
             }
         }
         platform.replaces = true;
-        for (file, text) in changes {
-            for document in parse(file, text, &mut faults) {
+        for text in changes {
+            for document in parse(text, &mut faults) {
                 if let Err(fault) = platform.add(document) {
                     faults.extend(fault);
                 }
@@ -83,16 +122,16 @@ impl Offline {
     }
 }
 
-fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Vec<Document> {
+fn parse(from: &Documents, faults: &mut Vec<String>) -> Vec<Document> {
     let mut documents = Vec::new();
-    for (line, text) in files::split(text) {
+    for (line, text) in files::split(&from.text) {
         // What stands behind a marker on its line is nothing, as a rule.
         let (line, text) = match text.strip_prefix('\n') {
             Some(rest) => (line + 1, rest),
             None => (line, text),
         };
         let place = Place {
-            file: PathBuf::from(file),
+            file: PathBuf::from(&from.name),
             line,
         };
         let value: Value = match serde_saphyr::from_str(text) {
@@ -106,16 +145,33 @@ fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Vec<Document> {
             }
         };
         let items = match value.get("items") {
-            Some(Value::Array(items)) if value["kind"] == "List" => items.clone(),
-            _ => vec![value],
+            Some(Value::Array(items)) if value["kind"] == "List" => {
+                let items = items.iter().enumerate();
+                let item = |(n, item): (usize, &Value)| (format!("items[{n}]"), item.clone());
+                items.map(item).collect()
+            }
+            _ => vec![(String::new(), value)],
         };
-        documents.extend(items.into_iter().map(|value| Document {
+        let text: Arc<str> = text.into();
+        documents.extend(items.into_iter().map(|(within, value)| Document {
             value,
             place: place.clone(),
-            text: text.to_owned(),
+            text: text.clone(),
+            within,
+            stored: from.stored,
         }));
     }
     documents
+}
+
+impl Document {
+    fn stand(&self) -> Stand {
+        Stand {
+            place: self.place.clone(),
+            text: self.text.clone(),
+            within: self.within.clone(),
+        }
+    }
 }
 
 struct Platform {
@@ -126,7 +182,7 @@ struct Platform {
     services: Vec<core::Service>,
     pods: Vec<core::Pod>,
     slices: Vec<EndpointSlice>,
-    places: BTreeMap<ObjectRef, String>,
+    places: Places,
     unused: Vec<String>,
 }
 
@@ -139,7 +195,7 @@ impl Platform {
             services: Vec::new(),
             pods: Vec::new(),
             slices: Vec::new(),
-            places: BTreeMap::new(),
+            places: Places::default(),
             unused: Vec::new(),
         }
     }
@@ -150,8 +206,10 @@ impl Platform {
             .as_str()
             .unwrap_or_default()
             .to_owned();
+        let known = files::kind_of(&document.value).ok();
+        let cluster_wide = matches!(kind.as_str(), "Namespace" | "Node")
+            || known.is_some_and(|kind| !kind.is_namespaced());
         let meta = &mut document.value["metadata"];
-        let cluster_wide = matches!(kind.as_str(), "Namespace" | "Node");
         if meta.is_object() && !cluster_wide && meta["namespace"].is_null() {
             meta["namespace"] = json!("default");
         }
@@ -161,6 +219,13 @@ impl Platform {
             return Err(vec![format!("{place}: metadata.name: required")]);
         }
         let value = document.value.clone();
+        let of_kubernetes = ["Service", "ConfigMap"];
+        if let Some(kind) = of_kubernetes.into_iter().find(|of| *of == kind)
+            && !document.stored
+        {
+            let name = ObjectRef::new(kind, &key.0, &key.1);
+            self.places.insert(name, document.stand());
+        }
         match kind.as_str() {
             "Service" if value["apiVersion"] == "v1" => self.services.push(typed(value, &place)?),
             "Pod" => self.pods.push(typed(value, &place)?),
@@ -184,12 +249,12 @@ impl Platform {
                     self.state.apply(Update::Namespace(event));
                 }
             }
-            "ConfigMap" if key.1 == "istio" => {
+            "ConfigMap" if key.1 == MESH_CONFIG => {
                 if let Some(mesh) = convert::mesh(typed(value, &place)?) {
                     self.state.apply(Update::Mesh(Event::Apply(key, mesh)));
                 }
             }
-            _ => return self.add_object(document, &kind, key),
+            _ => return self.add_object(document, known, key),
         }
         Ok(())
     }
@@ -198,28 +263,47 @@ impl Platform {
     fn add_object(
         &mut self,
         document: Document,
-        kind: &str,
+        known: Option<&'static Kind>,
         key: (String, String),
     ) -> Result<(), Vec<String>> {
-        let Document { value, place, text } = document;
-        let Ok(known) = files::kind_of(&value) else {
+        let stand = document.stand();
+        let Document {
+            value,
+            place,
+            text,
+            stored,
+            within,
+        } = document;
+        let Some(known) = known else {
+            let kind = value["kind"].as_str().unwrap_or_default();
             self.unused.push(format!("{place}: {kind}"));
             return Ok(());
         };
-        let faults = (self.check)(&value);
+        // What is stored is judged by who folds it, as it is in the cluster.
+        let faults = match stored {
+            true => Vec::new(),
+            false => (self.check)(&value),
+        };
         if !faults.is_empty() {
             let with_line = faults.iter().map(|fault| {
-                let within = files::line_of(&text, &fault.field).unwrap_or(1);
+                let field = match within.as_str() {
+                    "" => fault.field.clone(),
+                    within => format!("{within}.{}", fault.field),
+                };
+                let within = files::line_of(&text, &field).unwrap_or(1);
                 let line = place.line + within - 1;
                 let file = place.file.display();
                 format!("{file}:{line}: {}: {}", fault.field, fault.reason)
             });
             return Err(with_line.collect());
         }
-        let name = ObjectRef::new(known.kind, &key.0, &key.1);
-        let other = self.places.insert(name, place.to_string());
+        let name = ObjectRef::new(known.id(), &key.0, &key.1);
+        let other = match stored {
+            true => None,
+            false => self.places.insert(name.clone(), stand),
+        };
         if let Some(other) = other.filter(|_| !self.replaces) {
-            let twice = format!("{place}: {kind} {}/{} is also there: {other}", key.0, key.1);
+            let twice = format!("{place}: {name} is also there: {other}");
             return Err(vec![twice]);
         }
         let event = Event::Apply(key, Arc::new(value));

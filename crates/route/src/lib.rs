@@ -28,5 +28,5 @@ pub use matcher::{
     RequestView, RouteMatch, StringMatch, StringTest,
 };
 pub use rewrite::{HostRewrite, PathRewrite, RegexRewrite};
-pub use table::{Host, Route, RouteTable};
+pub use table::{Host, Route, RouteTable, without_port};
 pub use why::{HostChoice, RouteChoice};

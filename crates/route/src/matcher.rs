@@ -168,17 +168,17 @@ impl HeaderTest {
     }
 
     /// Whether it passes where its test does not.
-    pub(crate) fn is_inverted(&self) -> bool {
+    pub fn is_inverted(&self) -> bool {
         self.invert
     }
 
-    /// Says what a header that fails the test is like.
+    /// Says what the test wants.
     pub(crate) fn write_test(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.test {
-            HeaderKind::Present(true) => f.write_str("is missing"),
-            HeaderKind::Present(false) => f.write_str("is there"),
+            HeaderKind::Present(true) => f.write_str("any value"),
+            HeaderKind::Present(false) => f.write_str("none"),
             HeaderKind::Value(test) => write!(f, "{test}"),
-            HeaderKind::Range(start, end) => write!(f, "is no number from {start} to below {end}"),
+            HeaderKind::Range(start, end) => write!(f, "a number from {start} to below {end}"),
         }
     }
 
@@ -201,16 +201,24 @@ impl HeaderTest {
 
     /// True where the request passes; pseudo-headers are known by their names.
     pub fn matches(&self, request: &impl RequestView) -> bool {
-        let text = |text: &str| self.test(Some(text.as_bytes()));
+        self.test(self.value(request).as_deref())
+    }
+
+    /// What the request has in the place of the header.
+    pub(crate) fn value<'a>(&self, request: &'a impl RequestView) -> Option<Cow<'a, [u8]>> {
+        let text = |text: &'a str| Some(Cow::Borrowed(text.as_bytes()));
         match self.name.as_str() {
             ":method" => text(request.method()),
             ":authority" | "host" => text(request.authority()),
             ":scheme" => text(request.scheme()),
             ":path" => match request.query() {
-                Some(query) => text(&format!("{}?{query}", request.path())),
+                Some(query) => {
+                    let whole = format!("{}?{query}", request.path());
+                    Some(Cow::Owned(whole.into_bytes()))
+                }
                 None => text(request.path()),
             },
-            name => self.test(request.header(name).as_deref()),
+            name => request.header(name),
         }
     }
 }
@@ -304,10 +312,16 @@ pub struct QueryMatch {
 }
 
 impl QueryMatch {
-    fn matches(&self, query: Option<&str>) -> bool {
+    /// The first value that the request has.
+    pub(crate) fn value<'a>(&self, query: Option<&'a str>) -> Option<&'a str> {
         let pairs = query.into_iter().flat_map(|query| query.split('&'));
         let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let Some((_, value)) = pairs.find(|(name, _)| *name == self.name) else {
+        let (_, value) = pairs.find(|(name, _)| *name == self.name)?;
+        Some(value)
+    }
+
+    fn matches(&self, query: Option<&str>) -> bool {
+        let Some(value) = self.value(query) else {
             return false;
         };
         let passes = |test: &StringTest| test.test(value.as_bytes());

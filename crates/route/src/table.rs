@@ -273,7 +273,7 @@ fn compile<E>(spec: RouteSpec<E>) -> Result<Route<E>, RouteError> {
 }
 
 /// The authority without its port; an IPv6 literal keeps its brackets.
-fn without_port(authority: &str) -> &str {
+pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port))
             if port.bytes().all(|b| b.is_ascii_digit())

@@ -6,8 +6,8 @@ use std::fmt;
 use crate::matcher::Kind;
 use crate::table::Domain;
 use crate::{
-    ChainMiss, Criterion, HeaderTest, Host, Miss, PathMatcher, QueryMatch, RequestView, Route,
-    RouteTable, StringTest,
+    ChainMiss, Criterion, HeaderTest, Host, Miss, PathMatcher, RequestView, Route, RouteTable,
+    StringTest,
 };
 
 /// A virtual host of a table and an authority.
@@ -71,66 +71,89 @@ impl fmt::Display for Domain<'_> {
     }
 }
 
-impl fmt::Display for Miss<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Miss<'_> {
+    /// What the condition is on, as people call it: `the path`, `header "x"`.
+    pub fn subject(&self) -> String {
         match self {
-            Miss::Path(path) => write!(f, "the path {path}"),
-            Miss::Header(test) => write!(f, "{test}"),
-            Miss::Query(query) => write!(f, "{query}"),
-            Miss::Grpc => f.write_str("the content type is not gRPC's"),
+            Miss::Path(_) => "the path".to_owned(),
+            Miss::Header(test) => format!("header {:?}", test.name()),
+            Miss::Query(query) => format!("query parameter {:?}", query.name),
+            Miss::Grpc => "the content type".to_owned(),
+            Miss::Fraction(_) => "the share".to_owned(),
+        }
+    }
+
+    /// What it wants, and what the request has.
+    pub fn told(&self, request: &impl RequestView) -> String {
+        let text = |text: &[u8]| format!("has {:?}", String::from_utf8_lossy(text));
+        let none = || "has none".to_owned();
+        match self {
+            Miss::Path(PathMatcher::Connect) => {
+                format!("wants CONNECT, the request is {}", request.method())
+            }
+            Miss::Path(path) => {
+                format!(
+                    "wants {path}, the request {}",
+                    text(request.path().as_bytes())
+                )
+            }
+            Miss::Header(test) => {
+                let has = test.value(request);
+                let has = has.map_or_else(none, |value| text(&value));
+                format!("wants {test}, the request {has}")
+            }
+            Miss::Query(query) => {
+                let has = query.value(request.query());
+                let has = has.map_or_else(none, |value| text(value.as_bytes()));
+                match &query.test {
+                    Some(test) => format!("wants {test}, the request {has}"),
+                    None => format!("wants any value, the request {has}"),
+                }
+            }
+            Miss::Grpc => {
+                let has = request.header("content-type");
+                let has = has.map_or_else(none, |value| text(&value));
+                format!("wants that of gRPC, the request {has}")
+            }
             Miss::Fraction(share) => {
                 let percent = f64::from(share.millionths) / 10_000.0;
-                write!(
-                    f,
-                    "it takes {percent} % of requests, of which this is not one"
-                )
+                format!("wants {percent} % of requests, of which this is not one")
             }
         }
     }
 }
 
+/// What it wants.
 impl fmt::Display for PathMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PathMatcher::Text(test, _) => write!(f, "{test}"),
-            PathMatcher::Separated(test, _) => write!(f, "{test} and ends there or with a slash"),
-            PathMatcher::Connect => f.write_str("is of no CONNECT"),
+            PathMatcher::Separated(test, _) => write!(f, "{test} that ends there or with a slash"),
+            PathMatcher::Connect => f.write_str("CONNECT"),
         }
     }
 }
 
+/// What it wants.
 impl fmt::Display for StringTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Exact(text) => write!(f, "is not {text:?}"),
-            Kind::Prefix(text) => write!(f, "does not begin with {text:?}"),
-            Kind::Suffix(text) => write!(f, "does not end with {text:?}"),
-            Kind::Contains(text) => write!(f, "does not contain {text:?}"),
-            Kind::Regex(regex) => write!(f, "does not match {:?}", regex.as_str()),
+            Kind::Exact(text) => write!(f, "exact {text:?}"),
+            Kind::Prefix(text) => write!(f, "prefix {text:?}"),
+            Kind::Suffix(text) => write!(f, "suffix {text:?}"),
+            Kind::Contains(text) => write!(f, "{text:?} within"),
+            Kind::Regex(regex) => write!(f, "regex {:?}", regex.as_str()),
         }
     }
 }
 
+/// What it wants.
 impl fmt::Display for HeaderTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name();
         if self.is_inverted() {
-            return write!(
-                f,
-                "header {name:?} passes a test that it must fail, or is missing"
-            );
+            f.write_str("anything but ")?;
         }
-        write!(f, "header {name:?} ")?;
         self.write_test(f)
-    }
-}
-
-impl fmt::Display for QueryMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.test {
-            Some(test) => write!(f, "query parameter {:?} {test}", self.name),
-            None => write!(f, "query parameter {:?} is missing", self.name),
-        }
     }
 }
 

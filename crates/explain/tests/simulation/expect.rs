@@ -18,9 +18,14 @@ pub(crate) fn judge(case: &Value, call: &Call, told: &Explanation) -> Result<(),
     };
     let chain = told.chain.as_ref().map_or("", |chain| &chain.name);
     same("chain", chain.into())?;
-    let object = told.route.as_ref().map_or("", |route| &route.from);
-    let object = object.split(" (").next().unwrap_or_default();
-    same("object", object.into())?;
+    let route = told.route.as_ref();
+    let from = route.and_then(|route| route.from.last());
+    same("object", from.map_or("", |from| &from.object).into())?;
+    same("rule", from.map_or("", |from| &from.field).into())?;
+    let missed = route.into_iter().flat_map(|route| &route.others);
+    let missed = missed.flat_map(|other| &other.from);
+    let missed: Vec<&str> = missed.map(|from| from.field.as_str()).collect();
+    same("missed", missed.into())?;
     let is_closed = matches!(
         told.outcome,
         Outcome::NoListener | Outcome::NoChain | Outcome::Closed

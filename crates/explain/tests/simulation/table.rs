@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use lateen_explain::{Call, Caller, Explanation, Platform, Security, explain};
+use lateen_explain::{Behind, Call, Caller, Explanation, Platform, Security, Served, explain};
+use lateen_registry::Documents;
 use serde_json::Value;
 
 use crate::DOMAIN;
 
 /// What a case may say; anything else is a misspelling.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 27] = [
     "name",
     "call",
     "from",
@@ -33,6 +34,8 @@ const FIELDS: [&str; 25] = [
     "tls",
     "pods",
     "object",
+    "rule",
+    "missed",
     "sent",
 ];
 
@@ -85,8 +88,8 @@ impl Group {
             serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
         let config = group["config"].as_str().expect("a configuration");
         let texts = [
-            ("platform.yaml".to_owned(), base.to_owned()),
-            (file.clone(), config.to_owned()),
+            Documents::file("platform.yaml", base),
+            Documents::file(&*file, config),
         ];
         let platform = Platform::read(&texts, DOMAIN);
         let platform = platform.unwrap_or_else(|faults| panic!("{file}: {faults:#?}"));
@@ -115,10 +118,13 @@ impl Group {
         };
         let mut call = call.map_err(|error| error.to_string())?;
         case.complete(&mut call)?;
-        let served = platform
-            .served(&caller)
-            .map_err(|error| error.to_string())?;
-        let told = explain(&served, &call, &platform.places);
+        let offline = platform.offline(&caller);
+        let served = Served::offline(&offline).map_err(|error| error.to_string())?;
+        let behind = Behind {
+            offline: Some(&offline),
+            places: Some(&platform.places),
+        };
+        let told = explain(&served, &call, behind);
         Ok(Asked { caller, call, told })
     }
 }

@@ -21,7 +21,7 @@ use super::{
     routes::Rules,
     status::said,
 };
-use crate::RootsKind;
+use crate::{RootsKind, sources};
 
 /// On a Gateway: the name of what is made for it, instead of `NAME-CLASS`.
 const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
@@ -166,10 +166,12 @@ impl<'a> Gateways<'a> {
         let hosts: Vec<&str> = services.iter().map(|s| s.host.as_str()).collect();
         let mut push = |name: String, host: &Hostname| {
             let service = (GATEWAY_SERVICE.to_owned(), hosts.join(","));
+            let mut annotations = [service].into();
+            sources::note(&mut annotations, &[bound.source()]);
             let meta = Meta {
                 name,
                 namespace: bound.gateway.meta.namespace.clone(),
-                annotations: [service].into(),
+                annotations,
                 creation_timestamp: bound.gateway.meta.creation_timestamp,
                 ..Meta::default()
             };

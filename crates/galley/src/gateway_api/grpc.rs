@@ -9,6 +9,8 @@ use lateen_api::{
     networking::{HttpMatchRequest, HttpRoute, StringMatch},
 };
 
+use crate::sources::Source;
+
 use super::{
     Around,
     backend::End,
@@ -33,6 +35,10 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
             name: format!("{}.{}.{n}", route.meta.namespace, route.meta.name),
             ..HttpRoute::default()
         };
+        let source = Source {
+            backends: backends.fields(n),
+            ..Source::new("GRPCRoute", &route.meta, format!("spec.rules[{n}]"))
+        };
         http::lead(&mut base, backends);
         http::refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
         let all = [GrpcRouteMatch::default()];
@@ -52,6 +58,7 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
             for route in filters.apply(&base, request, place) {
                 out.http.push(Entry {
                     rank: rank.clone(),
+                    source: source.clone().matching(&rule.matches, m),
                     route,
                 });
             }

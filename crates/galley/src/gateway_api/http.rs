@@ -14,6 +14,8 @@ use lateen_api::{
     },
 };
 
+use crate::sources::Source;
+
 use super::{
     Around,
     backend::End,
@@ -40,6 +42,10 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
             name: format!("{}.{}.{n}", route.meta.namespace, route.meta.name),
             ..HttpRoute::default()
         };
+        let source = Source {
+            backends: backends.fields(n),
+            ..Source::new("HTTPRoute", &route.meta, format!("spec.rules[{n}]"))
+        };
         lead(&mut base, backends);
         limits(&mut base, rule, &mut out.findings);
         refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
@@ -64,6 +70,7 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
             for route in filters.apply(&base, request, place) {
                 out.http.push(Entry {
                     rank: rank.clone(),
+                    source: source.clone().matching(&rule.matches, m),
                     route,
                 });
             }
@@ -124,10 +131,19 @@ fn query(of: &[HttpQueryParamMatch]) -> std::collections::BTreeMap<String, Strin
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backends {
     pub(super) good: Vec<HttpRouteDestination>,
+    /// The places of the good ones among all.
+    places: Vec<usize>,
+    n_read: usize,
     pub(super) broken: u64,
 }
 
 impl Backends {
+    /// Where the good ones are in a route, of whose rules this is one.
+    pub(super) fn fields(&self, rule: usize) -> Vec<String> {
+        let field = |at: &usize| format!("spec.rules[{rule}].backendRefs[{at}]");
+        self.places.iter().map(field).collect()
+    }
+
     pub(super) fn add(
         &mut self,
         around: Around<'_>,
@@ -137,6 +153,8 @@ impl Backends {
         findings: &mut Findings,
     ) {
         let weight = to.weight.unwrap_or(1).max(0);
+        let place = self.n_read;
+        self.n_read += 1;
         let headers = Filters::headers_only(filters, findings);
         match findings.backend(around, from, to) {
             Err(verdict) => {
@@ -144,11 +162,14 @@ impl Backends {
                 self.broken += u64::from(weight.unsigned_abs());
             }
             Ok(_) if weight == 0 => {}
-            Ok(destination) => self.good.push(HttpRouteDestination {
-                destination: Some(destination),
-                weight,
-                headers,
-            }),
+            Ok(destination) => {
+                self.places.push(place);
+                self.good.push(HttpRouteDestination {
+                    destination: Some(destination),
+                    weight,
+                    headers,
+                });
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use lateen_api::{
         FromNamespaces, GROUP, Gateway, Listener, ListenerSet, ListenerStatus, ListenerTlsConfig,
         RouteGroupKind, SecretObjectReference, TlsModeType,
     },
+    kinds::gateway_api as kinds,
     mesh::{LabelOperator, NamespaceSelector},
     networking::{Port, Server, ServerTlsMode, ServerTlsSettings},
 };
@@ -18,7 +19,7 @@ use super::{
     frontend_tls::Clients,
     routes::Common,
 };
-use crate::CredentialFault;
+use crate::{CredentialFault, sources::Source};
 
 /// Key of `tls.options`: another way of ending TLS than with the server's certificate alone.
 const TERMINATE_MODE: &str = "gateway.istio.io/tls-terminate-mode";
@@ -100,6 +101,21 @@ pub(super) struct Bound<'a> {
 }
 
 impl<'a> Bound<'a> {
+    /// The part of the user's object that it is.
+    pub(super) fn source(&self) -> Source {
+        let (kind, meta, all) = match self.set {
+            None => (
+                kinds::KUBERNETES_GATEWAY.id(),
+                &self.gateway.meta,
+                &self.gateway.spec.listeners,
+            ),
+            Some(set) => (kinds::LISTENER_SET.id(), &set.meta, &set.spec.listeners),
+        };
+        let place = all.iter().position(|of| of.name == self.listener.name);
+        let place = place.unwrap_or_default();
+        Source::new(kind, meta, format!("spec.listeners[{place}]"))
+    }
+
     pub(super) fn read(
         around: Around<'_>,
         gateway: &'a Object<Gateway>,

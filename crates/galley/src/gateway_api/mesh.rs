@@ -12,6 +12,8 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, ServiceId};
 
+use crate::sources::{self, Source};
+
 use super::{
     Around, GATEWAY_SEMANTICS, ROUTE_SEMANTICS,
     backend::destination,
@@ -102,9 +104,10 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
     for (at, rules) in &rules.mesh {
         let own = at.namespace == *at.service.namespace;
         let host = &at.service.hostname;
-        let mut http = sorted(rules.http.clone());
+        let (mut http, mut sources) = sorted(rules.http.clone());
         if !http.is_empty() && !rules.ports.contains(&None) {
             http.extend(untouched(around, at, &rules.ports));
+            sources.resize_with(http.len(), || service(at));
         }
         let tcp = rules.tcp.iter().map(|(port, route)| TcpRoute {
             r#match: port.iter().map(|port| only(*port)).collect(),
@@ -120,15 +123,29 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
             ..VirtualService::default()
         };
         let semantics = (ROUTE_SEMANTICS.to_owned(), GATEWAY_SEMANTICS.to_owned());
+        let mut annotations = [semantics].into();
+        sources::note(&mut annotations, &sources);
         let meta = Meta {
             name: format!("{MESH_GATEWAY}~{host}"),
             namespace: at.namespace.clone(),
-            annotations: [semantics].into(),
+            annotations,
             // Of VirtualServices for a host, the oldest counts: what clients say for themselves.
             creation_timestamp: own.then_some(jiff::Timestamp::UNIX_EPOCH),
             ..Meta::default()
         };
         out.push(Object { meta, spec });
+    }
+}
+
+/// What the ports that no route names stand for.
+fn service(at: &MeshHost) -> Source {
+    let name = at.service.hostname.as_str();
+    Source {
+        kind: "Service".to_owned(),
+        namespace: at.service.namespace.to_string(),
+        name: name.split('.').next().unwrap_or_default().to_owned(),
+        rule: "spec.ports".to_owned(),
+        ..Source::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use lateen_api::{Object, gateway_api::*, ingress::*};
+use lateen_api::{Object, ObjectError, gateway_api::*, ingress::*};
 use lateen_core::ObjectRef;
 use serde_json::Value;
 
@@ -29,6 +29,15 @@ macro_rules! objects {
 
             pub(crate) fn is_empty(&self) -> bool {
                 $(self.$list.is_empty())&&*
+            }
+        }
+
+        /// Why a document of the Gateway API or of Ingress cannot be read, by the id of its kind;
+        /// `None` where it can be, and for other kinds.
+        pub fn unreadable(kind: &str, value: &Value) -> Option<ObjectError> {
+            match kind {
+                $($id => Object::<$type>::from_value(value).err(),)*
+                _ => None,
             }
         }
     };

@@ -17,6 +17,8 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, ObjectRef};
 
+use crate::sources::{self, Source};
+
 use super::{
     Around, GATEWAY_SEMANTICS, ROUTE_SEMANTICS, Said,
     backend::End,
@@ -68,6 +70,8 @@ impl Rank {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) rank: Rank,
+    /// What it was made of.
+    pub(super) source: Source,
     pub(super) route: HttpRoute,
 }
 
@@ -299,10 +303,11 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The rules in the order in which they are tried.
-pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<HttpRoute> {
+/// The rules in the order in which they are tried, and what they were made of.
+pub(super) fn sorted(mut entries: Vec<Entry>) -> (Vec<HttpRoute>, Vec<Source>) {
     entries.sort_by(|a, b| a.rank.key().cmp(&b.rank.key()));
-    entries.into_iter().map(|entry| entry.route).collect()
+    let entries = entries.into_iter();
+    entries.map(|entry| (entry.route, entry.source)).unzip()
 }
 
 impl Rules {
@@ -310,9 +315,10 @@ impl Rules {
     pub(super) fn write(&self, gateways: &Gateways<'_>, out: &mut Vec<Object<VirtualService>>) {
         for ((n, host), rules) in &self.listeners {
             let listener = &gateways.listeners[*n];
+            let (http, sources) = sorted(rules.http.clone());
             let mut spec = VirtualService {
                 hosts: vec![host.to_string()],
-                http: sorted(rules.http.clone()),
+                http,
                 ..VirtualService::default()
             };
             let route = rules.l4.clone();
@@ -334,7 +340,8 @@ impl Rules {
                 Role::Terminated => listener.name_for(host),
                 _ => listener.name.clone(),
             };
-            out.push(object(&listener.gateway.meta, &gateway, host, spec));
+            let meta = &listener.gateway.meta;
+            out.push(object(meta, &gateway, host, spec, &sources));
         }
         for (n, listener) in gateways.listeners.iter().enumerate() {
             let host = listener.host();
@@ -357,7 +364,9 @@ impl Rules {
                     http: vec![nothing],
                     ..VirtualService::default()
                 };
-                out.push(object(&listener.gateway.meta, &listener.name, &host, spec));
+                let meta = &listener.gateway.meta;
+                let source = [listener.source()];
+                out.push(object(meta, &listener.name, &host, spec, &source));
             }
         }
     }
@@ -368,14 +377,17 @@ fn object(
     gateway: &str,
     host: &Hostname,
     mut spec: VirtualService,
+    sources: &[Source],
 ) -> Object<VirtualService> {
     spec.gateways = vec![format!("{}/{gateway}", meta.namespace)];
     spec.export_to = vec!["*".into()];
     let semantics = (ROUTE_SEMANTICS.to_owned(), GATEWAY_SEMANTICS.to_owned());
+    let mut annotations = [semantics].into();
+    sources::note(&mut annotations, sources);
     let meta = Meta {
         name: format!("{gateway}~{host}"),
         namespace: meta.namespace.clone(),
-        annotations: [semantics].into(),
+        annotations,
         creation_timestamp: meta.creation_timestamp,
         ..Meta::default()
     };

@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
 use kube::api::ListParams;
-use lateen_explain::{Call, Explanation, Platform, Served, explain};
+use lateen_explain::{Behind, Call, Explanation, Platform, Served, explain};
+use lateen_registry::Documents;
 
 use crate::cli::Global;
 use crate::client;
@@ -19,6 +20,8 @@ use crate::output::{self, Format};
 
 /// The proxy's administration port, on its pod's loopback.
 const ADMIN: u16 = 15000;
+/// The domain of the cluster's services.
+const DOMAIN: &str = "cluster.local";
 
 /// Say what a proxy would do with a request, and why.
 #[derive(Debug, Args)]
@@ -104,31 +107,53 @@ impl Explain {
             let port = port_behind(&services.items, &pod, call.destination.port());
             call.destination.set_port(port);
         }
-        Ok(explain(&served, &call, &Default::default()))
+        // What the proxy does is told in any case; which fields of which objects it comes from, only
+        // where these may be read.
+        let platform = cluster::objects(global).await.and_then(|texts| {
+            let platform = Platform::read(&texts, DOMAIN);
+            platform.map_err(|faults| anyhow!("{}", faults.join("\n")))
+        });
+        match platform {
+            Ok(platform) => {
+                let caller = platform.caller(&format!("{pod}.{namespace}"));
+                let offline = caller.map(|caller| platform.offline(&caller));
+                let behind = Behind {
+                    offline: offline.as_ref(),
+                    places: None,
+                };
+                Ok(explain(&served, &call, behind))
+            }
+            Err(error) => {
+                let mut told = explain(&served, &call, Behind::default());
+                told.notes
+                    .push(format!("fields of objects are not told: {error:#}"));
+                Ok(told)
+            }
+        }
     }
 
     /// At the proxy that a pod of these documents would have.
-    fn offline(
-        &self,
-        texts: &[(String, String)],
-        changes: &[(String, String)],
-    ) -> anyhow::Result<Explanation> {
-        let platform = Platform::changed(texts, changes, "cluster.local")
+    fn offline(&self, texts: &[Documents], changes: &[Documents]) -> anyhow::Result<Explanation> {
+        let platform = Platform::changed(texts, changes, DOMAIN)
             .map_err(|faults| anyhow!("{}", faults.join("\n")))?;
-        for document in &platform.unused {
-            tracing::warn!(document, "not supported in files, passed over");
-        }
         let caller = platform
             .caller(&self.from)
             .with_context(|| format!("no pod is called {:?}", self.from))?;
-        let served = platform.served(&caller)?;
+        let offline = platform.offline(&caller);
+        let served = Served::offline(&offline)?;
         let mut call = if self.inbound {
             platform.call_to(&caller, &self.method, &self.url)?
         } else {
             platform.call(&caller, &self.method, &self.url)?
         };
         self.complete(&mut call)?;
-        Ok(explain(&served, &call, &platform.places))
+        let behind = Behind {
+            offline: Some(&offline),
+            places: Some(&platform.places),
+        };
+        let mut told = explain(&served, &call, behind);
+        told.notes.extend(platform.all_notes());
+        Ok(told)
     }
 
     fn complete(&self, call: &mut Call) -> anyhow::Result<()> {
@@ -183,10 +208,10 @@ fn port_behind(services: &[Service], pod: &Pod, port: u16) -> u16 {
     target.unwrap_or(port)
 }
 
-fn read(path: &Path) -> anyhow::Result<(String, String)> {
+fn read(path: &Path) -> anyhow::Result<Documents> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
-    Ok((name, text))
+    Ok(Documents::file(name, text))
 }
 
 /// The lines that are in one of two texts only.

@@ -6,8 +6,7 @@ use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::virtual_host::TlsRequirementType;
 use lateen_xds::types::route::{DirectResponseAction, Route, VirtualHost};
 
-use super::virtual_service::Context;
-use super::{Client, Targets, everything};
+use super::{Client, Context, Targets, everything};
 use crate::shared::Shared;
 
 /// The answer where a gateway has a port but no rule.
@@ -31,17 +30,18 @@ impl GatewayHost {
         format!("{}:{}", self.host, self.port)
     }
 
+    pub(super) fn contexts(&self) -> impl Iterator<Item = Context<'_>> {
+        self.rules.iter().map(|(gateway, rule)| Context {
+            rule,
+            gateway,
+            port: self.port,
+            client: &self.client,
+            targets: &self.targets,
+        })
+    }
+
     pub(super) fn generate(&self) -> VirtualHost {
-        let routes = self.rules.iter().flat_map(|(gateway, rule)| {
-            Context {
-                rule,
-                gateway,
-                port: self.port,
-                client: &self.client,
-                targets: &self.targets,
-            }
-            .routes()
-        });
+        let routes = self.contexts().flat_map(|context| context.routes());
         let require_tls = if self.https_only {
             TlsRequirementType::All
         } else {

@@ -7,7 +7,7 @@ use lateen_xds::server::Resource;
 use lateen_xds::types::route::{RouteConfiguration, Vhds, VirtualHost};
 
 use super::gateway::{GatewayHost, nothing};
-use super::{HostKey, Others, others};
+use super::{Context, HostKey, Others, others};
 use crate::{grpc, wire};
 
 /// The number of `RouteConfiguration.virtual_hosts`.
@@ -62,6 +62,15 @@ impl VirtualHostKey {
             HostKind::Gateway(key) => Some(key.port),
             HostKind::Nothing { port } => Some(*port),
             HostKind::Others(_) => None,
+        }
+    }
+
+    /// The VirtualServices that its routes are made of, each with all that these depend on.
+    pub(crate) fn contexts(&self) -> Vec<Context<'_>> {
+        match &self.kind {
+            HostKind::Outbound(key) | HostKind::Grpc(key) => key.context().into_iter().collect(),
+            HostKind::Gateway(key) => key.contexts().collect(),
+            HostKind::Others(_) | HostKind::Nothing { .. } => Vec::new(),
         }
     }
 

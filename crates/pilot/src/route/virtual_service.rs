@@ -20,8 +20,8 @@ use crate::snapshot::full_host;
 use crate::wire;
 
 /// Everything that routes of one VirtualService depend on.
-pub(super) struct Context<'a> {
-    pub(super) rule: &'a Object<VirtualService>,
+pub(crate) struct Context<'a> {
+    pub(crate) rule: &'a Object<VirtualService>,
     /// `mesh`, or `namespace/name` of the gateway that the routes are for.
     pub(super) gateway: &'a str,
     /// The port that requests are addressed to.
@@ -30,40 +30,94 @@ pub(super) struct Context<'a> {
     pub(super) targets: &'a Targets,
 }
 
+/// What becomes of a rule, or of one match of it.
+#[derive(Debug)]
+pub(crate) enum Fate<'a> {
+    /// A route.
+    Route,
+    /// Nothing here: it is for other clients or listeners.
+    Elsewhere(Unmet<'a>),
+    /// Nothing: it does not say what to do with a request.
+    Nowhere,
+    /// Nothing: a rule before it is for all requests.
+    Behind,
+}
+
+/// A condition on the client or the listener that does not hold: what it wants, and what there is.
+#[derive(Debug)]
+pub(crate) enum Unmet<'a> {
+    /// `mesh`, or `namespace/name`.
+    Gateway(&'a [String], &'a str),
+    Port(u32, u16),
+    /// The key of the label, its value, and the client's.
+    Label(&'a str, &'a str, Option<&'a String>),
+    Namespace(&'a str, &'a str),
+}
+
 impl Context<'_> {
     /// One route per rule and match, in their order. What comes after a route that matches all
     /// can never be reached and is left out.
     pub(super) fn routes(&self) -> Vec<Route> {
         let mut routes = Vec::new();
-        for rule in self.rule.spec.http.iter().filter(|r| leads_somewhere(r)) {
-            if rule.r#match.is_empty() {
-                routes.push(self.route(rule, None));
-                return routes;
+        self.walk(|at, of, fate| {
+            if matches!(fate, Fate::Route) {
+                routes.push(self.route_at(at, of));
             }
-            for of in rule.r#match.iter().filter(|of| self.applies(of)) {
-                routes.push(self.route(rule, Some(of)));
-                if matching::is_everything(of) {
-                    return routes;
-                }
-            }
-        }
+        });
         routes
     }
 
-    /// The conditions that are about the client or the listener are decided here.
-    fn applies(&self, of: &HttpMatchRequest) -> bool {
+    /// The route of a rule and of one of its matches, by their places.
+    pub(crate) fn route_at(&self, at: usize, of: Option<usize>) -> Route {
+        let rule = &self.rule.spec.http[at];
+        self.route(rule, of.map(|of| &rule.r#match[of]))
+    }
+
+    /// What becomes of each rule, and of each match within it, by their places and in their order.
+    pub(crate) fn walk<'b>(&'b self, mut tell: impl FnMut(usize, Option<usize>, Fate<'b>)) {
+        let mut in_reach = true;
+        for (at, rule) in self.rule.spec.http.iter().enumerate() {
+            let fate = |in_reach| match (leads_somewhere(rule), in_reach) {
+                (false, _) => Fate::Nowhere,
+                (true, false) => Fate::Behind,
+                (true, true) => Fate::Route,
+            };
+            if rule.r#match.is_empty() {
+                let fate = fate(in_reach);
+                in_reach &= !matches!(fate, Fate::Route);
+                tell(at, None, fate);
+            }
+            for (of_at, of) in rule.r#match.iter().enumerate() {
+                let fate = match (fate(in_reach), self.unmet(of)) {
+                    (Fate::Route, Some(unmet)) => Fate::Elsewhere(unmet),
+                    (fate, _) => fate,
+                };
+                in_reach &= !(matches!(fate, Fate::Route) && matching::is_everything(of));
+                tell(at, Some(of_at), fate);
+            }
+        }
+    }
+
+    /// The conditions that are about the client or the listener are decided here: the first that does
+    /// not hold.
+    fn unmet<'b>(&'b self, of: &'b HttpMatchRequest) -> Option<Unmet<'b>> {
         let namespace = &self.rule.meta.namespace;
-        let gateways = &of.gateways;
-        let gateway = gateways.is_empty()
-            || gateways
-                .iter()
-                .any(|g| gateway_key(g, namespace) == self.gateway);
-        let port = of.port.is_none_or(|port| port == u32::from(self.port));
+        let own = |gateway: &String| gateway_key(gateway, namespace) == self.gateway;
+        if !of.gateways.is_empty() && !of.gateways.iter().any(own) {
+            return Some(Unmet::Gateway(&of.gateways, self.gateway));
+        }
+        if let Some(port) = of.port.filter(|port| *port != u32::from(self.port)) {
+            return Some(Unmet::Port(port, self.port));
+        }
         // To the rule the client is the workload of the proxy, which may be a gateway.
-        let mut labels = of.source_labels.iter();
-        let labels = labels.all(|(key, value)| self.client.labels.get(key) == Some(value));
-        let source = of.source_namespace.is_empty() || of.source_namespace == self.client.namespace;
-        gateway && port && labels && source
+        let labels = &self.client.labels;
+        let mut wanted = of.source_labels.iter();
+        if let Some((key, value)) = wanted.find(|(key, value)| labels.get(*key) != Some(*value)) {
+            return Some(Unmet::Label(key, value, labels.get(key)));
+        }
+        let source = of.source_namespace.as_str();
+        let is_met = source.is_empty() || source == self.client.namespace;
+        (!is_met).then_some(Unmet::Namespace(source, &self.client.namespace))
     }
 
     fn route(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> Route {
@@ -266,7 +320,7 @@ fn name(rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> String {
 }
 
 /// Those that get requests: the only one whatever its weight, else those with a weight, else all.
-fn takers(routes: &[HttpRouteDestination]) -> Vec<&HttpRouteDestination> {
+pub(crate) fn takers(routes: &[HttpRouteDestination]) -> Vec<&HttpRouteDestination> {
     let weighted: Vec<_> = routes.iter().filter(|route| route.weight > 0).collect();
     if weighted.is_empty() {
         routes.iter().collect()

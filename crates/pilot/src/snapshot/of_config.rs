@@ -120,20 +120,10 @@ impl Rules {
 
 impl Hosted {
     fn new(config: &ConfigSet, domain: &str) -> Hosted {
-        let delegates: BTreeMap<_, _> = config
-            .virtual_services
-            .iter()
-            .filter(|object| object.spec.hosts.is_empty())
-            .map(|object| ((&*object.meta.namespace, &*object.meta.name), object))
-            .collect();
-        let export_to = &config.mesh.default_virtual_service_export_to;
-        let delegate = |from: &str, namespace: &str, name: &str| {
-            let found = *delegates.get(&(namespace, name))?;
-            is_visible(&found.spec.export_to, export_to, namespace, from).then_some(found)
-        };
+        let delegates = Delegates::of(config);
         let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
             object: delegate::expand(object, domain, |namespace, name| {
-                delegate(&object.meta.namespace, namespace, name)
+                delegates.find(&object.meta.namespace, namespace, name)
             }),
             hosts: object
                 .spec
@@ -159,6 +149,37 @@ impl Hosted {
             by_host,
             by_wildcard,
         }
+    }
+}
+
+/// VirtualServices that others may go on in.
+pub(super) struct Delegates<'a> {
+    by_name: BTreeMap<(&'a str, &'a str), &'a Arc<Object<VirtualService>>>,
+    export_to: &'a [String],
+}
+
+impl<'a> Delegates<'a> {
+    pub(super) fn of(config: &'a ConfigSet) -> Self {
+        let all = config.virtual_services.iter();
+        let without_hosts = all.filter(|object| object.spec.hosts.is_empty());
+        let named = |object: &'a Arc<Object<VirtualService>>| {
+            ((&*object.meta.namespace, &*object.meta.name), object)
+        };
+        Delegates {
+            by_name: without_hosts.map(named).collect(),
+            export_to: &config.mesh.default_virtual_service_export_to,
+        }
+    }
+
+    /// One that is seen from a namespace.
+    pub(super) fn find(
+        &self,
+        from: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<&'a Arc<Object<VirtualService>>> {
+        let found = *self.by_name.get(&(namespace, name))?;
+        is_visible(&found.spec.export_to, self.export_to, namespace, from).then_some(found)
     }
 }
 

@@ -25,6 +25,8 @@ use crate::wire;
 struct Bound<'a> {
     gateway: &'a Object<Gateway>,
     server: &'a Server,
+    /// The place of the server in the Gateway.
+    place: usize,
     /// The port that clients name.
     port: u16,
     /// The port that the proxy listens on.
@@ -183,7 +185,7 @@ impl<'a> View<'a> {
             if !is_bound {
                 continue;
             }
-            for server in &gateway.spec.servers {
+            for (place, server) in gateway.spec.servers.iter().enumerate() {
                 let port = server.port.as_ref().map_or(0, |port| port.number);
                 let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
                     continue;
@@ -191,12 +193,36 @@ impl<'a> View<'a> {
                 bound.push(Bound {
                     gateway,
                     server,
+                    place,
                     port,
                     listens: self.listening_port(port),
                 });
             }
         }
         bound
+    }
+
+    /// The servers, by their places in their Gateways, that have a part in what the proxy does at a port
+    /// of its own: those of a route table where one is named, else those of connections; for a host,
+    /// where one is asked for.
+    pub(crate) fn servers_at(
+        self,
+        port: u16,
+        table: Option<&str>,
+        host: Option<&str>,
+    ) -> Vec<(&'a Object<Gateway>, usize)> {
+        let host = host.map(Hostname::new);
+        let is_meant = |bound: &Bound<'a>| {
+            let of_table = match bound.role() {
+                Role::Http | Role::Https => table.is_some_and(|table| bound.routes() == table),
+                Role::None => false,
+                _ => table.is_none(),
+            };
+            let serves = |host: &Hostname| bound.hosts().iter().any(|own| own.covers(host));
+            bound.listens == port && of_table && host.as_ref().is_none_or(serves)
+        };
+        let bound = self.bound().into_iter().filter(is_meant);
+        bound.map(|bound| (bound.gateway, bound.place)).collect()
     }
 
     /// Whether the proxy's workload is behind one of these Services, whose names a comma separates.

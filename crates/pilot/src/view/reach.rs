@@ -12,6 +12,7 @@ use super::View;
 use crate::model::Egress;
 use crate::route::{Others, destinations};
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
+use crate::trace::Origin;
 
 /// Which of the Sidecar's egress listeners are looked through.
 #[derive(Clone, Copy)]
@@ -181,6 +182,29 @@ impl<'a> View<'a> {
         self.limits().is_none_or(|mut limits| {
             limits.any(|egress| egress.lets_service(&service.namespace, &service.hostname))
         })
+    }
+
+    /// The host of the Sidecar that lets a service be seen; `None` where nothing is kept out.
+    pub(crate) fn let_in_by(self, service: &Service) -> Option<Origin> {
+        let sidecar = self.from.sidecar.as_ref()?;
+        let own = &self.from.namespace;
+        let egress = sidecar.spec.egress.iter().enumerate();
+        let mut hosts = egress.flat_map(|(at, listener)| {
+            let hosts = listener.hosts.iter().enumerate();
+            hosts.map(move |(of, host)| (at, of, listener, host))
+        });
+        let lets = |(_, _, listener, host): &(_, _, &IstioEgressListener, &String)| {
+            let only = IstioEgressListener {
+                hosts: vec![(*host).clone()],
+                ..(*listener).clone()
+            };
+            let listener = &only;
+            let egress = Egress { listener, own };
+            egress.lets_service(&service.namespace, &service.hostname)
+        };
+        let (at, of, _, _) = hosts.find(lets)?;
+        let field = format!("spec.egress[{at}].hosts[{of}]");
+        Some(Origin::new("Sidecar", &sidecar.meta, field))
     }
 
     /// Whether a Sidecar keeps anything out, so that rules say what is needed besides.

@@ -42,8 +42,11 @@ impl Node {
     fn step(self, step: &str) -> Option<(u64, Node)> {
         match self {
             Node::Map(fields) => {
+                // `headers[end-user]` is how messages name an entry.
+                let entry = step.strip_prefix('[').and_then(|of| of.strip_suffix(']'));
+                let name = entry.unwrap_or(step);
                 let mut fields = fields.into_iter();
-                let (key, value) = fields.find(|(key, _)| key.value == step)?;
+                let (key, value) = fields.find(|(key, _)| key.value == name)?;
                 Some((key.referenced.line(), value))
             }
             Node::List(items) => {
@@ -129,6 +132,7 @@ mod tests {
         check("spec.http[0].route", Some(7));
         check("spec.http[0].route[0].weight", Some(7));
         check("spec.n", Some(10));
+        check("spec[hosts][1]", Some(5));
         check("spec.missing", Some(2));
         check("metadata.name", None);
         check("", None);

@@ -8,17 +8,20 @@ fn read(text: &str) -> Result<Offline, Vec<String>> {
     changed(text, &[])
 }
 
-fn changed(text: &str, changes: &[(String, String)]) -> Result<Offline, Vec<String>> {
-    let check = |value: &Value| match value["spec"]["hosts"].as_array() {
-        None => vec![FieldFault::new("spec.hosts", "required")],
-        Some(_) => Vec::new(),
-    };
+fn changed(text: &str, changes: &[Documents]) -> Result<Offline, Vec<String>> {
     Offline::read(
-        &[("a.yaml".to_owned(), text.to_owned())],
+        &[Documents::file("a.yaml", text)],
         changes,
-        check,
+        check_hosts,
         "cluster.local",
     )
+}
+
+fn check_hosts(value: &Value) -> Vec<FieldFault> {
+    match value["spec"]["hosts"].as_array() {
+        None => vec![FieldFault::new("spec.hosts", "required")],
+        Some(_) => Vec::new(),
+    }
 }
 
 const SHOP: &str = "\
@@ -68,7 +71,12 @@ fn documents_become_a_world() {
     assert_eq!(ports, [(8080, true), (8080, true), (9090, false)]);
     assert_eq!(offline.unused, ["a.yaml:23: Other"]);
     let name = ObjectRef::new("VirtualService", "default", "shop");
-    assert_eq!(offline.places[&name], "a.yaml:27");
+    let place = |field: &str| offline.places.of(&name, field);
+    assert_eq!(place("").as_deref(), Some("a.yaml:27"));
+    assert_eq!(place("spec.hosts[0]").as_deref(), Some("a.yaml:30"));
+    let service = ObjectRef::new("Service", "default", "shop");
+    let port = offline.places.of(&service, "spec.ports[0]");
+    assert_eq!(port.as_deref(), Some("a.yaml:4"));
     assert_eq!(offline.config.objects.len(), 1);
 }
 
@@ -84,16 +92,58 @@ fn faults_say_where() {
 #[test]
 fn changes_take_the_place_of_objects() {
     let object = SHOP.rsplit("---\n").next().expect("a document");
-    let new = (
-        "b.yaml".to_owned(),
-        object.replace("[shop]", "[shop, other]"),
-    );
+    let new = Documents::file("b.yaml", object.replace("[shop]", "[shop, other]"));
     let offline = changed(SHOP, &[new]).expect("valid");
     let name = ObjectRef::new("VirtualService", "default", "shop");
-    assert_eq!(offline.places[&name], "b.yaml:1");
+    let place = offline.places.of(&name, "");
+    assert_eq!(place.as_deref(), Some("b.yaml:1"));
     let held = offline.config.objects.get(&name).expect("an object");
     assert_eq!(held["spec"]["hosts"][1], "other");
     let twice = format!("{SHOP}---\n{object}");
     let faults = read(&twice).expect_err("twice");
     assert!(faults[0].contains("is also there"), "{faults:?}");
+}
+
+#[test]
+fn what_is_stored_is_in_force_whatever_is_wrong_with_it() {
+    let list = format!(
+        "{{apiVersion: v1, kind: List, items: [{{apiVersion: networking.istio.io/v1, kind: VirtualService, \
+         metadata: {{name: bad}}, spec: {{}}}}, {{apiVersion: networking.istio.io/v1, \
+         kind: VirtualService, metadata: {{name: {}}}, spec: {{hosts: [a]}}}}]}}",
+        "good"
+    );
+    let of = |documents: Documents| Offline::read(&[documents], &[], check_hosts, "cluster.local");
+    let stored = of(Documents::stored(list.clone())).expect("the cluster took it");
+    assert_eq!(stored.config.objects.len(), 2);
+    let name = ObjectRef::new("VirtualService", "default", "good");
+    assert_eq!(stored.places.of(&name, "spec"), None, "it is in no file");
+    let faults = of(Documents::file("l.yaml", list)).expect_err("no hosts");
+    assert_eq!(faults, ["l.yaml:1: spec.hosts: required"]);
+}
+
+#[test]
+fn kinds_of_the_gateway_api_are_told_apart() {
+    let text = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: c}
+spec: {hosts: [], controllerName: x}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: g}
+spec: {hosts: []}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g}
+spec: {hosts: []}
+";
+    let offline = read(text).expect("valid");
+    let class = ObjectRef::new("GatewayClass", "", "c");
+    assert!(offline.config.objects.get(&class).is_some());
+    let gateways = ["KubernetesGateway", "Gateway"];
+    let gateways = gateways.map(|kind| ObjectRef::new(kind, "default", "g"));
+    let places = gateways.map(|name| offline.places.of(&name, ""));
+    assert_eq!(places, [Some("a.yaml:6".into()), Some("a.yaml:11".into())]);
 }

@@ -438,13 +438,16 @@ fn why_a_route_is_the_one() {
     let choices = host.choices(&request, 999_999);
     let told: Vec<_> = choices
         .iter()
-        .map(|choice| choice.miss.map(|miss| miss.to_string()))
+        .map(|choice| {
+            let miss = choice.miss?;
+            Some(format!("{}: {}", miss.subject(), miss.told(&request)))
+        })
         .collect();
     let expect = [
-        Some("the path does not begin with \"/other\""),
-        Some("header \"end-user\" is not \"jason\""),
-        Some("header \"end-user\" passes a test that it must fail, or is missing"),
-        Some("it takes 25 % of requests, of which this is not one"),
+        Some("the path: wants prefix \"/other\", the request has \"/reviews/0\""),
+        Some("header \"end-user\": wants exact \"jason\", the request has \"ann\""),
+        Some("header \"end-user\": wants anything but exact \"ann\", the request has \"ann\""),
+        Some("the share: wants 25 % of requests, of which this is not one"),
         None,
     ];
     assert_eq!(told, expect.map(|text| text.map(str::to_owned)));

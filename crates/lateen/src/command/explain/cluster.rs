@@ -6,13 +6,10 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
     core::GroupVersionKind,
 };
-use lateen_registry::WATCHED_KINDS;
+use lateen_registry::{Documents, MESH_CONFIG, WATCHED_KINDS};
 use serde_json::json;
 
 use crate::{cli::Global, client};
-
-/// What is said of the place of an object instead of a file.
-const PLACE: &str = "cluster";
 
 /// Kinds of Kubernetes that decide where requests go, by group, version, kind and plural.
 const OF_PLATFORM: [(&str, &str, &str, &str); 5] = [
@@ -27,7 +24,7 @@ const OF_PLATFORM: [(&str, &str, &str, &str); 5] = [
 ///
 /// # Errors
 /// Where something may not be read.
-pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<Documents>> {
     let client = client::connect(global).await?;
     let of_platform = OF_PLATFORM.map(|(group, version, kind, plural)| {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
@@ -39,9 +36,9 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<(String, Stri
     let mut texts = Vec::new();
     for resource in of_platform.into_iter().chain(of_mesh) {
         let all = Api::all_with(client.clone(), &resource);
-        texts.push((PLACE.to_owned(), list(&all, &resource).await?));
+        texts.push(Documents::stored(list(&all, &resource).await?));
     }
-    texts.push((PLACE.to_owned(), mesh_config(&client, global).await?));
+    texts.push(Documents::stored(mesh_config(&client, global).await?));
     Ok(texts)
 }
 
@@ -75,7 +72,7 @@ async fn mesh_config(client: &Client, global: &Global) -> anyhow::Result<String>
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &global.istio_namespace, &resource);
     let mut map = api
-        .get("istio")
+        .get(MESH_CONFIG)
         .await
         .context("cannot read ConfigMap istio, the mesh's configuration")?;
     map.types = Some(kube::api::TypeMeta {

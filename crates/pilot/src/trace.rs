@@ -1,0 +1,107 @@
+//! From what a proxy is served back to what users wrote: which field of which object a route, a
+//! cluster or a server was made of.
+//!
+//! Nothing is decided here. Routes are walked as their generator walks them, policies are found by
+//! the very references that generators use, and what does not become a route is told with the
+//! condition that kept it out. Nothing of it is sent to proxies.
+
+mod cluster;
+mod route;
+
+use lateen_api::Meta;
+use lateen_core::ObjectRef;
+use lateen_galley::Source;
+use lateen_registry::WATCHED_KINDS;
+
+use crate::engine::Vantage;
+use crate::offline::Offline;
+use crate::view::View;
+
+pub use cluster::ClusterTrace;
+pub use route::{Condition, RuleFate, RuleTrace, Setting};
+
+/// A field of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The object.
+    pub object: ObjectRef,
+    /// The field: `spec.http[2].match[1]`.
+    pub field: String,
+}
+
+impl Origin {
+    pub(crate) fn new(kind: &'static str, meta: &Meta, field: impl Into<String>) -> Origin {
+        Origin {
+            object: ObjectRef::new(kind, &meta.namespace, &meta.name),
+            field: field.into(),
+        }
+    }
+
+    /// What an object that the mesh made for itself stands for.
+    fn of_source(source: &Source, field: &str) -> Origin {
+        Origin {
+            object: ObjectRef::new(kind_of(source), &source.namespace, &source.name),
+            field: field.to_owned(),
+        }
+    }
+}
+
+/// The kind of a source, of which there are those that are watched and Services.
+fn kind_of(source: &Source) -> &'static str {
+    let mut ids = WATCHED_KINDS.iter().map(lateen_api::Kind::id);
+    ids.find(|id| *id == source.kind).unwrap_or("Service")
+}
+
+impl Offline {
+    /// What becomes of each rule for a virtual host of a table, in their order; empty where it is made
+    /// of no rules.
+    pub fn trace_routes(&self, table: &str, host: &str) -> Vec<RuleTrace> {
+        self.seen(|view| {
+            let table = view.routes(table);
+            let hosts = table.into_iter().flat_map(|table| table.hosts);
+            let own = hosts.filter(|key| key.name() == host);
+            own.flat_map(|key| route::trace(view, &key)).collect()
+        })
+    }
+
+    /// What a cluster of a service is made of; `None` for others.
+    pub fn trace_cluster(&self, name: &str) -> Option<ClusterTrace> {
+        self.seen(|view| cluster::trace(view, name))
+    }
+
+    /// The servers of Gateways that a gateway's chain stands for: those at a port of its pod, of a
+    /// route table where it has one, and for a host where one is asked for.
+    pub fn trace_servers(&self, port: u16, table: Option<&str>, host: Option<&str>) -> Vec<Origin> {
+        self.seen(|view| {
+            let servers = view.servers_at(port, table, host).into_iter();
+            let origin = |(gateway, place): (&lateen_api::Object<_>, usize)| {
+                let sources = lateen_galley::sources(&gateway.meta);
+                match sources.as_ref().and_then(|sources| sources.get(place)) {
+                    Some(source) => Origin::of_source(source, &source.rule),
+                    None => Origin::new("Gateway", &gateway.meta, format!("spec.servers[{place}]")),
+                }
+            };
+            servers.map(origin).collect()
+        })
+    }
+
+    /// The Sidecar that says what the proxy's workload sees.
+    pub fn trace_sidecar(&self) -> Option<ObjectRef> {
+        self.seen(|view| {
+            let sidecar = view.from.sidecar.as_ref()?;
+            Some(Origin::new("Sidecar", &sidecar.meta, "spec").object)
+        })
+    }
+
+    /// Looks from where the proxy is.
+    fn seen<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
+        let snapshot = &*self.snapshot;
+        let workload = snapshot.world.workload(self.proxy.ip);
+        let vantage = Vantage::of_node(&self.proxy);
+        let vantage = vantage.with(workload.map(|of| &**of), snapshot.node_counts());
+        look(View::new(snapshot, &vantage.outbound(snapshot)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
