@@ -110,7 +110,6 @@ impl Discovery {
             newest: None,
             conflicts: BTreeSet::new(),
         };
-        let pushes = Arc::new(watch::Sender::new(0));
         let metrics = Metrics::new();
         let first = inputs.snapshot(&metrics);
         inputs.tell_conflicts(&first);

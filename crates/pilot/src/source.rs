@@ -16,7 +16,7 @@ use crate::debug;
 use crate::discovery::{Discovery, Settings};
 use crate::engine::{self, Engine, Served};
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::proxy::{Dialect, Proxy};
 use crate::secret::{self, CredentialSource};
 use crate::snapshot::Snapshot;
 
@@ -32,6 +32,9 @@ pub struct Client {
     /// It is a gateway whose service account may read the Secrets of its namespace.
     pub reads_secrets: bool,
 }
+
+/// Types that lead to clusters: what proxies of all kinds ask for, and what only ours does.
+static LEADING: [TypeUrl; 3] = [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::VIRTUAL_HOST];
 
 /// What all ports share.
 pub(crate) struct Core {
@@ -122,6 +125,15 @@ impl ResourceSource for Source {
 
     fn snapshots(&self, client: &Client) -> watch::Receiver<Arc<Served>> {
         self.core.engine.join(&client.proxy)
+    }
+
+    fn leading(&self, client: &Client) -> &'static [TypeUrl] {
+        match client.proxy.dialect {
+            Dialect::Lateen => &LEADING,
+            Dialect::Envoy => &LEADING[..2],
+            // Each of its channels has a listener and a table of its own, or the one in the other.
+            Dialect::Grpc => &[],
+        }
     }
 
     fn generation(&self, served: &Arc<Served>) -> u64 {

@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Borrow,
+    cmp::Ordering,
     collections::BTreeSet,
     fmt,
     ops::{Index, RangeFrom},
@@ -80,12 +81,25 @@ impl<K: Ord, V> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let after = self.chunks.partition_point(|c| c[0].0.borrow() <= key);
+        self.find_by(|held| held.borrow().cmp(key))
+    }
+
+    /// The same of the key that compares as equal.
+    fn find_by(&self, compare: impl Fn(&K) -> Ordering) -> (usize, Result<usize, usize>) {
+        let after = self.chunks.partition_point(|c| compare(&c[0].0).is_le());
         let Some(chunk) = after.checked_sub(1) else {
             return (0, Err(0));
         };
         let entries = &self.chunks[chunk];
-        (chunk, entries.binary_search_by(|e| e.0.borrow().cmp(key)))
+        (chunk, entries.binary_search_by(|entry| compare(&entry.0)))
+    }
+
+    /// The value of the key for which `compare` says that it is equal to the one that is looked for,
+    /// in the order of the keys: for who would have to make a key to look it up.
+    pub fn get_by(&self, compare: impl Fn(&K) -> Ordering) -> Option<&V> {
+        let (chunk, within) = self.find_by(compare);
+        let within = within.ok()?;
+        Some(&self.chunks[chunk][within].1)
     }
 
     /// The value of a key.
@@ -353,7 +367,7 @@ impl<K: Ord + Borrow<Q>, Q: Ord + ?Sized, V> Index<&Q> for SharedMap<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, cmp::Ordering, collections::BTreeMap};
+    use std::{cell::Cell, collections::BTreeMap};
 
     use proptest::prelude::*;
 
@@ -390,6 +404,7 @@ mod tests {
             prop_assert!(map.iter().eq(plain.iter()));
             prop_assert!(map.range(300..).eq(plain.range(300..)));
             prop_assert!((0..600).all(|key| map.get(&key) == plain.get(&key)));
+            prop_assert!((0..600).all(|key| map.get_by(|k| k.cmp(&key)) == plain.get(&key)));
             let all: BTreeSet<u16> = before.keys().chain(map.keys()).copied().collect();
             let differs = |key: &u16| match (before.get(key), map.get(key)) {
                 (Some(a), Some(b)) => !Arc::ptr_eq(a, b),

@@ -206,20 +206,44 @@ impl ClusterName {
     }
 }
 
+/// The service's host in the name of a cluster, which is of either form; empty inbound.
+pub fn host_of_cluster(name: &str) -> Option<&str> {
+    let parts = Parts::of(name, "|").or_else(|| Parts::of(name, "_."));
+    parts.map(|parts| parts.host)
+}
+
+/// The parts of a cluster name where they lie.
+struct Parts<'a> {
+    direction: Direction,
+    port: u16,
+    subset: &'a str,
+    host: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(name: &'a str, separator: &str) -> Option<Parts<'a>> {
+        let mut parts = name.splitn(4, separator);
+        Some(Parts {
+            direction: match parts.next()? {
+                "outbound" => Direction::Outbound,
+                "inbound" => Direction::Inbound,
+                _ => return None,
+            },
+            port: parts.next()?.parse().ok()?,
+            subset: parts.next()?,
+            host: parts.next()?,
+        })
+    }
+}
+
 fn parse(name: &str, separator: &str) -> Result<ClusterName, NotAClusterName> {
-    let err = || NotAClusterName(name.to_owned());
-    let mut parts = name.splitn(4, separator);
-    let mut next = || parts.next().ok_or_else(err);
-    let direction = match next()? {
-        "outbound" => Direction::Outbound,
-        "inbound" => Direction::Inbound,
-        _ => return Err(err()),
-    };
+    let parts = Parts::of(name, separator);
+    let parts = parts.ok_or_else(|| NotAClusterName(name.to_owned()))?;
     Ok(ClusterName {
-        direction,
-        port: next()?.parse().map_err(|_| err())?,
-        subset: next()?.to_owned(),
-        host: next()?.to_owned(),
+        direction: parts.direction,
+        port: parts.port,
+        subset: parts.subset.to_owned(),
+        host: parts.host.to_owned(),
     })
 }
 
@@ -383,6 +407,9 @@ mod tests {
         let sni = "outbound_.9080_.v1_.reviews.default.svc.cluster.local";
         assert_eq!(name.sni(), sni);
         assert_eq!(ClusterName::from_sni(sni).expect("well formed"), name);
+        let host = Some("reviews.default.svc.cluster.local");
+        assert_eq!((host_of_cluster(text), host_of_cluster(sni)), (host, host));
+        assert_eq!(host_of_cluster("PassthroughCluster"), None);
         assert_eq!(ClusterName::inbound(9080).to_string(), "inbound|9080||");
         for bad in ["", "PassthroughCluster", "outbound|x||h", "outbound|1|a"] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad}");

@@ -174,6 +174,14 @@ pub trait ResourceSource: Send + Sync + 'static {
         None
     }
 
+    /// Types that a client asks for and whose resources lead to clusters. Before it has asked for all
+    /// of them, or for some seconds for nothing new, nobody knows what it was led to on an earlier
+    /// stream, and clusters that are gone are not taken from it. By default there are none.
+    fn leading(&self, client: &Self::Client) -> &'static [TypeUrl] {
+        let _ = client;
+        &[]
+    }
+
     /// How long a stream may live. Who the client is was proved at its beginning, and what has been
     /// revoked since must not count for ever.
     fn stream_lifetime(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -100,6 +101,16 @@ impl Plane {
         answers.expect("a stream").into_inner()
     }
 
+    /// A page for somebody on the same machine.
+    async fn local_page(&self, path: &str) {
+        let mut request = Request::get(path).body(Body::empty()).expect("a request");
+        let local: SocketAddr = ([127, 0, 0, 1], 1).into();
+        request.extensions_mut().insert(ConnectInfo(local));
+        let router = self.discovery.debug_router(From(""));
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+    }
+
     /// The first page that comes.
     async fn page(&self, namespace: &str, type_url: &str, name: &str) -> String {
         let mut answers = self.open(namespace, type_url, name).await;
@@ -164,13 +175,9 @@ async fn a_stream_is_ended_by_request() {
     let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
     let mut answers = plane.open("default", cds, "").await;
     answers.message().await.expect("clusters");
-    let path = "/debug/force_disconnect?proxyID=asker.default";
-    let mut request = Request::get(path).body(Body::empty()).expect("a request");
-    let local: SocketAddr = ([127, 0, 0, 1], 1).into();
-    request.extensions_mut().insert(ConnectInfo(local));
-    let router = plane.discovery.debug_router(From(""));
-    let response = router.oneshot(request).await.expect("an answer");
-    assert_eq!(response.status(), 200);
+    plane
+        .local_page("/debug/force_disconnect?proxyID=asker.default")
+        .await;
     let end = loop {
         match answers.message().await {
             Ok(Some(_)) => {}
@@ -179,4 +186,14 @@ async fn a_stream_is_ended_by_request() {
         }
     };
     assert_eq!(end.code(), Code::Unavailable, "{end}");
+}
+
+#[tokio::test]
+async fn everything_is_made_anew_by_request() {
+    let plane = plane("default").await;
+    let before = plane.discovery.snapshot().generation;
+    plane.local_page("/debug/adsz?push=true").await;
+    while plane.discovery.snapshot().generation == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

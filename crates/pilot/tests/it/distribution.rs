@@ -25,7 +25,7 @@ pub(crate) struct Plane {
     discovery: Discovery,
     pub(crate) channel: Channel,
     config: watch::Sender<Arc<ConfigSet>>,
-    _world: watch::Sender<Arc<lateen_registry::World>>,
+    pub(crate) world: watch::Sender<Arc<lateen_registry::World>>,
     _dir: tempfile::TempDir,
 }
 
@@ -50,7 +50,7 @@ impl Plane {
             discovery,
             channel: channel.await.expect("it listens"),
             config,
-            _world: world,
+            world,
             _dir: dir,
         }
     }

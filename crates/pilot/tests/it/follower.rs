@@ -1,7 +1,7 @@
 //! Clients of the discovery server that know what they hold and what it leads to: as our proxy asks
 //! for resources, as Envoy does by the delta protocol, and as Envoy does by the older one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -93,11 +93,26 @@ pub(crate) struct Follower {
     /// Routes to a cluster that was not there when they came, or went while they were there, and
     /// routes to a cluster whose endpoints went while they were there.
     pub(crate) astray: Vec<String>,
+    /// What came last, for who wants to know how it came to that.
+    pub(crate) log: VecDeque<String>,
 }
+
+/// Responses in a follower's log.
+const LOGGED: usize = 30;
 
 impl Follower {
     /// Takes or refuses a response: whether it was taken.
     fn take(&mut self, response: &Response) -> bool {
+        let names: Vec<_> = response.resources.iter().map(|(name, ..)| name).collect();
+        let gone = &response.removed;
+        let (kind, refused) = (response.type_url.short(), self.refuse_next);
+        let astray = self.astray.len();
+        self.log.push_back(format!(
+            "{kind} {names:?} without {gone:?}, refused: {refused}, astray so far: {astray}"
+        ));
+        if self.log.len() > LOGGED {
+            self.log.pop_front();
+        }
         self.received += response.resources.len();
         let bytes = response
             .resources
@@ -130,7 +145,8 @@ impl Follower {
             }
         }
         for name in &response.removed {
-            if kind == "EDS" {
+            // That there are none of what is new is no loss.
+            if kind == "EDS" && self.held.contains_key(&(kind, name.clone())) {
                 self.look_for_routes_to(name);
             }
             self.let_go(&(kind, name.clone()));
@@ -149,7 +165,8 @@ impl Follower {
                 self.declined.remove(name);
             }
             let routes = routes(kind, body);
-            let excused = match self.held.contains_key(&key) {
+            // What is held of an earlier stream of the older protocol is not known to the server.
+            let excused = match self.held.contains_key(&key) && !self.is_opening {
                 true => BTreeSet::new(),
                 false => routes.intersection(&self.declined).cloned().collect(),
             };

@@ -349,10 +349,10 @@ impl Walk {
     /// Whether a client was never led to a cluster that it lacked.
     fn stays_on_the_way(&self, i: usize) {
         if let Some(proxy) = &self.proxies[i] {
-            let astray = proxy.with(|f| f.astray.clone());
+            let (astray, log) = proxy.with(|f| (f.astray.clone(), f.log.clone()));
             assert!(
                 astray.is_empty(),
-                "{:?}: {astray:?}, {:?}",
+                "{:?}: {astray:#?} after {log:#?}, {:?}",
                 PROXIES[i],
                 self.plane.statuses(PROXIES[i].0),
             );

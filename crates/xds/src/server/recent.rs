@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant, sleep_until};
 
 /// What was not asked for during this time, and for at most twice as long, is dropped.
 const KEPT: Duration = Duration::from_secs(5);
@@ -20,6 +20,20 @@ pub(super) struct Recent<K, V> {
 struct Inner<K, V> {
     new: HashMap<K, V>,
     old: HashMap<K, V>,
+    /// When what was new became old.
+    turned: Instant,
+}
+
+impl<K, V> Inner<K, V> {
+    /// Drops what was not asked for since the last time, when it is time. When the next time is.
+    fn turn(&mut self) -> Instant {
+        let now = Instant::now();
+        if now >= self.turned + KEPT {
+            self.old = std::mem::take(&mut self.new);
+            self.turned = now;
+        }
+        self.turned + KEPT
+    }
 }
 
 impl<K, V> Recent<K, V> {
@@ -35,18 +49,17 @@ impl<K, V> Recent<K, V> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops what was not asked for since the last time. Whether anything is left.
-    fn turn(&self) -> bool {
+    /// Drops what was not asked for of late. When there will be more to drop; `None` where nothing is
+    /// left.
+    fn turn(&self) -> Option<Instant> {
         let mut inner = self.lock();
-        let Some(held) = &mut *inner else {
-            return false;
-        };
-        held.old = std::mem::take(&mut held.new);
-        let is_left = !held.old.is_empty();
-        if !is_left {
+        let held = inner.as_mut()?;
+        let next = held.turn();
+        if held.new.is_empty() && held.old.is_empty() {
             *inner = None;
+            return None;
         }
-        is_left
+        Some(next)
     }
 }
 
@@ -63,7 +76,10 @@ impl<K: Hash + Eq + Send, V: Clone + Send> Recent<K, V> {
             let held = inner.get_or_insert_with(|| Inner {
                 new: HashMap::new(),
                 old: HashMap::new(),
+                turned: Instant::now(),
             });
+            // The task that does this may be gone with its runtime again and again.
+            held.turn();
             held.new.entry(key).or_insert(made).clone()
         };
         self.sweep();
@@ -81,7 +97,7 @@ impl<K: Hash + Eq + Send, V: Clone + Send> Recent<K, V> {
         Some(value)
     }
 
-    /// One task for as long as there is anything to drop.
+    /// One task for as long as there is anything to drop, also when nobody asks any more.
     fn sweep(&'static self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -93,11 +109,8 @@ impl<K: Hash + Eq + Send, V: Clone + Send> Recent<K, V> {
         let sweeping = Sweeping(&self.swept);
         runtime.spawn(async move {
             let _sweeping = sweeping;
-            loop {
-                tokio::time::sleep(KEPT).await;
-                if !self.turn() {
-                    return;
-                }
+            while let Some(next) = self.turn() {
+                sleep_until(next).await;
             }
         });
     }
@@ -134,5 +147,21 @@ mod tests {
         }
         assert!(RECENT.lock().is_none());
         assert!(!RECENT.swept.load(Ordering::Acquire), "nothing left to do");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_not_grow_where_no_task_lives_long_enough() {
+        static RECENT: Recent<u32, u32> = Recent::new();
+        // As if the task were on a runtime that ends.
+        RECENT.swept.store(true, Ordering::Release);
+        for n in 0..50 {
+            RECENT.get(n, || n);
+            tokio::time::advance(KEPT / 5).await;
+        }
+        let kept = RECENT
+            .lock()
+            .as_ref()
+            .map(|held| held.new.len() + held.old.len());
+        assert!(kept.is_some_and(|kept| kept <= 10), "{kept:?}");
     }
 }

@@ -79,6 +79,7 @@ pub(super) async fn serve<S: ResourceSource, P: Protocol>(
         rebuilt: Vec::new(),
         doubt: Doubt::default(),
         again: false,
+        is_opening: true,
         n_sent: 0,
         last_sent: Instant::now(),
         protocol: PhantomData,
@@ -118,6 +119,8 @@ struct Stream<'a, S: ResourceSource, P: Protocol> {
     /// There is more to send of the snapshot as it is: what was held back may go now, or what the
     /// client has of an earlier stream is gone.
     again: bool,
+    /// The client may not have said yet all that it asks for.
+    is_opening: bool,
     n_sent: u64,
     last_sent: Instant,
     protocol: PhantomData<fn() -> P>,
@@ -145,7 +148,7 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         let mut is_set = false;
         loop {
             self.advance().await?;
-            let is_waiting = !self.settled();
+            let is_waiting = !self.settled() || self.waits_for_requests();
             if is_waiting && !is_set {
                 patience.as_mut().reset(self.last_sent + PATIENCE);
                 is_set = true;
@@ -184,8 +187,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         self.types.values().all(|watched| !watched.unanswered)
     }
 
-    /// Stops waiting for answers.
+    /// Stops waiting for answers, and for more that is asked for.
     fn go_on(&mut self) {
+        self.is_opening = false;
         for (type_url, watched) in self.types.iter_mut() {
             if std::mem::take(&mut watched.unanswered) {
                 debug!(

@@ -53,6 +53,19 @@ pub(super) enum Reply {
     All,
 }
 
+impl Reply {
+    fn and(self, more: Reply) -> Reply {
+        match (self, more) {
+            (Reply::All, _) | (_, Reply::All) => Reply::All,
+            (Reply::No, reply) | (reply, Reply::No) => reply,
+            (Reply::Names(mut names), Reply::Names(more)) => {
+                names.extend(more);
+                Reply::Names(names)
+            }
+        }
+    }
+}
+
 fn asked(name: Name) -> Change {
     Change::Set(Entry {
         name,
@@ -127,6 +140,15 @@ impl Watched {
             }
             Wants::Exactly(names) => self.replace(names),
         }
+    }
+
+    /// What is to be sent at once: nothing while other things are owed, which go first.
+    pub(super) fn now_or_owed(&mut self, reply: Reply) -> Reply {
+        let Some(owed) = self.owed.take() else {
+            return reply;
+        };
+        self.owed = Some(owed.and(reply));
+        Reply::No
     }
 
     fn unsubscribe(&mut self, names: Vec<Name>) {

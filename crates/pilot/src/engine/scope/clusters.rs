@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lateen_core::Hostname;
 use lateen_registry::{Service, SharedMap};
-use lateen_xds::names::ClusterName;
+use lateen_xds::names::host_of_cluster;
 use lateen_xds::server::{Name, Resource};
 
 use super::{Making, State, differences, is_same};
@@ -42,8 +42,7 @@ impl Clusters {
 
     /// The one of a name.
     pub(in crate::engine) fn find(&self, name: &Name) -> Option<&Arc<Resource>> {
-        let host = ClusterName::of_cluster(name).map(|parsed| parsed.host);
-        let of_service = host.and_then(|host| self.by_host.get(host.as_str()));
+        let of_service = host_of_cluster(name).and_then(|host| self.by_host.get(host));
         let mut all = of_service.into_iter().flat_map(|list| &**list);
         all.find(|cluster| cluster.name == *name)
             .or_else(|| self.special.iter().find(|cluster| cluster.name == *name))

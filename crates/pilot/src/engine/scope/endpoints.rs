@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_core::Hostname;
 use lateen_registry::SharedMap;
-use lateen_xds::names::ClusterName;
+use lateen_xds::names::host_of_cluster;
 use lateen_xds::server::{Name, Resource};
 
 use super::clusters::Clusters;
@@ -131,9 +131,11 @@ impl Inner {
         cache: &Cache,
         name: &Name,
     ) -> Option<Arc<Resource>> {
-        let parsed = ClusterName::of_cluster(name)?;
-        let key = (Hostname::new(parsed.host), name.clone());
-        let before = match self.made.get(&key) {
+        let host = host_of_cluster(name)?;
+        let known = self
+            .made
+            .get_by(|(of, known)| (of.as_str(), known).cmp(&(host, name)));
+        let before = match known {
             Some(made) if !made.is_old => return made.resource.clone(),
             Some(made) => made.resource.clone(),
             None => None,
@@ -146,6 +148,7 @@ impl Inner {
             resource: resource.clone(),
             is_old: false,
         };
+        let key = (Hostname::new(host), name.clone());
         self.made.insert(key, made);
         resource
     }

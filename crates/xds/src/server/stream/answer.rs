@@ -54,7 +54,8 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                 if P::LISTS_ALL && n_response != watched.n_response {
                     return Ok(());
                 }
-                watched.change(wants)
+                let reply = watched.change(wants);
+                watched.now_or_owed(reply)
             }
         };
         let known = self.types.get(&type_url).map_or(0, Watched::n_known);
@@ -75,7 +76,14 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             watched.forget(&std::mem::take(&mut self.rebuilt));
         }
         // Who comes back with routes goes on with them until the clusters of the new ones are ready.
-        let waits = watched.holds_any() && LEADING.contains(type_url);
+        // The older protocol does not say what is held; who asks for routes before it has accepted
+        // the clusters comes back.
+        let clusters = self.types.get(&TypeUrl::CLUSTER);
+        let comes_back = match P::LISTS_ALL {
+            true => clusters.is_some_and(|clusters| clusters.unanswered),
+            false => watched.holds_any(),
+        };
+        let waits = comes_back && LEADING.contains(type_url) && reply != Reply::No;
         let reply = if waits {
             self.again = true;
             watched.owed = Some(reply);

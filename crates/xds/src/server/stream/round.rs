@@ -77,6 +77,13 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
                     round.stage = Stage::Break;
                 }
                 Stage::Break => {
+                    if !round.removed.is_empty() && self.is_still_opening() {
+                        // What is asked for by then has its place in it.
+                        round.stage = Stage::Make;
+                        round.removed.clear();
+                        self.round = Some(round);
+                        return Ok(());
+                    }
                     self.break_old(&mut round).await?;
                     round.stage = Stage::Done;
                 }
@@ -88,6 +95,18 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             self.round = Some(round);
         }
         Ok(())
+    }
+
+    /// Whether something that leads to clusters may not have been asked for yet.
+    fn is_still_opening(&mut self) -> bool {
+        let mut leading = self.source.leading(&self.connection.client).iter();
+        self.is_opening &= leading.any(|type_url| self.types.get(type_url).is_none());
+        self.is_opening
+    }
+
+    /// Whether a round goes on when the client has asked for more.
+    pub(super) fn waits_for_requests(&self) -> bool {
+        self.is_opening && self.round.is_some()
     }
 
     fn converged(&self, started: Option<Instant>) {

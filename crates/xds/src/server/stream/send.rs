@@ -82,14 +82,8 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         with_removed: bool,
     ) -> Result<(), Status> {
         let removed: &[Name] = if with_removed { &plan.removed } else { &[] };
-        if *type_url == TypeUrl::CLUSTER
-            && let Some(watched) = self.types.get(type_url)
-        {
-            let names = plan.changed.iter().map(|cluster| &cluster.name);
-            let is_new =
-                |name: &&Name| watched.sent.get(name).is_none() || self.doubt.is_lacking(name);
-            let new = names.filter(is_new).cloned().collect();
-            self.doubt.sent(self.n_sent + 1, new);
+        if *type_url == TypeUrl::CLUSTER {
+            self.note_new_clusters(plan);
             self.send_endpoints_of(plan);
         }
         self.send_step(type_url, plan.step(with_removed), removed)
@@ -100,6 +94,22 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             watched.has_all_of(plan.leads_to);
         }
         Ok(())
+    }
+
+    /// Takes note of clusters that the client lacks if it refuses them.
+    fn note_new_clusters(&mut self, plan: &Plan) {
+        let Some(watched) = self.types.get(&TypeUrl::CLUSTER) else {
+            return;
+        };
+        // What a client of the older protocol has of an earlier stream is not known: who refuses the
+        // first list may hold all that is in it. If it does not, nothing led there before.
+        if P::LISTS_ALL && watched.n_response == 0 {
+            return;
+        }
+        let names = plan.changed.iter().map(|cluster| &cluster.name);
+        let is_new = |name: &&Name| watched.sent.get(name).is_none() || self.doubt.is_lacking(name);
+        let new = names.filter(is_new).cloned().collect();
+        self.doubt.sent(self.n_sent + 1, new);
     }
 
     /// A client builds a changed cluster anew, and it is not ready, nor its response accepted, before
