@@ -8,6 +8,7 @@ mod answer;
 mod ask;
 mod call;
 mod platform;
+mod recorded;
 mod served;
 mod source;
 mod text;
@@ -18,5 +19,6 @@ pub use answer::{
 pub use ask::explain;
 pub use call::{BadCall, Call, Security};
 pub use platform::{Caller, Platform};
+pub use recorded::{Group, Recorded, Recording, Replayer, changes, decisions};
 pub use served::{ServeError, Served};
 pub use source::Behind;

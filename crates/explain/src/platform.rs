@@ -9,6 +9,7 @@ use lateen_core::Hostname;
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Offline, Proxy};
 use lateen_registry::{Documents, Places, Service, TargetPort, Workload, World};
+use lateen_route::without_port;
 use lateen_xds::json;
 use lateen_xds::types::core::Node;
 use serde_json::{Value, json};
@@ -146,10 +147,44 @@ impl Platform {
         })
     }
 
+    /// Where a recorded call went: to that address, where this platform has it, else to what its
+    /// authority stands for.
+    pub(crate) fn place_of(
+        &self,
+        caller: &Caller,
+        authority: &str,
+        recorded: SocketAddr,
+    ) -> SocketAddr {
+        let ip = recorded.ip();
+        let mut services = self.world.services.values();
+        let is_known = self.world.workloads_by_ip.get(&ip).is_some()
+            || services.any(|service| service.addresses.contains(&ip));
+        let host = without_port(authority);
+        if is_known || host.is_empty() {
+            return recorded;
+        }
+        match self.find(caller, host) {
+            Some(address) => SocketAddr::new(address, recorded.port()),
+            None => recorded,
+        }
+    }
+
     /// An address that a caller finds behind a host.
     fn resolve(&self, caller: &Caller, url: &Url) -> Result<IpAddr, BadCall> {
-        if let Ok(address) = url.host.trim_matches(['[', ']']).parse() {
+        if let Some(address) = self.find(caller, &url.host) {
             return Ok(address);
+        }
+        // What no service is called has an address of its own somewhere, if it is no short name.
+        if url.host.contains('.') {
+            return Ok(STRANGER);
+        }
+        Err(BadCall::Unknown(url.host.clone()))
+    }
+
+    /// The address of a literal or of a service.
+    fn find(&self, caller: &Caller, host: &str) -> Option<IpAddr> {
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            return Some(address);
         }
         let namespace = &caller.workload.namespace;
         let short = |host: &str| {
@@ -158,17 +193,10 @@ impl Platform {
             let of = parts.next().unwrap_or(namespace);
             Hostname::service(name, of, &self.domain)
         };
-        let names = [Hostname::new(&url.host), short(&url.host)];
+        let names = [Hostname::new(host), short(host)];
         let mut services = self.world.services.values();
-        let found = services.find(|service| names.contains(&service.hostname));
-        if let Some(service) = found {
-            return Ok(self.address_of(service));
-        }
-        // What no service is called has an address of its own somewhere, if it is no short name.
-        if url.host.contains('.') {
-            return Ok(STRANGER);
-        }
-        Err(BadCall::Unknown(url.host.clone()))
+        let found = services.find(|service| names.contains(&service.hostname))?;
+        Some(self.address_of(found))
     }
 
     /// Services without an address are reached at their workloads, or somewhere outside.
@@ -264,3 +292,6 @@ fn node_of(workload: &Workload) -> Option<Value> {
             "SERVICE_ACCOUNT": workload.service_account },
     }))
 }
+
+#[cfg(test)]
+mod tests;

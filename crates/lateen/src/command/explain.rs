@@ -1,6 +1,7 @@
 //! `lateen explain`: what a proxy would do with a request, and why.
 
 mod cluster;
+mod recorded;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,18 +27,20 @@ const DOMAIN: &str = "cluster.local";
 /// Say what a proxy would do with a request, and why.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --diff new-routes.yaml"
+    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --diff new-routes.yaml\n  lateen explain --recorded-from productpage-v1-77bb --diff new-routes.yaml"
 )]
 pub(crate) struct Explain {
     /// The method of the request.
-    method: String,
+    #[arg(required_unless_present_any = ["recorded", "recorded_from"])]
+    method: Option<String>,
     /// Where it goes: `http://host[:port]/path`, `https://host[:port]` (TLS of the caller's own) or
     /// `tcp://host:port`.
-    url: String,
+    #[arg(required_unless_present_any = ["recorded", "recorded_from"])]
+    url: Option<String>,
     /// The pod whose proxy is asked, `name[.namespace]`; with --at, what its name begins with is
     /// enough. Where it is a gateway, the request comes from outside.
-    #[arg(long)]
-    from: String,
+    #[arg(long, required_unless_present = "recorded_from")]
+    from: Option<String>,
     /// A header of the request, `name: value`.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
@@ -54,6 +57,13 @@ pub(crate) struct Explain {
     /// would it change for this request?
     #[arg(long)]
     diff: Option<PathBuf>,
+    /// Instead of one request, those of an access log of the pod's proxy, in Istio's default format
+    /// or its JSON encoding: a file, or `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "headers", "to", "inbound"])]
+    recorded: Option<PathBuf>,
+    /// The same of a running pod, whose log is read.
+    #[arg(long, value_name = "POD", conflicts_with_all = ["method", "headers", "to", "inbound", "recorded"])]
+    recorded_from: Option<String>,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -61,26 +71,34 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let recording = match (&self.recorded, &self.recorded_from) {
+            (Some(path), _) => Some(recorded::of_file(path)?),
+            (None, Some(pod)) => Some(recorded::of_pod(pod, global).await?),
+            (None, None) => None,
+        };
         let texts = match (self.at.as_slice(), &self.diff) {
-            ([], None) => return self.print(&self.live(global).await?),
-            ([], Some(_)) => cluster::objects(global).await?,
+            ([], None) if recording.is_none() => return self.print(&self.live(global).await?),
+            ([], _) => cluster::objects(global).await?,
             (files, _) => files
                 .iter()
                 .map(|path| read(path))
                 .collect::<anyhow::Result<_>>()?,
         };
+        let change = self.diff.as_deref().map(read).transpose()?;
+        if let Some(recording) = recording {
+            return recorded::print(&recording, self.from(), &texts, change, self.output);
+        }
         let before = self.offline(&texts, &[])?;
-        let Some(diff) = &self.diff else {
+        let Some(change) = change else {
             return self.print(&before);
         };
-        let after = self.offline(&texts, &[read(diff)?])?;
+        let after = self.offline(&texts, &[change])?;
         match self.output {
             Format::Short => {
-                if before == after {
+                if before.decision() == after.decision() {
                     output::print(format_args!("nothing changes for this request\n"));
-                } else {
-                    output::print(difference(&before.to_string(), &after.to_string()));
                 }
+                output::print(difference(&before.to_string(), &after.to_string()));
                 Ok(())
             }
             format => {
@@ -90,14 +108,27 @@ impl Explain {
         }
     }
 
+    /// The pod whose proxy is asked.
+    fn from(&self) -> &str {
+        let recorded = self.recorded_from.as_deref();
+        self.from.as_deref().or(recorded).unwrap_or_default()
+    }
+
+    /// The method and the URL, which are there unless recorded requests are.
+    fn request(&self) -> (&str, &str) {
+        let (method, url) = (self.method.as_deref(), self.url.as_deref());
+        (method.unwrap_or_default(), url.unwrap_or_default())
+    }
+
     /// At the proxy as it is configured now.
     async fn live(&self, global: &Global) -> anyhow::Result<Explanation> {
         let client = client::connect(global).await?;
-        let (pod, namespace) = client::find_pod(&client, &self.from, global).await?;
+        let (pod, namespace) = client::find_pod(&client, self.from(), global).await?;
         let path = "/config_dump?include_eds";
         let text = client::pod_get(&client, namespace, &pod, ADMIN, path).await?;
         let served = Served::from_dump(&serde_json::from_str(&text)?)?;
-        let mut call = served.call(&self.method, &self.url, self.to)?;
+        let (method, url) = self.request();
+        let mut call = served.call(method, url, self.to)?;
         self.complete(&mut call)?;
         if served.is_gateway() {
             let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -137,14 +168,15 @@ impl Explain {
         let platform = Platform::changed(texts, changes, DOMAIN)
             .map_err(|faults| anyhow!("{}", faults.join("\n")))?;
         let caller = platform
-            .caller(&self.from)
-            .with_context(|| format!("no pod is called {:?}", self.from))?;
+            .caller(self.from())
+            .with_context(|| format!("no pod is called {:?}", self.from()))?;
+        let (method, url) = self.request();
         let offline = platform.offline(&caller);
         let served = Served::offline(&offline)?;
         let mut call = if self.inbound {
-            platform.call_to(&caller, &self.method, &self.url)?
+            platform.call_to(&caller, method, url)?
         } else {
-            platform.call(&caller, &self.method, &self.url)?
+            platform.call(&caller, method, url)?
         };
         self.complete(&mut call)?;
         let behind = Behind {
