@@ -1,6 +1,6 @@
 //! The control plane's discovery server: inputs in, snapshots out, ports to serve them on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,13 @@ use lateen_registry::World;
 use lateen_xds::server::{self, Ads, Connections, STREAM_LIFETIME};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::auth::Authenticate;
 use crate::distribution::{Problems, Reports, Tracker};
 use crate::engine::{Counts, Engine};
 use crate::envoy_filter::PatchReport;
 use crate::metrics::Metrics;
-use crate::model::{Conflict, conflicts};
 use crate::platform::Platform;
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
@@ -108,11 +107,9 @@ impl Discovery {
                 cluster: options.settings.cluster_id.clone(),
             },
             newest: None,
-            conflicts: BTreeSet::new(),
         };
         let metrics = Metrics::new();
         let first = inputs.snapshot(&metrics);
-        inputs.tell_conflicts(&first);
         let engine = Engine::new(first.clone());
         let (snapshots_tx, snapshots) = watch::channel(first);
         let core = Arc::new(Core {
@@ -197,8 +194,6 @@ struct Inputs {
     pushes: watch::Receiver<u64>,
     platform: Platform,
     newest: Option<Arc<Snapshot>>,
-    /// Those that were told.
-    conflicts: BTreeSet<Conflict>,
 }
 
 impl Inputs {
@@ -250,10 +245,7 @@ impl Inputs {
             match published {
                 Ok(snapshot) => {
                     info!(generation = snapshot.generation, "new snapshot");
-                    let before = snapshots.send_replace(snapshot.clone());
-                    if !Arc::ptr_eq(&before.config, &snapshot.config) {
-                        self.tell_conflicts(&snapshot);
-                    }
+                    snapshots.send_replace(snapshot);
                 }
                 Err(_) => {
                     core.engine.cache.failed();
@@ -263,21 +255,6 @@ impl Inputs {
             let done = Instant::now();
             rested = done + (done - started).min(REST_MAX);
         }
-    }
-
-    /// Each conflict is told once, when it comes up.
-    fn tell_conflicts(&mut self, snapshot: &Snapshot) {
-        let now: BTreeSet<_> = conflicts(snapshot).into_iter().collect();
-        for conflict in now.difference(&self.conflicts) {
-            let Conflict {
-                loser,
-                winner,
-                field,
-                about,
-            } = conflict;
-            warn!(%loser, %winner, field, "a part of an object has no effect: {about}");
-        }
-        self.conflicts = now;
     }
 
     /// Whether credentials changed since it was last asked.

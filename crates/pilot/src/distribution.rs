@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use conditions::{CONDITIONS, conditions, messages};
+use problems::Finder;
 pub use problems::Problems;
-pub(crate) use problems::by_object;
 pub use share::{Refusal, Share, Slowest};
 
 use crate::snapshot::Snapshot;
@@ -118,6 +118,7 @@ pub(crate) struct Tracker {
     world: Arc<World>,
     waves: Vec<Wave>,
     reports: Reports,
+    finder: Finder,
     reports_tx: watch::Sender<Arc<Reports>>,
     problems_tx: watch::Sender<Arc<Problems>>,
 }
@@ -136,6 +137,7 @@ impl Tracker {
             world: Arc::default(),
             waves: Vec::new(),
             reports: Reports::new(),
+            finder: Finder::default(),
             reports_tx,
             problems_tx,
         }
@@ -219,9 +221,9 @@ impl Tracker {
         self.publish();
     }
 
-    fn find_problems(&self, snapshot: &Snapshot) {
+    fn find_problems(&mut self, snapshot: &Snapshot) {
         let patches = self.core.engine.patches();
-        let found = by_object(snapshot, patches);
+        let found = self.finder.by_object(snapshot, patches);
         self.problems_tx.send_if_modified(|held| {
             let changed = **held != found;
             if changed {

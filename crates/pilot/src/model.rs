@@ -5,7 +5,7 @@ mod networks;
 mod sidecar;
 mod unresolved;
 
-pub(crate) use conflicts::{Conflict, conflicts};
+pub(crate) use conflicts::{Conflict, Conflicts};
 pub(crate) use networks::{Gateway, Networks, Reach, Way};
 pub(crate) use sidecar::{Egress, Sidecar, Sidecars};
-pub(crate) use unresolved::unresolved;
+pub(crate) use unresolved::Unresolved;

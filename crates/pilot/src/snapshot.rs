@@ -20,8 +20,10 @@ use crate::engine::Vantage;
 use crate::model::{Networks, Sidecars};
 use crate::platform::Platform;
 use crate::proxy::Kind;
+pub(crate) use of_config::same;
 use of_config::{ConfigIndex, Delegates};
 use of_world::WorldIndex;
+pub(crate) use of_world::is_by_name;
 
 /// Names that stand for names: more of them are taken for a ring.
 const ALIAS_STEPS: usize = 8;
@@ -46,11 +48,11 @@ pub struct Snapshot {
     asked_labels: Arc<BTreeSet<String>>,
 }
 
-/// A VirtualService with its hosts written in full.
-#[derive(Debug)]
+/// A VirtualService with its hosts written in full. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct HostedVirtualService {
     pub(crate) object: Arc<Object<VirtualService>>,
-    pub(crate) hosts: Vec<Hostname>,
+    pub(crate) hosts: Arc<[Hostname]>,
 }
 
 impl HostedVirtualService {
@@ -80,7 +82,12 @@ impl Snapshot {
             generation,
             since: Instant::now(),
             asked_labels: Arc::new(asked_labels(&of_config, &of_world)),
-            networks: Arc::new(Networks::new(&world, &config, &platform)),
+            networks: Arc::new(Networks::new(
+                &world,
+                &of_world.labelled,
+                &config,
+                &platform,
+            )),
             platform,
             of_config,
             of_world,
@@ -110,7 +117,7 @@ impl Snapshot {
                 true => self.asked_labels.clone(),
                 false => Arc::new(asked),
             },
-            networks: self.next_networks(&world, &config),
+            networks: self.next_networks(&world, &of_world.labelled, &config),
             platform: self.platform.clone(),
             of_config,
             of_world,
@@ -120,7 +127,12 @@ impl Snapshot {
         }
     }
 
-    fn next_networks(&self, world: &World, config: &ConfigSet) -> Arc<Networks> {
+    fn next_networks(
+        &self,
+        world: &World,
+        labelled: &[Arc<Service>],
+        config: &ConfigSet,
+    ) -> Arc<Networks> {
         let before = &self.networks;
         // Endpoints, which change all the time, have no say in them.
         if world.services.changed(&self.world.services).is_empty()
@@ -130,11 +142,27 @@ impl Snapshot {
         {
             return before.clone();
         }
-        let networks = Networks::new(world, config, &self.platform);
+        let networks = Networks::new(world, labelled, config, &self.platform);
         match networks == **before {
             true => before.clone(),
             false => Arc::new(networks),
         }
+    }
+
+    /// All VirtualServices, the oldest first, and the hosts that several of them have.
+    pub(crate) fn hosted(&self) -> (&[HostedVirtualService], &HashSet<Hostname>) {
+        let hosted = &self.of_config.hosted;
+        (&hosted.all, &hosted.places.contested)
+    }
+
+    /// Services whose hosts are looked up by the names that clients give.
+    pub(crate) fn by_name(&self) -> &[Arc<Service>] {
+        &self.of_world.by_name
+    }
+
+    /// Services whose host is a wildcard, in the order of the world.
+    pub(crate) fn wildcards(&self) -> &[Arc<Service>] {
+        &self.of_world.wildcards
     }
 
     /// Whether what counts of a client for anything outbound is the same in another snapshot.
@@ -368,12 +396,13 @@ impl Snapshot {
         let named = self
             .of_config
             .hosted
+            .places
             .by_host
             .get(host)
             .into_iter()
             .flatten();
         let found = named.copied().find(counts).or_else(|| {
-            let covering = self.of_config.hosted.by_wildcard.iter();
+            let covering = self.of_config.hosted.places.by_wildcard.iter();
             let covering = covering.filter(|(pattern, i)| pattern.covers(host) && counts(i));
             covering
                 .min_by_key(|(pattern, i)| (std::cmp::Reverse(pattern.len()), *i))
@@ -393,7 +422,7 @@ impl Snapshot {
             destinations.iter().any(|host| hosts.contains(host))
         };
         let leading = self.of_config.hosted.all.iter().filter(leads);
-        leading.flat_map(|hosted| &hosted.hosts)
+        leading.flat_map(|hosted| &*hosted.hosts)
     }
 
     fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {

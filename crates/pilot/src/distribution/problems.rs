@@ -1,29 +1,57 @@
 //! What objects do to each other, which none of them shows by itself.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use lateen_api::kinds;
 use lateen_api::networking::{MESH_GATEWAY, gateway_key};
 use lateen_core::{ObjectRef, Problem, ProblemKind};
+use tracing::warn;
 
 use crate::envoy_filter::PatchReport;
-use crate::model::{Conflict, conflicts, unresolved};
+use crate::model::{Conflict, Conflicts, Unresolved};
 use crate::snapshot::Snapshot;
 
 /// Problems of each object that has any.
 pub type Problems = BTreeMap<ObjectRef, Vec<Problem>>;
 
-/// All problems in a snapshot, by object.
-pub(crate) fn by_object(snapshot: &Snapshot, patches: Vec<PatchReport>) -> Problems {
-    let mut all = Problems::new();
-    let conflicts = conflicts(snapshot).into_iter().flat_map(of_both);
-    let missing = missing_gateways(snapshot).into_iter();
-    let patches = patches.into_iter().filter_map(of_patch);
-    let found = conflicts.chain(missing).chain(unresolved(snapshot));
-    for problem in found.chain(patches) {
-        all.entry(problem.on.clone()).or_default().push(problem);
+/// Finds problems, by what changed since it last did.
+#[derive(Debug, Default)]
+pub(crate) struct Finder {
+    conflicts: Conflicts,
+    unresolved: Unresolved,
+    /// Conflicts that the log tells of.
+    told: BTreeSet<Conflict>,
+}
+
+impl Finder {
+    /// All problems in a snapshot, by object.
+    pub(crate) fn by_object(&mut self, snapshot: &Snapshot, patches: Vec<PatchReport>) -> Problems {
+        let mut all = Problems::new();
+        let conflicts: BTreeSet<_> = self.conflicts.of(snapshot).cloned().collect();
+        tell(conflicts.difference(&self.told));
+        let of_both = conflicts.iter().cloned().flat_map(of_both);
+        let missing = missing_gateways(snapshot).into_iter();
+        let patches = patches.into_iter().filter_map(of_patch);
+        let unresolved = self.unresolved.of(snapshot).cloned();
+        for problem in of_both.chain(missing).chain(unresolved).chain(patches) {
+            all.entry(problem.on.clone()).or_default().push(problem);
+        }
+        self.told = conflicts;
+        all
     }
-    all
+}
+
+/// Each conflict is told once, when it comes up.
+fn tell<'a>(new: impl Iterator<Item = &'a Conflict>) {
+    for conflict in new {
+        let Conflict {
+            loser,
+            winner,
+            field,
+            about,
+        } = conflict;
+        warn!(%loser, %winner, field, "a part of an object has no effect: {about}");
+    }
 }
 
 /// A conflict is told to both sides: only one of them has what it wants, and neither may know.
@@ -119,7 +147,7 @@ spec: {hosts: [ratings], gateways: [missing], http: [{route: [{destination: {hos
             fault: fault.map(str::to_owned),
         };
         let patches = vec![patch("bad", Some("no such field")), patch("good", None)];
-        let problems = by_object(&snapshot, patches);
+        let problems = Finder::default().by_object(&snapshot, patches);
         let said: Vec<_> = problems
             .values()
             .flatten()

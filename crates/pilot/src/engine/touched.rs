@@ -202,9 +202,13 @@ impl Touched {
 /// What is in one of the two lists only; `None` where what is in both changed its order, which
 /// decides too.
 fn differing<'a, T>(was: &'a [Arc<T>], is: &'a [Arc<T>]) -> Option<Vec<&'a Arc<T>>> {
-    if same(was, is) {
-        return Some(Vec::new());
-    }
+    // Most often all is the same but for one place.
+    let is_same = |(a, b): &(&Arc<T>, &Arc<T>)| Arc::ptr_eq(a, b);
+    let n_before = was.iter().zip(is).take_while(is_same).count();
+    let (was, is) = (&was[n_before..], &is[n_before..]);
+    let ends = was.iter().rev().zip(is.iter().rev());
+    let n_behind = ends.take_while(is_same).count();
+    let (was, is) = (&was[..was.len() - n_behind], &is[..is.len() - n_behind]);
     let place = |list: &[Arc<T>]| -> HashSet<*const T> { list.iter().map(Arc::as_ptr).collect() };
     let (there, here) = (place(was), place(is));
     let (kept, gone): (Vec<_>, Vec<_>) = was.iter().partition(|a| here.contains(&Arc::as_ptr(a)));

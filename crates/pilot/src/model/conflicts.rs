@@ -7,11 +7,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use lateen_api::Object;
-use lateen_api::networking::{MESH_GATEWAY, gateway_key};
-use lateen_core::ObjectRef;
+use lateen_api::networking::{MESH_GATEWAY, VirtualService, gateway_key};
+use lateen_core::{Hostname, ObjectRef};
+use lateen_galley::ConfigSet;
 
 use super::sidecar;
-use crate::snapshot::{Snapshot, full_host, is_visible};
+use crate::snapshot::{Snapshot, full_host, is_visible, same};
 
 /// A part of an object that has no effect because another object has its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,32 +27,67 @@ pub(crate) struct Conflict {
     pub(crate) about: String,
 }
 
-/// Every conflict of a snapshot, in the order of the objects, oldest first. It looks at each object
-/// once.
-pub(crate) fn conflicts(snapshot: &Snapshot) -> Vec<Conflict> {
-    let mut found = virtual_services(snapshot);
-    found.extend(destination_rules(snapshot));
-    found.extend(sidecars(snapshot));
-    found.extend(gateways::conflicts(snapshot));
-    found
+/// The conflicts of the newest snapshot. Those of kinds of which nothing changed are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Conflicts {
+    /// The configuration that they are of; `None` before the first.
+    config: Option<Arc<ConfigSet>>,
+    of_virtual_services: Vec<Conflict>,
+    of_destination_rules: Vec<Conflict>,
+    of_sidecars: Vec<Conflict>,
+    of_gateways: Vec<Conflict>,
+}
+
+impl Conflicts {
+    /// Every conflict of a snapshot, in the order of the objects, oldest first.
+    pub(crate) fn of(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = &Conflict> {
+        let is = &snapshot.config;
+        let was = self.config.replace(is.clone());
+        // What may be seen where is the mesh's to say.
+        let was = was.filter(|was| Arc::ptr_eq(&was.mesh, &is.mesh));
+        let is_kept = |is_same: fn(&ConfigSet, &ConfigSet) -> bool| {
+            was.as_ref().is_some_and(|was| is_same(was, is))
+        };
+        if !is_kept(|was, is| same(&was.virtual_services, &is.virtual_services)) {
+            self.of_virtual_services = virtual_services(snapshot);
+        }
+        if !is_kept(|was, is| same(&was.destination_rules, &is.destination_rules)) {
+            self.of_destination_rules = destination_rules(snapshot);
+        }
+        if !is_kept(|was, is| same(&was.sidecars, &is.sidecars)) {
+            self.of_sidecars = sidecars(snapshot);
+        }
+        if !is_kept(|was, is| same(&was.gateways, &is.gateways)) {
+            self.of_gateways = gateways::conflicts(snapshot);
+        }
+        self.of_virtual_services
+            .iter()
+            .chain(&self.of_destination_rules)
+            .chain(&self.of_sidecars)
+            .chain(&self.of_gateways)
+    }
 }
 
 /// Sidecars take the routes of one VirtualService for a host. (The rules of several at a gateway add
 /// up.) Two that no namespace sees both of do not meet.
 fn virtual_services(snapshot: &Snapshot) -> Vec<Conflict> {
     let default = &snapshot.config.mesh.default_virtual_service_export_to;
-    let mut first: BTreeMap<_, Vec<&Arc<Object<_>>>> = BTreeMap::new();
+    let (all, contested) = snapshot.hosted();
+    let mut first: BTreeMap<&Hostname, Vec<&Arc<Object<VirtualService>>>> = BTreeMap::new();
     let mut found = Vec::new();
-    for object in &snapshot.config.virtual_services {
+    // Most hosts are of one object.
+    let all = if contested.is_empty() { &[] } else { all };
+    for hosted in all {
+        let object = &hosted.object;
         let (meta, spec) = (&object.meta, &object.spec);
         let is_mesh = |name: &String| gateway_key(name, &meta.namespace) == MESH_GATEWAY;
         if !spec.gateways.is_empty() && !spec.gateways.iter().any(is_mesh) {
             continue;
         }
-        for (n, host) in spec.hosts.iter().enumerate() {
-            let host = full_host(host, &meta.namespace, &snapshot.domain);
-            let earlier = first.entry(host.clone()).or_default();
-            let meets = |other: &&&Arc<Object<lateen_api::networking::VirtualService>>| {
+        let hosts = hosted.hosts.iter().enumerate();
+        for (n, host) in hosts.filter(|(_, host)| contested.contains(*host)) {
+            let earlier = first.entry(host).or_default();
+            let meets = |other: &&&Arc<Object<VirtualService>>| {
                 let (there, here) = (&other.meta.namespace, &meta.namespace);
                 !Arc::ptr_eq(other, object)
                     && (is_visible(&other.spec.export_to, default, there, here)
@@ -152,9 +188,10 @@ mod tests {
 
     #[track_caller]
     fn check(yaml: &str, want: &[(&str, &str, &str)]) {
-        let found = conflicts(&fixture::snapshot(yaml));
+        let mut conflicts = Conflicts::default();
+        let snapshot = fixture::snapshot(yaml);
+        let found = conflicts.of(&snapshot);
         let found: Vec<_> = found
-            .iter()
             .map(|c| (c.loser.to_string(), c.winner.to_string(), c.field.as_str()))
             .collect();
         let found: Vec<_> = found
@@ -222,6 +259,37 @@ mod tests {
             &(rule("first", "subsets: [{name: v1}]") + &rule("second", selecting)),
             &[],
         );
+    }
+
+    #[test]
+    fn what_is_kept_is_as_found_anew() {
+        let rule = |kind: &str, name: &str, spec: &str| {
+            format!("---\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+        };
+        let services =
+            rule("VirtualService", "a", "hosts: [x]") + &rule("VirtualService", "b", "hosts: [x]");
+        let rules = rule("DestinationRule", "a", "host: x, trafficPolicy: {}")
+            + &rule("DestinationRule", "b", "host: x, trafficPolicy: {}");
+        let mut conflicts = Conflicts::default();
+        let mut was = Arc::new(fixture::config(&(services + &rules)));
+        let world = Arc::new(fixture::world());
+        for step in 0..5 {
+            let mut is = ConfigSet::clone(&was);
+            match step {
+                0 => {}
+                1 => is.virtual_services.truncate(1),
+                2 => is.destination_rules.reverse(),
+                3 => is.mesh = Arc::new((*is.mesh).clone()),
+                _ => is.destination_rules.clear(),
+            }
+            was = Arc::new(is);
+            let snapshot = Snapshot::new(1, world.clone(), was.clone(), fixture::DOMAIN);
+            let kept: Vec<_> = conflicts.of(&snapshot).cloned().collect();
+            let mut anew = Conflicts::default();
+            let anew: Vec<_> = anew.of(&snapshot).cloned().collect();
+            assert_eq!(kept, anew, "step {step}");
+            assert_eq!(kept.len(), [2, 1, 1, 1, 0][step]);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use lateen_api::labels;
 use lateen_core::ports;
 use lateen_galley::ConfigSet;
-use lateen_registry::{Endpoint, Provider, World};
+use lateen_registry::{Endpoint, Provider, Service, World};
 
 use crate::platform::Platform;
 
@@ -35,7 +35,13 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    pub(crate) fn new(world: &World, config: &ConfigSet, platform: &Platform) -> Networks {
+    /// `labelled` are the services that say which network they lead to.
+    pub(crate) fn new(
+        world: &World,
+        labelled: &[Arc<Service>],
+        config: &ConfigSet,
+        platform: &Platform,
+    ) -> Networks {
         let root = config.mesh.root_namespace();
         let labels = world.namespaces.get(root).map(|found| &found.labels);
         let default = labels.and_then(|labels| labels.value(labels::NETWORK));
@@ -69,7 +75,7 @@ impl Networks {
             .ranges
             .sort_by_key(|(range, _)| std::cmp::Reverse(range.prefix_len()));
         // A gateway may also say itself which network it leads to.
-        for service in world.services.values() {
+        for service in labelled {
             let Some(network) = service.labels.value(labels::NETWORK) else {
                 continue;
             };
@@ -186,7 +192,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use lateen_core::Labels;
-    use lateen_registry::{Namespace, Service};
+    use lateen_registry::Namespace;
 
     use super::*;
     use crate::fixture;
@@ -215,7 +221,8 @@ mod tests {
     }
 
     fn networks(world: &World, yaml: &str) -> Networks {
-        Networks::new(world, &config(yaml), &"cluster.local".into())
+        let all: Vec<_> = world.services.values().cloned().collect();
+        Networks::new(world, &all, &config(yaml), &"cluster.local".into())
     }
 
     #[test]

@@ -1,57 +1,118 @@
 //! Destinations that lead nowhere.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use lateen_api::kinds;
 use lateen_api::networking::{Destination, VirtualService};
-use lateen_core::{Hostname, ObjectRef, Problem, ProblemKind};
+use lateen_api::{Object, kinds};
+use lateen_core::{Hostname, ObjectRef, Problem, ProblemKind, ServiceId};
+use lateen_galley::ConfigSet;
+use lateen_registry::{Service, SharedMap};
 
-use crate::snapshot::{Snapshot, full_host};
+use crate::snapshot::{Snapshot, full_host, same};
 
-/// Every destination of a VirtualService whose host no registry has, or whose subset no
-/// DestinationRule has. It looks at each object once.
-pub(crate) fn unresolved(snapshot: &Snapshot) -> Vec<Problem> {
-    let rules = snapshot.config.destination_rules.iter();
-    let subsets: HashSet<(Hostname, &str)> = rules
-        .flat_map(|rule| {
-            let host = full_host(&rule.spec.host, &rule.meta.namespace, &snapshot.domain);
-            let names = rule.spec.subsets.iter().map(|subset| subset.name.as_str());
-            names.map(move |name| (host.clone(), name))
-        })
-        .collect();
-    let patterns: Vec<_> = subsets
-        .iter()
-        .filter(|(host, _)| host.is_wildcard())
-        .collect();
-    let has_subset = |host: &Hostname, name: &str| {
-        subsets.contains(&(host.clone(), name))
-            || patterns
-                .iter()
-                .any(|(pattern, of)| *of == name && pattern.covers(host))
-    };
-    let services = snapshot.world.services.values();
-    let wildcards: Vec<_> = services.filter(|s| s.hostname.is_wildcard()).collect();
-    // What a wildcard covers is looked up by those who can, so it is not for us to say.
-    let is_known = |host: &Hostname, namespace: &str| {
-        let sees = |host: &str| snapshot.service(host, namespace).is_some();
-        let mut covering = wildcards
+/// Destinations of the newest snapshot that lead nowhere. An object that has not changed is not looked
+/// at again while services and subsets are the same.
+#[derive(Debug, Default)]
+pub(crate) struct Unresolved {
+    targets: Option<Targets>,
+    /// By the address of the object, which is held, so that no other one can have it.
+    found: HashMap<usize, (Arc<Object<VirtualService>>, Vec<Problem>)>,
+}
+
+/// What destinations may be.
+#[derive(Debug)]
+struct Targets {
+    config: Arc<ConfigSet>,
+    services: SharedMap<ServiceId, Arc<Service>>,
+    subsets: HashMap<Hostname, HashSet<String>>,
+    /// Wildcards among the hosts that have subsets.
+    patterns: Vec<Hostname>,
+    /// DestinationRules of names that only stand for services.
+    of_aliases: Vec<Problem>,
+}
+
+impl Unresolved {
+    /// Every destination of a VirtualService whose host no registry has, or whose subset no
+    /// DestinationRule has.
+    pub(crate) fn of(&mut self, snapshot: &Snapshot) -> impl Iterator<Item = &Problem> {
+        let targets = self
+            .targets
+            .take()
+            .filter(|targets| targets.are_of(snapshot));
+        if targets.is_none() {
+            self.found.clear();
+        }
+        let targets = targets.unwrap_or_else(|| Targets::new(snapshot));
+        let mut before = std::mem::take(&mut self.found);
+        let all = &snapshot.config.virtual_services;
+        self.found.reserve(all.len());
+        for object in all {
+            let address = Arc::as_ptr(object).addr();
+            let found = before
+                .remove(&address)
+                .unwrap_or_else(|| (object.clone(), targets.lacking(object, snapshot)));
+            self.found.insert(address, found);
+        }
+        let targets = self.targets.insert(targets);
+        let found = &self.found;
+        let found = all
             .iter()
-            .filter(|service| service.hostname.covers(host));
-        sees(host) || covering.any(|service| sees(&service.hostname))
-    };
-    let mut found = Vec::new();
-    for object in &snapshot.config.virtual_services {
+            .filter_map(move |object| found.get(&Arc::as_ptr(object).addr()));
+        let found = found.flat_map(|(_, problems)| problems);
+        found
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(&targets.of_aliases)
+    }
+}
+
+impl Targets {
+    fn new(snapshot: &Snapshot) -> Targets {
+        let mut subsets: HashMap<Hostname, HashSet<String>> = HashMap::new();
+        for rule in &snapshot.config.destination_rules {
+            let host = full_host(&rule.spec.host, &rule.meta.namespace, &snapshot.domain);
+            let names = rule.spec.subsets.iter().map(|subset| subset.name.clone());
+            subsets.entry(host).or_default().extend(names);
+        }
+        let patterns = subsets.keys().filter(|host| host.is_wildcard()).cloned();
+        Targets {
+            patterns: patterns.collect(),
+            subsets,
+            of_aliases: rules_of_aliases(snapshot),
+            config: snapshot.config.clone(),
+            services: snapshot.world.services.clone(),
+        }
+    }
+
+    /// Whether another snapshot has the same.
+    fn are_of(&self, snapshot: &Snapshot) -> bool {
+        let (was, is) = (&self.config, &snapshot.config);
+        Arc::ptr_eq(&was.mesh, &is.mesh)
+            && same(&was.destination_rules, &is.destination_rules)
+            && snapshot.world.services.changed(&self.services).is_empty()
+    }
+
+    fn has_subset(&self, host: &Hostname, name: &str) -> bool {
+        let has = |host: &Hostname| self.subsets.get(host).is_some_and(|of| of.contains(name));
+        let mut patterns = self.patterns.iter();
+        has(host) || patterns.any(|pattern| pattern.covers(host) && has(pattern))
+    }
+
+    /// What of an object leads nowhere.
+    fn lacking(&self, object: &Object<VirtualService>, snapshot: &Snapshot) -> Vec<Problem> {
         let meta = &object.meta;
+        let mut found = Vec::new();
         for (field, destination) in destinations(&object.spec) {
             let host = full_host(&destination.host, &meta.namespace, &snapshot.domain);
             let subset = destination.subset.as_str();
-            let (field, text) = if !is_known(&host, &meta.namespace) {
+            let (field, text) = if !is_known(&host, &meta.namespace, snapshot) {
                 let text = format!(
                     "there is no service {host} that namespace {} sees; requests are answered with 503",
                     meta.namespace
                 );
                 (format!("{field}.host"), text)
-            } else if !subset.is_empty() && !has_subset(&host, subset) {
+            } else if !subset.is_empty() && !self.has_subset(&host, subset) {
                 let text = format!(
                     "no DestinationRule has the subset {subset} of {host}; requests are answered with 503"
                 );
@@ -67,9 +128,17 @@ pub(crate) fn unresolved(snapshot: &Snapshot) -> Vec<Problem> {
                 text,
             });
         }
+        found
     }
-    found.extend(rules_of_aliases(snapshot));
-    found
+}
+
+/// Whether a namespace sees a service of a name. What a wildcard covers is looked up by those who can,
+/// so it is not for us to say.
+fn is_known(host: &Hostname, namespace: &str, snapshot: &Snapshot) -> bool {
+    let sees = |host: &str| snapshot.service(host, namespace).is_some();
+    let wildcards = snapshot.wildcards().iter();
+    let mut covering = wildcards.filter(|service| service.hostname.covers(host));
+    sees(host) || covering.any(|service| sees(&service.hostname))
 }
 
 /// DestinationRules of names that only stand for services: clusters have the services' names.
@@ -149,8 +218,12 @@ mod tests {
         alias.external_name = Some("reviews.default.svc.cluster.local".into());
         world.services.insert(alias.id(), alias.into());
         let config = fixture::config(yaml).into();
-        let found = unresolved(&Snapshot::new(1, world.into(), config, fixture::DOMAIN));
-        let found: Vec<_> = found.iter().map(|p| (&*p.on.name, p.kind)).collect();
+        let snapshot = Snapshot::new(1, world.into(), config, fixture::DOMAIN);
+        let mut unresolved = Unresolved::default();
+        let found: Vec<_> = unresolved
+            .of(&snapshot)
+            .map(|p| (&*p.on.name, p.kind))
+            .collect();
         assert_eq!(found, [("a", ProblemKind::Ignored)]);
     }
 
@@ -166,7 +239,9 @@ mod tests {
              mirror: {host: away}, mirrors: [{destination: {host: ratings}}, \
              {destination: {host: ratings, subset: v9}}]}], \
              tcp: [{route: [{destination: {host: db.default.svc.cluster.local}}, {destination: {host: db.gone}}]}]}\n";
-        let found = unresolved(&fixture::snapshot(yaml));
+        let mut unresolved = Unresolved::default();
+        let snapshot = fixture::snapshot(yaml);
+        let found: Vec<_> = unresolved.of(&snapshot).cloned().collect();
         let fields: Vec<_> = found.iter().map(|problem| &*problem.field).collect();
         assert_eq!(
             fields,
@@ -183,5 +258,33 @@ mod tests {
                 .iter()
                 .all(|p| p.kind == ProblemKind::Unresolved && &*p.on.name == "a")
         );
+    }
+
+    #[test]
+    fn what_is_kept_is_as_found_anew() {
+        let yaml = "---\nkind: DestinationRule\nmetadata: {name: r}\n\
+             spec: {host: reviews, subsets: [{name: v1}]}\n\
+             ---\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], http: [\
+             {route: [{destination: {host: reviews, subset: v1}}]}]}\n\
+             ---\nkind: VirtualService\nmetadata: {name: b}\nspec: {hosts: [b], http: [\
+             {route: [{destination: {host: gone}}]}]}\n";
+        let (mut world, mut config) = (fixture::world(), fixture::config(yaml));
+        let gone = fixture::service("gone", &[]);
+        let mut kept = Unresolved::default();
+        for (step, want) in [1, 0, 1, 0, 1].into_iter().enumerate() {
+            match step {
+                1 => _ = world.services.insert(gone.id(), gone.clone()),
+                2 => config.destination_rules.clear(),
+                3 => config.virtual_services.retain(|of| of.meta.name == "b"),
+                4 => world.services.retain(|id, _| *id != gone.id()),
+                _ => {}
+            }
+            let (world, config) = (Arc::new(world.clone()), Arc::new(config.clone()));
+            let snapshot = Snapshot::new(1, world, config, fixture::DOMAIN);
+            let found: Vec<_> = kept.of(&snapshot).cloned().collect();
+            let mut anew = Unresolved::default();
+            assert_eq!(found, anew.of(&snapshot).cloned().collect::<Vec<_>>());
+            assert_eq!(found.len(), want, "step {step}");
+        }
     }
 }

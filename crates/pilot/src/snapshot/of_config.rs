@@ -1,6 +1,6 @@
 //! What lookups need of a configuration: rules by host, and what they ask of clients.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -35,17 +35,26 @@ pub(super) struct Rules {
 }
 
 /// VirtualServices by their hosts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Hosted {
     /// The oldest first.
     pub(super) all: Vec<HostedVirtualService>,
+    pub(super) places: Arc<Places>,
+}
+
+/// Where in a list of VirtualServices those for a host are.
+#[derive(Debug, Default)]
+pub(super) struct Places {
     /// By each host that is no wildcard.
     pub(super) by_host: HashMap<Hostname, Vec<usize>>,
     /// Wildcards, with the VirtualService that has them.
     pub(super) by_wildcard: Vec<(Hostname, usize)>,
+    /// Hosts that several of them have.
+    pub(super) contested: HashSet<Hostname>,
 }
 
-fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+/// Whether two lists have the same allocations in the same order.
+pub(crate) fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
@@ -53,7 +62,7 @@ impl ConfigIndex {
     pub(super) fn new(config: &ConfigSet, domain: &str) -> ConfigIndex {
         ConfigIndex {
             rules: Arc::new(Rules::new(config, domain)),
-            hosted: Arc::new(Hosted::new(config, domain)),
+            hosted: Arc::new(Hosted::new(config, domain, &Hosted::default())),
             sidecars: Arc::new(sidecars(config)),
             asked_labels: asked_labels(config),
             locality_counts: locality_counts(config),
@@ -73,7 +82,7 @@ impl ConfigIndex {
             },
             hosted: match same_mesh && same_virtual_services {
                 true => self.hosted.clone(),
-                false => Arc::new(Hosted::new(is, domain)),
+                false => Arc::new(Hosted::new(is, domain, &self.hosted)),
             },
             sidecars: match same_mesh && same_sidecars {
                 true => self.sidecars.clone(),
@@ -119,7 +128,8 @@ impl Rules {
 }
 
 impl Hosted {
-    fn new(config: &ConfigSet, domain: &str) -> Hosted {
+    /// The index of a configuration. What is the same as before is taken from there.
+    fn new(config: &ConfigSet, domain: &str, before: &Hosted) -> Hosted {
         let delegates = Delegates::of(config);
         let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
             object: delegate::expand(object, domain, |namespace, name| {
@@ -132,23 +142,63 @@ impl Hosted {
                 .map(|host| full_host(host, &object.meta.namespace, domain))
                 .collect(),
         };
-        let all: Vec<_> = config.virtual_services.iter().map(hosted).collect();
-        let mut by_host: HashMap<Hostname, Vec<usize>> = HashMap::new();
-        let mut by_wildcard = Vec::new();
+        let mut known = Known { all: &before.all };
+        let services = config.virtual_services.iter();
+        let all: Vec<_> = services
+            .map(|object| known.find(object).unwrap_or_else(|| hosted(object)))
+            .collect();
+        let same_hosts = |(a, b): (&HostedVirtualService, &HostedVirtualService)| {
+            Arc::ptr_eq(&a.hosts, &b.hosts) || a.hosts == b.hosts
+        };
+        let is_same = all.len() == before.all.len() && all.iter().zip(&before.all).all(same_hosts);
+        Hosted {
+            places: match is_same {
+                true => before.places.clone(),
+                false => Arc::new(Places::of(&all)),
+            },
+            all,
+        }
+    }
+}
+
+/// So many neighbours may go or change at once before the rest is made anew.
+const LOOK_AHEAD: usize = 8;
+
+/// What an earlier index has, in its order.
+struct Known<'a> {
+    all: &'a [HostedVirtualService],
+}
+
+impl Known<'_> {
+    /// What is made of an object, where that is there and depends on nothing else. Most often all is
+    /// the same but for one object that came, went or changed.
+    fn find(&mut self, object: &Arc<Object<VirtualService>>) -> Option<HostedVirtualService> {
+        // One with delegates is another object than the one that was written.
+        let is_it = |hosted: &HostedVirtualService| Arc::ptr_eq(&hosted.object, object);
+        let at = self.all.iter().take(LOOK_AHEAD).position(is_it)?;
+        let found = self.all[at].clone();
+        self.all = &self.all[at + 1..];
+        Some(found)
+    }
+}
+
+impl Places {
+    fn of(all: &[HostedVirtualService]) -> Places {
+        let mut found = Places::default();
+        let mut seen = HashSet::new();
         for (i, hosted) in all.iter().enumerate() {
-            for host in &hosted.hosts {
+            for host in &*hosted.hosts {
+                if !seen.insert(host) {
+                    found.contested.insert(host.clone());
+                }
                 if host.is_wildcard() {
-                    by_wildcard.push((host.clone(), i));
+                    found.by_wildcard.push((host.clone(), i));
                 } else {
-                    by_host.entry(host.clone()).or_default().push(i);
+                    found.by_host.entry(host.clone()).or_default().push(i);
                 }
             }
         }
-        Hosted {
-            all,
-            by_host,
-            by_wildcard,
-        }
+        found
     }
 }
 
@@ -248,4 +298,83 @@ fn locality_counts(config: &ConfigSet) -> bool {
             policies(&rule.spec)
                 .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    /// Some of these, each with a number that makes it another one.
+    fn config(of: &[(&str, u32)]) -> ConfigSet {
+        let rule = |(name, n): &(&str, u32)| {
+            let route = match *name {
+                "root" => "delegate: {name: leaf}".to_owned(),
+                _ => format!("timeout: {n}s, route: [{{destination: {{host: a}}}}]"),
+            };
+            let hosts = match *name {
+                "leaf" => String::new(),
+                "wild" => "hosts: ['*.example.com', a], ".to_owned(),
+                name => format!("hosts: [{name}], "),
+            };
+            format!(
+                "---\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+                 spec: {{{hosts}http: [{{{route}}}]}}\n"
+            )
+        };
+        fixture::config(&of.iter().map(rule).collect::<String>())
+    }
+
+    #[test]
+    fn an_index_that_is_brought_along_is_as_one_made_anew() {
+        let domain = fixture::DOMAIN;
+        let parts = ["a", "b", "wild", "root", "leaf", "c", "b"];
+        let mut was = config(&[]);
+        let mut index = Hosted::default();
+        for step in 0..60_u32 {
+            let there = parts.iter().zip(0_u32..);
+            let there = there.filter(|(_, n)| (step * 5 + n * 3) % 4 > 0);
+            let there: Vec<_> = there.map(|(name, n)| (*name, (step + n) % 3)).collect();
+            let mut is = config(&there);
+            // What is equal is the same, as registries have it.
+            for object in &mut is.virtual_services {
+                let mut known = was.virtual_services.iter();
+                if let Some(known) =
+                    known.find(|of| of.meta == object.meta && of.spec == object.spec)
+                {
+                    *object = known.clone();
+                }
+            }
+            index = Hosted::new(&is, domain, &index);
+            let anew = Hosted::new(&is, domain, &Hosted::default());
+            let plain = |index: &Hosted| {
+                let all = index.all.iter();
+                let all = all.map(|of| (of.object.spec.clone(), of.hosts.clone()));
+                let Places {
+                    by_host,
+                    by_wildcard,
+                    contested,
+                } = &*index.places;
+                let places = (by_host.clone(), by_wildcard.clone(), contested.clone());
+                (all.collect::<Vec<_>>(), places)
+            };
+            assert_eq!(plain(&index), plain(&anew), "step {step}");
+            was = is;
+        }
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_made_again() {
+        let mut config = config(&[("a", 1), ("b", 1), ("c", 1)]);
+        let before = Hosted::new(&config, fixture::DOMAIN, &Hosted::default());
+        let changed = Arc::new(Object::clone(&config.virtual_services[1]));
+        config.virtual_services[1] = changed;
+        let after = Hosted::new(&config, fixture::DOMAIN, &before);
+        assert!(Arc::ptr_eq(&before.places, &after.places), "the same hosts");
+        let pairs = before.all.iter().zip(&after.all);
+        let kept: Vec<_> = pairs
+            .map(|(a, b)| Arc::ptr_eq(&a.hosts, &b.hosts))
+            .collect();
+        assert_eq!(kept, [true, false, true]);
+    }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use lateen_api::labels;
 use lateen_core::{ServiceId, SpiffeId};
 use lateen_registry::{
-    Changes, EndpointKey, Service, SharedMap, TrafficDistribution, World, WorldChanges,
+    Changes, EndpointKey, Resolution, Service, SharedMap, TrafficDistribution, World, WorldChanges,
 };
 
 /// The index of one world.
@@ -19,6 +20,12 @@ pub(super) struct WorldIndex {
     by_namespace: SharedMap<ArcStr, Arc<[Arc<Service>]>>,
     /// Services that stand for others by name, in the order of the world.
     pub(super) aliases: Arc<[Arc<Service>]>,
+    /// Those that say which network they lead to.
+    pub(super) labelled: Arc<[Arc<Service>]>,
+    /// Those whose hosts are looked up by the names that clients give.
+    pub(super) by_name: Arc<[Arc<Service>]>,
+    /// Those for all hosts of a domain.
+    pub(super) wildcards: Arc<[Arc<Service>]>,
     /// Services that want what is near, that want what is on the same node, and that were given
     /// addresses.
     pub(super) n_near: usize,
@@ -44,7 +51,13 @@ impl WorldIndex {
         let changes = is.since(was);
         next.count(was, is, &changes);
         next.list(is, &changes);
-        next.list_aliases(was, is, &changes);
+        let is_alias = |service: &Service| service.external_name.is_some();
+        next.aliases = listed(&self.aliases, was, is, &changes, is_alias);
+        let is_labelled = |service: &Service| service.labels.value(labels::NETWORK).is_some();
+        next.labelled = listed(&self.labelled, was, is, &changes, is_labelled);
+        next.by_name = listed(&self.by_name, was, is, &changes, is_by_name);
+        let is_wildcard = |service: &Service| service.hostname.is_wildcard();
+        next.wildcards = listed(&self.wildcards, was, is, &changes, is_wildcard);
         let of_endpoints = changes.endpoints.into_iter().map(|key| key.service);
         let touched: BTreeSet<ServiceId> = of_endpoints.chain(changes.services).collect();
         #[cfg(test)]
@@ -117,22 +130,6 @@ impl WorldIndex {
         }
     }
 
-    fn list_aliases(&mut self, was: &World, is: &World, changes: &WorldChanges) {
-        let changed = &changes.services;
-        let is_alias = |service: &&Arc<Service>| service.external_name.is_some();
-        let find = |world: &World, id| world.services.get(id).filter(is_alias).cloned();
-        let gone = changed.iter().any(|id| find(was, id).is_some());
-        let come: Vec<_> = changed.iter().filter_map(|id| find(is, id)).collect();
-        if !gone && come.is_empty() {
-            return;
-        }
-        let kept = self.aliases.iter();
-        let kept = kept.filter(|alias| !changed.contains(&alias.id())).cloned();
-        let mut aliases: Vec<_> = kept.chain(come).collect();
-        aliases.sort_by_cached_key(|alias| alias.id());
-        self.aliases = aliases.into();
-    }
-
     /// `None` where nothing is known of those who serve it.
     fn accounts_of(&self, world: &World, service: &ServiceId) -> Option<Arc<[String]>> {
         let mut names = BTreeSet::new();
@@ -153,6 +150,36 @@ impl WorldIndex {
         }
         (!names.is_empty()).then(|| names.into_iter().collect())
     }
+}
+
+/// Whether the hosts of a service are those that clients name.
+pub(crate) fn is_by_name(service: &Service) -> bool {
+    service.resolution == Resolution::DynamicDns
+}
+
+/// What a list of some services has become, in the order of the world.
+fn listed(
+    before: &Arc<[Arc<Service>]>,
+    was: &World,
+    is: &World,
+    changes: &WorldChanges,
+    is_one: impl Fn(&Service) -> bool,
+) -> Arc<[Arc<Service>]> {
+    let changed = &changes.services;
+    let find = |world: &World, id| {
+        let found = world.services.get(id);
+        found.filter(|service| is_one(service)).cloned()
+    };
+    let gone = changed.iter().any(|id| find(was, id).is_some());
+    let come: Vec<_> = changed.iter().filter_map(|id| find(is, id)).collect();
+    if !gone && come.is_empty() {
+        return before.clone();
+    }
+    let kept = before.iter();
+    let kept = kept.filter(|service| !changed.contains(&service.id()));
+    let mut all: Vec<_> = kept.cloned().chain(come).collect();
+    all.sort_by_cached_key(|service| service.id());
+    all.into()
 }
 
 #[cfg(test)]
@@ -176,6 +203,10 @@ mod tests {
                 _ => Some(TrafficDistribution::SameNode),
             };
             service.external_name = (state == 5).then(|| "elsewhere".to_owned());
+            if state == 4 {
+                service.labels.insert(labels::NETWORK.into(), "n".into());
+                service.resolution = Resolution::DynamicDns;
+            }
             let key = EndpointKey::new(service.id(), &service.ports[0].name);
             world.services.insert(service.id(), Arc::new(service));
             if state % 2 == 0 {
@@ -193,7 +224,12 @@ mod tests {
         (
             index.accounts.clone(),
             index.by_namespace.clone(),
-            index.aliases.clone(),
+            [
+                index.aliases.clone(),
+                index.labelled.clone(),
+                index.wildcards.clone(),
+                index.by_name.clone(),
+            ],
             [index.n_near, index.n_same_node, index.n_allocated],
         )
     }

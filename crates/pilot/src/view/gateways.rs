@@ -11,7 +11,6 @@ use lateen_registry::{Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
 
 use super::View;
-use super::tcp::is_by_name;
 use crate::listener::{
     EVERYWHERE, GatewayKey, GatewayServer, Logging, ServerTls, TcpLimits, TcpRule, Topology,
 };
@@ -252,7 +251,7 @@ impl<'a> View<'a> {
             let key = (address.to_owned(), bound.listens);
             ports.entry(key).or_default().push(bound);
         }
-        let by_name = self.services().into_iter().any(|s| is_by_name(s));
+        let by_name = self.by_name().next().is_some();
         let listener = |((address, port), bound): ((String, u16), Vec<Bound<'a>>)| {
             let servers = self.servers(&bound);
             (!servers.is_empty()).then(|| GatewayKey {

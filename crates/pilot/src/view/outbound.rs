@@ -11,7 +11,6 @@ use lateen_registry::{Endpoint, Provider, Resolution, Service, ServicePort};
 use lateen_xds::names;
 
 use super::View;
-use super::tcp::is_by_name;
 use crate::envoy_filter::Kind as Added;
 use crate::key::Key;
 use crate::listener::{EVERYWHERE, HTTPS, Logging, OutboundKey, TcpRule, VirtualOutboundKey, Want};
@@ -89,9 +88,7 @@ impl View<'_> {
             wants.entry((EVERYWHERE.into(), HTTPS)).or_insert(rest);
             wants.keys().map(|(_, port)| *port).collect()
         } else {
-            let services = self.services().into_iter();
-            let services = services.filter(|service| is_by_name(service));
-            let ports = services.flat_map(|service| &service.ports);
+            let ports = self.by_name().flat_map(|service| &service.ports);
             ports.map(|port| port.port).collect()
         };
         let outbound = wants.into_iter().map(|((address, port), listener)| {

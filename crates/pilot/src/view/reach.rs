@@ -92,6 +92,15 @@ impl<'a> View<'a> {
         self.without_aliases(services)
     }
 
+    /// Those of them whose hosts are looked up by the names that clients give.
+    pub(super) fn by_name(self) -> impl Iterator<Item = &'a Arc<Service>> {
+        let all = self.snapshot.by_name().iter();
+        all.filter(move |service| {
+            let counts = self.service(&service.hostname);
+            counts.is_some_and(|counts| Arc::ptr_eq(counts, service)) && self.lets_service(service)
+        })
+    }
+
     /// Services that listeners let through, one for each host name. It looks at no more than their
     /// hosts ask for: a Sidecar makes a large mesh small.
     fn services_through(

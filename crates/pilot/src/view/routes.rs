@@ -129,14 +129,18 @@ impl<'a> View<'a> {
     /// Hosts that only VirtualServices name.
     fn unknown_hosts(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
         for hosted in self.mesh_rules() {
-            let here = || self.is_own_listener() || self.ports_beside(hosted).contains(&port);
-            if hosted.object.spec.http.is_empty() || !here() {
+            // The whole world is what `allow_any` is about.
+            let is_unknown =
+                |host: &&Hostname| host.as_str() != "*" && self.service(host).is_none();
+            let mut unknown = hosted.hosts.iter().filter(is_unknown).peekable();
+            if hosted.object.spec.http.is_empty() || unknown.peek().is_none() {
                 continue;
             }
-            for host in &hosted.hosts {
-                let known = self.service(host).is_some();
-                // The whole world is what `allow_any` is about.
-                if !known && host.as_str() != "*" && taken.insert(host.to_string()) {
+            if !self.is_own_listener() && !self.ports_beside(hosted).contains(&port) {
+                continue;
+            }
+            for host in unknown {
+                if taken.insert(host.to_string()) {
                     let domains = vec![host.to_string()];
                     hosts.push(self.host(port, host, domains, Some(hosted), None));
                 }

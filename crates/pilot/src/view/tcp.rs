@@ -6,13 +6,13 @@ use lateen_api::networking::{
     Destination, L4MatchAttributes, RouteDestination, TlsMatchAttributes, gateway_key,
 };
 use lateen_core::{Hostname, Protocol};
-use lateen_registry::{Resolution, Service, ServicePort};
+use lateen_registry::{Service, ServicePort};
 use lateen_xds::names::ClusterName;
 
 use super::View;
 use crate::listener::{TcpLimits, TcpRule, Tunnel};
 use crate::policy::Policy;
-use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
+use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host, is_by_name};
 use crate::wire;
 
 /// What `tls` and `tcp` matches ask of the client and the listener alike.
@@ -248,9 +248,4 @@ impl<'a> View<'a> {
         let rules = service.map_or_else(Vec::new, |service| self.rules(service));
         read(&Policy::of(&rules, port, subset).or_of(&self.snapshot.config.mesh))
     }
-}
-
-/// Whether the hosts of a service are those that clients name.
-pub(super) fn is_by_name(service: &Service) -> bool {
-    service.resolution == Resolution::DynamicDns
 }

@@ -23,11 +23,18 @@ use super::payload::Payload;
 /// Flag and length, before each message.
 const PREFIX: usize = 5;
 
+/// Up to this many bytes are copied behind the stream's own: that costs less than a frame of their
+/// own, and most changes are small.
+const COPIED_MAX: usize = 2 << 10;
+
 /// One message: the fields of the stream's own, and those that are shared.
 #[derive(Debug)]
 pub(super) struct Message {
-    head: Bytes,
+    /// `None` when it is on its way.
+    head: Option<Bytes>,
     pieces: Arc<[Bytes]>,
+    /// How many of them are on their way.
+    n_sent: usize,
 }
 
 impl Message {
@@ -35,14 +42,37 @@ impl Message {
     pub(super) fn new(own: &impl prost::Message, payload: &Payload) -> Option<Message> {
         let own_len = own.encoded_len();
         let len = u32::try_from(own_len.checked_add(payload.len)?).ok()?;
-        let mut head = BytesMut::with_capacity(PREFIX + own_len);
+        let copied = match payload.len <= COPIED_MAX {
+            true => payload.len,
+            false => 0,
+        };
+        let mut head = BytesMut::with_capacity(PREFIX + own_len + copied);
         head.put_u8(0);
         head.put_u32(len);
         own.encode(&mut head).ok()?;
+        let pieces = payload.pieces.clone();
+        let mut n_sent = 0;
+        if copied > 0 {
+            pieces
+                .iter()
+                .for_each(|piece| head.extend_from_slice(piece));
+            n_sent = pieces.len();
+        }
         Some(Message {
-            head: head.freeze(),
-            pieces: payload.pieces.clone(),
+            head: Some(head.freeze()),
+            pieces,
+            n_sent,
         })
+    }
+
+    /// The next bytes of it; `None` at its end.
+    fn next(&mut self) -> Option<Bytes> {
+        if let Some(head) = self.head.take() {
+            return Some(head);
+        }
+        let piece = self.pieces.get(self.n_sent)?;
+        self.n_sent += 1;
+        Some(piece.clone())
     }
 }
 
@@ -51,11 +81,40 @@ const OUTGOING: usize = 4;
 
 /// What a stream has to say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Responses(Arc<Mutex<VecDeque<Message>>>);
+pub(super) struct Responses(Arc<Mutex<Waiting>>);
+
+/// Messages in their order, of which there is mostly one at a time.
+#[derive(Debug, Default)]
+struct Waiting {
+    first: Option<Message>,
+    more: VecDeque<Message>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    fn push(&mut self, message: Message) {
+        match self.first {
+            None => self.first = Some(message),
+            Some(_) => self.more.push_back(message),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let next = self.more.pop_front();
+        // What a busy hour took is not kept for the days on which nothing happens.
+        if self.more.is_empty() && self.more.capacity() > 0 {
+            self.more = VecDeque::new();
+        }
+        std::mem::replace(&mut self.first, next)
+    }
+}
 
 impl Responses {
     /// Nothing under the lock can panic half way.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,20 +127,16 @@ impl Responses {
             if waiting.len() >= OUTGOING {
                 return Poll::Pending;
             }
-            waiting.extend(message.take());
+            if let Some(message) = message.take() {
+                waiting.push(message);
+            }
             Poll::Ready(())
         })
         .await;
     }
 
     fn next(&self) -> Option<Message> {
-        let mut waiting = self.lock();
-        let next = waiting.pop_front();
-        // What a busy hour took is not kept for the days on which nothing happens.
-        if waiting.is_empty() {
-            *waiting = VecDeque::new();
-        }
-        next
+        self.lock().pop()
     }
 }
 
@@ -92,7 +147,8 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), Status>> + Send
 pub(super) struct Body {
     responses: Responses,
     stream: Option<Running>,
-    ready: VecDeque<Bytes>,
+    /// What is on its way.
+    message: Option<Message>,
     /// Why there is no more, until that is said.
     end: Option<Status>,
 }
@@ -103,7 +159,7 @@ impl Body {
         Body {
             responses,
             stream: Some(stream),
-            ready: VecDeque::new(),
+            message: None,
             end: None,
         }
     }
@@ -143,17 +199,12 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
         loop {
-            if let Some(piece) = this.ready.pop_front() {
+            if let Some(piece) = this.message.as_mut().and_then(Message::next) {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            // What a long list took is not kept either.
-            this.ready = VecDeque::new();
+            this.message = None;
             match ready!(this.poll_message(cx)) {
-                Some(message) => {
-                    this.ready.reserve_exact(1 + message.pieces.len());
-                    this.ready.push_back(message.head);
-                    this.ready.extend(message.pieces.iter().cloned());
-                }
+                Some(message) => this.message = Some(message),
                 None => {
                     let status = this.end.take();
                     return Poll::Ready(status.map(|end| Ok(Frame::trailers(trailers(&end)))));
@@ -163,7 +214,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_none() && self.end.is_none() && self.ready.is_empty()
+        self.stream.is_none() && self.end.is_none() && self.message.is_none()
     }
 }
 
@@ -189,7 +240,16 @@ mod tests {
 
     #[tokio::test]
     async fn messages_then_trailers() {
-        let resource = Resource::new("a", &crate::types::cluster::Cluster::default());
+        check("").await;
+        check(&"long ".repeat(COPIED_MAX)).await;
+    }
+
+    async fn check(content: &str) {
+        let cluster = crate::types::cluster::Cluster {
+            alt_stat_name: content.to_owned(),
+            ..Default::default()
+        };
+        let resource = Resource::new("a", &cluster);
         let payload = Payload::new(Form::Delta, [&resource].into_iter());
         let own = DeltaDiscoveryResponse {
             nonce: "n".into(),
@@ -216,7 +276,9 @@ mod tests {
         let bytes = collected.to_bytes();
         let first = &bytes[..bytes.len() / (OUTGOING + 2)];
         assert_eq!(bytes, first.repeat(OUTGOING + 2));
-        assert_eq!(first[..PREFIX], [0, 0, 0, 0, (first.len() - PREFIX) as u8]);
+        let (flag, length) = (first[0], &first[1..PREFIX]);
+        let wanted = u32::try_from(first.len() - PREFIX).expect("short");
+        assert_eq!((flag, length), (0, &wanted.to_be_bytes()[..]));
         let read: DeltaDiscoveryResponse =
             prost::Message::decode(&first[PREFIX..]).expect("a response");
         assert_eq!((read.nonce.as_str(), read.resources.len()), ("n", 1));
