@@ -38,12 +38,18 @@ pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
             "choice by metadata subset",
         ));
     }
-    let (transports, transport_matches) = transports(spec)?;
+    let (mut transports, transport_matches) = transports(spec)?;
+    let options = http::protocol_options(spec)?;
+    let discovery = discovery(spec)?;
+    let by_host = http::by_host(spec, options.as_ref(), &discovery)?;
+    for transport in &mut transports {
+        transport.follow(by_host);
+    }
     let choice = balancing::choice(spec)?;
     let lb = spec.common_lb_config.as_ref();
     Ok(ClusterSpec {
         name: spec.name.as_str().into(),
-        discovery: discovery(spec)?,
+        discovery,
         connect_timeout: duration(spec.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
         policy: choice.policy,
         slow_start: choice.slow_start,
@@ -51,13 +57,13 @@ pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
             .and_then(|lb| lb.healthy_panic_threshold.as_ref())
             .map_or(50, |percent| percent.value as u32),
         locality_weighted: choice.locality_weighted,
-        http: http::options(spec)?,
+        http: http::options(spec, options.as_ref())?,
         transports,
         transport_matches,
         limits: limits(spec.circuit_breakers.as_ref(), RoutingPriority::Default),
         high_limits: limits(spec.circuit_breakers.as_ref(), RoutingPriority::High),
         outlier: spec.outlier_detection.as_ref().map(outlier),
-        errors: errors::of(spec)?,
+        errors: errors::of(options.as_ref())?,
         bind: bind(spec)?,
         keepalive: keepalive(spec.upstream_connection_options.as_ref()),
         services: services(spec.metadata.as_ref()),

@@ -68,13 +68,13 @@ pub(super) enum PerRoute {
 const FAULT_TYPE: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
 const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+/// Clusters by name look up what they need.
+const DYNAMIC: &str = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
 /// Filters whose work the engine does on its own (peer metadata, ALPN of the upstream, standard
 /// metrics), or that only observe.
-const IMPLIED: [&str; 9] = [
-    // Clusters by name look up what they need.
-    "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+const IMPLIED: [&str; 8] = [
     "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
     "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
     "io.istio.http.peer_metadata.Config",
@@ -140,6 +140,7 @@ pub(super) fn http_filters(list: &[pb::HttpFilter]) -> Result<Filters> {
                 filters.fault = (!fault.is_empty()).then(|| Arc::new(fault));
             }
             CORS => filters.cors_enabled = true,
+            DYNAMIC => {}
             kind if IMPLIED.contains(&kind) => {}
             kind if filter.is_optional => {
                 tracing::debug!(filter = %filter.name, kind, "optional filter skipped");
@@ -246,6 +247,16 @@ pub(crate) static ROUTER_FILTER: Reads = Reads::of(
     ],
 );
 
+pub(crate) static DYNAMIC_FILTER: Reads = Reads::of(
+    DYNAMIC,
+    &[
+        // The cluster says the same, or Envoy refuses both.
+        (1, "dns_cache_config", Harmless),
+        (2, "save_upstream_address", Off),
+        (4, "allow_dynamic_host_from_filter_state", Off),
+    ],
+);
+
 pub(crate) static CORS_FILTER: Reads = Reads::of("envoy.extensions.filters.http.cors.v3.Cors", &[]);
 
 pub(crate) static CORS_EXTENSION: Reads = Reads::of(
@@ -277,7 +288,7 @@ pub(crate) static ROUTE_CORS: Reads = Reads::of(
 );
 
 const HTTP_FILTERS: Types = Types {
-    read: &[&ROUTER_FILTER, &FAULT, &CORS_FILTER],
+    read: &[&ROUTER_FILTER, &FAULT, &CORS_FILTER, &DYNAMIC_FILTER],
     implied: &IMPLIED,
 };
 

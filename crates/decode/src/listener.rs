@@ -1,6 +1,8 @@
 //! Listeners and their filter chains.
 
 pub(crate) mod reads;
+#[cfg(test)]
+mod tests;
 pub(crate) mod udp;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -192,7 +194,10 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
         bind,
         use_original_dst: is(&spec.use_original_dst, false),
         original_dst: inspectors.original_dst || is(&spec.use_original_dst, false),
-        proxy_header: inspectors.proxy_header.or_else(|| by_chains(spec)),
+        proxy_header: match inspectors.proxy_header {
+            Some(header) => Some(header),
+            None => by_chains(spec)?,
+        },
         inspect_tls: inspectors.tls,
         inspect_http: inspectors.http,
         filter_timeout: duration(spec.listener_filters_timeout.as_ref()).unwrap_or(FILTER_TIMEOUT),
@@ -232,14 +237,23 @@ struct Inspectors {
     http: bool,
 }
 
-/// The older way to ask for a header, of which the first chain speaks for all.
-fn by_chains(spec: &pb::Listener) -> Option<ProxyHeader> {
-    let asked = spec.filter_chains.first()?.use_proxy_proto.as_ref()?;
-    asked.value.then_some(ProxyHeader {
+/// The older way to ask for a header. It is read before a chain is chosen, so that all must agree;
+/// Envoy asks the first one and disregards the others.
+fn by_chains(spec: &pb::Listener) -> Result<Option<ProxyHeader>> {
+    let asks = |chain: &pb::FilterChain| chain.use_proxy_proto.is_some_and(|asked| asked.value);
+    let chains = || spec.filter_chains.iter().chain(&spec.default_filter_chain);
+    let asked = chains().any(asks);
+    if asked && !chains().all(asks) {
+        return Err(DecodeError::unsupported(
+            "filter_chains.use_proxy_proto",
+            "a PROXY header for some of the chains",
+        ));
+    }
+    Ok(asked.then_some(ProxyHeader {
         optional: false,
         v1: true,
         v2: true,
-    })
+    }))
 }
 
 fn proxy_header(spec: &ProxyProtocol) -> ProxyHeader {
@@ -419,6 +433,12 @@ fn network_filters(list: &[pb::Filter]) -> Result<NetworkSpec> {
             kind if IMPLIED.contains(&kind) => {}
             kind => return Err(DecodeError::unsupported(field, format!("the type {kind}"))),
         }
+    }
+    if name_port.is_some() && !matches!(network, NetworkSpec::Tcp(_)) {
+        return Err(DecodeError::new(
+            "filters",
+            "sni_dynamic_forward_proxy looks names up for a tcp_proxy, and none stands behind it",
+        ));
     }
     Ok(network)
 }

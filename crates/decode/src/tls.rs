@@ -41,7 +41,7 @@ pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
         ));
     }
     tls.sni = (!spec.sni.is_empty()).then(|| spec.sni.clone());
-    tls.auto_sni = spec.auto_host_sni;
+    tls.host_sni = spec.auto_host_sni;
     tls.verify_sni = spec.auto_sni_san_validation;
     Ok(tls)
 }
@@ -70,6 +70,7 @@ fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
         groups: params.map_or_else(Vec::new, |params| params.ecdh_curves.clone()),
         sni: None,
         auto_sni: false,
+        host_sni: false,
         verify_sni: false,
         require_client: false,
     })
@@ -152,9 +153,11 @@ fn validation(spec: &pb::CommonTlsContext) -> Result<Validation> {
 
 fn pins(context: &pb::CertificateValidationContext) -> Result<Pins> {
     let certificates = context.verify_certificate_hash.iter().map(|text| {
-        let digits = text.replace(':', "");
-        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-        let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+        let digits: String = text.split(':').collect();
+        let value = |digit: &u8| char::from(*digit).to_digit(16);
+        let byte =
+            |pair: &[u8]| u8::try_from(value(pair.first()?)? * 16 + value(pair.get(1)?)?).ok();
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
         digest("verify_certificate_hash", text, bytes)
     });
     let keys = context.verify_certificate_spki.iter().map(|text| {
@@ -331,6 +334,9 @@ mod tests {
         assert_eq!(check(&pairs.join(":"), &key, true), Ok(expect));
         let field = |name: &str| Err(name.to_owned());
         assert_eq!(check("07", "", true), field("verify_certificate_hash"));
+        // No sign stands for a digit.
+        let signed = "+7".repeat(32);
+        assert_eq!(check(&signed, "", true), field("verify_certificate_hash"));
         assert_eq!(check("", "x", true), field("verify_certificate_spki"));
         assert_eq!(check(&hex, "", false), field("validation_context"));
     }

@@ -34,8 +34,10 @@ pub(crate) struct TlsUpstream {
     pub http2: Connector,
     pub auto: Connector,
     pub sni: Option<ArcStr>,
-    /// Without a fixed name, ask for the request's authority.
+    /// Ask for the request's authority instead.
     pub auto_sni: bool,
+    /// Ask for the host's own name instead.
+    pub host_sni: bool,
     /// Mutual TLS inside the mesh.
     pub mesh: bool,
 }

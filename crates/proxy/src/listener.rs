@@ -120,6 +120,8 @@ pub(crate) struct Connection {
     /// Where the client meant to go.
     pub local: SocketAddr,
     pub remote: SocketAddr,
+    /// Who opened the connection, whatever a PROXY header says.
+    pub direct_remote: SocketAddr,
     /// The name that a TLS client asked for, whether we ended its TLS or not.
     pub sni: Option<ArcStr>,
     pub tls: Option<Arc<lateen_tls::ConnInfo>>,

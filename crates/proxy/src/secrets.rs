@@ -332,6 +332,7 @@ impl Secrets {
             auto: make(auto),
             sni: spec.sni.as_deref().map(Into::into),
             auto_sni: spec.auto_sni,
+            host_sni: spec.host_sni,
             mesh,
         })
     }
@@ -424,6 +425,7 @@ mod tests {
             groups: Vec::new(),
             sni: None,
             auto_sni: false,
+            host_sni: false,
             verify_sni: false,
             require_client: false,
         };

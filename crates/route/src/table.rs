@@ -273,6 +273,7 @@ fn compile<E>(spec: RouteSpec<E>) -> Result<Route<E>, RouteError> {
 }
 
 /// The authority without its port; an IPv6 literal keeps its brackets.
+#[must_use]
 pub fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port))

@@ -29,7 +29,10 @@ pub(super) fn of(spec: &pb::cluster::CustomClusterType) -> Result<Arc<DynamicSpe
     let config: ClusterConfig = typed(field, any)?;
     match &config.cluster_implementation_specifier {
         Some(cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(cache)) => {
-            Ok(Arc::new(cached(cache)))
+            Ok(Arc::new(DynamicSpec {
+                allow_insecure: config.allow_insecure_cluster_options,
+                ..cached(cache)
+            }))
         }
         Some(cluster_config::ClusterImplementationSpecifier::SubClustersConfig(_)) => {
             Err(DecodeError::unsupported(field, "a cluster for each name"))
@@ -45,6 +48,7 @@ fn cached(spec: &DnsCacheConfig) -> DynamicSpec {
         value.unwrap_or(default)
     };
     DynamicSpec {
+        allow_insecure: false,
         refresh: time(spec.dns_refresh_rate.as_ref(), REFRESH),
         host_ttl: time(spec.host_ttl.as_ref(), HOST_TTL),
         max_hosts: spec
@@ -68,7 +72,7 @@ pub(crate) static DYNAMIC: Reads = Reads::of(
     "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
     &[
         (1, "dns_cache_config", In(&CACHE)),
-        (2, "allow_insecure_cluster_options", Harmless),
+        (2, "allow_insecure_cluster_options", Whole),
         (3, "allow_coalesced_connections", Off),
         (4, "sub_clusters_config", Whole),
     ],

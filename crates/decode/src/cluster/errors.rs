@@ -4,9 +4,8 @@ use std::borrow::Cow;
 
 use lateen_route::HeaderTest;
 use lateen_xds::envoy::config::common::matcher::v3 as matcher;
-use lateen_xds::types::cluster as pb;
+use lateen_xds::types::upstream::http::HttpProtocolOptions;
 
-use super::http::protocol_options;
 use crate::route::header_tests;
 use crate::route::reads::HEADER_MATCHER;
 use crate::unread::Kind::{In, Whole};
@@ -49,10 +48,10 @@ impl ErrorMatch {
 }
 
 /// What a cluster says of it, if anything.
-pub(super) fn of(spec: &pb::Cluster) -> Result<Option<ErrorMatch>> {
-    let options = protocol_options(spec)?;
-    let errors = options.and_then(|options| options.outlier_detection?.error_matcher);
-    errors.as_ref().map(predicate).transpose()
+pub(super) fn of(options: Option<&HttpProtocolOptions>) -> Result<Option<ErrorMatch>> {
+    let outliers = options.and_then(|options| options.outlier_detection.as_ref());
+    let errors = outliers.and_then(|outliers| outliers.error_matcher.as_ref());
+    errors.map(predicate).transpose()
 }
 
 fn predicate(spec: &matcher::MatchPredicate) -> Result<ErrorMatch> {

@@ -9,7 +9,8 @@ use lateen_xds::types::upstream::http::http_protocol_options::UpstreamProtocolOp
 use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use super::errors::ERRORS;
-use super::{HttpOptions, Pings, UpstreamProtocol};
+use super::spec::ByHost;
+use super::{Discovery, HttpOptions, Pings, UpstreamProtocol};
 use crate::common::duration;
 use crate::unread::Kind::{In, Whole};
 use crate::unread::Reads;
@@ -25,16 +26,17 @@ pub(super) fn protocol_options(spec: &pb::Cluster) -> Result<Option<HttpProtocol
 }
 
 /// What a cluster says of HTTP.
-pub(super) fn options(spec: &pb::Cluster) -> Result<HttpOptions> {
-    let options = protocol_options(spec)?;
-    let (protocol, http2) = match options.as_ref() {
+pub(super) fn options(
+    spec: &pb::Cluster,
+    options: Option<&HttpProtocolOptions>,
+) -> Result<HttpOptions> {
+    let (protocol, http2) = match options {
         Some(options) => protocol(options)?.unwrap_or_else(|| legacy(spec)),
         None => legacy(spec),
     };
     #[allow(deprecated)]
     let legacy = spec.common_http_protocol_options.as_ref();
     let common = options
-        .as_ref()
         .and_then(|options| options.common_http_protocol_options.as_ref())
         .or(legacy);
     let idle = common.and_then(|common| duration(common.idle_timeout.as_ref()));
@@ -52,6 +54,60 @@ pub(super) fn options(spec: &pb::Cluster) -> Result<HttpOptions> {
         max_streams: max_streams.map_or(u32::MAX, |most| most.value),
         keepalive: keepalive.map(pings).transpose()?.flatten(),
     })
+}
+
+/// What TLS towards the hosts takes from each request's host: by default nothing, at clusters whose
+/// hosts are the names that clients give everything.
+///
+/// # Errors
+/// On such a cluster that would take any certificate for any name, unless it says that it may; and
+/// where a name is to be verified that is not asked for.
+pub(super) fn by_host(
+    spec: &pb::Cluster,
+    options: Option<&HttpProtocolOptions>,
+    discovery: &Discovery,
+) -> Result<ByHost> {
+    #[allow(deprecated)]
+    let said = match options {
+        Some(options) => options.upstream_http_protocol_options.as_ref(),
+        None => spec.upstream_http_protocol_options.as_ref(),
+    };
+    let found = said.map(|said| ByHost {
+        ask: said.auto_sni,
+        verify: said.auto_san_validation,
+    });
+    let all = ByHost {
+        ask: true,
+        verify: true,
+    };
+    match discovery {
+        Discovery::Dynamic(dynamic) if !dynamic.allow_insecure => {
+            // As Envoy has it: the default holds where nothing of HTTP is said.
+            let found = found.unwrap_or(match options {
+                Some(_) => ByHost::default(),
+                None => all,
+            });
+            if found != all {
+                let reason = "must be true together with auto_san_validation at a cluster of names \
+                    that clients give, unless allow_insecure_cluster_options is";
+                return Err(DecodeError::new(
+                    "upstream_http_protocol_options.auto_sni",
+                    reason,
+                ));
+            }
+            Ok(all)
+        }
+        _ => match found.unwrap_or_default() {
+            ByHost {
+                ask: false,
+                verify: true,
+            } => Err(DecodeError::unsupported(
+                "upstream_http_protocol_options.auto_san_validation",
+                "a check of a name that is not asked for (auto_sni is false)",
+            )),
+            found => Ok(found),
+        },
+    }
 }
 
 type Spoken<'a> = (UpstreamProtocol, Option<&'a Http2ProtocolOptions>);
@@ -112,6 +168,7 @@ pub(crate) static HTTP_PROTOCOL_OPTIONS: Reads = Reads::of(
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     &[
         (1, "common_http_protocol_options", In(&CLIENT_HTTP)),
+        (2, "upstream_http_protocol_options", In(&UPSTREAM_HTTP)),
         (3, "explicit_http_config", In(&EXPLICIT_HTTP)),
         (4, "use_downstream_protocol_config", In(&DOWNSTREAM_HTTP)),
         (5, "auto_config", In(&AUTO_HTTP)),
@@ -144,6 +201,11 @@ pub(crate) static AUTO_HTTP: Reads = Reads::of(
     ],
 );
 
+pub(crate) static UPSTREAM_HTTP: Reads = Reads::of(
+    "envoy.config.core.v3.UpstreamHttpProtocolOptions",
+    &[(1, "auto_sni", Whole), (2, "auto_san_validation", Whole)],
+);
+
 pub(crate) static CLIENT_HTTP: Reads = Reads::of(
     "envoy.config.core.v3.HttpProtocolOptions",
     &[
@@ -166,3 +228,58 @@ pub(crate) static PINGS: Reads = Reads::of(
     "envoy.config.core.v3.KeepaliveSettings",
     &[(1, "interval", Whole), (2, "timeout", Whole)],
 );
+
+#[cfg(test)]
+mod tests {
+    use lateen_xds::types::core::UpstreamHttpProtocolOptions;
+
+    use super::super::dynamic;
+    use super::*;
+
+    /// What the options of a cluster of clients' names come to: whether TLS follows hosts.
+    fn follows(insecure: bool, options: Option<Option<(bool, bool)>>) -> Result<bool> {
+        use lateen_xds::types::dynamic::{ClusterConfig, DnsCacheConfig, cluster_config};
+        let cache = DnsCacheConfig::default();
+        let config = ClusterConfig {
+            allow_insecure_cluster_options: insecure,
+            cluster_implementation_specifier: Some(
+                cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(cache),
+            ),
+            ..ClusterConfig::default()
+        };
+        let kind = pb::cluster::CustomClusterType {
+            name: "envoy.clusters.dynamic_forward_proxy".into(),
+            typed_config: Some(lateen_xds::pack_any(&config)),
+        };
+        let discovery = Discovery::Dynamic(dynamic::of(&kind)?);
+        let options = options.map(|said| HttpProtocolOptions {
+            upstream_http_protocol_options: said.map(|(auto_sni, auto_san_validation)| {
+                UpstreamHttpProtocolOptions {
+                    auto_sni,
+                    auto_san_validation,
+                    ..UpstreamHttpProtocolOptions::default()
+                }
+            }),
+            ..HttpProtocolOptions::default()
+        });
+        let found = by_host(&pb::Cluster::default(), options.as_ref(), &discovery)?;
+        Ok(found.ask && found.verify)
+    }
+
+    #[test]
+    fn servers_of_names_that_clients_give_are_verified() {
+        let refused = |found: Result<bool>| found.expect_err("insecure").field;
+        assert_eq!(follows(false, None), Ok(true), "the default");
+        assert_eq!(follows(false, Some(Some((true, true)))), Ok(true));
+        for said in [None, Some((true, false)), Some((false, true))] {
+            let field = refused(follows(false, Some(said)));
+            assert_eq!(field, "upstream_http_protocol_options.auto_sni");
+        }
+        for said in [None, Some((true, false))] {
+            assert_eq!(follows(true, Some(said)), Ok(false), "allowed");
+        }
+        let field = refused(follows(true, Some(Some((false, true)))));
+        assert_eq!(field, "upstream_http_protocol_options.auto_san_validation");
+        assert_eq!(follows(true, None), Ok(false));
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::balancing::{LB_POLICY, LEAST_REQUEST, MAGLEV, RING_HASH, ROUND_ROBIN};
 use super::dynamic::CUSTOM_TYPE;
-use super::http::{CLIENT_HTTP, CLIENT_HTTP2, HTTP_PROTOCOL_OPTIONS};
+use super::http::{CLIENT_HTTP, CLIENT_HTTP2, HTTP_PROTOCOL_OPTIONS, UPSTREAM_HTTP};
 use crate::common::{CONFIG_SOURCE, SOCKET_ADDRESS};
 use crate::endpoint::ASSIGNMENT;
 use crate::tls::reads::{RAW_BUFFER, UPSTREAM_TLS};
@@ -46,6 +46,7 @@ pub(crate) static CLUSTER: Reads = Reads::of(
         (39, "respect_dns_ttl", Harmless),
         (41, "load_balancing_policy", In(&LB_POLICY)),
         (43, "transport_socket_matches[]", In(&SOCKET_MATCH)),
+        (46, "upstream_http_protocol_options", In(&UPSTREAM_HTTP)),
         (52, "maglev_lb_config", In(&MAGLEV)),
         (56, "round_robin_lb_config", In(&ROUND_ROBIN)),
         (59, "transport_socket_matcher", Whole),

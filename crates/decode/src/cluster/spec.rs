@@ -89,6 +89,8 @@ pub struct DnsSpec {
 /// How names that clients give are looked up.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DynamicSpec {
+    /// Servers of any name may answer for each of them.
+    pub allow_insecure: bool,
     /// How often.
     pub refresh: Duration,
     /// How long a name is kept that nobody asks for.
@@ -149,7 +151,28 @@ pub enum TransportSpec {
     Proxied(Version, Box<TransportSpec>),
 }
 
+/// What TLS takes from the host of each request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ByHost {
+    /// It is the name that is asked for.
+    pub ask: bool,
+    /// The server's certificate must have it.
+    pub verify: bool,
+}
+
 impl TransportSpec {
+    /// Lets TLS follow the hosts of requests.
+    pub(super) fn follow(&mut self, by_host: ByHost) {
+        match self {
+            TransportSpec::Raw => {}
+            TransportSpec::Tls(tls) => {
+                tls.auto_sni = by_host.ask;
+                tls.verify_sni |= by_host.verify;
+            }
+            TransportSpec::Proxied(_, inner) => inner.follow(by_host),
+        }
+    }
+
     /// The version of the header that connections begin with, if they do.
     #[must_use]
     pub fn proxy_header(&self) -> Option<Version> {

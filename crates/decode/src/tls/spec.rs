@@ -101,8 +101,10 @@ pub struct TlsSpec {
     pub groups: Vec<String>,
     /// The name that a client asks for.
     pub sni: Option<String>,
-    /// Without a fixed name, a client asks for the request's authority.
+    /// A client asks for the host of its request instead.
     pub auto_sni: bool,
+    /// It asks for the name of the server that was chosen instead, where that is known.
+    pub host_sni: bool,
     /// A client verifies that the certificate is for the name that it asks for.
     pub verify_sni: bool,
     /// A server takes no client without a certificate.

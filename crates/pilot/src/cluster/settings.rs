@@ -2,7 +2,7 @@
 
 use lateen_api::mesh::{MeshConfig, MeshH2UpgradePolicy};
 use lateen_api::networking::{
-    ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy, LoadBalancerSettings,
+    ClientTlsMode, ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy, LoadBalancerSettings,
     OutlierDetection as OutlierSettings, RetryBudget as BudgetSettings, SimpleLb,
 };
 use lateen_core::Protocol;
@@ -23,7 +23,7 @@ use lateen_xds::types::cluster::{
 };
 use lateen_xds::types::core::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttp,
-    KeepaliveSettings, RuntimeDouble, TcpKeepalive,
+    KeepaliveSettings, RuntimeDouble, TcpKeepalive, UpstreamHttpProtocolOptions,
 };
 use lateen_xds::types::kind::Percent;
 use lateen_xds::types::matcher::StringMatcher;
@@ -136,6 +136,7 @@ pub(super) fn http_version(
 fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, mesh: &MeshConfig) {
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
     let errors = policy.outlier_detection.and_then(error_codes);
+    let names = names(policy, protocol);
     let h2 = Http2ProtocolOptions {
         max_concurrent_streams: http
             .and_then(|h| h.max_concurrent_streams)
@@ -162,7 +163,7 @@ fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, 
         Some(HttpVersion::Two) => explicit(
             explicit_http_config::ProtocolConfig::Http2ProtocolOptions(h2),
         ),
-        _ if http.is_some() || errors.is_some() => {
+        _ if http.is_some() || errors.is_some() || names.is_some() => {
             let h1 = Http1ProtocolOptions::default();
             explicit(explicit_http_config::ProtocolConfig::HttpProtocolOptions(
                 h1,
@@ -182,12 +183,24 @@ fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, 
     let options = HttpProtocolOptions {
         common_http_protocol_options: common,
         upstream_protocol_options: Some(upstream),
+        upstream_http_protocol_options: names,
         outlier_detection: errors,
         ..HttpProtocolOptions::default()
     };
     cluster
         .typed_extension_protocol_options
         .insert(HTTP_OPTIONS.into(), pack_any(&options));
+}
+
+/// Where TLS names no server, each request's host is the name.
+fn names(policy: &Policy<'_>, protocol: Protocol) -> Option<UpstreamHttpProtocolOptions> {
+    let tls = policy.tls?;
+    let is_foreign = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
+    let carries_http = protocol.is_http() || protocol.is_unsupported();
+    (is_foreign && carries_http && tls.sni.is_empty()).then(|| UpstreamHttpProtocolOptions {
+        auto_sni: true,
+        ..UpstreamHttpProtocolOptions::default()
+    })
 }
 
 /// The statuses that count as failures, where a rule lists them.

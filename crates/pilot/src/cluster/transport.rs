@@ -163,7 +163,7 @@ fn originate(
     tls::client(UpstreamTlsContext {
         common_tls_context: Some(common),
         sni: settings.sni.clone(),
-        // Without a name of its own, the name that the client asked for.
+        // Without a name of its own, that of the server; HTTP's is that of each request.
         auto_host_sni: settings.sni.is_empty(),
         auto_sni_san_validation,
         ..UpstreamTlsContext::default()

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use lateen_balance::{Overflow, Permit, Priority, Resource};
 use lateen_core::proxy_protocol;
 use lateen_http::{ClientConfig, Connection, Keepalive};
+use lateen_route::without_port;
 use lateen_tls::{ConnInfo, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -75,15 +76,17 @@ enum Use {
 pub(crate) type Between = (SocketAddr, SocketAddr);
 
 /// Connects for TCP proxying.
-pub(crate) async fn connect(cluster: &Cluster, to: To) -> Result<Connected, ConnectError> {
+pub(crate) async fn connect(cluster: &Cluster, to: To<'_>) -> Result<Connected, ConnectError> {
     let permit = cluster.acquire(Resource::Connection, Priority::Default)?;
     establish(cluster, to, None, Use::Tcp, permit).await
 }
 
 /// Which host, how, and on whose behalf.
 #[derive(Clone, Copy)]
-pub(crate) struct To {
+pub(crate) struct To<'a> {
     pub address: SocketAddr,
+    /// The host's own name; may be empty.
+    pub name: &'a str,
     /// The place of its transport in the cluster's.
     pub transport: usize,
     pub client: Between,
@@ -92,7 +95,7 @@ pub(crate) struct To {
 /// Connects for HTTP.
 pub(crate) async fn connect_http(
     cluster: &Cluster,
-    to: To,
+    to: To<'_>,
     authority: &str,
     want: HttpWant,
     permit: Permit,
@@ -121,7 +124,7 @@ pub(crate) async fn connect_http(
 
 async fn establish(
     cluster: &Cluster,
-    to: To,
+    to: To<'_>,
     authority: Option<&str>,
     used: Use,
     permit: Permit,
@@ -147,12 +150,13 @@ async fn establish(
 
 async fn handshake(
     cluster: &Cluster,
-    to: To,
+    to: To<'_>,
     authority: Option<&str>,
     used: Use,
 ) -> Result<(Io, Option<SocketAddr>, Option<Arc<ConnInfo>>), ConnectError> {
     let To {
         address,
+        name,
         transport,
         client: (source, destination),
     } = to;
@@ -172,12 +176,9 @@ async fn handshake(
         Use::Http(HttpWant::Http2) => &tls.http2,
         Use::Http(HttpWant::Auto) => &tls.auto,
     };
-    let host = authority.filter(|_| tls.auto_sni).map(|authority| {
-        authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host)
-    });
-    let sni = tls.sni.as_deref().or(host);
+    let asked = authority.filter(|_| tls.auto_sni).map(without_port);
+    let own = Some(name).filter(|name| tls.host_sni && !name.is_empty());
+    let sni = asked.or(own).or(tls.sni.as_deref());
     let stream = connector.connect(stream, sni).await?;
     let info = stream.info().clone();
     Ok((Io::Tls(Box::new(stream)), local, Some(info)))

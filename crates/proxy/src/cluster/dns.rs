@@ -20,8 +20,9 @@ pub(crate) async fn resolve_forever(
     resolve_with(spec, lookup, tokio::time::sleep, found).await;
 }
 
-async fn lookup(name: String, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((name.as_str(), port)).await?;
+/// All addresses of a name.
+pub(super) async fn lookup(name: impl AsRef<str>, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((name.as_ref(), port)).await?;
     Ok(found.collect())
 }
 
@@ -68,17 +69,21 @@ async fn resolve_with<F, P>(
 
 /// The addresses to use of those that a name has, in an order that does not change by itself.
 fn chosen(spec: &DnsSpec, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    addresses.retain(|a| if a.is_ipv4() { spec.v4 } else { spec.v6 });
     if spec.logical {
-        // The first one, as the server meant it; IPv4 where there is a choice, since networks that
-        // announce IPv6 and drop it are common.
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        addresses.truncate(1);
-    } else {
-        addresses.sort_by_key(|a| (a.is_ipv6(), *a));
-        addresses.dedup();
+        return first(spec.v4, spec.v6, addresses).into_iter().collect();
     }
+    addresses.retain(|a| if a.is_ipv4() { spec.v4 } else { spec.v6 });
+    addresses.sort_by_key(|a| (a.is_ipv6(), *a));
+    addresses.dedup();
     addresses
+}
+
+/// The first address of these families, as the server meant it; IPv4 where there is a choice, since
+/// networks that announce IPv6 and drop it are common.
+pub(super) fn first(v4: bool, v6: bool, addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
+    let of = |is_v4: bool| addresses.iter().find(move |a| a.is_ipv4() == is_v4);
+    let chosen = of(true).filter(|_| v4);
+    chosen.or_else(|| of(false).filter(|_| v6)).copied()
 }
 
 fn hosts(spec: &DnsSpec, known: &[Vec<SocketAddr>]) -> Vec<(SocketAddr, EndpointSpec)> {

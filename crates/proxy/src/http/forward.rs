@@ -13,7 +13,7 @@ use lateen_http::{
 };
 use lateen_route::{
     Forward, HeaderMutations, Host as VirtualHost, HostRewrite, RetryPolicy, Route, RouteTable,
-    Target, Weighted,
+    Target, Weighted, without_port,
 };
 use tokio::time::Instant;
 
@@ -417,19 +417,23 @@ impl Exchange<'_> {
     /// where the request names none.
     async fn named_host(&self, head: &RequestHead) -> Result<Arc<Host>, Box<LocalReply>> {
         let authority = head.authority();
-        let (name, port) = match authority.rsplit_once(':') {
-            // The colons of an address in brackets are no port's.
-            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-            _ => (authority, None),
+        let name = without_port(authority);
+        let port = match authority[name.len()..].strip_prefix(':') {
+            Some(port) => port.parse().ok(),
+            None => Some(match &self.cluster.transports[0] {
+                Transport::Raw => 80,
+                Transport::Tls(_) => 443,
+            }),
         };
-        let port = port.unwrap_or(match &self.cluster.transports[0] {
-            Transport::Raw => 80,
-            Transport::Tls(_) => 443,
-        });
-        let found = self
-            .cluster
-            .named_host(name, port, self.worker.shared.now());
-        found.await.map_err(|error| {
+        // A port that is none makes the whole a name that nobody has.
+        let found = match port {
+            Some(port) => {
+                let now = self.worker.shared.now();
+                self.cluster.named_host(name, port, now).await
+            }
+            None => Err(Unresolved::Failed),
+        };
+        found.map_err(|error| {
             let (reason, details) = match error {
                 Unresolved::Full => (Reason::UpstreamOverflow, "dns_cache_overflow"),
                 Unresolved::Failed => (Reason::DnsResolutionFailed, "dns_resolution_failure"),
@@ -607,6 +611,7 @@ impl Exchange<'_> {
         let (cluster, authority) = (&self.cluster, head.authority());
         let to = To {
             address: host.address,
+            name: &host.hostname,
             transport: host.transport,
             client: self.connection.between(),
         };
@@ -618,9 +623,7 @@ impl Exchange<'_> {
     /// Connections that asked for different names are not interchangeable.
     fn sni_of(&self, host: &Host, head: &RequestHead) -> Option<String> {
         match &self.cluster.transports[host.transport] {
-            Transport::Tls(tls) if tls.auto_sni && tls.sni.is_none() => {
-                Some(head.authority().to_owned())
-            }
+            Transport::Tls(tls) if tls.auto_sni => Some(head.authority().to_owned()),
             _ => None,
         }
     }

@@ -143,12 +143,11 @@ impl LogSource for Entry {
             "DOWNSTREAM_LOCAL_ADDRESS" => text(connection.local.to_string()),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => text(connection.local.ip().to_string()),
             "DOWNSTREAM_LOCAL_PORT" => text(connection.local.port().to_string()),
-            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
-                text(connection.remote.to_string())
-            }
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
-            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                text(connection.remote.ip().to_string())
+            "DOWNSTREAM_REMOTE_ADDRESS" => text(connection.remote.to_string()),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => text(connection.remote.ip().to_string()),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => text(connection.direct_remote.to_string()),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                text(connection.direct_remote.ip().to_string())
             }
             "DOWNSTREAM_PEER_URI_SAN" => borrowed(tls?.peer.as_ref()?.uris.first()?),
             "DOWNSTREAM_PEER_SUBJECT" => borrowed(&tls?.peer.as_ref()?.subject),

@@ -149,6 +149,7 @@ async fn exchange(
     let permit = permit.map_err(|error| error.to_string())?;
     let to = To {
         address: host.address,
+        name: &host.hostname,
         transport: host.transport,
         client: connection.between(),
     };

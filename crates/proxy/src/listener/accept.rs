@@ -119,7 +119,8 @@ async fn prepare(
     let tracked = worker.shared.stats.listener_connection(name);
     let own = stream.local_addr().map_err(|error| error.to_string())?;
     let (listener, mut local) = listener_of(worker, name, &stream, own)?;
-    let mut remote = canonical(remote);
+    let direct_remote = canonical(remote);
+    let mut remote = direct_remote;
     let mut seen = BytesMut::new();
     if let Some(header) = listener.proxy_header {
         // Boxed, since few listeners ask for it.
@@ -160,6 +161,7 @@ async fn prepare(
     let connection = Connection {
         local,
         remote,
+        direct_remote,
         sni: findings.sni,
         tls,
         listener,

@@ -16,9 +16,6 @@ use crate::listener::{Connection, DownstreamIo, TcpProxy};
 use crate::stats::TcpLabels;
 use crate::worker::{Tried, Worker};
 
-/// Where TLS is by default.
-const HTTPS: u16 = 443;
-
 /// Serves one connection.
 pub(crate) async fn proxy_tcp(
     worker: &Arc<Worker>,
@@ -75,6 +72,7 @@ async fn serve(
         entry.host = Some(host.address);
         let to = To {
             address: host.address,
+            name: &host.hostname,
             transport: host.transport,
             client: connection.between(),
         };
@@ -105,7 +103,8 @@ async fn named(
     cluster: &Cluster,
 ) -> Result<Arc<Host>, Reason> {
     let name = connection.sni.as_deref().ok_or(Reason::NoHealthyUpstream)?;
-    let port = tcp.name_port.unwrap_or(HTTPS);
+    // Without the filter that looks names up, none is known.
+    let port = tcp.name_port.ok_or(Reason::NoHealthyUpstream)?;
     let found = cluster.named_host(name, port, worker.shared.now()).await;
     found.map_err(|error| match error {
         Unresolved::Full => Reason::UpstreamOverflow,
@@ -122,7 +121,7 @@ enum Upstream {
 
 async fn reach(
     cluster: &Cluster,
-    to: To,
+    to: To<'_>,
     tcp: &TcpProxy,
     entry: &Entry,
 ) -> Result<Upstream, ConnectError> {

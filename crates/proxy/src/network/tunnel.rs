@@ -36,7 +36,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// Opens a tunnel by way of a host. The answer may take as long as connecting.
 pub(super) async fn open(
     cluster: &Cluster,
-    to: To,
+    to: To<'_>,
     tunnel: &Tunnel,
     entry: &Entry,
 ) -> Result<Tunneled, ConnectError> {

@@ -54,6 +54,18 @@ async fn requests_go_to_the_host_that_they_name() {
                 (503, "DNS resolution failure"),
                 "{who:?}"
             );
+            // A port that is none is not the default one.
+            for bad in ["localhost:0x50", "localhost:99999"] {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("open");
+                let request = format!("GET / HTTP/1.1\r\nhost: {bad}\r\nconnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.expect("open");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.expect("an answer");
+                let is_refused = answer.starts_with("HTTP/1.1 400");
+                let is_unknown = answer.starts_with("HTTP/1.1 503")
+                    && answer.ends_with("DNS resolution failure");
+                assert!(is_refused || is_unknown, "{who:?} {bad}: {answer}");
+            }
         },
     )
     .await;
@@ -120,7 +132,7 @@ async fn hello(name: Option<&str>) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_goes_to_the_host_that_it_names() {
     let address = hears("localhost").await;
-    let make = |port| {
+    let make = |with_filter: bool, port| {
         let tcp = json!({ "@type": TCP, "stat_prefix": "t", "cluster": "names" });
         let mut listener = listener("main", port, "OUTBOUND", tcp);
         let port = json!({ "name": "port", "typed_config": {
@@ -132,22 +144,30 @@ async fn tls_goes_to_the_host_that_it_names() {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
             "dns_cache_config": cache(9), "port_value": address.port() } });
         let filters = listener["filter_chains"][0]["filters"].as_array_mut();
-        filters.expect("filters").splice(0..0, [port, names]);
+        let filters = filters.expect("filters");
+        filters.insert(0, port);
+        if with_filter {
+            filters.insert(1, names);
+        }
         listener["listener_filters"] = json!([{ "name": "tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector" } }]);
         json!([listener])
     };
-    both(make, clusters(9), async |who, port| {
-        for (name, expect) in [
-            (Some("localhost"), "heard it"),
-            (Some("no-such-name.invalid"), ""),
-        ] {
+    // Without the filter that looks names up, none is known.
+    for (with_filter, name, expect) in [
+        (true, "localhost", "heard it"),
+        (true, "no-such-name.invalid", ""),
+        (false, "localhost", ""),
+    ] {
+        let make = |port| make(with_filter, port);
+        both(make, clusters(9), async |who, port| {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("open");
-            stream.write_all(&hello(name).await).await.expect("open");
+            let hello = hello(Some(name)).await;
+            stream.write_all(&hello).await.expect("open");
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer).await;
-            assert_eq!(answer, expect, "{who:?} {name:?}");
-        }
-    })
-    .await;
+            assert_eq!(answer, expect, "{who:?} {name:?}, filter: {with_filter}");
+        })
+        .await;
+    }
 }

@@ -45,6 +45,8 @@ pub(crate) async fn both(
             "--concurrency",
             "1",
             "--disable-hot-restart",
+            "--file-flush-interval-msec",
+            "20",
             "-l",
             "warning",
         ])

@@ -102,6 +102,40 @@ async fn a_header_says_who_the_client_is() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_knows_the_client_from_whoever_connects() {
+    let (backend, _echo) = Echo::start("up").await;
+    let log = std::env::temp_dir().join(format!("lateen-direct-{}", std::process::id()));
+    let format = "%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n";
+    let make = |port| {
+        let mut listeners = asking(port, json!({}));
+        let manager = &mut listeners[0]["filter_chains"][0]["filters"][0]["typed_config"];
+        manager["access_log"] = json!([{ "name": "file", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": log, "log_format": { "text_format": format } } }]);
+        listeners
+    };
+    both(
+        make,
+        json!([cluster("up", &[backend])]),
+        async |who, port| {
+            let header = encode(Version::V1, at("192.0.2.7:1111"), at("192.0.2.8:80"));
+            let answer = ask(port, &[&header]).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{who:?}: {answer}");
+            let line = loop {
+                let written = std::fs::read_to_string(&log).unwrap_or_default();
+                if let Some((line, _)) = written.split_once('\n') {
+                    break line.to_owned();
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            };
+            assert_eq!(line, "192.0.2.7:1111 127.0.0.1", "{who:?}");
+            std::fs::remove_file(&log).expect("a file of the test");
+        },
+    )
+    .await;
+}
+
 /// A server that tells the header of each connection, and answers one request or two.
 async fn told() -> (SocketAddr, mpsc::UnboundedReceiver<Header>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -10,7 +10,7 @@ use lateen_tls::{
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::common::{Proxy, free_port, hcm, listener};
+use crate::common::{Client, Proxy, cluster, free_port, hcm, listener};
 use crate::oracle::both;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -89,6 +89,53 @@ async fn the_suite_is_the_one_that_is_named() {
     let info = meet(&proxy, Some("a.test")).await;
     assert_eq!(info.cipher, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
     proxy.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_must_have_the_name_that_it_is_asked_for_by() {
+    let authority = Authority::self_signed("cluster.local", DAY).expect("made");
+    let server = proxy(json!([certificate(&authority, &["a.test"])]), json!({})).await;
+    let routes = json!([{ "name": "all", "domains": ["*"],
+        "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "up" } }] }]);
+    let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let by_request = json!({ options: { "@type": format!("type.googleapis.com/{options}"),
+        "explicit_http_config": { "http_protocol_options": {} },
+        "upstream_http_protocol_options": { "auto_sni": true, "auto_san_validation": true } } });
+    // The name is that of the request, or of the server that was chosen, or a fixed one.
+    for (sni, hostname, by_socket, statuses) in [
+        ("z.test", "", None, [200, 503, 200, 503]),
+        ("z.test", "a.test", Some(true), [200; 4]),
+        ("a.test", "z.test", Some(true), [503; 4]),
+        ("a.test", "", Some(true), [200; 4]),
+        ("a.test", "z.test", Some(false), [200; 4]),
+    ] {
+        let mut up = cluster("up", &[([127, 0, 0, 1], server.port).into()]);
+        up["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["hostname"] =
+            hostname.into();
+        up["transport_socket"] = json!({ "name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": sni, "auto_host_sni": by_socket.unwrap_or(false),
+            "auto_sni_san_validation": by_socket.is_some(),
+            "common_tls_context": { "validation_context": {
+                "trusted_ca": { "inline_string": authority.root_pem() } } } } });
+        if by_socket.is_none() {
+            up["typed_extension_protocol_options"] = by_request.clone();
+        }
+        let make = |port| json!([listener("main", port, "OUTBOUND", hcm(routes.clone()))]);
+        both(make, json!([up]), async |who, port| {
+            let hosts = ["a.test", "b.test", "a.test:443", "[::1]:443"];
+            for (host, expect) in hosts.into_iter().zip(statuses) {
+                let mut client = Client::connect(port, false).await;
+                let seen = client.get(host, "/").await;
+                assert_eq!(
+                    seen.status, expect,
+                    "{who:?} {host} {sni} {hostname} {by_socket:?}"
+                );
+            }
+        })
+        .await;
+    }
+    server.stop().await;
 }
 
 /// Whether a server that knows some certificates beforehand takes a client of that identity.

@@ -169,7 +169,8 @@ async fn bytes_go_through_an_http_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_is_refused_closes() {
     for http2 in [false, true] {
-        let (address, _opened) = Shouter::start().await;
+        let (address, opened) = Shouter::start().await;
+        let opened = tokio::sync::Mutex::new(opened);
         let mut up = cluster("up", &[address]);
         if http2 {
             up["http2_protocol_options"] = json!({});
@@ -184,6 +185,17 @@ async fn a_tunnel_that_is_refused_closes() {
                 let mut rest = Vec::new();
                 let _ = stream.read_to_end(&mut rest).await;
                 assert_eq!(rest, b"", "{who:?}");
+                let asked = opened
+                    .lock()
+                    .await
+                    .recv()
+                    .await
+                    .expect("a tunnel was asked for");
+                assert_eq!(
+                    (asked.method.as_str(), asked.authority.as_str()),
+                    ("CONNECT", "refused.example:1"),
+                    "{who:?}"
+                );
             },
         )
         .await;

@@ -183,6 +183,12 @@ fn clusters() -> Vec<Value> {
                 "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
                 json!({ "dns_cache_config": { "name": "n", "dns_lookup_family": "V4_ONLY",
                     "dns_refresh_rate": "9s", "host_ttl": "99s", "max_hosts": 5 } })) } })),
+        cluster(json!({ "lb_policy": "CLUSTER_PROVIDED", "cluster_type": {
+            "name": "envoy.clusters.dynamic_forward_proxy", "typed_config": any(
+                "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+                json!({ "dns_cache_config": { "name": "n" } })) },
+            "upstream_http_protocol_options": { "auto_sni": true, "auto_san_validation": true },
+            "transport_socket": tls("Upstream", json!({ "sni": "s", "common_tls_context": {} })) })),
         cluster(json!({ "lb_policy": "MAGLEV", "maglev_lb_config": { "table_size": 5 } })),
     ];
     let socket = |spec: &Value| {
@@ -232,6 +238,13 @@ fn http_options(http2: &Value) -> Vec<Value> {
             "outlier_detection": { "error_matcher": errors } }),
         ),
         with(json!({ "use_downstream_protocol_config": both })),
+        {
+            let names = json!({ "auto_sni": true, "auto_san_validation": true });
+            let mut secured = with(json!({ "auto_config": both,
+                "upstream_http_protocol_options": names }));
+            secured["transport_socket"] = tls("Upstream", json!({ "common_tls_context": {} }));
+            secured
+        },
         with(json!({ "auto_config": both })),
     ]
 }
@@ -434,6 +447,8 @@ fn filters() -> Value {
     json!([
         filter("fault.v3.HTTPFault", fault()),
         filter("cors.v3.Cors", json!({})),
+        filter("dynamic_forward_proxy.v3.FilterConfig",
+            json!({ "dns_cache_config": { "name": "n" } })),
         { "name": "g", "is_optional": true },
         filter("router.v3.Router", json!({})),
     ])

@@ -15,7 +15,12 @@ use crate::key::Key;
 use crate::proxy::Proxy;
 
 /// A service outside the mesh, as a ServiceEntry makes it.
-fn external(host: &str, port: u16, protocol: Protocol, resolution: Resolution) -> Service {
+pub(super) fn external(
+    host: &str,
+    port: u16,
+    protocol: Protocol,
+    resolution: Resolution,
+) -> Service {
     Service {
         hostname: Hostname::new(host),
         resolution,
@@ -453,6 +458,23 @@ fn settings_of_the_mesh_hold_for_all_clusters() {
         in_mesh(json!({}), Protocol::Redis, "")["lb_policy"],
         "MAGLEV"
     );
+}
+
+#[test]
+fn tls_without_a_name_asks_for_the_host_of_each_request() {
+    let asks = |protocol: Protocol, tls: &str| {
+        let rule = format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, trafficPolicy: {{tls: {{{tls}}}}}}}\n"
+        );
+        let found = in_mesh(json!({}), protocol, &rule);
+        let options = &found["typed_extension_protocol_options"];
+        let options = &options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+        options["upstream_http_protocol_options"]["auto_sni"] == true
+    };
+    assert!(asks(Protocol::Http, "mode: SIMPLE"));
+    assert!(!asks(Protocol::Http, "mode: SIMPLE, sni: a.test"));
+    assert!(!asks(Protocol::Http, "mode: ISTIO_MUTUAL"));
+    assert!(!asks(Protocol::Tcp, "mode: SIMPLE"), "no requests");
 }
 
 #[test]
