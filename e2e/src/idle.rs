@@ -38,7 +38,17 @@ impl Idle {
     pub async fn with_labels(
         mesh: &Mesh,
         name: &str,
+        labels: serde_json::Value,
+    ) -> anyhow::Result<Idle> {
+        Self::annotated(mesh, name, labels, json!({})).await
+    }
+
+    /// A pod with labels beside `app`, and annotations.
+    pub async fn annotated(
+        mesh: &Mesh,
+        name: &str,
         mut labels: serde_json::Value,
+        annotations: serde_json::Value,
     ) -> anyhow::Result<Idle> {
         let sleep = ["add", IMAGE, "--", "/bin/sleep", "infinity"];
         mesh.lateen_ok(&[&["image", "--name", &mesh.name], &sleep[..]].concat())?;
@@ -46,7 +56,7 @@ impl Idle {
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
             "spec": {
                 "containers": [{"name": "main", "image": IMAGE}],
                 "terminationGracePeriodSeconds": 1,

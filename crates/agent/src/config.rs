@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::cli::{ProxyArgs, Role, Which};
+use crate::dns::DnsConfig;
 pub(crate) use mesh::ProxyConfig;
 
 /// Envoy's place in Istio's image, which mesh configurations often repeat: naming it is no wish
@@ -57,6 +58,8 @@ pub(crate) struct AgentConfig {
     pub(crate) app_probers: BTreeMap<String, Value>,
     /// `ISTIO_PROMETHEUS_ANNOTATIONS`: where the application's own metrics are.
     pub(crate) app_metrics: Option<String>,
+    /// How names are answered, where queries are captured.
+    pub(crate) dns: Option<DnsConfig>,
     pub(crate) metadata: Value,
 }
 
@@ -161,6 +164,7 @@ impl AgentConfig {
             },
             app_probers: probers(&env)?,
             app_metrics: app_metrics(&env, ports.status)?,
+            dns: dns(&env)?,
             role: args.role,
             proxy_log_level: args.proxy_log_level,
             proxy_component_log_level: args.proxy_component_log_level,
@@ -317,6 +321,23 @@ fn app_metrics(env: &Env, own_port: u16) -> Result<Option<String>, Error> {
     Ok((port != own_port).then(|| format!("http://localhost:{port}/{path}")))
 }
 
+/// How names are answered. Our own metadata tell the control plane so, whose table it is.
+fn dns(env: &Env) -> Result<Option<DnsConfig>, Error> {
+    const ADDRESS: &str = "DNS_PROXY_ADDR";
+    if optional(env, "ISTIO_META_DNS_CAPTURE") != Some("true") {
+        return Ok(None);
+    }
+    let default = format!("localhost:{}", ports::DNS);
+    let address = optional(env, ADDRESS).unwrap_or(&default);
+    let listen = DnsConfig::addresses(address);
+    let what = || bad(ADDRESS, format!("{address:?} is no address with a port"));
+    Ok(Some(DnsConfig {
+        listen: listen.ok_or_else(what)?,
+        timeout: duration(env, "DNS_FORWARD_TIMEOUT")?.unwrap_or(Duration::from_secs(5)),
+        parallel: parsed(env, "DNS_FORWARD_PARALLEL")?.unwrap_or(false),
+    }))
+}
+
 fn ratio(env: &Env) -> Result<f64, Error> {
     let ratio: f64 = parsed(env, "SECRET_GRACE_PERIOD_RATIO")?.unwrap_or(0.5);
     if (0.0..1.0).contains(&ratio) {
@@ -456,6 +477,32 @@ pub(crate) mod tests {
     fn what_is_missing_is_named() {
         let error = AgentConfig::resolve(ProxyArgs::default(), Env::new()).expect_err("empty");
         assert_eq!(error.to_string(), "POD_NAMESPACE: is not set");
+    }
+
+    #[test]
+    fn names_are_answered_where_queries_are_captured() {
+        let capture = ("ISTIO_META_DNS_CAPTURE", "true");
+        assert!(sample(&[]).dns.is_none());
+        let of = |address: &str| {
+            let dns = sample(&[capture, ("DNS_PROXY_ADDR", address)]).dns;
+            let listen = dns.expect("captured").listen;
+            listen.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let found = sample(&[capture]).dns.expect("captured");
+        assert_eq!(found.listen[0].to_string(), "127.0.0.1:15053");
+        assert_eq!(
+            (found.timeout, found.parallel),
+            (Duration::from_secs(5), false)
+        );
+        assert_eq!(of("localhost:5353"), ["127.0.0.1:5353", "[::1]:5353"]);
+        assert_eq!(of("[::1]:53"), ["[::1]:53"]);
+        assert_eq!(of(":53"), ["0.0.0.0:53", "[::]:53"]);
+        // What the mesh says for all proxies counts too.
+        let mesh = r#"{"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}"#;
+        assert!(sample(&[("PROXY_CONFIG", mesh)]).dns.is_some());
+        let env = sample_env(&[capture, ("DNS_PROXY_ADDR", "somewhere")]);
+        let error = AgentConfig::resolve(ProxyArgs::default(), env).expect_err("no address");
+        assert!(error.to_string().starts_with("DNS_PROXY_ADDR: "), "{error}");
     }
 
     #[test]

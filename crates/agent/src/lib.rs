@@ -2,8 +2,8 @@
 //!
 //! The agent obtains the workload's certificate and renews it, writes the proxy's bootstrap, runs
 //! our proxy in this process or Envoy in a child, carries xDS to the control plane with the
-//! workload's token, serves secrets to Envoy, answers the probes of the application, merges
-//! metrics, and drains on the way out.
+//! workload's token, serves secrets to Envoy, answers names and the probes of the application,
+//! merges metrics, and drains on the way out.
 //!
 //! Invariant: the agent alone talks to the certificate authority, and the key never leaves the pod.
 
@@ -11,12 +11,14 @@ mod bootstrap;
 mod certificates;
 mod cli;
 mod config;
+mod dns;
 mod envoy;
 mod error;
 mod grpc;
 mod http;
 mod inprocess;
 mod metadata;
+mod names;
 mod relay;
 mod request;
 mod run;

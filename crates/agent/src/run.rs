@@ -10,24 +10,29 @@ use std::time::Duration;
 use hyper::Request;
 use lateen_tls::IdentityStore;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::certificates::Certificates;
 use crate::config::AgentConfig;
+use crate::dns::{Dns, Place, Resolv, Table};
 use crate::envoy::Envoy;
 use crate::inprocess::InProcess;
 use crate::relay::{self, Relay};
 use crate::status::{self, Status};
-use crate::{Error, bootstrap, grpc, http, sds};
+use crate::{Error, bootstrap, grpc, http, names, sds};
 
 const ADMIN_LIMIT: Duration = Duration::from_secs(2);
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
     let config = Arc::new(config);
     let identity = Arc::new(IdentityStore::empty());
-    let status = Arc::new(Status::new(config.clone(), identity.clone()));
     // Dropped, and with it every part aborted, when this function returns.
     let mut parts = JoinSet::new();
+    // Captured queries come from now on, ours among them where our user is not known to capture.
+    let tables = answer_names(&config, &mut parts).await?;
+    let status = Arc::new(Status::new(config.clone(), identity.clone(), tables));
     let listener = status::bind(config.ports.status).await?;
     parts.spawn(status::serve(listener, status.clone()));
     let xds = relay::bind(&config.paths.xds_socket)?;
@@ -58,6 +63,23 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
     }
     proxy.stop().await;
     Ok(())
+}
+
+/// Starts to answer names, where that is asked for, and returns what is known of them.
+async fn answer_names(
+    config: &Arc<AgentConfig>,
+    parts: &mut JoinSet<()>,
+) -> Result<Option<watch::Receiver<Arc<Table>>>, Error> {
+    let Some(dns) = &config.dns else {
+        return Ok(None);
+    };
+    let resolv = Resolv::read(Path::new(RESOLV_CONF));
+    let (tables_tx, tables) = watch::channel(Arc::default());
+    let server = Dns::bind(dns, &resolv, tables.clone()).await?;
+    parts.spawn(server.serve());
+    let place = Place::new(&config.namespace, &config.domain, resolv.search);
+    parts.spawn(names::follow(config.clone(), place, tables_tx));
+    Ok(Some(tables))
 }
 
 /// Resolves when the pod is to end. A drain alone is carried out on the way.

@@ -4,21 +4,22 @@ mod health;
 mod metrics;
 mod probe;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use lateen_tls::IdentityStore;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::config::AgentConfig;
+use crate::dns::Table;
 use crate::{Error, http};
 
 /// How long the proxy may take to say whether it is ready; the kubelet's probe waits 3 s.
@@ -28,16 +29,23 @@ const READY_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Status {
     config: Arc<AgentConfig>,
     identity: Arc<IdentityStore>,
+    /// The names of the mesh, where they are answered.
+    names: Option<watch::Receiver<Arc<Table>>>,
     draining: AtomicBool,
     drain_asked: Notify,
     quit_asked: Notify,
 }
 
 impl Status {
-    pub(crate) fn new(config: Arc<AgentConfig>, identity: Arc<IdentityStore>) -> Self {
+    pub(crate) fn new(
+        config: Arc<AgentConfig>,
+        identity: Arc<IdentityStore>,
+        names: Option<watch::Receiver<Arc<Table>>>,
+    ) -> Self {
         Self {
             config,
             identity,
+            names,
             draining: AtomicBool::new(false),
             drain_asked: Notify::new(),
             quit_asked: Notify::new(),
@@ -112,6 +120,7 @@ fn router(status: Arc<Status>) -> Router {
         .route("/metrics", get(merged_metrics))
         .route("/quitquitquit", post(quit))
         .route("/drain", post(drain))
+        .route("/debug/ndsz", get(ndsz))
         .with_state(status)
 }
 
@@ -146,17 +155,34 @@ async fn drain(State(status): State<Arc<Status>>, from: ConnectInfo<SocketAddr>)
     local_only(from, || status.drain())
 }
 
+/// The names that are answered, as the control plane told them.
+async fn ndsz(State(status): State<Arc<Status>>, from: ConnectInfo<SocketAddr>) -> Response {
+    if !is_local(from) {
+        return (StatusCode::FORBIDDEN, "only from within the pod\n").into_response();
+    }
+    match &status.names {
+        Some(names) => {
+            let table = names.borrow().clone();
+            Json(table.told()).into_response()
+        }
+        None => {
+            let why = "names are not answered here: ISTIO_META_DNS_CAPTURE is not \"true\"\n";
+            (StatusCode::NOT_FOUND, why).into_response()
+        }
+    }
+}
+
 /// Only this pod may end or drain its proxy.
-fn local_only(ConnectInfo(from): ConnectInfo<SocketAddr>, act: impl FnOnce()) -> Response {
-    let ip = match from.ip() {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
-        v4 => v4,
-    };
-    if !ip.is_loopback() {
+fn local_only(from: ConnectInfo<SocketAddr>, act: impl FnOnce()) -> Response {
+    if !is_local(from) {
         return (StatusCode::FORBIDDEN, "only from within the pod\n").into_response();
     }
     act();
     (StatusCode::OK, "OK\n").into_response()
+}
+
+fn is_local(ConnectInfo(from): ConnectInfo<SocketAddr>) -> bool {
+    from.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]

@@ -113,13 +113,18 @@ async fn dial(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// Gives a socket the proxy's mark, by which capture rules leave its packets alone.
+pub(crate) fn mark<'a>(socket: impl Into<socket2::SockRef<'a>>) {
+    // Needs CAP_NET_ADMIN. Without it the rules know us by our user.
+    let _ = socket.into().set_mark(ports::PROXY_UID);
+}
+
 async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Needs CAP_NET_ADMIN. Without it the rules know us by our user.
-    let _ = socket2::SockRef::from(&socket).set_mark(ports::PROXY_UID);
+    mark(&socket);
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

@@ -118,7 +118,7 @@ impl Ask<'_> {
 }
 
 fn find(discovery: &Discovery, wanted: &str) -> Option<Arc<Connection<Client>>> {
-    let connections = discovery.connections.list();
+    let connections = discovery.proxies();
     let is = |connection: &&Arc<Connection<Client>>| {
         let proxy = &connection.client.proxy;
         proxy.id == wanted || format!("{}.{}", proxy.name, proxy.namespace) == wanted

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lateen_galley::ConfigSet;
 use lateen_registry::World;
-use lateen_xds::server::{self, Ads, Connections, STREAM_LIFETIME};
+use lateen_xds::server::{self, Ads, Connection, Connections, STREAM_LIFETIME};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -178,6 +178,13 @@ impl Discovery {
     /// What became of each patch of an EnvoyFilter, in the order in which they are made.
     pub fn patches(&self) -> Vec<PatchReport> {
         self.core.engine.patches()
+    }
+
+    /// Proxies by their streams; what agents ask for beside them is left out.
+    pub(crate) fn proxies(&self) -> Vec<Arc<Connection<Client>>> {
+        let mut proxies = self.connections.list();
+        proxies.retain(|connection| !connection.client.proxy.is_agent);
+        proxies
     }
 
     /// Streams that are open, on all ports.

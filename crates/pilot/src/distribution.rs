@@ -204,7 +204,9 @@ impl Tracker {
         self.waves.retain(|wave| !wave.objects.is_empty());
         // Who moves from here on is noted, and who has moved before is seen.
         self.connections.follow(true);
-        let streams = self.connections.list();
+        let mut streams = self.connections.list();
+        // What an agent asks for is not what objects say, but what comes of them all.
+        streams.retain(|stream| !stream.client.proxy.is_agent);
         let proxies = streams.len();
         let outstanding = streams.into_iter().filter(|c| !has(c, snapshot.generation));
         let wave = Wave {

@@ -102,6 +102,7 @@ impl Served {
             listeners,
             endpoints,
             tables,
+            names: table,
         } = &*self.scope;
         match (names, type_url) {
             (Names::All(_), of) if *of == TypeUrl::CLUSTER => self.list(of),
@@ -121,9 +122,18 @@ impl Served {
             }
             (names, of) if *of == TypeUrl::ENDPOINT => endpoints.find(cache, named(names).iter()),
             (names, of) if *of == TypeUrl::ROUTE => tables.find(cache, named(names).iter()),
+            (_, of) if *of == TypeUrl::NAME_TABLE => {
+                let table = table.iter().map(|names| &names.resource);
+                table.cloned().collect()
+            }
             (names, of) if *of == TypeUrl::EXTENSION => self.find(cache, of, named(names).iter()),
             _ => Vec::new(),
         }
+    }
+
+    /// The table of names, encoded, where the mesh resolves them.
+    pub(crate) fn name_table(&self) -> Option<&[u8]> {
+        Some(self.scope.names.as_ref()?.resource.value())
     }
 
     /// All clusters or listeners there are.
@@ -172,6 +182,7 @@ impl Served {
             of if *of == TypeUrl::ENDPOINT => Some(scope.endpoints.state.group),
             of if *of == TypeUrl::ROUTE => Some(scope.tables.whole.group),
             of if *of == TypeUrl::VIRTUAL_HOST => Some(scope.tables.hosts.group),
+            of if *of == TypeUrl::NAME_TABLE => Some(scope.names.as_ref()?.state.group),
             _ => None,
         }
     }
@@ -185,6 +196,7 @@ impl Served {
             of if *of == TypeUrl::ENDPOINT => scope.endpoints.state.since(group),
             of if *of == TypeUrl::ROUTE => scope.tables.whole.since(group),
             of if *of == TypeUrl::VIRTUAL_HOST => scope.tables.hosts.since(group),
+            of if *of == TypeUrl::NAME_TABLE => scope.names.as_ref()?.state.since(group),
             _ => None,
         }
     }

@@ -147,6 +147,7 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
         version: String::new(),
         metadata: Arc::default(),
         own_version: String::new(),
+        is_agent: false,
     }
 }
 

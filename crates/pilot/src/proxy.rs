@@ -35,6 +35,12 @@ pub enum Dialect {
 /// The metadata field by which a proxy says that it takes virtual hosts as resources.
 const VIRTUAL_HOSTS: &str = "LATEEN_VIRTUAL_HOSTS";
 
+/// The metadata field of this project's proxy.
+pub(crate) const OUR_PROXY: &str = "LATEEN_PROXY";
+
+/// The metadata field of an agent's own stream.
+const AGENT: &str = "LATEEN_AGENT";
+
 /// The metadata field by which a client asks for another kind of configuration.
 const GENERATOR: &str = "GENERATOR";
 
@@ -69,6 +75,8 @@ pub struct Proxy {
     pub metadata: Arc<BTreeMap<String, String>>,
     /// This project's version of what runs in the pod; empty where something else does.
     pub own_version: String,
+    /// The stream is that of the agent beside the proxy, which asks for what is its own.
+    pub is_agent: bool,
 }
 
 /// Why a node is not a proxy of the mesh.
@@ -99,9 +107,12 @@ impl Proxy {
             "" => namespace,
             namespace => namespace,
         };
+        let is_agent = string(metadata, AGENT) == "true";
         let dialect = match string(metadata, VIRTUAL_HOSTS) {
             _ if string(metadata, GENERATOR) == "grpc" => Dialect::Grpc,
             "true" => Dialect::Lateen,
+            // As its proxy, so that both are served the same.
+            _ if is_agent && string(metadata, OUR_PROXY) == "true" => Dialect::Lateen,
             _ => Dialect::Envoy,
         };
         Ok(Proxy {
@@ -119,6 +130,7 @@ impl Proxy {
             version: string(metadata, "ISTIO_VERSION").to_owned(),
             metadata: Arc::new(texts(metadata)),
             own_version: string(metadata, "LATEEN_VERSION").to_owned(),
+            is_agent,
         })
     }
 

@@ -170,7 +170,6 @@ impl Snapshot {
         self.asked_labels == other.asked_labels
             && self.locality_counts() == other.locality_counts()
             && self.node_counts() == other.node_counts()
-            && self.gives_addresses() == other.gives_addresses()
             && Arc::ptr_eq(&self.networks, &other.networks)
             && Arc::ptr_eq(&self.of_config.sidecars, &other.of_config.sidecars)
     }
@@ -216,12 +215,6 @@ impl Snapshot {
     /// Whether anything outbound depends on which node the client is on.
     pub(crate) fn node_counts(&self) -> bool {
         self.asked_labels.contains(labels::HOSTNAME) || self.of_world.n_same_node > 0
-    }
-
-    /// Whether any host was given an address, which those know of alone for whom the mesh resolves
-    /// names.
-    pub(crate) fn gives_addresses(&self) -> bool {
-        self.of_world.n_allocated > 0
     }
 
     /// The networks of the mesh.

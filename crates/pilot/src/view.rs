@@ -5,6 +5,7 @@ mod clusters;
 mod endpoints;
 pub(crate) mod gateways;
 mod inbound;
+mod names;
 mod outbound;
 mod reach;
 mod routes;

@@ -12,6 +12,7 @@ pub mod client;
 pub mod json;
 mod merge;
 pub mod names;
+pub mod nds;
 pub mod server;
 pub mod types;
 

@@ -66,11 +66,16 @@ impl TypeUrl {
         "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
     ));
 
+    /// The names that an agent answers (NDS), see [`crate::nds`].
+    pub const NAME_TABLE: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/istio.networking.nds.v1.NameTable"
+    ));
+
     /// Istio's debug pages, by name.
     pub const DEBUG: TypeUrl = TypeUrl(arcstr::literal!("istio.io/debug"));
 
     /// The order in which a change must arrive so that nothing names what is not there yet.
-    pub const PUSH_ORDER: [TypeUrl; 7] = [
+    pub const PUSH_ORDER: [TypeUrl; 8] = [
         TypeUrl::CLUSTER,
         TypeUrl::ENDPOINT,
         TypeUrl::LISTENER,
@@ -78,6 +83,7 @@ impl TypeUrl {
         TypeUrl::VIRTUAL_HOST,
         TypeUrl::SECRET,
         TypeUrl::EXTENSION,
+        TypeUrl::NAME_TABLE,
     ];
 
     /// A type by its URL.
@@ -109,15 +115,21 @@ impl TypeUrl {
             "envoy.config.route.v3.VirtualHost" => "VHDS",
             "envoy.extensions.transport_sockets.tls.v3.Secret" => "SDS",
             "envoy.config.core.v3.TypedExtensionConfig" => "ECDS",
+            "istio.networking.nds.v1.NameTable" => "NDS",
             other => other,
         }
     }
 
     /// Whether an empty first subscription means "everything" and a state-of-the-world response
-    /// lists everything (clusters, listeners, single debug pages, and virtual hosts, which only our
-    /// proxy asks for).
+    /// lists everything (clusters, listeners, names, single debug pages, and virtual hosts, which only
+    /// our proxy asks for).
     pub fn is_wildcard(&self) -> bool {
-        let all = [TypeUrl::CLUSTER, TypeUrl::LISTENER, TypeUrl::VIRTUAL_HOST];
+        let all = [
+            TypeUrl::CLUSTER,
+            TypeUrl::LISTENER,
+            TypeUrl::VIRTUAL_HOST,
+            TypeUrl::NAME_TABLE,
+        ];
         all.contains(self) || self.debug_page().is_some()
     }
 

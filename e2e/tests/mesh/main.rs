@@ -23,6 +23,7 @@ mod gateway_api;
 mod gateway_tls;
 mod grpc;
 mod kubectl;
+mod names;
 mod pods;
 mod resilience;
 mod routing;
@@ -220,6 +221,7 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         samples::websockets_pass_the_gateway,
         samples::probes_pass_the_sidecar,
         traffic::names_are_resolved_by_the_sidecar,
+        names::captured_names_are_answered,
         failing::a_failing_pod_is_left_out,
         failing::a_pod_that_hangs_costs_a_try,
         envoy::real_envoy_serves_in_place_of_ours,

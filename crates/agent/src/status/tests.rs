@@ -15,7 +15,7 @@ async fn app(router: Router) -> u16 {
 
 fn status(pod: &Pod, extra: &[(&str, &str)]) -> Arc<Status> {
     let config = pod.config("localhost:1", extra);
-    Arc::new(Status::new(config, Arc::new(IdentityStore::empty())))
+    Arc::new(Status::new(config, Arc::new(IdentityStore::empty()), None))
 }
 
 fn certify(pod: &Pod, status: &Status) {

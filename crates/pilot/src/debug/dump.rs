@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use lateen_xds::nds::NameTable;
 use lateen_xds::server::{Connection, NameSet, Names, Resource};
 use lateen_xds::{Error, TypeUrl, json};
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{Answer, Ask, Fault, Page, failed};
@@ -30,11 +32,18 @@ pub(super) fn ecdsz(ask: &Ask<'_>) -> Answer {
     }
 }
 
-/// No proxy answers names by a table of ours.
+/// The names that the agent beside a proxy answers.
 pub(super) fn ndsz(ask: &Ask<'_>) -> Answer {
-    ask.proxy()?;
-    let why = "DNS capture is not enabled in the proxy";
-    Err(Fault(StatusCode::BAD_REQUEST, why.to_owned()))
+    let connection = ask.proxy()?;
+    let served = ask.discovery.core.engine.served(&connection.client.proxy);
+    let Some(table) = served.name_table() else {
+        let why = "DNS capture is not enabled in the proxy";
+        return Err(Fault(StatusCode::BAD_REQUEST, why.to_owned()));
+    };
+    let fault =
+        |error: prost::DecodeError| Fault(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let table = NameTable::decode(table).map_err(fault)?;
+    Ok(Page::Json(json!(table)))
 }
 
 /// Clusters, listeners, the route tables and the endpoints that the proxy asked for.

@@ -210,7 +210,7 @@ pub(super) fn endpoint_shardz(ask: &Ask<'_>) -> Answer {
 }
 
 pub(super) fn instancesz(ask: &Ask<'_>) -> Answer {
-    let connections = ask.discovery.connections.list();
+    let connections = ask.discovery.proxies();
     let all = connections.iter().map(|connection| {
         let proxy = &connection.client.proxy;
         let address = proxy.ip.to_string();

@@ -31,7 +31,7 @@ pub(super) fn connection_id(connection: &Connection<Client>) -> String {
 
 /// How far each proxy got: per type, the newest response sent and the newest one accepted.
 pub(super) fn syncz(ask: &Ask<'_>) -> Answer {
-    let connections = ask.discovery.connections.list();
+    let connections = ask.discovery.proxies();
     let generation = ask.snapshot.generation;
     let all = connections
         .iter()

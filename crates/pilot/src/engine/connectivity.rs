@@ -22,8 +22,8 @@ const INSTANCE_IPS: &str = "INSTANCE_IPS";
 /// What a proxy says of its connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Connectivity {
-    /// The mesh resolves names for its application, which so learns of addresses that hosts were
-    /// given.
+    /// The mesh resolves names for its application: it is sent the table of them, and listeners are at
+    /// the addresses that hosts were given.
     pub(crate) resolves: bool,
     /// Its network; empty where that is not known or makes no difference.
     pub(crate) network: String,
@@ -54,10 +54,9 @@ impl Connectivity {
     /// are served.
     pub(super) fn reduced(&self, labels: &Labels, snapshot: &Snapshot) -> Connectivity {
         let networks = snapshot.networks();
-        let resolves = self.resolves && snapshot.gives_addresses();
         if !networks.are_several() {
             return Connectivity {
-                resolves,
+                resolves: self.resolves,
                 families: self.families,
                 ..Connectivity::default()
             };
@@ -70,7 +69,7 @@ impl Connectivity {
             (own, _) => own,
         };
         Connectivity {
-            resolves,
+            resolves: self.resolves,
             network: network.to_owned(),
             view: self.view.clone(),
             families: self.families,

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod endpoints;
+mod names;
 mod tables;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,6 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::view::View;
 use clusters::Clusters;
 use endpoints::Endpoints;
+use names::NameList;
 use tables::Tables;
 
 /// What all proxies with one reduced vantage share.
@@ -26,6 +28,8 @@ pub(super) struct Scope {
     pub(super) listeners: List,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) tables: Arc<Tables>,
+    /// Where the mesh resolves names.
+    pub(super) names: Option<NameList>,
 }
 
 /// All listeners.
@@ -87,6 +91,7 @@ impl Scope {
                 clusters: Clusters::new(making, like.map(|like| &like.clusters)),
                 endpoints: Arc::new(Endpoints::new(making)),
                 tables: Arc::new(tables),
+                names: NameList::new(making),
                 listeners,
             });
         };
@@ -95,10 +100,16 @@ impl Scope {
         let known = [&before.clusters, &clusters];
         let endpoints = before.endpoints.next(making, known);
         let tables = before.tables.next(making, &listeners.tables);
+        let names = match &before.names {
+            Some(names) => Some(names.next(making)),
+            None => NameList::new(making),
+        };
+        let group = |names: &Option<NameList>| names.as_ref().map(|names| names.state.group);
         let unchanged = clusters.state.group == before.clusters.state.group
             && listeners.state.group == before.listeners.state.group
             && Arc::ptr_eq(&endpoints, &before.endpoints)
-            && Arc::ptr_eq(&tables, &before.tables);
+            && Arc::ptr_eq(&tables, &before.tables)
+            && group(&names) == group(&before.names);
         if unchanged {
             return before.clone();
         }
@@ -107,6 +118,7 @@ impl Scope {
             listeners,
             endpoints,
             tables,
+            names,
         })
     }
 

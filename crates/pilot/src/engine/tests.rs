@@ -107,3 +107,59 @@ fn kinds_of_workloads_go_with_the_last_of_them() {
     assert_eq!((counts.members, counts.vantages, counts.scopes), (1, 1, 1));
     drop(staying);
 }
+
+/// A proxy beside which names are resolved.
+fn resolving(name: &str, more: &[(&str, &str)]) -> Proxy {
+    let mut proxy = fixture::sidecar(name);
+    let all = [("DNS_CAPTURE", "true")];
+    let all = all.iter().chain(more);
+    let all = all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    proxy.metadata = Arc::new(all.collect());
+    proxy
+}
+
+#[test]
+fn names_are_sent_again_when_they_change_and_to_those_who_answer_them() {
+    let mut first = world(3);
+    let mut headless = (*fixture::service("h", &[(90, 90, Protocol::Http)])).clone();
+    headless.resolution = lateen_registry::Resolution::Passthrough;
+    first.services.insert(headless.id(), Arc::new(headless));
+    serve(&mut first, "h", "10.1.0.9");
+    let was = Arc::new(first);
+    let config = Arc::default();
+    let before = Arc::new(Snapshot::new(1, was.clone(), Arc::clone(&config), DOMAIN));
+    let engine = Engine::new(before.clone());
+    let resolver = engine.join(&resolving("s0", &[]));
+    let other = engine.join(&fixture::sidecar("s0"));
+    let table = |served: &watch::Receiver<Arc<Served>>| {
+        let nothing = NameSet::default();
+        let names = Names::All(&nothing);
+        served
+            .borrow()
+            .resources(&engine.cache, &TypeUrl::NAME_TABLE, names)
+    };
+    assert_eq!(table(&other), []);
+    let [told] = &table(&resolver)[..] else {
+        panic!("one table");
+    };
+    let group = resolver
+        .borrow()
+        .group(&TypeUrl::NAME_TABLE)
+        .expect("a group");
+
+    // Endpoints behind a virtual address are nobody's name.
+    let mut is = World::clone(&was);
+    serve(&mut is, "s1", "10.1.0.2");
+    let is = Arc::new(is);
+    let second = Arc::new(before.next(2, is.clone(), Arc::clone(&config)));
+    engine.publish(second.clone(), false);
+    assert!(Arc::ptr_eq(told, &table(&resolver)[0]));
+
+    let mut moved = World::clone(&is);
+    serve(&mut moved, "h", "10.1.0.8");
+    engine.publish(Arc::new(second.next(3, Arc::new(moved), config)), false);
+    assert_ne!(*told, table(&resolver)[0]);
+    let served = resolver.borrow();
+    let changed = served.since(&TypeUrl::NAME_TABLE, group).expect("known");
+    assert_eq!(changed, std::slice::from_ref(&told.name));
+}

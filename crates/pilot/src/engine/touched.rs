@@ -94,6 +94,15 @@ impl Touched {
                 .any(|host| view.listens_at_endpoints(host))
     }
 
+    /// Whether a name may have another address, or another name one.
+    pub(crate) fn names(&self, view: View<'_>) -> bool {
+        let by_pods = |host: &Hostname| view.listens_at_endpoints(host);
+        self.all
+            || self.services
+            || (self.rules && view.is_limited())
+            || (self.endpoints && self.hosts.iter().any(by_pods))
+    }
+
     /// Whether any route of any table may be another one. What a Sidecar lets through depends on
     /// where rules lead.
     pub(crate) fn all_routes(&self, view: View<'_>) -> bool {

@@ -12,12 +12,9 @@ use super::connectivity::Connectivity;
 use crate::envoy_filter::{Book, Selected, Who};
 use crate::listener::Topology;
 use crate::model::Sidecar;
-use crate::proxy::{Dialect, Kind, Proxy};
+use crate::proxy::{Dialect, Kind, OUR_PROXY, Proxy};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-
-/// The metadata field of this project's proxy.
-const OUR_PROXY: &str = "LATEEN_PROXY";
 
 /// What only patches ask of a proxy.
 #[derive(Clone, Debug)]

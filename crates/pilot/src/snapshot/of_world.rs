@@ -26,11 +26,9 @@ pub(super) struct WorldIndex {
     pub(super) by_name: Arc<[Arc<Service>]>,
     /// Those for all hosts of a domain.
     pub(super) wildcards: Arc<[Arc<Service>]>,
-    /// Services that want what is near, that want what is on the same node, and that were given
-    /// addresses.
+    /// Services that want what is near, and that want what is on the same node.
     pub(super) n_near: usize,
     pub(super) n_same_node: usize,
-    pub(super) n_allocated: usize,
     /// Services that were looked at on the way from the world before.
     #[cfg(test)]
     pub(super) n_visited: usize,
@@ -100,7 +98,6 @@ impl WorldIndex {
                         &mut self.n_same_node,
                         service.distribution == Some(TrafficDistribution::SameNode),
                     ),
-                    (&mut self.n_allocated, !service.allocated.is_empty()),
                 ];
                 for (n, counts) in counted.into_iter().filter(|(_, counts)| *counts) {
                     match there {
@@ -230,7 +227,7 @@ mod tests {
                 index.wildcards.clone(),
                 index.by_name.clone(),
             ],
-            [index.n_near, index.n_same_node, index.n_allocated],
+            [index.n_near, index.n_same_node],
         )
     }
 

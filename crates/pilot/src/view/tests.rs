@@ -4,6 +4,7 @@ mod aliases;
 mod families;
 mod gateways;
 mod http;
+mod names;
 mod networks;
 mod outbound;
 mod samples;

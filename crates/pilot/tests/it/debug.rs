@@ -12,10 +12,11 @@ use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use lateen_core::SpiffeId;
 use lateen_pilot::{Authenticate, Discovery, Options, Peer, Settings};
+use lateen_xds::nds::NameTable;
 use lateen_xds::types::core::Node;
 use lateen_xds::types::discovery::DeltaDiscoveryRequest;
 use lateen_xds::types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -85,12 +86,23 @@ impl Plane {
         type_url: &str,
         name: &str,
     ) -> tonic::Streaming<lateen_xds::types::discovery::DeltaDiscoveryResponse> {
+        self.open_with(namespace, &json!({}), type_url, name).await
+    }
+
+    /// The same with metadata.
+    async fn open_with(
+        &self,
+        namespace: &str,
+        metadata: &Value,
+        type_url: &str,
+        name: &str,
+    ) -> tonic::Streaming<lateen_xds::types::discovery::DeltaDiscoveryResponse> {
         let names = [name].into_iter().filter(|name| !name.is_empty());
+        let id = format!("sidecar~10.244.0.9~asker.{namespace}~{namespace}.svc.cluster.local");
+        let node: Node = lateen_xds::json::from_value(json!({ "id": id, "metadata": metadata }))
+            .expect("a node");
         let request = DeltaDiscoveryRequest {
-            node: Some(Node {
-                id: format!("sidecar~10.244.0.9~asker.{namespace}~{namespace}.svc.cluster.local"),
-                ..Node::default()
-            }),
+            node: Some(node),
             type_url: type_url.into(),
             resource_names_subscribe: names.map(str::to_owned).collect(),
             ..DeltaDiscoveryRequest::default()
@@ -140,6 +152,41 @@ async fn the_control_planes_namespace_sees_all_pages() {
     let dump = "config_dump?proxyID=asker.istio-system";
     let page = plane.page("istio-system", "istio.io/debug", dump).await;
     assert!(page.contains("envoy.admin.v3.ClustersConfigDump"), "{page}");
+}
+
+#[tokio::test]
+async fn an_agent_is_told_names_and_counts_as_no_proxy() {
+    let plane = plane("istio-system").await;
+    let captures = json!({ "DNS_CAPTURE": "true" });
+    let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let mut proxy = plane.open_with("istio-system", &captures, cds, "").await;
+    proxy.message().await.expect("clusters");
+    let agent = json!({ "DNS_CAPTURE": "true", "LATEEN_AGENT": "true" });
+    let nds = lateen_xds::TypeUrl::NAME_TABLE;
+    let mut names = plane
+        .open_with("istio-system", &agent, nds.as_str(), "")
+        .await;
+    let answer = names.message().await.expect("an answer").expect("no end");
+    let body = answer.resources[0].resource.as_ref().expect("a table");
+    let table: NameTable = lateen_xds::decode_any(body).expect("a table");
+    let reviews = &table.table["reviews.default.svc.cluster.local"];
+    assert_eq!(reviews.ips, ["10.96.0.22"]);
+    let page = plane.page("istio-system", "istio.io/debug", "syncz").await;
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    // The proxy, and who asks for the page.
+    assert_eq!(page.as_array().map(Vec::len), Some(2), "{page}");
+    // The page of the one that captures nothing says so.
+    let ask = "ndsz?proxyID=asker.istio-system";
+    let page = plane.page("istio-system", "istio.io/debug", ask).await;
+    assert!(page.contains("DNS capture is not enabled"), "{page}");
+    let mut newest = plane
+        .open_with("istio-system", &captures, "istio.io/debug", ask)
+        .await;
+    let answer = newest.message().await.expect("an answer").expect("no end");
+    let body = answer.resources[0].resource.as_ref().expect("a page");
+    let page: Value = serde_json::from_slice(&body.value).expect("JSON");
+    let entry = &page["table"]["reviews.default.svc.cluster.local"];
+    assert_eq!(entry["shortname"], "reviews", "{page}");
 }
 
 #[tokio::test]
