@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::DeleteParams};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::{Mesh, eventually, inside};
 
@@ -86,6 +86,11 @@ impl Idle {
     /// Listens as a program in the pod would.
     pub async fn listen(&self, port: u16) -> anyhow::Result<TcpListener> {
         inside::listen(self.pid, port).await
+    }
+
+    /// A socket for datagrams, as a program in the pod would have it; port 0 is a free one.
+    pub async fn datagrams(&self, port: u16) -> anyhow::Result<UdpSocket> {
+        inside::datagrams(self.pid, port).await
     }
 
     /// Deletes the pod and waits until it is gone.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// Connects from the namespace of a process.
 pub async fn connect(pid: i32, address: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -28,6 +28,16 @@ pub async fn listen(pid: i32, port: u16) -> anyhow::Result<TcpListener> {
     let listener = listener.with_context(|| format!("listen on {any}"))?;
     listener.set_nonblocking(true)?;
     Ok(TcpListener::from_std(listener)?)
+}
+
+/// A socket for datagrams, bound to this port, or to a free one where it is 0, of every address of the
+/// namespace of a process.
+pub async fn datagrams(pid: i32, port: u16) -> anyhow::Result<UdpSocket> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let socket = within(pid, move || std::net::UdpSocket::bind(any)).await?;
+    let socket = socket.with_context(|| format!("take datagrams on {any}"))?;
+    socket.set_nonblocking(true)?;
+    Ok(UdpSocket::from_std(socket)?)
 }
 
 /// The address of a Service or a pod, from its text.

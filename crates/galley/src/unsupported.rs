@@ -246,7 +246,8 @@ fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
         let protocol = port["protocol"].as_str().unwrap_or_default();
         if protocol.eq_ignore_ascii_case("UDP") {
             warnings.push(format!(
-                "spec.ports[{n}].protocol: datagrams are not supported, the port is left out"
+                "spec.ports[{n}].protocol: sidecars carry no datagrams, which go by themselves; only \
+                 UDPRoutes lead to the port"
             ));
         }
     }
@@ -473,7 +474,8 @@ mod tests {
             &[
                 "spec.endpoints[1].address: only addresses on the network are supported, \
                the endpoint is left out",
-                "spec.ports[0].protocol: datagrams are not supported, the port is left out",
+                "spec.ports[0].protocol: sidecars carry no datagrams, which go by themselves; only \
+                 UDPRoutes lead to the port",
             ],
         );
         named(

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-/// The field that tells the items of a list apart, where a list is a set.
-fn identity(list: &str) -> Option<&'static str> {
+/// The fields that tell the items of a list apart, where a list is a set.
+fn identity(list: &str) -> Option<&'static [&'static str]> {
     match list {
-        "env" | "volumes" => Some("name"),
-        "volumeMounts" => Some("mountPath"),
-        "ports" => Some("containerPort"),
+        "env" | "volumes" => Some(&["name"]),
+        "volumeMounts" => Some(&["mountPath"]),
+        "ports" => Some(&["containerPort", "protocol"]),
         _ => None,
     }
 }
@@ -31,12 +31,22 @@ pub(crate) fn merge(base: &mut Value, over: &Value) {
     }
 }
 
-fn merge_set(held: &mut Vec<Value>, items: &[Value], id: &str) {
+fn merge_set(held: &mut Vec<Value>, items: &[Value], id: &[&str]) {
     for item in items {
-        match held.iter_mut().find(|other| other.get(id) == item.get(id)) {
+        let is_same = |other: &&mut Value| id.iter().all(|key| part(other, key) == part(item, key));
+        match held.iter_mut().find(is_same) {
             Some(other) => *other = item.clone(),
             None => held.push(item.clone()),
         }
+    }
+}
+
+/// A field of an item; Kubernetes' default where a port does not say its protocol.
+fn part<'a>(item: &'a Value, key: &str) -> Option<&'a Value> {
+    static TCP: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| "TCP".into());
+    match item.get(key) {
+        None if key == "protocol" => Some(&TCP),
+        found => found,
     }
 }
 
@@ -56,5 +66,14 @@ mod tests {
             base,
             json!({"args": ["c"], "env": [{"name": "A", "value": "2"}, {"name": "B"}], "tty": true})
         );
+    }
+
+    #[test]
+    fn ports_of_two_protocols_may_have_one_number() {
+        let udp = json!({"containerPort": 53, "protocol": "UDP"});
+        let mut base = json!({"ports": [{"containerPort": 53, "name": "a"}, udp]});
+        let tcp = json!({"containerPort": 53, "protocol": "TCP"});
+        merge(&mut base, &json!({"ports": [tcp]}));
+        assert_eq!(base, json!({"ports": [tcp, udp]}));
     }
 }

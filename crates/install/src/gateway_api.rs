@@ -13,6 +13,8 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// On everything that is made for a Gateway: who makes it.
 const MANAGED: &str = "gateway.istio.io/managed";
+/// The protocol of listeners for datagrams.
+const UDP: &str = "udp";
 /// Where the gateway says that it is ready.
 const STATUS_PORT: u16 = 15021;
 
@@ -23,6 +25,14 @@ pub fn gateway_manifests(of: &GatewayDeployment, params: &Params) -> Vec<Value> 
         deployment(of, params),
         service(of),
     ]
+}
+
+/// What Kubernetes calls what a listener's protocol is carried by.
+fn transport(protocol: &str) -> &'static str {
+    match protocol {
+        UDP => "UDP",
+        _ => "TCP",
+    }
 }
 
 fn labels(of: &GatewayDeployment) -> Value {
@@ -56,7 +66,12 @@ fn object(of: &GatewayDeployment, api_version: &str, kind: &str) -> Value {
 fn service(of: &GatewayDeployment) -> Value {
     let status = json!({"name": "status-port", "port": STATUS_PORT, "protocol": "TCP", "appProtocol": "tcp"});
     let listeners = of.ports.iter().map(|(name, port, protocol)| {
-        json!({"name": name, "port": port, "protocol": "TCP", "appProtocol": protocol})
+        let mut listener = json!({"name": name, "port": port, "protocol": transport(protocol)});
+        // Of datagrams, nobody asks what is in them.
+        if protocol != UDP {
+            listener["appProtocol"] = json!(protocol);
+        }
+        listener
     });
     let ports: Vec<Value> = [status].into_iter().chain(listeners).collect();
     let kind = match of.service_type.as_str() {
@@ -85,8 +100,9 @@ fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
     annotations["prometheus.io/port"] = json!("15020");
     annotations["prometheus.io/scrape"] = json!("true");
     annotations["prometheus.io/path"] = json!("/stats/prometheus");
-    let ports = of.ports.iter().map(|(_, port, _)| *port);
-    let ports = ports.chain([u32::from(STATUS_PORT)]);
+    let ports = of.ports.iter();
+    let ports = ports.map(|(_, port, protocol)| (*port, transport(protocol)));
+    let ports = ports.chain([(u32::from(STATUS_PORT), "TCP")]);
     let mut pod = json!({
         "metadata": {"labels": pod_labels, "annotations": annotations},
         "spec": {
@@ -121,7 +137,10 @@ mod tests {
             uid: "u1".into(),
             class: "istio".into(),
             name: "edge-istio".into(),
-            ports: vec![("http-80".into(), 80, "http".into())],
+            ports: vec![
+                ("http-80".into(), 80, "http".into()),
+                ("udp-80".into(), 80, "udp".into()),
+            ],
             labels: [("team".to_owned(), "x".to_owned())].into(),
             annotations: [("note".to_owned(), "y".to_owned())].into(),
             ..GatewayDeployment::default()
@@ -161,15 +180,29 @@ mod tests {
             .as_array()
             .expect("ports")
             .iter()
-            .map(|p| &p["port"])
+            .map(|p| (p["port"].as_u64(), p["protocol"].as_str()))
             .collect();
-        assert_eq!(ports, [&json!(15021), &json!(80)]);
+        let port = |number: u64, protocol| (Some(number), Some(protocol));
+        assert_eq!(
+            ports,
+            [port(15021, "TCP"), port(80, "TCP"), port(80, "UDP")]
+        );
+        assert_eq!(service["spec"]["ports"][1]["appProtocol"], "http");
+        assert!(service["spec"]["ports"][2].get("appProtocol").is_none());
         let deployment = deployment(&of, &Params::default());
         let pod = &deployment["spec"]["template"];
         for (key, value) in service["spec"]["selector"].as_object().expect("labels") {
             assert_eq!(&pod["metadata"]["labels"][key], value);
         }
         assert_eq!(pod["spec"]["serviceAccountName"], "edge-istio");
+        let ports = pod["spec"]["containers"][0]["ports"].as_array();
+        let ports: Vec<_> = ports
+            .expect("ports")
+            .iter()
+            .map(|p| (p["containerPort"].as_u64(), p["protocol"].as_str()))
+            .collect();
+        let own = [port(80, "TCP"), port(80, "UDP"), port(15021, "TCP")];
+        assert!(own.iter().all(|port| ports.contains(port)), "{ports:?}");
         let sysctl = &pod["spec"]["securityContext"]["sysctls"][0];
         assert_eq!(sysctl["name"], "net.ipv4.ip_unprivileged_port_start");
         assert!(

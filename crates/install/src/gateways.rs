@@ -116,6 +116,7 @@ fn container(name: &str, options: &Options) -> Value {
     let ports = ports(name, options).into_iter();
     let status = (!is_ingress(name)).then_some(15021);
     let ports = ports.map(|port| u32::from(port.target)).chain(status);
+    let ports = ports.map(|port| (port, "TCP"));
     let requests = match options.profile {
         Profile::Demo => json!({"cpu": "10m", "memory": "40Mi"}),
         _ => json!({"cpu": "100m", "memory": "128Mi"}),
@@ -124,8 +125,8 @@ fn container(name: &str, options: &Options) -> Value {
 }
 
 /// The container, to be filled in by the injector.
-pub(crate) fn proxy(ports: impl Iterator<Item = u32>, requests: Value) -> Value {
-    let ports = ports.map(|port| json!({"containerPort": port, "protocol": "TCP"}));
+pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, requests: Value) -> Value {
+    let ports = ports.map(|(port, protocol)| json!({"containerPort": port, "protocol": protocol}));
     json!({
         "name": "istio-proxy",
         "image": "auto",

@@ -64,8 +64,15 @@ impl OutboundKey {
     }
 
     fn protocol(&self) -> Protocol {
+        if self.is_for_datagrams() {
+            return Protocol::Udp;
+        }
         let port = self.service.port(self.port);
         port.map_or(Protocol::Tcp, |port| port.protocol)
+    }
+
+    fn is_for_datagrams(&self) -> bool {
+        self.subset == names::DATAGRAMS
     }
 
     pub(crate) fn generate(&self) -> Cluster {
@@ -82,6 +89,10 @@ impl OutboundKey {
         let setting = place::setting(&policy, self.service.distribution, of_mesh);
         if setting.is_some_and(|setting| !setting.distribute.is_empty()) {
             settings::weigh_localities(&mut cluster);
+        }
+        // Nothing secures datagrams, and none begins anything.
+        if self.is_for_datagrams() {
+            return cluster;
         }
         if !self.passes_on {
             transport::apply(&mut cluster, self, &policy);
@@ -178,7 +189,7 @@ impl OutboundKey {
             );
             istio.push(("config", wire::text(config)));
         }
-        if !self.subset.is_empty() {
+        if !self.subset.is_empty() && !self.is_for_datagrams() {
             istio.push(("subset", wire::text(&self.subset)));
         }
         wire::metadata([("istio", wire::record(istio))])

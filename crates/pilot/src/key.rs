@@ -142,7 +142,7 @@ impl Key {
                     GatewayServer::Http { routes } | GatewayServer::Https { routes, .. } => {
                         Some(routes.clone())
                     }
-                    GatewayServer::Tcp { .. } => None,
+                    GatewayServer::Tcp { .. } | GatewayServer::Datagrams(_) => None,
                 };
                 key.servers.iter().filter_map(table).collect()
             }

@@ -1,11 +1,13 @@
 //! Listeners (LDS): where connections arrive, and what happens to them first.
 
 mod chains;
+mod datagrams;
 mod filters;
 mod gateway;
 mod inbound;
 mod outbound;
 
+pub(crate) use datagrams::DatagramRule;
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls, Topology};
 pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
 pub(crate) use outbound::{

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod clusters;
+mod datagrams;
 mod endpoints;
 pub(crate) mod gateways;
 mod inbound;

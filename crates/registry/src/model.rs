@@ -126,10 +126,16 @@ impl Service {
         }
     }
 
-    /// The port with this number. Datagrams, which may have the same number, are not carried.
+    /// The port with this number, for connections. One for datagrams may have the same number.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         let mut ports = self.ports.iter();
         ports.find(|port| port.port == number && port.protocol != Protocol::Udp)
+    }
+
+    /// The port with this number, for datagrams.
+    pub fn datagram_port(&self, number: u16) -> Option<&ServicePort> {
+        let mut ports = self.ports.iter();
+        ports.find(|port| port.port == number && port.protocol == Protocol::Udp)
     }
 
     /// The port with this name.

@@ -17,6 +17,9 @@ pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 /// The outbound cluster that goes to the host that the client names.
 pub const DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
+/// What stands in the place of the subset in names of clusters for datagrams, which may have the port
+/// of one for connections. No subset is called so.
+pub const DATAGRAMS: &str = "~udp";
 /// The inbound cluster for ports that no service names.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// The listener that captured outbound connections arrive at.
@@ -182,6 +185,11 @@ impl ClusterName {
         }
     }
 
+    /// Whether it is a cluster for datagrams.
+    pub fn is_for_datagrams(&self) -> bool {
+        self.subset == DATAGRAMS
+    }
+
     /// The cluster towards the application's own port.
     pub fn inbound(port: u16) -> Self {
         ClusterName {
@@ -282,6 +290,11 @@ impl FromStr for ClusterName {
 /// `0.0.0.0_9080`, `10.0.0.1_3306`, `fd00::1_80`.
 pub fn listener(address: impl fmt::Display, port: u16) -> String {
     format!("{address}_{port}")
+}
+
+/// `udp_0.0.0.0_53`: a listener for datagrams, beside which there may be one for connections.
+pub fn datagram_listener(address: impl fmt::Display, port: u16) -> String {
+    format!("udp_{address}_{port}")
 }
 
 /// Reads a listener name back into address and port.

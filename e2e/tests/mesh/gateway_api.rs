@@ -115,6 +115,124 @@ async fn routes(mesh: &Mesh, client: &Idle) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A port for connections and for datagrams, of which three in four go to one of two servers.
+const DATAGRAMS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: names}
+spec:
+  gatewayClassName: istio
+  listeners:
+  - {name: udp, port: 53, protocol: UDP}
+  - {name: http, port: 53, protocol: HTTP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: names}
+spec:
+  parentRefs: [{name: names, sectionName: udp}]
+  rules: [{backendRefs: [{name: one, port: 5300, weight: 3}, {name: two, port: 5300}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: one}
+spec: {selector: {app: one}, ports: [{port: 5300, protocol: UDP, targetPort: 53}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: two}
+spec: {selector: {app: two}, ports: [{port: 5300, protocol: UDP, targetPort: 53}]}
+"#;
+
+/// Answers datagrams of a pod with a word.
+async fn answers(pod: &Idle, word: &'static str) -> anyhow::Result<tokio::task::AbortHandle> {
+    let socket = pod.datagrams(53).await?;
+    let task = tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((_, client)) = socket.recv_from(&mut buffer).await {
+            let _ = socket.send_to(word.as_bytes(), client).await;
+        }
+    });
+    Ok(task.abort_handle())
+}
+
+/// What a new client of a pod is answered.
+async fn answer(client: &Idle, to: std::net::SocketAddr) -> anyhow::Result<String> {
+    let socket = client.datagrams(0).await?;
+    // Nobody else is heard.
+    socket.connect(to).await?;
+    socket.send(b"?").await?;
+    let mut buffer = [0; 2048];
+    let received =
+        tokio::time::timeout(std::time::Duration::from_secs(2), socket.recv(&mut buffer));
+    let length = received.await.context("no answer")??;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+pub(crate) async fn datagrams_go_to_their_shares(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let pods = [
+        Idle::outsider(mesh, "names-client").await?,
+        // A sidecar lets datagrams be.
+        Idle::start(mesh, "one").await?,
+        Idle::outsider(mesh, "two").await?,
+    ];
+    mesh.apply(DATAGRAMS).await?;
+    let servers = [
+        answers(&pods[1], "one").await?,
+        answers(&pods[2], "two").await?,
+    ];
+    let result = shares(mesh, &pods).await;
+    servers.iter().for_each(tokio::task::AbortHandle::abort);
+    mesh.delete(DATAGRAMS).await?;
+    for pod in pods {
+        pod.remove(mesh).await?;
+    }
+    result
+}
+
+async fn shares(mesh: &Mesh, [client, one, _]: &[Idle; 3]) -> anyhow::Result<()> {
+    // Without a gateway, to a Service and from a pod with a sidecar.
+    let service = inside::at(&mesh.cluster_ip("two").await?, 5300)?;
+    eventually("the Service", async || {
+        let word = answer(one, service).await?;
+        ensure!(word == "two", "{word}");
+        Ok(())
+    })
+    .await?;
+    let address = eventually("the gateway to be programmed", async || {
+        let status = status(mesh, "Gateway", "names").await?;
+        ensure!(
+            condition(&status["conditions"], "Programmed") == "True",
+            "{status:#}"
+        );
+        ensure!(status["listeners"][0]["attachedRoutes"] == 1, "{status:#}");
+        let address = status["addresses"][0]["value"].as_str();
+        Ok(address.context("no address")?.to_owned())
+    })
+    .await?;
+    let address = inside::at(&address, 53)?;
+    eventually("an answer", async || answer(client, address).await).await?;
+    let mut n_one = 0;
+    for _ in 0..200 {
+        match &*answer(client, address).await? {
+            "one" => n_one += 1,
+            word => ensure!(word == "two", "{word}"),
+        }
+    }
+    // 150 with a deviation of 6.
+    ensure!((110..190).contains(&n_one), "{n_one} of 200");
+    // Connections have the same port.
+    let stream = client.connect(address).await?;
+    let (code, _) = web::get(stream, "a", "/", &[]).await?;
+    ensure!(code == 404, "{code}");
+    let route = status(mesh, "UDPRoute", "names").await?;
+    let conditions = &route["parents"][0]["conditions"];
+    ensure!(condition(conditions, "Accepted") == "True", "{route:#}");
+    ensure!(condition(conditions, "ResolvedRefs") == "True", "{route:#}");
+    Ok(())
+}
+
 const INGRESS: &str = r#"
 apiVersion: networking.k8s.io/v1
 kind: Ingress

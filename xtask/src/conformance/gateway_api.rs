@@ -28,8 +28,7 @@ pub(super) fn run(root: &Path, home: &Path) -> Result<()> {
     let mut failed = Vec::new();
     for (what, flags) in [("gateways", &[][..]), ("the mesh", &["-mesh"][..])] {
         let mesh = Mesh::start(&lateen, &home)?;
-        // Only the tests of UDPRoutes ask it, and its pod must run for all others.
-        mesh.map("coredns", &["sh", "-c", "exec sleep infinity"])?;
+        mesh.map("coredns", &[path(&suite.dns_server)?])?;
         mesh.map("echo-basic", &[path(&suite.echo_server)?])?;
         if !suite.run(&mesh, flags, &home)? {
             failed.push(what);
@@ -46,6 +45,7 @@ pub(super) fn run(root: &Path, home: &Path) -> Result<()> {
 struct Suite {
     tests: PathBuf,
     echo_server: PathBuf,
+    dns_server: PathBuf,
 }
 
 impl Suite {
@@ -60,6 +60,7 @@ impl Suite {
         let suite = Suite {
             tests: home.join("suite.test"),
             echo_server: home.join("echo-basic"),
+            dns_server: home.join("dns"),
         };
         let go = |args: &[&str]| {
             let mut go = Command::new(std::env::var_os("GO").unwrap_or_else(|| "go".into()));
@@ -68,6 +69,7 @@ impl Suite {
         };
         go(&["mod", "tidy"])?;
         go(&["build", "-o", path(&suite.echo_server)?, ECHO_SERVER])?;
+        go(&["build", "-o", path(&suite.dns_server)?, "dns.go"])?;
         go(&["test", "-c", "-o", path(&suite.tests)?, "."])?;
         Ok(suite)
     }

@@ -102,12 +102,19 @@ impl<'a> Around<'a> {
             let message = format!("backend {kind} {} has no port: name one", to.name);
             return Err(Verdict::new("UnsupportedValue", message));
         };
-        let known = u16::try_from(port).ok().and_then(|port| service.port(port));
+        let is_udp = from.kind == "UDPRoute";
+        let known = u16::try_from(port).ok().and_then(|port| match is_udp {
+            true => service.datagram_port(port),
+            false => service.port(port),
+        });
         let Some(known) = known else {
-            return missing(format!("{kind} {} has no port {port}", to.name));
+            let of = if is_udp { " of protocol UDP" } else { "" };
+            return missing(format!("{kind} {} has no port {port}{of}", to.name));
         };
         let mut out = destination(&host, port);
         let policy = match kind {
+            // There is no TLS of datagrams.
+            _ if is_udp => None,
             "Service" => self.tls_policy(namespace, &to.name, &known.name),
             _ => None,
         };

@@ -259,8 +259,11 @@ impl<'a> Gateways<'a> {
             .filter(|bound| bound.fault.is_none())
         {
             let listener = bound.listener;
-            if !ports.iter().any(|(_, port, _)| *port == listener.port) {
-                let protocol = listener.protocol.to_ascii_lowercase();
+            let protocol = listener.protocol.to_ascii_lowercase();
+            let is_known = |(_, port, known): &(String, u32, String)| {
+                *port == listener.port && (known == "udp") == (protocol == "udp")
+            };
+            if !ports.iter().any(is_known) {
                 let name = format!("{protocol}-{}", listener.port);
                 ports.push((name, listener.port, protocol));
             }
@@ -377,11 +380,12 @@ fn services<'a>(around: Around<'a>, gateway: &Object<Gateway>) -> (bool, Vec<Ser
 
 /// Of listeners that cannot be told apart, the first is served.
 fn find_conflicts(listeners: &mut [Bound<'_>]) {
-    let mut ports: BTreeMap<u32, (&'static str, Vec<Hostname>)> = BTreeMap::new();
+    // Connections and datagrams do not meet at a port.
+    let mut ports: BTreeMap<(u32, bool), (&'static str, Vec<Hostname>)> = BTreeMap::new();
     for bound in listeners.iter_mut().filter(|bound| bound.fault.is_none()) {
         let (port, host) = (bound.listener.port, bound.host());
         let (group, hosts) = ports
-            .entry(port)
+            .entry((port, bound.role == Role::Udp))
             .or_insert_with(|| (bound.role.group(), Vec::new()));
         bound.conflict = if *group != bound.role.group() {
             let message = format!("port {port} is used for {group}");

@@ -1,12 +1,10 @@
-//! TLSRoute and TCPRoute: destinations of connections. UDPRoute: refused, since no proxy of the mesh
-//! forwards datagrams.
+//! TLSRoute and TCPRoute: destinations of connections. UDPRoute: of datagrams.
 
 use lateen_api::{gateway_api::L4RouteRule, networking::RouteDestination};
 
 use super::{
     Around,
     backend::{End, nowhere},
-    conditions::Verdict,
     routes::Converted,
 };
 
@@ -33,15 +31,5 @@ pub(super) fn convert(around: Around<'_>, from: End<'_>, rules: &[L4RouteRule]) 
             weight: 1,
         });
     }
-    out
-}
-
-/// What is said of a UDPRoute.
-pub(super) fn refuse(around: Around<'_>, from: End<'_>, rules: &[L4RouteRule]) -> Converted {
-    let mut out = convert(around, from, rules);
-    out.findings.refused(Verdict::new(
-        "UnsupportedValue",
-        "UDPRoute is not supported: proxies forward no datagrams",
-    ));
     out
 }

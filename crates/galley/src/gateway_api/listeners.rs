@@ -34,6 +34,7 @@ pub(super) enum Role {
     /// TLS ends here, bytes go on.
     Terminated,
     Tcp,
+    Udp,
     Unsupported,
 }
 
@@ -47,6 +48,7 @@ impl Role {
             "TLS" if passes => Role::Passthrough,
             "TLS" => Role::Terminated,
             "TCP" => Role::Tcp,
+            "UDP" => Role::Udp,
             _ => Role::Unsupported,
         }
     }
@@ -57,6 +59,7 @@ impl Role {
             Role::Passthrough => &["TLSRoute"],
             Role::Terminated => &["TLSRoute", "TCPRoute"],
             Role::Tcp => &["TCPRoute"],
+            Role::Udp => &["UDPRoute"],
             Role::Unsupported => &[],
         }
     }
@@ -71,6 +74,7 @@ impl Role {
             Role::Http => "HTTP",
             Role::Https | Role::Passthrough | Role::Terminated => "TLS",
             Role::Tcp => "TCP",
+            Role::Udp => "UDP",
             Role::Unsupported => "",
         }
     }
@@ -291,6 +295,7 @@ impl<'a> Bound<'a> {
             Role::Http => "HTTP",
             Role::Https => "HTTPS",
             Role::Passthrough | Role::Terminated => "TLS",
+            Role::Udp => "UDP",
             Role::Tcp | Role::Unsupported => "TCP",
         };
         Server {

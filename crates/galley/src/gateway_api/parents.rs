@@ -124,7 +124,7 @@ impl Gateways<'_> {
 /// Hosts that a listener and a route both have.
 fn common(bound: &Bound<'_>, hostnames: &[String]) -> Vec<Hostname> {
     let own = bound.host();
-    if hostnames.is_empty() || bound.role == Role::Tcp {
+    if hostnames.is_empty() || matches!(bound.role, Role::Tcp | Role::Udp) {
         return vec![own];
     }
     let mut all = Vec::new();

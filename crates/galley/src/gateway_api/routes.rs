@@ -194,7 +194,7 @@ pub(super) fn read<'a>(
         let parents = &route.spec.parent_refs;
         reader.route(
             common(&kinds::UDP_ROUTE, route, parents, &[]),
-            |around, _| l4::refuse(around, from, &route.spec.rules),
+            |around, _| l4::convert(around, from, &route.spec.rules),
         );
     }
 }

@@ -74,7 +74,7 @@ fn service(name: &str, namespace: &str, ports: &[u16], balancer: &[&str]) -> Arc
     })
 }
 
-/// Services `a`, `b` and `c` of two namespaces, and one before the proxies of gateway `edge`.
+/// Services `a`, `b` and `dns`, which takes datagrams, of two namespaces, and one before the proxies of gateway `edge`.
 fn world() -> World {
     let services = [
         service("a", "default", &[80, 81], &[]),
@@ -93,6 +93,10 @@ fn world() -> World {
             &["192.0.2.8"],
         ),
     ];
+    let mut dns = service("dns", "default", &[53], &[]);
+    let of = Arc::get_mut(&mut dns).expect("nobody else's");
+    of.ports[0].protocol = Protocol::Udp;
+    let services = services.into_iter().chain([dns]);
     let namespace = |name: &str, team: &str| {
         let labels = [("team", team)].into_iter().collect();
         let namespace = Namespace {
@@ -102,7 +106,7 @@ fn world() -> World {
         (name.to_owned(), Arc::new(namespace))
     };
     World {
-        services: services.map(|s| (s.id(), s)).into(),
+        services: services.map(|s| (s.id(), s)).collect(),
         namespaces: [namespace("default", "tx"), namespace("other", "ty")].into(),
         ..World::default()
     }

@@ -221,7 +221,7 @@ pub(super) fn http_inspector() -> ListenerFilter {
     wire::listener_filter("envoy.filters.listener.http_inspector", config)
 }
 
-fn access_log(logging: &Logging) -> Vec<AccessLog> {
+pub(super) fn access_log(logging: &Logging) -> Vec<AccessLog> {
     use lateen_xds::envoy::extensions::access_loggers::file::v3::{
         FileAccessLog, file_access_log::AccessLogFormat,
     };

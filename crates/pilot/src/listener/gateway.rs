@@ -11,6 +11,7 @@ use lateen_xds::types::tls::{
 
 use super::Logging;
 use super::chains::distinct;
+use super::datagrams::{self, DatagramRule};
 use super::filters::{self, Routes, Side};
 use super::outbound::{EVERYWHERE, TcpRule, tcp_chains};
 use crate::families::additional;
@@ -67,6 +68,8 @@ pub(crate) enum GatewayServer {
         rules: Vec<TcpRule>,
         tls: Option<(Vec<String>, ServerTls)>,
     },
+    /// Datagrams: the only server of its port, as far as they go.
+    Datagrams(DatagramRule),
 }
 
 /// How TLS ends at a gateway.
@@ -125,7 +128,19 @@ impl TlsVersion {
 
 impl GatewayKey {
     pub(crate) fn name(&self) -> String {
-        names::listener(self.address(), self.port)
+        match self.datagrams() {
+            Some(_) => names::datagram_listener(self.address(), self.port),
+            None => names::listener(self.address(), self.port),
+        }
+    }
+
+    /// Where datagrams go, where the listener takes them.
+    fn datagrams(&self) -> Option<&DatagramRule> {
+        let mut servers = self.servers.iter();
+        servers.find_map(|server| match server {
+            GatewayServer::Datagrams(rule) => Some(rule),
+            _ => None,
+        })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -133,9 +148,12 @@ impl GatewayKey {
     }
 
     pub(crate) fn generate(&self) -> Listener {
+        if let Some(rule) = self.datagrams() {
+            return self.generate_datagrams(rule);
+        }
         let chains = self.servers.iter().flat_map(|server| self.chains(server));
         let inspects = self.servers.iter().any(|server| match server {
-            GatewayServer::Http { .. } => false,
+            GatewayServer::Http { .. } | GatewayServer::Datagrams(_) => false,
             GatewayServer::Https { .. } => true,
             GatewayServer::Tcp { rules, tls } => {
                 tls.is_some() || rules.iter().any(|rule| !rule.sni.is_empty())
@@ -158,8 +176,28 @@ impl GatewayKey {
         }
     }
 
+    fn generate_datagrams(&self, rule: &DatagramRule) -> Listener {
+        let name = self.name();
+        let mut more = additional(&self.addresses, self.port);
+        for extra in &mut more {
+            extra.address = extra.address.take().map(datagrams::for_datagrams);
+        }
+        let address = wire::socket_address(self.address(), self.port);
+        Listener {
+            address: Some(datagrams::for_datagrams(address)),
+            additional_addresses: more,
+            listener_filters: vec![datagrams::proxy(&name, rule, &self.logging)],
+            udp_listener_config: Some(datagrams::config()),
+            traffic_direction: TrafficDirection::Outbound.into(),
+            name,
+            ..Listener::default()
+        }
+    }
+
     fn chains(&self, server: &GatewayServer) -> Vec<FilterChain> {
         match server {
+            // They have no connections to choose chains for.
+            GatewayServer::Datagrams(_) => Vec::new(),
             GatewayServer::Http { routes } => vec![FilterChain {
                 filters: vec![self.http(routes)],
                 ..FilterChain::default()

@@ -48,6 +48,10 @@ impl View<'_> {
         ];
         let leads = |name: ClusterName| {
             let service = self.service(&name.host)?;
+            if name.is_for_datagrams() {
+                let mut ports = self.datagram_ports(service).into_iter();
+                return ports.any(|port| port.port == name.port).then_some(());
+            }
             service.port(name.port)?;
             let rules = self.rules(service);
             let whole = name.subset.is_empty();
@@ -70,6 +74,10 @@ impl View<'_> {
                     keys.extend(key.is_servable().then_some(Key::Cluster(key)));
                 }
             }
+        }
+        for port in self.datagram_ports(service) {
+            let key = self.outbound_cluster(service, port.port, names::DATAGRAMS, &rules);
+            keys.extend(key.is_servable().then_some(Key::Cluster(key)));
         }
         if self.is_passed_on(service) {
             for name in self.names_of(service) {
@@ -95,7 +103,12 @@ impl View<'_> {
             cluster::discovery_type(service, router),
             DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::Static
         );
-        let port_name = service.port(port).map_or("", |p| &p.name);
+        let is_udp = subset == names::DATAGRAMS;
+        let known = match is_udp {
+            true => service.datagram_port(port),
+            false => service.port(port),
+        };
+        let port_name = known.map_or("", |p| &p.name);
         let key = EndpointKey::new(service.id(), port_name);
         let known = self.snapshot.world.endpoints.get(&key);
         let policy = Policy::of(rules, port, subset).or_of(&self.snapshot.config.mesh);
@@ -107,6 +120,7 @@ impl View<'_> {
             mesh: Shared::of(&self.snapshot.config.mesh),
             accounts: self.snapshot.accounts(&service.id()),
             all_take_tls: !inline
+                && !is_udp
                 && cluster::goes_where_asked(service, router, &policy)
                 && known.is_some_and(|endpoints| self.all_take_tls(endpoints)),
             endpoints: known.filter(|_| inline).map(Shared::of),

@@ -26,10 +26,14 @@ impl View<'_> {
             return None;
         }
         let service = self.service(&name.host)?;
-        let port = service.port(name.port)?;
+        let is_udp = name.is_for_datagrams();
+        let port = match is_udp {
+            true => service.datagram_port(name.port)?,
+            false => service.port(name.port)?,
+        };
         let rules = self.rules(service);
         let subset = find_subset(&rules, &name.subset);
-        if !name.subset.is_empty() && subset.is_none() {
+        if !name.subset.is_empty() && subset.is_none() && !is_udp {
             return None;
         }
         let key = EndpointKey::new(service.id(), &port.name);
@@ -40,7 +44,12 @@ impl View<'_> {
             cluster: cluster.to_owned(),
             endpoints: endpoints.map(Shared::of),
             subset: subset.map(|subset| subset.labels.clone()),
-            plain: endpoints.map_or_else(Vec::new, |endpoints| self.plain(endpoints)),
+            plain: match endpoints {
+                None => Vec::new(),
+                // Nothing secures datagrams, so that they do not go through other networks' gateways.
+                Some(all) if is_udp => all.iter().map(|e| e.address.clone()).collect(),
+                Some(all) => self.plain(all),
+            },
             placement: self.placement(&policy, service),
             reach: self.reach(&policy, service),
             families: self.from.connectivity.families,

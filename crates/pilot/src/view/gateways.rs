@@ -21,7 +21,7 @@ use crate::snapshot::HostedVirtualService;
 use crate::wire;
 
 /// A server of a Gateway that selects the proxy.
-struct Bound<'a> {
+pub(super) struct Bound<'a> {
     gateway: &'a Object<Gateway>,
     server: &'a Server,
     /// The place of the server in the Gateway.
@@ -42,6 +42,8 @@ pub(crate) enum Role {
     /// TLS ends here, bytes go on.
     TerminatedTcp,
     Tcp,
+    /// Datagrams.
+    Udp,
     /// TLS of the mesh is passed on unopened to whatever its server name says.
     Auto,
     /// Protocols that are not known.
@@ -64,6 +66,7 @@ impl Role {
             "TLS" => Role::Passthrough,
             "TCP" | "MONGO" | "MYSQL" | "REDIS" if terminates => Role::TerminatedTcp,
             "TCP" | "MONGO" | "MYSQL" | "REDIS" => Role::Tcp,
+            "UDP" => Role::Udp,
             _ => Role::None,
         }
     }
@@ -71,6 +74,10 @@ impl Role {
     /// Whether both can be at one port: those with TLS are told apart by server name, others only
     /// where they are the same.
     pub(crate) fn fits(self, other: Role) -> bool {
+        // Connections and datagrams do not meet at a port.
+        if self == Role::Udp || other == Role::Udp {
+            return true;
+        }
         let plain = |role: Role| matches!(role, Role::Http | Role::Tcp);
         if plain(self) || plain(other) {
             return self == other;
@@ -80,8 +87,14 @@ impl Role {
 }
 
 impl Bound<'_> {
-    fn role(&self) -> Role {
+    pub(super) fn role(&self) -> Role {
         Role::of(self.server)
+    }
+
+    /// The Gateway's name, where it was made of the Gateway API.
+    pub(super) fn internal_name(&self) -> Option<String> {
+        let made = self.gateway.meta.annotations.contains_key(GATEWAY_SERVICE);
+        made.then(|| self.name())
     }
 
     fn name(&self) -> String {
@@ -173,7 +186,7 @@ fn split_host(host: &str) -> (Option<&str>, &str) {
 }
 
 impl<'a> View<'a> {
-    fn bound(self) -> Vec<Bound<'a>> {
+    pub(super) fn bound(self) -> Vec<Bound<'a>> {
         let labels = self.labels();
         let mut bound = Vec::new();
         for gateway in &self.snapshot.config.gateways {
@@ -194,7 +207,7 @@ impl<'a> View<'a> {
                     server,
                     place,
                     port,
-                    listens: self.listening_port(port),
+                    listens: self.listening_port(port, Role::of(server)),
                 });
             }
         }
@@ -232,15 +245,20 @@ impl<'a> View<'a> {
     }
 
     /// A gateway listens where its Service leads to.
-    fn listening_port(self, port: u16) -> u16 {
+    fn listening_port(self, port: u16, role: Role) -> u16 {
         let mut services = self.own_services().into_iter();
-        services
-            .find_map(|service| self.target_port(service.port(port)?))
-            .unwrap_or(port)
+        let target = |service: &Service| {
+            let port = match role {
+                Role::Udp => service.datagram_port(port),
+                _ => service.port(port),
+            };
+            self.target_port(port?)
+        };
+        services.find_map(|service| target(service)).unwrap_or(port)
     }
 
     pub(super) fn gateway_listeners(self) -> Vec<GatewayKey> {
-        let mut ports: BTreeMap<(String, u16), Vec<Bound<'a>>> = BTreeMap::new();
+        let mut ports: BTreeMap<(String, u16, bool), Vec<Bound<'a>>> = BTreeMap::new();
         for bound in self.bound() {
             let bind = bound.server.bind.as_str();
             let address = if bind.is_empty() { EVERYWHERE } else { bind };
@@ -248,11 +266,12 @@ impl<'a> View<'a> {
                 // A socket in the file system, which galley warns of.
                 continue;
             }
-            let key = (address.to_owned(), bound.listens);
+            let is_udp = bound.role() == Role::Udp;
+            let key = (address.to_owned(), bound.listens, is_udp);
             ports.entry(key).or_default().push(bound);
         }
         let by_name = self.by_name().next().is_some();
-        let listener = |((address, port), bound): ((String, u16), Vec<Bound<'a>>)| {
+        let listener = |((address, port, _), bound): ((String, u16, bool), Vec<Bound<'a>>)| {
             let servers = self.servers(&bound);
             (!servers.is_empty()).then(|| GatewayKey {
                 addresses: self.from.connectivity.families.expand(&address),
@@ -287,6 +306,7 @@ impl<'a> View<'a> {
             }
             let server = match role {
                 Role::None => None,
+                Role::Udp => self.datagram_server(bound),
                 Role::Http => Some(GatewayServer::Http {
                     routes: bound.routes(),
                 }),
@@ -391,7 +411,7 @@ impl<'a> View<'a> {
     }
 
     /// VirtualServices bound to a gateway. A gateway serves all namespaces that export to its own.
-    fn bound_rules(self, gateway: &str) -> Vec<&'a HostedVirtualService> {
+    pub(super) fn bound_rules(self, gateway: &str) -> Vec<&'a HostedVirtualService> {
         let namespace = &self.from.namespace;
         self.snapshot.virtual_services(namespace, gateway).collect()
     }

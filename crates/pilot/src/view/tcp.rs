@@ -207,7 +207,7 @@ impl<'a> View<'a> {
         (limits, tunnel)
     }
 
-    fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
+    pub(super) fn tcp_limits(self, host: &Hostname, port: u16, subset: &str) -> TcpLimits {
         self.policy(host, port, subset, |policy| {
             let pool = policy.connection_pool.and_then(|pool| pool.tcp.as_ref());
             pool.map_or_else(TcpLimits::default, |tcp| TcpLimits {
@@ -237,7 +237,7 @@ impl<'a> View<'a> {
     }
 
     /// Reads what holds for a subset of a host at a port.
-    fn policy<T>(
+    pub(super) fn policy<T>(
         self,
         host: &Hostname,
         port: u16,

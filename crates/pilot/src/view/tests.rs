@@ -1,6 +1,7 @@
 //! Whole tables and listeners, from YAML to the messages' JSON.
 
 mod aliases;
+mod datagrams;
 mod families;
 mod gateways;
 mod http;

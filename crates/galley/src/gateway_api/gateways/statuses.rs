@@ -15,12 +15,13 @@ use super::{Gateways, Known, KnownSet, SERVICE_TYPE};
 use crate::gateway_api::{
     Said,
     conditions::{Verdict, condition, holds},
+    listeners::Role,
     status::said,
 };
 
 /// What the class can do, by the names of the conformance suite. What the mesh can do is not for a
 /// class to say.
-const FEATURES: [&str; 42] = [
+const FEATURES: [&str; 43] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -63,6 +64,7 @@ const FEATURES: [&str; 42] = [
     "TLSRoute",
     "TLSRouteModeMixed",
     "TLSRouteModeTerminate",
+    "UDPRoute",
 ];
 
 impl Gateways<'_> {
@@ -110,7 +112,10 @@ impl Gateways<'_> {
             };
             for bound in self.listeners_of(known).filter(|bound| bound.serves()) {
                 let port = bound.listener.port;
-                let has = u16::try_from(port).ok().and_then(|port| service.port(port));
+                let has = u16::try_from(port).ok().and_then(|port| match bound.role {
+                    Role::Udp => service.datagram_port(port),
+                    _ => service.port(port),
+                });
                 if has.is_none() {
                     return no(
                         "Invalid",

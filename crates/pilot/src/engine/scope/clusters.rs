@@ -61,7 +61,9 @@ impl Clusters {
         // services by itself, and whether the name of a cluster that a patch brings is taken depends
         // on services.
         let by_gateways = touched.gateways && making.vantage.is_router();
-        let by_rules = by_gateways || (touched.rules && making.view().is_limited());
+        // So does which ports for datagrams have clusters.
+        let by_rules = by_gateways
+            || (touched.rules && (making.view().is_limited() || making.view().has_datagrams()));
         let by_services = touched.services && making.vantage.patches.adds_clusters();
         let changed = if touched.all || by_rules || by_services {
             next.renew_all(making)

@@ -36,11 +36,8 @@ pub(super) fn conflicts(snapshot: &Snapshot) -> Vec<Conflict> {
                 role,
             };
             let meets = |held: &&Holder<'_>| is_same_workload(held.gateway, gateway);
-            match holders
-                .iter()
-                .find(meets)
-                .filter(|held| !held.role.fits(role))
-            {
+            let held = holders.iter().filter(meets);
+            match held.clone().find(|held| !held.role.fits(role)) {
                 Some(held) => found.push(Conflict {
                     loser: name(gateway),
                     winner: name(held.gateway),
@@ -48,7 +45,6 @@ pub(super) fn conflicts(snapshot: &Snapshot) -> Vec<Conflict> {
                     about: format!("port {number} is of another kind by the older server"),
                 }),
                 None => {
-                    let held = holders.iter().filter(meets);
                     found.extend(held.flat_map(|held| names_taken(held, &late, n)));
                     holders.push(late);
                 }
