@@ -22,8 +22,17 @@ import (
 
 var (
 	mesh    = flag.Bool("mesh", false, "run the profiles of the mesh instead of those of gateways")
+	usable  = flag.String("usable", "", "an address that a gateway can have")
 	summary = flag.String("summary", "", "the file that the summary is written to")
 )
+
+// An address for documentation (RFC 5737), which no platform has.
+const unusable = "192.0.2.1"
+
+func address(value string) v1.GatewaySpecAddress {
+	kind := v1.IPAddressType
+	return v1.GatewaySpecAddress{Type: &kind, Value: value}
+}
 
 // No object of the standard channel says what the mesh can do; docs/gateway-api.md does.
 var meshFeatures = []features.FeatureName{
@@ -61,6 +70,8 @@ func TestConformance(t *testing.T) {
 		options.NamespaceLabels = map[string]string{"istio-injection": "enabled"}
 	} else {
 		options.SupportedFeatures = classFeatures(t, options)
+		options.UsableNetworkAddresses = []v1.GatewaySpecAddress{address(*usable)}
+		options.UnusableNetworkAddresses = []v1.GatewaySpecAddress{address(unusable)}
 	}
 	outcomes := map[string]outcome{}
 	options.Hook = func(t *testing.T, test suite.ConformanceTest, s *suite.ConformanceTestSuite) {

@@ -20,7 +20,7 @@ use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::route_match::PathSpecifier;
 use lateen_xds::types::route::{DirectResponseAction, Route, RouteMatch, VirtualHost};
 
-pub(crate) use gateway::GatewayHost;
+pub(crate) use gateway::{AnswerKey, GatewayHost};
 pub(crate) use inbound::{retries as inbound_retries, table as inbound_table};
 pub(crate) use table::{HostKind, Table, VirtualHostKey, assemble, head};
 pub(crate) use target::{Target, Targets, destinations};

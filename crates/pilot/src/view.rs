@@ -6,6 +6,7 @@ mod datagrams;
 mod endpoints;
 pub(crate) mod gateways;
 mod inbound;
+mod misdirected;
 mod names;
 mod outbound;
 mod reach;

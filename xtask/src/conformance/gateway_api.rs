@@ -13,6 +13,8 @@ use super::finish;
 const NAME: &str = "conformance";
 /// The suite has a gateway for nearly every test, each with an address of its own.
 const ADDRESSES: &str = "10.10.99.100-10.10.99.155";
+/// The last of them, which a test asks for by itself.
+const USABLE: &str = "10.10.99.155";
 /// The API server's address within the cluster.
 const API_SERVER: &str = "https://10.96.0.1:443";
 const ECHO_SERVER: &str = "sigs.k8s.io/gateway-api/conformance/echo-basic";
@@ -26,7 +28,10 @@ pub(super) fn run(root: &Path, home: &Path) -> Result<()> {
     let suite = Suite::build(root, &home)?;
     let lateen = build_lateen(root)?;
     let mut failed = Vec::new();
-    for (what, flags) in [("gateways", &[][..]), ("the mesh", &["-mesh"][..])] {
+    for (what, flags) in [
+        ("gateways", &["-usable", USABLE][..]),
+        ("the mesh", &["-mesh"][..]),
+    ] {
         let mesh = Mesh::start(&lateen, &home)?;
         mesh.map("coredns", &[path(&suite.dns_server)?])?;
         mesh.map("echo-basic", &[path(&suite.echo_server)?])?;

@@ -2,6 +2,7 @@
 
 use lateen_api::Object;
 use lateen_api::networking::VirtualService;
+use lateen_core::Hostname;
 use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::virtual_host::TlsRequirementType;
 use lateen_xds::types::route::{DirectResponseAction, Route, VirtualHost};
@@ -69,19 +70,47 @@ fn in_reach(routes: impl Iterator<Item = Route>) -> Vec<Route> {
     routes
 }
 
+/// A host that has one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AnswerKey {
+    pub(crate) port: u16,
+    pub(crate) host: String,
+    pub(crate) status: u32,
+}
+
+impl AnswerKey {
+    pub(super) fn name(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    pub(super) fn generate(&self) -> VirtualHost {
+        answer(self.name(), &self.host, self.status)
+    }
+
+    /// Whether a host is rather of the listener that this answer is for than of one with these hosts.
+    pub(crate) fn is_elsewhere(&self, host: &Hostname, own: &[Hostname]) -> bool {
+        let other = Hostname::new(&self.host);
+        !own.contains(&other) && other.covers(host) && own.iter().all(|own| own.covers(&other))
+    }
+}
+
 /// What a port answers to which no rule is bound.
 pub(super) fn nothing(name: String) -> VirtualHost {
-    let not_found = DirectResponseAction {
-        status: NOT_FOUND,
+    answer(name, "*", NOT_FOUND)
+}
+
+fn answer(name: String, host: &str, status: u32) -> VirtualHost {
+    let answer = DirectResponseAction {
+        status,
         ..DirectResponseAction::default()
     };
     VirtualHost {
         name,
-        domains: vec!["*".into()],
+        domains: vec![host.to_owned()],
         routes: vec![Route {
             name: "default".into(),
             r#match: Some(everything()),
-            action: Some(Action::DirectResponse(not_found)),
+            action: Some(Action::DirectResponse(answer)),
             ..Route::default()
         }],
         ..VirtualHost::default()

@@ -6,7 +6,7 @@
 use lateen_xds::server::Resource;
 use lateen_xds::types::route::{RouteConfiguration, Vhds, VirtualHost};
 
-use super::gateway::{GatewayHost, nothing};
+use super::gateway::{AnswerKey, GatewayHost, nothing};
 use super::{Context, HostKey, Others, others};
 use crate::{grpc, wire};
 
@@ -40,6 +40,8 @@ pub(crate) enum HostKind {
     Others(Others),
     /// A host of a gateway.
     Gateway(GatewayHost),
+    /// A host of a gateway that has one answer.
+    Answer(AnswerKey),
     /// A gateway's port without any host.
     Nothing { port: u16 },
 }
@@ -51,6 +53,7 @@ impl VirtualHostKey {
             HostKind::Outbound(key) | HostKind::Grpc(key) => key.name(),
             HostKind::Others(others) => others.name().to_owned(),
             HostKind::Gateway(key) => key.name(),
+            HostKind::Answer(key) => key.name(),
             HostKind::Nothing { port } => format!("blackhole:{port}"),
         }
     }
@@ -60,6 +63,7 @@ impl VirtualHostKey {
         match &self.kind {
             HostKind::Outbound(key) | HostKind::Grpc(key) => Some(key.port),
             HostKind::Gateway(key) => Some(key.port),
+            HostKind::Answer(key) => Some(key.port),
             HostKind::Nothing { port } => Some(*port),
             HostKind::Others(_) => None,
         }
@@ -70,7 +74,7 @@ impl VirtualHostKey {
         match &self.kind {
             HostKind::Outbound(key) | HostKind::Grpc(key) => key.context().into_iter().collect(),
             HostKind::Gateway(key) => key.contexts().collect(),
-            HostKind::Others(_) | HostKind::Nothing { .. } => Vec::new(),
+            HostKind::Answer(_) | HostKind::Others(_) | HostKind::Nothing { .. } => Vec::new(),
         }
     }
 
@@ -80,6 +84,7 @@ impl VirtualHostKey {
             HostKind::Grpc(key) => grpc::virtual_host(key.generate(), key.port),
             HostKind::Others(of) => others(of),
             HostKind::Gateway(key) => key.generate(),
+            HostKind::Answer(key) => key.generate(),
             HostKind::Nothing { .. } => nothing(self.name()),
         }
     }

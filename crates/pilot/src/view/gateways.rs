@@ -101,8 +101,18 @@ impl Bound<'_> {
         self.gateway.key()
     }
 
+    /// The port that clients name.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port that the proxy listens on.
+    pub(super) fn listens(&self) -> u16 {
+        self.listens
+    }
+
     /// The server's hosts without their namespaces.
-    fn hosts(&self) -> Vec<Hostname> {
+    pub(super) fn hosts(&self) -> Vec<Hostname> {
         let hosts = self.server.hosts.iter();
         hosts
             .map(|host| Hostname::new(split_host(host).1))
@@ -427,6 +437,15 @@ impl<'a> View<'a> {
         for bound in &bound {
             self.add_hosts(bound, &mut hosts);
         }
+        let served: Vec<String> = hosts.keys().cloned().collect();
+        let answers = self.misdirected(&bound, &served);
+        // Hosts that another listener has are not this one's, whatever its routes say.
+        hosts.retain(|host, _| {
+            let host = Hostname::new(host);
+            !answers
+                .iter()
+                .any(|answer| answer.is_elsewhere(&host, &bound[0].hosts()))
+        });
         let hosts = hosts.into_iter().map(|(host, found)| {
             let rules = || found.rules.iter().map(|(_, hosted)| *hosted);
             HostKind::Gateway(GatewayHost {
@@ -443,6 +462,7 @@ impl<'a> View<'a> {
             })
         });
         let mut kinds: Vec<_> = hosts.collect();
+        kinds.extend(answers.into_iter().map(HostKind::Answer));
         if kinds.is_empty() {
             kinds.push(HostKind::Nothing { port });
         }

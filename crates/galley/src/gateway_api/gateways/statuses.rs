@@ -21,16 +21,19 @@ use crate::gateway_api::{
 
 /// What the class can do, by the names of the conformance suite. What the mesh can do is not for a
 /// class to say.
-const FEATURES: [&str; 43] = [
+const FEATURES: [&str; 46] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
+    "GatewayAddressEmpty",
     "GatewayFrontendClientCertificateValidation",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructure",
     "GatewayPort8080",
+    "GatewayStaticAddresses",
     "HTTPRoute",
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -123,6 +126,22 @@ impl Gateways<'_> {
                     );
                 }
             }
+        }
+        let asked =
+            known.object.spec.addresses.iter().filter(|asked| {
+                asked.r#type.as_deref() != Some("Hostname") && !asked.value.is_empty()
+            });
+        let has = |asked: &str| addresses.iter().any(|address| address.value == asked);
+        let missing: Vec<&str> = asked
+            .map(|asked| &*asked.value)
+            .filter(|asked| !has(asked))
+            .collect();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return no(
+                "AddressNotUsable",
+                format!("The Service was not given {missing}; one address can be asked for"),
+            );
         }
         if addresses.is_empty() {
             return no(

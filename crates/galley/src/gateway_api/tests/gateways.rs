@@ -64,6 +64,33 @@ fn what_is_deployed() {
 }
 
 #[test]
+fn addresses_may_be_asked_for() {
+    let programmed = |addresses: &str| {
+        let yaml = edge(HTTP).replace("spec: {", &format!("spec: {{addresses: [{addresses}], "));
+        let out = read(&yaml);
+        let found = status(&out, "KubernetesGateway", "edge");
+        let said = words(&found["conditions"])[1].clone();
+        (said, out.deployments[0].address.clone())
+    };
+    let good = "Programmed=True/Programmed".to_owned();
+    let bad = "Programmed=False/AddressNotUsable".to_owned();
+    let asked = |address: &str| address.to_owned();
+    // The Service has 192.0.2.7.
+    for (addresses, want) in [
+        ("{value: 192.0.2.7}", (&good, "192.0.2.7")),
+        ("{type: IPAddress}", (&good, "")),
+        ("{value: 192.0.2.9}", (&bad, "192.0.2.9")),
+        (
+            "{value: 192.0.2.9}, {value: 192.0.2.7}",
+            (&bad, "192.0.2.9"),
+        ),
+    ] {
+        let want = (want.0.clone(), asked(want.1));
+        assert_eq!(programmed(addresses), want, "{addresses}");
+    }
+}
+
+#[test]
 fn a_gateway_may_be_served_by_proxies_that_are_there() {
     let by = |address: &str| {
         let yaml = edge(HTTP).replace("spec: {", &format!("spec: {{addresses: [{address}], "));

@@ -665,3 +665,98 @@ fn what_a_backend_tls_policy_became_holds_for_gateways_beside_other_rules() {
         }),
     );
 }
+
+/// What galley makes of HTTPS listeners of the Gateway API at one port, each with a route for its host
+/// and for these.
+fn tls_listeners(listeners: &[(&str, &str, &[&str])]) -> String {
+    let listener = |(name, host, routed): &(&str, &str, &[&str])| {
+        let tls = "{mode: SIMPLE, credentialName: c}";
+        let server = tls_server(443, "HTTPS", &format!("\"*/{host}\""), tls);
+        let gateway =
+            gateway(name, &server).replace("selector: {istio: ingressgateway}", "selector: {}");
+        let annotation = "{internal.istio.io/gateway-service: istio-ingressgateway.istio-system.svc.cluster.local}";
+        let meta = format!("{{name: {name}}}");
+        let gateway = gateway.replace(
+            &meta,
+            &format!("{{name: {name}, annotations: {annotation}}}"),
+        );
+        let routes = routed.iter().enumerate().map(|(n, host)| {
+            let host = format!("\"{host}\"");
+            bound_to(name, &format!("{name}-{n}"), &host, &http_to("reviews"))
+        });
+        gateway + &routes.collect::<String>()
+    };
+    listeners.iter().map(listener).collect()
+}
+
+#[test]
+fn requests_that_came_to_another_listener_of_the_api_are_sent_away() {
+    let yaml = tls_listeners(&[
+        ("all", "*", &["a.com", "b.com"]),
+        ("b", "b.com", &["b.com"]),
+        ("wide", "*.w.com", &["*.w.com", "one.w.com", "two.w.com"]),
+        ("two", "two.w.com", &[]),
+    ]);
+    let answers = |listener: &str| -> Vec<(String, u64)> {
+        let name = format!("https.443.p443.{listener}.default");
+        let table = table(&yaml, &ingress(), &name);
+        let hosts = table["virtual_hosts"].as_array().expect("hosts");
+        let answer = |host: &Value| {
+            let status = host["routes"][0]["direct_response"]["status"].as_u64();
+            let domain = host["domains"][0].as_str().expect("a domain");
+            (domain.to_owned(), status.unwrap_or(200))
+        };
+        let mut all: Vec<_> = hosts.iter().map(answer).collect();
+        all.sort();
+        all
+    };
+    let check = |listener: &str, want: &[(&str, u64)]| {
+        let want = want.iter();
+        let want = want.map(|(host, status)| ((*host).to_owned(), *status));
+        assert_eq!(answers(listener), want.collect::<Vec<_>>(), "{listener}");
+    };
+    check(
+        "all",
+        &[
+            ("*", 404),
+            ("*.w.com", 421),
+            ("a.com", 200),
+            ("b.com", 421),
+            ("two.w.com", 421),
+        ],
+    );
+    check(
+        "b",
+        &[
+            ("*", 421),
+            ("*.w.com", 421),
+            ("b.com", 200),
+            ("two.w.com", 421),
+        ],
+    );
+    check(
+        "wide",
+        &[
+            ("*", 421),
+            ("*.w.com", 200),
+            ("b.com", 421),
+            ("one.w.com", 200),
+            ("two.w.com", 421),
+        ],
+    );
+    check(
+        "two",
+        &[
+            ("*", 421),
+            ("*.w.com", 421),
+            ("b.com", 421),
+            ("two.w.com", 404),
+        ],
+    );
+    // Istio's own Gateways have no such answer.
+    let own = yaml
+        .replace("internal.istio.io/gateway-service", "other")
+        .replace("selector: {}", "selector: {istio: ingressgateway}");
+    let table = table(&own, &ingress(), "https.443.p443.b.default");
+    assert!(!table.to_string().contains("\"direct_response\""), "{table:#}");
+}
