@@ -144,6 +144,9 @@ metadata: {name: two}
 spec: {selector: {app: two}, ports: [{port: 5300, protocol: UDP, targetPort: 53}]}
 "#;
 
+/// After so long a datagram counts as lost.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Answers datagrams of a pod with a word.
 async fn answers(pod: &Idle, word: &'static str) -> anyhow::Result<tokio::task::AbortHandle> {
     let socket = pod.datagrams(53).await?;
@@ -156,17 +159,21 @@ async fn answers(pod: &Idle, word: &'static str) -> anyhow::Result<tokio::task::
     Ok(task.abort_handle())
 }
 
-/// What a new client of a pod is answered.
+/// What a new client of a pod is answered. It asks again as resolvers do: on a machine that is busy
+/// with something else, a datagram may get lost.
 async fn answer(client: &Idle, to: std::net::SocketAddr) -> anyhow::Result<String> {
     let socket = client.datagrams(0).await?;
     // Nobody else is heard.
     socket.connect(to).await?;
-    socket.send(b"?").await?;
     let mut buffer = [0; 2048];
-    let received =
-        tokio::time::timeout(std::time::Duration::from_secs(2), socket.recv(&mut buffer));
-    let length = received.await.context("no answer")??;
-    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    for _ in 0..5 {
+        socket.send(b"?").await?;
+        let received = tokio::time::timeout(SILENCE, socket.recv(&mut buffer));
+        if let Ok(length) = received.await {
+            return Ok(String::from_utf8_lossy(&buffer[..length?]).into_owned());
+        }
+    }
+    anyhow::bail!("no answer")
 }
 
 pub(crate) async fn datagrams_go_to_their_shares(mesh: &Option<Mesh>) -> anyhow::Result<()> {

@@ -758,5 +758,8 @@ fn requests_that_came_to_another_listener_of_the_api_are_sent_away() {
         .replace("internal.istio.io/gateway-service", "other")
         .replace("selector: {}", "selector: {istio: ingressgateway}");
     let table = table(&own, &ingress(), "https.443.p443.b.default");
-    assert!(!table.to_string().contains("\"direct_response\""), "{table:#}");
+    assert!(
+        !table.to_string().contains("\"direct_response\""),
+        "{table:#}"
+    );
 }
