@@ -32,13 +32,14 @@ fn route(mut route: Route) -> Route {
 }
 
 /// The time that a request may take is the stream's there.
+#[expect(deprecated, reason = "it is what Envoy is sent")]
 fn limit(action: &mut RouteAction) {
     let timeout = action.timeout.take();
+    action.max_grpc_timeout = None;
     let timeout = timeout.filter(|limit| *limit != Duration::default());
     if timeout.is_some() {
         let limits = action.max_stream_duration.get_or_insert_default();
         limits.max_stream_duration = timeout;
-        limits.grpc_timeout_header_max = None;
     }
     action.request_mirror_policies.clear();
 }

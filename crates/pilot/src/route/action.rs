@@ -13,10 +13,10 @@ use lateen_xds::types::route::retry_policy::{
     RetryBackOff, RetryHostPredicate, retry_host_predicate,
 };
 use lateen_xds::types::route::route_action::{
-    ClusterSpecifier, HashPolicy, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
-    hash_policy,
+    ClusterSpecifier, HashPolicy, HostRewriteSpecifier, RequestMirrorPolicy, hash_policy,
 };
 use lateen_xds::types::route::{Decorator, RedirectAction, RetryPolicy, RouteAction};
+use lateen_xds::types::wkt::Duration;
 
 use crate::policy::{Policy, Rule};
 use crate::wire;
@@ -31,21 +31,23 @@ const HOST_ATTEMPTS: i64 = 5;
 
 /// Forwards without a time limit; what limits there are belong to rules.
 pub(super) fn to_cluster(name: String) -> RouteAction {
-    RouteAction {
-        timeout: wire::seconds(0),
-        max_stream_duration: Some(no_stream_limit()),
+    let mut action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(name)),
         ..RouteAction::default()
-    }
+    };
+    limit(&mut action, wire::seconds(0));
+    action
 }
 
-/// No limit but the one that a gRPC client sends along.
-pub(super) fn no_stream_limit() -> MaxStreamDuration {
-    MaxStreamDuration {
-        max_stream_duration: wire::seconds(0),
-        grpc_timeout_header_max: wire::seconds(0),
-        ..MaxStreamDuration::default()
-    }
+/// The time that a request may take; zero for no limit. The one that a gRPC client sends along counts
+/// where it is shorter.
+#[expect(
+    deprecated,
+    reason = "where the newer `max_stream_duration` is set, Envoy does not look at `timeout`"
+)]
+pub(super) fn limit(action: &mut RouteAction, timeout: Option<Duration>) {
+    action.max_grpc_timeout = timeout;
+    action.timeout = timeout;
 }
 
 /// The name of the operation in traces.

@@ -176,12 +176,12 @@ impl Context<'_> {
 
     fn forward(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> RouteAction {
         let mut action = RouteAction {
-            timeout: Some(wire::duration(rule.timeout.unwrap_or_default())),
-            max_stream_duration: Some(action::no_stream_limit()),
             retry_policy: action::retries(rule.retries.as_ref().or(self.client.retries())),
             request_mirror_policies: self.mirrors(rule),
             ..RouteAction::default()
         };
+        let timeout = wire::duration(rule.timeout.unwrap_or_default());
+        action::limit(&mut action, Some(timeout));
         if let Some(rewrite) = &rule.rewrite {
             let path = of
                 .and_then(|of| of.uri.as_ref())

@@ -169,18 +169,26 @@ async fn respond(
     let mut answer = match &route.action {
         Action::Direct(direct) => {
             meter.entry.details = "direct_response";
-            let body = lateen_http::Body::from(direct.body.clone());
-            let mut response = Response::new(direct.status, body);
-            if !direct.body.is_empty() {
-                let kind = Value::from_static("text/plain");
-                response.head.headers.set_value(Known::CONTENT_TYPE, &kind);
-            }
+            let mut response = if request.head.is_grpc() {
+                let text = String::from_utf8_lossy(&direct.body);
+                let reply = LocalReply::plain(direct.status, "direct_response", text);
+                reply.into_response(true)
+            } else {
+                let body = lateen_http::Body::from(direct.body.clone());
+                let mut response = Response::new(direct.status, body);
+                if !direct.body.is_empty() {
+                    let kind = Value::from_static("text/plain");
+                    response.head.headers.set_value(Known::CONTENT_TYPE, &kind);
+                }
+                response
+            };
             let list = [&route.headers, &host.headers, &table.headers];
             super::headers::response(&mut response.head.headers, &list, &meter.entry);
             Answer::local(response)
         }
         Action::Redirect(redirect) => {
-            let mut response = redirect_to(redirect, route, &request.head).into_response(false);
+            let is_grpc = request.head.is_grpc();
+            let mut response = redirect_to(redirect, route, &request.head).into_response(is_grpc);
             meter.entry.details = "direct_response";
             let list = [&route.headers, &host.headers, &table.headers];
             super::headers::response(&mut response.head.headers, &list, &meter.entry);

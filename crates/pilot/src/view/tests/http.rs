@@ -230,7 +230,11 @@ fn time_limits_and_retries() {
             "name: a",
             json!({"timeout": "0s", "retry_policy": standard}),
         ),
-        ("timeout: 0.5s", json!({"timeout": "0.500s"})),
+        // With a limit of streams, Envoy would not look at the timeout.
+        (
+            "timeout: 0.5s",
+            json!({"timeout": "0.500s", "max_grpc_timeout": "0.500s", "max_stream_duration": null}),
+        ),
         ("retries: {attempts: 0}", json!({"retry_policy": null})),
         (
             "retries: {attempts: 3, perTryTimeout: 2s, retryOn: \"5xx,429\", backoff: 1s}",
