@@ -35,7 +35,7 @@ pub fn explain(served: &Served, call: &Call, behind: Behind<'_>) -> Explanation 
     told.outcome = match &chain.network {
         NetworkSpec::Close => Outcome::Closed,
         // `downstream` says why: who has no sidecar has no certificate of the mesh.
-        _ if call.inbound && lacks_certificate(chain, &call.security) => Outcome::Closed,
+        _ if lacks_certificate(chain, &call.security) => Outcome::Closed,
         NetworkSpec::Tcp(tcp) => Outcome::Forward(Destination {
             clusters: asker.clusters(&tcp.target, None),
             ..Destination::default()
@@ -94,7 +94,8 @@ impl<'a> Asker<'a> {
     ) -> Option<(usize, &'a FilterChainSpec)> {
         let offered: Vec<String> = match &self.call.security {
             Security::Plain if self.call.http && listener.inspect_http => {
-                vec!["http/1.1".to_owned()]
+                let spoken = if self.call.h2 { "h2c" } else { "http/1.1" };
+                vec![spoken.to_owned()]
             }
             Security::Plain => Vec::new(),
             Security::Tls { alpn, .. } => alpn.clone(),
@@ -183,7 +184,14 @@ impl<'a> Asker<'a> {
 /// Whether a caller's own TLS meets a chain that asks for a certificate.
 fn lacks_certificate(chain: &FilterChainSpec, security: &Security) -> bool {
     let asks = matches!(&chain.transport, DownstreamSpec::Tls(tls) if tls.require_client);
-    asks && matches!(security, Security::Tls { .. })
+    let has = matches!(
+        security,
+        Security::Tls {
+            certificate: true,
+            ..
+        }
+    );
+    asks && matches!(security, Security::Tls { .. }) && !has
 }
 
 fn name_of(chain: &FilterChainSpec, index: usize) -> String {

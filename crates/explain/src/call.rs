@@ -18,6 +18,8 @@ pub struct Call {
     pub security: Security,
     /// False for bytes that are no HTTP.
     pub http: bool,
+    /// That HTTP/2 is spoken without TLS; under TLS, `alpn` says it.
+    pub h2: bool,
     /// The method.
     pub method: String,
     /// The authority, port included.
@@ -41,6 +43,8 @@ pub enum Security {
         server_name: Option<String>,
         /// The protocols that it offers.
         alpn: Vec<String>,
+        /// Whether the caller has a certificate that whoever asks for one takes.
+        certificate: bool,
     },
     /// By the mesh: the caller has a sidecar.
     Mesh,

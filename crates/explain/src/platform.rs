@@ -22,6 +22,8 @@ use crate::{BadCall, Call, Security};
 /// Where a caller is that the platform does not know.
 pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const CALLER_PORT: u16 = 40_000;
+/// On a pod or a namespace: its network.
+const NETWORK: &str = "topology.istio.io/network";
 
 /// Services, workloads and configuration from files.
 pub struct Platform {
@@ -44,6 +46,7 @@ pub struct Caller {
     pub workload: Arc<Workload>,
     /// Its proxy.
     pub proxy: Proxy,
+    node: Value,
 }
 
 impl Platform {
@@ -107,9 +110,25 @@ impl Platform {
         };
         let found = exact.or_else(|| all.iter().filter(fits).find(begins));
         let workload = (*found?).clone();
-        let node: Node = json::from_value(node_of(&workload)?).ok()?;
-        let proxy = Proxy::from_node(&node).ok()?;
-        Some(Caller { workload, proxy })
+        let node = node_of(&workload, self.network_of(&workload))?;
+        let message: Node = json::from_value(node.clone()).ok()?;
+        let proxy = Proxy::from_node(&message).ok()?;
+        Some(Caller {
+            workload,
+            proxy,
+            node,
+        })
+    }
+
+    /// The network that a workload or its namespace says it is in, as the injector tells the proxy;
+    /// empty where neither does.
+    fn network_of<'a>(&'a self, workload: &'a Workload) -> &'a str {
+        let of_namespace = || {
+            let namespace = self.world.namespaces.get(&workload.namespace)?;
+            namespace.labels.value(NETWORK)
+        };
+        let own = workload.labels.value(NETWORK);
+        own.or_else(of_namespace).unwrap_or_default()
     }
 
     /// What a caller's proxy is made to do.
@@ -238,8 +257,8 @@ impl Caller {
     }
 
     /// The node that the bootstrap of its proxy has.
-    pub fn node(&self) -> Value {
-        node_of(&self.workload).unwrap_or_default()
+    pub fn node(&self) -> &Value {
+        &self.node
     }
 }
 
@@ -256,10 +275,12 @@ pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: Sock
                     .is_err()
                     .then(|| url.host.clone()),
                 alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],
+                certificate: false,
             },
             _ => Security::Plain,
         },
         http: url.scheme != "tcp",
+        h2: false,
         method: method.to_ascii_uppercase(),
         authority: url.authority(),
         target: url.target.clone(),
@@ -270,7 +291,7 @@ pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: Sock
 
 /// The node that the bootstrap of a workload's proxy would have. A pod is a gateway where its labels
 /// say so.
-fn node_of(workload: &Workload) -> Option<Value> {
+fn node_of(workload: &Workload, network: &str) -> Option<Value> {
     let namespace = &workload.namespace;
     let ip = workload.ips.first()?;
     let is_gateway = |name: &str| name.ends_with("gateway");
@@ -286,10 +307,12 @@ fn node_of(workload: &Workload) -> Option<Value> {
         "sidecar"
     };
     let name = &workload.name;
+    let ips: Vec<String> = workload.ips.iter().map(ToString::to_string).collect();
     Some(json!({
         "id": format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
         "metadata": { "LABELS": workload.labels.0, "NAMESPACE": namespace,
-            "SERVICE_ACCOUNT": workload.service_account },
+            "SERVICE_ACCOUNT": workload.service_account, "NETWORK": network,
+            "INSTANCE_IPS": ips.join(",") },
     }))
 }
 

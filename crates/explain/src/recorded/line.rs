@@ -13,6 +13,8 @@ const PARTS: usize = 22;
 pub struct Recorded {
     /// False for bytes that are no HTTP.
     pub http: bool,
+    /// That HTTP/2 was spoken.
+    pub h2: bool,
     /// The method; empty where there is none.
     pub method: String,
     /// The authority; empty where there is none.
@@ -107,6 +109,7 @@ impl Recorded {
         let headers = headers.filter(|(_, value)| *value != "-");
         Some(Recorded {
             http: of.protocol.starts_with("HTTP"),
+            h2: of.protocol == "HTTP/2",
             method: text(of.method),
             authority: text(of.authority),
             path: text(of.path),

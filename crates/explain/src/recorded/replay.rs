@@ -71,6 +71,8 @@ impl<'a> Replayer<'a> {
             Security::Tls {
                 server_name: Some(of.server_name.clone()),
                 alpn: Vec::new(),
+                // The log does not say; it was let in.
+                certificate: true,
             }
         } else {
             Security::Plain
@@ -81,6 +83,7 @@ impl<'a> Replayer<'a> {
             inbound,
             security,
             http: of.http,
+            h2: of.h2,
             method: of.method.clone(),
             authority: of.authority.clone(),
             target: of.path.clone(),

@@ -27,7 +27,21 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 const ANSWER: [u8; 4] = [198, 51, 100, 1];
 
 /// What TLS of the mesh, and any other, agrees on here.
-const ALPN: [&str; 4] = ["istio-http/1.1", "istio", "http/1.1", "http/1.0"];
+/// What can be HTTP/1.1 is.
+const ALPN: [&str; 6] = [
+    "istio-http/1.1",
+    "http/1.1",
+    "http/1.0",
+    "istio-h2",
+    "h2",
+    "istio",
+];
+
+/// The port at which gateways of other networks pass on what comes, by its server name.
+const NETWORK_GATEWAY: u16 = 15443;
+
+/// Longer than any limit of a case.
+const SLOW: Duration = Duration::from_secs(20);
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
@@ -118,15 +132,30 @@ impl Backends {
     async fn http(&self, stream: Again, at: SocketAddr, layers: Vec<Value>) -> std::io::Result<()> {
         let service = hyper::service::service_fn(|request: Request<Incoming>| {
             let seen = self.note(seen(&request, at, &layers));
-            let fails = request.headers().contains_key("x-fail");
-            let response = Response::builder()
-                .status(if fails { 503 } else { 200 })
-                .body(Full::new(Bytes::from(seen.to_string())));
-            std::future::ready(response)
+            let header = |name: &str| request.headers().get(name)?.to_str().ok();
+            let is_slow = header("x-slow").is_some();
+            // As often as it says, each request of a case for itself.
+            let fails = header("x-fail").and_then(|times| times.parse().ok());
+            let fails = fails.is_some_and(|times| self.n_seen(header("x-case")) <= times);
+            async move {
+                if is_slow {
+                    tokio::time::sleep(SLOW).await;
+                }
+                Response::builder()
+                    .status(if fails { 503 } else { 200 })
+                    .body(Full::new(Bytes::from(seen.to_string())))
+            }
         });
         let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
         let served = builder.serve_connection(TokioIo::new(stream), service);
         served.await.map_err(std::io::Error::other)
+    }
+
+    /// How many requests of a case came.
+    pub(crate) fn n_seen(&self, case: Option<&str>) -> usize {
+        let all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_own = |seen: &&Value| seen["headers"]["x-case"].as_str() == case;
+        all.iter().filter(is_own).count()
     }
 
     fn note(&self, seen: Value) -> Value {
@@ -142,6 +171,11 @@ impl Backends {
             Some(workload) => {
                 let identity =
                     SpiffeId::new(DOMAIN, &workload.namespace, &workload.service_account);
+                LeafRequest::spiffe(&identity.expect("an identity"), DAY)
+            }
+            // All that is behind the gateways of these tests has this account.
+            None if at.port() == NETWORK_GATEWAY => {
+                let identity = SpiffeId::new(DOMAIN, "default", "default");
                 LeafRequest::spiffe(&identity.expect("an identity"), DAY)
             }
             None => LeafRequest::server(["outside.example.com"], DAY),
@@ -175,6 +209,7 @@ fn seen(request: &Request<Incoming>, at: SocketAddr, layers: &[Value]) -> Value 
     json!({
         "at": at.to_string(),
         "layers": layers,
+        "version": format!("{:?}", request.version()),
         "method": request.method().as_str(),
         "path": request.uri().path_and_query().map(|path| path.as_str()),
         "authority": authority.map_or_else(|| headers.get("host").cloned(), |text| Some(text.into())),

@@ -1,5 +1,6 @@
 //! Who calls.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lateen_core::SpiffeId;
 use lateen_explain::{Call, Security};
 use lateen_testkit::Network;
@@ -27,6 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a sidecar of another workload offers for requests, and for what is no HTTP.
 const MESH_HTTP: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
+const MESH_H2: &[&str] = &["istio-h2", "istio", "h2"];
 const MESH_TCP: &[&str] = &["istio"];
 
 /// What came of a call.
@@ -38,6 +40,8 @@ pub(crate) enum Got {
     Response {
         status: u16,
         location: Option<String>,
+        /// The status of a call by gRPC that ended in its headers.
+        grpc: Option<String>,
         /// What a backend saw, where it was one that answered.
         seen: Option<Value>,
     },
@@ -52,11 +56,22 @@ pub(crate) struct Answer {
     pub got: Got,
 }
 
+/// Whom the client's certificate is from, where it shows one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Nothing,
+    /// Signed by whom the server trusts.
+    Trusted,
+    /// Signed by somebody else.
+    Foreign,
+}
+
 pub(crate) struct Client<'a> {
     pub network: &'a Network,
     pub authority: &'a Authority,
     /// The caller is outside.
     pub outside: bool,
+    pub shown: Shown,
 }
 
 impl Client<'_> {
@@ -102,14 +117,26 @@ impl Client<'_> {
     async fn exchange(&self, stream: TcpStream, call: &Call) -> Result<Got, String> {
         let (identity, server_name, alpn) = match &call.security {
             Security::Plain => return speak(stream, call).await,
-            Security::Tls { server_name, alpn } => {
-                let roots = Identity::roots_only(self.authority.root_pem());
-                (roots, server_name.as_deref(), alpn.clone())
+            Security::Tls {
+                server_name, alpn, ..
+            } => {
+                let request = LeafRequest::server(["client.example.com"], DAY);
+                let identity = match self.shown {
+                    Shown::Nothing => Identity::roots_only(self.authority.root_pem()),
+                    Shown::Trusted => self.authority.identity(&request),
+                    Shown::Foreign => Authority::self_signed("somebody", DAY)
+                        .and_then(|foreign| foreign.identity(&request)),
+                };
+                (identity, server_name.as_deref(), alpn.clone())
             }
             Security::Mesh => {
                 let caller = SpiffeId::new(DOMAIN, "default", "caller").expect("an identity");
                 let identity = self.authority.identity(&LeafRequest::spiffe(&caller, DAY));
-                let alpn = if call.http { MESH_HTTP } else { MESH_TCP };
+                let alpn = match (call.http, call.h2) {
+                    (true, true) => MESH_H2,
+                    (true, false) => MESH_HTTP,
+                    (false, _) => MESH_TCP,
+                };
                 let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
                 (identity, None, alpn)
             }
@@ -151,29 +178,46 @@ async fn request(
     call: &Call,
 ) -> Result<Got, String> {
     let text = |error: hyper::Error| error.to_string();
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(text)?;
-    let connection = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(call.method.as_str())
-        .uri(&call.target)
-        .header("host", &call.authority);
+    let mut request = Request::builder().method(call.method.as_str());
+    request = match call.h2 {
+        true => {
+            let scheme = lateen_route::RequestView::scheme(call);
+            request.uri(format!("{scheme}://{}{}", call.authority, call.target))
+        }
+        false => request.uri(&call.target).header("host", &call.authority),
+    };
     for (name, value) in &call.headers {
         request = request.header(name, value);
     }
     let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(text)?;
+    let stream = TokioIo::new(stream);
+    // The sender lives as long as the response is read.
+    let (response, connection, _sender): (_, _, Box<dyn Any + Send>) = if call.h2 {
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await;
+        let (mut sender, connection) = handshake.map_err(text)?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(text)?;
+        (response, connection, Box::new(sender))
+    } else {
+        let handshake = hyper::client::conn::http1::handshake(stream).await;
+        let (mut sender, connection) = handshake.map_err(text)?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(text)?;
+        (response, connection, Box::new(sender))
+    };
+    let grpc = response.headers().get("grpc-status");
+    let grpc = grpc.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let status = response.status().as_u16();
     let location = response.headers().get("location");
     let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let body = response.into_body().collect().await.map_err(text)?;
-    drop(sender);
     connection.abort();
     Ok(Got::Response {
         status,
         location,
+        grpc,
         seen: serde_json::from_slice(&body.to_bytes()).ok(),
     })
 }

@@ -31,24 +31,31 @@ impl Comparison<'_> {
         let answer = self.client.call(call).await;
         match &told.outcome {
             Outcome::NoListener | Outcome::NoChain | Outcome::Closed => closed(&answer.got),
-            Outcome::NoHost | Outcome::NoRoute => by_proxy(&answer.got, 404),
+            Outcome::NoHost | Outcome::NoRoute => self.answered(&answer.got, 404),
             Outcome::HttpsRequired => {
                 let to = Redirection {
                     status: 301,
                     scheme: "https".to_owned(),
                     ..Redirection::default()
                 };
+                self.answered(&answer.got, to.status)?;
                 redirected(&answer.got, call, &to)
             }
-            Outcome::Answer { status } => by_proxy(&answer.got, *status),
-            Outcome::Redirect(to) => redirected(&answer.got, call, to),
+            Outcome::Answer { status } => self.answered(&answer.got, *status),
+            Outcome::Redirect(to) => {
+                self.answered(&answer.got, to.status)?;
+                redirected(&answer.got, call, to)
+            }
             Outcome::Forward(to) => self.forwarded(answer, to).await,
         }
     }
 
     async fn forwarded(&self, first: Answer, to: &Destination) -> Result<(), String> {
         if let Some(status) = aborted(to) {
-            return by_proxy(&first.got, status);
+            return self.answered(&first.got, status);
+        }
+        if !self.case.spec["then"].is_null() {
+            return self.then(&first.got);
         }
         if let [cluster] = to.clusters.as_slice()
             && cluster.hosts.is_empty()
@@ -56,7 +63,7 @@ impl Comparison<'_> {
         {
             return match &first.got {
                 Got::Closed(_) if !is_http(&self.asked.told) => Ok(()),
-                got => by_proxy(got, 503),
+                got => self.answered(got, 503),
             };
         }
         let mut wanted = self.wanted(to);
@@ -70,6 +77,50 @@ impl Comparison<'_> {
             answer = self.client.call(&self.asked.call).await;
         }
         Err(format!("{CALLS} calls reached everything but {wanted:?}"))
+    }
+
+    /// Whether what comes back is what it says, by as many tries.
+    fn then(&self, got: &Got) -> Result<(), String> {
+        let expect = &self.case.spec["then"];
+        let Got::Response { status, .. } = got else {
+            return Err(format!("no response: {got:?}"));
+        };
+        if *expect != json!(status) {
+            return Err(format!("then it is {status}, not {expect}"));
+        }
+        let own = self.asked.call.headers.iter();
+        let mut own = own.filter(|(name, _)| name == "x-case");
+        let own = own.next().map(|(_, value)| value.as_str());
+        let own = own.ok_or("it has no x-case by which its tries are known")?;
+        let n_tries = self.backends.n_seen(Some(own));
+        let expect = &self.case.spec["tries"];
+        (*expect == json!(n_tries))
+            .then_some(())
+            .ok_or_else(|| format!("it was tried {n_tries} times, not {expect}"))
+    }
+
+    /// A status of the proxy's own, as gRPC tells it to who calls by gRPC.
+    fn answered(&self, got: &Got, expect: u16) -> Result<(), String> {
+        let mut headers = self.asked.call.headers.iter();
+        let is_grpc = headers
+            .any(|(name, value)| name == "content-type" && value.starts_with("application/grpc"));
+        if !is_grpc {
+            return by_proxy(got, expect);
+        }
+        by_proxy(got, 200)?;
+        // As gRPC maps statuses of HTTP.
+        let code = match expect {
+            400 => "13",
+            401 => "16",
+            403 => "7",
+            404 => "12",
+            429 | 502..=504 => "14",
+            _ => "2",
+        };
+        match got {
+            Got::Response { grpc: Some(is), .. } if is == code => Ok(()),
+            got => Err(format!("not gRPC's {code}: {got:?}")),
+        }
     }
 
     /// Clusters and pods that must be reached if it is tried often enough.
@@ -173,6 +224,13 @@ impl Comparison<'_> {
             let told = format!("the backend saw authority {authority:?}, not {expect:?}");
             return Err(told);
         }
+        let version = &self.case.spec["version"];
+        if !version.is_null() && *version != seen["version"] {
+            return Err(format!(
+                "the backend saw {}, not {version}",
+                seen["version"]
+            ));
+        }
         for (name, value) in self.case.spec["sent"].as_object().into_iter().flatten() {
             let is = &seen["headers"][name];
             if is != value {
@@ -269,7 +327,6 @@ fn by_proxy(got: &Got, expect: u16) -> Result<(), String> {
 }
 
 fn redirected(got: &Got, call: &Call, to: &Redirection) -> Result<(), String> {
-    by_proxy(got, to.status)?;
     let Got::Response { location, .. } = got else {
         return Err(format!("no redirect: {got:?}"));
     };

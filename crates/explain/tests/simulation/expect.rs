@@ -18,6 +18,9 @@ pub(crate) fn judge(case: &Value, call: &Call, told: &Explanation) -> Result<(),
     };
     let chain = told.chain.as_ref().map_or("", |chain| &chain.name);
     same("chain", chain.into())?;
+    let server = told.chain.as_ref().and_then(|chain| chain.from.first());
+    let server = server.map(|from| format!("{} {}", from.object, from.field));
+    same("server", server.into())?;
     let route = told.route.as_ref();
     let from = route.and_then(|route| route.from.last());
     same("object", from.map_or("", |from| &from.object).into())?;
@@ -100,6 +103,10 @@ pub(crate) fn judge(case: &Value, call: &Call, told: &Explanation) -> Result<(),
     let tls: Vec<String> = to.clusters.iter().flat_map(|c| c.tls.clone()).collect();
     same("tls", tls.into())?;
     let hosts = to.clusters.iter().flat_map(|cluster| &cluster.hosts);
+    let mut addresses: Vec<&str> = hosts.clone().map(|host| &*host.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    same("hosts", addresses.into())?;
     let used = hosts.filter(|host| host.percent > 0.0);
     let mut pods: Vec<String> = used
         .map(|host| {
@@ -121,9 +128,16 @@ fn full(name: &str, call: &Call) -> String {
         return name.to_owned();
     }
     let (name, subset) = name.split_once('/').unwrap_or((name, ""));
+    let (subset, of_subset) = match subset.split_once(':') {
+        Some((subset, port)) => (subset, Some(port.to_owned())),
+        None => (subset, None),
+    };
     let (host, port) = match name.split_once(':') {
         Some((host, port)) => (host, port.to_owned()),
-        None => (name, call.destination.port().to_string()),
+        None => (
+            name,
+            of_subset.unwrap_or(call.destination.port().to_string()),
+        ),
     };
     let host = if host.contains('.') {
         host.to_owned()

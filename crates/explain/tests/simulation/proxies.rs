@@ -112,7 +112,7 @@ impl Proxy {
             .add_service(ads)
             .add_service(sds);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let bootstrap = bootstrap(&caller.node(), port);
+        let bootstrap = bootstrap(caller.node(), port);
         let running = match kind {
             Kind::Ours => {
                 let store = IdentityStore::empty();

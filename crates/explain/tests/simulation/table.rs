@@ -7,9 +7,10 @@ use lateen_registry::Documents;
 use serde_json::Value;
 
 use crate::DOMAIN;
+use crate::client::Shown;
 
 /// What a case may say; anything else is a misspelling.
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 34] = [
     "name",
     "call",
     "from",
@@ -35,6 +36,13 @@ const FIELDS: [&str; 27] = [
     "pods",
     "object",
     "rule",
+    "http2",
+    "certificate",
+    "then",
+    "tries",
+    "version",
+    "server",
+    "hosts",
     "missed",
     "sent",
 ];
@@ -153,6 +161,16 @@ impl Case {
         said.unwrap_or("productpage-v1")
     }
 
+    /// The certificate that the client shows.
+    pub(crate) fn shown(&self) -> Shown {
+        match self.text("certificate") {
+            None => Shown::Nothing,
+            Some("trusted") => Shown::Trusted,
+            Some("foreign") => Shown::Foreign,
+            Some(other) => panic!("{}: certificate {other:?}", self.name),
+        }
+    }
+
     pub(crate) fn is_inbound(&self) -> bool {
         self.text("at").is_some()
     }
@@ -164,20 +182,28 @@ impl Case {
             call.headers.push((name, value.to_owned()));
         }
         call.random = self.spec["random"].as_u64().unwrap_or(0);
+        call.h2 = self.spec["http2"].as_bool().unwrap_or(false);
         match self.text("security") {
             Some("mesh") => call.security = Security::Mesh,
             Some("tls") => {
                 call.security = Security::Tls {
                     server_name: None,
                     alpn: Vec::new(),
+                    certificate: false,
                 }
             }
             Some(other) => return Err(format!("security {other:?}")),
             None => {}
         }
-        if let Security::Tls { server_name, alpn } = &mut call.security {
+        if let Security::Tls {
+            server_name,
+            alpn,
+            certificate,
+        } = &mut call.security
+        {
+            *certificate = self.text("certificate") == Some("trusted");
             // What the client of these tests speaks.
-            *alpn = vec!["http/1.1".to_owned()];
+            *alpn = vec![if call.h2 { "h2" } else { "http/1.1" }.to_owned()];
             if let Some(said) = self.spec["alpn"].as_array() {
                 let texts = said.iter().filter_map(Value::as_str);
                 *alpn = texts.map(str::to_owned).collect();

@@ -73,6 +73,7 @@ fn at_proxy(
                 network,
                 authority: &authority,
                 outside: is_gateway || case.is_inbound(),
+                shown: case.shown(),
             };
             let comparison = Comparison {
                 case,

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
 use kube::api::ListParams;
-use lateen_explain::{Behind, Call, Explanation, Platform, Served, explain};
+use lateen_explain::{Behind, Call, Explanation, Platform, Security, Served, explain};
 use lateen_registry::Documents;
 
 use crate::cli::Global;
@@ -47,6 +47,12 @@ pub(crate) struct Explain {
     /// The address that the host stands for, where the proxy's configuration does not tell.
     #[arg(long)]
     to: Option<IpAddr>,
+    /// The caller's own TLS shows a certificate that a gateway which asks for one takes.
+    #[arg(long)]
+    certificate: bool,
+    /// The request is made with HTTP/2 (as gRPC is), also without TLS.
+    #[arg(long)]
+    http2: bool,
     /// The request comes to the pod, not from it.
     #[arg(long)]
     inbound: bool,
@@ -59,10 +65,10 @@ pub(crate) struct Explain {
     diff: Option<PathBuf>,
     /// Instead of one request, those of an access log of the pod's proxy, in Istio's default format
     /// or its JSON encoding: a file, or `-` for standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "headers", "to", "inbound"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "headers", "to", "inbound", "certificate", "http2"])]
     recorded: Option<PathBuf>,
     /// The same of a running pod, whose log is read.
-    #[arg(long, value_name = "POD", conflicts_with_all = ["method", "headers", "to", "inbound", "recorded"])]
+    #[arg(long, value_name = "POD", conflicts_with_all = ["method", "headers", "to", "inbound", "certificate", "http2", "recorded"])]
     recorded_from: Option<String>,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
@@ -190,6 +196,10 @@ impl Explain {
 
     fn complete(&self, call: &mut Call) -> anyhow::Result<()> {
         call.inbound = self.inbound;
+        call.h2 = self.http2;
+        if let Security::Tls { certificate, .. } = &mut call.security {
+            *certificate = self.certificate;
+        }
         if let Some(address) = self.to {
             call.destination = SocketAddr::new(address, call.destination.port());
         }
