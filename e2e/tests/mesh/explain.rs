@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
 use lateen_e2e::{Mesh, eventually, samples::networking};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::shared;
+use super::{access_logs::with_mesh_config, shared};
 
 const TO_V3: &str = "
 apiVersion: networking.istio.io/v1
@@ -52,8 +52,16 @@ async fn told(mesh: &Mesh) -> anyhow::Result<()> {
     };
     let to_v1 = "outbound|9080|v1|reviews.default.svc.cluster.local";
     eventually("the rule to be explained", async || {
-        let answer = ask(&[])?.to_string();
-        ensure!(answer.contains(to_v1), "{answer}");
+        let answer = ask(&[])?;
+        ensure!(answer.to_string().contains(to_v1), "{answer}");
+        // The rule and its field are those of the object in the cluster.
+        let want = json!([{"object": "VirtualService default/reviews", "field": "spec.http[0]"}]);
+        ensure!(answer["route"]["from"] == want, "{answer}");
+        let cluster = &answer["outcome"]["clusters"][0];
+        let subset =
+            json!({"object": "DestinationRule default/reviews", "field": "spec.subsets[0]"});
+        ensure!(cluster["subset"] == subset, "{answer}");
+        ensure!(answer["notes"].is_null(), "{answer}");
         Ok(())
     })
     .await?;
@@ -67,5 +75,26 @@ async fn told(mesh: &Mesh) -> anyhow::Result<()> {
     let to_v3 = "outbound|9080|v3|reviews.default.svc.cluster.local";
     ensure!(after.contains(to_v3) && !after.contains(to_v1), "{after}");
     ensure!(ask(&[])?.to_string().contains(to_v1), "nothing was applied");
-    Ok(())
+    let logged = json!({"accessLogFile": "/dev/stdout"});
+    with_mesh_config(mesh, logged, async || {
+        eventually("a recorded request that the change is for", async || {
+            mesh.gateway().get("/productpage").await?;
+            let way = ["--kubeconfig", &kubeconfig, "-o", "json"];
+            let recorded = ["explain", "--recorded-from", &from, "--diff", file];
+            let told = mesh.lateen_ok(&[&recorded[..], &way[..]].concat())?;
+            let told: Value = serde_json::from_str(&told)?;
+            let changes = told["changes"].as_array().context("changes")?;
+            let own = changes.iter().find(|group| {
+                let (before, after) = (group["before"].to_string(), group["after"].to_string());
+                before.contains(to_v1) && after.contains(to_v3)
+            });
+            let own = own.with_context(|| told.to_string())?;
+            ensure!(own["requests"].as_u64() >= Some(1), "{told}");
+            let example = own["examples"][0].as_str().unwrap_or_default();
+            ensure!(example.starts_with("GET reviews:9080/reviews/"), "{told}");
+            Ok(())
+        })
+        .await
+    })
+    .await
 }
