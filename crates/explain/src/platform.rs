@@ -2,7 +2,7 @@
 
 mod folded;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_core::Hostname;
@@ -21,6 +21,8 @@ use crate::{BadCall, Call, Security};
 
 /// Where a caller is that the platform does not know.
 pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// The same to whoever has IPv6 alone.
+const STRANGER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const CALLER_PORT: u16 = 40_000;
 /// On a pod or a namespace: its network.
 const NETWORK: &str = "topology.istio.io/network";
@@ -146,7 +148,7 @@ impl Platform {
         let own = caller.address();
         let (source, destination) = if caller.proxy.is_router() {
             let port = self.port_at(&caller.workload, url.port);
-            (STRANGER, SocketAddr::new(own, port))
+            (caller.stranger(), SocketAddr::new(own, port))
         } else {
             (own, SocketAddr::new(self.resolve(caller, &url)?, url.port))
         };
@@ -162,7 +164,7 @@ impl Platform {
         let destination = SocketAddr::new(server.address(), url.port);
         Ok(Call {
             inbound: true,
-            ..call_of(method, &url, STRANGER, destination)
+            ..call_of(method, &url, server.stranger(), destination)
         })
     }
 
@@ -195,7 +197,7 @@ impl Platform {
         }
         // What no service is called has an address of its own somewhere, if it is no short name.
         if url.host.contains('.') {
-            return Ok(STRANGER);
+            return Ok(caller.stranger());
         }
         Err(BadCall::Unknown(url.host.clone()))
     }
@@ -254,6 +256,14 @@ impl Caller {
     /// The address of the workload.
     pub fn address(&self) -> IpAddr {
         self.workload.ips.first().copied().unwrap_or(STRANGER)
+    }
+
+    /// Somebody whom the platform does not know, as the workload may meet.
+    fn stranger(&self) -> IpAddr {
+        match self.address() {
+            IpAddr::V4(_) => STRANGER,
+            IpAddr::V6(_) => STRANGER_V6,
+        }
     }
 
     /// The node that the bootstrap of its proxy has.

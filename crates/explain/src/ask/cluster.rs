@@ -94,7 +94,7 @@ impl Asker<'_> {
                 let known = &endpoint.spec;
                 let weight = known.locality_weight.filter(|_| spec.locality_weighted);
                 HostSpec {
-                    key: format!("{}:{}", endpoint.host, endpoint.port).into(),
+                    key: address(endpoint).into(),
                     weight: known.weight,
                     priority: known.priority,
                     locality: (known.locality.clone(), weight),
@@ -111,7 +111,7 @@ impl Asker<'_> {
             .iter()
             .zip(shares)
             .map(|(endpoint, percent)| Host {
-                address: format!("{}:{}", endpoint.host, endpoint.port),
+                address: address(endpoint),
                 workload: endpoint
                     .spec
                     .workload
@@ -194,4 +194,12 @@ fn shares(balancer: &Balancer, hosts: &[HostSpec]) -> Vec<f64> {
     }
     let percent = |count: &u64| *count as f64 * 100.0 / DRAWS as f64;
     counts.iter().map(percent).collect()
+}
+
+/// Address and port, as they are written: an address of IPv6 in brackets.
+fn address(endpoint: &lateen_decode::NamedEndpoint) -> String {
+    match endpoint.host.contains(':') {
+        true => format!("[{}]:{}", endpoint.host, endpoint.port),
+        false => format!("{}:{}", endpoint.host, endpoint.port),
+    }
 }

@@ -1,6 +1,6 @@
 //! Whoever a proxy may reach: a server on some ports of every address, which tells what it saw.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -217,15 +217,21 @@ fn seen(request: &Request<Incoming>, at: SocketAddr, layers: &[Value]) -> Value 
     })
 }
 
-/// A listener on a port of every address of the current network.
-pub(crate) fn listen(port: u16) -> TcpListener {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_reuse_address(true).expect("a socket option");
-    socket.set_nonblocking(true).expect("a socket option");
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    socket.bind(&any.into()).expect("a free port");
-    socket.listen(1024).expect("listens");
-    socket.into()
+/// Listeners on a port of every address of the current network, one of each family.
+pub(crate) fn listen(port: u16) -> [TcpListener; 2] {
+    let every: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    every.map(|any| {
+        let any = SocketAddr::from((any, port));
+        let socket = Socket::new(Domain::for_address(any), Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("a socket option");
+        socket.set_nonblocking(true).expect("a socket option");
+        if any.is_ipv6() {
+            socket.set_only_v6(true).expect("a socket option");
+        }
+        socket.bind(&any.into()).expect("a free port");
+        socket.listen(1024).expect("listens");
+        socket.into()
+    })
 }
 
 /// Answers every question for an address with the same one, and all others with nothing.

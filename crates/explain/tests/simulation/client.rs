@@ -97,9 +97,13 @@ impl Client<'_> {
 
     fn connect(&self, call: &Call) -> std::io::Result<TcpStream> {
         let connect = || {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            let domain = Domain::for_address(call.destination);
+            let socket = Socket::new(domain, Type::STREAM, None)?;
             if self.outside {
-                socket.set_freebind_v4(true)?;
+                match call.source {
+                    SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                    SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+                }
                 socket.bind(&SocketAddr::new(call.source.ip(), 0).into())?;
             }
             socket.connect_timeout(&call.destination.into(), PATIENCE)?;

@@ -1,7 +1,7 @@
 //! The cases of a configuration, through a proxy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lateen_explain::{Explanation, Outcome};
@@ -25,10 +25,7 @@ pub(crate) fn run(kind: &Kind, group: &Group) -> Vec<String> {
         }
     }
     for (who, cases) in by_proxy {
-        let IpAddr::V4(address) = cases[0].1.caller.address() else {
-            faults.push(format!("{who}: pods of these tests have IPv4"));
-            continue;
-        };
+        let address = cases[0].1.caller.address();
         let work = |network: &Network| at_proxy(kind, group, &cases, network);
         match Network::of_pod(address, work) {
             Ok(found) => faults.extend(found),
@@ -61,10 +58,14 @@ fn at_proxy(
         let backends = Backends::new(world.clone(), authority.clone());
         serve_names(network);
         for port in outside_ports(group, cases) {
-            backends.serve(network.outside(|| listen(port)));
+            for listener in network.outside(|| listen(port)) {
+                backends.serve(listener);
+            }
         }
         for port in own_ports(cases) {
-            backends.serve(listen(port));
+            for listener in listen(port) {
+                backends.serve(listener);
+            }
         }
         let proxy = Proxy::start(kind, &group.platform, caller, &authority).await?;
         let mut faults = Vec::new();

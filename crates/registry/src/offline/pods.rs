@@ -35,7 +35,11 @@ pub(super) fn give_addresses(services: &mut [Service], pods: &mut [Pod]) {
         if spec.cluster_ip.is_none() && spec.type_.as_deref() != Some("ExternalName") {
             next += 1;
             let [high, low] = next.to_be_bytes();
-            spec.cluster_ip = Some(format!("10.96.{}.{low}", high + 1));
+            let first = spec.ip_families.iter().flatten().next();
+            spec.cluster_ip = Some(match first.map(String::as_str) {
+                Some("IPv6") => format!("fd00:10:96::{next:x}"),
+                _ => format!("10.96.{}.{low}", high + 1),
+            });
         }
     }
     let mut next = 0u16;
@@ -110,18 +114,54 @@ pub(super) fn slices(service: &Service, pods: &[Pod]) -> Vec<EndpointSlice> {
             .filter_map(|port| Some(json!({ "name": port.name, "port": target(port, pod)? })))
             .collect();
         let pod_name = pod.metadata.name.clone().unwrap_or_default();
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let slice = json!({
-            "metadata": { "name": format!("{name}-{pod_name}"), "namespace": namespace,
-                "labels": { labels::SERVICE_NAME: name } },
-            "addressType": "IPv4",
-            "ports": ports,
-            "endpoints": [{ "addresses": [address],
-                "targetRef": { "kind": "Pod", "name": pod_name, "namespace": namespace } }],
-        });
-        slices.push(serde_json::from_value(slice).expect("the fields of a slice"));
+        let families = families(spec);
+        let addresses = addresses(pod);
+        let addresses = addresses.iter().filter(|ip| families.contains(&family(ip)));
+        slices.extend(addresses.map(|address| {
+            let family = family(address);
+            let slice = json!({
+                "metadata": { "name": format!("{name}-{pod_name}-{family}"), "namespace": namespace,
+                    "labels": { labels::SERVICE_NAME: name } },
+                "addressType": family,
+                "ports": ports,
+                "endpoints": [{ "addresses": [address],
+                    "targetRef": { "kind": "Pod", "name": pod_name, "namespace": namespace } }],
+            });
+            serde_json::from_value::<EndpointSlice>(slice).expect("the fields of a slice")
+        }));
     }
     slices
+}
+
+fn family(address: &str) -> &'static str {
+    if address.contains(':') {
+        "IPv6"
+    } else {
+        "IPv4"
+    }
+}
+
+/// The families of a service: those that it names, else that of its address.
+fn families(spec: &k8s_openapi::api::core::v1::ServiceSpec) -> Vec<&str> {
+    let named: Vec<&str> = spec.ip_families.iter().flatten().map(|of| &**of).collect();
+    match (&spec.cluster_ip, named.is_empty()) {
+        (_, false) => named,
+        // A headless one is of both, where it has pods of both.
+        (Some(ip), true) if ip != "None" => vec![family(ip)],
+        (_, true) => vec!["IPv4", "IPv6"],
+    }
+}
+
+/// All addresses of a pod, its own first.
+fn addresses(pod: &Pod) -> Vec<String> {
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
+    let mut all: Vec<String> = status.pod_ip.iter().cloned().collect();
+    let more = status.pod_ips.iter().flatten().map(|of| of.ip.clone());
+    all.extend(more);
+    all.dedup();
+    all
 }
 
 /// The number of a service's port at a pod.

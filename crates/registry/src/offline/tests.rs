@@ -147,3 +147,39 @@ spec: {hosts: []}
     let places = gateways.map(|name| offline.places.of(&name, ""));
     assert_eq!(places, [Some("a.yaml:6".into()), Some("a.yaml:11".into())]);
 }
+
+#[test]
+fn services_have_the_addresses_of_their_families() {
+    let pod = |name: &str, ips: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: a}}}}\n\
+             spec: {{containers: [{{name: c}}]}}\nstatus: {{podIP: {}, podIPs: [{ips}]}}\n---\n",
+            "\"10.244.9.1\""
+        )
+    };
+    let service = |name: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{selector: {{app: a}}, ports: [{{name: http, port: 80}}]{more}}}\n---\n"
+        )
+    };
+    let text = pod("p", "{ip: 10.244.9.1}, {ip: \"fd00::1\"}")
+        + &service("four", "")
+        + &service("six", ", ipFamilies: [IPv6]")
+        + &service("both", ", ipFamilies: [IPv4, IPv6]");
+    let offline = read(&text).expect("valid");
+    for (name, want) in [
+        ("four", &["10.244.9.1"][..]),
+        ("six", &["fd00::1"]),
+        ("both", &["10.244.9.1", "fd00::1"]),
+    ] {
+        let host = Hostname::service(name, "default", "cluster.local");
+        let id = ServiceId::new("default", host);
+        let service = offline.world.services.get(&id).expect("a service");
+        assert_eq!(service.addresses[0].is_ipv6(), name == "six", "{name}");
+        let endpoints = offline.world.endpoints.get(&EndpointKey::new(id, "http"));
+        let mut found: Vec<_> = endpoints.expect(name).iter().map(|e| &*e.address).collect();
+        found.sort_unstable();
+        assert_eq!(found, want, "{name}");
+    }
+}
