@@ -4,6 +4,7 @@
 mod child;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use clap::Args;
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Anonymous, Discovery};
 use lateen_registry::World;
+use lateen_xds::server::listen;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 
@@ -211,7 +212,7 @@ impl Plane {
             config.subscribe(),
             lateen_pilot::Options::default(),
         );
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let target = listener.local_addr()?;
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

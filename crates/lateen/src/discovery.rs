@@ -227,7 +227,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         let statuses = statuses::Statuses::new(&registry, discovery, statuses, leading, replicas);
         tokio::spawn(statuses.run());
     }
-    let running = servers::Servers::bind(&options).await?.serve(parts)?;
+    let running = servers::Servers::bind(&options)?.serve(parts)?;
     // Only now is there something behind the webhooks to call.
     tokio::spawn(webhooks::keep_trusted(
         client,

@@ -25,6 +25,7 @@
 mod body;
 mod connections;
 mod doubt;
+mod listen;
 mod name;
 mod payload;
 mod plan;
@@ -50,6 +51,7 @@ use tonic::{Extensions, Status};
 use crate::TypeUrl;
 use crate::types::core::Node;
 pub use connections::{Connection, Connections, TypeStatus};
+pub use listen::listen;
 pub use name::Name;
 pub use plan::Group;
 pub use resource::{NameSet, Names, Resource};

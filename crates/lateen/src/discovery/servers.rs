@@ -195,13 +195,13 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) async fn bind(options: &Options) -> anyhow::Result<Self> {
+    pub(super) fn bind(options: &Options) -> anyhow::Result<Self> {
         Ok(Servers {
-            http: bind(options.http, "--httpAddr").await?,
-            https: bind(options.https, "--httpsAddr").await?,
-            grpc: bind(options.grpc, "--grpcAddr").await?,
-            secure_grpc: bind(options.secure_grpc, "--secureGRPCAddr").await?,
-            monitoring: bind(options.monitoring, "--monitoringAddr").await?,
+            http: bind(options.http, "--httpAddr")?,
+            https: bind(options.https, "--httpsAddr")?,
+            grpc: bind(options.grpc, "--grpcAddr")?,
+            secure_grpc: bind(options.secure_grpc, "--secureGRPCAddr")?,
+            monitoring: bind(options.monitoring, "--monitoringAddr")?,
         })
     }
 
@@ -259,9 +259,8 @@ fn server() -> transport::Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    lateen_xds::server::listen(address)
         .with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
