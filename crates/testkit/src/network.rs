@@ -1,10 +1,10 @@
 //! A pod's network, and all the world around it.
 //!
-//! Two network namespaces with a pair of interfaces between them. The pod has one address, of either family. Every
-//! other address is outside: whoever listens there on a port gets what is sent to that port of any
-//! address, and may speak from any. So a test needs no list of addresses, and what the pod's proxy
-//! does with the kernel is what it does in a pod. Where nobody listens, connections are refused over
-//! IPv4; over IPv6 they are not answered.
+//! Two network namespaces with a pair of interfaces between them. The pod has one address, of either
+//! family. Every other address of the family is outside: whoever listens there on a port gets what is
+//! sent to that port of any address, and may speak from any. So a test needs no list of addresses, and
+//! what the pod's proxy does with the kernel is what it does in a pod. Where nobody listens,
+//! connections are refused over IPv4; over IPv6 they are not answered.
 //!
 //! The namespaces go with the thread and the last socket. Needs root (CAP_SYS_ADMIN).
 
