@@ -49,12 +49,18 @@ pub(super) fn upstream(spec: &pb::UpstreamTlsContext) -> Result<TlsSpec> {
 fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
     let empty = pb::CommonTlsContext::default();
     let spec = spec.unwrap_or(&empty);
-    let Validation { roots, names, pins } = validation(spec)?;
+    let Validation {
+        roots,
+        crl,
+        names,
+        pins,
+    } = validation(spec)?;
     let params = spec.tls_params.as_ref();
     params.map(refused).transpose()?;
     Ok(TlsSpec {
         certs: certificates(spec)?,
         roots,
+        crl,
         names,
         pins,
         alpn: spec.alpn_protocols.clone(),
@@ -111,6 +117,7 @@ type Names = Vec<(SanKind, StringMatch)>;
 #[derive(Default)]
 struct Validation {
     roots: RootSource,
+    crl: Option<Data>,
     names: Names,
     pins: Pins,
 }
@@ -121,6 +128,7 @@ fn validation(spec: &pb::CommonTlsContext) -> Result<Validation> {
         None => Validation::default(),
         Some(ValidationContextType::ValidationContext(context)) => Validation {
             roots: roots(context)?,
+            crl: crl(context)?,
             names: names(context)?,
             pins: pins(context)?,
         },
@@ -131,6 +139,7 @@ fn validation(spec: &pb::CommonTlsContext) -> Result<Validation> {
         Some(ValidationContextType::CombinedValidationContext(combined)) => {
             let context = combined.default_validation_context.as_ref();
             Validation {
+                crl: context.map(crl).transpose()?.flatten(),
                 names: context.map(names).transpose()?.unwrap_or_default(),
                 pins: context.map(pins).transpose()?.unwrap_or_default(),
                 roots: match &combined.validation_context_sds_secret_config {
@@ -148,7 +157,16 @@ fn validation(spec: &pb::CommonTlsContext) -> Result<Validation> {
         let what = "pinning of certificates without trusted_ca";
         return Err(DecodeError::unsupported("validation_context", what));
     }
+    if found.crl.is_some() && found.roots == RootSource::None {
+        let what = "revocation without trusted_ca";
+        return Err(DecodeError::unsupported("validation_context", what));
+    }
     Ok(found)
+}
+
+fn crl(context: &pb::CertificateValidationContext) -> Result<Option<Data>> {
+    let source = context.crl.as_ref();
+    source.map(|source| Data::of("crl", source)).transpose()
 }
 
 fn pins(context: &pb::CertificateValidationContext) -> Result<Pins> {
@@ -199,12 +217,6 @@ fn names(context: &pb::CertificateValidationContext) -> Result<Names> {
         return Err(DecodeError::unsupported(
             "validation_context",
             "roots of the system or of a provider",
-        ));
-    }
-    if context.crl.is_some() {
-        return Err(DecodeError::unsupported(
-            "validation_context.crl",
-            "a revocation list",
         ));
     }
     #[allow(deprecated)]
@@ -260,7 +272,10 @@ pub fn secret(secret: &pb::Secret) -> Result<SecretData> {
             Err(DecodeError::unsupported("validation_context", what))
         }
         Some(pb::secret::Type::ValidationContext(context)) => match roots(context)? {
-            RootSource::Given(pem) => Ok(SecretData::Roots(pem)),
+            RootSource::Given(pem) => Ok(SecretData::Roots {
+                pem,
+                crl: crl(context)?,
+            }),
             _ => Err(DecodeError::new("trusted_ca", "is required")),
         },
         _ => Err(DecodeError::unsupported("secret", "this kind of secret")),
@@ -339,6 +354,30 @@ mod tests {
         assert_eq!(check(&signed, "", true), field("verify_certificate_hash"));
         assert_eq!(check("", "x", true), field("verify_certificate_spki"));
         assert_eq!(check(&hex, "", false), field("validation_context"));
+    }
+
+    #[test]
+    fn revocation_needs_roots() {
+        let source = |text: &str| lateen_xds::types::core::DataSource {
+            specifier: Some(
+                lateen_xds::types::core::data_source::Specifier::InlineString(text.into()),
+            ),
+            ..Default::default()
+        };
+        let of = |roots: Option<&str>| {
+            let context = pb::CertificateValidationContext {
+                trusted_ca: roots.map(source),
+                crl: Some(source("list")),
+                ..Default::default()
+            };
+            let kind = pb::common_tls_context::ValidationContextType::ValidationContext(context);
+            validation(&pb::CommonTlsContext {
+                validation_context_type: Some(kind),
+                ..Default::default()
+            })
+        };
+        assert!(of(Some("x")).is_ok_and(|found| found.crl.is_some()));
+        assert!(of(None).is_err_and(|error| error.field == "validation_context"));
     }
 
     #[test]

@@ -58,7 +58,6 @@ const FIELDS: &[Field] = &[
         "our proxy counts requests under way alone, Envoy all of the interval",
     ),
     warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
-    refuse(DR, "BLOCK.tls.caCrl"),
     warn(
         GW,
         "servers[].defaultEndpoint",
@@ -70,7 +69,6 @@ const FIELDS: &[Field] = &[
         "a gateway listens where its Service leads to; Istio's do too",
     ),
     warn(GW, "servers[].tls.insecureSkipVerify", ""),
-    refuse(GW, "servers[].tls.caCrl"),
     warn(EF, "configPatches[].match.listener.portName", ""),
     warn(
         EF,
@@ -449,10 +447,8 @@ mod tests {
         );
         named(
             "{kind: DestinationRule, spec: {trafficPolicy: {retryBudget: {budgetInterval: 1s}}, \
-             subsets: [{trafficPolicy: {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}], \
-             tls: {caCrl: a}}}]}}",
+             subsets: [{trafficPolicy: {portLevelSettings: [{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}]}}]}}",
             &[
-                "spec.subsets[0].trafficPolicy.tls.caCrl: refused",
                 "spec.trafficPolicy.retryBudget.budgetInterval: not supported, our proxy counts \
                  requests under way alone, Envoy all of the interval",
                 "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
@@ -463,7 +459,6 @@ mod tests {
             "{kind: Gateway, spec: {servers: [{tls: {caCrl: a}}, \
              {bind: \"unix:///a\"}]}}",
             &[
-                "spec.servers[0].tls.caCrl: refused",
                 "spec.servers[1].bind: a socket in the file system is not supported, the server is \
                  left out",
             ],
@@ -527,7 +522,7 @@ mod tests {
     fn what_is_in_force_is_not() {
         named(
             "{kind: DestinationRule, spec: {trafficPolicy: {loadBalancer: {localityLbSetting: \
-             {enabled: true, failover: []}}, tls: {mode: SIMPLE, caCrl: \"\"}}}}",
+             {enabled: true, failover: []}}, tls: {mode: SIMPLE, caCrl: \"a\"}}}}",
             &[],
         );
         named(

@@ -22,6 +22,8 @@ pub struct Credential {
     pub key: Vec<u8>,
     /// Roots that client certificates are checked against; empty for none.
     pub roots: Vec<u8>,
+    /// Lists of certificates that those who signed with these roots have revoked; empty for none.
+    pub revoked: Vec<u8>,
 }
 
 /// Where credentials are kept (Secrets of a cluster, say).
@@ -108,7 +110,7 @@ pub(crate) fn resource(
         let roots = roots.collect::<Option<Vec<_>>>()?.join(&b'\n');
         let secret = Secret {
             name: name.to_owned(),
-            r#type: Some(trusted(roots)),
+            r#type: Some(trusted(roots, Vec::new())),
         };
         return Some(Arc::new(Resource::new(name, &secret)));
     }
@@ -154,9 +156,8 @@ fn roots(
     let roots = [own, name]
         .into_iter()
         .filter_map(|name| source.credential(namespace, name))
-        .map(|credential| credential.roots)
-        .find(|roots| !roots.is_empty())?;
-    Some(trusted(roots))
+        .find(|credential| !credential.roots.is_empty())?;
+    Some(trusted(roots.roots, roots.revoked))
 }
 
 /// The roots in an object of the form `Kind/namespace/name`.
@@ -166,9 +167,10 @@ fn roots_in(source: &dyn CredentialSource, identity: &SpiffeId, of: &str) -> Opt
     source.roots(identity, kind, parts.next()?, parts.next()?)
 }
 
-fn trusted(roots: Vec<u8>) -> secret::Type {
+fn trusted(roots: Vec<u8>, revoked: Vec<u8>) -> secret::Type {
     secret::Type::ValidationContext(CertificateValidationContext {
         trusted_ca: Some(inline(roots)),
+        crl: (!revoked.is_empty()).then(|| inline(revoked)),
         ..CertificateValidationContext::default()
     })
 }
@@ -205,6 +207,7 @@ mod tests {
                 certificate: b"c".to_vec(),
                 key: b"k".to_vec(),
                 roots: b"r".to_vec(),
+                revoked: b"l".to_vec(),
             })
         }
 
@@ -245,7 +248,7 @@ mod tests {
             let found = resource(&Everything, &client, &name);
             let expect = expect.map(|pem| Secret {
                 name: name.clone(),
-                r#type: Some(trusted(pem.into())),
+                r#type: Some(trusted(pem.into(), Vec::new())),
             });
             let expect = expect.map(|secret| Arc::new(Resource::new(&*name, &secret)));
             assert_eq!(found, expect, "{name}");

@@ -190,6 +190,23 @@ pub(crate) fn file(path: &str) -> DataSource {
     }
 }
 
+/// Trusts no peer that a list in this file names. Where no peer is verified at all, the webhook has
+/// said so.
+pub(crate) fn revoke(common: &mut CommonTlsContext, lists: &str) {
+    use common_tls_context::ValidationContextType;
+    if lists.is_empty() {
+        return;
+    }
+    let context = match &mut common.validation_context_type {
+        Some(ValidationContextType::ValidationContext(context)) => context,
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            combined.default_validation_context.get_or_insert_default()
+        }
+        _ => return,
+    };
+    context.crl = Some(file(lists));
+}
+
 pub(crate) fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -28,6 +28,8 @@ const PEER_EXCHANGE: &str = "istio-peer-exchange";
 struct SecretNames {
     certs: Vec<Source>,
     roots: Source,
+    /// Lists of revoked certificates of the configuration itself, PEM; may be empty.
+    crl: String,
 }
 
 /// Where one half of an identity comes from.
@@ -58,6 +60,10 @@ impl SecretNames {
                 RootSource::Sds(name) => Source::Sds(name.clone()),
                 RootSource::Given(pem) => Source::Inline(pem.text("trusted_ca")?, String::new()),
             },
+            crl: match &spec.crl {
+                None => String::new(),
+                Some(crl) => crl.text("crl")?,
+            },
         })
     }
 }
@@ -70,9 +76,21 @@ pub(crate) struct Secrets {
 
 #[derive(Default)]
 struct Inner {
-    /// Certificate chain and key, or roots and nothing.
-    texts: HashMap<String, (String, Option<String>)>,
+    texts: HashMap<String, Text>,
     stores: HashMap<SecretNames, Arc<IdentityStore>>,
+}
+
+/// A secret's content, PEM.
+enum Text {
+    Certificate {
+        chain: String,
+        key: String,
+    },
+    /// With lists of revoked certificates, where there are any.
+    Roots {
+        roots: String,
+        crl: Option<String>,
+    },
 }
 
 impl Secrets {
@@ -113,11 +131,14 @@ impl Secrets {
     /// Takes a secret's texts and renews what uses it.
     pub(crate) fn set(&self, name: &str, data: SecretData) -> Result<(), DecodeError> {
         let pem = match data {
-            SecretData::Roots(pem) => (pem.text("trusted_ca")?, None),
-            SecretData::Certificate(CertSource::Given { chain, key }) => (
-                chain.text("certificate_chain")?,
-                Some(key.text("private_key")?),
-            ),
+            SecretData::Roots { pem, crl } => Text::Roots {
+                roots: pem.text("trusted_ca")?,
+                crl: crl.map(|crl| crl.text("crl")).transpose()?,
+            },
+            SecretData::Certificate(CertSource::Given { chain, key }) => Text::Certificate {
+                chain: chain.text("certificate_chain")?,
+                key: key.text("private_key")?,
+            },
             SecretData::Certificate(CertSource::Sds(_)) => {
                 return Err(DecodeError::new("secret", "names another secret"));
             }
@@ -183,7 +204,7 @@ impl Secrets {
             [one] => own(one),
             _ => false,
         };
-        if cert && own(&names.roots) {
+        if cert && own(&names.roots) && names.crl.is_empty() {
             return Ok(self.identity.clone());
         }
         let mut inner = self.lock();
@@ -208,15 +229,16 @@ impl Secrets {
                 let own = own.as_ref()?;
                 Some((own.chain_pem().to_owned(), own.key_pem().to_owned()))
             }
-            Source::Sds(name) => {
-                let (chain, key) = inner.texts.get(name)?;
-                Some((chain.clone(), key.clone()?))
-            }
+            Source::Sds(name) => match inner.texts.get(name)? {
+                Text::Certificate { chain, key } => Some((chain.clone(), key.clone())),
+                Text::Roots { .. } => None,
+            },
         };
         let certs: Option<Vec<_>> = names.certs.iter().map(certificate).collect();
         let Some(certs) = certs else {
             return Ok(None);
         };
+        let mut crl = names.crl.clone();
         let roots = match &names.roots {
             Source::None => String::new(),
             Source::Inline(roots, _) => roots.clone(),
@@ -225,7 +247,10 @@ impl Secrets {
                 None => return Ok(None),
             },
             Source::Sds(name) => match inner.texts.get(name) {
-                Some((roots, None)) => roots.clone(),
+                Some(Text::Roots { roots, crl: more }) => {
+                    crl.push_str(more.as_deref().unwrap_or(""));
+                    roots.clone()
+                }
                 _ => return Ok(None),
             },
         };
@@ -235,6 +260,11 @@ impl Secrets {
                 |identity, (chain, key)| identity?.and_certificate(chain, key),
             ),
             None => Identity::roots_only(&roots),
+        };
+        let identity = match crl.is_empty() {
+            true => identity,
+            // Fails closed: a list that cannot be read is not left out.
+            false => identity.and_then(|identity| identity.without_revoked(&crl)),
         };
         identity
             .map(Some)
@@ -416,6 +446,7 @@ mod tests {
         let spec = TlsSpec {
             certs: vec![CertSource::Sds("cert".to_owned())],
             roots: RootSource::None,
+            crl: None,
             names: Vec::new(),
             pins: lateen_decode::Pins::default(),
             alpn: Vec::new(),

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use crate::{CertInfo, Error, pem};
 
 /// Certificates start this much in the past, for peers whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(120);
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
 /// Whose key a leaf certifies.
 #[derive(Debug, Clone, Copy)]
@@ -225,6 +225,10 @@ impl Authority {
         Ok(params)
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// The signing certificate, PEM.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
@@ -367,14 +371,14 @@ fn intermediates(cert: &str, chain: &str, roots: &str) -> Result<String, Error> 
 }
 
 /// Sets the validity in whole seconds: X.509 times have no fraction.
-fn set_validity(params: &mut CertificateParams, from: SystemTime, to: SystemTime) {
+pub(crate) fn set_validity(params: &mut CertificateParams, from: SystemTime, to: SystemTime) {
     let seconds = |t: SystemTime| t.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + Duration::from_secs(seconds(from));
     params.not_after = epoch + Duration::from_secs(seconds(to));
 }
 
-fn issue(error: rcgen::Error) -> Error {
+pub(crate) fn issue(error: rcgen::Error) -> Error {
     Error::Issue(error.to_string())
 }
 

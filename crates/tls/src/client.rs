@@ -173,6 +173,7 @@ fn build(identity: &Identity, options: &ClientOptions) -> Result<Config, Error> 
     let verifier = ServerVerifier {
         check: options.check.clone(),
         roots: identity.roots().clone(),
+        revoked: identity.revoked().clone(),
         provider: provider(),
         peers: peers.clone(),
     };

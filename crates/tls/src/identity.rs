@@ -7,6 +7,7 @@ use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+use crate::revocation::RevocationLists;
 use crate::suites::provider;
 use crate::{CertInfo, Error, pem};
 
@@ -17,6 +18,7 @@ pub struct Identity {
     /// Other certificates that a server may show.
     others: Vec<(Arc<CertifiedKey>, CertInfo)>,
     roots: Arc<RootCertStore>,
+    revoked: Arc<RevocationLists>,
     chain_pem: String,
     key_pem: String,
     roots_pem: String,
@@ -42,6 +44,7 @@ impl Identity {
             certified: Some(certified(chain_pem, key_pem)?),
             others: Vec::new(),
             roots: roots(roots_pem)?,
+            revoked: Arc::default(),
             chain_pem: chain_pem.to_owned(),
             key_pem: key_pem.to_owned(),
             roots_pem: roots_pem.to_owned(),
@@ -57,6 +60,7 @@ impl Identity {
             certified: None,
             others: Vec::new(),
             roots: roots(roots_pem)?,
+            revoked: Arc::default(),
             chain_pem: String::new(),
             key_pem: String::new(),
             roots_pem: roots_pem.to_owned(),
@@ -70,6 +74,16 @@ impl Identity {
     /// As [`Identity::from_pem`].
     pub fn and_certificate(mut self, chain_pem: &str, key_pem: &str) -> Result<Self, Error> {
         self.others.push(certified(chain_pem, key_pem)?);
+        Ok(self)
+    }
+
+    /// The same, which trusts no certificate that one of these lists (PEM) names, nor one whose
+    /// issuer has no list among them.
+    ///
+    /// # Errors
+    /// When the text has no list, or is malformed.
+    pub fn without_revoked(mut self, lists_pem: &str) -> Result<Self, Error> {
+        self.revoked = Arc::new(RevocationLists::from_pem(lists_pem)?);
         Ok(self)
     }
 
@@ -114,6 +128,10 @@ impl Identity {
 
     pub(crate) fn roots(&self) -> &Arc<RootCertStore> {
         &self.roots
+    }
+
+    pub(crate) fn revoked(&self) -> &Arc<RevocationLists> {
+        &self.revoked
     }
 }
 

@@ -21,6 +21,7 @@ mod peers;
 pub mod pem;
 mod pins;
 mod renew;
+mod revocation;
 mod server;
 mod signing;
 mod store;

@@ -14,6 +14,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::peers::Peers;
+use crate::revocation::RevocationLists;
 use crate::suites::provider;
 use crate::{CertInfo, Error, Pins};
 
@@ -219,6 +220,7 @@ fn trusted(
 pub(crate) struct ServerVerifier {
     pub(crate) check: ServerCheck,
     pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) revoked: Arc<RevocationLists>,
     pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) peers: Arc<Peers>,
 }
@@ -233,7 +235,10 @@ impl ServerVerifier {
         trusted(&self.peers, leaf, intermediates, now, || {
             let cert = ParsedCertificate::try_from(leaf)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            let roots = &self.roots;
+            let (roots, revoked) = (&self.roots, &self.revoked);
+            if !revoked.is_empty() {
+                return revoked.verify_server(leaf, intermediates, roots, now, algorithms);
+            }
             verify_server_cert_signed_by_trust_anchor(&cert, roots, intermediates, now, algorithms)
         })
     }
@@ -303,6 +308,7 @@ pub(crate) struct ClientVerifier {
 impl ClientVerifier {
     pub(crate) fn new(
         roots: Arc<RootCertStore>,
+        revoked: &RevocationLists,
         rule: PeerRule,
         mandatory: bool,
         peers: Arc<Peers>,
@@ -310,6 +316,8 @@ impl ClientVerifier {
         // The hints would list every root to strangers; peers in the mesh have one certificate.
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .clear_root_hint_subjects()
+            .with_crls(revoked.encoded().iter().cloned())
+            .enforce_revocation_expiration()
             .build()
             .map_err(|e| Error::Config(format!("client verification: {e}")))?;
         Ok(Self {

@@ -93,7 +93,7 @@ pub(crate) static VALIDATION: Reads = Reads::of(
         (2, "verify_certificate_hash[]", Whole),
         (3, "verify_certificate_spki[]", Whole),
         (6, "require_signed_certificate_timestamp", Whole),
-        (7, "crl", Whole),
+        (7, "crl", In(&DATA_SOURCE)),
         (8, "allow_expired_certificate", Off),
         (9, "match_subject_alt_names[]", In(&STRING_MATCHER)),
         (12, "custom_validator_config", Whole),

@@ -35,8 +35,13 @@ pub enum RootSource {
 pub enum SecretData {
     /// A certificate and its key.
     Certificate(CertSource),
-    /// Roots.
-    Roots(Data),
+    /// What peers are verified by.
+    Roots {
+        /// The roots, as PEM.
+        pem: Data,
+        /// Lists of revoked certificates, as PEM.
+        crl: Option<Data>,
+    },
 }
 
 /// A version of TLS.
@@ -85,6 +90,8 @@ pub struct TlsSpec {
     pub certs: Vec<CertSource>,
     /// What peers are verified against.
     pub roots: RootSource,
+    /// Lists of revoked certificates, as PEM; beside those of a secret with roots.
+    pub crl: Option<Data>,
     /// Names of which a peer's certificate must have one; empty for any.
     pub names: Vec<(SanKind, StringMatch)>,
     /// Certificates of which a peer must show one; empty for any.

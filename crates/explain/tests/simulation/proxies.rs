@@ -333,5 +333,6 @@ fn credential(authority: &Authority) -> Credential {
         certificate: issued.chain_pem.into_bytes(),
         key: issued.key_pem.expect("made here").into_bytes(),
         roots: authority.root_pem().as_bytes().to_vec(),
+        revoked: Vec::new(),
     }
 }

@@ -312,6 +312,28 @@ fn check_outlier(outlier: &OutlierDetection, at: &Path<'_>, faults: &mut Faults)
     }
 }
 
+/// Lists of revoked certificates are for servers that are verified by roots of the rule.
+fn check_revocation(tls: &ClientTlsSettings, at: &Path<'_>, faults: &mut Faults) {
+    let (reason, help) = match tls.mode {
+        ClientTlsMode::IstioMutual => (
+            "cannot be set with ISTIO_MUTUAL",
+            "remove it, or use MUTUAL",
+        ),
+        ClientTlsMode::Disable => ("DISABLE is no TLS", "remove it"),
+        ClientTlsMode::Simple | ClientTlsMode::Mutual => {
+            let has_roots = !tls.ca_certificates.is_empty() || !tls.credential_name.is_empty();
+            if has_roots && tls.insecure_skip_verify != Some(true) {
+                return;
+            }
+            (
+                "no server is verified",
+                "set caCertificates or credentialName, or remove it",
+            )
+        }
+    };
+    faults.add(&at.field("caCrl"), reason, help);
+}
+
 fn check_tls(tls: &ClientTlsSettings, at: &Path<'_>, faults: &mut Faults) {
     let files = [
         ("clientCertificate", &tls.client_certificate),
@@ -323,6 +345,9 @@ fn check_tls(tls: &ClientTlsSettings, at: &Path<'_>, faults: &mut Faults) {
             .iter()
             .any(|(n, value)| *n == name && !value.is_empty())
     };
+    if !tls.ca_crl.is_empty() {
+        check_revocation(tls, at, faults);
+    }
     match tls.mode {
         ClientTlsMode::Mutual if tls.credential_name.is_empty() => {
             for name in ["clientCertificate", "privateKey"] {

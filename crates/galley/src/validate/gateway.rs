@@ -235,6 +235,13 @@ fn check_pins(tls: &ServerTlsSettings, mode: ServerTlsMode, at: &Path<'_>, fault
     let hashes = tls.verify_certificate_hash.iter().map(is_hex);
     let keys = tls.verify_certificate_spki.iter().map(is_base64);
     let (hashes, keys): (Vec<bool>, Vec<bool>) = (hashes.collect(), keys.collect());
+    if !tls.ca_crl.is_empty() && !asks {
+        faults.add(
+            &at.field("caCrl"),
+            format!("{mode} TLS asks no client for a certificate"),
+            "use mode MUTUAL, or remove it",
+        );
+    }
     for (name, digests, how) in [
         ("verifyCertificateHash", hashes, "64 hexadecimal digits"),
         ("verifyCertificateSpki", keys, "the 32 bytes in base64"),

@@ -194,6 +194,27 @@ fn destination_rules() {
             "spec.trafficPolicy.tls.privateKey: Required value",
         ],
     );
+    let revoked = |tls: &str| {
+        rule(&format!(
+            "{{host: a, trafficPolicy: {{tls: {{{tls}, caCrl: /l}}}}}}"
+        ))
+    };
+    check(&revoked("mode: SIMPLE, caCertificates: /r"), &[]);
+    check(&revoked("mode: SIMPLE, credentialName: c"), &[]);
+    for (tls, reason) in [
+        ("mode: SIMPLE", "no server is verified"),
+        (
+            "mode: SIMPLE, caCertificates: /r, insecureSkipVerify: true",
+            "no server is verified",
+        ),
+        ("mode: DISABLE", "DISABLE is no TLS"),
+        ("mode: ISTIO_MUTUAL", "cannot be set with ISTIO_MUTUAL"),
+    ] {
+        check(
+            &revoked(tls),
+            &[&format!("spec.trafficPolicy.tls.caCrl: {reason}")],
+        );
+    }
     check(
         &rule("{host: a, trafficPolicy: {loadBalancer: {simple: FASTEST}}}"),
         &["spec.trafficPolicy.loadBalancer.simple: Unsupported value: \"FASTEST\""],
@@ -226,6 +247,11 @@ fn gateways() {
     check(
         &pinned("SIMPLE", &key),
         &["spec.servers[0].tls.verifyCertificateSpki: SIMPLE TLS asks no client for a certificate"],
+    );
+    check(&pinned("MUTUAL", "caCrl: /lists"), &[]);
+    check(
+        &pinned("SIMPLE", "caCrl: /lists"),
+        &["spec.servers[0].tls.caCrl: SIMPLE TLS asks no client for a certificate"],
     );
     check(
         &pinned(

@@ -26,6 +26,7 @@ use tracing::warn;
 const CERTIFICATE: [&str; 2] = ["tls.crt", "cert"];
 const KEY: [&str; 2] = ["tls.key", "key"];
 const ROOTS: [&str; 2] = ["ca.crt", "cacert"];
+const REVOKED: [&str; 2] = ["ca.crl", "crl"];
 /// How long the first list may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A Secret of this ending holds the roots of the one without it.
@@ -162,7 +163,7 @@ fn keep_roots(object: &mut ConfigMap) {
 
 /// Other secrets of the cluster are none of ours, and are not kept.
 fn keep_parts(secret: &mut Secret) {
-    let parts = [CERTIFICATE, KEY, ROOTS].concat();
+    let parts = [CERTIFICATE, KEY, ROOTS, REVOKED].concat();
     if let Some(data) = &mut secret.data {
         data.retain(|key, _| parts.contains(&key.as_str()));
     }
@@ -241,14 +242,19 @@ impl lateen_galley::Credentials for Credentials {
 
 impl CredentialSource for Credentials {
     fn credential(&self, namespace: &str, name: &str) -> Option<Credential> {
-        let mut roots = self.part(namespace, &format!("{name}{ROOTS_SUFFIX}"), ROOTS);
+        let beside = format!("{name}{ROOTS_SUFFIX}");
+        // Lists are those of the roots that they stand beside.
+        let mut of = beside.as_str();
+        let mut roots = self.part(namespace, of, ROOTS);
         if roots.is_empty() {
-            roots = self.part(namespace, name, ROOTS);
+            of = name;
+            roots = self.part(namespace, of, ROOTS);
         }
         let credential = Credential {
             certificate: self.part(namespace, name, CERTIFICATE),
             key: self.part(namespace, name, KEY),
             roots,
+            revoked: self.part(namespace, of, REVOKED),
         };
         (credential != Credential::default()).then_some(credential)
     }
@@ -351,13 +357,13 @@ mod tests {
 
     #[test]
     fn nothing_else_of_a_secret_is_kept() {
-        let kept = secret("istio-ca-secret", &["ca-key.pem", "tls.crt"]);
+        let kept = secret("istio-ca-secret", &["ca-key.pem", "ca.crl", "tls.crt"]);
         let kept: Vec<_> = kept
             .data
             .into_iter()
             .flatten()
             .map(|(key, _)| key)
             .collect();
-        assert_eq!(kept, ["tls.crt"]);
+        assert_eq!(kept, ["ca.crl", "tls.crt"]);
     }
 }

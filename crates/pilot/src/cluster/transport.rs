@@ -155,6 +155,7 @@ fn originate(
             common.validation_context_type = Some(context);
         }
     }
+    tls::revoke(&mut common, &settings.ca_crl);
     // Nobody but the client knows which names there are to verify.
     let auto_sni_san_validation = key.service.resolution == Resolution::DynamicDns
         && settings.sni.is_empty()

@@ -83,6 +83,8 @@ pub(crate) struct ServerTls {
     pub(crate) roots: String,
     /// The same as a file.
     pub(crate) roots_file: String,
+    /// The file with lists of revoked certificates; may be empty.
+    pub(crate) revoked_file: String,
     /// A client certificate is required (`Some(true)`), or checked when there is one.
     pub(crate) client: Option<bool>,
     /// The mesh's own certificates on both sides.
@@ -288,6 +290,7 @@ impl ServerTls {
             }
         }
         self.pin(&mut common);
+        tls::revoke(&mut common, &self.revoked_file);
         tls::server(DownstreamTlsContext {
             common_tls_context: Some(common),
             require_client_certificate: wire::boolean(self.mesh || self.client == Some(true)),

@@ -553,6 +553,7 @@ pub(super) fn server_tls(settings: &ServerTlsSettings, http: bool) -> Option<Ser
         files,
         roots,
         roots_file: roots_file.cloned().unwrap_or_default(),
+        revoked_file: settings.ca_crl.clone(),
         client: match mode {
             ServerTlsMode::Mutual => Some(true),
             ServerTlsMode::OptionalMutual => Some(false),

@@ -90,6 +90,7 @@ impl Oracle {
             certificate: secrets.certificate.clone().into(),
             key: secrets.key.clone().into(),
             roots: secrets.root.clone().into(),
+            revoked: Vec::new(),
         };
         let (world, world_rx) = watch::channel(Arc::new(Mesh::bookinfo().world));
         let (config_tx, config_rx) = watch::channel(Arc::new(config(EVERYTHING)));

@@ -211,3 +211,89 @@ async fn only_clients_that_are_known_beforehand_are_taken() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_whose_certificate_was_revoked_are_refused() {
+    lateen_tls::install_provider();
+    let authority = Authority::self_signed("cluster.local", DAY).expect("made");
+    let stranger = Authority::self_signed("other.local", DAY).expect("made");
+    let issue = |name: &str| {
+        let request = LeafRequest::server([name], DAY);
+        authority.identity(&request).expect("issued")
+    };
+    let (good, bad) = (issue("good.test"), issue("bad.test"));
+    let info = bad.info().expect("a certificate");
+    let lists = |of: &Authority, revoked: &[&lateen_tls::CertInfo]| {
+        of.revoke(revoked, DAY).expect("a list")
+    };
+    let inline = |identity: &Identity| {
+        json!({ "certificate_chain": { "inline_string": identity.chain_pem() },
+            "private_key": { "inline_string": identity.key_pem() } })
+    };
+    for (list, expect) in [
+        (lists(&authority, &[]), [true, true]),
+        (lists(&authority, &[info]), [true, false]),
+        // One of somebody else says nothing of ours, so that nobody is known to be good.
+        (lists(&stranger, &[]), [false, false]),
+    ] {
+        let validation = json!({ "trusted_ca": { "inline_string": authority.root_pem() },
+            "crl": { "inline_string": list } });
+        let answer = json!([{ "name": "all", "domains": ["*"],
+            "routes": [{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }] }]);
+        let make = |port| {
+            let mut encrypted = listener("main", port, "INBOUND", hcm(answer.clone()));
+            encrypted["filter_chains"][0]["transport_socket"] = json!({ "name": "tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "require_client_certificate": true,
+                "common_tls_context": { "tls_certificates": [inline(&good)],
+                    "validation_context": validation } } });
+            json!([encrypted])
+        };
+        both(make, json!([]), async |who, port| {
+            for (client, expect) in [&good, &bad].into_iter().zip(expect) {
+                assert_eq!(
+                    is_taken(port, client).await,
+                    expect,
+                    "{who:?} as the server"
+                );
+            }
+        })
+        .await;
+        // The other way round.
+        let routes = json!([{ "name": "all", "domains": ["*"], "routes": [
+            { "match": { "prefix": "/good" }, "route": { "cluster": "good" } },
+            { "match": { "prefix": "/bad" }, "route": { "cluster": "bad" } }] }]);
+        let servers = [
+            proxy(json!([inline(&good)]), json!({})).await,
+            proxy(json!([inline(&bad)]), json!({})).await,
+        ];
+        let clusters: Vec<Value> = ["good", "bad"]
+            .into_iter()
+            .zip(&servers)
+            .map(|(name, server)| {
+                let mut up = cluster(name, &[([127, 0, 0, 1], server.port).into()]);
+                up["transport_socket"] = json!({ "name": "tls", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                    "common_tls_context": { "validation_context": validation } } });
+                up
+            })
+            .collect();
+        let make = |port| json!([listener("main", port, "OUTBOUND", hcm(routes.clone()))]);
+        both(make, json!(clusters), async |who, port| {
+            let mut client = Client::connect(port, false).await;
+            for (path, expect) in ["/good", "/bad"].into_iter().zip(expect) {
+                let seen = client.get("up", path).await;
+                let status = if expect { 200 } else { 503 };
+                assert_eq!(
+                    seen.status, status,
+                    "{who:?} as the client, {path}: {}",
+                    seen.text
+                );
+            }
+        })
+        .await;
+        for server in servers {
+            server.stop().await;
+        }
+    }
+}

@@ -64,7 +64,7 @@ fn contexts() -> [Value; 3] {
     let exact = json!({ "exact": "name" });
     let sans = json!([{ "san_type": "URI", "matcher": exact }]);
     let validation = json!({ "trusted_ca": inline("roots"), "match_typed_subject_alt_names": sans,
-        "match_subject_alt_names": [exact],
+        "match_subject_alt_names": [exact], "crl": inline("list"),
         "verify_certificate_hash": ["07".repeat(32)],
         "verify_certificate_spki": ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] });
     [

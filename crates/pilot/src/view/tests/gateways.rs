@@ -478,6 +478,17 @@ fn certificates_of_several_kinds_of_keys() {
             "validation_context": {"trusted_ca": {"filename": "/roots"}}
         }),
     );
+    let lists = json!({"crl": {"filename": "/lists"}});
+    assert_has(
+        &context(
+            "{mode: MUTUAL, caCertificates: /roots, caCrl: /lists, serverCertificate: /a, privateKey: /b}",
+        ),
+        &json!({"validation_context": lists}),
+    );
+    assert_has(
+        &context("{mode: OPTIONAL_MUTUAL, credentialName: a, caCrl: /lists}"),
+        &json!({"combined_validation_context": {"default_validation_context": lists}}),
+    );
 }
 
 #[test]

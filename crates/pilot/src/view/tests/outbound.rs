@@ -478,6 +478,26 @@ fn tls_without_a_name_asks_for_the_host_of_each_request() {
 }
 
 #[test]
+fn servers_may_be_compared_with_lists_of_what_was_revoked() {
+    let context = |tls: &str| {
+        let rule = format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, trafficPolicy: {{tls: {{{tls}}}}}}}\n"
+        );
+        let found = in_mesh(json!({}), Protocol::Http, &rule);
+        found["transport_socket"]["typed_config"]["common_tls_context"].clone()
+    };
+    let lists = json!({"crl": {"filename": "/lists"}});
+    assert_has(
+        &context("mode: SIMPLE, caCertificates: /roots, caCrl: /lists"),
+        &json!({"validation_context": lists}),
+    );
+    assert_has(
+        &context("mode: SIMPLE, credentialName: c, caCrl: /lists"),
+        &json!({"combined_validation_context": {"default_validation_context": lists}}),
+    );
+}
+
+#[test]
 fn a_service_may_prefer_near_endpoints() {
     use lateen_registry::TrafficDistribution;
     let at = |address: &str, zone: &str, node: &str| Endpoint {
