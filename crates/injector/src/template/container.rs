@@ -102,13 +102,7 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
     if !params.network.is_empty() {
         env.push(value("ISTIO_META_NETWORK", params.network.clone()));
     }
-    let metadata = settings
-        .proxy_config
-        .get("proxyMetadata")
-        .and_then(Value::as_object);
-    for (name, text) in metadata.into_iter().flatten() {
-        env.push(json!({"name": name, "value": text}));
-    }
+    env.extend(metadata(settings));
     env.extend(
         params
             .env
@@ -116,6 +110,16 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
             .map(|(name, text)| value(name, text.clone())),
     );
     env
+}
+
+/// What the proxy's configuration says of its environment. Capture is told too: some of it is about
+/// what is captured.
+pub(super) fn metadata(settings: &Settings<'_>) -> Vec<Value> {
+    let metadata = settings.proxy_config.get("proxyMetadata");
+    let metadata = metadata.and_then(Value::as_object).into_iter().flatten();
+    metadata
+        .map(|(name, text)| json!({"name": name, "value": text}))
+        .collect()
 }
 
 fn app(pod: &Value) -> impl Iterator<Item = &Value> {

@@ -7,7 +7,7 @@ use super::{Settings, container};
 use crate::values::annotation;
 
 pub(super) fn container(pod: &Value, settings: &Settings<'_>) -> Value {
-    json!({
+    let mut container = json!({
         "name": super::INIT,
         "image": container::image(pod, settings),
         "args": args(pod, settings),
@@ -21,7 +21,12 @@ pub(super) fn container(pod: &Value, settings: &Settings<'_>) -> Value {
             "runAsNonRoot": false,
             "runAsUser": 0,
         },
-    })
+    });
+    let env = container::metadata(settings);
+    if !env.is_empty() {
+        container["env"] = env.into();
+    }
+    container
 }
 
 fn args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {

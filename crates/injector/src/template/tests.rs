@@ -156,3 +156,20 @@ fn conformance_workloads_are_injected_as_expected() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn capture_is_told_what_the_proxy_is_told() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    \
+               proxy.istio.io/config: '{\"proxyMetadata\": {\"ISTIO_META_DNS_CAPTURE\": \"true\"}}'\n\
+               spec: {containers: [{name: main, image: x}]}\n";
+    let env = |pod: &str| {
+        let injected = kube_inject(pod, &Params::new(IMAGE)).expect("injected");
+        documents(&injected)[0]["spec"]["initContainers"][0]["env"].clone()
+    };
+    let captures = json!([{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}]);
+    assert_eq!(env(pod), captures);
+    assert_eq!(
+        env(&pod.replace("proxy.istio.io/config", "other")),
+        Value::Null
+    );
+}
