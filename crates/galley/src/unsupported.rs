@@ -132,7 +132,6 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
         VS => faults_for_nobody(spec, warnings),
         GW => of_servers(spec, warnings),
         "ServiceEntry" => of_entry(spec, warnings),
-        DR => of_rule(spec, warnings),
         "Sidecar" => of_sidecar(spec, warnings),
         EF => of_filter(spec, warnings),
         _ => {}
@@ -218,17 +217,6 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
 }
 
 /// A sidecar has no right to Secrets; who asks for one would never be sent it.
-fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
-    if spec["workloadSelector"].is_null() {
-        return;
-    }
-    for at in places(spec, "BLOCK.tls.credentialName") {
-        warnings.push(format!(
-            "{at}: not supported at sidecars, whose connections fail; name files"
-        ));
-    }
-}
-
 fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     for (n, endpoint) in items(spec, "endpoints") {
         let address = endpoint["address"].as_str().unwrap_or_default();
@@ -471,14 +459,6 @@ mod tests {
                the endpoint is left out",
                 "spec.ports[0].protocol: sidecars carry no datagrams, which go by themselves; only \
                  UDPRoutes lead to the port",
-            ],
-        );
-        named(
-            "{kind: DestinationRule, spec: {workloadSelector: {}, trafficPolicy: {tls: \
-             {credentialName: a}}}}",
-            &[
-                "spec.trafficPolicy.tls.credentialName: not supported at sidecars, whose connections \
-                 fail; name files",
             ],
         );
         named(

@@ -125,7 +125,7 @@ impl Discovery {
         let (problems_tx, problems) = watch::channel(Arc::default());
         let tracker = Tracker::new(core.clone(), connections.clone(), reports_tx, problems_tx);
         tokio::spawn(tracker.run());
-        tokio::spawn(inputs.follow(snapshots_tx, core.clone()));
+        tokio::spawn(inputs.follow(snapshots_tx, core.clone(), connections.clone()));
         Discovery {
             core,
             connections,
@@ -234,7 +234,12 @@ impl Inputs {
 
     /// A change goes out at once. Where the next one is there by then, half of the time is left to
     /// the streams: a rest as long as the work took.
-    async fn follow(mut self, snapshots: watch::Sender<Arc<Snapshot>>, core: Arc<Core>) {
+    async fn follow(
+        mut self,
+        snapshots: watch::Sender<Arc<Snapshot>>,
+        core: Arc<Core>,
+        connections: Arc<Connections<Client>>,
+    ) {
         let mut rested = Instant::now();
         while let Some(credentials) = self.changed(&core.metrics).await {
             let since = Instant::now();
@@ -252,7 +257,8 @@ impl Inputs {
             match published {
                 Ok(snapshot) => {
                     info!(generation = snapshot.generation, "new snapshot");
-                    snapshots.send_replace(snapshot);
+                    let before = snapshots.send_replace(snapshot.clone());
+                    ask_again(&connections, &before, &snapshot);
                 }
                 Err(_) => {
                     core.engine.cache.failed();
@@ -287,6 +293,24 @@ impl Inputs {
         }
         metrics.triggers.with(&[arcstr::ArcStr::from(of)]).inc();
         Some(of == "secret")
+    }
+}
+
+/// Lets sidecars come back for which it counts from now on whether they may read Secrets. They are
+/// asked about once, when they come.
+fn ask_again(connections: &Connections<Client>, before: &Snapshot, now: &Snapshot) {
+    if Arc::ptr_eq(&before.config, &now.config) {
+        return;
+    }
+    let namespaces = now.naming_credentials();
+    if namespaces.is_empty() {
+        return;
+    }
+    for connection in connections.list() {
+        let client = &connection.client;
+        if !client.is_asked && namespaces.contains(client.proxy.namespace.as_str()) {
+            connection.disconnect();
+        }
     }
 }
 

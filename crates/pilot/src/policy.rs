@@ -90,15 +90,32 @@ pub(crate) fn uses_hash(rule: &DestinationRule) -> bool {
     let hashes = |lb: &Option<LoadBalancerSettings>| {
         lb.as_ref().is_some_and(|lb| lb.consistent_hash.is_some())
     };
+    policies(rule).any(|policy| {
+        let ports = &policy.port_level_settings;
+        hashes(&policy.load_balancer) || ports.iter().any(|port| hashes(&port.load_balancer))
+    })
+}
+
+/// Whether a rule for some workloads alone names a credential of theirs.
+pub(crate) fn is_credential_for_some(rule: &DestinationRule) -> bool {
+    let names = |tls: &Option<ClientTlsSettings>| {
+        tls.as_ref()
+            .is_some_and(|tls| !tls.credential_name.is_empty())
+    };
+    rule.workload_selector.is_some()
+        && policies(rule).any(|policy| {
+            let ports = &policy.port_level_settings;
+            names(&policy.tls) || ports.iter().any(|port| names(&port.tls))
+        })
+}
+
+/// The policy of a rule and those of its subsets.
+fn policies(rule: &DestinationRule) -> impl Iterator<Item = &TrafficPolicy> {
     let of_subsets = rule
         .subsets
         .iter()
         .filter_map(|s| s.traffic_policy.as_ref());
-    let mut policies = rule.traffic_policy.iter().chain(of_subsets);
-    policies.any(|policy| {
-        let ports = &policy.port_level_settings;
-        hashes(&policy.load_balancer) || ports.iter().any(|port| hashes(&port.load_balancer))
-    })
+    rule.traffic_policy.iter().chain(of_subsets)
 }
 
 #[cfg(test)]

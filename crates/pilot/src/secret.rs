@@ -93,9 +93,9 @@ impl CredentialSource for NoCredentials {
     }
 }
 
-/// The secret of a name for a client. Only gateways that have proved who they are get any: those of
-/// their own namespace where the platform lets them read Secrets, and those that a Gateway of the
-/// Gateway API which they serve names.
+/// The secret of a name for a client. Only who has proved who it is gets any: those of its own
+/// namespace where the platform lets it read Secrets, and gateways those that a Gateway of the Gateway
+/// API which they serve names.
 pub(crate) fn resource(
     source: &dyn CredentialSource,
     client: &Client,
@@ -103,7 +103,8 @@ pub(crate) fn resource(
 ) -> Option<Arc<Resource>> {
     let proxy = &client.proxy;
     let identity = client.identity.as_ref();
-    let identity = identity.filter(|_| proxy.kind == Kind::Router)?;
+    let is_own = name.starts_with(names::SECRET_KUBERNETES);
+    let identity = identity.filter(|_| proxy.kind == Kind::Router || is_own)?;
     if let Some(objects) = name.strip_prefix(lateen_galley::ROOTS) {
         let roots = objects.split(',').map(|of| roots_in(source, identity, of));
         // None is left out: whoever is refused one of them is refused.
@@ -243,6 +244,7 @@ mod tests {
                 is_local: false,
                 identity: SpiffeId::new("cluster.local", "istio-system", account).ok(),
                 reads_secrets: true,
+                is_asked: true,
             };
             let name = format!("{}{name}", lateen_galley::ROOTS);
             let found = resource(&Everything, &client, &name);
@@ -272,6 +274,7 @@ mod tests {
             is_local: false,
             identity: SpiffeId::new("cluster.local", "istio-system", "gateway").ok(),
             reads_secrets: true,
+            is_asked: true,
         };
         let check = |client: Client, name: &str, given: bool| {
             let found = resource(&Everything, &client, name);
@@ -306,10 +309,16 @@ mod tests {
         };
         check(without_the_right(), "kubernetes://a", false);
         check(without_the_right(), readers, false);
-        let sidecar = Client {
+        // A sidecar has those of its namespace alone, by the same right.
+        let sidecar = |reads_secrets: bool| Client {
             proxy: fixture::sidecar("a"),
+            reads_secrets,
             ..gateway()
         };
-        check(sidecar, "kubernetes://a", false);
+        check(sidecar(true), "kubernetes://a", true);
+        check(sidecar(true), "kubernetes://a-cacert", true);
+        check(sidecar(true), "kubernetes://istio-system/a", false);
+        check(sidecar(true), readers, false);
+        check(sidecar(false), "kubernetes://a", false);
     }
 }

@@ -217,6 +217,19 @@ impl Snapshot {
         self.asked_labels.contains(labels::HOSTNAME) || self.of_world.n_same_node > 0
     }
 
+    /// The namespaces in which a DestinationRule for some workloads names a credential, which their
+    /// sidecars ask the control plane for.
+    pub(crate) fn naming_credentials(&self) -> BTreeSet<&str> {
+        let rules = self.config.destination_rules.iter();
+        let naming = rules.filter(|rule| crate::policy::is_credential_for_some(&rule.spec));
+        naming.map(|rule| rule.meta.namespace.as_str()).collect()
+    }
+
+    /// Whether a namespace is one of them.
+    pub(crate) fn names_credentials(&self, namespace: &str) -> bool {
+        self.naming_credentials().contains(namespace)
+    }
+
     /// The networks of the mesh.
     pub(crate) fn networks(&self) -> &Arc<Networks> {
         &self.networks

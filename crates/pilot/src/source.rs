@@ -29,8 +29,11 @@ pub struct Client {
     pub identity: Option<SpiffeId>,
     /// It is in the control plane's own network namespace.
     pub is_local: bool,
-    /// It is a gateway whose service account may read the Secrets of its namespace.
+    /// Its service account may read the Secrets of its namespace.
     pub reads_secrets: bool,
+    /// The platform was asked whether it may, or it makes no difference. Of gateways it always is, of
+    /// sidecars where rules of their namespace name credentials.
+    pub is_asked: bool,
 }
 
 /// Types that lead to clusters: what proxies of all kinds ask for, and what only ours does.
@@ -105,17 +108,22 @@ impl ResourceSource for Source {
         let identity = self.auth.authenticate(peer).await?;
         let proxy =
             Proxy::from_node(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let mut reads_secrets = false;
+        // Who is nobody, or asks for names alone, has no use for them.
+        let (mut reads_secrets, mut is_asked) = (false, true);
         if let Some(identity) = &identity {
             auth::check(&proxy, identity)?;
+            let snapshot = self.core.snapshots.borrow().clone();
             // That it is a gateway is only what its node says.
-            reads_secrets = proxy.is_router() && self.auth.reads_secrets(identity).await?;
+            let uses = proxy.is_router() || snapshot.names_credentials(&proxy.namespace);
+            is_asked = uses || proxy.is_agent;
+            reads_secrets = uses && self.auth.reads_secrets(identity).await?;
         }
         Ok(Client {
             proxy,
             is_local: auth::is_local(peer.address),
             identity,
             reads_secrets,
+            is_asked,
         })
     }
 

@@ -107,7 +107,9 @@ impl<'a> Next<'a> {
         inbound: Option<Arc<Inbound>>,
     ) -> Arc<Served> {
         let generation = self.snapshot.generation;
-        let woken = self.credentials && vantage.is_router();
+        let uses_credentials =
+            || vantage.is_router() || self.snapshot.names_credentials(&vantage.namespace);
+        let woken = self.credentials && uses_credentials();
         if let Some(before) = before
             && !woken
             && before.is_made_of(&scope, inbound.as_ref())

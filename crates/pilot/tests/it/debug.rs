@@ -11,6 +11,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use lateen_core::SpiffeId;
+use lateen_galley::ConfigSet;
 use lateen_pilot::{Authenticate, Discovery, Options, Peer, Settings};
 use lateen_xds::nds::NameTable;
 use lateen_xds::types::core::Node;
@@ -41,6 +42,7 @@ impl Authenticate for From {
 struct Plane {
     discovery: Discovery,
     channel: Channel,
+    config: watch::Sender<Arc<ConfigSet>>,
     _inputs: Box<dyn std::any::Any>,
 }
 
@@ -74,7 +76,8 @@ async fn plane_with(namespace: &'static str, yaml: &str) -> Plane {
     Plane {
         discovery,
         channel: channel.await.expect("it listens"),
-        _inputs: Box::new((world, config, dir)),
+        config,
+        _inputs: Box::new((world, dir)),
     }
 }
 
@@ -214,6 +217,32 @@ async fn others_see_their_own_proxies_and_nobody_sees_nothing() {
     let nobody = plane("").await;
     let page = nobody.page("default", "istio.io/debug", "configz").await;
     assert!(page.contains("does not tell who you are"), "{page}");
+}
+
+#[tokio::test]
+async fn a_sidecar_comes_back_when_it_counts_whether_it_reads_secrets() {
+    let plane = plane("default").await;
+    let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let mut answers = plane.open("default", cds, "").await;
+    answers.message().await.expect("clusters");
+    let yaml = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: www.example.com, \
+                workloadSelector: {matchLabels: {app: a}}, \
+                trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}\n";
+    plane.config.send_replace(Arc::new(fixture::config(yaml)));
+    let end = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends with a reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    // Whoever comes now has been asked about.
+    let mut answers = plane.open("default", cds, "").await;
+    answers.message().await.expect("clusters");
+    let streams = plane.discovery.connections().list();
+    let newest = streams.last().expect("a stream");
+    assert!(newest.client.is_asked && !newest.client.reads_secrets);
 }
 
 #[tokio::test]
