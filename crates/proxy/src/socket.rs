@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lateen_decode::Keepalive;
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::{Ip6tOriginalDst, OriginalDst};
+use nix::sys::socket::sockopt::{self, Ip6tOriginalDst, OriginalDst};
+use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -54,14 +54,19 @@ pub(crate) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
     Ok(socket.into())
 }
 
-/// Binds one socket for datagrams of several that share an address, as [`listen`] does.
+/// Binds one socket for datagrams of several that share an address, as [`listen`] does. It says where
+/// each datagram was sent to.
 pub(crate) fn receive(address: SocketAddr, only_v6: bool) -> io::Result<std::net::UdpSocket> {
     let socket = datagrams(address)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     }
+    // Last: the kernel notes where a datagram was sent to when it comes, not when it is read.
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -98,8 +98,10 @@ impl Findings {
         to: &BackendRef,
     ) -> Result<Destination, Verdict> {
         let namespace = to.namespace.as_deref().unwrap_or(from.namespace);
-        self.services
-            .insert((namespace.to_owned(), to.name.clone()));
+        if is_service(to) {
+            self.services
+                .insert((namespace.to_owned(), to.name.clone()));
+        }
         around.backend(from, to)
     }
 
@@ -107,6 +109,12 @@ impl Findings {
     pub(super) fn unresolved(&mut self, verdict: Verdict) {
         self.unresolved.get_or_insert(verdict);
     }
+}
+
+/// Whether a backend is a Service, not something else of its name.
+fn is_service(to: &BackendRef) -> bool {
+    let group = to.group.as_deref().unwrap_or_default();
+    group.is_empty() && to.kind.as_deref().unwrap_or("Service") == "Service"
 }
 
 /// A route as rules of VirtualServices.

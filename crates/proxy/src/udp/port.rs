@@ -9,8 +9,7 @@ use std::os::fd::AsRawFd;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -45,14 +44,9 @@ pub(super) struct Ends {
 }
 
 impl Port {
-    /// Asks for the addresses that datagrams are sent to.
+    /// A socket that says where datagrams were sent to, as [`crate::socket::receive`] makes it.
     pub(super) fn new(io: UdpSocket) -> io::Result<Self> {
         let bound = io.local_addr()?;
-        if bound.is_ipv4() {
-            setsockopt(&io, sockopt::Ipv4PacketInfo, &true)?;
-        } else {
-            setsockopt(&io, sockopt::Ipv6RecvPacketInfo, &true)?;
-        }
         Ok(Port { io, bound })
     }
 
@@ -156,4 +150,37 @@ fn ip(address: &SockaddrStorage) -> Option<SocketAddr> {
     }
     let v6 = address.as_sockaddr_in6()?;
     Some(SocketAddrV6::from(*v6).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_came_before_the_first_look_says_where_it_was_sent_to() {
+        for (any, to) in [
+            ("0.0.0.0:0", "127.0.0.2"),
+            ("[::]:0", "127.0.0.2"),
+            ("[::]:0", "::1"),
+        ] {
+            let socket = crate::socket::receive(any.parse().expect("an address"), false);
+            let socket = socket.expect("a free port");
+            let own = socket.local_addr().expect("bound").port();
+            let local = SocketAddr::new(to.parse().expect("an address"), own);
+            let client = std::net::UdpSocket::bind(if to == "::1" {
+                "[::1]:0"
+            } else {
+                "127.0.0.1:0"
+            });
+            let client = client.expect("a free port");
+            client.send_to(b"x", local).expect("sent");
+            let port = Port::new(UdpSocket::from_std(socket).expect("a socket")).expect("bound");
+            port.readable().await.expect("a datagram");
+            let mut buffer = [0; 10];
+            let (length, ends) = port.receive(&mut buffer).expect("a datagram");
+            let client = client.local_addr().expect("bound");
+            assert_eq!((length, ends.canonical()), (1, Ends { client, local }));
+            port.send(b"y", ends).expect("sent");
+        }
+    }
 }

@@ -168,6 +168,21 @@ fn targets_that_no_route_leads_to() {
 }
 
 #[test]
+fn a_backend_that_is_no_service_has_no_policy_of_one_of_its_name() {
+    let other = ROUTE.replace(
+        "{name: a,",
+        "{group: networking.istio.io, kind: Hostname, name: a,",
+    );
+    let routes = edge(HTTP) + &route("HTTPRoute", "r", &other);
+    let out = read(&(routes + &policy("p", 1, "name: a", ROOTS_MAP)));
+    assert_eq!(
+        status(&out, "BackendTLSPolicy", "p")["ancestors"],
+        json!([])
+    );
+    assert!(out.destination_rules.is_empty() && out.granted.is_empty());
+}
+
+#[test]
 fn clients_in_the_mesh_do_not_call_such_a_backend() {
     let route = route("HTTPRoute", "r", ROUTE)
         .replace("{name: edge}", "{group: \"\", kind: Service, name: b}");

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use lateen_core::{Labels, Protocol};
 use lateen_registry::EndpointKey;
+use lateen_xds::TypeUrl;
 use lateen_xds::json as messages;
 use serde_json::{Value, json};
 
 use super::{View, vantage};
+use crate::engine::Engine;
 use crate::fixture::{self, assert_has, ingress, sidecar};
 use crate::key::{Key, Message};
 use crate::proxy::Proxy;
@@ -154,6 +156,27 @@ fn what_is_not_there_drops_its_share() {
             "on_no_match": {"action": {"typed_config": {"cluster": "BlackHoleCluster"}}},
         }),
     );
+}
+
+#[test]
+fn clusters_follow_a_route_that_changes() {
+    let before = Arc::new(snapshot(&yaml(&to("dns", 53, 1))));
+    let engine = Engine::new(before.clone());
+    let served = engine.join(&ingress());
+    let names = || -> Vec<String> {
+        let served = served.borrow();
+        let all = served.list(&TypeUrl::CLUSTER);
+        let names = all.iter().map(|cluster| cluster.name.to_string());
+        names.filter(|name| name.contains("|~udp|")).collect()
+    };
+    assert_eq!(names(), [DNS]);
+    let mut config = fixture::config(&yaml(&to("log", 514, 1)));
+    // Nothing but the route is another one.
+    config.mesh = before.config.mesh.clone();
+    config.gateways = before.config.gateways.clone();
+    let next = before.next(2, before.world.clone(), Arc::new(config));
+    engine.publish(Arc::new(next), false);
+    assert_eq!(names(), ["outbound|514|~udp|log.default.svc.cluster.local"]);
 }
 
 #[test]
