@@ -68,7 +68,12 @@ impl OutboundKey {
             return Protocol::Udp;
         }
         let port = self.service.port(self.port);
-        port.map_or(Protocol::Tcp, |port| port.protocol)
+        match port.map_or(Protocol::Tcp, |port| port.protocol) {
+            // A client's HTTP/2 ends at the gateway, and says nothing of what the server takes. Istio's
+            // gateways speak HTTP/1.1 to ports that do not say what they are.
+            protocol if self.router && protocol.is_unsupported() => Protocol::Tcp,
+            protocol => protocol,
+        }
     }
 
     fn is_for_datagrams(&self) -> bool {

@@ -96,6 +96,11 @@ pub(in crate::apiserver) fn default(schema: &Value, value: &mut Value) {
                     members.insert(key.clone(), default.clone());
                 }
             }
+            // Nor is one kept that has no default.
+            members.retain(|key, value| {
+                let known = properties.and_then(|properties| properties.get(key));
+                !value.is_null() || known.is_none_or(|schema| is_true(schema, "nullable"))
+            });
             for (key, value) in members.iter_mut() {
                 let known = properties.and_then(|properties| properties.get(key));
                 if let Some(schema) = known.or_else(|| schema.get("additionalProperties")) {
@@ -477,9 +482,10 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in() {
-        let mut object = json!({"spec": {"hosts": ["a"], "weight": null}});
+        let mut object = json!({"spec": {"hosts": ["a"], "weight": null, "mode": null}});
         default(&schema(), &mut object);
-        assert_eq!(object["spec"]["weight"], 1);
+        // What has no default is as if it were not there.
+        assert_eq!(object["spec"], json!({"hosts": ["a"], "weight": 1}));
     }
 
     fn check(spec: Value, expect: &[&str]) {

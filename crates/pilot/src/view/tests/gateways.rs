@@ -1,5 +1,8 @@
 //! Listeners and route tables of gateways.
 
+use std::sync::Arc;
+
+use lateen_core::Protocol;
 use serde_json::{Value, json};
 
 use super::outbound::clusters;
@@ -7,6 +10,7 @@ use super::{View, gateway_listeners, table, vantage};
 use crate::fixture::{self, assert_has, ingress, sidecar, snapshot};
 use crate::key::Key;
 use crate::proxy::Proxy;
+use crate::snapshot::Snapshot;
 
 /// A Gateway of `default` with these servers.
 fn gateway(name: &str, servers: &str) -> String {
@@ -773,4 +777,21 @@ fn requests_that_came_to_another_listener_of_the_api_are_sent_away() {
         !table.to_string().contains("\"direct_response\""),
         "{table:#}"
     );
+}
+
+#[test]
+fn ports_that_do_not_say_what_they_are_are_spoken_to_in_http1() {
+    let mut world = fixture::world();
+    let service = fixture::service("any", &[(70, 70, Protocol::Unsupported)]);
+    world.services.insert(service.id(), service.clone());
+    let snapshot = Snapshot::new(1, Arc::new(world), Arc::default(), fixture::DOMAIN);
+    for (proxy, as_client) in [(ingress(), false), (sidecar("reviews"), true)] {
+        let vantage = vantage(&snapshot, &proxy);
+        let keys = View::new(&snapshot, &vantage).clusters_to(&service);
+        let [Key::Cluster(key)] = &keys[..] else {
+            panic!("{keys:?}")
+        };
+        let options = key.generate().typed_extension_protocol_options;
+        assert_eq!(!options.is_empty(), as_client, "{options:?}");
+    }
 }
