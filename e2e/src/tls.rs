@@ -8,7 +8,7 @@ use hyper::{Request, Response, body::Bytes};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use lateen_tls::{
     Authority, ClientOptions, ConnInfo, Connector, CsrKey, Identity, IdentityStore, Issued,
-    LeafRequest, ServerCheck,
+    LeafRequest, ServerCheck, Stream,
 };
 use tokio::net::TcpStream;
 
@@ -50,20 +50,37 @@ pub async fn get(
     (host, path): (&str, &str),
     alpn: &str,
 ) -> anyhow::Result<(Response<Bytes>, Arc<ConnInfo>)> {
-    let store = IdentityStore::empty();
-    store.set(identity);
+    let stream = connect(stream, identity, ServerCheck::ServerName, host, alpn).await?;
+    ask(stream, host, path).await
+}
+
+/// The handshake of a client that asks for this server name and offers one protocol.
+pub async fn connect(
+    stream: TcpStream,
+    identity: Identity,
+    check: ServerCheck,
+    sni: &str,
+    alpn: &str,
+) -> anyhow::Result<Stream<TcpStream>> {
     let options = ClientOptions {
-        check: ServerCheck::ServerName,
+        check,
         alpn: vec![alpn.as_bytes().to_vec()],
         ..ClientOptions::default()
     };
-    let stream = Connector::new(Arc::new(store), options)
-        .connect(stream, Some(host))
-        .await?;
+    let connector = Connector::new(Arc::new(IdentityStore::new(identity)), options);
+    Ok(connector.connect(stream, Some(sni)).await?)
+}
+
+/// A request in the protocol that the handshake agreed on.
+pub async fn ask(
+    stream: Stream<TcpStream>,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<(Response<Bytes>, Arc<ConnInfo>)> {
     let info = stream.info().clone();
     let io = TokioIo::new(stream);
     let request = Request::get(format!("https://{host}{path}"));
-    let response = if alpn == "h2" {
+    let response = if info.alpn.as_deref() == Some(b"h2") {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
         tokio::spawn(connection);

@@ -143,7 +143,7 @@ impl AgentConfig {
             domain: non_empty(&args.domain)
                 .unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
             proxyless: optional(&env, "DISABLE_ENVOY") == Some("true"),
-            grpc: Grpc::new(&args.root, &env),
+            grpc: Grpc::new(&args.root, &paths.config_dir, &env),
             envoy,
             delta,
             concurrency: args
@@ -211,10 +211,13 @@ impl Paths {
 }
 
 impl Grpc {
-    fn new(root: &Path, env: &Env) -> Self {
+    fn new(root: &Path, config_dir: &Path, env: &Env) -> Self {
         let below = |name| optional(env, name).map(|p| root.join(p.trim_start_matches('/')));
+        // The injector tells only the application where it is, as Istio's does.
+        let is_wanted = optional(env, "DISABLE_ENVOY") == Some("true");
+        let usual = is_wanted.then(|| config_dir.join("grpc-bootstrap.json"));
         Self {
-            bootstrap: below("GRPC_XDS_BOOTSTRAP"),
+            bootstrap: below("GRPC_XDS_BOOTSTRAP").or(usual),
             certificates: below("OUTPUT_CERTS"),
         }
     }

@@ -116,6 +116,14 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_without_a_proxy_always_writes_it() {
+        let of = |env: &[(&'static str, &'static str)]| sample(env).grpc.bootstrap;
+        let usual = PathBuf::from("/nonexistent/etc/istio/proxy/grpc-bootstrap.json");
+        assert_eq!(of(&[("DISABLE_ENVOY", "true")]), Some(usual));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
     fn a_file_is_replaced_as_a_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("key.pem");

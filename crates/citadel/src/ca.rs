@@ -138,8 +138,18 @@ impl CertificateAuthority {
 
     /// Keeps `store` filled with a fresh serving certificate; never returns.
     pub async fn keep_serving(self: Arc<Self>, store: Arc<IdentityStore>, extra: Vec<String>) {
+        self.keep(&store, || self.serving_identity(&extra)).await;
+    }
+
+    /// Keeps `store` filled with a fresh identity of a workload of the control plane itself; never
+    /// returns.
+    pub async fn keep_workload(self: Arc<Self>, store: Arc<IdentityStore>, id: SpiffeId) {
+        self.keep(&store, || self.workload_identity(&id)).await;
+    }
+
+    async fn keep(&self, store: &IdentityStore, issue: impl Fn() -> Result<Identity, Error>) {
         loop {
-            let wait = match self.serving_identity(&extra) {
+            let wait = match issue() {
                 Ok(identity) => {
                     store.set(identity);
                     self.options.default_ttl / 2

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
-use lateen_core::{Backoff, Hostname, ServiceId, ports};
+use lateen_core::{Backoff, Hostname, ServiceId, SpiffeId, ports};
 use lateen_registry::{Consul, EndpointKey, FieldFault, Files, Registry, StatusPace, StatusWriter};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
@@ -190,6 +190,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let serving = Arc::new(IdentityStore::empty());
     tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
 
+    let replica = Arc::new(IdentityStore::empty());
+    let id = SpiffeId::new(trust_domain, &options.namespace, "istiod");
+    let id = id.context("trust domain")?;
+    tokio::spawn(Arc::clone(&authority).keep_workload(Arc::clone(&replica), id));
+
     let root = authority.root_pem().to_owned();
     let namespaces = roots::namespaces(registry.world());
     let target = roots::ConfigMaps(client.clone());
@@ -221,7 +226,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         tokio::spawn(of_gateways);
         let addresses = statuses::Addresses::new(&registry, statuses.clone());
         tokio::spawn(addresses.run());
-        let replicas = replicas::Replicas::new(own_service(&options), leader::identity());
+        let replicas = replicas::Replicas::new(own_service(&options), leader::identity(), replica);
         let discovery = parts.discovery();
         let leading = election.leading();
         let statuses = statuses::Statuses::new(&registry, discovery, statuses, leading, replicas);

@@ -11,12 +11,12 @@ mod registry;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lateen_xds::server::{Connection, Name, Resource};
@@ -221,9 +221,10 @@ struct Pages {
 }
 
 impl Discovery {
-    /// `/ready` and `/debug/*`, for port 8080. Whoever does not ask from this very machine (a pod's
-    /// network is one) has to prove who it is; the service must be made with the peer's address
-    /// (`into_make_service_with_connect_info`), without which nobody counts as local.
+    /// `/ready` and `/debug/*`, for port 8080, and for TLS beside xDS. Whoever does not ask from this
+    /// very machine (a pod's network is one) has to prove who it is; the service must be made with
+    /// the peer's address (`into_make_service_with_connect_info`), without which nobody counts as
+    /// local.
     pub fn debug_router(&self, auth: impl Authenticate) -> Router {
         let pages = Arc::new(Pages {
             discovery: self.clone(),
@@ -247,10 +248,7 @@ impl Discovery {
 }
 
 async fn caller(pages: &Pages, request: Request) -> Result<Caller, Fault> {
-    let (head, _) = request.into_parts();
-    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
-    let peer = peer.map(|ConnectInfo(address)| *address);
-    access::caller(&*pages.auth, peer, &head.headers).await
+    access::caller(&*pages.auth, request.into_parts().0).await
 }
 
 /// Lets in who may see everything.
@@ -260,11 +258,10 @@ async fn caller(pages: &Pages, request: Request) -> Result<Caller, Fault> {
 pub(crate) async fn may_see_all(
     discovery: &Discovery,
     auth: &dyn Authenticate,
-    peer: Option<SocketAddr>,
-    headers: &HeaderMap,
+    head: Parts,
     page: &str,
 ) -> Result<(), Response> {
-    let caller = access::caller(auth, peer, headers).await;
+    let caller = access::caller(auth, head).await;
     let may = caller.and_then(|caller| access::check(discovery, &caller, page, &BTreeMap::new()));
     may.map_err(|Fault(code, why)| (code, why + "\n").into_response())
 }

@@ -12,11 +12,10 @@ mod registration;
 mod route;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -79,17 +78,16 @@ impl Discovery {
 
 /// Lets in who may read configuration, and counts what is asked.
 async fn checked(State(rest): State<Arc<Rest>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let peer = peer.map(|ConnectInfo(address)| *address);
-    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let (head, body) = request.into_parts();
+    let (uri, asking) = (head.uri.clone(), head.clone());
     let (discovery, auth) = (&rest.discovery, &*rest.auth);
-    if let Err(refusal) = debug::may_see_all(discovery, auth, peer, &headers, uri.path()).await {
+    if let Err(refusal) = debug::may_see_all(discovery, auth, asking, uri.path()).await {
         return refusal;
     }
     if uri.path().starts_with("/v1/") {
         rest.count(&uri);
     }
-    next.run(request).await
+    next.run(Request::from_parts(head, body)).await
 }
 
 impl Rest {

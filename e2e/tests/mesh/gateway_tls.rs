@@ -47,7 +47,7 @@ spec:
 
 /// A Secret as `kubectl create secret tls` makes it, with roots for clients' certificates where
 /// there are any.
-fn secret(issued: &Issued, roots: Option<&Authority>) -> anyhow::Result<String> {
+pub(crate) fn secret(issued: &Issued, roots: Option<&Authority>) -> anyhow::Result<String> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let key = issued.key_pem.as_ref().context("made here")?;
     let mut data = json!({
@@ -108,7 +108,7 @@ async fn missing_secrets(mesh: &Mesh) -> anyhow::Result<Vec<String>> {
 }
 
 /// Applies, checks, and takes away again whatever the check found.
-async fn with(
+pub(crate) async fn with(
     mesh: &Mesh,
     objects: &[String],
     check: impl AsyncFnOnce() -> anyhow::Result<()>,

@@ -23,8 +23,10 @@ mod gateway_api;
 mod gateway_tls;
 mod grpc;
 mod kubectl;
+mod multicluster;
 mod names;
 mod pods;
+mod proxyless;
 mod resilience;
 mod routing;
 mod samples;
@@ -149,6 +151,9 @@ fn with_envoy(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         samples::tcp_echo_shifts_connections,
         samples::websockets_pass_the_gateway,
         samples::probes_pass_the_sidecar,
+        multicluster::the_control_plane_is_shown_unopened,
+        multicluster::the_control_plane_is_shown_under_a_certificate,
+        multicluster::services_are_reached_from_other_networks,
         failing::a_failing_pod_is_left_out,
         failing::a_pod_that_hangs_costs_a_try,
         security::only_tls_is_on_the_wire,
@@ -222,6 +227,10 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         samples::tcp_echo_shifts_connections,
         samples::websockets_pass_the_gateway,
         samples::probes_pass_the_sidecar,
+        multicluster::the_control_plane_is_shown_unopened,
+        multicluster::the_control_plane_is_shown_under_a_certificate,
+        multicluster::services_are_reached_from_other_networks,
+        proxyless::grpc_echo_has_its_agents,
         traffic::names_are_resolved_by_the_sidecar,
         names::captured_names_are_answered,
         failing::a_failing_pod_is_left_out,

@@ -15,6 +15,7 @@ use lateen_registry::{Registry, SourceStatus, StatusWriter};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport;
 use tonic::transport::server::TcpIncoming;
 use tower::ServiceExt;
@@ -227,9 +228,11 @@ impl Servers {
 
         let citadel = Citadel::new(parts.authority, parts.authenticator).into_server();
         let pages = parts.discovery.debug_router(access.clone());
-        let pages = pages.merge(parts.discovery.rest_v1_router(access.clone()));
-        let secure = parts.discovery.ads_service(access);
-        let secure = server().add_service(secure).add_service(citadel);
+        let rest = parts.discovery.rest_v1_router(access.clone());
+        let secure = Routes::new(parts.discovery.ads_service(access)).add_service(citadel);
+        // Replicas ask each other where each has to say who it is.
+        let secure = secure.into_axum_router().merge(pages.clone());
+        let secure = server().add_routes(secure.into());
         let serving = Arc::clone(&parts.serving);
         let workloads = ClientAuth::Optional(PeerRule::TrustDomains(vec![trust_domain]));
         let incoming = https::Listener::http(vec![self.secure_grpc], serving, workloads)?;
@@ -241,6 +244,7 @@ impl Servers {
         let webhooks = https::Listener::http(vec![self.https], parts.serving, ClientAuth::None)?;
         running.serve("webhooks", webhooks, parts.webhooks);
         // Who asks from this very machine is known by the address.
+        let pages = pages.merge(rest);
         let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
         let http = axum::serve(self.http, pages);
         running.spawn("debug", |stop| {

@@ -9,8 +9,12 @@ use std::{
     time::Duration,
 };
 
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Fuse, FusedFuture},
+};
 use lateen_api::kinds;
-use lateen_core::{ObjectRef, Problem, ProblemKind};
+use lateen_core::{Backoff, ObjectRef, Problem, ProblemKind};
 use lateen_pilot::{CONDITIONS, Discovery, Problems, Report, Reports};
 use lateen_registry::{
     RawConfig, Registry, StatusOwner, StatusTarget, StatusWriter, WantedStatus, World,
@@ -31,8 +35,10 @@ const OWNER: StatusOwner = StatusOwner {
     controller: "",
 };
 
-/// How often other replicas are asked about objects that are not in force everywhere yet.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How soon other replicas are asked about an object that is in force here.
+const ASK_AFTER: Duration = Duration::from_millis(500);
+/// How seldom they are asked in the end, where nothing new comes to be asked about.
+const ASK_SELDOM: Duration = Duration::from_secs(15);
 /// How long other replicas may be behind before an object is told so.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -50,9 +56,14 @@ pub(super) struct Statuses {
     /// Objects that other replicas are to be asked about, and since when.
     waiting: BTreeMap<ObjectRef, Instant>,
     ask_at: Instant,
+    pace: Backoff,
+    asking: Fuse<BoxFuture<'static, Answers>>,
     /// Which object has the name, and what its document alone shows.
     known: BTreeMap<ObjectRef, Known>,
 }
+
+/// What objects others were asked about, and what they said.
+type Answers = (Vec<ObjectRef>, Vec<Said>);
 
 #[derive(Default)]
 struct Seen {
@@ -87,6 +98,8 @@ impl Statuses {
             seen: Seen::default(),
             waiting: BTreeMap::new(),
             ask_at: Instant::now(),
+            pace: Backoff::new(ASK_AFTER, ASK_SELDOM),
+            asking: Fuse::terminated(),
             known: BTreeMap::new(),
         }
     }
@@ -102,7 +115,12 @@ impl Statuses {
                 changed = self.problems.changed() => changed,
                 changed = self.leading.changed() => changed,
                 () = sleep_until(self.ask_at), if self.must_ask() => {
-                    self.ask().await;
+                    self.ask();
+                    Ok(())
+                }
+                // Slow replicas hold up nothing else.
+                (objects, said) = &mut self.asking, if !self.asking.is_terminated() => {
+                    self.hear(objects, &said);
                     Ok(())
                 }
             };
@@ -114,18 +132,26 @@ impl Statuses {
 
     /// Only who writes has to know.
     fn must_ask(&self) -> bool {
-        *self.leading.borrow() && !self.waiting.is_empty()
+        *self.leading.borrow() && !self.waiting.is_empty() && self.asking.is_terminated()
     }
 
-    /// Asks the other replicas, and says what is known then.
-    async fn ask(&mut self) {
+    fn ask(&mut self) {
         let others = self.replicas.others(&self.world.borrow());
         let objects: Vec<_> = self.waiting.keys().cloned().collect();
-        let said = self.replicas.ask(others, &objects).await;
+        let replicas = self.replicas.clone();
+        let asking = async move {
+            let said = replicas.ask(others, &objects).await;
+            (objects, said)
+        };
+        self.asking = asking.boxed().fuse();
+    }
+
+    /// Says what is known now that the other replicas have answered.
+    fn hear(&mut self, objects: Vec<ObjectRef>, said: &[Said]) {
         for object in objects {
-            self.say_of_all(object, &said);
+            self.say_of_all(object, said);
         }
-        self.ask_at = Instant::now() + ASK_EVERY;
+        self.ask_at = Instant::now() + self.pace.next_delay();
     }
 
     /// Says what is different since the last look.
@@ -192,9 +218,12 @@ impl Statuses {
         }
     }
 
+    /// Asks soon, for something happened to the object here and so most likely elsewhere.
     fn ask_about(&mut self, object: ObjectRef) {
-        if self.waiting.is_empty() {
-            self.ask_at = Instant::now() + ASK_EVERY;
+        self.pace.reset();
+        let soon = Instant::now() + ASK_AFTER;
+        if self.waiting.is_empty() || self.ask_at > soon {
+            self.ask_at = soon;
         }
         self.waiting.entry(object).or_insert_with(Instant::now);
     }

@@ -118,15 +118,20 @@ pub(super) fn http_version(
     mesh: &MeshConfig,
 ) -> Option<HttpVersion> {
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
-    let upgrade = match http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy) {
-        H2UpgradePolicy::Upgrade => true,
+    let policy = http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy);
+    // Whoever asks for it at a port knows that it is HTTP, whatever the port is called: what is in
+    // TLS of its own is spoken to by gateways that open it.
+    let upgrade = match policy {
+        H2UpgradePolicy::Upgrade => protocol != Protocol::Udp,
         H2UpgradePolicy::DoNotUpgrade => false,
-        H2UpgradePolicy::Default => mesh.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade),
+        H2UpgradePolicy::Default => {
+            protocol.is_http() && mesh.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade)
+        }
     };
     let as_client = http.and_then(|h| h.use_client_protocol).unwrap_or(false);
     if protocol.is_unsupported() || (as_client && protocol.is_http()) {
         Some(HttpVersion::OfClient)
-    } else if protocol.is_http2() || (protocol.is_http() && upgrade) {
+    } else if protocol.is_http2() || upgrade {
         Some(HttpVersion::Two)
     } else {
         protocol.is_http().then_some(HttpVersion::One)

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use axum::http::{Request, StatusCode};
 use lateen_core::SpiffeId;
 use lateen_xds::server::Peer;
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Extensions};
+use tonic::Code;
 
 use super::Fault;
 use crate::auth::{Authenticate, is_local};
@@ -39,19 +40,19 @@ impl Caller {
 /// Pages that a workload may see of the proxies of its own namespace. As in Istio.
 const OF_OWN_NAMESPACE: [&str; 3] = ["config_dump", "edsz", "ndsz"];
 
-/// Finds out who asks: from the loopback address anybody, else whoever has a token.
-pub(super) async fn caller(
-    auth: &dyn Authenticate,
-    peer: Option<SocketAddr>,
-    headers: &HeaderMap,
-) -> Result<Caller, Fault> {
-    if is_local(peer) {
+/// Finds out who asks: from the loopback address anybody, else whoever has a certificate or a token.
+pub(super) async fn caller(auth: &dyn Authenticate, head: Parts) -> Result<Caller, Fault> {
+    let address = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = address.map(|ConnectInfo(address)| *address);
+    if is_local(address) {
         return Ok(Caller::Local);
     }
+    let request = tonic::Request::from_http(Request::from_parts(head, ()));
+    let (metadata, extensions, ()) = request.into_parts();
     let peer = Peer {
-        metadata: MetadataMap::from_headers(headers.clone()),
-        extensions: Extensions::default(),
-        address: peer,
+        metadata,
+        extensions,
+        address,
     };
     match auth.authenticate(&peer).await {
         Ok(Some(identity)) => Ok(Caller::Workload(identity)),

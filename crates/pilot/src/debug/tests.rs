@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use lateen_core::SpiffeId;

@@ -1,4 +1,7 @@
+use std::net::SocketAddr;
+
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use lateen_core::{Locality, Protocol};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Endpoint, EndpointKey, Workload, World};

@@ -118,7 +118,7 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let writer = StatusWriter::start(&client, &leading, StatusPace::default());
     let istiod = Hostname::service("istiod", "istio-system", "cluster.local");
     let service = EndpointKey::new(ServiceId::new("istio-system", istiod), "grpc-xds");
-    let replicas = Replicas::new(service, "istiod-a".to_owned());
+    let replicas = Replicas::new(service, "istiod-a".to_owned(), Arc::default());
     let statuses = Statuses::new(&registry, &discovery, writer.clone(), leading, replicas);
     tokio::spawn(statuses.run());
     tokio::spawn(Addresses::new(&registry, writer.clone()).run());

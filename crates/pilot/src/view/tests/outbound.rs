@@ -303,7 +303,12 @@ fn tls_offers_the_version_of_http_that_is_spoken() {
     let h2 = json!(["istio-h2", "istio", "h2"]);
     assert_eq!(offers(Protocol::Http, ""), h1);
     assert_eq!(offers(Protocol::Http2, ""), h2);
-    assert_eq!(offers(Protocol::Http, "h2UpgradePolicy: UPGRADE"), h2);
+    let upgrade = "h2UpgradePolicy: UPGRADE";
+    assert_eq!(offers(Protocol::Http, upgrade), h2);
+    // Its name says nothing of what is in the TLS, but the rule does.
+    assert_eq!(offers(Protocol::Https, ""), json!(["istio"]));
+    assert_eq!(offers(Protocol::Https, upgrade), h2);
+    assert_eq!(offers(Protocol::Udp, upgrade), json!(["istio"]));
     // Which one it will be is not known yet.
     let as_client = offers(Protocol::Http, "useClientProtocol: true");
     assert_eq!(as_client, json!(["istio"]));
