@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::channel::mpsc;
+use lateen_core::Protocol;
 use lateen_xds::TypeUrl;
+use lateen_xds::google::rpc::Status as Reason;
 use lateen_xds::types::core::Node;
 use lateen_xds::types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use lateen_xds::types::discovery::{
@@ -74,9 +76,14 @@ impl Stream {
     }
 
     fn accept(&self, response: &DeltaDiscoveryResponse) {
+        self.answer(response, None);
+    }
+
+    fn answer(&self, response: &DeltaDiscoveryResponse, refusal: Option<Reason>) {
         let answer = DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
             response_nonce: response.nonce.clone(),
+            error_detail: refusal,
             ..DeltaDiscoveryRequest::default()
         };
         self.requests.unbounded_send(answer).expect("a stream");
@@ -198,6 +205,38 @@ async fn what_is_gone_stays_until_the_routes_to_it_were_asked_for() {
             step(TypeUrl::CLUSTER, true)
         ]
     );
+}
+
+/// A table that is held goes on as it is while a cluster that the new one names was refused.
+#[tokio::test]
+async fn routes_that_are_held_do_not_lead_to_what_was_refused() {
+    let plane = Plane::new(&rule(1, 1)).await;
+    let mut held = first_stream(&plane).await;
+    let mut mesh = Mesh::bookinfo();
+    let port = ("http", 9080, 9080, Protocol::Http);
+    mesh.service("fresh", &["10.96.0.77"], &[port]);
+    plane.world.send_replace(Arc::new(mesh.world));
+    plane.apply(&rule(2, 1));
+    plane
+        .report(|report| report.is_some_and(|report| report.generation == 2 && report.is_done()))
+        .await;
+
+    let mut held = |type_url: &TypeUrl| held.remove(type_url).expect("it was sent");
+    let mut stream = Stream::open(&plane, held(&TypeUrl::CLUSTER)).await;
+    let clusters = stream.next().await;
+    stream.ask(&TypeUrl::LISTENER, None, held(&TypeUrl::LISTENER));
+    stream.ask(&TypeUrl::ROUTE, Some("9080"), held(&TypeUrl::ROUTE));
+    let reason = Reason {
+        message: "not today".into(),
+        ..Reason::default()
+    };
+    stream.answer(&clusters, Some(reason));
+    let listeners = stream.next().await;
+    assert_eq!(listeners.type_url, TypeUrl::LISTENER.as_str());
+    // Routes would have come with them, before the answer to this.
+    stream.ask(&TypeUrl::ENDPOINT, Some(DETAILS), Versions::new());
+    let endpoints = stream.next().await;
+    assert_eq!(endpoints.type_url, TypeUrl::ENDPOINT.as_str());
 }
 
 /// A stream of the older protocol.

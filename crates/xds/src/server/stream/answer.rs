@@ -114,11 +114,12 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             }
             Reply::All => {
                 let plan = self.plan(type_url, About::All);
-                plan.map(|plan| self.hold_back(type_url, plan))
+                plan.map(|plan| self.hold_back(type_url, plan, false))
             }
             Reply::Names(names) => {
                 let asked = NameSet::of(names);
                 self.plan(type_url, About::Asked(&asked))
+                    .map(|plan| self.hold_back(type_url, plan, true))
                     .filter(|plan| plan.is_late || !plan.is_empty())
             }
         };

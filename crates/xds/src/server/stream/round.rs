@@ -9,7 +9,7 @@ use tracing::warn;
 use super::super::name::Name;
 use super::super::plan::{Group, Plan, removal};
 use super::super::protocol::Protocol;
-use super::super::{Event, ResourceSource};
+use super::super::{Event, Resource, ResourceSource};
 use super::Stream;
 use crate::TypeUrl;
 
@@ -160,13 +160,18 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
     /// Changes without what names a cluster that the client lacks.
     fn usable_changes(&mut self, type_url: &TypeUrl) -> Option<Arc<Plan>> {
         let plan = self.changes(type_url)?;
-        let plan = self.hold_back(type_url, plan);
+        let plan = self.hold_back(type_url, plan, false);
         (!plan.is_empty()).then_some(plan)
     }
 
     /// Takes out of a plan what names a cluster that the client lacks. It is not counted as sent, so
-    /// every later difference has it again.
-    pub(super) fn hold_back(&mut self, type_url: &TypeUrl, plan: Arc<Plan>) -> Arc<Plan> {
+    /// every later difference has it again. What is asked for `by_name` and not held is answered.
+    pub(super) fn hold_back(
+        &mut self,
+        type_url: &TypeUrl,
+        plan: Arc<Plan>,
+        by_name: bool,
+    ) -> Arc<Plan> {
         let Some(watched) = self.types.get_mut(type_url) else {
             return plan;
         };
@@ -177,7 +182,9 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             }
             return plan;
         }
-        let (usable, held) = plan.without(|resource| self.doubt.concerns(resource));
+        let is_kept = |resource: &Resource| !by_name || watched.sent.get(&resource.name).is_some();
+        let (usable, held) =
+            plan.without(|resource| is_kept(resource) && self.doubt.concerns(resource));
         watched.n_held = held.len();
         self.note(type_url);
         if held.is_empty() {
