@@ -308,7 +308,6 @@ fn tls_offers_the_version_of_http_that_is_spoken() {
     // Its name says nothing of what is in the TLS, but the rule does.
     assert_eq!(offers(Protocol::Https, ""), json!(["istio"]));
     assert_eq!(offers(Protocol::Https, upgrade), h2);
-    assert_eq!(offers(Protocol::Udp, upgrade), json!(["istio"]));
     // Which one it will be is not known yet.
     let as_client = offers(Protocol::Http, "useClientProtocol: true");
     assert_eq!(as_client, json!(["istio"]));
