@@ -134,6 +134,7 @@ fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
         "ServiceEntry" => of_entry(spec, warnings),
         "Sidecar" => of_sidecar(spec, warnings),
         EF => of_filter(spec, warnings),
+        DR => of_rule(spec, warnings),
         _ => {}
     }
 }
@@ -216,7 +217,20 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
     }
 }
 
-/// A sidecar has no right to Secrets; who asks for one would never be sent it.
+/// Who may have the Secrets that a rule names.
+fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
+    // Without a selector it is for gateways, which are asked about in any case.
+    if spec["workloadSelector"].is_null() {
+        return;
+    }
+    for at in places(spec, "BLOCK.tls.credentialName") {
+        warnings.push(format!(
+            "{at}: the workloads' service account has to be allowed to list Secrets when their \
+             proxies connect"
+        ));
+    }
+}
+
 fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     for (n, endpoint) in items(spec, "endpoints") {
         let address = endpoint["address"].as_str().unwrap_or_default();
@@ -460,6 +474,18 @@ mod tests {
                 "spec.ports[0].protocol: sidecars carry no datagrams, which go by themselves; only \
                  UDPRoutes lead to the port",
             ],
+        );
+        named(
+            "{kind: DestinationRule, spec: {workloadSelector: {}, trafficPolicy: {tls: \
+             {credentialName: a}}}}",
+            &[
+                "spec.trafficPolicy.tls.credentialName: the workloads' service account has to be \
+                 allowed to list Secrets when their proxies connect",
+            ],
+        );
+        named(
+            "{kind: DestinationRule, spec: {trafficPolicy: {tls: {credentialName: a}}}}",
+            &[],
         );
         named(
             "{kind: Sidecar, spec: {ingress: [{defaultEndpoint: \"unix:///a\"}, \

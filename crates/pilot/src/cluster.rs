@@ -68,11 +68,15 @@ impl OutboundKey {
             return Protocol::Udp;
         }
         let port = self.service.port(self.port);
-        match port.map_or(Protocol::Tcp, |port| port.protocol) {
-            // A client's HTTP/2 ends at the gateway, and says nothing of what the server takes. Istio's
-            // gateways speak HTTP/1.1 to ports that do not say what they are.
-            protocol if self.router && protocol.is_unsupported() => Protocol::Tcp,
-            protocol => protocol,
+        port.map_or(Protocol::Tcp, |port| port.protocol)
+    }
+
+    /// What is spoken to. A client's HTTP/2 ends at a gateway, and says nothing of what the server takes:
+    /// as Istio's, it speaks HTTP/1.1 to ports that do not say what they are.
+    fn spoken(&self) -> settings::Spoken {
+        settings::Spoken {
+            protocol: self.protocol(),
+            follows_clients: !self.router,
         }
     }
 
@@ -89,7 +93,7 @@ impl OutboundKey {
             ..Cluster::default()
         };
         self.discovery(&mut cluster);
-        settings::apply(&mut cluster, &policy, self.protocol(), &self.mesh);
+        settings::apply(&mut cluster, &policy, self.spoken(), &self.mesh);
         let of_mesh = self.mesh.locality_lb_setting.as_ref();
         let setting = place::setting(&policy, self.service.distribution, of_mesh);
         if setting.is_some_and(|setting| !setting.distribute.is_empty()) {
@@ -234,7 +238,7 @@ pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
         connection_pool: Some(&pool),
         ..Policy::default()
     };
-    settings::apply(&mut cluster, &policy, Protocol::Unsupported, mesh);
+    settings::apply(&mut cluster, &policy, Protocol::Unsupported.into(), mesh);
     cluster
 }
 
@@ -251,7 +255,7 @@ pub(crate) fn by_name(mesh: &MeshConfig) -> Cluster {
         connection_pool: Some(&pool),
         ..Policy::default()
     };
-    settings::apply(&mut cluster, &policy, Protocol::Http, mesh);
+    settings::apply(&mut cluster, &policy, Protocol::Http.into(), mesh);
     cluster
 }
 

@@ -302,13 +302,12 @@ fn ask_again(connections: &Connections<Client>, before: &Snapshot, now: &Snapsho
     if Arc::ptr_eq(&before.config, &now.config) {
         return;
     }
-    let namespaces = now.naming_credentials();
-    if namespaces.is_empty() {
+    if !now.names_any_credentials() {
         return;
     }
     for connection in connections.list() {
-        let client = &connection.client;
-        if !client.is_asked && namespaces.contains(client.proxy.namespace.as_str()) {
+        let (client, proxy) = (&connection.client, &connection.client.proxy);
+        if !client.is_asked && now.names_credentials(&proxy.namespace, &proxy.labels) {
             connection.disconnect();
         }
     }

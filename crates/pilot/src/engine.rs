@@ -255,7 +255,7 @@ impl Engine {
         self.lock().served(&self.cache, proxy)
     }
 
-    /// Brings everybody to a snapshot. `credentials` says that those of gateways may have changed.
+    /// Brings everybody to a snapshot. `credentials` says that Secrets may have changed.
     pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, credentials: bool) {
         self.lock().publish(&self.cache, snapshot, credentials);
         self.cache.sweep();

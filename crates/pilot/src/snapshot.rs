@@ -10,7 +10,7 @@ use lateen_api::Object;
 use lateen_api::labels;
 pub(crate) use lateen_api::networking::MESH_GATEWAY;
 use lateen_api::networking::{DestinationRule, VirtualService, gateway_key};
-use lateen_core::{Hostname, ServiceId};
+use lateen_core::{Hostname, Labels, ServiceId};
 use lateen_galley::ConfigSet;
 use lateen_registry::{Provider, Service, World};
 use tokio::time::Instant;
@@ -217,17 +217,19 @@ impl Snapshot {
         self.asked_labels.contains(labels::HOSTNAME) || self.of_world.n_same_node > 0
     }
 
-    /// The namespaces in which a DestinationRule for some workloads names a credential, which their
-    /// sidecars ask the control plane for.
-    pub(crate) fn naming_credentials(&self) -> BTreeSet<&str> {
-        let rules = self.config.destination_rules.iter();
-        let naming = rules.filter(|rule| crate::policy::is_credential_for_some(&rule.spec));
-        naming.map(|rule| rule.meta.namespace.as_str()).collect()
+    /// Whether any DestinationRule for some workloads names a credential.
+    pub(crate) fn names_any_credentials(&self) -> bool {
+        !self.of_config.rules.naming.is_empty()
     }
 
-    /// Whether a namespace is one of them.
-    pub(crate) fn names_credentials(&self, namespace: &str) -> bool {
-        self.naming_credentials().contains(namespace)
+    /// Whether a DestinationRule for workloads of these labels names a credential, which their sidecars
+    /// ask the control plane for.
+    pub(crate) fn names_credentials(&self, namespace: &str, labels: &Labels) -> bool {
+        self.of_config.rules.naming.iter().any(|rule| {
+            let selector = rule.spec.workload_selector.as_ref();
+            rule.meta.namespace == namespace
+                && selector.is_some_and(|of| crate::wire::selects(&of.match_labels, labels))
+        })
     }
 
     /// The networks of the mesh.
@@ -349,7 +351,7 @@ impl Snapshot {
             let (meta, spec) = (&rule.meta, &rule.spec);
             let selected = spec.workload_selector.as_ref().is_none_or(|selector| {
                 namespace == proxy.namespace
-                    && crate::wire::selects(&selector.labels, &proxy.labels)
+                    && crate::wire::selects(&selector.match_labels, &proxy.labels)
             });
             meta.namespace == namespace
                 && is_visible(&spec.export_to, default, namespace, &proxy.namespace)

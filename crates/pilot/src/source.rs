@@ -10,6 +10,7 @@ use lateen_xds::server::{Event, Group, Name, Names, Peer, Resource, ResourceSour
 use lateen_xds::types::core::Node;
 use tokio::sync::watch;
 use tonic::Status;
+use tracing::warn;
 
 use crate::auth::{self, Authenticate};
 use crate::debug;
@@ -108,15 +109,22 @@ impl ResourceSource for Source {
         let identity = self.auth.authenticate(peer).await?;
         let proxy =
             Proxy::from_node(node).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        // Who is nobody, or asks for names alone, has no use for them.
+        // Who is nobody, or asks for names alone, has no use for Secrets.
         let (mut reads_secrets, mut is_asked) = (false, true);
         if let Some(identity) = &identity {
             auth::check(&proxy, identity)?;
             let snapshot = self.core.snapshots.borrow().clone();
             // That it is a gateway is only what its node says.
-            let uses = proxy.is_router() || snapshot.names_credentials(&proxy.namespace);
+            let is_named = || snapshot.names_credentials(&proxy.namespace, &proxy.labels);
+            let uses = !proxy.is_agent && (proxy.is_router() || is_named());
             is_asked = uses || proxy.is_agent;
             reads_secrets = uses && self.auth.reads_secrets(identity).await?;
+            if uses && !reads_secrets {
+                warn!(
+                    node = proxy.id, %identity,
+                    "may not list Secrets, so that it is not given the credentials of its rules"
+                );
+            }
         }
         Ok(Client {
             proxy,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Percent, PortSelector, WorkloadSelector};
+use super::{Percent, PortSelector};
 use crate::{
     Duration,
     compat::OldOutlierDetection,
     schema::{enumeration, message},
+    security::LabelSelector,
 };
 
 message! {
@@ -27,8 +28,8 @@ message! {
                 "* and ~ stand for themselves alone",
             ),
         ],
-        /// Clients that it is for.
-        pub workload_selector: Option<WorkloadSelector>,
+        /// Clients that it is for. Unlike those of Sidecar and ServiceEntry, it has `matchLabels`.
+        pub workload_selector: Option<LabelSelector>,
     }
 
     /// Endpoints with these labels.

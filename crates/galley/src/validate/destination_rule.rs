@@ -60,7 +60,7 @@ pub(super) fn check(object: &Object<DestinationRule>, faults: &mut Faults) {
     common::export_to(&spec.export_to, &root.field("exportTo"), faults);
     if let Some(selector) = &spec.workload_selector {
         let at = root.field("workloadSelector");
-        common::selector(&selector.labels, &at.field("labels"), faults);
+        common::selector(&selector.match_labels, &at.field("matchLabels"), faults);
     }
 }
 

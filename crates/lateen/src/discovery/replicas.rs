@@ -22,8 +22,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 /// How long a replica may take for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Objects of one request, whose names are in its path.
-const OBJECTS_MAX: usize = 100;
+/// Bytes of the names of objects in one request's path, well below what servers take for a head.
+const NAMES_MAX: usize = 4 << 10;
 /// An answer that is longer is refused: no replica has so much to say of so many objects.
 const ANSWER_MAX: usize = 4 << 20;
 
@@ -120,12 +120,8 @@ impl Replicas {
         // Its errors also reach the requests.
         tokio::spawn(connection);
         let mut reports = BTreeMap::new();
-        for objects in objects.chunks(OBJECTS_MAX) {
-            let names: Vec<_> = objects
-                .iter()
-                .map(|object| format!("{}/{}/{}", object.kind, object.namespace, object.name))
-                .collect();
-            let page = format!("/debug/distributionz?objects={}", names.join(","));
+        for names in in_parts(objects) {
+            let page = format!("/debug/distributionz?objects={names}");
             let request = Request::get(format!("https://{}{page}", self.host));
             let request = request.body(Empty::<Bytes>::new())?;
             let answer = async {
@@ -148,6 +144,22 @@ impl Replicas {
         }
         Ok(reports)
     }
+}
+
+/// The names of objects, in as many lists as fit into a path each.
+fn in_parts(objects: &[ObjectRef]) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for object in objects {
+        let name = format!("{}/{}/{}", object.kind, object.namespace, object.name);
+        match parts.last_mut() {
+            Some(part) if part.len() + name.len() < NAMES_MAX => {
+                part.push(',');
+                part.push_str(&name);
+            }
+            _ => parts.push(name),
+        }
+    }
+    parts
 }
 
 #[cfg(test)]

@@ -97,7 +97,12 @@ impl InboundKey {
             ..Policy::default()
         };
         // What the mesh says of connections is about those between workloads.
-        settings::apply(&mut cluster, &policy, self.protocol, &MeshConfig::default());
+        settings::apply(
+            &mut cluster,
+            &policy,
+            self.protocol.into(),
+            &MeshConfig::default(),
+        );
         if !self.services.is_empty() {
             let service = |[host, name, namespace]: &[String; 3]| {
                 wire::structure(wire::record([

@@ -51,14 +51,27 @@ const BUDGET_PERCENT: f64 = 20.0;
 /// Retries that a budget always leaves room for, where it does not say.
 const BUDGET_LEAST: u32 = 3;
 
-pub(super) fn apply(
-    cluster: &mut Cluster,
-    policy: &Policy<'_>,
-    protocol: Protocol,
-    mesh: &MeshConfig,
-) {
+/// What a cluster's port says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Spoken {
+    pub(super) protocol: Protocol,
+    /// Where it says nothing, HTTP goes in the version of the client.
+    pub(super) follows_clients: bool,
+}
+
+impl From<Protocol> for Spoken {
+    fn from(protocol: Protocol) -> Self {
+        Spoken {
+            protocol,
+            follows_clients: true,
+        }
+    }
+}
+
+pub(super) fn apply(cluster: &mut Cluster, policy: &Policy<'_>, spoken: Spoken, mesh: &MeshConfig) {
+    let protocol = spoken.protocol;
     cluster.circuit_breakers = Some(circuit_breakers(policy));
-    http_options(cluster, policy, protocol, mesh);
+    http_options(cluster, policy, spoken, mesh);
     tcp_options(cluster, policy.connection_pool, mesh);
     if cluster.lb_policy == i32::from(LbPolicy::ClusterProvided) {
         // It goes where the client was going.
@@ -114,9 +127,10 @@ fn retry_budget(budget: &BudgetSettings) -> RetryBudget {
 /// What HTTP is spoken to a port of this protocol; `None` where it is bytes.
 pub(super) fn http_version(
     policy: &Policy<'_>,
-    protocol: Protocol,
+    spoken: Spoken,
     mesh: &MeshConfig,
 ) -> Option<HttpVersion> {
+    let protocol = spoken.protocol;
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
     let policy = http.map_or(H2UpgradePolicy::Default, |h| h.h2_upgrade_policy);
     // Whoever asks for it at a port knows that it is HTTP, whatever the port is called: what is in
@@ -129,7 +143,8 @@ pub(super) fn http_version(
         }
     };
     let as_client = http.and_then(|h| h.use_client_protocol).unwrap_or(false);
-    if protocol.is_unsupported() || (as_client && protocol.is_http()) {
+    let as_client = as_client && protocol != Protocol::Udp;
+    if as_client || (protocol.is_unsupported() && spoken.follows_clients) {
         Some(HttpVersion::OfClient)
     } else if protocol.is_http2() || upgrade {
         Some(HttpVersion::Two)
@@ -138,10 +153,12 @@ pub(super) fn http_version(
     }
 }
 
-fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, mesh: &MeshConfig) {
+fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, spoken: Spoken, mesh: &MeshConfig) {
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
     let errors = policy.outlier_detection.and_then(error_codes);
-    let names = names(policy, protocol);
+    let version = http_version(policy, spoken, mesh);
+    let carries_http = version.is_some() || spoken.protocol.is_unsupported();
+    let names = names(policy, carries_http);
     let h2 = Http2ProtocolOptions {
         max_concurrent_streams: http
             .and_then(|h| h.max_concurrent_streams)
@@ -157,7 +174,7 @@ fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, 
         }),
         ..Http2ProtocolOptions::default()
     };
-    let upstream = match http_version(policy, protocol, mesh) {
+    let upstream = match version {
         Some(HttpVersion::OfClient) => {
             UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
                 http_protocol_options: Some(Http1ProtocolOptions::default()),
@@ -198,10 +215,9 @@ fn http_options(cluster: &mut Cluster, policy: &Policy<'_>, protocol: Protocol, 
 }
 
 /// Where TLS names no server, each request's host is the name.
-fn names(policy: &Policy<'_>, protocol: Protocol) -> Option<UpstreamHttpProtocolOptions> {
+fn names(policy: &Policy<'_>, carries_http: bool) -> Option<UpstreamHttpProtocolOptions> {
     let tls = policy.tls?;
     let is_foreign = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
-    let carries_http = protocol.is_http() || protocol.is_unsupported();
     (is_foreign && carries_http && tls.sni.is_empty()).then(|| UpstreamHttpProtocolOptions {
         auto_sni: true,
         ..UpstreamHttpProtocolOptions::default()

@@ -37,6 +37,9 @@ pub(super) fn apply(cluster: &mut Cluster, key: &OutboundKey, policy: &Policy<'_
         ClientTlsMode::IstioMutual => {
             cluster.transport_socket = Some(mesh(key, policy, Some(settings)));
         }
+        // A sidecar would wait for a credential that nobody gives it. As in Istio, its connections are
+        // what they would be without the rule's TLS: those to a gateway that has the credential.
+        ClientTlsMode::Simple | ClientTlsMode::Mutual if is_for_gateways(key, settings) => {}
         ClientTlsMode::Simple | ClientTlsMode::Mutual => {
             cluster.transport_socket = Some(originate(key, policy, settings));
         }
@@ -112,7 +115,16 @@ fn mesh(
 }
 
 fn speaks(key: &OutboundKey, policy: &Policy<'_>) -> Option<HttpVersion> {
-    settings::http_version(policy, key.protocol(), &key.mesh)
+    settings::http_version(policy, key.spoken(), &key.mesh)
+}
+
+/// Whether the settings name a credential that this client is not given: without a selector of
+/// workloads, it is for gateways.
+fn is_for_gateways(key: &OutboundKey, settings: &ClientTlsSettings) -> bool {
+    let mut rules = key.rules.iter();
+    !key.router
+        && !settings.credential_name.is_empty()
+        && rules.all(|rule| rule.spec.workload_selector.is_none())
 }
 
 /// TLS that a rule asks for, towards a server that is not of the mesh.
@@ -130,7 +142,7 @@ fn originate(
     let insecure = settings.insecure_skip_verify.unwrap_or(false);
     let san = tls::SanType::Dns;
     if !credential.is_empty() {
-        // Secrets of a namespace are for its gateways; the control plane decides who gets them.
+        // The control plane decides who gets the Secrets of a namespace.
         let name = certificate_name(credential);
         if mutual {
             common.tls_certificate_sds_secret_configs = vec![tls::secret(&name, wire::ads())];

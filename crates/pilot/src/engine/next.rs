@@ -107,8 +107,12 @@ impl<'a> Next<'a> {
         inbound: Option<Arc<Inbound>>,
     ) -> Arc<Served> {
         let generation = self.snapshot.generation;
-        let uses_credentials =
-            || vantage.is_router() || self.snapshot.names_credentials(&vantage.namespace);
+        let uses_credentials = || {
+            vantage.is_router()
+                || self
+                    .snapshot
+                    .names_credentials(&vantage.namespace, &vantage.labels)
+        };
         let woken = self.credentials && uses_credentials();
         if let Some(before) = before
             && !woken

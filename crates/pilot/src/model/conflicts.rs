@@ -115,7 +115,7 @@ fn destination_rules(snapshot: &Snapshot) -> Vec<Conflict> {
     let mut found = Vec::new();
     for object in &snapshot.config.destination_rules {
         let (meta, spec) = (&object.meta, &object.spec);
-        let selector = spec.workload_selector.as_ref().map(|s| &s.labels);
+        let selector = spec.workload_selector.as_ref().map(|s| &s.match_labels);
         let host = full_host(&spec.host, &meta.namespace, &snapshot.domain);
         let place = (&meta.namespace, host, selector);
         let own = of("DestinationRule", object);
@@ -254,7 +254,7 @@ mod tests {
                 (loser, winner, "spec.subsets[1]"),
             ],
         );
-        let selecting = "workloadSelector: {labels: {app: a}}, subsets: [{name: v1}]";
+        let selecting = "workloadSelector: {matchLabels: {app: a}}, subsets: [{name: v1}]";
         check(
             &(rule("first", "subsets: [{name: v1}]") + &rule("second", selecting)),
             &[],

@@ -13,6 +13,7 @@ use lateen_galley::{BACKEND_TLS, ConfigSet};
 use super::{HostedVirtualService, full_host, is_visible};
 use crate::delegate;
 use crate::model::Sidecars;
+use crate::policy;
 
 /// The index of one configuration. Parts of which nothing changed are those of the one before.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Rules {
     pub(super) backend_tls: BTreeMap<Hostname, Vec<Arc<Object<DestinationRule>>>>,
     /// Wildcards among the keys of `by_host`, the longest first.
     pub(super) wildcards: Vec<Hostname>,
+    /// Those for some workloads that name a credential of theirs.
+    pub(super) naming: Vec<Arc<Object<DestinationRule>>>,
 }
 
 /// VirtualServices by their hosts.
@@ -119,10 +122,13 @@ impl Rules {
         let wildcards = by_host.keys().filter(|host| host.is_wildcard()).cloned();
         let mut wildcards: Vec<_> = wildcards.collect();
         wildcards.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
+        let naming = config.destination_rules.iter();
+        let naming = naming.filter(|rule| policy::is_credential_for_some(&rule.spec));
         Rules {
             by_host,
             backend_tls,
             wildcards,
+            naming: naming.cloned().collect(),
         }
     }
 }
@@ -237,7 +243,7 @@ impl<'a> Delegates<'a> {
 fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
     let rules = config.destination_rules.iter();
     let selectors = rules.filter_map(|rule| rule.spec.workload_selector.as_ref());
-    let of_rules = selectors.flat_map(|selector| selector.labels.keys());
+    let of_rules = selectors.flat_map(|selector| selector.match_labels.keys());
     let of_services = config.virtual_services.iter().flat_map(|object| {
         let spec = &object.spec;
         let http = spec.http.iter().flat_map(|route| &route.r#match);

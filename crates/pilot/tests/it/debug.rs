@@ -223,8 +223,14 @@ async fn others_see_their_own_proxies_and_nobody_sees_nothing() {
 async fn a_sidecar_comes_back_when_it_counts_whether_it_reads_secrets() {
     let plane = plane("default").await;
     let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
-    let mut answers = plane.open("default", cds, "").await;
-    answers.message().await.expect("clusters");
+    let open = async |app: &str| {
+        let labels = json!({"LABELS": {"app": app}});
+        let mut answers = plane.open_with("default", &labels, cds, "").await;
+        answers.message().await.expect("clusters");
+        answers
+    };
+    let _of_others = open("b").await;
+    let mut answers = open("a").await;
     let yaml = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: www.example.com, \
                 workloadSelector: {matchLabels: {app: a}}, \
                 trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}\n";
@@ -238,11 +244,17 @@ async fn a_sidecar_comes_back_when_it_counts_whether_it_reads_secrets() {
     };
     assert_eq!(end.code(), Code::Unavailable, "{end}");
     // Whoever comes now has been asked about.
-    let mut answers = plane.open("default", cds, "").await;
-    answers.message().await.expect("clusters");
+    let _answers = open("a").await;
     let streams = plane.discovery.connections().list();
     let newest = streams.last().expect("a stream");
     assert!(newest.client.is_asked && !newest.client.reads_secrets);
+    // Whom the rule does not select is left alone.
+    let oldest = streams.first().expect("a stream");
+    let labels = &oldest.client.proxy.labels;
+    assert_eq!(
+        (labels.value("app"), oldest.client.is_asked),
+        (Some("b"), false)
+    );
 }
 
 #[tokio::test]

@@ -108,9 +108,9 @@ async fn each_says_what_it_knows_or_why_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let gone = replica("istiod-c", listener.local_addr().expect("an address"));
     drop(listener);
-    // More than one request takes.
+    // More than one request takes, under names as long as they can be.
     let objects: Vec<_> = (0..250)
-        .map(|n| ObjectRef::new("VirtualService", "default", format!("vs-{n}")))
+        .map(|n| ObjectRef::new("VirtualService", "default", format!("{n:0>253}")))
         .collect();
     let own = replicas(&authority);
     let said = own.ask(vec![there.clone(), gone], &objects).await;

@@ -784,14 +784,23 @@ fn ports_that_do_not_say_what_they_are_are_spoken_to_in_http1() {
     let mut world = fixture::world();
     let service = fixture::service("any", &[(70, 70, Protocol::Unsupported)]);
     world.services.insert(service.id(), service.clone());
-    let snapshot = Snapshot::new(1, Arc::new(world), Arc::default(), fixture::DOMAIN);
-    for (proxy, as_client) in [(ingress(), false), (sidecar("reviews"), true)] {
-        let vantage = vantage(&snapshot, &proxy);
+    let world = Arc::new(world);
+    let follows = |proxy: &Proxy, yaml: &str| {
+        let config = Arc::new(fixture::config(yaml));
+        let snapshot = Snapshot::new(1, world.clone(), config, fixture::DOMAIN);
+        let vantage = vantage(&snapshot, proxy);
         let keys = View::new(&snapshot, &vantage).clusters_to(&service);
         let [Key::Cluster(key)] = &keys[..] else {
             panic!("{keys:?}")
         };
-        let options = key.generate().typed_extension_protocol_options;
-        assert_eq!(!options.is_empty(), as_client, "{options:?}");
-    }
+        let cluster = lateen_xds::json::to_value(&key.generate()).expect("JSON");
+        cluster
+            .to_string()
+            .contains("use_downstream_protocol_config")
+    };
+    assert!(!follows(&ingress(), ""));
+    assert!(follows(&sidecar("reviews"), ""));
+    let rule = "kind: DestinationRule\nmetadata: {name: r, namespace: default}\nspec: {host: any, \
+                trafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}}\n";
+    assert!(follows(&ingress(), rule));
 }

@@ -479,13 +479,18 @@ fn tls_without_a_name_asks_for_the_host_of_each_request() {
     assert!(!asks(Protocol::Http, "mode: SIMPLE, sni: a.test"));
     assert!(!asks(Protocol::Http, "mode: ISTIO_MUTUAL"));
     assert!(!asks(Protocol::Tcp, "mode: SIMPLE"), "no requests");
+    let rule = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: db, trafficPolicy: {\
+                tls: {mode: SIMPLE}, connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}}\n";
+    let found = in_mesh(json!({}), Protocol::Https, rule);
+    assert!(found.to_string().contains("auto_sni"), "{found:#}");
 }
 
 #[test]
 fn servers_may_be_compared_with_lists_of_what_was_revoked() {
     let context = |tls: &str| {
         let rule = format!(
-            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, trafficPolicy: {{tls: {{{tls}}}}}}}\n"
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, workloadSelector: {{}}, \
+             trafficPolicy: {{tls: {{{tls}}}}}}}\n"
         );
         let found = in_mesh(json!({}), Protocol::Http, &rule);
         found["transport_socket"]["typed_config"]["common_tls_context"].clone()
@@ -499,6 +504,21 @@ fn servers_may_be_compared_with_lists_of_what_was_revoked() {
         &context("mode: SIMPLE, credentialName: c, caCrl: /lists"),
         &json!({"combined_validation_context": {"default_validation_context": lists}}),
     );
+}
+
+/// A sidecar would wait for a credential that is for gateways.
+#[test]
+fn sidecars_have_credentials_by_rules_that_select_them() {
+    let has_tls = |selector: &str| {
+        let rule = format!(
+            "kind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: db, {selector} \
+             trafficPolicy: {{tls: {{mode: SIMPLE, credentialName: c}}}}}}\n"
+        );
+        !in_mesh(json!({}), Protocol::Http, &rule)["transport_socket"].is_null()
+    };
+    assert!(has_tls("workloadSelector: {},"));
+    assert!(!has_tls("workloadSelector: {matchLabels: {app: other}},"));
+    assert!(!has_tls(""));
 }
 
 #[test]
