@@ -1,9 +1,10 @@
 //! Peers that were met before.
 //!
-//! Workloads of a mesh meet again and again, with the same certificates. Whether a chain leads to
-//! our roots depends on nothing but its bytes, the roots and the time: the answer is kept with the
-//! span for which it holds, and the certificate is parsed once for all connections of a peer. That
-//! the peer has the key is proven in each handshake all the same.
+//! Workloads of a mesh meet again and again, with the same certificates. Where nothing is revoked,
+//! whether a chain leads to our roots depends on nothing but its bytes, the roots and the time: the
+//! answer is kept with the span for which it holds. Lists of revoked certificates expire as well, and
+//! where there are any no answer is kept. The certificate is parsed once for all connections of a
+//! peer in any case, and that the peer has the key is proven in each handshake all the same.
 //!
 //! One of these belongs to one configuration, so it goes when the identity or the roots change.
 

@@ -190,7 +190,7 @@ fn client_verifier(
     let roots = identity.roots().clone();
     Ok(Arc::new(ClientVerifier::new(
         roots,
-        identity.revoked(),
+        identity.revoked().clone(),
         rule.clone(),
         mandatory,
         peers.clone(),

@@ -196,22 +196,27 @@ fn refused(reason: String) -> TlsError {
 #[error("{0}")]
 struct Refused(String);
 
-/// What a leaf says, after `verify` or an earlier one has found that its chain leads to our roots.
+/// What a leaf says, after `verify` has found that its chain leads to our roots, or an earlier one
+/// has where there is nothing but the chain to look at.
 fn trusted(
     peers: &Peers,
+    revoked: &RevocationLists,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     now: UnixTime,
     verify: impl FnOnce() -> Result<(), TlsError>,
 ) -> Result<Arc<CertInfo>, TlsError> {
-    if let Some(info) = peers.verified(leaf, intermediates, now) {
+    let by_chain_alone = revoked.is_empty();
+    if by_chain_alone && let Some(info) = peers.verified(leaf, intermediates, now) {
         return Ok(info);
     }
     verify()?;
     let info = peers
         .info(leaf)
         .map_err(|_| TlsError::InvalidCertificate(CertificateError::BadEncoding))?;
-    peers.remember(&info, intermediates);
+    if by_chain_alone {
+        peers.remember(&info, intermediates);
+    }
     Ok(info)
 }
 
@@ -232,10 +237,10 @@ impl ServerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Arc<CertInfo>, TlsError> {
-        trusted(&self.peers, leaf, intermediates, now, || {
+        let (roots, revoked) = (&self.roots, &self.revoked);
+        trusted(&self.peers, revoked, leaf, intermediates, now, || {
             let cert = ParsedCertificate::try_from(leaf)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            let (roots, revoked) = (&self.roots, &self.revoked);
             if !revoked.is_empty() {
                 return revoked.verify_server(leaf, intermediates, roots, now, algorithms);
             }
@@ -300,6 +305,7 @@ impl ServerCertVerifier for ServerVerifier {
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
+    revoked: Arc<RevocationLists>,
     rule: PeerRule,
     mandatory: bool,
     peers: Arc<Peers>,
@@ -308,7 +314,7 @@ pub(crate) struct ClientVerifier {
 impl ClientVerifier {
     pub(crate) fn new(
         roots: Arc<RootCertStore>,
-        revoked: &RevocationLists,
+        revoked: Arc<RevocationLists>,
         rule: PeerRule,
         mandatory: bool,
         peers: Arc<Peers>,
@@ -322,6 +328,7 @@ impl ClientVerifier {
             .map_err(|e| Error::Config(format!("client verification: {e}")))?;
         Ok(Self {
             chain,
+            revoked,
             rule,
             mandatory,
             peers,
@@ -344,7 +351,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        let info = trusted(&self.peers, end_entity, intermediates, now, || {
+        let (peers, revoked) = (&self.peers, &self.revoked);
+        let info = trusted(peers, revoked, end_entity, intermediates, now, || {
             let chain = &self.chain;
             chain.verify_client_cert(end_entity, intermediates, now)?;
             Ok(())
