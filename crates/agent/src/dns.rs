@@ -89,7 +89,7 @@ impl Dns {
         for address in &config.listen {
             match bind(*address).await {
                 Ok(bound) => sockets.push(bound),
-                Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Err(source) if is_absent(&source) => {
                     tracing::debug!(%address, "names are not answered there: no such address");
                     failure = Some((address, source));
                 }
@@ -116,6 +116,12 @@ impl Dns {
         }
         tasks.join_all().await;
     }
+}
+
+/// Whether the pod lacks an address, or all of its family.
+fn is_absent(error: &io::Error) -> bool {
+    let no_family = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    no_family || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 fn listening(address: &SocketAddr, source: io::Error) -> Error {

@@ -18,6 +18,7 @@ use lateen_tls::IdentityStore;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use crate::cli::Role;
 use crate::config::AgentConfig;
 use crate::dns::Table;
 use crate::{Error, http};
@@ -77,6 +78,9 @@ impl Status {
         if self.config.proxyless {
             return Ok(());
         }
+        if self.lacks_names() {
+            return Err("names: the control plane has sent no table of them yet".to_owned());
+        }
         let url = format!("http://127.0.0.1:{}/ready", self.config.ports.admin);
         match http::get(&url, READY_LIMIT).await {
             Ok(answer) if answer.status.is_success() => Ok(()),
@@ -86,6 +90,14 @@ impl Status {
             }
             Err(error) => Err(format!("proxy: {error}")),
         }
+    }
+
+    /// Whether an application's queries are still answered as if the mesh had no names.
+    fn lacks_names(&self) -> bool {
+        let beside_application = self.config.role == Role::Sidecar;
+        let names = self.names.as_ref().filter(|_| beside_application);
+        // Where nobody sends any, none are waited for.
+        names.is_some_and(|names| matches!(names.has_changed(), Ok(false)))
     }
 }
 

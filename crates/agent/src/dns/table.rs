@@ -23,7 +23,7 @@ pub(crate) struct Place {
     namespace: String,
     /// The domain of the cluster.
     domain: String,
-    /// What resolvers complete names with.
+    /// What resolvers complete names with, as far as it is of the cluster.
     search: Vec<String>,
 }
 
@@ -45,11 +45,17 @@ pub(crate) struct Found<'a> {
 
 impl Place {
     /// The place of a pod whose names are completed with `NAMESPACE.svc.DOMAIN`.
-    pub(crate) fn new(namespace: &str, dns_domain: &str, search: Vec<String>) -> Place {
-        let domain = dns_domain.split_once(&format!("{SERVICES}."));
+    pub(crate) fn new(namespace: &str, dns_domain: &str, mut search: Vec<String>) -> Place {
+        let dns_domain = dns_domain.to_ascii_lowercase();
+        let domain = dns_domain.split_once(&format!(".{SERVICES}."));
+        let domain = domain.map_or("", |(_, domain)| domain);
+        // Nodes bring domains of their own. What has such a one behind it is a name out there, not
+        // one of the mesh that was completed.
+        let below = format!(".{domain}");
+        search.retain(|known| known == domain || known.ends_with(&below));
         Place {
             namespace: namespace.to_owned(),
-            domain: domain.map_or("", |(_, domain)| domain).to_ascii_lowercase(),
+            domain: domain.to_owned(),
             search,
         }
     }
@@ -85,7 +91,8 @@ impl Table {
     }
 
     /// The host of a name in lower case, without a dot at the end: its own name, a short one, one
-    /// that a wildcard stands for, or any of these with a domain of the pod's search list behind it.
+    /// that a wildcard stands for, or any of these with a domain of the cluster behind it that is in
+    /// the pod's search list.
     pub(crate) fn find<'a>(&'a self, name: &'a str) -> Option<Found<'a>> {
         if let Some(host) = self.named(name) {
             return Some(Found { host, meant: None });
@@ -145,6 +152,11 @@ pub(crate) mod tests {
 
     /// A table of Kubernetes' services and others, seen from the namespace `default`.
     pub(crate) fn table(hosts: &[(&str, &str)]) -> Table {
+        table_in("default", hosts)
+    }
+
+    /// The same, seen from a namespace, on a node that has a domain of its own.
+    fn table_in(namespace: &str, hosts: &[(&str, &str)]) -> Table {
         let entry = |(name, ips): &(&str, &str)| {
             let registry = match name.ends_with(".svc.cluster.local") {
                 true => KUBERNETES,
@@ -158,13 +170,16 @@ pub(crate) mod tests {
             ((*name).to_owned(), info)
         };
         let table = hosts.iter().map(entry).collect();
+        let dns_domain = format!("{namespace}.svc.cluster.local");
         let search = [
-            "default.svc.cluster.local",
+            dns_domain.as_str(),
             "svc.cluster.local",
             "cluster.local",
+            "corp.example",
+            "other-cluster.local",
         ];
         let search = search.map(str::to_owned).to_vec();
-        let place = Place::new("default", "default.svc.cluster.local", search);
+        let place = Place::new(namespace, &dns_domain, search);
         Table::new(NameTable { table }, place)
     }
 
@@ -220,5 +235,21 @@ pub(crate) mod tests {
         check("example.org.default.svc.cluster.local", "", None);
         check("default.svc.cluster.local", "", None);
         check("", "", None);
+    }
+
+    #[test]
+    fn names_in_domains_of_others_are_not_the_meshs() {
+        for namespace in ["default", "pay-svc", "svc"] {
+            let full = format!("redis.{namespace}.svc.cluster.local");
+            let table = table_in(namespace, &[(full.as_str(), "10.96.0.1")]);
+            let known = |name: &str| table.find(name).is_some();
+            let short = format!("redis.{namespace}");
+            for name in ["redis", short.as_str(), full.as_str()] {
+                assert!(known(name), "{name}");
+                assert!(!known(&format!("{name}.corp.example")), "{name}");
+                assert!(!known(&format!("{name}.other-cluster.local")), "{name}");
+            }
+            assert!(known(&format!("{short}.{namespace}.svc.cluster.local")));
+        }
     }
 }

@@ -197,7 +197,7 @@ async fn a_resolver_that_fails_is_no_end() {
 }
 
 #[tokio::test]
-async fn a_query_that_comes_back_is_refused() {
+async fn sockets_that_wait_for_an_answer_are_known_by_their_ports() {
     // What capture that does not know us brings back comes from the port that it was sent from.
     let back = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
     let address = back.local_addr().expect("bound");
@@ -225,6 +225,62 @@ async fn a_query_that_comes_back_is_refused() {
     let (answer, client) = tokio::join!(asking, seen);
     assert!(answer.is_some());
     assert!(!upstream.is_own(client, Over::Udp), "nothing is waited for");
+}
+
+#[tokio::test]
+async fn a_query_that_comes_back_is_refused() {
+    let bound = bind("127.0.0.1:0".parse().expect("an address"));
+    let bound = bound.await.expect("loopback");
+    let itself = bound.0.local_addr().expect("bound");
+    let other = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+    let servers = [itself, other.local_addr().expect("bound")];
+    let config = DnsConfig {
+        listen: Vec::new(),
+        timeout: Duration::from_secs(60),
+        parallel: false,
+    };
+    let (_tables_tx, tables) = watch::channel(Arc::new(table(HOSTS)));
+    let dns = Dns {
+        server: Arc::new(Server {
+            tables,
+            upstream: Upstream::new(&servers, &config),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+        }),
+        sockets: vec![bound],
+    };
+    let serving = tokio::spawn(dns.serve());
+    let asked = query("broken.example.org", RecordType::A);
+    let answering = async {
+        let mut buffer = vec![0; QUERY_MAX];
+        let mut seen = 0;
+        loop {
+            let (n, client) = other.recv_from(&mut buffer).await.expect("a query");
+            seen += 1;
+            // Were it asked on and on, there would be one for every round.
+            assert_eq!(seen, 1, "the query went around");
+            let answer = respond(&buffer[..n]).to_vec().expect("encodes");
+            other.send_to(&answer, client).await.expect("sent");
+        }
+    };
+    let answer = tokio::select! {
+        answer = by_udp(itself, &asked) => answer,
+        () = answering => unreachable!("it goes on"),
+    };
+    assert_eq!(said(&answer), "ServFail ");
+    serving.abort();
+}
+
+#[test]
+fn a_pod_may_lack_a_family() {
+    for (error, expect) in [
+        (libc::EAFNOSUPPORT, true),
+        (libc::EADDRNOTAVAIL, true),
+        (libc::EADDRINUSE, false),
+        (libc::EACCES, false),
+    ] {
+        let error = io::Error::from_raw_os_error(error);
+        assert_eq!(is_absent(&error), expect, "{error}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
@@ -102,6 +104,7 @@ impl Upstream {
     }
 
     /// Asks one server, from a port and with a number of its own, and restores the query's number.
+    /// Whoever can foretell both can forge answers.
     async fn exchange(
         &self,
         server: SocketAddr,
@@ -112,7 +115,7 @@ impl Upstream {
         let mut sent = query.to_vec();
         let number = sent.first_chunk_mut::<2>();
         let number = number.ok_or(io::ErrorKind::InvalidInput)?;
-        *number = fastrand::u16(..).to_be_bytes();
+        OsRng.try_fill_bytes(number).map_err(io::Error::other)?;
         let mut answer = match over {
             Over::Udp => self.by_udp(server, &sent, room).await?,
             Over::Tcp => self.by_tcp(server, &sent).await?,

@@ -83,6 +83,38 @@ async fn readiness_needs_a_certificate_and_a_ready_proxy_and_ends_with_a_drain()
 }
 
 #[tokio::test]
+async fn a_sidecar_that_answers_names_is_ready_when_it_was_told_of_them() {
+    let pod = Pod::new();
+    let admin = app(Router::new().route("/ready", get(|| async { "LIVE\n" }))).await;
+    let proxy = format!("proxyAdminPort: {admin}");
+    for (role, proxyless, waits) in [
+        (Role::Sidecar, false, true),
+        (Role::Sidecar, true, false),
+        (Role::Router, false, false),
+    ] {
+        let config = pod.config("localhost:1", &[("PROXY_CONFIG", &proxy)]);
+        let mut config = Arc::into_inner(config).expect("nobody else has it");
+        (config.role, config.proxyless) = (role, proxyless);
+        let (tables_tx, tables) = watch::channel(Arc::<Table>::default());
+        let identity = Arc::new(IdentityStore::empty());
+        let status = Arc::new(Status::new(Arc::new(config), identity, Some(tables)));
+        certify(&pod, &status);
+        let (code, why) = ask(&status, "GET", "/healthz/ready", LOCAL).await;
+        let expect = if waits {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        };
+        assert_eq!(code, expect, "{role:?} {why}");
+        assert_eq!(why.starts_with("names: "), waits, "{why}");
+        // There may be none.
+        tables_tx.send_replace(Arc::default());
+        let (code, why) = ask(&status, "GET", "/healthz/ready", LOCAL).await;
+        assert_eq!(code, StatusCode::OK, "{role:?} {why}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_pod_itself_may_end_its_proxy() {
     let pod = Pod::new();
     let status = status(&pod, &[]);
