@@ -78,6 +78,7 @@ fn common(spec: Option<&pb::CommonTlsContext>) -> Result<TlsSpec> {
         auto_sni: false,
         host_sni: false,
         verify_sni: false,
+        verify_host: false,
         require_client: false,
     })
 }

@@ -16,7 +16,8 @@ use lateen_xds::types::cluster::cluster::{
     ClusterDiscoveryType, CustomClusterType, DnsLookupFamily, LbPolicy,
 };
 use lateen_xds::types::core::{
-    DataSource, SubstitutionFormatString, data_source, substitution_format_string,
+    DataSource, SubstitutionFormatString, UpstreamHttpProtocolOptions, data_source,
+    substitution_format_string,
 };
 use lateen_xds::types::dynamic::{
     ClusterConfig, DnsCacheConfig, FilterConfig, SniFilterConfig, cluster_config, filter_config,
@@ -50,6 +51,10 @@ fn cache(refresh: Duration) -> DnsCacheConfig {
 }
 
 /// Lets a cluster lead to whatever host a client names.
+#[expect(
+    deprecated,
+    reason = "where nothing else is said of HTTP, the newer form would have to name a version of it"
+)]
 pub(crate) fn make(cluster: &mut Cluster, mesh: &MeshConfig) {
     let cache =
         cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(cache(refresh(mesh)));
@@ -59,6 +64,8 @@ pub(crate) fn make(cluster: &mut Cluster, mesh: &MeshConfig) {
         allow_insecure_cluster_options: true,
         ..ClusterConfig::default()
     };
+    // Without a word the name would be that of each request, whatever that context says.
+    cluster.upstream_http_protocol_options = Some(UpstreamHttpProtocolOptions::default());
     cluster.lb_policy = LbPolicy::ClusterProvided.into();
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
         name: "envoy.clusters.dynamic_forward_proxy".into(),

@@ -36,6 +36,8 @@ pub(crate) struct TlsUpstream {
     pub sni: Option<ArcStr>,
     /// Ask for the request's authority instead.
     pub auto_sni: bool,
+    /// What answers requests must have a certificate for the name that is asked for.
+    pub verify_name: bool,
     /// Ask for the host's own name instead.
     pub host_sni: bool,
     /// Mutual TLS inside the mesh.

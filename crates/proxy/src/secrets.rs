@@ -325,11 +325,17 @@ impl Secrets {
         } else {
             ServerCheck::Peer(rule(spec)?)
         };
+        // Only requests have hosts.
+        let http_check = match &check {
+            ServerCheck::Peer(PeerRule::AnyTrusted) if spec.verify_host => ServerCheck::ServerName,
+            check => check.clone(),
+        };
+        let verify_name = http_check == ServerCheck::ServerName;
         let mesh = spec
             .alpn
             .iter()
             .any(|name| name == "istio" || name == PEER_EXCHANGE);
-        let make = |alpn: Vec<Vec<u8>>| {
+        let make = |check: &ServerCheck, alpn: Vec<Vec<u8>>| {
             let options = ClientOptions {
                 check: check.clone(),
                 present_identity: !names.certs.is_empty(),
@@ -361,12 +367,13 @@ impl Secrets {
             )
         };
         Ok(TlsUpstream {
-            tcp: make(tcp),
-            http1: make(http1),
-            http2: make(http2),
-            auto: make(auto),
+            tcp: make(&check, tcp),
+            http1: make(&http_check, http1),
+            http2: make(&http_check, http2),
+            auto: make(&http_check, auto),
             sni: spec.sni.as_deref().map(Into::into),
             auto_sni: spec.auto_sni,
+            verify_name,
             host_sni: spec.host_sni,
             mesh,
         })

@@ -9,7 +9,7 @@ use lateen_xds::types::upstream::http::http_protocol_options::UpstreamProtocolOp
 use lateen_xds::types::upstream::http::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use super::errors::ERRORS;
-use super::spec::ByHost;
+use super::spec::{ByHost, Verify};
 use super::{Discovery, HttpOptions, Pings, UpstreamProtocol};
 use crate::common::duration;
 use crate::unread::Kind::{In, Whole};
@@ -72,41 +72,39 @@ pub(super) fn by_host(
         Some(options) => options.upstream_http_protocol_options.as_ref(),
         None => spec.upstream_http_protocol_options.as_ref(),
     };
-    let found = said.map(|said| ByHost {
-        ask: said.auto_sni,
-        verify: said.auto_san_validation,
-    });
-    let all = ByHost {
-        ask: true,
-        verify: true,
-    };
-    match discovery {
-        Discovery::Dynamic(dynamic) if !dynamic.allow_insecure => {
-            // As Envoy has it: the default holds where nothing of HTTP is said.
-            let found = found.unwrap_or(match options {
-                Some(_) => ByHost::default(),
-                None => all,
-            });
-            if found != all {
-                let reason = "must be true together with auto_san_validation at a cluster of names \
-                    that clients give, unless allow_insecure_cluster_options is";
-                return Err(DecodeError::new(
-                    "upstream_http_protocol_options.auto_sni",
-                    reason,
-                ));
-            }
-            Ok(all)
-        }
-        _ => match found.unwrap_or_default() {
-            ByHost {
-                ask: false,
-                verify: true,
-            } => Err(DecodeError::unsupported(
-                "upstream_http_protocol_options.auto_san_validation",
-                "a check of a name that is not asked for (auto_sni is false)",
-            )),
-            found => Ok(found),
+    let found = match (said, discovery) {
+        (Some(said), _) => ByHost {
+            ask: said.auto_sni,
+            verify: match said.auto_san_validation {
+                true => Verify::Always,
+                false => Verify::Never,
+            },
         },
+        // As Envoy has it: the default holds where nothing of HTTP is said.
+        (None, Discovery::Dynamic(dynamic)) if options.is_none() => ByHost {
+            ask: true,
+            verify: match dynamic.allow_insecure {
+                true => Verify::WherePossible,
+                false => Verify::Always,
+            },
+        },
+        (None, _) => ByHost::default(),
+    };
+    let is_all = found.ask && found.verify == Verify::Always;
+    match discovery {
+        Discovery::Dynamic(dynamic) if !dynamic.allow_insecure && !is_all => {
+            let reason = "must be true together with auto_san_validation at a cluster of names \
+                that clients give, unless allow_insecure_cluster_options is";
+            Err(DecodeError::new(
+                "upstream_http_protocol_options.auto_sni",
+                reason,
+            ))
+        }
+        _ if found.verify == Verify::Always && !found.ask => Err(DecodeError::unsupported(
+            "upstream_http_protocol_options.auto_san_validation",
+            "a check of a name that is not asked for (auto_sni is false)",
+        )),
+        _ => Ok(found),
     }
 }
 
@@ -237,7 +235,7 @@ mod tests {
     use super::*;
 
     /// What the options of a cluster of clients' names come to: whether TLS follows hosts.
-    fn follows(insecure: bool, options: Option<Option<(bool, bool)>>) -> Result<bool> {
+    fn follows(insecure: bool, options: Option<Option<(bool, bool)>>) -> Result<(bool, Verify)> {
         use lateen_xds::types::dynamic::{ClusterConfig, DnsCacheConfig, cluster_config};
         let cache = DnsCacheConfig::default();
         let config = ClusterConfig {
@@ -263,23 +261,28 @@ mod tests {
             ..HttpProtocolOptions::default()
         });
         let found = by_host(&pb::Cluster::default(), options.as_ref(), &discovery)?;
-        Ok(found.ask && found.verify)
+        Ok((found.ask, found.verify))
     }
 
     #[test]
     fn servers_of_names_that_clients_give_are_verified() {
-        let refused = |found: Result<bool>| found.expect_err("insecure").field;
-        assert_eq!(follows(false, None), Ok(true), "the default");
-        assert_eq!(follows(false, Some(Some((true, true)))), Ok(true));
+        let refused = |found: Result<_>| found.expect_err("insecure").field;
+        let all = Ok((true, Verify::Always));
+        assert_eq!(follows(false, None), all, "the default");
+        assert_eq!(follows(false, Some(Some((true, true)))), all);
         for said in [None, Some((true, false)), Some((false, true))] {
             let field = refused(follows(false, Some(said)));
             assert_eq!(field, "upstream_http_protocol_options.auto_sni");
         }
         for said in [None, Some((true, false))] {
-            assert_eq!(follows(true, Some(said)), Ok(false), "allowed");
+            let ask = said.is_some();
+            let found = follows(true, Some(said));
+            assert_eq!(found, Ok((ask, Verify::Never)), "allowed");
         }
+        assert_eq!(follows(true, Some(Some((true, true)))), all);
         let field = refused(follows(true, Some(Some((false, true)))));
         assert_eq!(field, "upstream_http_protocol_options.auto_san_validation");
-        assert_eq!(follows(true, None), Ok(false));
+        // That it may be otherwise does not make it so.
+        assert_eq!(follows(true, None), Ok((true, Verify::WherePossible)));
     }
 }

@@ -157,7 +157,17 @@ pub(super) struct ByHost {
     /// It is the name that is asked for.
     pub ask: bool,
     /// The server's certificate must have it.
-    pub verify: bool,
+    pub verify: Verify,
+}
+
+/// When a server's certificate must have the host of the request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Verify {
+    #[default]
+    Never,
+    /// Where there are roots, and no other restrictions.
+    WherePossible,
+    Always,
 }
 
 impl TransportSpec {
@@ -167,7 +177,8 @@ impl TransportSpec {
             TransportSpec::Raw => {}
             TransportSpec::Tls(tls) => {
                 tls.auto_sni = by_host.ask;
-                tls.verify_sni |= by_host.verify;
+                tls.verify_sni |= by_host.verify == Verify::Always;
+                tls.verify_host = by_host.verify == Verify::WherePossible;
             }
             TransportSpec::Proxied(_, inner) => inner.follow(by_host),
         }

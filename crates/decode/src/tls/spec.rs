@@ -114,6 +114,9 @@ pub struct TlsSpec {
     pub host_sni: bool,
     /// A client verifies that the certificate is for the name that it asks for.
     pub verify_sni: bool,
+    /// A client verifies that the certificate is for the host of its request, where it has roots and
+    /// there are no other restrictions.
+    pub verify_host: bool,
     /// A server takes no client without a certificate.
     pub require_client: bool,
 }

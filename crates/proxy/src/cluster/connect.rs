@@ -1,7 +1,7 @@
 //! Connections to hosts.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -176,12 +176,27 @@ async fn handshake(
         Use::Http(HttpWant::Http2) => &tls.http2,
         Use::Http(HttpWant::Auto) => &tls.auto,
     };
-    let asked = authority.filter(|_| tls.auto_sni).map(without_port);
-    let own = Some(name).filter(|name| tls.host_sni && !name.is_empty());
+    let asked = authority
+        .filter(|_| tls.auto_sni)
+        .and_then(|authority| name_of(authority, tls.verify_name));
+    let own = Some(bare(name)).filter(|name| tls.host_sni && !name.is_empty());
     let sni = asked.or(own).or(tls.sni.as_deref());
     let stream = connector.connect(stream, sni).await?;
     let info = stream.info().clone();
     Ok((Io::Tls(Box::new(stream)), local, Some(info)))
+}
+
+/// The name that a request asks a server for. An address is none (RFC 6066, section 3); it counts
+/// where it is verified.
+fn name_of(authority: &str, verified: bool) -> Option<&str> {
+    let host = bare(without_port(authority));
+    Some(host).filter(|host| verified || host.parse::<IpAddr>().is_err())
+}
+
+/// A host without the brackets that an IPv6 address has in URLs.
+fn bare(host: &str) -> &str {
+    let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    inner.unwrap_or(host)
 }
 
 impl Drop for UpstreamIo {
@@ -266,5 +281,24 @@ impl AsyncWrite for UpstreamIo {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_name_to_ask_for() {
+        for (authority, name, verified) in [
+            ("a.test", Some("a.test"), Some("a.test")),
+            ("a.test:443", Some("a.test"), Some("a.test")),
+            ("10.0.0.1:443", None, Some("10.0.0.1")),
+            ("[fd00::1]", None, Some("fd00::1")),
+            ("[fd00::1]:443", None, Some("fd00::1")),
+        ] {
+            assert_eq!(name_of(authority, false), name, "{authority}");
+            assert_eq!(name_of(authority, true), verified, "{authority}");
+        }
     }
 }

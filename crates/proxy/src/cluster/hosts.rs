@@ -98,18 +98,14 @@ impl HostSet {
         }
     }
 
-    /// Whether a host is one of them.
-    pub(crate) fn has(&self, address: SocketAddr) -> bool {
-        self.position(address).is_some()
+    /// Whether the host at this place is well.
+    pub(crate) fn is_fit(&self, index: usize, now: u64) -> bool {
+        let spec = &self.specs[index];
+        spec.healthy && !spec.state.is_ejected(now)
     }
 
-    /// Whether a host is one of them that may be chosen.
-    pub(crate) fn is_fit(&self, address: SocketAddr, now: u64) -> bool {
-        let spec = self.position(address).map(|index| &self.specs[index]);
-        spec.is_some_and(|spec| spec.healthy && !spec.state.is_ejected(now))
-    }
-
-    fn position(&self, address: SocketAddr) -> Option<usize> {
+    /// The place of a host among them.
+    pub(crate) fn position(&self, address: SocketAddr) -> Option<usize> {
         self.hosts.iter().position(|host| host.address == address)
     }
 }

@@ -20,6 +20,7 @@ fn spec() -> TlsSpec {
         auto_sni: false,
         host_sni: false,
         verify_sni: false,
+        verify_host: false,
         require_client: false,
     }
 }

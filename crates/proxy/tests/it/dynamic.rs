@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{Client, Echo, TCP, hcm, listener};
-use crate::oracle::both;
+use crate::oracle::{Who, both};
+use crate::tls;
 
 fn cache(max_hosts: u32) -> Value {
     json!({ "name": "names", "dns_lookup_family": "V4_ONLY", "max_hosts": max_hosts })
@@ -85,6 +86,56 @@ async fn requests_go_to_the_host_that_they_name() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_verified_by_the_names_that_clients_give() {
+    let day = std::time::Duration::from_secs(86_400);
+    let authority = lateen_tls::Authority::self_signed("cluster.local", day).expect("made");
+    let server = tls::proxy(
+        json!([tls::certificate(&authority, &["localhost"])]),
+        json!({}),
+    )
+    .await;
+    let roots = json!({ "validation_context": {
+        "trusted_ca": { "inline_string": authority.root_pem() } } });
+    let nothing = json!({ "auto_sni": false, "auto_san_validation": false });
+    // The default holds too where it need not. Without roots there is nothing to verify by: where that
+    // may be, we take any server, and Envoy takes none.
+    for (insecure, said, validation, ours, envoys) in [
+        (false, None, &roots, [200, 503], [200, 503]),
+        (true, None, &roots, [200, 503], [200, 503]),
+        (true, Some(&nothing), &roots, [200; 2], [200; 2]),
+        (true, None, &json!({}), [200; 2], [503; 2]),
+    ] {
+        let mut up = clusters(9);
+        let config = &mut up[0]["cluster_type"]["typed_config"];
+        config["allow_insecure_cluster_options"] = insecure.into();
+        if let Some(said) = said {
+            up[0]["upstream_http_protocol_options"] = said.clone();
+        }
+        up[0]["transport_socket"] = json!({ "name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": validation } });
+        both(
+            |port| by_host(port, 9),
+            up,
+            async |who, port| {
+                let statuses = if who == Who::Ours { ours } else { envoys };
+                for (host, expect) in ["localhost", "127.0.0.1"].into_iter().zip(statuses) {
+                    let mut client = Client::connect(port, false).await;
+                    let seen = client.get(&format!("{host}:{}", server.port), "/").await;
+                    assert_eq!(
+                        seen.status, expect,
+                        "{who:?} {host} {insecure} {said:?} {validation}: {}",
+                        seen.text
+                    );
+                }
+            },
+        )
+        .await;
+    }
+    server.stop().await;
 }
 
 /// A server that reads a little and says what it heard of.

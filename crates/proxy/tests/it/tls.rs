@@ -16,14 +16,14 @@ use crate::oracle::both;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A certificate of these names, as a resource has it.
-fn certificate(authority: &Authority, names: &[&str]) -> Value {
+pub(crate) fn certificate(authority: &Authority, names: &[&str]) -> Value {
     let request = LeafRequest::server(names.iter().copied(), DAY);
     let identity = authority.identity(&request).expect("issued");
     json!({ "certificate_chain": { "inline_string": identity.chain_pem() },
         "private_key": { "inline_string": identity.key_pem() } })
 }
 
-async fn proxy(certificates: Value, params: Value) -> Proxy {
+pub(crate) async fn proxy(certificates: Value, params: Value) -> Proxy {
     lateen_tls::install_provider();
     let routes = json!([{ "name": "all", "domains": ["*"],
         "routes": [{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }] }]);
@@ -98,16 +98,20 @@ async fn a_server_must_have_the_name_that_it_is_asked_for_by() {
     let routes = json!([{ "name": "all", "domains": ["*"],
         "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "up" } }] }]);
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    let by_request = json!({ options: { "@type": format!("type.googleapis.com/{options}"),
-        "explicit_http_config": { "http_protocol_options": {} },
-        "upstream_http_protocol_options": { "auto_sni": true, "auto_san_validation": true } } });
+    let by_request = |verified: bool| {
+        json!({ options: { "@type": format!("type.googleapis.com/{options}"),
+            "explicit_http_config": { "http_protocol_options": {} },
+            "upstream_http_protocol_options": {
+                "auto_sni": true, "auto_san_validation": verified } } })
+    };
     // The name is that of the request, or of the server that was chosen, or a fixed one.
-    for (sni, hostname, by_socket, statuses) in [
-        ("z.test", "", None, [200, 503, 200, 503]),
-        ("z.test", "a.test", Some(true), [200; 4]),
-        ("a.test", "z.test", Some(true), [503; 4]),
-        ("a.test", "", Some(true), [200; 4]),
-        ("a.test", "z.test", Some(false), [200; 4]),
+    for (sni, hostname, by_socket, verified, statuses) in [
+        ("z.test", "", None, true, [200, 503, 200, 503]),
+        ("z.test", "", None, false, [200; 4]),
+        ("z.test", "a.test", Some(true), true, [200; 4]),
+        ("a.test", "z.test", Some(true), true, [503; 4]),
+        ("a.test", "", Some(true), true, [200; 4]),
+        ("a.test", "z.test", Some(false), true, [200; 4]),
     ] {
         let mut up = cluster("up", &[([127, 0, 0, 1], server.port).into()]);
         up["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["hostname"] =
@@ -119,7 +123,7 @@ async fn a_server_must_have_the_name_that_it_is_asked_for_by() {
             "common_tls_context": { "validation_context": {
                 "trusted_ca": { "inline_string": authority.root_pem() } } } } });
         if by_socket.is_none() {
-            up["typed_extension_protocol_options"] = by_request.clone();
+            up["typed_extension_protocol_options"] = by_request(verified);
         }
         let make = |port| json!([listener("main", port, "OUTBOUND", hcm(routes.clone()))]);
         both(make, json!([up]), async |who, port| {
@@ -129,7 +133,7 @@ async fn a_server_must_have_the_name_that_it_is_asked_for_by() {
                 let seen = client.get(host, "/").await;
                 assert_eq!(
                     seen.status, expect,
-                    "{who:?} {host} {sni} {hostname} {by_socket:?}"
+                    "{who:?} {host} {sni} {hostname} {by_socket:?} {verified}"
                 );
             }
         })

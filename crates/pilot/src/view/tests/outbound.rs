@@ -321,7 +321,8 @@ fn hosts_that_clients_name() {
     let kind = json!({"name": "envoy.clusters.dynamic_forward_proxy"});
     assert_has(
         &found[0],
-        &json!({"name": "outbound|443||*.example.com", "cluster_type": kind}),
+        &json!({"name": "outbound|443||*.example.com", "cluster_type": kind,
+            "upstream_http_protocol_options": {}}),
     );
     let state = "envoy.filters.network.set_filter_state";
     let name = "envoy.filters.network.sni_dynamic_forward_proxy";
