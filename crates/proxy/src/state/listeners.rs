@@ -1,9 +1,8 @@
 //! Listeners as the writer keeps them: sockets are bound before a listener is accepted, so that a
 //! port in use is a refused resource and not a listener that never answers.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use arcstr::ArcStr;
@@ -32,37 +31,44 @@ enum Stop {
 /// Sockets for datagrams whose listener is gone, until their last session is. The kernel would give
 /// them a part of what is for whoever has their address next.
 #[derive(Default)]
-pub(super) struct LeavingSockets(HashMap<SocketAddr, Weak<Ending>>);
+pub(super) struct LeavingSockets(Vec<(Vec<SocketAddr>, Weak<Ending>)>);
 
 impl Bound {
     fn is_for_datagrams(&self) -> bool {
         matches!(self.stop, Stop::Datagrams(_))
     }
-
-    /// Nothing new is taken; what there is goes on to its end.
-    fn end(self, leaving: &mut LeavingSockets) {
-        match self.stop {
-            Stop::Connections(stop) => stop.start(),
-            Stop::Datagrams(ending) => {
-                ending.no_more.start();
-                leaving.0.retain(|_, ending| ending.strong_count() > 0);
-                let addresses = self.addresses.into_iter();
-                let all = addresses.map(|address| (address, Arc::downgrade(&ending)));
-                leaving.0.extend(all);
-            }
-        }
-    }
 }
 
 impl LeavingSockets {
-    /// Closes those that are at these addresses.
+    /// Nothing new is taken; what there is goes on to its end.
+    fn keep(&mut self, addresses: Vec<SocketAddr>, ending: &Arc<Ending>) {
+        ending.no_more.start();
+        self.0.retain(|(_, ending)| ending.strong_count() > 0);
+        self.0.push((addresses, Arc::downgrade(ending)));
+    }
+
+    /// Closes those that share datagrams with these addresses.
     fn close(&mut self, addresses: &[SocketAddr]) {
-        for address in addresses {
-            if let Some(ending) = self.0.remove(address).and_then(|ending| ending.upgrade()) {
+        self.0.retain(|(leaving, ending)| {
+            let is_over = overlap(leaving, addresses);
+            if is_over && let Some(ending) = ending.upgrade() {
                 ending.at_once.start();
             }
-        }
+            !is_over
+        });
     }
+}
+
+/// Whether a datagram may be for an address of either side: whose is more specific gets it.
+fn overlap(some: &[SocketAddr], others: &[SocketAddr]) -> bool {
+    // `::` is for IPv4 too, as a rule.
+    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    let meet = |a: &SocketAddr, b: &SocketAddr| {
+        let (ip, other) = (a.ip(), b.ip());
+        let is_one = ip == other || covers(ip, other) || covers(other, ip);
+        a.port() == b.port() && a.port() != 0 && is_one
+    };
+    some.iter().any(|a| others.iter().any(|b| meet(a, b)))
 }
 
 impl State {
@@ -181,8 +187,15 @@ impl State {
     }
 
     fn end(&mut self, name: &ArcStr) {
-        if let Some(bound) = self.bound.remove(name) {
-            bound.end(&mut self.leaving_sockets);
+        let Some(bound) = self.bound.remove(name) else {
+            return;
+        };
+        let mut others = self.bound.values().filter(|it| it.is_for_datagrams());
+        let is_shared = others.any(|other| overlap(&other.addresses, &bound.addresses));
+        match bound.stop {
+            Stop::Connections(stop) => stop.start(),
+            Stop::Datagrams(ending) if is_shared => ending.at_once.start(),
+            Stop::Datagrams(ending) => self.leaving_sockets.keep(bound.addresses, &ending),
         }
     }
 
@@ -201,6 +214,30 @@ fn drain_replaced(before: &Listener, new: &Listener) {
     for chain in before.all_chains() {
         if !new.all_chains().any(|kept| Arc::ptr_eq(kept, chain)) {
             chain.drain.start();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_share_datagrams() {
+        let at = |text: &str| [text.parse::<SocketAddr>().expect("an address")];
+        for (a, b, expect) in [
+            ("10.0.0.1:53", "10.0.0.1:53", true),
+            ("10.0.0.1:53", "0.0.0.0:53", true),
+            ("10.0.0.1:53", "[::]:53", true),
+            ("0.0.0.0:53", "[::]:53", true),
+            ("[fd00::1]:53", "[::]:53", true),
+            ("[fd00::1]:53", "0.0.0.0:53", false),
+            ("10.0.0.1:53", "10.0.0.2:53", false),
+            ("10.0.0.1:53", "0.0.0.0:54", false),
+            ("0.0.0.0:0", "0.0.0.0:0", false),
+        ] {
+            assert_eq!(overlap(&at(a), &at(b)), expect, "{a} {b}");
+            assert_eq!(overlap(&at(b), &at(a)), expect, "{b} {a}");
         }
     }
 }

@@ -38,15 +38,15 @@ pub(super) struct Session {
     upstream: UdpSocket,
     udp: Arc<UdpProxy>,
     stats: Arc<ClusterStats>,
-    /// The hosts among which its own was last found.
-    seen: Mutex<Weak<HostSet>>,
+    /// The hosts among which its own was last found, and where.
+    seen: Mutex<(Weak<HostSet>, usize)>,
     /// When it ends, in milliseconds since the start, and how far each datagram puts that off.
     due: AtomicU64,
     idle: AtomicU64,
     /// Set when another one takes its place.
     replaced: Drain,
-    _permit: Permit,
-    _place: Place,
+    /// What counts it among others, until it ends or another one takes its place.
+    held: Mutex<Option<(Permit, Place)>>,
 }
 
 /// Datagrams of one direction.
@@ -90,7 +90,7 @@ impl Session {
         udp: &Arc<UdpProxy>,
         cluster: &Cluster,
         host: Arc<Host>,
-        (permit, place): (Permit, Place),
+        held: (Permit, Place),
     ) -> io::Result<Self> {
         let upstream = socket::datagrams_to(host.address, &cluster.spec.bind)?;
         udp.stats.sess_total.inc();
@@ -105,12 +105,11 @@ impl Session {
             upstream,
             udp: udp.clone(),
             stats: cluster.stats.clone(),
-            seen: Mutex::new(Arc::downgrade(&cluster.hosts)),
+            seen: Mutex::default(),
             due: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             replaced: Drain::default(),
-            _permit: permit,
-            _place: place,
+            held: Mutex::new(Some(held)),
         })
     }
 
@@ -119,8 +118,10 @@ impl Session {
         self.upstream.local_addr().ok()
     }
 
-    /// Ends it.
+    /// Ends it. Its room is free at once, not when its task has heard of it.
     pub(super) fn replace(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take();
         self.replaced.start();
     }
 
@@ -159,14 +160,13 @@ impl Session {
     /// Whether its host is still one of these and fit to serve: where it is not, another should.
     pub(super) fn has_its_host(&self, hosts: &Arc<HostSet>, now: u64) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.as_ptr() == Arc::as_ptr(hosts) {
-            return true;
+        if seen.0.as_ptr() != Arc::as_ptr(hosts) {
+            let Some(index) = hosts.position(self.host.address) else {
+                return false;
+            };
+            *seen = (Arc::downgrade(hosts), index);
         }
-        let is_fit = hosts.is_fit(self.host.address, now);
-        if is_fit {
-            *seen = Arc::downgrade(hosts);
-        }
-        is_fit
+        hosts.is_fit(seen.1, now)
     }
 
     fn moves(&self, now: u64) {

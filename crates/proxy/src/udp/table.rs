@@ -1,7 +1,7 @@
 //! The sessions of one socket.
 
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arcstr::ArcStr;
@@ -18,9 +18,9 @@ use crate::cluster::{Cluster, Host};
 use crate::snapshot::Snapshot;
 use crate::worker::{Tried, Worker};
 
-/// What tells one session from another. Where each datagram finds a host of its own, a client has a
-/// session with each of them.
-type Key = (Ends, Option<SocketAddr>);
+/// The sessions of each client, the newest last. Where each datagram finds a host of its own, a client
+/// has one with each of them.
+type Sessions = HashMap<Ends, Vec<Arc<Session>>>;
 
 /// The sessions.
 pub(super) struct Table {
@@ -28,7 +28,7 @@ pub(super) struct Table {
     /// The listener's.
     name: ArcStr,
     port: Port,
-    sessions: Mutex<HashMap<Key, Arc<Session>>>,
+    sessions: Mutex<Sessions>,
     emptied: Notify,
 }
 
@@ -110,12 +110,16 @@ impl Table {
 
     /// What comes for a listener that is gone goes on where its client has a session.
     fn forward_known(&self, ends: Ends, bytes: &[u8], now: u64) {
+        if let Some(session) = self.known(ends, |_| true) {
+            session.forward(bytes, now);
+        }
+    }
+
+    /// The newest session of a client that fits.
+    fn known(&self, ends: Ends, fits: impl Fn(&Session) -> bool) -> Option<Arc<Session>> {
         let sessions = self.sessions();
-        let Some(session) = sessions.get(&(ends, None)).cloned() else {
-            return;
-        };
-        drop(sessions);
-        session.forward(bytes, now);
+        let mut own = sessions.get(&ends)?.iter().rev();
+        own.find(|session| fits(session)).cloned()
     }
 
     /// The session of a client: the one that it has, where its host may still serve it.
@@ -126,34 +130,33 @@ impl Table {
         ends: Ends,
         now: u64,
     ) -> Option<Arc<Session>> {
+        let is_same = |known: &Session| known.cluster == cluster.spec.name;
+        let hosts = &cluster.hosts;
         if udp.per_datagram {
-            let host = self.pick(udp, cluster, ends)?;
-            let key = (ends, Some(host.address));
-            let known = self.sessions().get(&key).cloned();
-            return known.or_else(|| self.begin(key, udp, cluster, host));
+            let host = &hosts.hosts[self.pick(udp, cluster, ends)?];
+            return match self.known(ends, |known| known.host.address == host.address) {
+                Some(known) if is_same(&known) => Some(known),
+                before => self.begin(ends, udp, cluster, host, before),
+            };
         }
-        let key = (ends, None);
-        let known = self.sessions().get(&key).cloned();
-        let Some(known) = known else {
-            let host = self.pick(udp, cluster, ends)?;
-            return self.begin(key, udp, cluster, host);
+        let Some(known) = self.known(ends, |_| true) else {
+            let host = &hosts.hosts[self.pick(udp, cluster, ends)?];
+            return self.begin(ends, udp, cluster, host, None);
         };
-        let is_same = known.cluster == cluster.spec.name;
-        if is_same && known.has_its_host(&cluster.hosts, now) {
+        if is_same(&known) && known.has_its_host(hosts, now) {
             return Some(known);
         }
-        let is_there = |host: SocketAddr| is_same && cluster.hosts.has(host);
+        let is_there = is_same(&known) && hosts.position(known.host.address).is_some();
         match self.pick(udp, cluster, ends) {
-            Some(host) if !is_same || host.address != known.host.address => {
-                self.begin(key, udp, cluster, host)
-            }
-            // One that is not well is better than none.
-            Some(_) => Some(known),
-            None => Some(known).filter(|known| is_there(known.host.address)),
+            // One that is not well is better than none, and as good as another such.
+            None => Some(known).filter(|_| is_there),
+            Some(index) if is_there && !hosts.is_fit(index, now) => Some(known),
+            Some(index) => self.begin(ends, udp, cluster, &hosts.hosts[index], Some(known)),
         }
     }
 
-    fn pick(&self, udp: &UdpProxy, cluster: &Cluster, ends: Ends) -> Option<Arc<Host>> {
+    /// The place of a host among those of a cluster.
+    fn pick(&self, udp: &UdpProxy, cluster: &Cluster, ends: Ends) -> Option<usize> {
         // Where a client of a connection was going is not known of datagrams, nor the name of a host.
         if matches!(cluster.spec.discovery, Discovery::OriginalDst { .. }) || cluster.is_dynamic() {
             cluster.stats.cx_none_healthy.inc();
@@ -166,20 +169,21 @@ impl Table {
             }
             DatagramHash::Key(key) => lateen_balance::hash_bytes(key.as_bytes()),
         });
-        let index = self.worker.shared.pick(cluster, hash, Tried::default())?;
-        Some(cluster.hosts.hosts[index].clone())
+        self.worker.shared.pick(cluster, hash, Tried::default())
     }
 
-    /// Begins a session, in the place of the one that is there.
+    /// Begins a session, in the place of another one.
     fn begin(
         self: &Arc<Self>,
-        key: Key,
+        ends: Ends,
         udp: &Arc<UdpProxy>,
         cluster: &Cluster,
-        host: Arc<Host>,
+        host: &Arc<Host>,
+        before: Option<Arc<Session>>,
     ) -> Option<Arc<Session>> {
         // First, so that its room counts for the new one.
-        if let Some(before) = self.sessions().remove(&key) {
+        if let Some(before) = before {
+            forget(&mut self.sessions(), &before);
             before.replace();
         }
         let permit = cluster
@@ -189,7 +193,7 @@ impl Table {
             cluster.stats.cx_overflow.inc();
             return None;
         };
-        let session = match Session::new(key.0, udp, cluster, host, (permit, place)) {
+        let session = match Session::new(ends, udp, cluster, host.clone(), (permit, place)) {
             Ok(session) => Arc::new(session),
             Err(error) => {
                 cluster.stats.cx_connect_fail.inc();
@@ -197,8 +201,10 @@ impl Table {
                 return None;
             }
         };
-        self.sessions().insert(key, session.clone());
-        tokio::spawn(run(self.clone(), key, session.clone()));
+        let mut sessions = self.sessions();
+        sessions.entry(ends).or_default().push(session.clone());
+        drop(sessions);
+        tokio::spawn(run(self.clone(), session.clone()));
         Some(session)
     }
 
@@ -218,27 +224,31 @@ impl Table {
 
     /// Ends all sessions.
     pub(super) fn end_all(&self) {
-        for session in self.sessions().values() {
+        for session in self.sessions().values().flatten() {
             session.replace();
         }
     }
 
     /// Nothing under the lock leaves it half changed.
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn forget(sessions: &mut Sessions, session: &Arc<Session>) {
+    if let Entry::Occupied(mut own) = sessions.entry(session.ends) {
+        own.get_mut().retain(|known| !Arc::ptr_eq(known, session));
+        if own.get().is_empty() {
+            own.remove();
+        }
+    }
+}
+
 /// Runs a session to its end.
-async fn run(table: Arc<Table>, key: Key, session: Arc<Session>) {
+async fn run(table: Arc<Table>, session: Arc<Session>) {
     session.run(&table.worker, &table.port).await;
     let mut sessions = table.sessions();
-    let is_own = sessions
-        .get(&key)
-        .is_some_and(|it| Arc::ptr_eq(it, &session));
-    if is_own {
-        sessions.remove(&key);
-    }
+    forget(&mut sessions, &session);
     if sessions.is_empty() {
         table.emptied.notify_waiters();
     }

@@ -1,21 +1,18 @@
 //! Datagrams, from clients to hosts and back; where Envoy is at hand, through both.
 
+mod updates;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lateen_tls::IdentityStore;
-use lateen_xds::TypeUrl;
-use lateen_xds::json::from_value;
-use lateen_xds::server::Resource;
-use lateen_xds::types::listener as listener_pb;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use crate::common::{Proxy, TCP, cluster, free_port, listener};
-use crate::discovery::{Source, eds, until};
+use crate::common::{self, Proxy, TCP, cluster, free_port, hcm, listener};
+use crate::discovery::until;
 use crate::oracle::{Who, both};
 
 /// The limit of every wait.
@@ -437,62 +434,34 @@ async fn answers_come_from_where_the_question_went() {
     }
 }
 
-fn resource(listener: Value) -> Resource {
-    let message: listener_pb::Listener = from_value(listener).expect("a listener");
-    Resource::new(message.name.as_str(), &message)
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn updates_lose_nothing_and_sessions_outlive_their_listener() {
+async fn a_session_leaves_a_host_that_is_ejected() {
     let ((a, _), (b, _)) = (echo("a").await, echo("b").await);
-    let (source, xds) = Source::start().await;
+    let mut up = cluster("up", &[a, b]);
+    up["outlier_detection"] = json!({ "consecutive_5xx": 1, "base_ejection_time": "300s" });
+    let routes = json!([{ "name": "all", "domains": ["*"],
+        "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "up" } }] }]);
     let port = free_port();
-    let ((a_cluster, a_hosts), (b_cluster, b_hosts)) = (eds("a", a), eds("b", b));
-    let set = |config: Value| source.set(&TypeUrl::LISTENER, vec![resource(proxied(port, config))]);
-    source.set(&TypeUrl::CLUSTER, vec![a_cluster, b_cluster]);
-    source.set(&TypeUrl::ENDPOINT, vec![a_hosts.clone(), b_hosts.clone()]);
-    set(all_to("a"));
-    let identity = Arc::new(IdentityStore::empty());
-    let proxy = Proxy::with_discovery(port, xds, identity).await;
-    until("ready", async || proxy.admin("/ready").await == "LIVE\n").await;
-    let client = Client::new().await;
-    let first = client.ask(port, "x").await;
-
-    // Each datagram is answered, whatever becomes of the listener meanwhile; the session stays.
-    for n in 0..40 {
-        let mut config = all_to("a");
-        config["idle_timeout"] = format!("{}s", 20 + n).into();
-        set(config);
-        for _ in 0..5 {
-            assert_eq!(client.ask(port, "x").await, first);
+    let all = json!([
+        proxied(port, all_to("up")),
+        listener("main", port, "OUTBOUND", hcm(routes))
+    ]);
+    let proxy = Proxy::start(port, all, json!([up])).await;
+    let clients = [Client::new().await, Client::new().await];
+    let names = async || {
+        let mut names = BTreeSet::new();
+        for client in &clients {
+            names.insert(client.ask(port, "x").await[..1].to_owned());
         }
-    }
-    // Another cluster is another session.
-    set(all_to("b"));
-    until("b", async || client.ask(port, "x").await.starts_with("b ")).await;
-
-    // A host that is gone is left.
-    let (_, moved) = eds("b", a);
-    source.set(&TypeUrl::ENDPOINT, vec![a_hosts.clone(), moved]);
-    until("a", async || client.ask(port, "x").await.starts_with("a ")).await;
-    source.set(&TypeUrl::ENDPOINT, vec![a_hosts, b_hosts]);
-    until("b", async || client.ask(port, "x").await.starts_with("b ")).await;
-
-    // Without the listener, whoever has a session keeps it, and nobody gets a new one.
-    source.set(&TypeUrl::LISTENER, vec![]);
-    let other = async || Client::new().await.is_ignored(port, "x").await;
-    until("no new sessions", other).await;
-    assert!(client.ask(port, "x").await.starts_with("b "));
-
-    // A new listener at that address gets all there is.
-    set(all_to("a"));
-    until("a", async || {
-        !Client::new().await.is_ignored(port, "x").await
-    })
-    .await;
-    for client in futures_of(20, Client::new).await {
-        assert!(client.ask(port, "x").await.starts_with("a "));
-    }
-    assert!(client.ask(port, "x").await.starts_with("a "));
+        names.len()
+    };
+    assert_eq!(names().await, 2, "each client has another host");
+    // Nobody takes connections at either, so that one of them is ejected; then the other cannot be.
+    let seen = common::Client::connect(port, false)
+        .await
+        .get("up", "/")
+        .await;
+    assert_eq!(seen.status, 503);
+    assert_eq!(names().await, 1, "nobody stays with it");
     proxy.stop().await;
 }
