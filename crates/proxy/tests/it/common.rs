@@ -15,12 +15,17 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// A port that was free a moment ago, of connections and of datagrams.
+/// A port that nobody has, of connections and of datagrams. It is below those that the system gives
+/// out by itself, so that no other test's socket gets it in the meantime.
 pub(crate) fn free_port() -> u16 {
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    let first = std::process::id() as usize * 101;
     loop {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = socket.local_addr().expect("bound").port();
-        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let n = first + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(20_000 + n % 12_000).expect("a port");
+        let is_free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        if is_free {
             return port;
         }
     }
