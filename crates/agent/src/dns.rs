@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
@@ -35,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(30);
 const SESSIONS_MAX: usize = 256;
 /// Wait after an error such as "too many open files".
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Connections that may wait to be taken.
+const TCP_WAITING: i32 = 1024;
 
 /// What is set of it.
 #[derive(Debug, Clone)]
@@ -134,11 +138,27 @@ fn listening(address: &SocketAddr, source: io::Error) -> Error {
 /// Both sockets of an address. Answers carry the mark of the proxy, by which rules tell its packets
 /// from those of the application.
 async fn bind(address: SocketAddr) -> io::Result<(Arc<UdpSocket>, TcpListener)> {
-    let udp = UdpSocket::bind(address).await?;
+    let udp = UdpSocket::from_std(socket(address, Type::DGRAM)?.into())?;
     mark(&udp);
-    let tcp = TcpListener::bind(udp.local_addr()?).await?;
+    let tcp = socket(udp.local_addr()?, Type::STREAM)?;
+    tcp.listen(TCP_WAITING)?;
+    let tcp = TcpListener::from_std(tcp.into())?;
     mark(&tcp);
     Ok((Arc::new(udp), tcp))
+}
+
+/// A socket of one family: `::` does not stand for IPv4, which has a socket of its own.
+fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), None)?;
+    if kind == Type::STREAM {
+        // An agent that comes back takes over from connections that still end.
+        socket.set_reuse_address(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 async fn serve_udp(server: Arc<Server>, socket: Arc<UdpSocket>) {

@@ -306,12 +306,7 @@ fn node_of(workload: &Workload, network: &str) -> Option<Value> {
     let ip = workload.ips.first()?;
     let is_gateway = |name: &str| name.ends_with("gateway");
     let label = workload.labels.value("istio").is_some_and(is_gateway);
-    let kind = if label
-        || workload
-            .labels
-            .value("gateway.networking.k8s.io/gateway-name")
-            .is_some()
-    {
+    let kind = if label || workload.labels.value(folded::GATEWAY_NAME).is_some() {
         "router"
     } else {
         "sidecar"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use lateen_decode::{
     ClusterSpec, DecodeError, ListenerSpec, NamedEndpoint, NetworkSpec, RouteExtra, Routes,
@@ -41,6 +41,8 @@ pub struct Served {
     pub(crate) endpoints: BTreeMap<String, Vec<NamedEndpoint>>,
     /// Inline tables have no name of their own; those of chains are kept by listener and chain.
     pub(crate) inline: BTreeMap<(String, usize), route::RouteConfiguration>,
+    /// The share of each host of a cluster, once it was drawn: it does not depend on the request.
+    pub(crate) drawn: Mutex<BTreeMap<String, Arc<[f64]>>>,
     /// Fields that the proxy does not read, by resource.
     pub unread: Vec<String>,
 }

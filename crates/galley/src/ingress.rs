@@ -35,6 +35,8 @@ const DEFAULT_CLASS: &str = "istio";
 const DEFAULT_SERVICE: &str = "istio-ingressgateway";
 /// Value of label `istio` of the gateway, where the mesh does not say.
 const DEFAULT_SELECTOR: &str = "ingressgateway";
+/// The field of the backend that is for what no rule is for.
+const DEFAULT_BACKEND: &str = "spec.defaultBackend";
 /// The answer where a backend is not there.
 const NO_BACKEND: u32 = 503;
 
@@ -191,8 +193,12 @@ fn add(
     hosts: &mut BTreeMap<String, Host>,
 ) {
     let mut add = |host: &str, rank: (u8, usize), rule: HttpRoute, field: String| {
+        let backend = match field.as_str() {
+            DEFAULT_BACKEND => field.clone(),
+            path => format!("{path}.backend"),
+        };
         let source = Source {
-            backends: vec![format!("{field}.backend")],
+            backends: vec![backend],
             ..Source::new("Ingress", &ingress.meta, field.clone())
         };
         let source = Source {
@@ -222,7 +228,7 @@ fn add(
     }
     if let Some(backend) = &ingress.spec.default_backend {
         let route = lead(around, ingress, Some(backend), None);
-        add("*", (0, 0), route, "spec.defaultBackend".to_owned());
+        add("*", (0, 0), route, DEFAULT_BACKEND.to_owned());
     }
 }
 

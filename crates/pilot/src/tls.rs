@@ -193,18 +193,25 @@ pub(crate) fn file(path: &str) -> DataSource {
 /// Trusts no peer that a list in this file names. Where no peer is verified at all, the webhook has
 /// said so.
 pub(crate) fn revoke(common: &mut CommonTlsContext, lists: &str) {
-    use common_tls_context::ValidationContextType;
-    if lists.is_empty() {
-        return;
+    if !lists.is_empty()
+        && let Some(context) = verification(common)
+    {
+        context.crl = Some(file(lists));
     }
-    let context = match &mut common.validation_context_type {
-        Some(ValidationContextType::ValidationContext(context)) => context,
-        Some(ValidationContextType::CombinedValidationContext(combined)) => {
-            combined.default_validation_context.get_or_insert_default()
+}
+
+/// How peers are verified; `None` where none is asked for a certificate.
+pub(crate) fn verification(
+    common: &mut CommonTlsContext,
+) -> Option<&mut CertificateValidationContext> {
+    use common_tls_context::ValidationContextType;
+    match common.validation_context_type.as_mut()? {
+        ValidationContextType::ValidationContext(context) => Some(context),
+        ValidationContextType::CombinedValidationContext(combined) => {
+            Some(combined.default_validation_context.get_or_insert_default())
         }
-        _ => return,
-    };
-    context.crl = Some(file(lists));
+        _ => None,
+    }
 }
 
 pub(crate) fn owned(names: &[&str]) -> Vec<String> {

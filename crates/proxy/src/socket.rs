@@ -41,11 +41,7 @@ fn mark(socket: SockRef<'_>) {
 pub(crate) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
-    }
+    share(&socket, address, only_v6)?;
     mark(SockRef::from(&socket));
     // Accepted connections inherit these, which saves the calls for each of them.
     tune(SockRef::from(&socket), Keepalive::default());
@@ -58,10 +54,8 @@ pub(crate) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
 /// each datagram was sent to.
 pub(crate) fn receive(address: SocketAddr, only_v6: bool) -> io::Result<std::net::UdpSocket> {
     let socket = datagrams(address)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    share(&socket, address, only_v6)?;
     if address.is_ipv6() {
-        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     } else {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
@@ -69,6 +63,16 @@ pub(crate) fn receive(address: SocketAddr, only_v6: bool) -> io::Result<std::net
     // Last: the kernel notes where a datagram was sent to when it comes, not when it is read.
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Lets other sockets have the same address.
+fn share(socket: &Socket, address: SocketAddr, only_v6: bool) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6 || !address.ip().is_unspecified())?;
+    }
+    Ok(())
 }
 
 /// A socket for datagrams to and from one host, from the one of `sources` that is of the address's

@@ -54,7 +54,7 @@ pub(crate) struct UdpProxy {
 pub(crate) struct Ending {
     /// The listener is gone: sessions go on until they are idle, and there are no new ones.
     pub no_more: Drain,
-    /// Somebody else needs the address: sessions end with it.
+    /// Another listener has the address, or one that stands for it: sessions end with it.
     pub at_once: Drain,
 }
 

@@ -185,7 +185,11 @@ fn build(identity: &Identity, options: &ClientOptions) -> Result<Config, Error> 
     let key = identity.certified().filter(|_| options.present_identity);
     let mut built = with_client_cert(builder, key);
     built.alpn_protocols.clone_from(&options.alpn);
-    built.resumption = Resumption::in_memory_sessions(SESSIONS);
+    built.resumption = match identity.revoked().is_empty() {
+        true => Resumption::in_memory_sessions(SESSIONS),
+        // As at servers: lists expire, and nobody would look at them again.
+        false => Resumption::disabled(),
+    };
     built.enable_early_data = false;
     let tls = Arc::new(built);
     Ok(Config { tls, peers })

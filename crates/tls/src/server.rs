@@ -165,11 +165,16 @@ fn build(
     built.alpn_protocols.clone_from(&options.alpn);
     // Sessions are kept by clients, in tickets under keys that change every six hours; what a
     // server remembers of each would be memory at the disposal of strangers.
-    built.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(config)?;
     built.session_storage = Arc::new(NoServerSessionStorage {});
-    // A ticket holds the client's chain and is made with every handshake. Connections of a mesh
-    // live long, and the next one brings the next ticket.
-    built.send_tls13_tickets = 1;
+    if identity.revoked().is_empty() {
+        built.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(config)?;
+        // A ticket holds the client's chain and is made with every handshake. Connections of a mesh
+        // live long, and the next one brings the next ticket.
+        built.send_tls13_tickets = 1;
+    } else {
+        // Who resumes a session is not compared with lists again, and lists expire.
+        built.send_tls13_tickets = 0;
+    }
     // The order of `suites` says why.
     built.ignore_client_order = true;
     // Requests before the end of a handshake can be replayed.
@@ -222,6 +227,19 @@ mod tests {
             assert!(!config.session_storage.can_cache());
             assert!(config.ticketer.enabled());
         }
+    }
+
+    #[test]
+    fn nobody_resumes_a_session_where_lists_may_expire() {
+        let day = Duration::from_secs(86_400);
+        let root = Authority::self_signed("x", day).expect("a root");
+        let identity = root.identity(&LeafRequest::server(["a.b"], day));
+        let lists = root.revoke(&[], day).expect("a list");
+        let identity = identity.expect("a leaf").without_revoked(&lists);
+        let identity = identity.expect("it is read");
+        let configs = Configs::new(&identity, &ServerOptions::default()).expect("valid");
+        assert!(!configs.with_alpn.ticketer.enabled());
+        assert_eq!(configs.with_alpn.send_tls13_tickets, 0);
     }
 
     #[test]

@@ -77,6 +77,24 @@ async fn serve(hosts: &[(&str, &str)], servers: &[SocketAddr], parallel: bool) -
     address
 }
 
+/// `::` takes IPv4 as well, unless it is told not to, and would find its port taken.
+#[tokio::test]
+async fn every_address_of_both_families_is_one_of_two() {
+    let free = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let config = DnsConfig {
+        listen: DnsConfig::addresses(&format!(":{port}")).expect("addresses"),
+        timeout: Duration::from_secs(60),
+        parallel: false,
+    };
+    let (_tables_tx, tables) = watch::channel(Arc::new(table(&[])));
+    let dns = Dns::bind(&config, &Resolv::default(), tables).await;
+    let families = dns.expect("bound").sockets.len();
+    let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
+    assert_eq!(families, 1 + usize::from(has_v6));
+}
+
 fn query(name: &str, kind: RecordType) -> Message {
     let mut query = Message::query();
     let name = Name::from_ascii(format!("{name}.")).expect("a name");

@@ -1,6 +1,6 @@
 //! The clusters that a request may go to, and their hosts.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use lateen_balance::{Balancer, HostSpec, HostState, Pick};
 use lateen_decode::{Discovery, TransportSpec};
@@ -103,13 +103,15 @@ impl Asker<'_> {
                 }
             })
             .collect();
-        let shares = shares(
-            &Balancer::new(spec.policy, spec.panic_percent, &hosts),
-            &hosts,
-        );
+        let drawn = self.served.drawn.lock();
+        let mut drawn = drawn.unwrap_or_else(PoisonError::into_inner);
+        let shares = drawn.entry(name.to_owned()).or_insert_with(|| {
+            let balancer = Balancer::new(spec.policy, spec.panic_percent, &hosts);
+            shares(&balancer, &hosts).into()
+        });
         told.hosts = endpoints
             .iter()
-            .zip(shares)
+            .zip(shares.iter().copied())
             .map(|(endpoint, percent)| Host {
                 address: address(endpoint),
                 workload: endpoint

@@ -9,7 +9,7 @@ use lateen_registry::{Documents, FieldFault, Offline, Places, WATCHED_KINDS, Wor
 use serde_json::{Value, json};
 
 /// The label by which the pods of a Gateway are known.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// What was read.
 pub(super) struct Folded {
@@ -51,7 +51,13 @@ pub(super) fn deployments(folded: &Folded, domain: &str) -> Option<Documents> {
         labels.insert(GATEWAY_NAME, &of.gateway);
         let meta = json!({ "name": of.name, "namespace": of.namespace, "labels": labels });
         let ports = of.ports.iter();
-        let ports = ports.map(|(name, number, _)| json!({ "name": name, "port": number }));
+        let ports = ports.map(|(name, number, protocol)| {
+            let carried = match protocol.as_str() {
+                "udp" => "UDP",
+                _ => "TCP",
+            };
+            json!({ "name": name, "port": number, "protocol": carried })
+        });
         let selector = json!({ GATEWAY_NAME: of.gateway });
         let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": meta,
             "spec": { "ports": ports.collect::<Vec<_>>(), "selector": selector } });

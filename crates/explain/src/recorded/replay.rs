@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use lateen_xds::names::ClusterName;
 use serde::Serialize;
 
 use super::{Recorded, Recording};
 use crate::answer::{Explanation, Outcome};
 use crate::{Behind, Call, Caller, Platform, Security, ServeError, Served, explain};
 
-/// How the server names begin that the mesh's own TLS asks for.
-const MESH_NAMES: &str = "outbound_.";
 /// How many requests of a group are named.
 const EXAMPLES: usize = 3;
 
@@ -65,7 +64,7 @@ impl<'a> Replayer<'a> {
                 .place_of(self.caller, &of.authority, of.destination),
         };
         let is_tls = !of.server_name.is_empty();
-        let security = if inbound && of.server_name.starts_with(MESH_NAMES) {
+        let security = if inbound && ClusterName::from_sni(&of.server_name).is_ok() {
             Security::Mesh
         } else if is_tls {
             Security::Tls {

@@ -47,6 +47,18 @@ fn an_ingress_is_a_gateway_and_rules_for_each_host() {
 }
 
 #[test]
+fn rules_say_which_field_has_their_backend() {
+    let spec = format!(
+        "{{defaultBackend: {TO_A}, rules: [{{http: {{paths: [{{path: /p, pathType: Exact, backend: {TO_A}}}]}}}}]}}"
+    );
+    let out = read(&ingress(&spec));
+    let sources = crate::sources(&out.virtual_services[0].meta).expect("of an Ingress");
+    let backends: Vec<_> = sources.iter().flat_map(|of| &of.backends).collect();
+    let paths = "spec.rules[0].http.paths[0].backend";
+    assert_eq!(backends, [paths, "spec.defaultBackend"]);
+}
+
+#[test]
 fn the_most_specific_path_comes_first() {
     let path =
         |path: &str, kind: &str| format!("{{path: {path}, pathType: {kind}, backend: {TO_A}}}");

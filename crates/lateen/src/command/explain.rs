@@ -91,14 +91,22 @@ impl Explain {
                 .collect::<anyhow::Result<_>>()?,
         };
         let change = self.diff.as_deref().map(read).transpose()?;
+        // In a cluster a pod is named as it is for every other command.
+        let from = if self.at.is_empty() {
+            let client = client::connect(global).await?;
+            let (pod, namespace) = client::find_pod(&client, self.from(), global).await?;
+            format!("{pod}.{namespace}")
+        } else {
+            self.from().to_owned()
+        };
         if let Some(recording) = recording {
-            return recorded::print(&recording, self.from(), &texts, change, self.output);
+            return recorded::print(&recording, &from, &texts, change, self.output);
         }
-        let before = self.offline(&texts, &[])?;
+        let before = self.offline(&from, &texts, &[])?;
         let Some(change) = change else {
             return self.print(&before);
         };
-        let after = self.offline(&texts, &[change])?;
+        let after = self.offline(&from, &texts, &[change])?;
         match self.output {
             Format::Short => {
                 if before.decision() == after.decision() {
@@ -158,7 +166,13 @@ impl Explain {
                     offline: offline.as_ref(),
                     places: None,
                 };
-                Ok(explain(&served, &call, behind))
+                let mut told = explain(&served, &call, behind);
+                if offline.is_none() {
+                    told.notes.push(format!(
+                        "fields of objects are not told: no address is {pod}.{namespace}'s alone"
+                    ));
+                }
+                Ok(told)
             }
             Err(error) => {
                 let mut told = explain(&served, &call, Behind::default());
@@ -170,12 +184,17 @@ impl Explain {
     }
 
     /// At the proxy that a pod of these documents would have.
-    fn offline(&self, texts: &[Documents], changes: &[Documents]) -> anyhow::Result<Explanation> {
+    fn offline(
+        &self,
+        from: &str,
+        texts: &[Documents],
+        changes: &[Documents],
+    ) -> anyhow::Result<Explanation> {
         let platform = Platform::changed(texts, changes, DOMAIN)
             .map_err(|faults| anyhow!("{}", faults.join("\n")))?;
         let caller = platform
-            .caller(self.from())
-            .with_context(|| format!("no pod is called {:?}", self.from()))?;
+            .caller(from)
+            .with_context(|| format!("no pod is called {from:?}"))?;
         let (method, url) = self.request();
         let offline = platform.offline(&caller);
         let served = Served::offline(&offline)?;

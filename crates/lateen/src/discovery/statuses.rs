@@ -53,8 +53,8 @@ pub(super) struct Statuses {
     /// Whether this replica writes, and so has to know what the others have to say.
     leading: watch::Receiver<bool>,
     seen: Seen,
-    /// Objects that other replicas are to be asked about, and since when.
-    waiting: BTreeMap<ObjectRef, Instant>,
+    /// Objects that other replicas are to be asked about: their generation, and since when.
+    waiting: BTreeMap<ObjectRef, (i64, Instant)>,
     ask_at: Instant,
     pace: Backoff,
     asking: Fuse<BoxFuture<'static, Answers>>,
@@ -205,7 +205,7 @@ impl Statuses {
         let report = self.own_report(&object, generation);
         match report {
             Some(_) if self.seen.has_others => {
-                self.ask_about(object);
+                self.ask_about(object, generation);
             }
             report => {
                 self.waiting.remove(&object);
@@ -219,13 +219,18 @@ impl Statuses {
     }
 
     /// Asks soon, for something happened to the object here and so most likely elsewhere.
-    fn ask_about(&mut self, object: ObjectRef) {
+    fn ask_about(&mut self, object: ObjectRef, generation: i64) {
         self.pace.reset();
         let soon = Instant::now() + ASK_AFTER;
         if self.waiting.is_empty() || self.ask_at > soon {
             self.ask_at = soon;
         }
-        self.waiting.entry(object).or_insert_with(Instant::now);
+        let now = (generation, Instant::now());
+        let known = self.waiting.entry(object).or_insert(now);
+        // Others have as long for each generation.
+        if known.0 != generation {
+            *known = now;
+        }
     }
 
     /// Says how far an object got on the proxies of all replicas.
@@ -248,8 +253,8 @@ impl Statuses {
                 Err(error) => report.add(&format!("{replica} ({error:#})"), None),
             }
         }
-        let since = self.waiting.get(&object).copied();
-        let is_late = since.is_some_and(|since| since.elapsed() >= GRACE);
+        let waiting = self.waiting.get(&object);
+        let is_late = waiting.is_some_and(|(_, since)| since.elapsed() >= GRACE);
         if !report.is_done() && !is_late {
             return;
         }

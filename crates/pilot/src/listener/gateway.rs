@@ -299,18 +299,13 @@ impl ServerTls {
     }
 
     fn pin(&self, common: &mut CommonTlsContext) {
-        use common_tls_context::ValidationContextType;
         let [certificates, keys] = &self.pins;
         if certificates.is_empty() && keys.is_empty() {
             return;
         }
-        let context = match &mut common.validation_context_type {
-            Some(ValidationContextType::ValidationContext(context)) => context,
-            Some(ValidationContextType::CombinedValidationContext(combined)) => {
-                combined.default_validation_context.get_or_insert_default()
-            }
-            // Nobody is asked for a certificate, which the webhook says.
-            _ => return,
+        // The webhook says where nobody is asked for a certificate.
+        let Some(context) = tls::verification(common) else {
+            return;
         };
         context.verify_certificate_hash.clone_from(certificates);
         context.verify_certificate_spki.clone_from(keys);

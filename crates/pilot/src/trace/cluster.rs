@@ -5,7 +5,7 @@ use std::ptr;
 use lateen_api::networking::{PortTrafficPolicy, TrafficPolicy};
 use lateen_core::ObjectRef;
 use lateen_galley::BACKEND_TLS;
-use lateen_registry::{Provider, Service};
+use lateen_registry::{MESH_CONFIG, Provider, Service};
 use lateen_xds::names::ClusterName;
 
 use super::Origin;
@@ -35,8 +35,8 @@ pub(super) fn trace(view: View<'_>, name: &str) -> Option<ClusterTrace> {
     let policy = Policy::of(&rules, name.port, &name.subset).or_of(mesh);
     let said: Vec<(Address, Origin)> = rules.iter().flat_map(blocks_of_rule).collect();
     let of_mesh = |what: &str| Origin {
-        object: ObjectRef::new("ConfigMap", mesh.root_namespace(), "istio"),
-        field: format!("mesh.defaultTrafficPolicy.{what}"),
+        object: ObjectRef::new("ConfigMap", mesh.root_namespace(), MESH_CONFIG),
+        field: format!("data.mesh.defaultTrafficPolicy.{what}"),
     };
     let settings = in_force(&policy).into_iter().map(|(what, address)| {
         let found = said.iter().find(|(own, _)| *own == address);

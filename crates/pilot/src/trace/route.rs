@@ -4,6 +4,7 @@ use lateen_api::Object;
 use lateen_api::networking::{HttpMatchRequest, HttpRoute, HttpRouteDestination, VirtualService};
 use lateen_core::ObjectRef;
 use lateen_galley::Source;
+use lateen_registry::MESH_CONFIG;
 use lateen_xds::types::route::Route;
 
 use super::Origin;
@@ -183,7 +184,7 @@ fn of_object(view: View<'_>, context: &Context<'_>) -> Vec<RuleTrace> {
     let mesh_retries = mesh
         .default_http_retry_policy
         .is_some()
-        .then(|| ObjectRef::new("ConfigMap", mesh.root_namespace(), "istio"));
+        .then(|| ObjectRef::new("ConfigMap", mesh.root_namespace(), MESH_CONFIG));
     let sources = lateen_galley::sources(&context.rule.meta);
     let made_of = view.snapshot.made_of(context.rule);
     let mut traces = Vec::new();
@@ -362,6 +363,11 @@ fn setting_field(part: &Part, of: Setting) -> &'static str {
         Setting::Retries => "retry",
         Setting::Rewrite | Setting::Mirrors | Setting::Redirect => "filters",
         // Backends that cannot be used are answered for.
-        Setting::Fault | Setting::Answer => "backendRefs",
+        Setting::Fault | Setting::Answer => match part.object.kind {
+            "HTTPRoute" | "GRPCRoute" => "backendRefs",
+            "Ingress" if part.rule != "spec.defaultBackend" => "backend",
+            // A default backend is one itself, and a listener that no route is for has none.
+            _ => "",
+        },
     }
 }

@@ -175,6 +175,26 @@ spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews}}]}]}
 }
 
 #[test]
+fn policies_of_the_mesh_are_the_meshs() {
+    let mut config = config("");
+    let mesh = serde_json::json!({"defaultTrafficPolicy": {"connectionPool": {"tcp": {}}}});
+    config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+    let proxy = sidecar("productpage");
+    let offline = Offline::new(Arc::new(world()), Arc::new(config), "cluster.local", &proxy);
+    let cluster = offline.trace_cluster("outbound|9080||reviews.default.svc.cluster.local");
+    let cluster = cluster.expect("it is known");
+    let pool = cluster
+        .settings
+        .iter()
+        .map(|(_, origin)| told(Some(origin.clone())));
+    let field = "data.mesh.defaultTrafficPolicy.connectionPool";
+    assert_eq!(
+        pool.collect::<Vec<_>>(),
+        [format!("ConfigMap istio-system/istio {field}")]
+    );
+}
+
+#[test]
 fn clusters_are_told_with_the_blocks_that_hold() {
     let yaml = "
 apiVersion: networking.istio.io/v1

@@ -59,6 +59,12 @@ impl Plane {
         self.config.send_replace(Arc::new(fixture::config(yaml)));
     }
 
+    /// Waits until everybody has this generation of the object.
+    pub(crate) async fn settled(&self, generation: i64) {
+        let is_there = |report: &Report| report.generation == generation && report.is_done();
+        self.report(|report| report.is_some_and(is_there)).await;
+    }
+
     /// Waits for a report that is as wanted, or for its end.
     pub(crate) async fn report(
         &self,

@@ -125,9 +125,7 @@ async fn changed_clusters_have_endpoints_and_routes_wait_for_them() {
     let mut held = first_stream(&plane).await;
 
     plane.apply(&format!("{}{RULE}", rule(2, 2)));
-    plane
-        .report(|report| report.is_some_and(|report| report.generation == 2 && report.is_done()))
-        .await;
+    plane.settled(2).await;
     let mut held = |type_url: &TypeUrl| held.remove(type_url).expect("it was sent");
     let mut stream = Stream::open(&plane, held(&TypeUrl::CLUSTER)).await;
     stream.ask(&TypeUrl::LISTENER, None, held(&TypeUrl::LISTENER));
@@ -165,9 +163,7 @@ async fn what_is_gone_stays_until_the_routes_to_it_were_asked_for() {
     services.retain(|id, _| !id.hostname.starts_with("reviews"));
     plane.world.send_replace(Arc::new(mesh.world));
     plane.apply(&rule(2, 1));
-    plane
-        .report(|report| report.is_some_and(|report| report.generation == 2 && report.is_done()))
-        .await;
+    plane.settled(2).await;
 
     let mut held = |type_url: &TypeUrl| held.remove(type_url).expect("it was sent");
     let mut stream = Stream::open(&plane, held(&TypeUrl::CLUSTER)).await;
@@ -217,9 +213,7 @@ async fn routes_that_are_held_do_not_lead_to_what_was_refused() {
     mesh.service("fresh", &["10.96.0.77"], &[port]);
     plane.world.send_replace(Arc::new(mesh.world));
     plane.apply(&rule(2, 1));
-    plane
-        .report(|report| report.is_some_and(|report| report.generation == 2 && report.is_done()))
-        .await;
+    plane.settled(2).await;
 
     let mut held = |type_url: &TypeUrl| held.remove(type_url).expect("it was sent");
     let mut stream = Stream::open(&plane, held(&TypeUrl::CLUSTER)).await;

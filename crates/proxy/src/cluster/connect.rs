@@ -194,7 +194,7 @@ fn name_of(authority: &str, verified: bool) -> Option<&str> {
 }
 
 /// A host without the brackets that an IPv6 address has in URLs.
-fn bare(host: &str) -> &str {
+pub(super) fn bare(host: &str) -> &str {
     let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     inner.unwrap_or(host)
 }

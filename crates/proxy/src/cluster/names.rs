@@ -68,8 +68,7 @@ impl NameCache {
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        if let Ok(ip) = bare.unwrap_or(host).parse::<IpAddr>() {
+        if let Ok(ip) = super::connect::bare(host).parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, port));
         }
         let name = (host.to_ascii_lowercase().into_boxed_str(), port);
@@ -154,7 +153,7 @@ impl Entry {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

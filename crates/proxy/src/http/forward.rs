@@ -396,7 +396,7 @@ impl Exchange<'_> {
             Ok(mut response) => {
                 stats.response(response.head.status);
                 outlier(Outcome::Status(self.judged_status(&response)));
-                let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let elapsed = crate::cluster::millis(started.elapsed());
                 let headers = &mut response.head.headers;
                 headers.set_number(Known::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed);
                 self.take_peer(&mut response, meter);

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 
 use super::port::{Ends, Port, with_buffer};
 use super::{Place, UdpProxy};
-use crate::cluster::{Cluster, ClusterStats, Host, HostSet};
+use crate::cluster::{Cluster, ClusterStats, Host, HostSet, millis};
 use crate::drain::Drain;
 use crate::socket;
 use crate::worker::Worker;
@@ -258,8 +258,4 @@ impl Drop for Session {
         self.udp.stats.sess_active.add(-1);
         super::log::write(&self.udp.access_logs, self);
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

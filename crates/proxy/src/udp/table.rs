@@ -52,15 +52,17 @@ impl Table {
     pub(super) fn take(self: &Arc<Self>, most: usize, is_ending: bool) {
         let snapshot = self.worker.shared.snapshot.load();
         let now = self.worker.shared.now();
+        let udp = self.proxy(&snapshot);
+        let beginning = udp.filter(|_| !is_ending);
         for _ in 0..most {
             let went_on = with_buffer(|buffer| match self.port.receive(buffer) {
                 Ok((length, ends)) => {
-                    self.forward(&snapshot, ends, &buffer[..length], is_ending, now);
+                    self.forward(&snapshot, beginning, ends, &buffer[..length], now);
                     true
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
                 Err(error) => {
-                    if let Some(udp) = self.proxy(&snapshot) {
+                    if let Some(udp) = udp {
                         udp.stats.rx_errors.inc();
                     }
                     tracing::debug!(listener = %self.name, %error, "datagram not received");
@@ -80,12 +82,12 @@ impl Table {
     fn forward(
         self: &Arc<Self>,
         snapshot: &Snapshot,
+        udp: Option<&Arc<UdpProxy>>,
         ends: Ends,
         bytes: &[u8],
-        is_ending: bool,
         now: u64,
     ) {
-        let Some(udp) = self.proxy(snapshot).filter(|_| !is_ending) else {
+        let Some(udp) = udp else {
             self.forward_known(ends, bytes, now);
             return;
         };
@@ -147,10 +149,13 @@ impl Table {
             return Some(known);
         }
         let is_there = is_same(&known) && hosts.position(known.host.address).is_some();
+        let address = known.host.address;
+        // One that is listed twice is not another one.
+        let is_own = |index: usize| hosts.hosts[index].address == address;
         match self.pick(udp, cluster, ends) {
             // One that is not well is better than none, and as good as another such.
             None => Some(known).filter(|_| is_there),
-            Some(index) if is_there && !hosts.is_fit(index, now) => Some(known),
+            Some(index) if is_there && (is_own(index) || !hosts.is_fit(index, now)) => Some(known),
             Some(index) => self.begin(ends, udp, cluster, &hosts.hosts[index], Some(known)),
         }
     }
