@@ -65,8 +65,9 @@ fn report_to(root: &Path, args: &mut Vec<String>, narrow: &[&str], files: [&str;
         args.extend(["--markdown".to_owned(), markdown]);
         args.extend(["--json".to_owned(), json]);
     }
-    if let Some(commit) = commit(root) {
-        args.extend(["--commit".to_owned(), commit]);
+    match commit(root) {
+        Some(commit) => args.extend(["--commit".to_owned(), commit]),
+        None => eprintln!("git does not say which version this is; the figures will not either"),
     }
 }
 
