@@ -44,6 +44,8 @@ pub const NETWORK: &str = "topology.istio.io/network";
 pub const GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
 /// On a ServiceEntry: `false` keeps its hosts from being given addresses.
 pub const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
+/// On what the mesh makes for a Gateway of the Gateway API: the Gateway's name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// On an EndpointSlice: the service it belongs to.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Set by ReplicaSets on their pods.

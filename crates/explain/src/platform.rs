@@ -5,6 +5,7 @@ mod folded;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use lateen_api::labels::{GATEWAY_NAME, NETWORK};
 use lateen_core::Hostname;
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Offline, Proxy};
@@ -24,8 +25,6 @@ pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// The same to whoever has IPv6 alone.
 const STRANGER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const CALLER_PORT: u16 = 40_000;
-/// On a pod or a namespace: its network.
-const NETWORK: &str = "topology.istio.io/network";
 
 /// Services, workloads and configuration from files.
 pub struct Platform {
@@ -306,7 +305,7 @@ fn node_of(workload: &Workload, network: &str) -> Option<Value> {
     let ip = workload.ips.first()?;
     let is_gateway = |name: &str| name.ends_with("gateway");
     let label = workload.labels.value("istio").is_some_and(is_gateway);
-    let kind = if label || workload.labels.value(folded::GATEWAY_NAME).is_some() {
+    let kind = if label || workload.labels.value(GATEWAY_NAME).is_some() {
         "router"
     } else {
         "sidecar"

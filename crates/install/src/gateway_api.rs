@@ -2,13 +2,12 @@
 //! before it, named and labelled as Istio does.
 
 use lateen_api::gateway_api::GatewayDeployment;
+use lateen_api::labels::GATEWAY_NAME;
 use lateen_injector::{Owner, Params, inject_gateway};
 use serde_json::{Value, json};
 
 use crate::gateways;
 
-/// On everything that is made for a Gateway: the Gateway's name.
-pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// On everything that is made for a Gateway: the name of its class.
 const CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// On everything that is made for a Gateway: who makes it.

@@ -10,7 +10,7 @@ mod webhooks;
 
 use serde_json::{Value, json};
 
-pub use gateway_api::{GATEWAY_NAME, gateway_manifests};
+pub use gateway_api::gateway_manifests;
 
 /// Which parts are installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,12 @@
 //! allocation, so readers can compare pointers.
 
 mod allocation;
+mod apply;
 mod endpoints;
 mod external;
 mod index;
 mod publish;
+mod update;
 mod workloads;
 
 use std::{
@@ -21,10 +23,13 @@ use lateen_api::{
     Kind, Object, kinds,
     networking::{ServiceEntry, WorkloadEntry},
 };
-use lateen_core::{Hostname, Labels, ObjectRef, ServiceId};
+use lateen_core::{Labels, ServiceId};
 use serde_json::Value;
 
 pub(crate) use publish::{publisher, run};
+pub(crate) use update::{
+    CATALOG, MESH, MeshTexts, NAMESPACE, NODE, POD, SERVICE, SLICE, Slice, SliceAddress, Update,
+};
 
 use self::allocation::Allocation;
 use self::index::{Index, Selection};
@@ -32,111 +37,13 @@ use crate::{
     Freshness, Namespace, Node, RawConfig, Service, SharedMap, SourceStatus, WATCHED_KINDS,
     Workload, World,
     external::External,
-    store::{Event, Key, Store},
+    store::{Key, Store},
 };
-
-/// One event of one watch.
-#[derive(Debug)]
-pub(crate) enum Update {
-    Service(Event<Arc<Service>>),
-    Slice(Event<Slice>),
-    Pod(Event<Arc<Workload>>),
-    Node(Event<Arc<Node>>),
-    Namespace(Event<Arc<Namespace>>),
-    Mesh(Event<Arc<MeshTexts>>),
-    Object(&'static Kind, Event<Arc<Value>>),
-    /// A service of a catalogue outside of the platform.
-    Catalog(Event<Arc<External>>),
-    Absent(&'static Kind),
-    /// A source is not heard, and why.
-    Failed(&'static str, String),
-    /// A source answers, and nothing has changed.
-    Heard(&'static str),
-    /// Several that readers see at once.
-    Together(Vec<Update>),
-}
-
-pub(crate) const SERVICE: &str = "Service";
-pub(crate) const SLICE: &str = "EndpointSlice";
-pub(crate) const POD: &str = "Pod";
-pub(crate) const NODE: &str = "Node";
-pub(crate) const NAMESPACE: &str = "Namespace";
-pub(crate) const MESH: &str = "ConfigMap";
-pub(crate) const CATALOG: &str = "Consul";
 
 /// Sources without which nothing is published, however late they are. Without services, their slices
 /// and pods there is no world, and proxies would lose what they have; without the mesh's settings and
 /// the policies of mutual TLS, doors would open that are meant to be shut.
 const NEEDED: [&str; 5] = [SERVICE, SLICE, POD, MESH, kinds::PEER_AUTHENTICATION.kind];
-
-impl Update {
-    /// The source that it comes from; those that go together come from several.
-    fn source(&self) -> Option<&'static str> {
-        Some(match self {
-            // What is said of one of a catalogue's services says nothing of the list of them.
-            Update::Together(_) | Update::Catalog(_) => return None,
-            Update::Service(_) => SERVICE,
-            Update::Slice(_) => SLICE,
-            Update::Pod(_) => POD,
-            Update::Node(_) => NODE,
-            Update::Namespace(_) => NAMESPACE,
-            Update::Mesh(_) => MESH,
-            Update::Object(kind, _) | Update::Absent(kind) => kind.id(),
-            Update::Failed(source, _) | Update::Heard(source) => source,
-        })
-    }
-
-    /// Whether it only says that a list is asked for, which is no answer yet.
-    fn is_question(&self) -> bool {
-        match self {
-            Update::Service(event) => event.is_init(),
-            Update::Slice(event) => event.is_init(),
-            Update::Pod(event) => event.is_init(),
-            Update::Node(event) => event.is_init(),
-            Update::Namespace(event) => event.is_init(),
-            Update::Mesh(event) => event.is_init(),
-            Update::Object(_, event) => event.is_init(),
-            Update::Catalog(_)
-            | Update::Absent(_)
-            | Update::Failed(..)
-            | Update::Heard(_)
-            | Update::Together(_) => false,
-        }
-    }
-}
-
-/// What ConfigMap `istio` says.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct MeshTexts {
-    /// Key `mesh`.
-    pub(crate) mesh: Option<Arc<str>>,
-    /// Key `meshNetworks`.
-    pub(crate) networks: Option<Arc<str>>,
-}
-
-/// What an EndpointSlice says, reduced to what is used.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Slice {
-    pub(crate) service: String,
-    /// Name and number.
-    pub(crate) ports: Vec<(String, u16)>,
-    pub(crate) addresses: Vec<SliceAddress>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SliceAddress {
-    pub(crate) address: String,
-    pub(crate) ready: bool,
-    pub(crate) pod: Option<String>,
-    pub(crate) node: String,
-}
-
-impl SliceAddress {
-    /// What it stands for: a pod by name, else whatever has the address.
-    fn target(&self) -> &str {
-        self.pod.as_deref().unwrap_or(&self.address)
-    }
-}
 
 /// Everything the writer knows.
 #[derive(Debug)]
@@ -286,260 +193,6 @@ impl State {
         }
     }
 
-    /// Takes an update in and marks what it touches.
-    pub(crate) fn apply(&mut self, update: Update) {
-        let Some(name) = update.source() else {
-            return self.fold_in(update);
-        };
-        let is_question = update.is_question();
-        let reason = match update {
-            // Nothing that is known is forgotten for it.
-            Update::Failed(_, reason) => Some(reason),
-            said => {
-                self.fold_in(said);
-                None
-            }
-        };
-        let has_list = self.has_list(name);
-        let source = self.sources.get_mut(name);
-        let source = source.expect("updates name the sources that there are");
-        match reason {
-            Some(reason) => source.failed(reason),
-            None if is_question => {}
-            None => source.heard(has_list),
-        }
-    }
-
-    fn fold_in(&mut self, update: Update) {
-        match update {
-            Update::Failed(..) | Update::Heard(_) => {}
-            Update::Together(updates) => updates.into_iter().for_each(|u| self.apply(u)),
-            Update::Service(event) => self.apply_service(event),
-            Update::Slice(event) => self.apply_slice(event),
-            Update::Pod(event) => self.apply_pod(event),
-            Update::Node(event) => {
-                for (key, _) in self.nodes.apply(event) {
-                    self.touch_node(&key.1);
-                    self.dirty.nodes.insert(key.1);
-                }
-            }
-            Update::Namespace(event) => {
-                let changes = self.namespaces.apply(event).into_iter();
-                self.dirty.namespaces.extend(changes.map(|(key, _)| key.1));
-            }
-            Update::Mesh(event) => {
-                for (key, _) in self.mesh.apply(event) {
-                    let texts = self.mesh.get(&key.0, &key.1);
-                    self.config.mesh = texts.and_then(|texts| texts.mesh.clone());
-                    self.config.networks = texts.and_then(|texts| texts.networks.clone());
-                    self.dirty.config = true;
-                }
-            }
-            Update::Catalog(event) => {
-                for (key, old) in self.catalog.apply(event) {
-                    let new = self.catalog.get(&key.0, &key.1);
-                    let ids = old.iter().chain(new).map(|item| item.service.id());
-                    self.dirty.services.extend(ids);
-                }
-            }
-            Update::Object(kind, event) => self.apply_object(kind, event),
-            Update::Absent(kind) => {
-                self.objects.entry(kind.id()).or_default().mark_absent();
-            }
-        }
-    }
-
-    fn apply_service(&mut self, event: Event<Arc<Service>>) {
-        for (key, _) in self.services.apply(event) {
-            let new = self.services.get(&key.0, &key.1);
-            // A service without a selector selects nothing.
-            let selector = new.map(|s| &s.selector).filter(|s| !s.is_empty());
-            let labels_of = |entry: &Key| labels_of(&self.workload_entries, &self.visited, entry);
-            self.refs.of_services.set_owner(&key, selector, labels_of);
-            self.dirty.services.insert(platform_id(&key, &self.domain));
-        }
-    }
-
-    fn apply_slice(&mut self, event: Event<Slice>) {
-        for (key, old) in self.slices.apply(event) {
-            let new = self.slices.get(&key.0, &key.1);
-            let of = |slice: &Slice| (key.0.clone(), slice.service.clone());
-            let mention = |a: &SliceAddress| (key.0.clone(), a.target().to_owned());
-            let refs = &mut self.refs;
-            if let Some(old) = &old {
-                refs.slices_of.remove(&of(old), &key);
-                for address in &old.addresses {
-                    refs.mentions.remove(&mention(address), &key);
-                    refs.slices_on.remove(&address.node, &key);
-                }
-            }
-            if let Some(new) = new {
-                refs.slices_of.insert(of(new), &key);
-                for address in &new.addresses {
-                    refs.mentions.insert(mention(address), &key);
-                    refs.slices_on.insert(address.node.clone(), &key);
-                }
-            }
-            let services = old.iter().chain(new).map(of);
-            let services = services.map(|service| platform_id(&service, &self.domain));
-            self.dirty.services.extend(services);
-        }
-    }
-
-    fn apply_pod(&mut self, event: Event<Arc<Workload>>) {
-        for (key, old) in self.pods.apply(event) {
-            let new = self.pods.get(&key.0, &key.1).cloned();
-            let refs = &mut self.refs;
-            if let Some(old) = &old {
-                refs.pods_on.remove(&old.node, &key);
-                old.ips
-                    .iter()
-                    .for_each(|ip| refs.pods_by_ip.remove(ip, &key));
-            }
-            if let Some(new) = &new {
-                refs.pods_on.insert(new.node.clone(), &key);
-                new.ips
-                    .iter()
-                    .for_each(|ip| refs.pods_by_ip.insert(*ip, &key));
-            }
-            self.touch_pod(&key, old.as_deref(), new.as_deref());
-        }
-    }
-
-    /// Marks what depends on a pod.
-    fn touch_pod(&mut self, key: &Key, old: Option<&Workload>, new: Option<&Workload>) {
-        let ips = old.into_iter().chain(new).flat_map(|pod| &pod.ips);
-        self.dirty.ips.extend(ips.clone());
-        let targets: BTreeSet<String> = ips.map(IpAddr::to_string).chain([key.1.clone()]).collect();
-        for target in targets {
-            self.touch_mentioning(&key.0, target);
-        }
-        let labels = |pod: Option<&'_ Workload>| pod.map(|pod| pod.labels.clone());
-        let (old, new) = (labels(old), labels(new));
-        let entries = &mut self.refs.pods_of_entries;
-        let concerned = entries.member_changed(key, old.as_ref(), new.as_ref());
-        concerned.iter().for_each(|entry| self.touch_entry(entry));
-    }
-
-    /// Marks the services whose slices name this pod or address.
-    fn touch_mentioning(&mut self, namespace: &str, target: String) {
-        let slices = self.refs.mentions.of(&(namespace.to_owned(), target));
-        let services = slices.filter_map(|key| self.slices.get(&key.0, &key.1));
-        let services = services.map(|slice| (namespace.to_owned(), slice.service.clone()));
-        let ids = services.map(|service| platform_id(&service, &self.domain));
-        self.dirty.services.extend(ids);
-    }
-
-    /// Marks the services that a ServiceEntry declares.
-    fn touch_entry(&mut self, key: &Key) {
-        let hosts = self.service_entries.get(key).map(|entry| &entry.spec.hosts);
-        let hosts = hosts.into_iter().flatten();
-        let ids = hosts.map(|host| ServiceId::new(&key.0, Hostname::new(host)));
-        self.dirty.services.extend(ids);
-    }
-
-    /// Marks what takes its locality from a node.
-    fn touch_node(&mut self, node: &str) {
-        let node = node.to_owned();
-        let slices = self.refs.slices_on.of(&node);
-        let services = slices.filter_map(|key| {
-            let slice = self.slices.get(&key.0, &key.1)?;
-            Some(platform_id(
-                &(key.0.clone(), slice.service.clone()),
-                &self.domain,
-            ))
-        });
-        self.dirty.services.extend(services);
-        let pods: Vec<Key> = self.refs.pods_on.of(&node).cloned().collect();
-        for key in pods {
-            let pod = self.pods.get(&key.0, &key.1).cloned();
-            self.touch_pod(&key, pod.as_deref(), pod.as_deref());
-        }
-    }
-
-    fn apply_object(&mut self, kind: &'static Kind, event: Event<Arc<Value>>) {
-        let store = self.objects.entry(kind.id()).or_default();
-        for (key, _) in store.apply(event) {
-            let store = &self.objects[kind.id()];
-            let value = store.get(&key.0, &key.1).cloned();
-            if kind.id() == kinds::SERVICE_ENTRY.kind {
-                if let Some(entry) = readable(&key, value.as_deref()) {
-                    self.set_service_entry(&key, entry);
-                }
-            } else if kind.id() == kinds::WORKLOAD_ENTRY.kind
-                && let Some(entry) = readable(&key, value.as_deref())
-            {
-                self.set_workload_entry(&key, entry);
-            }
-            let object = ObjectRef {
-                kind: kind.id(),
-                namespace: key.0.into(),
-                name: key.1.into(),
-            };
-            set(&mut self.config.objects, object, value);
-            self.dirty.config = true;
-        }
-    }
-
-    fn set_service_entry(&mut self, key: &Key, entry: Option<Object<ServiceEntry>>) {
-        self.touch_entry(key);
-        let old = match entry {
-            Some(entry) => self.service_entries.insert(key.clone(), entry),
-            None => self.service_entries.remove(key),
-        };
-        self.touch_entry(key);
-        let new = self.service_entries.get(key);
-        let id = |host: &String| ServiceId::new(&key.0, Hostname::new(host));
-        for host in old.iter().flat_map(|old| &old.spec.hosts) {
-            self.refs.declared.remove(&id(host), key);
-        }
-        for host in new.iter().flat_map(|new| &new.spec.hosts) {
-            self.refs.declared.insert(id(host), key);
-        }
-        let selector = new.and_then(|new| new.spec.workload_selector.as_ref());
-        let selector = selector.map(|selector| Labels(selector.labels.clone()));
-        let (selector, refs) = (selector.as_ref(), &mut self.refs);
-        refs.of_entries.set_owner(key, selector, |entry| {
-            labels_of(&self.workload_entries, &self.visited, entry)
-        });
-        refs.pods_of_entries.set_owner(key, selector, |pod| {
-            self.visited.set(self.visited.get() + 1);
-            self.pods.get(&pod.0, &pod.1).map(|pod| &pod.labels)
-        });
-    }
-
-    fn set_workload_entry(&mut self, key: &Key, entry: Option<Object<WorkloadEntry>>) {
-        let with_labels = |object: Object<WorkloadEntry>| Entry {
-            labels: Labels(object.spec.labels.clone()),
-            object,
-        };
-        let old = match entry {
-            Some(object) => self
-                .workload_entries
-                .insert(key.clone(), with_labels(object)),
-            None => self.workload_entries.remove(key),
-        };
-        let new = self.workload_entries.get(key);
-        let ip = |entry: &Entry| entry.object.spec.address.parse::<IpAddr>().ok();
-        let refs = &mut self.refs;
-        if let Some(ip) = old.as_ref().and_then(ip) {
-            refs.entries_by_ip.remove(&ip, key);
-            self.dirty.ips.insert(ip);
-        }
-        if let Some(ip) = new.and_then(ip) {
-            refs.entries_by_ip.insert(ip, key);
-            self.dirty.ips.insert(ip);
-        }
-        let (old, new) = (old.as_ref().map(|e| &e.labels), new.map(|e| &e.labels));
-        let services = refs.of_services.member_changed(key, old, new);
-        let services = services
-            .iter()
-            .map(|service| platform_id(service, &self.domain));
-        self.dirty.services.extend(services);
-        let entries = refs.of_entries.member_changed(key, old, new);
-        entries.iter().for_each(|entry| self.touch_entry(entry));
-    }
-
     /// What has come of it all.
     pub(crate) fn into_parts(self) -> (World, RawConfig) {
         (self.world, self.config)
@@ -561,35 +214,6 @@ impl State {
             changed |= self.fold_service(id);
         }
         changed
-    }
-}
-
-/// What names a service of the platform.
-fn platform_id(key: &Key, domain: &str) -> ServiceId {
-    ServiceId::new(&key.0, Hostname::service(&key.1, &key.0, domain))
-}
-
-fn labels_of<'a>(
-    entries: &'a BTreeMap<Key, Entry>,
-    visited: &Cell<usize>,
-    key: &Key,
-) -> Option<&'a Labels> {
-    visited.set(visited.get() + 1);
-    entries.get(key).map(|entry| &entry.labels)
-}
-
-/// The new form of an object. `None` where it cannot be read: that does not displace the last form
-/// of it that could.
-fn readable<T: serde::de::DeserializeOwned>(
-    key: &Key,
-    value: Option<&Value>,
-) -> Option<Option<Object<T>>> {
-    match value.map(Object::from_value).transpose() {
-        Ok(object) => Some(object),
-        Err(error) => {
-            tracing::warn!(namespace = key.0, name = key.1, %error, "unreadable, last form kept");
-            None
-        }
     }
 }
 

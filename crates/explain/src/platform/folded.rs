@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lateen_api::labels::GATEWAY_NAME;
 use lateen_core::{Hostname, ServiceId};
 use lateen_galley::{AnyCredentials, Once};
 use lateen_registry::{Documents, FieldFault, Offline, Places, WATCHED_KINDS, World};
 use serde_json::{Value, json};
-
-/// The label by which the pods of a Gateway are known.
-pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// What was read.
 pub(super) struct Folded {

@@ -7,11 +7,13 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
 };
-use lateen_api::{gateway_api::GatewayDeployment, kinds::gateway_api::GATEWAY_CLASS};
+use lateen_api::{
+    gateway_api::GatewayDeployment, kinds::gateway_api::GATEWAY_CLASS, labels::GATEWAY_NAME,
+};
 use lateen_core::{Backoff, ObjectRef};
 use lateen_galley::{CLASS, CONTROLLER, Galley, GatewayState};
 use lateen_injector::Params;
-use lateen_install::{GATEWAY_NAME, gateway_manifests};
+use lateen_install::gateway_manifests;
 use lateen_registry::{StatusOwner, StatusTarget, StatusWriter, WATCHED_KINDS, WantedStatus};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lateen_api::Object;
+use lateen_api::labels::GATEWAY_NAME;
 use lateen_api::networking::EnvoyFilter;
 use lateen_api::security::TargetRef;
 use lateen_core::Labels;
@@ -16,8 +17,6 @@ use super::{Patch, PatchReport, Patches};
 use crate::shared::Shared;
 use crate::wire;
 
-/// Label of the pods that the Gateway of that name was made into.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// All patches, and the sets that some proxy has.

@@ -4,7 +4,7 @@ use lateen_core::{Hostname, Labels, Locality, Protocol};
 use serde_json::json;
 
 use super::*;
-use crate::{Provider, Resolution, ServicePort, TargetPort};
+use crate::{Provider, Resolution, ServicePort, TargetPort, store::Event};
 
 fn key(namespace: &str, name: &str) -> Key {
     (namespace.into(), name.into())

@@ -1,10 +1,10 @@
 //! What a change costs grows with the change, not with the mesh.
 
-use lateen_core::{Locality, Protocol};
+use lateen_core::{Hostname, Locality, Protocol};
 use serde_json::json;
 
 use super::*;
-use crate::{Provider, Resolution, ServicePort, TargetPort};
+use crate::{Provider, Resolution, ServicePort, TargetPort, store::Event};
 
 fn key(name: &str) -> Key {
     ("default".to_owned(), name.to_owned())

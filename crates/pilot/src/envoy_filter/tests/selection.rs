@@ -53,7 +53,7 @@ fn the_order_in_which_they_are_applied() {
 #[test]
 fn whom_they_are_for() {
     let labels: Labels = [("app", "a")].into_iter().collect();
-    let gateway: Labels = [("gateway.networking.k8s.io/gateway-name", "gw")]
+    let gateway: Labels = [(lateen_api::labels::GATEWAY_NAME, "gw")]
         .into_iter()
         .collect();
     let of = |name: &str| {

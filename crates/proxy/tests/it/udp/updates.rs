@@ -7,11 +7,11 @@ use lateen_tls::IdentityStore;
 use lateen_xds::TypeUrl;
 use lateen_xds::json::from_value;
 use lateen_xds::server::Resource;
-use lateen_xds::types::{cluster as cluster_pb, listener as listener_pb};
+use lateen_xds::types::{cluster as cluster_pb, endpoint as endpoint_pb, listener as listener_pb};
 use serde_json::{Value, json};
 
 use super::{Client, SILENCE, all_to, at, echo, futures_of, proxied};
-use crate::common::{Proxy, free_port};
+use crate::common::{Proxy, free_port, socket};
 use crate::discovery::{Source, eds, until};
 
 fn resource(listener: Value) -> Resource {
@@ -117,6 +117,50 @@ async fn a_session_in_the_place_of_another_has_its_room() {
         })
         .await;
         assert!(client.ask(port, "x").await.starts_with(name), "{name}");
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_listed_twice_is_one_host() {
+    let ((a, _), (b, _)) = (echo("a").await, echo("b").await);
+    let (source, xds) = Source::start().await;
+    let cluster: cluster_pb::Cluster = from_value(json!({
+        "name": "up", "type": "EDS", "connect_timeout": "1s",
+        "eds_cluster_config": { "eds_config": { "ads": {} } },
+        "common_lb_config": { "healthy_panic_threshold": { "value": 0 } },
+    }))
+    .expect("a cluster");
+    let hosts = |list: &[(SocketAddr, &str)]| {
+        let hosts = list.iter().map(|(host, health)| {
+            let address = socket("127.0.0.1", host.port());
+            json!({ "health_status": health, "endpoint": { "address": address } })
+        });
+        let hosts: Vec<Value> = hosts.collect();
+        let message: endpoint_pb::ClusterLoadAssignment =
+            from_value(json!({ "cluster_name": "up", "endpoints": [{ "lb_endpoints": hosts }] }))
+                .expect("endpoints");
+        vec![Resource::new("up", &message)]
+    };
+    let port = free_port();
+    source.set(&TypeUrl::CLUSTER, vec![Resource::new("up", &cluster)]);
+    source.set(&TypeUrl::ENDPOINT, hosts(&[(a, "HEALTHY")]));
+    let listener = resource(proxied(port, all_to("up")));
+    source.set(&TypeUrl::LISTENER, vec![listener]);
+    let proxy = Proxy::with_discovery(port, xds, Arc::new(IdentityStore::empty())).await;
+    until("ready", async || proxy.admin("/ready").await == "LIVE\n").await;
+    let client = Client::new().await;
+    let first = client.ask(port, "x").await;
+
+    // The first of both is not well, and so the other one is chosen: it is where the session leads.
+    let twice = [(a, "UNHEALTHY"), (a, "HEALTHY"), (b, "UNHEALTHY")];
+    source.set(&TypeUrl::ENDPOINT, hosts(&twice));
+    until("three hosts", async || {
+        proxy.admin("/clusters").await.contains(&b.to_string())
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(port, "x").await, first);
     }
     proxy.stop().await;
 }

@@ -1,0 +1,88 @@
+//! The host of a try.
+
+use std::sync::Arc;
+
+use lateen_core::Reason;
+use lateen_decode::Discovery;
+use lateen_http::RequestHead;
+use lateen_route::{RetryPolicy, without_port};
+
+use super::Exchange;
+use crate::cluster::{Host, Transport, Unresolved};
+use crate::http::reply::LocalReply;
+use crate::worker::Tried;
+
+impl Exchange<'_> {
+    /// The host that the request names. Its port is the one of the scheme that the cluster speaks,
+    /// where the request names none.
+    pub(super) async fn named_host(
+        &self,
+        head: &RequestHead,
+    ) -> Result<Arc<Host>, Box<LocalReply>> {
+        let authority = head.authority();
+        let name = without_port(authority);
+        let port = match authority[name.len()..].strip_prefix(':') {
+            Some(port) => port.parse().ok(),
+            None => Some(match &self.cluster.transports[0] {
+                Transport::Raw => 80,
+                Transport::Tls(_) => 443,
+            }),
+        };
+        // A port that is none makes the whole a name that nobody has.
+        let found = match port {
+            Some(port) => {
+                let now = self.worker.shared.now();
+                self.cluster.named_host(name, port, now).await
+            }
+            None => Err(Unresolved::Failed),
+        };
+        found.map_err(|error| {
+            let (reason, details) = match error {
+                Unresolved::Full => (Reason::UpstreamOverflow, "dns_cache_overflow"),
+                Unresolved::Failed => (Reason::DnsResolutionFailed, "dns_resolution_failure"),
+            };
+            Box::new(LocalReply::new(reason, details, error.to_string()))
+        })
+    }
+
+    pub(super) fn choose(
+        &mut self,
+        head: &RequestHead,
+        policy: Option<&RetryPolicy>,
+    ) -> Option<(Option<usize>, Arc<Host>)> {
+        if let Discovery::OriginalDst { header, port } = &self.cluster.spec.discovery {
+            let named = header
+                .as_ref()
+                .and_then(|name| head.headers.get(name)?.parse().ok());
+            let mut address = named.unwrap_or(self.connection.local);
+            if let Some(port) = port {
+                address.set_port(*port);
+            }
+            return Some((None, Arc::new(Host::at(address))));
+        }
+        let attempts = policy.map_or(1, |policy| policy.host_attempts);
+        let avoid = policy.is_some_and(|policy| policy.avoid_previous_hosts);
+        if avoid {
+            self.tried.extend(self.current);
+        }
+        let leave_after = policy.map_or(0, |policy| policy.leave_priorities_after as usize);
+        if leave_after > 0
+            && !self.priorities.is_empty()
+            && self.priorities.len().is_multiple_of(leave_after)
+        {
+            self.left.clone_from(&self.priorities);
+        }
+        let tried = Tried {
+            hosts: &self.tried,
+            draws: attempts,
+            priorities: &self.left,
+        };
+        let index = self.worker.shared.pick(&self.cluster, self.hash, tried)?;
+        if leave_after > 0 {
+            self.priorities
+                .push(self.cluster.hosts.specs[index].priority);
+        }
+        self.current = Some(index);
+        Some((Some(index), self.cluster.hosts.hosts[index].clone()))
+    }
+}
