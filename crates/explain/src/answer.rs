@@ -102,6 +102,8 @@ pub enum Outcome {
     HttpsRequired,
     /// A redirect.
     Redirect(Redirection),
+    /// A datagram that no rule is for: nobody gets it.
+    Dropped,
     /// An answer of the proxy's own.
     Answer {
         /// Its status.
@@ -129,6 +131,8 @@ pub struct Redirection {
 /// Where a call is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Destination {
+    /// What is sent on.
+    pub carries: Carried,
     /// The clusters, each with its share.
     pub clusters: Vec<Cluster>,
     /// The time for all of it, in milliseconds; absent for any.
@@ -149,6 +153,19 @@ pub struct Destination {
     /// Faults that are injected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
+}
+
+/// What a proxy sends on, and of which it can say no more than it reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Carried {
+    /// Requests.
+    #[default]
+    Requests,
+    /// The bytes of a connection.
+    Connections,
+    /// Datagrams.
+    Datagrams,
 }
 
 /// A cluster that a call may go to.

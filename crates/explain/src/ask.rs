@@ -1,16 +1,19 @@
 //! Puts a call to what a proxy is served, step by step as the proxy does.
 
 mod cluster;
+mod connection;
 mod request;
 mod rules;
 
 use lateen_core::Direction;
 use lateen_decode::{DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec};
+use lateen_pilot::ServersOf;
 use lateen_route::{ConnectionView, without_port};
 
-use crate::answer::{Candidate, Choice, Destination, Explanation, Outcome, Source};
+use crate::answer::{Candidate, Carried, Choice, Destination, Explanation, Outcome, Source};
 use crate::served::Served;
 use crate::{Behind, Call, Security};
+use connection::Connections;
 
 /// What the mesh's own TLS offers for requests, and for what is no HTTP.
 const MESH_TCP: &str = "istio";
@@ -28,18 +31,31 @@ pub fn explain(served: &Served, call: &Call, behind: Behind<'_>) -> Explanation 
     let Some(listener) = asker.listener(&mut told) else {
         return told;
     };
-    let Some((index, chain)) = asker.chain(listener, &mut told) else {
+    if let Some(udp) = &listener.udp {
+        told.outcome = asker.datagram(udp, &mut told);
+        return told;
+    }
+    let rules = asker.connections(listener);
+    let Some((index, chain)) = asker.chain(listener, &rules, &mut told) else {
         told.outcome = Outcome::NoChain;
+        asker.not_for_it(&rules, None, &mut told);
         return told;
     };
     told.outcome = match &chain.network {
         NetworkSpec::Close => Outcome::Closed,
         // `downstream` says why: who has no sidecar has no certificate of the mesh.
         _ if lacks_certificate(chain, &call.security) => Outcome::Closed,
-        NetworkSpec::Tcp(tcp) => Outcome::Forward(Destination {
-            clusters: asker.clusters(&tcp.target, None),
-            ..Destination::default()
-        }),
+        NetworkSpec::Tcp(tcp) => {
+            let rule = rules.of(index);
+            let clusters = asker.clusters(&tcp.target, |n| rule?.destination(n));
+            let first = clusters.first().map(|cluster| cluster.name.clone());
+            asker.not_for_it(&rules, first.as_deref(), &mut told);
+            Outcome::Forward(Destination {
+                carries: Carried::Connections,
+                clusters,
+                ..Destination::default()
+            })
+        }
         NetworkSpec::Http(hcm) => asker.request(listener, index, hcm, &mut told),
     };
     asker.servers(&mut told);
@@ -62,6 +78,9 @@ impl<'a> Asker<'a> {
             Direction::Outbound
         };
         let destination = self.call.destination;
+        if self.call.udp {
+            return self.datagram_listener(told);
+        }
         let own = || {
             let mut bound_at = lateen_decode::bound_at(destination).into_iter();
             let all = || all.iter().filter(|listener| listener.udp.is_none());
@@ -90,6 +109,7 @@ impl<'a> Asker<'a> {
     fn chain(
         &self,
         listener: &'a ListenerSpec,
+        rules: &Connections,
         told: &mut Explanation,
     ) -> Option<(usize, &'a FilterChainSpec)> {
         let offered: Vec<String> = match &self.call.security {
@@ -118,7 +138,7 @@ impl<'a> Asker<'a> {
             others.push(Candidate {
                 name: name_of(&listener.chains[index], index),
                 why: miss.to_string(),
-                from: Vec::new(),
+                from: self.missed_by(rules.of(index), miss),
             });
         });
         let (index, chain, why) = match (found, &listener.default_chain) {
@@ -134,17 +154,22 @@ impl<'a> Asker<'a> {
             ),
             (None, None) => {
                 told.chain = Some(Choice {
+                    said: self.said_of_tls(),
                     others,
                     ..Choice::default()
                 });
                 return None;
             }
         };
+        let rule = rules
+            .of(index)
+            .map(|rule| self.behind.source(&rule.origin()));
         told.chain = Some(Choice {
             name: name_of(chain, index),
             why: why.to_owned(),
+            from: rule.into_iter().collect(),
+            said: self.said_of_tls(),
             others,
-            ..Choice::default()
         });
         told.downstream = match &chain.transport {
             DownstreamSpec::Raw => "plain text, or TLS that is passed on".to_owned(),
@@ -167,17 +192,20 @@ impl<'a> Asker<'a> {
         let (Some(offline), Some(chain)) = (self.behind.offline, &mut told.chain) else {
             return;
         };
-        if !self.served.is_gateway() || chain.name.is_empty() {
+        if self.call.udp || !self.served.is_gateway() || chain.name.is_empty() {
             return;
         }
-        let table = Some(told.table.as_str()).filter(|table| !table.is_empty());
-        let host = match (&self.call.security, table) {
-            (_, Some(_)) => Some(without_port(&self.call.authority)),
-            (Security::Tls { server_name, .. }, None) => server_name.as_deref(),
-            (_, None) => None,
+        let of = match told.table.as_str() {
+            "" => ServersOf::Connections,
+            table => ServersOf::Table(table),
         };
-        let servers = offline.trace_servers(self.call.destination.port(), table, host);
-        chain.from = self.behind.sources(&servers);
+        let host = match (&self.call.security, of) {
+            (_, ServersOf::Table(_)) => Some(without_port(&self.call.authority)),
+            (Security::Tls { server_name, .. }, _) => server_name.as_deref(),
+            _ => None,
+        };
+        let servers = offline.trace_servers(self.call.destination.port(), of, host);
+        chain.from.splice(0..0, self.behind.sources(&servers));
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Call {
     pub security: Security,
     /// False for bytes that are no HTTP.
     pub http: bool,
+    /// True for a datagram.
+    pub udp: bool,
     /// That HTTP/2 is spoken without TLS; under TLS, `alpn` says it.
     pub h2: bool,
     /// The method.
@@ -55,11 +57,12 @@ pub enum Security {
 pub enum BadCall {
     /// It has another form.
     #[error(
-        "{0:?} is not of the form http://HOST[:PORT]/PATH, https://HOST[:PORT] or tcp://HOST:PORT"
+        "{0:?} is not of the form http://HOST[:PORT]/PATH, https://HOST[:PORT], tcp://HOST:PORT or \
+         udp://HOST:PORT"
     )]
     Form(String),
     /// The scheme is none of these.
-    #[error("scheme {0:?} is not supported: http, https (TLS of the caller's own) or tcp")]
+    #[error("scheme {0:?} is not supported: http, https (TLS of the caller's own), tcp or udp")]
     Scheme(String),
     /// Nobody has that name.
     #[error("no service and no address is called {0:?}; give the address with --to")]
@@ -82,7 +85,7 @@ impl Url {
         let default = match scheme {
             "http" => Some(80),
             "https" => Some(443),
-            "tcp" => None,
+            "tcp" | "udp" => None,
             other => return Err(BadCall::Scheme(other.to_owned())),
         };
         let (authority, target) = match rest.find('/') {

@@ -14,7 +14,8 @@ mod source;
 mod text;
 
 pub use answer::{
-    Candidate, Choice, Cluster, Destination, Explanation, Host, Outcome, Redirection, Said, Source,
+    Candidate, Carried, Choice, Cluster, Destination, Explanation, Host, Outcome, Redirection,
+    Said, Source,
 };
 pub use ask::explain;
 pub use call::{BadCall, Call, Security};

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use lateen_api::labels::{GATEWAY_NAME, NETWORK};
-use lateen_core::Hostname;
+use lateen_core::{Hostname, Protocol};
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Offline, Proxy};
-use lateen_registry::{Documents, Places, Service, TargetPort, Workload, World};
+use lateen_registry::{Documents, Places, Service, ServicePort, TargetPort, Workload, World};
 use lateen_route::without_port;
 use lateen_xds::json;
 use lateen_xds::types::core::Node;
@@ -146,7 +146,8 @@ impl Platform {
         let url = Url::parse(url)?;
         let own = caller.address();
         let (source, destination) = if caller.proxy.is_router() {
-            let port = self.port_at(&caller.workload, url.port);
+            let udp = url.scheme == "udp";
+            let port = self.port_at(&caller.workload, url.port, udp);
             (caller.stranger(), SocketAddr::new(own, port))
         } else {
             (own, SocketAddr::new(self.resolve(caller, &url)?, url.port))
@@ -235,14 +236,16 @@ impl Platform {
     }
 
     /// The port of a gateway's pod behind a port of its service.
-    fn port_at(&self, workload: &Workload, port: u16) -> u16 {
+    fn port_at(&self, workload: &Workload, port: u16, udp: bool) -> u16 {
         let own = self.world.services.values().filter(|service| {
             service.namespace == workload.namespace.as_str()
                 && !service.selector.is_empty()
                 && service.selector.selects(&workload.labels)
         });
         let mut ports = own.flat_map(|service| &service.ports);
-        let target = ports.find(|of| of.port == port).map(|of| &of.target_port);
+        // Both protocols may have the port, and lead it elsewhere.
+        let is_it = |of: &&ServicePort| of.port == port && (of.protocol == Protocol::Udp) == udp;
+        let target = ports.find(is_it).map(|of| &of.target_port);
         match target {
             Some(TargetPort::Number(number)) => *number,
             Some(TargetPort::Name(name)) => workload.ports.get(name).copied().unwrap_or(port),
@@ -288,7 +291,8 @@ pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: Sock
             },
             _ => Security::Plain,
         },
-        http: url.scheme != "tcp",
+        http: !matches!(url.scheme.as_str(), "tcp" | "udp"),
+        udp: url.scheme == "udp",
         h2: false,
         method: method.to_ascii_uppercase(),
         authority: url.authority(),

@@ -41,6 +41,8 @@ pub struct Served {
     pub(crate) endpoints: BTreeMap<String, Vec<NamedEndpoint>>,
     /// Inline tables have no name of their own; those of chains are kept by listener and chain.
     pub(crate) inline: BTreeMap<(String, usize), route::RouteConfiguration>,
+    /// What each chain of a listener asks of connections.
+    pub(crate) asks: BTreeMap<(String, usize), listener::FilterChainMatch>,
     /// The share of each host of a cluster, once it was drawn: it does not depend on the request.
     pub(crate) drawn: Mutex<BTreeMap<String, Arc<[f64]>>>,
     /// Fields that the proxy does not read, by resource.
@@ -165,7 +167,7 @@ impl Served {
             let message: listener::Listener = decode_any(any)?;
             name = message.name.clone();
             let spec = lateen_decode::listener(&message).map_err(refused(&name))?;
-            self.keep_inline(&message)?;
+            self.keep_chains(&message)?;
             self.listeners.push(spec);
         } else if kind == TypeUrl::ROUTE {
             let message: route::RouteConfiguration = decode_any(any)?;
@@ -187,7 +189,7 @@ impl Served {
         Ok(())
     }
 
-    fn keep_inline(&mut self, message: &listener::Listener) -> Result<(), ServeError> {
+    fn keep_chains(&mut self, message: &listener::Listener) -> Result<(), ServeError> {
         use lateen_xds::types::network::hcm;
         use listener::filter::ConfigType;
         let chains = message
@@ -195,6 +197,8 @@ impl Served {
             .iter()
             .chain(&message.default_filter_chain);
         for (index, chain) in chains.enumerate() {
+            let asks = chain.filter_chain_match.clone().unwrap_or_default();
+            self.asks.insert((message.name.clone(), index), asks);
             for filter in &chain.filters {
                 let Some(ConfigType::TypedConfig(any)) = &filter.config_type else {
                     continue;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::answer::{Candidate, Choice, Cluster, Destination, Explanation, Outcome, Said, Source};
+use crate::answer::{
+    Candidate, Carried, Choice, Cluster, Destination, Explanation, Outcome, Said, Source,
+};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,6 +22,7 @@ impl fmt::Display for Explanation {
             Outcome::NoListener => writeln!(f, "outcome     no listener takes it"),
             Outcome::NoChain => writeln!(f, "outcome     no filter chain takes it: closed"),
             Outcome::Closed => writeln!(f, "outcome     closed"),
+            Outcome::Dropped => writeln!(f, "outcome     dropped: no rule leads it anywhere"),
             Outcome::NoHost => writeln!(f, "outcome     404: no virtual host has this authority"),
             Outcome::NoRoute => writeln!(f, "outcome     404: no route takes this request"),
             Outcome::HttpsRequired => writeln!(f, "outcome     301: to https"),
@@ -122,7 +125,10 @@ impl fmt::Display for Other<'_> {
 
 fn forward(f: &mut fmt::Formatter<'_>, to: &Destination) -> fmt::Result {
     for cluster in &to.clusters {
-        one(f, cluster)?;
+        one(f, cluster, to.carries)?;
+    }
+    if to.carries != Carried::Requests {
+        return Ok(());
     }
     match to.timeout_ms {
         Some(timeout) => writeln!(f, "timeout     {timeout} ms")?,
@@ -149,14 +155,19 @@ fn forward(f: &mut fmt::Formatter<'_>, to: &Destination) -> fmt::Result {
     Ok(())
 }
 
-fn one(f: &mut fmt::Formatter<'_>, cluster: &Cluster) -> fmt::Result {
+fn one(f: &mut fmt::Formatter<'_>, cluster: &Cluster, carries: Carried) -> fmt::Result {
+    let lost = match carries {
+        Carried::Requests => "503",
+        Carried::Connections => "closed",
+        Carried::Datagrams => "dropped",
+    };
     write!(f, "cluster     {}", cluster.name)?;
     if cluster.percent < 100.0 {
         write!(f, ", {} %", cluster.percent)?;
     }
     writeln!(f)?;
     if !cluster.known {
-        return writeln!(f, "            the proxy has no such cluster: 503");
+        return writeln!(f, "            the proxy has no such cluster: {lost}");
     }
     for (what, source) in [
         ("led to by", &cluster.destination),
@@ -195,7 +206,7 @@ fn one(f: &mut fmt::Formatter<'_>, cluster: &Cluster) -> fmt::Result {
         writeln!(f)?;
     }
     if cluster.hosts.is_empty() && cluster.hosts_from.is_empty() {
-        writeln!(f, "            no endpoints: 503")?;
+        writeln!(f, "            no endpoints: {lost}")?;
     }
     Ok(())
 }

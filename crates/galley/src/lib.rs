@@ -29,6 +29,6 @@ pub use gateway_api::{
 };
 pub use generated::GatewayState;
 pub use problems::problems;
-pub use sources::{Source, sources};
+pub use sources::{Source, l4_sources, sources};
 pub use validate::validate;
 pub use webhook::{Counters, router};

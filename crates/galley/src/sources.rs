@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// On an internal object: what its HTTP rules, or its servers, were made of, in their order.
 const SOURCES: &str = "internal.istio.io/sources";
 
+/// On an internal object: what its rules for connections and datagrams were made of.
+const L4_SOURCES: &str = "internal.istio.io/l4-sources";
+
 /// A part of an object of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
@@ -50,14 +53,33 @@ impl Source {
 
 /// Notes what an internal object was made of.
 pub(crate) fn note(annotations: &mut BTreeMap<String, String>, sources: &[Source]) {
+    note_as(SOURCES, annotations, sources);
+}
+
+/// Notes what its rules for connections and datagrams were made of.
+pub(crate) fn note_l4(annotations: &mut BTreeMap<String, String>, sources: &[Source]) {
+    note_as(L4_SOURCES, annotations, sources);
+}
+
+fn note_as(name: &str, annotations: &mut BTreeMap<String, String>, sources: &[Source]) {
     // Texts and lists of texts, which JSON can hold.
     if let Ok(text) = serde_json::to_string(sources) {
-        annotations.insert(SOURCES.to_owned(), text);
+        annotations.insert(name.to_owned(), text);
     }
 }
 
 /// What an object was made of; `None` where a user wrote it.
 pub fn sources(meta: &Meta) -> Option<Vec<Source>> {
-    let text = meta.annotations.get(SOURCES)?;
+    noted(meta, SOURCES)
+}
+
+/// What the rules of an object for connections and datagrams were made of, in their order, of which it
+/// has those of `tls` or those of `tcp`; `None` where a user wrote it.
+pub fn l4_sources(meta: &Meta) -> Option<Vec<Source>> {
+    noted(meta, L4_SOURCES)
+}
+
+fn noted(meta: &Meta, name: &str) -> Option<Vec<Source>> {
+    let text = meta.annotations.get(name)?;
     serde_json::from_str(text).ok()
 }

@@ -53,4 +53,7 @@ pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
 pub use secret::{Credential, CredentialSource, Leave, NoCredentials};
 pub use snapshot::Snapshot;
 pub use source::{Client, Source};
-pub use trace::{ClusterTrace, Condition, Origin, RuleFate, RuleTrace, Setting};
+pub use trace::{
+    ClusterTrace, Condition, L4Condition, L4Fate, L4Trace, Origin, PassedOver, RuleFate, RuleTrace,
+    ServersOf, Setting,
+};

@@ -11,7 +11,8 @@ pub(crate) use datagrams::DatagramRule;
 pub(crate) use gateway::{GatewayKey, GatewayServer, ServerTls, Topology};
 pub(crate) use inbound::{BoundKey, InboundKey, InboundPort, Mode};
 pub(crate) use outbound::{
-    EVERYWHERE, HTTPS, OutboundKey, TcpLimits, TcpRule, Tunnel, VirtualOutboundKey, Want,
+    EVERYWHERE, HTTPS, L4Place, OutboundKey, TcpLimits, TcpRule, Tunnel, VirtualOutboundKey, Want,
+    Written,
 };
 
 use lateen_api::Duration;

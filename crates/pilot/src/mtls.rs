@@ -7,28 +7,55 @@ use lateen_core::Labels;
 use crate::listener::Mode;
 use crate::snapshot::Snapshot;
 
-/// The mode of a port: that of the policy which selects the workload, else of its namespace, else
-/// of the root namespace, else permissive. In each scope the oldest policy counts. A policy for a
-/// workload may have ports with modes of their own.
+/// The mode of a port: permissive where no policy says otherwise.
 pub(crate) fn mode(
     snapshot: &Snapshot,
     namespace: &str,
     labels: &Labels,
     port: Option<u16>,
 ) -> Mode {
+    said(snapshot, namespace, labels, port).map_or(Mode::Permissive, |said| said.mode)
+}
+
+/// A mode, and what says it.
+pub(crate) struct Said<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) policy: &'a Object<PeerAuthentication>,
+    /// That it says it of the port alone.
+    pub(crate) of_port: bool,
+}
+
+/// What is said of a port: by the policy which selects the workload, else of its namespace, else of
+/// the root namespace. In each scope the oldest policy counts. A policy for a workload may have ports
+/// with modes of their own.
+pub(crate) fn said<'a>(
+    snapshot: &'a Snapshot,
+    namespace: &str,
+    labels: &Labels,
+    port: Option<u16>,
+) -> Option<Said<'a>> {
     let policies = Policies::of(snapshot, namespace, labels);
+    let said = |policy, of_port, mode| Said {
+        mode,
+        policy,
+        of_port,
+    };
     if let (Some(workload), Some(port)) = (policies.workload, port) {
         let of_port = workload.spec.port_level_mtls.get(&port.to_string());
         if let Some(mode) = of_port.and_then(|mtls| known(mtls.mode)) {
-            return mode;
+            return Some(said(workload, true, mode));
         }
     }
     let scopes = [policies.workload, policies.namespace, policies.root];
-    let modes = scopes.into_iter().flatten();
-    modes
-        .filter_map(|policy| policy.spec.mtls.as_ref())
-        .find_map(|mtls| known(mtls.mode))
-        .unwrap_or(Mode::Permissive)
+    let mut scopes = scopes.into_iter().flatten();
+    scopes.find_map(|policy| {
+        let mode = policy
+            .spec
+            .mtls
+            .as_ref()
+            .and_then(|mtls| known(mtls.mode))?;
+        Some(said(policy, false, mode))
+    })
 }
 
 /// Ports of a workload that have modes of their own.

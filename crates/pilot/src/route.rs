@@ -1,6 +1,7 @@
 //! Route tables (RDS): which request goes to which cluster.
 
 mod action;
+mod conditions;
 mod filters;
 mod gateway;
 mod headers;
@@ -20,11 +21,12 @@ use lateen_xds::types::route::route::Action;
 use lateen_xds::types::route::route_match::PathSpecifier;
 use lateen_xds::types::route::{DirectResponseAction, Route, RouteMatch, VirtualHost};
 
+pub(crate) use conditions::{Conditions, There, Unmet};
 pub(crate) use gateway::{AnswerKey, GatewayHost};
 pub(crate) use inbound::{retries as inbound_retries, table as inbound_table};
 pub(crate) use table::{HostKind, Table, VirtualHostKey, assemble, head};
 pub(crate) use target::{Target, Targets, destinations};
-pub(crate) use virtual_service::{Context, Fate, Unmet, takers};
+pub(crate) use virtual_service::{Context, Fate, takers};
 
 use crate::shared::Shared;
 use crate::snapshot::MESH_GATEWAY;

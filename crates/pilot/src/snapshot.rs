@@ -56,7 +56,7 @@ pub(crate) struct HostedVirtualService {
 }
 
 impl HostedVirtualService {
-    fn is_bound(&self, gateway: &str) -> bool {
+    pub(crate) fn is_bound(&self, gateway: &str) -> bool {
         let (meta, spec) = (&self.object.meta, &self.object.spec);
         if spec.gateways.is_empty() {
             return gateway == MESH_GATEWAY;
@@ -433,7 +433,7 @@ impl Snapshot {
         leading.flat_map(|hosted| &*hosted.hosts)
     }
 
-    fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {
+    pub(crate) fn sees(&self, namespace: &str, hosted: &HostedVirtualService) -> bool {
         let default = &self.config.mesh.default_virtual_service_export_to;
         let object = &hosted.object;
         is_visible(

@@ -6,6 +6,9 @@
 //! condition that kept it out. Nothing of it is sent to proxies.
 
 mod cluster;
+mod connection;
+mod inbound;
+mod passed_over;
 mod route;
 
 use lateen_api::Meta;
@@ -18,6 +21,8 @@ use crate::offline::Offline;
 use crate::view::View;
 
 pub use cluster::ClusterTrace;
+pub use connection::{L4Condition, L4Fate, L4Trace};
+pub use passed_over::PassedOver;
 pub use route::{Condition, RuleFate, RuleTrace, Setting};
 
 /// A field of an object.
@@ -37,6 +42,16 @@ impl Origin {
         }
     }
 
+    /// An object as a user wrote it: what it stands for, where the mesh made it for itself.
+    fn of_written(meta: &Meta, field: impl Into<String>) -> Origin {
+        let sources = lateen_galley::sources(meta);
+        let made_of = sources.into_iter().chain(lateen_galley::l4_sources(meta));
+        match made_of.flatten().next() {
+            Some(source) => Origin::of_source(&source, ""),
+            None => Origin::new("VirtualService", meta, field),
+        }
+    }
+
     /// What an object that the mesh made for itself stands for.
     fn of_source(source: &Source, field: &str) -> Origin {
         Origin {
@@ -44,6 +59,17 @@ impl Origin {
             field: field.to_owned(),
         }
     }
+}
+
+/// Which servers of Gateways are meant at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServersOf<'a> {
+    /// Those whose requests go by a route table.
+    Table(&'a str),
+    /// Those of connections that are no HTTP.
+    Connections,
+    /// Those of datagrams.
+    Datagrams,
 }
 
 /// The kind of a source, of which there are those that are watched and Services.
@@ -69,11 +95,11 @@ impl Offline {
         self.seen(|view| cluster::trace(view, name))
     }
 
-    /// The servers of Gateways that a gateway's chain stands for: those at a port of its pod, of a
-    /// route table where it has one, and for a host where one is asked for.
-    pub fn trace_servers(&self, port: u16, table: Option<&str>, host: Option<&str>) -> Vec<Origin> {
+    /// The servers of Gateways that a gateway's chain stands for: those at a port of its pod, and for a
+    /// host where one is asked for.
+    pub fn trace_servers(&self, port: u16, of: ServersOf<'_>, host: Option<&str>) -> Vec<Origin> {
         self.seen(|view| {
-            let servers = view.servers_at(port, table, host).into_iter();
+            let servers = view.servers_at(port, of, host).into_iter();
             let origin = |(gateway, place): (&lateen_api::Object<_>, usize)| {
                 let sources = lateen_galley::sources(&gateway.meta);
                 match sources.as_ref().and_then(|sources| sources.get(place)) {
@@ -85,6 +111,34 @@ impl Offline {
         })
     }
 
+    /// What becomes of each rule for connections at a listener that leads out, or of a gateway.
+    pub fn trace_connections(&self, address: &str, port: u16) -> Vec<L4Trace> {
+        self.seen(|view| connection::trace(view, address, port))
+    }
+
+    /// The rule that leads datagrams on which come to a port of a gateway.
+    pub fn trace_datagrams(&self, port: u16) -> Option<L4Trace> {
+        self.seen(|view| connection::datagrams(view, port))
+    }
+
+    /// What says how a port of the workload takes TLS, and in a word, how.
+    pub fn trace_inbound_tls(&self, port: u16) -> Vec<(&'static str, Origin)> {
+        let vantage = self.vantage();
+        inbound::tls(View::new(&self.snapshot, &vantage), port)
+    }
+
+    /// VirtualServices for a host that have no say in what becomes of its requests (or connections, where
+    /// it is no HTTP) at a port; `chosen` is the host whose rules decide.
+    pub fn trace_passed_over(
+        &self,
+        host: &str,
+        chosen: &str,
+        port: u16,
+        http: bool,
+    ) -> Vec<PassedOver> {
+        self.seen(|view| passed_over::trace(view, host, chosen, port, http))
+    }
+
     /// The Sidecar that says what the proxy's workload sees.
     pub fn trace_sidecar(&self) -> Option<ObjectRef> {
         self.seen(|view| {
@@ -93,13 +147,18 @@ impl Offline {
         })
     }
 
-    /// Looks from where the proxy is.
+    /// Looks out from where the proxy is.
     fn seen<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
+        let snapshot = &*self.snapshot;
+        look(View::new(snapshot, &self.vantage().outbound(snapshot)))
+    }
+
+    /// All that counts of the proxy's workload.
+    fn vantage(&self) -> Vantage {
         let snapshot = &*self.snapshot;
         let workload = snapshot.world.workload(self.proxy.ip);
         let vantage = Vantage::of_node(&self.proxy);
-        let vantage = vantage.with(workload.map(|of| &**of), snapshot.node_counts());
-        look(View::new(snapshot, &vantage.outbound(snapshot)))
+        vantage.with(workload.map(|of| &**of), snapshot.node_counts())
     }
 }
 

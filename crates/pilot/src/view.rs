@@ -10,6 +10,7 @@ mod misdirected;
 mod names;
 mod outbound;
 mod reach;
+mod rivals;
 mod routes;
 mod tcp;
 
@@ -25,6 +26,7 @@ use crate::route::{Client, Target, Targets};
 use crate::shared::Shared;
 use crate::snapshot::{HostedVirtualService, Snapshot};
 use reach::Through;
+pub(crate) use tcp::{L4Fate, l4_takers};
 
 /// A vantage and the snapshot that is seen from it.
 #[derive(Clone, Copy)]
@@ -77,6 +79,16 @@ impl<'a> View<'a> {
     fn own_sidecar(self) -> Option<&'a Arc<lateen_api::Object<lateen_api::networking::Sidecar>>> {
         let sidecars = self.snapshot.sidecars();
         sidecars.of(&self.from.namespace, self.labels())
+    }
+
+    /// What is said of mutual TLS at a port of the workload.
+    pub(crate) fn said_of_mtls(self, port: u16) -> Option<mtls::Said<'a>> {
+        mtls::said(
+            self.snapshot,
+            &self.from.namespace,
+            self.labels(),
+            Some(port),
+        )
     }
 
     fn mode(self, port: Option<u16>) -> crate::listener::Mode {

@@ -55,6 +55,22 @@ pub enum DatagramTest {
     },
 }
 
+impl DatagramRule {
+    /// Whether it is for datagrams from `source` to `destination`.
+    pub fn matches(&self, source: SocketAddr, destination: SocketAddr) -> bool {
+        let text = match self.part {
+            DatagramPart::SourceIp => source.ip().to_string(),
+            DatagramPart::SourcePort => source.port().to_string(),
+            DatagramPart::DestinationIp => destination.ip().to_string(),
+            DatagramPart::DestinationPort => destination.port().to_string(),
+        };
+        match &self.test {
+            DatagramTest::Text(test) => test.test(text.as_bytes()),
+            DatagramTest::Share { of, seed } => of.hits(xxh64(text.as_bytes(), *seed)),
+        }
+    }
+}
+
 impl DatagramRoutes {
     /// All to one cluster.
     pub fn all_to(cluster: impl Into<ArcStr>) -> Self {
@@ -66,19 +82,8 @@ impl DatagramRoutes {
 
     /// The cluster for datagrams from `source` to `destination`.
     pub fn choose(&self, source: SocketAddr, destination: SocketAddr) -> Option<&ArcStr> {
-        let matches = |rule: &&DatagramRule| {
-            let text = match rule.part {
-                DatagramPart::SourceIp => source.ip().to_string(),
-                DatagramPart::SourcePort => source.port().to_string(),
-                DatagramPart::DestinationIp => destination.ip().to_string(),
-                DatagramPart::DestinationPort => destination.port().to_string(),
-            };
-            match &rule.test {
-                DatagramTest::Text(test) => test.test(text.as_bytes()),
-                DatagramTest::Share { of, seed } => of.hits(xxh64(text.as_bytes(), *seed)),
-            }
-        };
-        let found = self.rules.iter().find(matches);
+        let mut rules = self.rules.iter();
+        let found = rules.find(|rule| rule.matches(source, destination));
         found.map(|rule| &rule.cluster).or(self.otherwise.as_ref())
     }
 

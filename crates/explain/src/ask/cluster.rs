@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use lateen_balance::{Balancer, HostSpec, HostState, Pick};
 use lateen_decode::{Discovery, TransportSpec};
-use lateen_pilot::RuleTrace;
+use lateen_pilot::Origin;
 use lateen_route::Target;
 
 use super::Asker;
@@ -14,12 +14,13 @@ use crate::answer::{Cluster, Host};
 const DRAWS: u64 = 1_000;
 
 impl Asker<'_> {
-    /// Those of a route, which a rule leads to.
-    pub(super) fn clusters(&self, target: &Target, rule: Option<&RuleTrace>) -> Vec<Cluster> {
-        let destination = |n: usize| {
-            let origin = rule?.destination(n)?;
-            Some(self.behind.source(&origin))
-        };
+    /// Those that a rule leads to, with the field of each destination of it.
+    pub(super) fn clusters(
+        &self,
+        target: &Target,
+        destination: impl Fn(usize) -> Option<Origin>,
+    ) -> Vec<Cluster> {
+        let destination = |n: usize| destination(n).map(|origin| self.behind.source(&origin));
         match target {
             Target::Cluster(name) => vec![Cluster {
                 destination: destination(0),
@@ -44,7 +45,7 @@ impl Asker<'_> {
         }
     }
 
-    fn cluster(&self, name: &str, percent: f64) -> Cluster {
+    pub(super) fn cluster(&self, name: &str, percent: f64) -> Cluster {
         let mut told = Cluster {
             name: name.to_owned(),
             percent,
@@ -135,7 +136,7 @@ impl Asker<'_> {
             told.from.extend(behind.named(config));
             return;
         };
-        let source = |origin: &lateen_pilot::Origin| behind.source(origin);
+        let source = |origin: &Origin| behind.source(origin);
         told.service = trace.service.as_ref().map(source);
         told.seen_by = trace.seen_by.as_ref().map(source);
         told.subset = trace.subset.as_ref().map(source);

@@ -6,12 +6,15 @@ use lateen_decode::{HcmSpec, ListenerSpec, RouteExtra, Routes};
 use lateen_pilot::{RuleTrace, Setting};
 use lateen_route::{
     Action, Forward, Host as VirtualHost, HostRewrite, PathRedirect, Redirect, Route, RouteTable,
+    without_port,
 };
 use lateen_xds::types::route as pb;
 
 use super::Asker;
 use crate::Security;
-use crate::answer::{Candidate, Choice, Destination, Explanation, Outcome, Redirection, Said};
+use crate::answer::{
+    Candidate, Carried, Choice, Destination, Explanation, Outcome, Redirection, Said,
+};
 use crate::served::config_of;
 
 /// What a rule may say of a request, as people call it.
@@ -48,6 +51,15 @@ impl<'a> Asker<'a> {
         };
         let candidates = table.candidates(&self.call.authority);
         let Some((first, rest)) = candidates.split_first() else {
+            let authority = without_port(&self.call.authority);
+            told.host = Some(Choice {
+                why: format!(
+                    "no virtual host has the authority {:?}",
+                    self.call.authority
+                ),
+                others: self.passed_over(authority, true),
+                ..Choice::default()
+            });
             return Outcome::NoHost;
         };
         let others = rest.iter().map(|other| Candidate {
@@ -55,10 +67,13 @@ impl<'a> Asker<'a> {
             why: format!("its domain {:?} counts for less", other.domain),
             from: Vec::new(),
         });
+        // `host:port`, but for what is for all others.
+        let chosen = first.host.name.rsplit_once(':').map(|(host, _)| host);
+        let chosen = chosen.unwrap_or(without_port(&self.call.authority));
         told.host = Some(Choice {
             name: first.host.name.to_string(),
             why: format!("its domain {:?} fits", first.domain),
-            others: others.collect(),
+            others: others.chain(self.passed_over(chosen, true)).collect(),
             ..Choice::default()
         });
         let place = table
@@ -172,7 +187,8 @@ impl<'a> Asker<'a> {
         let path = lateen_route::RequestView::path(self.call);
         let rewrite = forward.path.as_ref();
         Destination {
-            clusters: self.clusters(&forward.target, rule),
+            carries: Carried::Requests,
+            clusters: self.clusters(&forward.target, |n| rule?.destination(n)),
             timeout_ms: (!forward.timeout.is_zero())
                 .then(|| u64::try_from(forward.timeout.as_millis()).unwrap_or(u64::MAX)),
             retries: match (&forward.retry, retry) {

@@ -1,3 +1,5 @@
+mod rules;
+
 use lateen_registry::Documents;
 
 use super::*;

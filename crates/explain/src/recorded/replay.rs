@@ -82,6 +82,7 @@ impl<'a> Replayer<'a> {
             inbound,
             security,
             http: of.http,
+            udp: false,
             h2: of.h2,
             method: of.method.clone(),
             authority: of.authority.clone(),

@@ -7,7 +7,7 @@ use lateen_api::{
     gateway_api::ParentReference,
     networking::{
         HttpMatchRequest, HttpRoute, HttpRouteDestination, L4MatchAttributes, MESH_GATEWAY,
-        RouteDestination, TcpRoute, VirtualService,
+        TcpRoute, VirtualService,
     },
 };
 use lateen_core::{Hostname, ServiceId};
@@ -18,6 +18,7 @@ use super::{
     Around, GATEWAY_SEMANTICS, ROUTE_SEMANTICS,
     backend::destination,
     conditions::Verdict,
+    l4::L4,
     routes::{Common, Converted, Entry, Rules, sorted},
 };
 
@@ -34,7 +35,7 @@ pub(super) struct MeshHost {
 pub(super) struct HostRules {
     http: Vec<Entry>,
     /// By port, if one is named.
-    tcp: BTreeMap<Option<u32>, Vec<RouteDestination>>,
+    tcp: BTreeMap<Option<u32>, L4>,
     /// Ports that HTTP rules are for; all where one names none.
     ports: Vec<Option<u32>>,
 }
@@ -111,7 +112,7 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
         }
         let tcp = rules.tcp.iter().map(|(port, route)| TcpRoute {
             r#match: port.iter().map(|port| only(*port)).collect(),
-            route: route.clone(),
+            route: route.route.clone(),
         });
         let spec = VirtualService {
             hosts: vec![host.to_string()],
@@ -125,6 +126,8 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
         let semantics = (ROUTE_SEMANTICS.to_owned(), GATEWAY_SEMANTICS.to_owned());
         let mut annotations = [semantics].into();
         sources::note(&mut annotations, &sources);
+        let l4 = rules.tcp.values().rev().map(|of| of.source.clone());
+        sources::note_l4(&mut annotations, &l4.collect::<Vec<_>>());
         let meta = Meta {
             name: format!("{MESH_GATEWAY}~{host}"),
             namespace: at.namespace.clone(),

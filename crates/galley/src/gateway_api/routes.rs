@@ -10,9 +10,7 @@ use lateen_api::{
     Kind, Meta, Object,
     gateway_api::{BackendRef, ParentReference},
     kinds::gateway_api as kinds,
-    networking::{
-        Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, RouteDestination, StringMatch,
-    },
+    networking::{Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, StringMatch},
     networking::{TcpRoute, TlsMatchAttributes, TlsRoute, VirtualService},
 };
 use lateen_core::{Hostname, ObjectRef};
@@ -25,7 +23,8 @@ use super::{
     conditions::Verdict,
     filters::Place,
     gateways::Gateways,
-    grpc, http, l4,
+    grpc, http,
+    l4::{self, L4},
     listeners::Role,
     mesh::{self, MeshHost},
     objects::by_age,
@@ -121,7 +120,7 @@ fn is_service(to: &BackendRef) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Converted {
     pub(super) http: Vec<Entry>,
-    pub(super) l4: Vec<RouteDestination>,
+    pub(super) l4: L4,
     pub(super) findings: Findings,
 }
 
@@ -139,7 +138,7 @@ pub(super) struct Common<'a> {
 pub(super) struct HostRules {
     http: Vec<Entry>,
     /// Of several routes of connections, the oldest counts.
-    l4: Vec<RouteDestination>,
+    l4: L4,
 }
 
 /// Everything that routes say.
@@ -182,28 +181,17 @@ pub(super) fn read<'a>(
         );
     }
     for route in by_age(&objects.tls_routes) {
-        let from = End::of("TLSRoute", &route.meta.namespace);
         let (parents, hosts) = (&route.spec.parent_refs, &route.spec.hostnames);
-        reader.route(
-            common(&kinds::TLS_ROUTE, route, parents, hosts),
-            |around, _| l4::convert(around, from, &route.spec.rules),
-        );
+        let of = common(&kinds::TLS_ROUTE, route, parents, hosts);
+        reader.route(of, |around, _| l4::convert(around, of, &route.spec.rules));
     }
     for route in by_age(&objects.tcp_routes) {
-        let from = End::of("TCPRoute", &route.meta.namespace);
-        let parents = &route.spec.parent_refs;
-        reader.route(
-            common(&kinds::TCP_ROUTE, route, parents, &[]),
-            |around, _| l4::convert(around, from, &route.spec.rules),
-        );
+        let of = common(&kinds::TCP_ROUTE, route, &route.spec.parent_refs, &[]);
+        reader.route(of, |around, _| l4::convert(around, of, &route.spec.rules));
     }
     for route in by_age(&objects.udp_routes) {
-        let from = End::of("UDPRoute", &route.meta.namespace);
-        let parents = &route.spec.parent_refs;
-        reader.route(
-            common(&kinds::UDP_ROUTE, route, parents, &[]),
-            |around, _| l4::convert(around, from, &route.spec.rules),
-        );
+        let of = common(&kinds::UDP_ROUTE, route, &route.spec.parent_refs, &[]);
+        reader.route(of, |around, _| l4::convert(around, of, &route.spec.rules));
     }
 }
 
@@ -329,7 +317,8 @@ impl Rules {
                 http,
                 ..VirtualService::default()
             };
-            let route = rules.l4.clone();
+            let L4 { route, source } = rules.l4.clone();
+            let l4 = [source];
             if listener.role == Role::Passthrough && !route.is_empty() {
                 spec.tls.push(TlsRoute {
                     r#match: vec![TlsMatchAttributes {
@@ -349,7 +338,11 @@ impl Rules {
                 _ => listener.name.clone(),
             };
             let meta = &listener.gateway.meta;
-            out.push(object(meta, &gateway, host, spec, &sources));
+            let mut made = object(meta, &gateway, host, spec, &sources);
+            if !rules.l4.is_empty() {
+                sources::note_l4(&mut made.meta.annotations, &l4);
+            }
+            out.push(made);
         }
         for (n, listener) in gateways.listeners.iter().enumerate() {
             let host = listener.host();

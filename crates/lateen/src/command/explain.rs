@@ -27,14 +27,14 @@ const DOMAIN: &str = "cluster.local";
 /// Say what a proxy would do with a request, and why.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --diff new-routes.yaml\n  lateen explain --recorded-from productpage-v1-77bb --diff new-routes.yaml"
+    after_help = "Examples:\n  lateen explain GET http://reviews:9080/reviews/0 --from productpage-v1-77bb\n  lateen explain GET http://reviews:9080/ --from productpage-v1 -H 'end-user: jason' --at shop.yaml --at routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --at shop.yaml --diff new-routes.yaml\n  lateen explain GET http://reviews:9080/ --from productpage-v1 --diff new-routes.yaml\n  lateen explain UDP udp://dns.example:53 --from dns-gateway --at dns.yaml\n  lateen explain --recorded-from productpage-v1-77bb --diff new-routes.yaml"
 )]
 pub(crate) struct Explain {
-    /// The method of the request.
+    /// The method of the request; anything for what is none.
     #[arg(required_unless_present_any = ["recorded", "recorded_from"])]
     method: Option<String>,
-    /// Where it goes: `http://host[:port]/path`, `https://host[:port]` (TLS of the caller's own) or
-    /// `tcp://host:port`.
+    /// Where it goes: `http://host[:port]/path`, `https://host[:port]` (TLS of the caller's own),
+    /// `tcp://host:port`, or `udp://host:port` for a datagram to a gateway.
     #[arg(required_unless_present_any = ["recorded", "recorded_from"])]
     url: Option<String>,
     /// The pod whose proxy is asked, `name[.namespace]`; with --at, what its name begins with is
@@ -149,7 +149,8 @@ impl Explain {
             let services: Api<Service> = Api::namespaced(client, namespace);
             let pod = pods.get(&pod).await?;
             let services = services.list(&ListParams::default()).await?;
-            let port = port_behind(&services.items, &pod, call.destination.port());
+            let port = call.destination.port();
+            let port = port_behind(&services.items, &pod, port, call.udp);
             call.destination.set_port(port);
         }
         // What the proxy does is told in any case; which fields of which objects it comes from, only
@@ -244,7 +245,7 @@ impl Explain {
 }
 
 /// The port of a gateway's pod behind one of its services; the port itself where none has it.
-fn port_behind(services: &[Service], pod: &Pod, port: u16) -> u16 {
+fn port_behind(services: &[Service], pod: &Pod, port: u16, udp: bool) -> u16 {
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let specs = services.iter().filter_map(|service| service.spec.as_ref());
     let own = specs.filter(|spec| {
@@ -255,7 +256,10 @@ fn port_behind(services: &[Service], pod: &Pod, port: u16) -> u16 {
         selector.is_some_and(|selector| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
     });
     let mut ports = own.flat_map(|spec| spec.ports.iter().flatten());
-    let found = ports.find(|found| found.port == i32::from(port));
+    let found = ports.find(|found| {
+        let is_udp = found.protocol.as_deref() == Some("UDP");
+        found.port == i32::from(port) && is_udp == udp
+    });
     let target = match found.and_then(|found| found.target_port.as_ref()) {
         None => None,
         Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
@@ -303,7 +307,8 @@ mod tests {
             service(
                 "gateway",
                 serde_json::json!([{ "port": 80, "targetPort": 8080 },
-                    { "port": 443, "targetPort": "https" }, { "port": 31400 }]),
+                    { "port": 443, "targetPort": "https" }, { "port": 31400 },
+                    { "port": 80, "protocol": "UDP", "targetPort": 1080 }]),
             ),
         ];
         let pod: Pod = serde_json::from_value(serde_json::json!({
@@ -312,8 +317,9 @@ mod tests {
                 "ports": [{ "name": "https", "containerPort": 8443 }] }] },
         }))
         .expect("a Pod");
-        let ports = [80, 443, 31400, 9999].map(|port| port_behind(&services, &pod, port));
+        let ports = [80, 443, 31400, 9999].map(|port| port_behind(&services, &pod, port, false));
         assert_eq!(ports, [8080, 8443, 31400, 9999]);
+        assert_eq!(port_behind(&services, &pod, 80, true), 1080);
     }
 
     #[test]

@@ -8,11 +8,13 @@ use lateen_xds::types::core::CidrRange;
 use lateen_xds::types::listener::{FilterChain, FilterChainMatch};
 
 /// Drops from each chain the server names and ranges that an earlier one asks for, and chains that
-/// have nothing left.
-pub(super) fn distinct(chains: impl IntoIterator<Item = FilterChain>) -> Vec<FilterChain> {
+/// have nothing left. What comes with a chain stays with it.
+pub(super) fn distinct<T>(
+    chains: impl IntoIterator<Item = (T, FilterChain)>,
+) -> Vec<(T, FilterChain)> {
     let mut taken = Vec::new();
     let mut kept = Vec::new();
-    for mut chain in chains {
+    for (with, mut chain) in chains {
         let Some(mine) = what_is_free(chain.filter_chain_match.as_ref(), &taken) else {
             continue;
         };
@@ -20,7 +22,7 @@ pub(super) fn distinct(chains: impl IntoIterator<Item = FilterChain>) -> Vec<Fil
         if let Some(matches) = chain.filter_chain_match.as_mut() {
             *matches = mine;
         }
-        kept.push(chain);
+        kept.push((with, chain));
     }
     kept
 }
@@ -109,8 +111,8 @@ mod tests {
     #[test]
     fn the_first_one_counts() {
         let check = |chains: &[Match<'_>], want: &[Match<'_>]| {
-            let found = distinct(chains.iter().map(chain));
-            let want: Vec<_> = want.iter().map(chain).collect();
+            let found = distinct(chains.iter().map(|of| ((), chain(of))));
+            let want: Vec<_> = want.iter().map(|of| ((), chain(of))).collect();
             assert_eq!(found, want, "{chains:?}");
         };
         check(&[(&[], &[]), (&[], &[])], &[(&[], &[])]);

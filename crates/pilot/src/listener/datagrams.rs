@@ -20,8 +20,8 @@ use lateen_xds::types::udp::udp_proxy_config::{
 use lateen_xds::types::udp::{Route, UdpProxyConfig};
 use lateen_xds::types::wkt::UInt64Value;
 
-use super::Logging;
 use super::filters::access_log;
+use super::{Logging, Written};
 use crate::wire;
 
 const UDP_PROXY: &str = "envoy.filters.udp_listener.udp_proxy";
@@ -40,6 +40,7 @@ pub(crate) struct DatagramRule {
     pub(crate) idle: Option<Duration>,
     /// Clusters that hash do so by the client's address.
     pub(crate) by_source: bool,
+    pub(crate) written: Written,
 }
 
 /// The address of a listener, for datagrams.

@@ -137,7 +137,7 @@ impl GatewayKey {
     }
 
     /// Where datagrams go, where the listener takes them.
-    fn datagrams(&self) -> Option<&DatagramRule> {
+    pub(crate) fn datagrams(&self) -> Option<&DatagramRule> {
         let mut servers = self.servers.iter();
         servers.find_map(|server| match server {
             GatewayServer::Datagrams(rule) => Some(rule),
@@ -153,7 +153,7 @@ impl GatewayKey {
         if let Some(rule) = self.datagrams() {
             return self.generate_datagrams(rule);
         }
-        let chains = self.servers.iter().flat_map(|server| self.chains(server));
+        let chains = self.chains().into_iter();
         let inspects = self.servers.iter().any(|server| match server {
             GatewayServer::Http { .. } | GatewayServer::Datagrams(_) => false,
             GatewayServer::Https { .. } => true,
@@ -171,7 +171,7 @@ impl GatewayKey {
             name: self.name(),
             address: Some(wire::socket_address(self.address(), self.port)),
             additional_addresses: additional(&self.addresses, self.port),
-            filter_chains: distinct(chains),
+            filter_chains: chains.map(|(_, chain)| chain).collect(),
             listener_filters,
             traffic_direction: TrafficDirection::Outbound.into(),
             ..Listener::default()
@@ -196,24 +196,31 @@ impl GatewayKey {
         }
     }
 
-    fn chains(&self, server: &GatewayServer) -> Vec<FilterChain> {
+    /// The chains of all servers, those of bytes each with its rule.
+    pub(crate) fn chains(&self) -> Vec<(Option<&TcpRule>, FilterChain)> {
+        let servers = self.servers.iter();
+        distinct(servers.flat_map(|server| self.chains_of(server)))
+    }
+
+    fn chains_of<'a>(&self, server: &'a GatewayServer) -> Vec<(Option<&'a TcpRule>, FilterChain)> {
+        let of_no_rule = |chain| vec![(None, chain)];
         match server {
             // They have no connections to choose chains for.
             GatewayServer::Datagrams(_) => Vec::new(),
-            GatewayServer::Http { routes } => vec![FilterChain {
+            GatewayServer::Http { routes } => of_no_rule(FilterChain {
                 filters: vec![self.http(routes)],
                 ..FilterChain::default()
-            }],
-            GatewayServer::Https { routes, sni, tls } => vec![FilterChain {
+            }),
+            GatewayServer::Https { routes, sni, tls } => of_no_rule(FilterChain {
                 filter_chain_match: by_sni(sni),
                 filters: vec![self.http(routes)],
                 transport_socket: Some(tls.socket()),
                 ..FilterChain::default()
-            }],
+            }),
             GatewayServer::Tcp { rules, tls } => {
                 let mut chains = tcp_chains(rules, &self.logging);
                 if let Some((sni, tls)) = tls {
-                    for chain in &mut chains {
+                    for (_, chain) in &mut chains {
                         // The ranges of the rule stay: each may have a chain of its own.
                         let of_rule = chain.filter_chain_match.take().unwrap_or_default();
                         let matches = FilterChainMatch {
@@ -226,7 +233,8 @@ impl GatewayKey {
                         chain.transport_socket = Some(tls.socket());
                     }
                 }
-                chains
+                let chains = chains.into_iter();
+                chains.map(|(rule, chain)| (Some(rule), chain)).collect()
             }
         }
     }

@@ -1,8 +1,11 @@
 //! Outbound listeners: one behind each address that clients know, and `virtualOutbound`, where
 //! captured connections arrive and are handed to them.
 
-use lateen_api::Duration;
-use lateen_api::networking::TunnelSettings;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use lateen_api::networking::{TunnelSettings, VirtualService};
+use lateen_api::{Duration, Object};
 use lateen_core::ports;
 use lateen_xds::names;
 use lateen_xds::types::core::{CidrRange, TrafficDirection};
@@ -68,6 +71,33 @@ pub(crate) struct TcpRule {
     pub(crate) tunnel: Option<Tunnel>,
     /// The names that clients ask for lead to its hosts, at this port.
     pub(crate) name_port: Option<u16>,
+    pub(crate) written: Written,
+}
+
+/// Which rule of a user a [`TcpRule`] is; nothing where it is no user's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written(pub(crate) Option<(Arc<Object<VirtualService>>, L4Place)>);
+
+/// It has no part in what is generated: rules that differ in it alone are the same.
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// A rule for connections in a VirtualService, and a match of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct L4Place {
+    /// In `spec.tls`, not in `spec.tcp`.
+    pub(crate) is_tls: bool,
+    pub(crate) rule: usize,
+    pub(crate) of: Option<usize>,
 }
 
 /// A tunnel through an HTTP proxy.
@@ -119,6 +149,7 @@ impl TcpRule {
             limits,
             tunnel: None,
             name_port: None,
+            written: Written::default(),
         }
     }
 }
@@ -144,23 +175,16 @@ impl OutboundKey {
             continue_on_listener_filters_timeout: true,
             ..Listener::default()
         };
+        let chains = self.chains().into_iter();
+        listener.filter_chains = chains.map(|(_, chain)| chain).collect();
         match &self.want {
-            Want::Http => listener.filter_chains = vec![plain_chain(self.http(None))],
+            Want::Http => {}
             Want::Tcp(rules) => {
-                listener.filter_chains = self.tcp_chains(rules);
                 if rules.iter().any(|rule| !rule.sni.is_empty()) {
                     listener.listener_filters = vec![filters::tls_inspector()];
                 }
             }
-            Want::Sniff { routes, tcp } => {
-                let mut http = plain_chain(self.http(Some(routes)));
-                http.filter_chain_match = Some(FilterChainMatch {
-                    transport_protocol: "raw_buffer".into(),
-                    application_protocols: tls::owned(&tls::PLAIN_HTTP_ALPN),
-                    ..FilterChainMatch::default()
-                });
-                listener.filter_chains = vec![http];
-                listener.filter_chains.extend(self.tcp_chains(tcp));
+            Want::Sniff { .. } => {
                 listener.listener_filters =
                     vec![filters::tls_inspector(), filters::http_inspector()];
             }
@@ -216,13 +240,31 @@ impl OutboundKey {
         filters::http(Side::Outbound, prefix, routes, self.by_name, &self.logging)
     }
 
-    fn tcp_chains(&self, rules: &[TcpRule]) -> Vec<FilterChain> {
-        tcp_chains(rules, &self.logging)
+    /// The chains of services, those of bytes each with its rule.
+    pub(crate) fn chains(&self) -> Vec<(Option<&TcpRule>, FilterChain)> {
+        let of_rules = |rules| tcp_chains(rules, &self.logging).into_iter();
+        let of_rules = |rules| of_rules(rules).map(|(rule, chain)| (Some(rule), chain));
+        match &self.want {
+            Want::Http => vec![(None, plain_chain(self.http(None)))],
+            Want::Tcp(rules) => of_rules(rules).collect(),
+            Want::Sniff { routes, tcp } => {
+                let mut http = plain_chain(self.http(Some(routes)));
+                http.filter_chain_match = Some(FilterChainMatch {
+                    transport_protocol: "raw_buffer".into(),
+                    application_protocols: tls::owned(&tls::PLAIN_HTTP_ALPN),
+                    ..FilterChainMatch::default()
+                });
+                [(None, http)].into_iter().chain(of_rules(tcp)).collect()
+            }
+        }
     }
 }
 
-pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChain> {
-    let chain = |rule: &TcpRule| {
+pub(super) fn tcp_chains<'a>(
+    rules: &'a [TcpRule],
+    logging: &Logging,
+) -> Vec<(&'a TcpRule, FilterChain)> {
+    let chain = |rule: &'a TcpRule| {
         let matches = FilterChainMatch {
             server_names: server_names(&rule.sni),
             prefix_ranges: rule.subnets.iter().filter_map(|s| range(s)).collect(),
@@ -249,7 +291,7 @@ pub(super) fn tcp_chains(rules: &[TcpRule], logging: &Logging) -> Vec<FilterChai
                 .filters
                 .splice(0..0, filters::server_names(port, logging));
         }
-        chain
+        (rule, chain)
     };
     distinct(rules.iter().map(chain))
 }

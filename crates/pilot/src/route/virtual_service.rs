@@ -3,7 +3,7 @@
 use lateen_api::Object;
 use lateen_api::networking::{
     Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
-    StringMatch, VirtualService, gateway_key,
+    StringMatch, VirtualService,
 };
 use lateen_galley::{GATEWAY_SEMANTICS, ROUTE_SEMANTICS};
 use lateen_xds::names::ClusterName;
@@ -15,7 +15,9 @@ use lateen_xds::types::route::{
     DirectResponseAction, Route, RouteAction, WeightedCluster, weighted_cluster,
 };
 
-use super::{Client, Targets, action, everything, filters, headers, matching};
+use super::{
+    Client, Conditions, Targets, There, Unmet, action, everything, filters, headers, matching,
+};
 use crate::snapshot::full_host;
 use crate::wire;
 
@@ -41,17 +43,6 @@ pub(crate) enum Fate<'a> {
     Nowhere,
     /// Nothing: a rule before it is for all requests.
     Behind,
-}
-
-/// A condition on the client or the listener that does not hold: what it wants, and what there is.
-#[derive(Debug)]
-pub(crate) enum Unmet<'a> {
-    /// `mesh`, or `namespace/name`.
-    Gateway(&'a [String], &'a str),
-    Port(u32, u16),
-    /// The key of the label, its value, and the client's.
-    Label(&'a str, &'a str, Option<&'a String>),
-    Namespace(&'a str, &'a str),
 }
 
 impl Context<'_> {
@@ -98,26 +89,15 @@ impl Context<'_> {
         }
     }
 
-    /// The conditions that are about the client or the listener are decided here: the first that does
-    /// not hold.
+    /// The first condition on the client or the listener that does not hold.
     fn unmet<'b>(&'b self, of: &'b HttpMatchRequest) -> Option<Unmet<'b>> {
-        let namespace = &self.rule.meta.namespace;
-        let own = |gateway: &String| gateway_key(gateway, namespace) == self.gateway;
-        if !of.gateways.is_empty() && !of.gateways.iter().any(own) {
-            return Some(Unmet::Gateway(&of.gateways, self.gateway));
-        }
-        if let Some(port) = of.port.filter(|port| *port != u32::from(self.port)) {
-            return Some(Unmet::Port(port, self.port));
-        }
-        // To the rule the client is the workload of the proxy, which may be a gateway.
-        let labels = &self.client.labels;
-        let mut wanted = of.source_labels.iter();
-        if let Some((key, value)) = wanted.find(|(key, value)| labels.get(*key) != Some(*value)) {
-            return Some(Unmet::Label(key, value, labels.get(key)));
-        }
-        let source = of.source_namespace.as_str();
-        let is_met = source.is_empty() || source == self.client.namespace;
-        (!is_met).then_some(Unmet::Namespace(source, &self.client.namespace))
+        Conditions::from(of).unmet(There {
+            home: &self.rule.meta.namespace,
+            gateway: self.gateway,
+            port: self.port,
+            labels: &self.client.labels,
+            namespace: &self.client.namespace,
+        })
     }
 
     fn route(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> Route {

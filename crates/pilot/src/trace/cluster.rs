@@ -9,6 +9,8 @@ use lateen_registry::{MESH_CONFIG, Provider, Service};
 use lateen_xds::names::ClusterName;
 
 use super::Origin;
+use crate::listener::Mode;
+use crate::mtls;
 use crate::policy::{Policy, Rule};
 use crate::view::View;
 
@@ -43,16 +45,38 @@ pub(super) fn trace(view: View<'_>, name: &str) -> Option<ClusterTrace> {
         let origin = found.map_or_else(|| of_mesh(what), |(_, origin)| origin.clone());
         (what, origin)
     });
+    // Policies of servers count where the client's side is said by nobody.
+    let of_servers = policy
+        .tls
+        .is_none()
+        .then(|| turned_off(view, service, name.port));
     Some(ClusterTrace {
         service: of_service(view, service, name.port),
         seen_by: view.let_in_by(service),
         subset: subset(&rules, &name.subset),
-        settings: settings.collect(),
+        settings: settings.chain(of_servers.into_iter().flatten()).collect(),
         rules: rules
             .iter()
             .map(|rule| (object(rule), place(view, service, rule)))
             .collect(),
     })
+}
+
+/// What turns mutual TLS off for servers of a port.
+fn turned_off(view: View<'_>, service: &Service, port: u16) -> Vec<(&'static str, Origin)> {
+    let Some(port) = service.port(port) else {
+        return Vec::new();
+    };
+    let endpoints = view.snapshot.world.endpoints(&service.id(), &port.name);
+    let mut found = Vec::new();
+    for endpoint in endpoints {
+        let (namespace, labels) = (&endpoint.namespace, &endpoint.labels);
+        let said = mtls::said(view.snapshot, namespace, labels, Some(endpoint.port));
+        let off = said.filter(|said| said.mode == Mode::Disable);
+        let off = off.map(|said| super::inbound::of_policy(&said, endpoint.port));
+        found.extend(off.filter(|off| !found.contains(off)));
+    }
+    found
 }
 
 /// Where a block of settings lies. Generators take them by reference, so that the same address is the

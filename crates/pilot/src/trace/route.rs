@@ -260,7 +260,13 @@ fn destinations(rule: &str, routes: &[HttpRouteDestination]) -> Vec<String> {
 }
 
 fn elsewhere(unmet: &Unmet<'_>) -> RuleFate {
-    let (field, why) = match unmet {
+    let (field, why) = told(unmet);
+    RuleFate::Elsewhere { field, why }
+}
+
+/// The field of a condition that does not hold, within its match, and why it does not.
+pub(super) fn told(unmet: &Unmet<'_>) -> (String, String) {
+    match unmet {
         Unmet::Gateway(wanted, is) => {
             let why = format!("wants {}, this is {is:?}", wanted.join(" or "));
             ("gateways".to_owned(), why)
@@ -278,8 +284,7 @@ fn elsewhere(unmet: &Unmet<'_>) -> RuleFate {
             let why = format!("wants {wanted:?}, the client is in {is:?}");
             ("sourceNamespace".to_owned(), why)
         }
-    };
-    RuleFate::Elsewhere { field, why }
+    }
 }
 
 /// Whether a match has a condition.

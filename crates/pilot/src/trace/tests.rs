@@ -268,9 +268,10 @@ spec:
     let offline = offline(yaml, &ingress());
     let routes = offline.listeners();
     assert!(!routes.is_empty());
-    let table = Some("http.8080");
+    let table = ServersOf::Table("http.8080");
     for (port, table, host, want) in [
-        (31400, None, None, vec!["spec.servers[0]"]),
+        (31400, ServersOf::Connections, None, vec!["spec.servers[0]"]),
+        (31400, ServersOf::Datagrams, None, vec![]),
         (
             8080,
             table,
@@ -278,7 +279,7 @@ spec:
             vec!["spec.servers[1]", "spec.servers[2]"],
         ),
         (8080, table, Some("b.example.com"), vec!["spec.servers[2]"]),
-        (8080, Some("http.9999"), None, vec![]),
+        (8080, ServersOf::Table("http.9999"), None, vec![]),
     ] {
         let found = offline.trace_servers(port, table, host);
         let fields: Vec<_> = found.iter().map(|of| of.field.as_str()).collect();

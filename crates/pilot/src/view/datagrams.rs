@@ -9,7 +9,7 @@ use lateen_xds::names::{self, ClusterName};
 
 use super::View;
 use super::gateways::{Bound, Role};
-use crate::listener::{DatagramRule, GatewayServer};
+use crate::listener::{DatagramRule, GatewayServer, L4Place, Written};
 use crate::snapshot::{HostedVirtualService, full_host};
 
 impl<'a> View<'a> {
@@ -23,7 +23,15 @@ impl<'a> View<'a> {
 
     fn datagrams(self, hosted: &HostedVirtualService) -> Option<DatagramRule> {
         let namespace = &hosted.object.meta.namespace;
-        let mut rule = DatagramRule::default();
+        let place = L4Place {
+            is_tls: false,
+            rule: 0,
+            of: None,
+        };
+        let mut rule = DatagramRule {
+            written: Written(Some((hosted.object.clone(), place))),
+            ..DatagramRule::default()
+        };
         for to in &hosted.object.spec.tcp.first()?.route {
             let Some(destination) = &to.destination else {
                 continue;

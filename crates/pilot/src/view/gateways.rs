@@ -18,6 +18,7 @@ use crate::policy::subsets;
 use crate::route::{GatewayHost, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::HostedVirtualService;
+use crate::trace::ServersOf;
 use crate::wire;
 
 /// A server of a Gateway that selects the proxy.
@@ -97,7 +98,7 @@ impl Bound<'_> {
         made.then(|| self.name())
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.gateway.key()
     }
 
@@ -120,7 +121,7 @@ impl Bound<'_> {
     }
 
     /// The name of the server's route table.
-    fn routes(&self) -> String {
+    pub(super) fn routes(&self) -> String {
         let server_port = self.server.port.as_ref();
         let bind = self.server.bind.as_str();
         match self.role() {
@@ -170,7 +171,7 @@ impl Bound<'_> {
     }
 
     /// The host that a server and a VirtualService's host have in common.
-    fn common(&self, hosted: &HostedVirtualService, host: &Hostname) -> Vec<Hostname> {
+    pub(super) fn common(&self, hosted: &HostedVirtualService, host: &Hostname) -> Vec<Hostname> {
         let namespace = &hosted.object.meta.namespace;
         let mut common = Vec::new();
         for served in &self.server.hosts {
@@ -225,23 +226,25 @@ impl<'a> View<'a> {
     }
 
     /// The servers, by their places in their Gateways, that have a part in what the proxy does at a port
-    /// of its own: those of a route table where one is named, else those of connections; for a host,
-    /// where one is asked for.
+    /// of its own; for a host, where one is asked for.
     pub(crate) fn servers_at(
         self,
         port: u16,
-        table: Option<&str>,
+        of: ServersOf<'_>,
         host: Option<&str>,
     ) -> Vec<(&'a Object<Gateway>, usize)> {
         let host = host.map(Hostname::new);
         let is_meant = |bound: &Bound<'a>| {
-            let of_table = match bound.role() {
-                Role::Http | Role::Https => table.is_some_and(|table| bound.routes() == table),
+            let is_of = match bound.role() {
+                Role::Http | Role::Https => {
+                    matches!(of, ServersOf::Table(table) if bound.routes() == table)
+                }
                 Role::None => false,
-                _ => table.is_none(),
+                Role::Udp => of == ServersOf::Datagrams,
+                _ => of == ServersOf::Connections,
             };
             let serves = |host: &Hostname| bound.hosts().iter().any(|own| own.covers(host));
-            bound.listens == port && of_table && host.as_ref().is_none_or(serves)
+            bound.listens == port && is_of && host.as_ref().is_none_or(serves)
         };
         let bound = self.bound().into_iter().filter(is_meant);
         bound.map(|bound| (bound.gateway, bound.place)).collect()
@@ -346,14 +349,7 @@ impl<'a> View<'a> {
         let name = bound.name();
         let hosts = bound.hosts();
         let mut rules = Vec::new();
-        for hosted in self.bound_rules(&name) {
-            if !hosted
-                .hosts
-                .iter()
-                .any(|host| !bound.common(hosted, host).is_empty())
-            {
-                continue;
-            }
+        for hosted in self.served_by(bound) {
             if bound.role() == Role::Passthrough {
                 rules.extend(self.tls_rules(hosted, &name, bound.port, Some(&hosts)));
             } else {
@@ -361,6 +357,18 @@ impl<'a> View<'a> {
             }
         }
         GatewayServer::Tcp { rules, tls }
+    }
+
+    /// VirtualServices that are bound to a server and have a host in common with it.
+    pub(super) fn served_by(
+        self,
+        bound: &Bound<'a>,
+    ) -> impl Iterator<Item = &'a HostedVirtualService> {
+        let rules = self.bound_rules(&bound.name()).into_iter();
+        rules.filter(|hosted| {
+            let mut hosts = hosted.hosts.iter();
+            hosts.any(|host| !bound.common(hosted, host).is_empty())
+        })
     }
 
     /// Each cluster of each service that a server of this gateway leads to by itself.

@@ -52,7 +52,7 @@ impl View<'_> {
         keys
     }
 
-    fn unpatched_listeners(self) -> Vec<Key> {
+    pub(crate) fn unpatched_listeners(self) -> Vec<Key> {
         if self.from.is_router() {
             return self
                 .gateway_listeners()
@@ -257,7 +257,11 @@ impl View<'_> {
     /// Where clients of a service connect to: its virtual addresses, or where it has none, those of
     /// its endpoints, or any. An address within a range is any until a filter chain asks for more.
     /// Each with others of the same listener.
-    fn addresses(self, service: &Service, port: &ServicePort) -> Vec<(String, Vec<String>)> {
+    pub(super) fn addresses(
+        self,
+        service: &Service,
+        port: &ServicePort,
+    ) -> Vec<(String, Vec<String>)> {
         let alone = |address: String| (address, Vec::new());
         let mut virtual_ones = self.virtual_ones(service).map(ToString::to_string);
         let within = (!service.address_ranges.is_empty()).then(|| EVERYWHERE.to_owned());

@@ -249,7 +249,7 @@ impl<'a> View<'a> {
         all.filter(move |hosted| self.lets_rule(hosted))
     }
 
-    fn lets_rule(self, hosted: &HostedVirtualService) -> bool {
+    pub(super) fn lets_rule(self, hosted: &HostedVirtualService) -> bool {
         let namespace = &hosted.object.meta.namespace;
         self.limits().is_none_or(|mut limits| {
             limits.any(|egress| egress.lets_rule(namespace, &hosted.hosts))
