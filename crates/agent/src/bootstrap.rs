@@ -3,13 +3,22 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use lateen_xds::names::LOCAL_CLUSTER;
+use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::config::AgentConfig;
 
 /// Where a pod says where it is, where the platform does not.
-const LOCALITY_LABEL: &str = "istio-locality";
+const LOCALITY_LABELS: [&str; 2] = ["istio-locality", "topology.istio.io/locality"];
+/// Labels of nodes that pods may have as well, and the fields that they are of.
+const TOPOLOGY_LABELS: [(&str, &str); 3] = [
+    ("topology.kubernetes.io/region", "region"),
+    ("topology.kubernetes.io/zone", "zone"),
+    ("topology.istio.io/subzone", "sub_zone"),
+];
+/// The metadata field that asks for a cluster of the proxy's own workload.
+const SELF_DISCOVERY: &str = "ENABLE_SELF_DISCOVERY";
 const FILE: &str = "envoy-rev.json";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -31,7 +40,7 @@ pub(crate) fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
 }
 
 pub(crate) fn build(config: &AgentConfig) -> Value {
-    json!({
+    let mut bootstrap = json!({
         "node": node(config),
         "layered_runtime": { "layers": [
             { "name": "global config", "static_layer": {
@@ -49,7 +58,11 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
                 endpoint_listener("ready", config.ports.ready, "/healthz/ready", "agent"),
             ],
         },
-    })
+    });
+    if config.metadata[SELF_DISCOVERY] == "true" {
+        bootstrap["cluster_manager"] = json!({ "local_cluster_name": LOCAL_CLUSTER });
+    }
+    bootstrap
 }
 
 /// Who the control plane is told that this is.
@@ -59,15 +72,25 @@ pub(crate) fn node(config: &AgentConfig) -> Value {
         "cluster": config.cluster,
         "metadata": config.metadata,
     });
-    if let Some(locality) = locality(config.metadata["LABELS"][LOCALITY_LABEL].as_str()) {
+    if let Some(locality) = locality(&config.metadata["LABELS"]) {
         node["locality"] = locality;
     }
     node
 }
 
-/// `region/zone/subzone`; in a label, which has no slashes, with dots between them.
-fn locality(label: Option<&str>) -> Option<Value> {
-    let label = label.filter(|label| !label.is_empty())?;
+/// `region/zone/subzone`; in a label, which has no slashes, with dots between them. Else what Kubernetes
+/// copies to pods from their nodes.
+fn locality(labels: &Value) -> Option<Value> {
+    let text = |label: &str| labels[label].as_str().filter(|text| !text.is_empty());
+    let Some(label) = LOCALITY_LABELS.iter().find_map(|label| text(label)) else {
+        let parts = TOPOLOGY_LABELS.map(|(label, field)| Some((field, text(label)?)));
+        let parts: Map<_, _> = parts
+            .into_iter()
+            .flatten()
+            .map(|(field, text)| (field.to_owned(), text.into()))
+            .collect();
+        return (!parts.is_empty()).then_some(Value::Object(parts));
+    };
     let separator = if label.contains('/') { '/' } else { '.' };
     let mut parts = label.splitn(3, separator);
     let mut locality = json!({});
@@ -107,10 +130,13 @@ fn stats() -> Value {
     })
 }
 
+/// Resources that come over the one stream, however late.
+fn discovered() -> Value {
+    json!({ "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3" })
+}
+
 fn dynamic(delta: bool) -> Value {
-    let source = json!({
-        "ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3",
-    });
+    let source = discovered();
     json!({
         "lds_config": source,
         "cds_config": source,
@@ -123,13 +149,28 @@ fn dynamic(delta: bool) -> Value {
     })
 }
 
-fn clusters(config: &AgentConfig) -> Value {
-    json!([
+fn clusters(config: &AgentConfig) -> Vec<Value> {
+    let mut clusters = vec![
         cluster("prometheus_stats", tcp("127.0.0.1", config.ports.admin)),
         cluster("agent", tcp("127.0.0.1", config.ports.status)),
         grpc_cluster("sds-grpc", &config.paths.sds_socket),
         grpc_cluster("xds-grpc", &config.paths.xds_socket),
-    ])
+    ];
+    if config.metadata[SELF_DISCOVERY] == "true" {
+        clusters.push(local_cluster());
+    }
+    clusters
+}
+
+/// The proxy's own workload by zone, for zone-aware routing: nothing is sent there.
+fn local_cluster() -> Value {
+    json!({
+        "name": LOCAL_CLUSTER,
+        "type": "EDS",
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "eds_cluster_config": { "eds_config": discovered(), "service_name": LOCAL_CLUSTER },
+    })
 }
 
 fn cluster(name: &str, address: Value) -> Value {
@@ -204,17 +245,43 @@ mod tests {
 
     #[test]
     fn where_a_pod_is() {
-        let check = |label: Option<&str>, want: Value| {
-            assert_eq!(locality(label).unwrap_or_default(), want, "{label:?}");
+        let check = |labels: Value, want: Value| {
+            assert_eq!(locality(&labels).unwrap_or_default(), want, "{labels}");
         };
-        check(None, Value::Null);
-        check(Some(""), Value::Null);
-        check(Some("r"), json!({"region": "r"}));
+        let label = |text: &str| json!({ "istio-locality": text });
+        check(Value::Null, Value::Null);
+        check(label(""), Value::Null);
+        check(label("r"), json!({"region": "r"}));
+        let all = json!({"region": "r", "zone": "z", "sub_zone": "s"});
+        check(label("r.z.s"), all.clone());
+        check(json!({"topology.istio.io/locality": "r.z.s"}), all.clone());
+        check(label("r/z.1"), json!({"region": "r", "zone": "z.1"}));
+        let of_node = json!({
+            "topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "z",
+            "topology.istio.io/subzone": "s",
+        });
+        check(of_node, all);
         check(
-            Some("r.z.s"),
-            json!({"region": "r", "zone": "z", "sub_zone": "s"}),
+            json!({"topology.kubernetes.io/zone": "z", "istio-locality": "r"}),
+            json!({"region": "r"}),
         );
-        check(Some("r/z.1"), json!({"region": "r", "zone": "z.1"}));
+    }
+
+    #[test]
+    fn a_cluster_of_its_own_where_that_is_asked_for() {
+        let config = sample(&[("ISTIO_META_ENABLE_SELF_DISCOVERY", "true")]);
+        let message: Bootstrap =
+            lateen_xds::json::from_value(build(&config)).expect("Envoy's message");
+        let manager = message.cluster_manager.expect("set");
+        assert_eq!(manager.local_cluster_name, "local_cluster");
+        let clusters = message.static_resources.expect("set").clusters;
+        assert!(
+            clusters
+                .iter()
+                .any(|of| of.name == manager.local_cluster_name)
+        );
+        let plain = build(&sample(&[]));
+        assert!(!plain.to_string().contains("local_cluster"));
     }
 
     #[test]

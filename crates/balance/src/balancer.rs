@@ -3,8 +3,12 @@
 //! Hosts are grouped by priority and, where localities carry weights, by locality. A priority takes
 //! traffic in the measure of its available hosts, with Envoy's overprovisioning factor of 1.4; where
 //! too few are available anywhere, all are used rather than none.
+//!
+//! Where the proxy knows who its peers are, hosts of the first priority are chosen by zone
+//! ([`ZoneAware`]).
 
 mod slow_start;
+mod zones;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +19,8 @@ use crate::HostState;
 use crate::hash::{hash_bytes, mix};
 pub use slow_start::SlowStart;
 use slow_start::Weights;
+use zones::{Choice, Zones};
+pub use zones::{Peers, ZoneAware};
 
 /// The way of choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,9 @@ pub struct Balancer {
     levels: Vec<Level>,
     /// With the time until which some host is new.
     slow_start: Option<(SlowStart, u64)>,
+    /// Rather none than one that may not work.
+    fail_on_panic: bool,
+    zones: Option<Zones>,
 }
 
 #[derive(Debug)]
@@ -147,7 +156,32 @@ impl Balancer {
             panic_percent,
             levels,
             slow_start: None,
+            fail_on_panic: false,
+            zones: None,
         }
+    }
+
+    /// Chooses by zone, where that is asked for and peers are known. Consistent hashing knows no zones,
+    /// and weights of localities count for more.
+    #[must_use]
+    pub fn with_zones(
+        mut self,
+        zones: Option<ZoneAware>,
+        peers: Option<&Peers>,
+        hosts: &[HostSpec],
+    ) -> Self {
+        let applies = !matches!(self.policy, Policy::RingHash { .. } | Policy::Maglev { .. });
+        let Some(spec) = zones.filter(|_| applies) else {
+            return self;
+        };
+        self.fail_on_panic = spec.fail_on_panic;
+        let first = self.levels.first();
+        let first = first.filter(|level| level.priority == 0 && !level.is_weighted(hosts));
+        self.zones = first.zip(peers).and_then(|(first, peers)| {
+            let (policy, panic) = (self.policy, self.panic_percent);
+            Zones::new(spec, policy, panic, peers, hosts, &first.hosts)
+        });
+        self
     }
 
     /// Gives hosts that have just come less than their weight at first. Consistent hashing and choice
@@ -180,8 +214,20 @@ impl Balancer {
 
     fn pick_once(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<usize> {
         let (level, panic) = self.level(hosts, pick)?;
+        if panic && self.fail_on_panic {
+            return None;
+        }
         let usable = |index: usize| panic || hosts[index].available(pick.now);
-        let group = choose_group(level, &usable, (pick.random)())?;
+        let zones = self.zones.as_ref();
+        let choice = match zones.filter(|_| !panic && level.priority == 0) {
+            Some(zones) => zones.choose(hosts, &usable, pick.random),
+            None => Choice::All,
+        };
+        let group = match choice {
+            Choice::All => choose_group(level, &usable, (pick.random)())?,
+            Choice::Zone(group) => group,
+            Choice::Nowhere => return None,
+        };
         let slow_start = self.slow_start.as_ref();
         let weights = Weights {
             hosts,
@@ -280,6 +326,12 @@ impl Level {
     fn available(&self, hosts: &[HostSpec], now: u64) -> usize {
         let available = |index: &&usize| hosts[**index].available(now);
         self.hosts.iter().filter(available).count()
+    }
+
+    /// Whether localities have weights of their own.
+    fn is_weighted(&self, hosts: &[HostSpec]) -> bool {
+        let mut localities = self.hosts.iter().map(|index| &hosts[*index].locality);
+        localities.any(|(_, weight)| weight.is_some())
     }
 }
 

@@ -8,7 +8,7 @@ mod breaker;
 mod hash;
 mod outlier;
 
-pub use balancer::{Balancer, HostSpec, Pick, Policy, SlowStart};
+pub use balancer::{Balancer, HostSpec, Peers, Pick, Policy, SlowStart, ZoneAware};
 pub use breaker::{Breaker, Limits, Overflow, Permit, Priority, Resource};
 pub use hash::hash_bytes;
 pub use outlier::{HostState, Outcome, OutlierConfig, report};

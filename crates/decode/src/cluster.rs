@@ -57,6 +57,7 @@ pub fn cluster(spec: &pb::Cluster) -> Result<ClusterSpec> {
             .and_then(|lb| lb.healthy_panic_threshold.as_ref())
             .map_or(50, |percent| percent.value as u32),
         locality_weighted: choice.locality_weighted,
+        zones: choice.zones,
         http: http::options(spec, options.as_ref())?,
         transports,
         transport_matches,

@@ -63,22 +63,23 @@ impl NamedEndpoint {
 pub fn assignment(spec: &pb::ClusterLoadAssignment) -> Result<Vec<NamedEndpoint>> {
     let mut list = Vec::new();
     for group in &spec.endpoints {
-        let locality = group
-            .locality
-            .as_ref()
-            .map_or_else(ArcStr::new, |locality| {
-                let core::Locality {
-                    region,
-                    zone,
-                    sub_zone,
-                } = locality;
-                format!("{region}/{zone}/{sub_zone}").into()
-            });
+        let locality = group.locality.as_ref().map_or_else(ArcStr::new, place);
         for endpoint in &group.lb_endpoints {
             list.push(one(endpoint, group, &locality)?);
         }
     }
     Ok(list)
+}
+
+/// A locality as text, `region/zone/sub_zone`.
+#[must_use]
+pub fn place(locality: &core::Locality) -> ArcStr {
+    let core::Locality {
+        region,
+        zone,
+        sub_zone,
+    } = locality;
+    format!("{region}/{zone}/{sub_zone}").into()
 }
 
 fn one(

@@ -32,7 +32,7 @@ pub use cluster::{
     Service, TransportMatch, TransportSpec, UpstreamProtocol, cluster,
 };
 pub use common::{Data, FormatValue, address, struct_path};
-pub use endpoint::{EndpointSpec, NamedEndpoint, assignment};
+pub use endpoint::{EndpointSpec, NamedEndpoint, assignment, place};
 pub use fault::{Abort, AbortStatus, Fault};
 pub use filter::{Cors, Filters, RouteExtra};
 pub use hcm::{CertHeader, Codec, HcmSpec, Routes, ServerHeader};

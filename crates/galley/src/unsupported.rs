@@ -57,7 +57,6 @@ const FIELDS: &[Field] = &[
         "POLICY.retryBudget.budgetInterval",
         "our proxy counts requests under way alone, Envoy all of the interval",
     ),
-    warn(DR, "BLOCK.loadBalancer.zoneAwareLbSetting", ""),
     warn(
         GW,
         "servers[].defaultEndpoint",
@@ -217,8 +216,15 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
     }
 }
 
-/// Who may have the Secrets that a rule names.
+/// What depends on more than the rule: which proxies know zones, and who may have the Secrets that it
+/// names.
 fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
+    for at in places(spec, "BLOCK.loadBalancer.zoneAwareLbSetting") {
+        warnings.push(format!(
+            "{at}: zones count at proxies with ISTIO_META_ENABLE_SELF_DISCOVERY in their \
+             proxyMetadata, at others regions alone"
+        ));
+    }
     // Without a selector it is for gateways, which are asked about in any case.
     if spec["workloadSelector"].is_null() {
         return;
@@ -342,7 +348,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Fields of MeshConfig that something acts on.
-const MESH: [&str; 23] = [
+const MESH: [&str; 24] = [
     "accessLogEncoding",
     "accessLogFile",
     "accessLogFormat",
@@ -366,6 +372,7 @@ const MESH: [&str; 23] = [
     "rootNamespace",
     "tcpKeepalive",
     "trustDomain",
+    "zoneAwareLbSetting",
 ];
 
 /// Names fields of a mesh configuration that are set and have no effect.
@@ -454,7 +461,8 @@ mod tests {
                 "spec.trafficPolicy.retryBudget.budgetInterval: not supported, our proxy counts \
                  requests under way alone, Envoy all of the interval",
                 "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
-                 not supported, has no effect",
+                 zones count at proxies with ISTIO_META_ENABLE_SELF_DISCOVERY in their \
+                 proxyMetadata, at others regions alone",
             ],
         );
         named(

@@ -22,7 +22,8 @@ use lateen_xds::types::endpoint::ClusterLoadAssignment;
 pub(crate) use inbound::{InboundKey, To};
 
 use crate::dynamic;
-use crate::endpoint::{self, place, place::Placement};
+use crate::endpoint;
+use crate::endpoint::place::{self, Placement, Setting};
 use crate::families::Families;
 use crate::policy::{Policy, Rule};
 use crate::shared::Shared;
@@ -94,10 +95,12 @@ impl OutboundKey {
         };
         self.discovery(&mut cluster);
         settings::apply(&mut cluster, &policy, self.spoken(), &self.mesh);
-        let of_mesh = self.mesh.locality_lb_setting.as_ref();
-        let setting = place::setting(&policy, self.service.distribution, of_mesh);
-        if setting.is_some_and(|setting| !setting.distribute.is_empty()) {
-            settings::weigh_localities(&mut cluster);
+        match place::setting(&policy, self.service.distribution, &self.mesh) {
+            Some(Setting::Zones(setting)) => settings::know_zones(&mut cluster, setting),
+            Some(Setting::Locality(setting)) if !setting.distribute.is_empty() => {
+                settings::weigh_localities(&mut cluster);
+            }
+            _ => {}
         }
         // Nothing secures datagrams, and none begins anything.
         if self.is_for_datagrams() {

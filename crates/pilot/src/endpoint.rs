@@ -214,7 +214,7 @@ fn workload(endpoint: &Endpoint) -> Struct {
 
 #[cfg(test)]
 mod tests {
-    use lateen_api::networking::LocalityLbSetting;
+    use lateen_api::networking::{LocalityLbSetting, ZoneAwareLbSetting};
     use lateen_core::Labels;
     use serde_json::{Value, json};
 
@@ -315,6 +315,19 @@ mod tests {
     /// version `v1`.
     #[track_caller]
     fn placed(setting: Value, want: &[(&str, u32, u32)]) {
+        let setting: LocalityLbSetting = serde_json::from_value(setting).expect("a setting");
+        placed_by(|client| Placement::of(&setting, client, true), want);
+    }
+
+    /// The same by zones.
+    #[track_caller]
+    fn zoned(setting: Value, want: &[(&str, u32, u32)]) {
+        let setting: ZoneAwareLbSetting = serde_json::from_value(setting).expect("a setting");
+        placed_by(|client| Placement::by_zones(&setting, client), want);
+    }
+
+    #[track_caller]
+    fn placed_by(placement: impl Fn(&Client<'_>) -> Option<Placement>, want: &[(&str, u32, u32)]) {
         let there = |address: &str, version: &str, place: &str| Endpoint {
             locality: place.parse().expect("a locality"),
             node: if address == "10.0.0.2" { "n1" } else { "n2" }.into(),
@@ -327,7 +340,6 @@ mod tests {
             there("10.0.0.4", "v1", "r2/z1/s1"),
             there("10.0.0.5", "v2", "r3/z1/s1"),
         ];
-        let setting: LocalityLbSetting = serde_json::from_value(setting).expect("a setting");
         let labels: Labels = [("version", "v1")].into_iter().collect();
         let client = Client {
             labels: &labels,
@@ -335,8 +347,7 @@ mod tests {
             network: "",
             node: "n1",
         };
-        let goes_on = true;
-        let placement = Placement::of(&setting, &client, goes_on);
+        let placement = placement(&client);
         let all = load_assignment(
             "c".into(),
             &endpoints,
@@ -382,6 +393,33 @@ mod tests {
                 ("10.0.0.3", 1, 1),
                 ("10.0.0.4", 3, 1),
                 ("10.0.0.5", 2, 1),
+            ],
+        );
+    }
+
+    #[test]
+    fn all_zones_of_the_client_s_region_come_first() {
+        let near = [("10.0.0.1", 0, 2), ("10.0.0.2", 0, 2), ("10.0.0.3", 0, 1)];
+        let with = |far: [(&'static str, u32, u32); 2]| [&near[..], &far].concat();
+        let one_by_one = with([("10.0.0.4", 1, 1), ("10.0.0.5", 1, 1)]);
+        zoned(json!({}), &one_by_one);
+        zoned(json!({"enabled": true}), &one_by_one);
+        zoned(
+            json!({"failover": [{"from": "r1", "to": "r3"}]}),
+            &with([("10.0.0.4", 2, 1), ("10.0.0.5", 1, 1)]),
+        );
+        zoned(
+            json!({"enabled": false}),
+            &with([("10.0.0.4", 0, 1), ("10.0.0.5", 0, 1)]),
+        );
+        zoned(
+            json!({"failoverPriority": ["version"]}),
+            &[
+                ("10.0.0.1", 0, 1),
+                ("10.0.0.2", 2, 1),
+                ("10.0.0.3", 0, 1),
+                ("10.0.0.4", 1, 1),
+                ("10.0.0.5", 3, 1),
             ],
         );
     }

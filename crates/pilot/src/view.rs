@@ -57,7 +57,11 @@ impl<'a> View<'a> {
 
     /// Services that the proxy's workload serves, the oldest first.
     fn own_services(self) -> Vec<&'a Arc<Service>> {
-        let labels = self.labels();
+        self.services_of(self.labels())
+    }
+
+    /// Services of the namespace that select by labels and select these, the oldest first.
+    fn services_of(self, labels: &Labels) -> Vec<&'a Arc<Service>> {
         let own = |service: &&Arc<Service>| {
             !service.selector.is_empty() && service.selector.selects(labels)
         };

@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub listeners: Vec<listener::Listener>,
     pub admin: Option<std::net::SocketAddr>,
     pub ads: Option<AdsTarget>,
+    /// The cluster of the proxy's own service; empty where none is named.
+    pub local_cluster: String,
 }
 
 /// Reads a bootstrap.
@@ -46,12 +48,21 @@ pub(crate) fn parse(text: &str) -> Result<Config, Error> {
         None => None,
         Some(source) => Some(ads_target(source, &resources.clusters)?),
     };
+    let manager = bootstrap.cluster_manager.unwrap_or_default();
+    let local_cluster = manager.local_cluster_name;
+    // As Envoy has it: one of discovery may never come.
+    if !local_cluster.is_empty() && !resources.clusters.iter().any(|of| of.name == local_cluster) {
+        return Err(fault(format!(
+            "cluster_manager.local_cluster_name: there is no static cluster {local_cluster:?}"
+        )));
+    }
     Ok(Config {
         node: bootstrap.node.unwrap_or_default(),
         clusters: resources.clusters,
         listeners: resources.listeners,
         admin,
         ads,
+        local_cluster,
     })
 }
 

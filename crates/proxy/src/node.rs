@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lateen_decode::Workload;
+use arcstr::ArcStr;
+use lateen_decode::{Workload, place};
 use lateen_http::Value;
 use lateen_xds::types::core;
 
@@ -36,5 +37,11 @@ impl Node {
             json,
             message,
         }
+    }
+
+    /// Where it is, as endpoints say it; empty where the bootstrap does not say.
+    pub(crate) fn locality(&self) -> ArcStr {
+        let locality = self.message.locality.as_ref();
+        locality.map_or_else(ArcStr::new, place)
     }
 }

@@ -116,7 +116,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
     let mut state = State::new(shared.clone(), workers, events_tx.clone());
     let raw = state.raw.clone();
     state
-        .bootstrap(config.clusters, config.listeners)
+        .bootstrap(config.clusters, config.listeners, &config.local_cluster)
         .map_err(Error::Bootstrap)?;
     match config.ads {
         Some(target) => {

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arcstr::ArcStr;
+use lateen_balance::Peers;
 use lateen_decode::{
     EndpointSpec, NamedEndpoint, Routes, route_configuration, secret, virtual_host,
 };
@@ -73,6 +74,10 @@ pub(crate) struct State {
     missing_routes: HashSet<ArcStr>,
     subscribed: HashMap<&'static str, HashSet<String>>,
     next_id: u64,
+    /// The cluster of the proxy's own service; empty where there is none.
+    local_cluster: ArcStr,
+    /// Who the hosts of that cluster are.
+    peers: Option<Peers>,
     field_names: unread::Names,
 }
 
@@ -100,16 +105,21 @@ impl State {
             missing_routes: HashSet::new(),
             subscribed: HashMap::new(),
             next_id: 1,
+            local_cluster: ArcStr::new(),
+            peers: None,
             field_names: unread::Names::new(),
         }
     }
 
-    /// Takes what the bootstrap itself defines; here a fault is fatal.
+    /// Takes what the bootstrap itself defines; here a fault is fatal. `local_cluster` is the name of
+    /// the cluster of the proxy's own service, if there is one.
     pub(crate) fn bootstrap(
         &mut self,
         clusters: Vec<cluster_pb::Cluster>,
         listeners: Vec<listener_pb::Listener>,
+        local_cluster: &str,
     ) -> Result<(), String> {
+        self.local_cluster = local_cluster.into();
         for cluster in clusters {
             let name: ArcStr = cluster.name.as_str().into();
             let any = lateen_xds::pack_any(&cluster);

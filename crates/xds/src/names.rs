@@ -22,6 +22,8 @@ pub const DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
 pub const DATAGRAMS: &str = "~udp";
 /// The inbound cluster for ports that no service names.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
+/// The cluster of a proxy's own workload, by whose zones it finds out how much to keep in its own.
+pub const LOCAL_CLUSTER: &str = "local_cluster";
 /// The listener that captured outbound connections arrive at.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 /// The listener that captured inbound connections arrive at.

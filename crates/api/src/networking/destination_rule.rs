@@ -103,7 +103,10 @@ message! {
     }
 
     /// Which endpoint gets the request.
-    pub struct LoadBalancerSettings where [Limit::AtMostOne(&["simple", "consistentHash"])] {
+    pub struct LoadBalancerSettings where [
+        Limit::AtMostOne(&["simple", "consistentHash"]),
+        Limit::AtMostOne(&["localityLbSetting", "zoneAwareLbSetting"]),
+    ] {
         /// A named algorithm.
         pub simple: Option<SimpleLb>,
         /// By hash.
@@ -219,16 +222,17 @@ message! {
         pub to: String,
     }
 
-    /// By zone.
+    /// By zone: proxies that know how their own workload is spread keep in their zone what its endpoints
+    /// can take. They do with `ISTIO_META_ENABLE_SELF_DISCOVERY: "true"` in their `proxyMetadata`.
     pub struct ZoneAwareLbSetting {
-        /// Replaces the mesh's switch.
+        /// Replaces the mesh's switch; unset is yes.
         pub enabled: Option<bool>,
-        /// Next region when one fails.
+        /// Next region when one fails; endpoints of the own one always come first.
         pub failover: Vec<LocalityFailover>,
-        /// Ordered labels to compare.
+        /// Ordered labels to compare, other than those of places.
         pub failover_priority: Vec<String>,
-        /// Fewer endpoints than this: no zones.
-        pub min_cluster_size: Option<u32>,
+        /// Fewer endpoints than this: no zones. Unset is 6.
+        pub min_cluster_size: Option<u32> where [Limit::Min(1)],
     }
 
     /// How many connections and requests.

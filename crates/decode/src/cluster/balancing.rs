@@ -1,6 +1,6 @@
 //! How a cluster chooses among its hosts.
 
-use lateen_balance::{Policy, SlowStart};
+use lateen_balance::{Policy, SlowStart, ZoneAware};
 use lateen_xds::TypeUrl;
 use lateen_xds::envoy::extensions::load_balancing_policies::common::v3 as lb;
 use lateen_xds::types::cluster as pb;
@@ -30,6 +30,8 @@ pub(super) struct Choice {
     pub slow_start: Option<SlowStart>,
     /// Localities have shares of their own.
     pub locality_weighted: bool,
+    /// When zones count; what says nothing of it has the default.
+    pub zones: Option<ZoneAware>,
 }
 
 /// Compiles the way of choosing.
@@ -37,14 +39,36 @@ pub(super) fn choice(spec: &pb::Cluster) -> Result<Choice> {
     if let Some(policies) = &spec.load_balancing_policy {
         return extension(policies);
     }
-    use pb::cluster::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig;
+    use pb::cluster::common_lb_config::LocalityConfigSpecifier::{
+        LocalityWeightedLbConfig, ZoneAwareLbConfig,
+    };
     let common = spec.common_lb_config.as_ref();
     let localities = common.and_then(|common| common.locality_config_specifier.as_ref());
+    let is_provided = spec.lb_policy() == LbPolicy::ClusterProvided;
     Ok(Choice {
         policy: policy(spec)?,
         slow_start: slow_start(spec)?,
         locality_weighted: matches!(localities, Some(LocalityWeightedLbConfig(_))),
+        zones: match localities {
+            _ if is_provided => None,
+            Some(LocalityWeightedLbConfig(_)) => None,
+            Some(ZoneAwareLbConfig(config)) => Some(ZoneAware {
+                fail_on_panic: config.fail_traffic_on_panic,
+                ..zone_aware(config.routing_enabled, config.min_cluster_size)
+            }),
+            None => Some(ZoneAware::default()),
+        },
     })
+}
+
+/// When zones count, by the fields that both forms have.
+fn zone_aware(enabled: Option<Percent>, min_hosts: Option<UInt64Value>) -> ZoneAware {
+    let default = ZoneAware::default();
+    ZoneAware {
+        percent: enabled.map_or(default.percent, |percent| percent.value.round() as u32),
+        min_hosts: min_hosts.map_or(default.min_hosts, |size| size.value),
+        ..default
+    }
 }
 
 fn policy(spec: &pb::Cluster) -> Result<Policy> {
@@ -164,6 +188,7 @@ fn extension(list: &pb::LoadBalancingPolicy) -> Result<Choice> {
             policy,
             slow_start: None,
             locality_weighted: false,
+            zones: None,
         };
         return Ok(match name {
             "round_robin.v3.RoundRobin" => {
@@ -171,6 +196,7 @@ fn extension(list: &pb::LoadBalancingPolicy) -> Result<Choice> {
                 Choice {
                     slow_start: extension_slow_start(config.slow_start_config.as_ref())?,
                     locality_weighted: weighted(config.locality_lb_config.as_ref()),
+                    zones: zones(config.locality_lb_config.as_ref()),
                     ..plain(Policy::RoundRobin)
                 }
             }
@@ -180,6 +206,7 @@ fn extension(list: &pb::LoadBalancingPolicy) -> Result<Choice> {
                 Choice {
                     slow_start: extension_slow_start(config.slow_start_config.as_ref())?,
                     locality_weighted: weighted(config.locality_lb_config.as_ref()),
+                    zones: zones(config.locality_lb_config.as_ref()),
                     ..plain(Policy::LeastRequest { choices })
                 }
             }
@@ -187,6 +214,7 @@ fn extension(list: &pb::LoadBalancingPolicy) -> Result<Choice> {
                 let config: ext::random::v3::Random = typed(field, any)?;
                 Choice {
                     locality_weighted: weighted(config.locality_lb_config.as_ref()),
+                    zones: zones(config.locality_lb_config.as_ref()),
                     ..plain(Policy::Random)
                 }
             }
@@ -216,6 +244,30 @@ fn weighted(config: Option<&lb::LocalityLbConfig>) -> bool {
     use lb::locality_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig;
     let specifier = config.and_then(|config| config.locality_config_specifier.as_ref());
     matches!(specifier, Some(LocalityWeightedLbConfig(_)))
+}
+
+/// When zones count.
+fn zones(config: Option<&lb::LocalityLbConfig>) -> Option<ZoneAware> {
+    use lb::locality_lb_config::LocalityConfigSpecifier::{
+        LocalityWeightedLbConfig, ZoneAwareLbConfig,
+    };
+    use lb::locality_lb_config::zone_aware_lb_config::LocalityBasis;
+    let specifier = config.and_then(|config| config.locality_config_specifier.as_ref());
+    let config = match specifier {
+        Some(LocalityWeightedLbConfig(_)) => return None,
+        Some(ZoneAwareLbConfig(config)) => config,
+        None => return Some(ZoneAware::default()),
+    };
+    let least = config.force_local_zone.as_ref();
+    let least = least.map(|force| force.min_size.map_or(1, |size| u64::from(size.value)));
+    #[expect(deprecated, reason = "configurations of older releases have it")]
+    let is_forced = config.force_locality_direct_routing;
+    Some(ZoneAware {
+        force: least.or(is_forced.then_some(1)),
+        by_weight: config.locality_basis() == LocalityBasis::HealthyHostsWeight,
+        fail_on_panic: config.fail_traffic_on_panic,
+        ..zone_aware(config.routing_enabled, config.min_cluster_size)
+    })
 }
 
 fn extension_slow_start(config: Option<&lb::SlowStartConfig>) -> Result<Option<SlowStart>> {
@@ -347,7 +399,22 @@ pub(crate) static EXT_SLOW_START: Reads = Reads::of(
 
 pub(crate) static EXT_LOCALITY: Reads = Reads::of(
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig",
-    &[(2, "locality_weighted_lb_config", Whole)],
+    &[
+        (1, "zone_aware_lb_config", In(&EXT_ZONE_AWARE)),
+        (2, "locality_weighted_lb_config", Whole),
+    ],
+);
+
+pub(crate) static EXT_ZONE_AWARE: Reads = Reads::of(
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
+    &[
+        (1, "routing_enabled", Whole),
+        (2, "min_cluster_size", Whole),
+        (3, "fail_traffic_on_panic", Whole),
+        (4, "force_locality_direct_routing", Whole),
+        (5, "force_local_zone", Whole),
+        (6, "locality_basis", Whole),
+    ],
 );
 
 #[cfg(test)]
@@ -368,6 +435,48 @@ mod tests {
         assert!(primes.eq([2, 3, 5, 7, 11, 13, 17, 19, 23, 29]));
         assert!(is_prime(MAGLEV_SIZE) && is_prime(MAGLEV_SIZE_MAX));
         assert!(!is_prime(65_536) && !is_prime(2_003 * 2_011));
+    }
+
+    #[test]
+    fn zones_count_by_default_and_as_is_said() {
+        use lateen_xds::types::cluster::cluster::common_lb_config as common;
+        let of = |lb_policy: LbPolicy, specifier| {
+            let cluster = pb::Cluster {
+                lb_policy: lb_policy.into(),
+                common_lb_config: Some(pb::cluster::CommonLbConfig {
+                    locality_config_specifier: specifier,
+                    ..Default::default()
+                }),
+                ..pb::Cluster::default()
+            };
+            choice(&cluster).expect("known").zones
+        };
+        use common::LocalityConfigSpecifier::{LocalityWeightedLbConfig, ZoneAwareLbConfig};
+        assert_eq!(of(LbPolicy::Random, None), Some(ZoneAware::default()));
+        assert_eq!(of(LbPolicy::ClusterProvided, None), None);
+        let weighted = LocalityWeightedLbConfig(common::LocalityWeightedLbConfig {});
+        assert_eq!(of(LbPolicy::Random, Some(weighted)), None);
+        let said = ZoneAwareLbConfig(common::ZoneAwareLbConfig {
+            routing_enabled: Some(Percent { value: 24.6 }),
+            min_cluster_size: Some(UInt64Value { value: 2 }),
+            fail_traffic_on_panic: true,
+        });
+        let found = of(LbPolicy::LeastRequest, Some(said)).expect("zones");
+        assert_eq!((found.percent, found.min_hosts), (25, 2));
+        assert!(found.fail_on_panic && found.force.is_none());
+        let ext = lb::LocalityLbConfig {
+            locality_config_specifier: Some(
+                lb::locality_lb_config::LocalityConfigSpecifier::ZoneAwareLbConfig(
+                    lb::locality_lb_config::ZoneAwareLbConfig {
+                        force_local_zone: Some(Default::default()),
+                        locality_basis: 1,
+                        ..Default::default()
+                    },
+                ),
+            ),
+        };
+        let found = zones(Some(&ext)).expect("zones");
+        assert_eq!((found.force, found.by_weight), (Some(1), true));
     }
 
     #[test]

@@ -161,7 +161,17 @@ pub(crate) static COMMON_LB: Reads = Reads::of(
     "envoy.config.cluster.v3.Cluster.CommonLbConfig",
     &[
         (1, "healthy_panic_threshold", Whole),
+        (2, "zone_aware_lb_config", In(&ZONE_AWARE)),
         (3, "locality_weighted_lb_config", Whole),
+    ],
+);
+
+pub(crate) static ZONE_AWARE: Reads = Reads::of(
+    "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",
+    &[
+        (1, "routing_enabled", Whole),
+        (2, "min_cluster_size", Whole),
+        (3, "fail_traffic_on_panic", Whole),
     ],
 );
 

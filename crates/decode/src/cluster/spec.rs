@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcstr::ArcStr;
-use lateen_balance::{Limits, OutlierConfig, Policy, SlowStart};
+use lateen_balance::{Limits, OutlierConfig, Policy, SlowStart, ZoneAware};
 use lateen_core::proxy_protocol::Version;
 
 use super::errors::ErrorMatch;
@@ -29,6 +29,8 @@ pub struct ClusterSpec {
     pub panic_percent: u32,
     /// Localities have shares of their own.
     pub locality_weighted: bool,
+    /// When zones count, where the proxy knows who its peers are.
+    pub zones: Option<ZoneAware>,
     /// HTTP towards the hosts.
     pub http: HttpOptions,
     /// The default first.

@@ -1,11 +1,11 @@
 //! DestinationRule: subsets and traffic policies.
 
 use lateen_api::{
-    Object,
+    Object, labels,
     networking::{
         ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb,
         DestinationRule, LoadBalancerSettings, LocalityLbSetting, OutlierDetection,
-        PortTrafficPolicy, TrafficPolicy, WarmupConfiguration,
+        PortTrafficPolicy, TrafficPolicy, WarmupConfiguration, ZoneAwareLbSetting,
     },
 };
 
@@ -127,11 +127,21 @@ fn check_balancer(balancer: &LoadBalancerSettings, at: &Path<'_>, faults: &mut F
             "keep one",
         );
     }
+    if balancer.locality_lb_setting.is_some() && balancer.zone_aware_lb_setting.is_some() {
+        faults.add(
+            at,
+            "loadBalancer cannot have localityLbSetting and zoneAwareLbSetting together",
+            "keep one",
+        );
+    }
     if let Some(hash) = &balancer.consistent_hash {
         check_hash(hash, &at.field("consistentHash"), faults);
     }
     if let Some(locality) = &balancer.locality_lb_setting {
         check_locality(locality, &at.field("localityLbSetting"), faults);
+    }
+    if let Some(zones) = &balancer.zone_aware_lb_setting {
+        check_zones(zones, &at.field("zoneAwareLbSetting"), faults);
     }
     if let Some(warmup) = &balancer.warmup {
         check_warmup(warmup, &at.field("warmup"), faults);
@@ -229,6 +239,38 @@ fn check_locality(setting: &LocalityLbSetting, at: &Path<'_>, faults: &mut Fault
                 "from and to are the same region",
                 "name another region",
             );
+        }
+    }
+}
+
+/// Zones are the proxy's own business: what users say is about regions and about other labels.
+fn check_zones(setting: &ZoneAwareLbSetting, at: &Path<'_>, faults: &mut Faults) {
+    let list = at.field("failoverPriority");
+    for (n, label) in setting.failover_priority.iter().enumerate() {
+        let name = label.split('=').next().unwrap_or_default();
+        if [labels::REGION, labels::ZONE, labels::SUBZONE].contains(&name) {
+            faults.add(
+                &list.index(n),
+                format!("must not use topology label {name:?}"),
+                "leave it out: regions and zones count by themselves",
+            );
+        }
+    }
+    let list = at.field("failover");
+    for (n, failover) in setting.failover.iter().enumerate() {
+        if failover.from == failover.to {
+            let reason = "from and to are the same region";
+            faults.add(&list.index(n), reason, "name another region");
+        }
+        for (field, region) in [("from", &failover.from), ("to", &failover.to)] {
+            if region.contains(['/', '*']) {
+                let reason = format!("{region:?} is no region");
+                faults.add(
+                    &list.index(n).field(field),
+                    reason,
+                    "name one region, without zones and wildcards",
+                );
+            }
         }
     }
 }

@@ -194,6 +194,47 @@ fn destination_rules() {
             "spec.trafficPolicy.tls.privateKey: Required value",
         ],
     );
+    let zones = |setting: &str| {
+        rule(&format!(
+            "{{host: a, trafficPolicy: {{loadBalancer: {{zoneAwareLbSetting: {setting}}}}}}}"
+        ))
+    };
+    let at = "spec.trafficPolicy.loadBalancer";
+    check(
+        &zones("{minClusterSize: 1, failover: [{from: a, to: b}], failoverPriority: [v, 'w=1']}"),
+        &[],
+    );
+    check(
+        &zones(
+            "{failover: [{from: a, to: a}, {from: a/b, to: '*'}], \
+             failoverPriority: [topology.kubernetes.io/zone, 'topology.istio.io/subzone=a']}",
+        ),
+        &[
+            &format!(
+                "{at}.zoneAwareLbSetting.failoverPriority[0]: must not use topology label \
+                 \"topology.kubernetes.io/zone\""
+            ),
+            &format!(
+                "{at}.zoneAwareLbSetting.failoverPriority[1]: must not use topology label \
+                 \"topology.istio.io/subzone\""
+            ),
+            &format!("{at}.zoneAwareLbSetting.failover[0]: from and to are the same region"),
+            &format!("{at}.zoneAwareLbSetting.failover[1].from: \"a/b\" is no region"),
+            &format!("{at}.zoneAwareLbSetting.failover[1].to: \"*\" is no region"),
+        ],
+    );
+    check(
+        &zones("{}, localityLbSetting: {}"),
+        &[&format!(
+            "{at}: loadBalancer cannot have localityLbSetting and zoneAwareLbSetting together"
+        )],
+    );
+    check(
+        &zones("{minClusterSize: 0}"),
+        &[&format!(
+            "{at}.zoneAwareLbSetting.minClusterSize: 0 is too small"
+        )],
+    );
     let revoked = |tls: &str| {
         rule(&format!(
             "{{host: a, trafficPolicy: {{tls: {{{tls}, caCrl: /l}}}}}}"

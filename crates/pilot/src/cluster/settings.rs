@@ -4,6 +4,7 @@ use lateen_api::mesh::{MeshConfig, MeshH2UpgradePolicy};
 use lateen_api::networking::{
     ClientTlsMode, ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy, LoadBalancerSettings,
     OutlierDetection as OutlierSettings, RetryBudget as BudgetSettings, SimpleLb,
+    ZoneAwareLbSetting,
 };
 use lateen_core::Protocol;
 use lateen_xds::envoy::config::common::matcher::v3::match_predicate::{MatchSet, Rule};
@@ -12,7 +13,7 @@ use lateen_xds::pack_any;
 use lateen_xds::types::cluster::circuit_breakers::Thresholds;
 use lateen_xds::types::cluster::circuit_breakers::thresholds::RetryBudget;
 use lateen_xds::types::cluster::cluster::common_lb_config::{
-    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+    LocalityConfigSpecifier, LocalityWeightedLbConfig, ZoneAwareLbConfig,
 };
 use lateen_xds::types::cluster::cluster::{
     CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
@@ -402,5 +403,24 @@ pub(super) fn weigh_localities(cluster: &mut Cluster) {
     let common = cluster.common_lb_config.get_or_insert_default();
     common.locality_config_specifier = Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(
         LocalityWeightedLbConfig {},
+    ));
+}
+
+/// Proxies keep in their zone what its hosts can take, or are told not to.
+pub(super) fn know_zones(cluster: &mut Cluster, setting: &ZoneAwareLbSetting) {
+    // It goes where the client was going.
+    if cluster.lb_policy == i32::from(LbPolicy::ClusterProvided) {
+        return;
+    }
+    let is_off = setting.enabled == Some(false);
+    let common = cluster.common_lb_config.get_or_insert_default();
+    common.locality_config_specifier = Some(LocalityConfigSpecifier::ZoneAwareLbConfig(
+        ZoneAwareLbConfig {
+            routing_enabled: is_off.then_some(Percent { value: 0.0 }),
+            min_cluster_size: setting.min_cluster_size.map(|size| UInt64Value {
+                value: u64::from(size),
+            }),
+            ..ZoneAwareLbConfig::default()
+        },
     ));
 }

@@ -2,8 +2,10 @@
 
 use std::sync::LazyLock;
 
+use arcstr::ArcStr;
 use lateen_api::labels;
-use lateen_api::networking::LocalityLbSetting;
+use lateen_api::mesh::MeshConfig;
+use lateen_api::networking::{LocalityFailover, LocalityLbSetting, ZoneAwareLbSetting};
 use lateen_core::{Labels, Locality};
 use lateen_registry::{Endpoint, TrafficDistribution};
 use lateen_xds::types::endpoint::LocalityLbEndpoints;
@@ -61,31 +63,76 @@ pub(crate) enum Placement {
     Priorities {
         /// Labels to compare and the values that come first. The first that differs decides.
         labels: Vec<(String, String)>,
-        /// Where the client is, when that counts after the labels, and the region that takes over.
-        near: Option<(Locality, Option<String>)>,
+        /// How places count after the labels, where they do.
+        near: Option<Near>,
     },
 }
 
-/// The setting that holds: the rule's, else the service's, else the mesh's; none where it is
-/// switched off.
+/// Where the client is, as far as it counts, and the region that takes over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Near {
+    /// One place after the other.
+    Place(Locality, Option<String>),
+    /// One region after the other; the proxy itself divides among the zones of one.
+    Region(ArcStr, Option<String>),
+}
+
+/// The settings of one level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Setting<'a> {
+    /// By place.
+    Locality(&'a LocalityLbSetting),
+    /// By zone, with spill-over.
+    Zones(&'a ZoneAwareLbSetting),
+}
+
+/// The setting that holds: the rule's, else the service's, else the mesh's; none where that by place is
+/// switched off. One by zones counts for more than one by place of the same level, also where it is
+/// switched off: proxies must be told that then.
 pub(crate) fn setting<'a>(
     policy: &Policy<'a>,
     service: Option<TrafficDistribution>,
-    mesh: Option<&'a LocalityLbSetting>,
-) -> Option<&'a LocalityLbSetting> {
-    let balancer = policy.load_balancer;
-    let of_rule = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+    mesh: &'a MeshConfig,
+) -> Option<Setting<'a>> {
+    let of_level = |zones: Option<&'a ZoneAwareLbSetting>,
+                    places: Option<&'a LocalityLbSetting>| {
+        zones.map(Setting::Zones).or(places.map(Setting::Locality))
+    };
+    let of_rule = policy.load_balancer.and_then(|balancer| {
+        of_level(
+            balancer.zone_aware_lb_setting.as_ref(),
+            balancer.locality_lb_setting.as_ref(),
+        )
+    });
     let of_service = service.map(|wish| match wish {
         TrafficDistribution::SameZone => &*SAME_ZONE,
         TrafficDistribution::SameNode => &*SAME_NODE,
     });
-    let setting = of_rule.or(of_service).or(mesh).unwrap_or(&DEFAULT);
-    (setting.enabled != Some(false)).then_some(setting)
+    let of_mesh = of_level(
+        mesh.zone_aware_lb_setting.as_ref(),
+        mesh.locality_lb_setting.as_ref(),
+    );
+    let setting = of_rule.or(of_service.map(Setting::Locality)).or(of_mesh);
+    match setting.unwrap_or(Setting::Locality(&DEFAULT)) {
+        Setting::Locality(setting) if setting.enabled == Some(false) => None,
+        setting => Some(setting),
+    }
 }
 
 impl Placement {
-    /// What a setting means for a client. Going on to another priority needs outlier detection, by
-    /// which the nearer hosts are found to fail, or the wish of the service.
+    /// What a setting by zones means for a client: endpoints of its own region come first, whether or
+    /// not anybody finds out which ones fail. What is not of one priority is not divided by zones.
+    pub(crate) fn by_zones(setting: &ZoneAwareLbSetting, client: &Client<'_>) -> Option<Self> {
+        let region = &client.locality.region;
+        let next = next_region(&setting.failover, region);
+        (setting.enabled != Some(false)).then(|| Placement::Priorities {
+            labels: client.asked(&setting.failover_priority),
+            near: Some(Near::Region(region.clone(), next)),
+        })
+    }
+
+    /// What a setting by place means for a client. Going on to another priority needs outlier
+    /// detection, by which the nearer hosts are found to fail, or the wish of the service.
     pub(crate) fn of(
         setting: &LocalityLbSetting,
         client: &Client<'_>,
@@ -100,20 +147,13 @@ impl Placement {
         if !goes_on {
             return None;
         }
-        let asked = setting.failover_priority.iter();
-        let labels: Vec<_> = asked
-            .map(|label| match label.split_once('=') {
-                Some((name, value)) => (name.to_owned(), value.to_owned()),
-                None => (label.clone(), client.value(label).to_owned()),
-            })
-            .collect();
+        let labels = client.asked(&setting.failover_priority);
         // Places count after labels only where that is asked for.
         let by_place = labels.is_empty() || !setting.failover.is_empty();
         let region = &client.locality.region;
         let near = (by_place && !region.is_empty()).then(|| {
-            let mut failover = setting.failover.iter();
-            let next = failover.find(|failover| failover.from == **region);
-            (client.locality.clone(), next.map(|next| next.to.clone()))
+            let next = next_region(&setting.failover, region);
+            Near::Place(client.locality.clone(), next)
         });
         (near.is_some() || !labels.is_empty()).then_some(Placement::Priorities { labels, near })
     }
@@ -132,9 +172,14 @@ impl Placement {
         let differs = |(name, value): &(String, String)| there.value(name) != value;
         let by_label = labels.iter().position(differs);
         let by_label = by_label.map_or(0, |first| labels.len() - first);
-        let by_place = near.as_ref().map_or(0, |(here, next)| {
-            distance(here, next.as_deref(), &endpoint.locality)
-        });
+        let there = &endpoint.locality;
+        let by_place = match near {
+            None => 0,
+            Some(Near::Place(here, next)) => distance(here, next.as_deref(), there),
+            Some(Near::Region(here, _)) if *here == there.region => 0,
+            Some(Near::Region(_, Some(next))) if **next == *there.region => 1,
+            Some(Near::Region(..)) => 2,
+        };
         by_label * DISTANCES + by_place
     }
 
@@ -174,6 +219,15 @@ pub(crate) struct Client<'a> {
 }
 
 impl Client<'_> {
+    /// The labels of a list and the values that come first: those that it says, or the client's own.
+    fn asked(&self, labels: &[String]) -> Vec<(String, String)> {
+        let value = |label: &String| match label.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => (label.clone(), self.value(label).to_owned()),
+        };
+        labels.iter().map(value).collect()
+    }
+
     /// A label; those of the place are what the place is, whoever has them as labels. Empty where
     /// there is none.
     fn value(&self, name: &str) -> &str {
@@ -186,6 +240,12 @@ impl Client<'_> {
             name => self.labels.value(name).unwrap_or_default(),
         }
     }
+}
+
+/// The region that takes over for one.
+fn next_region(failover: &[LocalityFailover], region: &str) -> Option<String> {
+    let next = failover.iter().find(|failover| failover.from == region)?;
+    Some(next.to.clone())
 }
 
 fn locality(place: &LocalityLbEndpoints) -> Locality {
@@ -282,11 +342,41 @@ mod tests {
             enabled: Some(false),
             ..LocalityLbSetting::default()
         };
+        let mesh = MeshConfig {
+            locality_lb_setting: Some(off),
+            ..MeshConfig::default()
+        };
         let policy = Policy::default();
-        assert!(setting(&policy, None, Some(&off)).is_none());
-        assert!(setting(&policy, None, None).is_some());
+        assert!(setting(&policy, None, &mesh).is_none());
+        assert!(setting(&policy, None, &MeshConfig::default()).is_some());
         // A service that asks for near endpoints counts for more than the mesh.
         let near = Some(TrafficDistribution::SameZone);
-        assert!(setting(&policy, near, Some(&off)).is_some_and(is_of_service));
+        let found = setting(&policy, near, &mesh);
+        assert!(matches!(found, Some(Setting::Locality(found)) if is_of_service(found)));
+    }
+
+    #[test]
+    fn zones_count_for_more_than_places_of_their_level() {
+        let mesh: MeshConfig = serde_json::from_value(serde_json::json!({
+            "localityLbSetting": {"enabled": false},
+            "zoneAwareLbSetting": {"enabled": false, "minClusterSize": 2},
+        }))
+        .expect("a mesh");
+        let policy = Policy::default();
+        let found = setting(&policy, None, &mesh);
+        assert!(matches!(found, Some(Setting::Zones(of)) if of.min_cluster_size == Some(2)));
+        let near = Some(TrafficDistribution::SameZone);
+        let found = setting(&policy, near, &mesh);
+        assert!(matches!(found, Some(Setting::Locality(_))));
+        let balancer = serde_json::from_value(serde_json::json!({
+            "zoneAwareLbSetting": {}, "localityLbSetting": {},
+        }))
+        .expect("a balancer");
+        let policy = Policy {
+            load_balancer: Some(&balancer),
+            ..policy
+        };
+        let found = setting(&policy, near, &mesh);
+        assert!(matches!(found, Some(Setting::Zones(of)) if of.min_cluster_size.is_none()));
     }
 }

@@ -163,3 +163,103 @@ fn names_are_sent_again_when_they_change_and_to_those_who_answer_them() {
     let changed = served.since(&TypeUrl::NAME_TABLE, group).expect("known");
     assert_eq!(changed, std::slice::from_ref(&told.name));
 }
+
+/// A proxy that wants to know its peers, of a pod of that revision and place.
+fn peering(world: &mut World, name: &str, address: &str, hash: &str, place: &str) -> Proxy {
+    let labels: Labels = [("app", name), ("pod-template-hash", hash)]
+        .into_iter()
+        .collect();
+    let locality: lateen_core::Locality = place.parse().expect("a locality");
+    let ip: std::net::IpAddr = address.parse().expect("an address");
+    let workload = lateen_registry::Workload {
+        name: format!("{name}-{hash}"),
+        namespace: "default".into(),
+        ips: vec![ip],
+        labels: labels.clone(),
+        annotations: Default::default(),
+        service_account: name.into(),
+        node: String::new(),
+        locality: locality.clone(),
+        ports: Default::default(),
+        owner: None,
+        mtls: true,
+        ready: true,
+    };
+    world.workloads_by_ip.insert(ip, Arc::new(workload));
+    let key = key(world, name);
+    let endpoint = Endpoint {
+        address: address.to_owned(),
+        workload_name: format!("{name}-v1"),
+        locality,
+        ..fixture::endpoint(labels)
+    };
+    let known = world.endpoints.get(&key).into_iter();
+    let all = known.flat_map(|all| all.iter().cloned()).chain([endpoint]);
+    let all = all.collect();
+    world.endpoints.insert(key, all);
+    let mut proxy = fixture::sidecar(name);
+    proxy.ip = ip;
+    let said = [
+        ("ENABLE_SELF_DISCOVERY", "true".to_owned()),
+        ("WORKLOAD_NAME", format!("{name}-v1")),
+    ];
+    proxy.metadata = Arc::new(said.map(|(key, value)| (key.to_owned(), value)).into());
+    proxy
+}
+
+#[test]
+fn peers_are_those_of_the_same_revision_and_region() {
+    let mut first = World::default();
+    for name in ["s0", "s1"] {
+        let service = fixture::service(name, &[(80, 8080, Protocol::Http)]);
+        first.services.insert(service.id(), service);
+    }
+    let proxy = peering(&mut first, "s0", "10.1.0.1", "a", "r1/z1");
+    peering(&mut first, "s0", "10.1.0.2", "a", "r1/z2");
+    peering(&mut first, "s0", "10.1.0.3", "b", "r1/z1");
+    peering(&mut first, "s0", "10.1.0.4", "a", "r2/z1");
+    let was = Arc::new(first);
+    let config = Arc::default();
+    let before = Arc::new(Snapshot::new(1, was.clone(), Arc::clone(&config), DOMAIN));
+    let engine = Engine::new(before.clone());
+    let served = engine.join(&proxy);
+    let plain = engine.join(&fixture::sidecar("s0"));
+    let name = [Name::new("local_cluster")];
+    let peers = |served: &watch::Receiver<Arc<Served>>| {
+        let found = served
+            .borrow()
+            .find(&engine.cache, &TypeUrl::ENDPOINT, name.iter());
+        found.first().map(|found| {
+            let text = String::from_utf8_lossy(found.value()).into_owned();
+            let known = (1..9).filter(|n| text.contains(&format!("10.1.0.{n}")));
+            known.collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(peers(&served), Some(vec![1, 2]));
+    assert_eq!(peers(&plain), None, "who did not ask for them has none");
+
+    // Endpoints of others are nothing to it; one of its own is.
+    let group = served.borrow().group(&TypeUrl::ENDPOINT).expect("a group");
+    let since = |served: &watch::Receiver<Arc<Served>>| {
+        let names = served
+            .borrow()
+            .since(&TypeUrl::ENDPOINT, group)
+            .expect("known");
+        names.iter().any(|changed| *changed == name[0])
+    };
+    let mut is = World::clone(&was);
+    serve(&mut is, "s1", "10.1.0.9");
+    let second = Arc::new(before.next(2, Arc::new(is.clone()), Arc::clone(&config)));
+    engine.publish(second.clone(), false);
+    assert!(!since(&served));
+    peering(&mut is, "s0", "10.1.0.5", "a", "r1/z1");
+    let third = Arc::new(second.next(3, Arc::new(is.clone()), Arc::clone(&config)));
+    engine.publish(third.clone(), false);
+    assert!(since(&served));
+    assert_eq!(peers(&served), Some(vec![1, 2, 5]));
+
+    // Without a service of its own it is told so, and does not wait.
+    is.services = Default::default();
+    engine.publish(Arc::new(third.next(4, Arc::new(is), config)), false);
+    assert_eq!(peers(&served), Some(vec![]));
+}

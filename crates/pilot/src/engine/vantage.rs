@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use lateen_api::{Object, networking as api};
+use lateen_api::{Object, labels, networking as api};
 use lateen_core::{Labels, Locality};
-use lateen_registry::Workload;
+use lateen_registry::{Endpoint, Workload};
 
 use super::connectivity::Connectivity;
 use crate::envoy_filter::{Book, Selected, Who};
@@ -54,6 +54,51 @@ pub(crate) struct Vantage {
     pub(crate) sidecar: Option<Sidecar>,
     /// Users' changes to what it is served.
     pub(crate) patches: Selected,
+    /// Whose zones it wants to know.
+    pub(crate) peers: Option<Peers>,
+}
+
+/// The metadata field of a proxy that has a cluster of its own service.
+const ENABLE_SELF_DISCOVERY: &str = "ENABLE_SELF_DISCOVERY";
+/// The metadata field with the name of what owns the workload.
+const WORKLOAD_NAME: &str = "WORKLOAD_NAME";
+/// Labels of pods that are of one revision of what owns them. Only those of one send alike.
+const HASHES: [&str; 2] = [labels::POD_TEMPLATE_HASH, "rollouts-pod-template-hash"];
+
+/// Who sends as much as a proxy does: the workloads that are alike, in its region.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Peers {
+    workload: String,
+    pub(crate) labels: Labels,
+    region: ArcStr,
+}
+
+impl Peers {
+    fn of(proxy: &Proxy) -> Option<Peers> {
+        let text = |key: &str| proxy.metadata.get(key).map_or("", String::as_str);
+        (text(ENABLE_SELF_DISCOVERY) == "true").then(|| Peers {
+            workload: text(WORKLOAD_NAME).to_owned(),
+            labels: proxy.labels.clone(),
+            region: ArcStr::new(),
+        })
+    }
+
+    fn with(&self, workload: &Workload) -> Peers {
+        Peers {
+            workload: self.workload.clone(),
+            labels: workload.labels.clone(),
+            region: workload.locality.region.clone(),
+        }
+    }
+
+    /// Whether an endpoint is one of them.
+    pub(crate) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.workload == endpoint.workload_name
+            && self.region == endpoint.locality.region
+            && HASHES
+                .iter()
+                .all(|label| self.labels.value(label) == endpoint.labels.value(label))
+    }
 }
 
 impl Vantage {
@@ -71,6 +116,7 @@ impl Vantage {
             topology: proxy.topology.as_ref().map(Topology::from),
             sidecar: None,
             patches: Selected::default(),
+            peers: Peers::of(proxy),
         }
     }
 
@@ -95,6 +141,7 @@ impl Vantage {
                 topology: self.topology,
                 sidecar: None,
                 patches: Selected::default(),
+                peers: self.peers.as_ref().map(|peers| peers.with(workload)),
             },
         }
     }
@@ -161,6 +208,7 @@ impl Vantage {
             topology: None,
             sidecar: self.sidecar(snapshot).map(Shared::of),
             patches: self.patches.outward(),
+            peers: self.peers.clone(),
         }
     }
 

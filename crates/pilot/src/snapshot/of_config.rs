@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lateen_api::Object;
 use lateen_api::networking::{
-    DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService,
+    DestinationRule, LocalityLbSetting, OutlierDetection, VirtualService, ZoneAwareLbSetting,
 };
 use lateen_core::Hostname;
 use lateen_galley::{BACKEND_TLS, ConfigSet};
@@ -255,11 +255,27 @@ fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
         http.chain(tls).chain(tcp)
     });
     // What is compared to find near endpoints; a value may stand behind the name.
-    let places = config.destination_rules.iter();
-    let places = places.flat_map(|rule| policies(&rule.spec).filter_map(|(place, _)| place));
-    let compared = places
-        .chain(&config.mesh.locality_lb_setting)
-        .flat_map(|setting| &setting.failover_priority)
+    let rules = config.destination_rules.iter();
+    let settings = rules.flat_map(|rule| policies(&rule.spec));
+    let of_rules_too = settings.flat_map(|settings| {
+        let places = settings.places.map(|of| &of.failover_priority);
+        places
+            .into_iter()
+            .chain(settings.zones.map(|of| &of.failover_priority))
+    });
+    let mesh = &config.mesh;
+    let places = mesh
+        .locality_lb_setting
+        .iter()
+        .map(|of| &of.failover_priority);
+    let zones = mesh
+        .zone_aware_lb_setting
+        .iter()
+        .map(|of| &of.failover_priority);
+    let compared = of_rules_too
+        .chain(places)
+        .chain(zones)
+        .flatten()
         .map(|label| label.split('=').next().unwrap_or_default().to_owned());
     of_rules
         .chain(of_services)
@@ -268,10 +284,15 @@ fn asked_labels(config: &ConfigSet) -> BTreeSet<String> {
         .collect()
 }
 
+/// What a rule says in one place, as far as the client's place counts for it.
+struct Settings<'a> {
+    places: Option<&'a LocalityLbSetting>,
+    zones: Option<&'a ZoneAwareLbSetting>,
+    outliers: Option<&'a OutlierDetection>,
+}
+
 /// Everything that a rule says of load balancing and outliers, wherever it says it.
-fn policies(
-    rule: &DestinationRule,
-) -> impl Iterator<Item = (Option<&LocalityLbSetting>, Option<&OutlierDetection>)> {
+fn policies(rule: &DestinationRule) -> impl Iterator<Item = Settings<'_>> {
     let of_subsets = rule.subsets.iter();
     let of_subsets = of_subsets.filter_map(|subset| subset.traffic_policy.as_ref());
     rule.traffic_policy
@@ -284,10 +305,12 @@ fn policies(
             std::iter::once(whole)
                 .chain(ports)
                 .map(|(balancer, outliers)| {
-                    let place = balancer
-                        .as_ref()
-                        .and_then(|b| b.locality_lb_setting.as_ref());
-                    (place, outliers.as_ref())
+                    let balancer = balancer.as_ref();
+                    Settings {
+                        places: balancer.and_then(|b| b.locality_lb_setting.as_ref()),
+                        zones: balancer.and_then(|b| b.zone_aware_lb_setting.as_ref()),
+                        outliers: outliers.as_ref(),
+                    }
                 })
         })
 }
@@ -296,13 +319,19 @@ fn policies(
 /// another place, which needs outlier detection.
 fn locality_counts(config: &ConfigSet) -> bool {
     let shares = |setting: &LocalityLbSetting| !setting.distribute.is_empty();
+    let divides = |setting: &ZoneAwareLbSetting| setting.enabled != Some(false);
     let mut rules = config.destination_rules.iter();
     let of_mesh = config.mesh.default_traffic_policy.as_ref();
-    config.mesh.locality_lb_setting.as_ref().is_some_and(shares)
+    let mesh = &config.mesh;
+    mesh.locality_lb_setting.as_ref().is_some_and(shares)
+        || mesh.zone_aware_lb_setting.as_ref().is_some_and(divides)
         || of_mesh.is_some_and(|policy| policy.outlier_detection.is_some())
         || rules.any(|rule| {
-            policies(&rule.spec)
-                .any(|(place, outliers)| outliers.is_some() || place.is_some_and(shares))
+            policies(&rule.spec).any(|of| {
+                of.outliers.is_some()
+                    || of.places.is_some_and(shares)
+                    || of.zones.is_some_and(divides)
+            })
         })
 }
 

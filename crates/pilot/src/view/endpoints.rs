@@ -1,25 +1,30 @@
 //! The endpoints behind a cluster name.
 
+use std::sync::Arc;
+
 use lateen_api::labels;
 use lateen_api::networking::ClientTlsMode;
-use lateen_core::Direction;
+use lateen_core::{Direction, Protocol};
 use lateen_registry::{Endpoint, EndpointKey, Service};
-use lateen_xds::names::ClusterName;
+use lateen_xds::names::{ClusterName, LOCAL_CLUSTER};
 
 use super::View;
 use crate::cluster::transport::is_automatic;
 use crate::endpoint::EndpointsKey;
-use crate::endpoint::place::{self, Client, Placement};
+use crate::endpoint::place::{self, Client, Placement, Setting};
 use crate::listener::Mode;
 use crate::model::Reach;
 use crate::mtls;
 use crate::policy::{Policy, find_subset};
 use crate::shared::Shared;
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// The key of a cluster's load assignment; `None` where there is no such cluster. An empty one
     /// would be sent before the routes that still lead to the cluster are changed.
     pub(crate) fn endpoints(self, cluster: &str) -> Option<EndpointsKey> {
+        if cluster == LOCAL_CLUSTER {
+            return self.peers();
+        }
         let name = ClusterName::of_cluster(cluster)?;
         let mesh_only = cluster.parse::<ClusterName>().is_err();
         if name.direction != Direction::Outbound {
@@ -93,8 +98,7 @@ impl View<'_> {
 
     /// How the proxy's place decides who serves it.
     pub(super) fn placement(self, policy: &Policy<'_>, service: &Service) -> Option<Placement> {
-        let of_mesh = self.snapshot.config.mesh.locality_lb_setting.as_ref();
-        let setting = place::setting(policy, service.distribution, of_mesh)?;
+        let setting = place::setting(policy, service.distribution, &self.snapshot.config.mesh)?;
         let labels = &self.from.labels;
         let client = Client {
             labels,
@@ -102,7 +106,43 @@ impl View<'_> {
             network: labels.value(labels::NETWORK).unwrap_or_default(),
             node: &self.from.node,
         };
-        let goes_on = policy.outlier_detection.is_some() || place::is_of_service(setting);
-        Placement::of(setting, &client, goes_on)
+        match setting {
+            Setting::Zones(setting) => Placement::by_zones(setting, &client),
+            Setting::Locality(setting) => {
+                let goes_on = policy.outlier_detection.is_some() || place::is_of_service(setting);
+                Placement::of(setting, &client, goes_on)
+            }
+        }
+    }
+
+    /// The service of the peers whose zones the proxy wants to know: of those that its workload serves,
+    /// the oldest one.
+    pub(crate) fn service_of_peers(self) -> Option<&'a Arc<Service>> {
+        let peers = self.from.peers.as_ref()?;
+        self.services_of(&peers.labels).into_iter().next()
+    }
+
+    /// The proxy's peers: the endpoints of its own service that are of its workload and of its region.
+    /// There is an answer also where there are none; Envoy would wait for it.
+    fn peers(self) -> Option<EndpointsKey> {
+        let peers = self.from.peers.as_ref()?;
+        let service = self.service_of_peers();
+        let port = service.and_then(|of| of.ports.iter().find(|p| p.protocol != Protocol::Udp));
+        let all = service.zip(port).and_then(|(service, port)| {
+            let key = EndpointKey::new(service.id(), &port.name);
+            self.snapshot.world.endpoints.get(&key)
+        });
+        let all = all.map_or(&[][..], |all| all).iter();
+        let own: Vec<_> = all.filter(|e| peers.has(e)).cloned().collect();
+        Some(EndpointsKey {
+            cluster: LOCAL_CLUSTER.to_owned(),
+            mesh_only: false,
+            endpoints: Some(Shared(own.into())),
+            subset: None,
+            plain: Vec::new(),
+            placement: None,
+            reach: None,
+            families: self.from.connectivity.families,
+        })
     }
 }

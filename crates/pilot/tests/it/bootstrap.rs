@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use lateen_xds::names::LOCAL_CLUSTER;
 use serde_json::{Value, json};
 
 /// Which protocol Envoy asks with.
@@ -34,7 +35,13 @@ pub(crate) fn bootstrap(id: &str, metadata: Value, protocol: Protocol, dir: &Pat
         })
     };
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    // The proxy's own workload, by whose zones others are chosen.
+    let own = json!({
+        "name": LOCAL_CLUSTER, "type": "EDS",
+        "eds_cluster_config": {"eds_config": ads, "service_name": LOCAL_CLUSTER},
+    });
     json!({
+        "cluster_manager": {"local_cluster_name": LOCAL_CLUSTER},
         "node": {"id": id, "cluster": "test", "metadata": metadata},
         "admin": {"address": {"pipe": {"path": dir.join("admin")}}},
         "dynamic_resources": {
@@ -47,6 +54,8 @@ pub(crate) fn bootstrap(id: &str, metadata: Value, protocol: Protocol, dir: &Pat
                 "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}]
             }
         },
-        "static_resources": {"clusters": [cluster("xds-grpc", "xds"), cluster("sds-grpc", "sds")]}
+        "static_resources": {
+            "clusters": [cluster("xds-grpc", "xds"), cluster("sds-grpc", "sds"), own]
+        }
     })
 }

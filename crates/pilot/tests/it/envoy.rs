@@ -19,6 +19,7 @@ use lateen_pilot::{
 use lateen_registry::World;
 use lateen_testkit::{Secrets, find_envoy};
 use lateen_tls::Authority;
+use lateen_xds::names::LOCAL_CLUSTER;
 use lateen_xds::types::secret_service::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,6 +126,7 @@ impl Oracle {
             "NAMESPACE": namespace, "LABELS": labels, "NETWORK": "here", "DNS_CAPTURE": "true",
             // It has addresses of both families, and no interface but the loop-back one.
             "INSTANCE_IPS": "10.244.0.12,fd00::12",
+            "ENABLE_SELF_DISCOVERY": "true", "WORKLOAD_NAME": "mixed-v1",
         });
         let bootstrap = bootstrap(id, metadata, protocol, dir.path());
         let file = dir.path().join("bootstrap.json");
@@ -214,6 +216,12 @@ impl Oracle {
     async fn state(&self) -> Option<String> {
         let info = self.admin("/server_info").await?;
         Some(info["state"].as_str()?.to_owned())
+    }
+
+    /// How many hosts there are of the proxy's own workload.
+    async fn n_peers(&self) -> u64 {
+        self.stat(&format!("cluster.{LOCAL_CLUSTER}.membership_total"))
+            .await
     }
 
     async fn stat(&self, name: &str) -> u64 {
@@ -328,6 +336,9 @@ async fn check_sidecar(protocol: Protocol) {
         0
     );
 
+    // It is its own only peer until there is another pod.
+    assert_eq!(oracle.n_peers().await, 1);
+
     // Unknown hosts by the names that clients give.
     let mut by_name = config(EVERYTHING);
     let mesh = json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY_DYNAMIC_DNS"}});
@@ -343,11 +354,14 @@ async fn check_sidecar(protocol: Protocol) {
     // Changes: a pod more, no rules at all, and back.
     let mut mesh = Mesh::bookinfo();
     mesh.pod("reviews", "v2");
+    mesh.pod("mixed", "v1");
+    mesh.pod("mixed", "v2");
     mesh.change("grpc", |service| {
         service.ports[0].protocol = lateen_core::Protocol::Tcp
     });
     oracle.world.send_replace(Arc::new(mesh.world));
     oracle.settled().await;
+    assert_eq!(oracle.n_peers().await, 2, "those of the same workload");
     oracle.config.send_replace(Arc::new(ConfigSet::default()));
     oracle.settled().await;
     let clusters = oracle.active("dynamic_active_clusters").await;

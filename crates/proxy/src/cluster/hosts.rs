@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use lateen_balance::{Balancer, HostSpec, HostState};
+use lateen_balance::{Balancer, HostSpec, HostState, Peers};
 use lateen_decode::{ClusterSpec, EndpointSpec, NamedEndpoint, Workload};
 
 /// One host.
@@ -19,6 +19,15 @@ pub(crate) struct Host {
     pub locality: ArcStr,
 }
 
+/// What hosts come into.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// Milliseconds since the start.
+    pub now: u64,
+    /// Who sends as much as this proxy does, where that is known.
+    pub peers: Option<&'a Peers>,
+}
+
 /// All hosts, and the choice among them.
 pub(crate) struct HostSet {
     pub hosts: Vec<Arc<Host>>,
@@ -29,16 +38,17 @@ pub(crate) struct HostSet {
 impl HostSet {
     /// No host.
     pub(crate) fn empty(spec: &ClusterSpec) -> Self {
-        HostSet::new(spec, Vec::new(), None, 0)
+        let (now, peers) = (0, None);
+        HostSet::new(spec, Vec::new(), None, Around { now, peers })
     }
 
     /// Hosts at these addresses. What is known of a host that stays (requests under way, failures)
-    /// is taken over from the set before; others have come `now`, in milliseconds since the start.
+    /// is taken over from the set before; others have come now.
     pub(crate) fn new(
         spec: &ClusterSpec,
         endpoints: Vec<(SocketAddr, EndpointSpec)>,
         before: Option<&HostSet>,
-        now: u64,
+        around: Around<'_>,
     ) -> Self {
         let mut hosts = Vec::with_capacity(endpoints.len());
         let mut specs = Vec::with_capacity(endpoints.len());
@@ -46,7 +56,7 @@ impl HostSet {
             let known = before.and_then(|before| before.position(address));
             let state = match (known, before) {
                 (Some(index), Some(before)) => before.specs[index].state.clone(),
-                _ => Arc::new(HostState::arrived(now)),
+                _ => Arc::new(HostState::arrived(around.now)),
             };
             let weight = endpoint.locality_weight.filter(|_| spec.locality_weighted);
             specs.push(HostSpec {
@@ -67,7 +77,7 @@ impl HostSet {
         }
         HostSet {
             hosts,
-            balancer: balancer(spec, &specs),
+            balancer: balancer(spec, &specs, around.peers),
             specs,
         }
     }
@@ -77,25 +87,36 @@ impl HostSet {
         spec: &ClusterSpec,
         endpoints: Vec<NamedEndpoint>,
         before: Option<&HostSet>,
-        now: u64,
+        around: Around<'_>,
     ) -> Self {
         let addressed = endpoints
             .into_iter()
             .filter_map(|endpoint| Some((endpoint.address()?, endpoint.spec)))
             .collect();
-        HostSet::new(spec, addressed, before, now)
+        HostSet::new(spec, addressed, before, around)
     }
 
-    /// The same hosts under another configuration.
-    pub(crate) fn moved(spec: &ClusterSpec, before: Option<&HostSet>) -> Self {
+    /// The same hosts under another configuration, or among other peers.
+    pub(crate) fn moved(
+        spec: &ClusterSpec,
+        before: Option<&HostSet>,
+        peers: Option<&Peers>,
+    ) -> Self {
         let Some(before) = before else {
             return HostSet::empty(spec);
         };
         HostSet {
             hosts: before.hosts.clone(),
             specs: before.specs.clone(),
-            balancer: balancer(spec, &before.specs),
+            balancer: balancer(spec, &before.specs, peers),
         }
+    }
+
+    /// Whether they are in more than one place.
+    pub(crate) fn is_spread(&self) -> bool {
+        let mut places = self.specs.iter().map(|host| &host.locality.0);
+        let first = places.next();
+        places.any(|place| Some(place) != first)
     }
 
     /// Whether the host at this place is well.
@@ -110,8 +131,10 @@ impl HostSet {
     }
 }
 
-fn balancer(spec: &ClusterSpec, hosts: &[HostSpec]) -> Balancer {
-    Balancer::new(spec.policy, spec.panic_percent, hosts).with_slow_start(spec.slow_start, hosts)
+fn balancer(spec: &ClusterSpec, hosts: &[HostSpec], peers: Option<&Peers>) -> Balancer {
+    Balancer::new(spec.policy, spec.panic_percent, hosts)
+        .with_slow_start(spec.slow_start, hosts)
+        .with_zones(spec.zones, peers, hosts)
 }
 
 impl Host {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use lateen_balance::Peers;
 use lateen_decode::{ClusterSpec, Discovery, EndpointSpec, NamedEndpoint, RouteExtra, assignment};
 use lateen_route::{Action, RouteTable, Target};
 use lateen_xds::types::{cluster as pb, endpoint};
 
 use super::{Event, State};
 use crate::bind;
-use crate::cluster::{Cluster, HostSet, resolve_forever};
+use crate::cluster::{Around, Cluster, HostSet, resolve_forever};
 
 impl State {
     /// Adds or replaces a cluster.
@@ -21,23 +22,24 @@ impl State {
         let transports = bind::transports(&spec.transports, &self.shared.secrets).map_err(text)?;
         let before = self.snapshot.clusters.get(name).cloned();
         let old_hosts = before.as_ref().map(|before| &*before.hosts);
-        let now = self.shared.now();
+        let peers = self.peers.clone();
+        let around = self.around(peers.as_ref());
         let (hosts, warm) = match &spec.discovery {
             Discovery::Static(list) => (
-                HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
+                HostSet::from_endpoints(&spec, list.clone(), old_hosts, around),
                 true,
             ),
             Discovery::OriginalDst { .. } | Discovery::Dynamic(_) => (HostSet::empty(&spec), true),
             Discovery::Eds(service) => match self.endpoints.get(service) {
                 Some(list) => (
-                    HostSet::from_endpoints(&spec, list.clone(), old_hosts, now),
+                    HostSet::from_endpoints(&spec, list.clone(), old_hosts, around),
                     true,
                 ),
                 None => (HostSet::empty(&spec), false),
             },
             // The old addresses serve until the names are resolved again.
             Discovery::Dns(_) if keeps_hosts(before.as_deref(), &spec) => {
-                (HostSet::moved(&spec, old_hosts), true)
+                (HostSet::moved(&spec, old_hosts, around.peers), true)
             }
             // Until the names are resolved, no host is known.
             Discovery::Dns(_) => (HostSet::empty(&spec), false),
@@ -85,7 +87,37 @@ impl State {
         self.snapshot
             .clusters
             .insert(name.clone(), Arc::new(cluster));
+        if self.local_cluster == *name {
+            self.count_peers();
+        }
         Ok(())
+    }
+
+    fn around<'a>(&self, peers: Option<&'a Peers>) -> Around<'a> {
+        let now = self.shared.now();
+        Around { now, peers }
+    }
+
+    /// Looks who the peers are. Where that has changed, hosts of other clusters are chosen otherwise.
+    fn count_peers(&mut self) {
+        let Some(local) = self.snapshot.clusters.get(&self.local_cluster) else {
+            return;
+        };
+        let peers = Peers::new(self.shared.node.locality(), &local.hosts.specs);
+        if self.peers.as_ref() == Some(&peers) {
+            return;
+        }
+        for cluster in self.snapshot.clusters.values_mut() {
+            if cluster.spec.zones.is_some() && cluster.hosts.is_spread() {
+                let hosts = HostSet::moved(&cluster.spec, Some(&cluster.hosts), Some(&peers));
+                let warm = cluster.warm;
+                *cluster = Arc::new(Cluster {
+                    warm,
+                    ..cluster.with_hosts(hosts)
+                });
+            }
+        }
+        self.peers = Some(peers);
     }
 
     /// Takes the endpoints of a service. What comes late, for a cluster that is gone, is no use: the
@@ -109,18 +141,23 @@ impl State {
     }
 
     fn renew_hosts(&mut self, service: &ArcStr, list: Vec<NamedEndpoint>) {
-        let now = self.shared.now();
-        let mut wanted = false;
-        for cluster in self.snapshot.clusters.values_mut() {
+        let peers = self.peers.clone();
+        let around = self.around(peers.as_ref());
+        let (mut wanted, mut local) = (false, false);
+        for (cluster_name, cluster) in &mut self.snapshot.clusters {
             if matches!(&cluster.spec.discovery, Discovery::Eds(name) if name == service) {
                 wanted = true;
+                local |= *cluster_name == self.local_cluster;
                 let before = Some(&*cluster.hosts);
-                let hosts = HostSet::from_endpoints(&cluster.spec, list.clone(), before, now);
+                let hosts = HostSet::from_endpoints(&cluster.spec, list.clone(), before, around);
                 *cluster = Arc::new(cluster.with_hosts(hosts));
             }
         }
         if wanted {
             self.endpoints.insert(service.clone(), list);
+        }
+        if local {
+            self.count_peers();
         }
     }
 
@@ -131,15 +168,19 @@ impl State {
         id: u64,
         list: Vec<(SocketAddr, EndpointSpec)>,
     ) {
-        let now = self.shared.now();
+        let peers = self.peers.clone();
+        let around = self.around(peers.as_ref());
         let Some(cluster) = self.snapshot.clusters.get_mut(name) else {
             return;
         };
         if cluster.id != id {
             return;
         }
-        let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts), now);
+        let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts), around);
         *cluster = Arc::new(cluster.with_hosts(hosts));
+        if self.local_cluster == *name {
+            self.count_peers();
+        }
         self.publish();
         self.judge_readiness();
     }

@@ -123,7 +123,14 @@ impl Proxy {
         identity: Arc<IdentityStore>,
     ) -> Proxy {
         let resources = json!({ "listeners": listeners, "clusters": clusters });
-        Self::launch(port, json!({}), resources, identity).await
+        Self::launch(port, json!({ "static_resources": resources }), identity).await
+    }
+
+    /// A proxy whose bootstrap has more than listeners and clusters.
+    pub(crate) async fn start_in(around: &Value, port: u16, resources: Value) -> Proxy {
+        let mut bootstrap = json!({ "static_resources": resources });
+        merge(&mut bootstrap, around);
+        Self::launch(port, bootstrap, Arc::new(IdentityStore::empty())).await
     }
 
     /// A proxy before the cluster `up`, to which every request goes by this action.
@@ -144,15 +151,12 @@ impl Proxy {
                 "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }] },
         });
         let server = cluster("xds-grpc", &[([127, 0, 0, 1], xds).into()]);
-        Self::launch(port, dynamic, json!({ "clusters": [server] }), identity).await
+        let resources = json!({ "clusters": [server] });
+        let bootstrap = json!({ "dynamic_resources": dynamic, "static_resources": resources });
+        Self::launch(port, bootstrap, identity).await
     }
 
-    async fn launch(
-        port: u16,
-        dynamic: Value,
-        resources: Value,
-        identity: Arc<IdentityStore>,
-    ) -> Proxy {
+    async fn launch(port: u16, more: Value, identity: Arc<IdentityStore>) -> Proxy {
         let admin = free_port();
         let mut bootstrap = json!({
             "node": {
@@ -163,11 +167,8 @@ impl Proxy {
                 },
             },
             "admin": { "address": socket("127.0.0.1", admin) },
-            "static_resources": resources,
         });
-        if dynamic["ads_config"].is_object() {
-            bootstrap["dynamic_resources"] = dynamic;
-        }
+        merge(&mut bootstrap, &more);
         let shutdown = CancellationToken::new();
         let options = ProxyOptions {
             concurrency: 1,
@@ -283,6 +284,18 @@ impl Client {
             headers: response.head.headers,
             text: String::from_utf8(text.to_vec()).expect("text"),
         }
+    }
+}
+
+/// Puts one document over another, field by field.
+pub(crate) fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, more) in more {
+                merge(into.entry(key.as_str()).or_insert(Value::Null), more);
+            }
+        }
+        (into, more) => *into = more.clone(),
     }
 }
 

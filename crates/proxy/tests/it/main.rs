@@ -17,3 +17,4 @@ mod tls;
 mod tunnel;
 mod udp;
 mod upstream;
+mod zones;

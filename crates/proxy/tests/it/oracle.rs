@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::common::{Proxy, free_port, socket};
+use crate::common::{Proxy, free_port, merge, socket};
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,19 @@ pub(crate) async fn both(
     clusters: Value,
     check: impl AsyncFn(Who, u16),
 ) {
+    both_in(json!({}), listeners, clusters, check).await;
+}
+
+/// The same with more in the bootstrap.
+pub(crate) async fn both_in(
+    around: Value,
+    listeners: impl Fn(u16) -> Value,
+    clusters: Value,
+    check: impl AsyncFn(Who, u16),
+) {
     let port = free_port();
-    let proxy = Proxy::start(port, listeners(port), clusters.clone()).await;
+    let resources = json!({ "listeners": listeners(port), "clusters": clusters });
+    let proxy = Proxy::start_in(&around, port, resources).await;
     check(Who::Ours, port).await;
     proxy.stop().await;
     let Some(envoy) = std::env::var_os("ENVOY") else {
@@ -34,11 +45,12 @@ pub(crate) async fn both(
         return;
     };
     let (port, admin) = (free_port(), free_port());
-    let bootstrap = json!({
+    let mut bootstrap = json!({
         "node": { "id": "test", "cluster": "test" },
         "admin": { "address": socket("127.0.0.1", admin) },
         "static_resources": { "listeners": listeners(port), "clusters": clusters },
     });
+    merge(&mut bootstrap, &around);
     let log = tempfile();
     let child = Command::new(envoy)
         .args([

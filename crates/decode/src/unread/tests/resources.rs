@@ -275,6 +275,23 @@ fn extensions(start: &Value) -> Vec<Value> {
             json!({ "locality_lb_config": localities }),
         ),
         with(
+            "random.v3.Random",
+            json!({ "locality_lb_config": { "zone_aware_lb_config": {
+                "routing_enabled": { "value": 50 }, "min_cluster_size": 2,
+                "fail_traffic_on_panic": true, "force_local_zone": { "min_size": 2 },
+                "locality_basis": "HEALTHY_HOSTS_WEIGHT" } } }),
+        ),
+        with(
+            "random.v3.Random",
+            json!({ "locality_lb_config": { "zone_aware_lb_config": {
+                "force_locality_direct_routing": true } } }),
+        ),
+        cluster(
+            json!({ "type": "STATIC", "common_lb_config": { "zone_aware_lb_config": {
+            "routing_enabled": { "value": 50 }, "min_cluster_size": 2,
+            "fail_traffic_on_panic": true } } }),
+        ),
+        with(
             "ring_hash.v3.RingHash",
             json!({ "minimum_ring_size": 4, "maximum_ring_size": 9,
             "locality_weighted_lb_config": {} }),

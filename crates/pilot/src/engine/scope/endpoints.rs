@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_core::Hostname;
 use lateen_registry::SharedMap;
-use lateen_xds::names::host_of_cluster;
+use lateen_xds::names::{LOCAL_CLUSTER, host_of_cluster};
 use lateen_xds::server::{Name, Resource};
 
 use super::clusters::Clusters;
 use super::{Making, State, Vantage};
 use crate::key::{Cache, Key};
 use crate::snapshot::Snapshot;
+use crate::view::View;
 
 /// Names whose resources are kept at once: more than a large mesh has, and a bound to what clients
 /// can make us keep by asking for what there is not.
@@ -28,6 +29,8 @@ struct Inner {
     snapshot: Arc<Snapshot>,
     /// By the service that they are of, and by name.
     made: SharedMap<(Hostname, Name), Made>,
+    /// The service of the proxy's peers, once somebody has asked for them.
+    peers_of: Option<Hostname>,
 }
 
 #[derive(Clone)]
@@ -46,6 +49,7 @@ impl Endpoints {
             inner: Mutex::new(Inner {
                 snapshot: making.snapshot.clone(),
                 made: SharedMap::new(),
+                peers_of: None,
             }),
         }
     }
@@ -71,6 +75,7 @@ impl Endpoints {
         let mut next = Inner {
             snapshot: making.snapshot.clone(),
             made: inner.made.clone(),
+            peers_of: inner.peers_of.clone(),
         };
         let state = if touched.all {
             let made: Vec<_> = next.made.keys().cloned().collect();
@@ -84,6 +89,14 @@ impl Endpoints {
                     next.touch((host, name));
                 }
                 names.extend(known.iter().flat_map(|clusters| clusters.names_to(host)));
+            }
+            // Another service may be the one of the peers now.
+            let of_peers = next.peers_of.as_ref();
+            let is_other = touched.services || of_peers.is_some_and(|h| touched.hosts.contains(h));
+            if self.vantage.peers.is_some() && is_other {
+                let key = (Hostname::new(""), Name::new(LOCAL_CLUSTER));
+                names.push(key.1.clone());
+                next.touch(key);
             }
             self.state.moved(names)
         };
@@ -131,7 +144,11 @@ impl Inner {
         cache: &Cache,
         name: &Name,
     ) -> Option<Arc<Resource>> {
-        let host = host_of_cluster(name)?;
+        // Peers are of no service in particular.
+        let host = match &**name {
+            LOCAL_CLUSTER => "",
+            name => host_of_cluster(name)?,
+        };
         let known = self
             .made
             .get_by(|(of, known)| (of.as_str(), known).cmp(&(host, name)));
@@ -155,7 +172,7 @@ impl Inner {
 
     /// What cannot be made is as it was before.
     fn make(
-        &self,
+        &mut self,
         vantage: &Arc<Vantage>,
         cache: &Cache,
         name: &Name,
@@ -163,10 +180,14 @@ impl Inner {
     ) -> Option<Arc<Resource>> {
         let making = Making {
             vantage,
-            snapshot: &self.snapshot,
+            snapshot: &self.snapshot.clone(),
             touched: &Default::default(),
             cache,
         };
+        if **name == *LOCAL_CLUSTER {
+            let service = making.look(name, View::service_of_peers).flatten();
+            self.peers_of = service.map(|service| service.hostname.clone());
+        }
         let Some(key) = making.look(name, |view| view.endpoints(name)) else {
             return before;
         };
