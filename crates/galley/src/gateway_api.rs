@@ -32,7 +32,7 @@ use lateen_api::{
     mesh::MeshConfig,
     networking::{DestinationRule, Gateway, VirtualService},
 };
-use lateen_core::ObjectRef;
+use lateen_core::{ObjectRef, Problem};
 use lateen_registry::World;
 use serde_json::Value;
 
@@ -87,6 +87,8 @@ pub(crate) struct Translation {
     pub(crate) statuses: BTreeMap<ObjectRef, Said>,
     pub(crate) deployments: Vec<GatewayDeployment>,
     pub(crate) granted: BTreeSet<Granted>,
+    /// Of objects whose status has no place for it.
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// What is said of an object.

@@ -10,7 +10,7 @@ use lateen_api::{
     gateway_api::GatewayDeployment,
     networking::{DestinationRule, Gateway, VirtualService},
 };
-use lateen_core::ObjectRef;
+use lateen_core::{ObjectRef, Problem};
 
 use crate::{ConfigSet, Granted, Said, galley::add, gateway_api::Translation};
 
@@ -23,6 +23,8 @@ pub struct GatewayState {
     pub deployments: Vec<GatewayDeployment>,
     /// Secrets that proxies may have although they are in another namespace.
     pub granted: BTreeSet<Granted>,
+    /// What is wrong with Ingresses, whose status has no place for it: the log tells it.
+    pub problems: Vec<Problem>,
 }
 
 type Kept<T> = BTreeMap<(String, String), Arc<Object<T>>>;
@@ -52,11 +54,14 @@ impl Generated {
             statuses,
             deployments,
             granted,
+            problems,
         } = new;
+        self.tell(&problems);
         let state = GatewayState {
             statuses,
             deployments,
             granted,
+            problems,
         };
         let changed = Regenerated {
             objects: replace(&mut self.gateways, gateways)
@@ -66,6 +71,17 @@ impl Generated {
         };
         self.state = state;
         changed
+    }
+
+    /// Each problem is told once, when it comes up.
+    fn tell(&self, problems: &[Problem]) {
+        let known = &self.state.problems;
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+            let Problem {
+                on, field, text, ..
+            } = problem;
+            tracing::warn!(object = %on, %field, "a part of an object leads nowhere: {text}");
+        }
     }
 
     pub(crate) fn add_to(&self, set: &mut ConfigSet) {

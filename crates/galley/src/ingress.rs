@@ -14,7 +14,7 @@ use lateen_api::{
         StringMatch, VirtualService,
     },
 };
-use lateen_core::{Hostname, ObjectRef, ServiceId};
+use lateen_core::{Hostname, ObjectRef, Problem, ProblemKind, ServiceId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -50,7 +50,7 @@ pub(crate) fn translate(around: Around<'_>, out: &mut Translation) {
         let gateway = gateway(around.mesh, ingress);
         let name = gateway.key();
         out.gateways.push(gateway);
-        add(around, ingress, &name, &mut hosts);
+        add(around, ingress, &name, &mut hosts, &mut out.problems);
         let meta = &ingress.meta;
         let key = ObjectRef::new(INGRESS.id(), &meta.namespace, &meta.name);
         out.statuses.insert(key, status(around, meta.generation));
@@ -191,7 +191,13 @@ fn add(
     ingress: &Object<Ingress>,
     gateway: &str,
     hosts: &mut BTreeMap<String, Host>,
+    problems: &mut Vec<Problem>,
 ) {
+    let mut to = |backend: Option<&IngressBackend>, field: &str| {
+        destination(around, ingress, backend)
+            .map_err(|fault| problems.push(fault.of(ingress, field)))
+            .ok()
+    };
     let mut add = |host: &str, rank: (u8, usize), rule: HttpRoute, field: String| {
         let backend = match field.as_str() {
             DEFAULT_BACKEND => field.clone(),
@@ -219,15 +225,15 @@ fn add(
     for (r, rule) in ingress.spec.rules.iter().enumerate() {
         let paths = rule.http.iter().flat_map(|http| &http.paths);
         for (p, path) in paths.enumerate() {
+            let field = format!("spec.rules[{r}].http.paths[{p}]");
+            let to = to(path.backend.as_ref(), &format!("{field}.backend"));
             for (rank, uri) in matches(path) {
-                let route = lead(around, ingress, path.backend.as_ref(), Some(uri));
-                let field = format!("spec.rules[{r}].http.paths[{p}]");
-                add(&rule.host, rank, route, field);
+                add(&rule.host, rank, lead(&to, Some(uri)), field.clone());
             }
         }
     }
     if let Some(backend) = &ingress.spec.default_backend {
-        let route = lead(around, ingress, Some(backend), None);
+        let route = lead(&to(Some(backend), DEFAULT_BACKEND), None);
         add("*", (0, 0), route, DEFAULT_BACKEND.to_owned());
     }
 }
@@ -262,12 +268,7 @@ fn matches(path: &HttpIngressPath) -> Vec<((u8, usize), StringMatch)> {
     }
 }
 
-fn lead(
-    around: Around<'_>,
-    ingress: &Object<Ingress>,
-    backend: Option<&IngressBackend>,
-    uri: Option<StringMatch>,
-) -> HttpRoute {
+fn lead(to: &Option<Destination>, uri: Option<StringMatch>) -> HttpRoute {
     let mut route = HttpRoute::default();
     if let Some(uri) = uri {
         route.r#match = vec![HttpMatchRequest {
@@ -275,9 +276,9 @@ fn lead(
             ..HttpMatchRequest::default()
         }];
     }
-    match backend.and_then(|backend| destination(around, ingress, backend)) {
+    match to {
         Some(destination) => route.route.push(HttpRouteDestination {
-            destination: Some(destination),
+            destination: Some(destination.clone()),
             weight: 100,
             headers: None,
         }),
@@ -291,26 +292,69 @@ fn lead(
     route
 }
 
-/// `None` where the Service is not there, or has no port of that name, or it is no Service at all.
+/// Why a backend cannot be used, and by which of its fields.
+struct BadBackend {
+    field: &'static str,
+    why: String,
+}
+
+impl BadBackend {
+    /// What an Ingress is told of its backend in a field.
+    fn of(self, ingress: &Object<Ingress>, backend: &str) -> Problem {
+        let Meta {
+            name, namespace, ..
+        } = &ingress.meta;
+        Problem {
+            on: ObjectRef::new(INGRESS.id(), namespace, name),
+            with: None,
+            field: format!("{backend}{}", self.field).into(),
+            kind: ProblemKind::Unresolved,
+            text: format!("{}; requests are answered with {NO_BACKEND}", self.why),
+        }
+    }
+}
+
+/// Where a backend is: a Service that is there, with the port that is named.
 fn destination(
     around: Around<'_>,
     ingress: &Object<Ingress>,
-    backend: &IngressBackend,
-) -> Option<Destination> {
-    let to = backend.service.as_ref()?;
+    backend: Option<&IngressBackend>,
+) -> Result<Destination, BadBackend> {
+    let bad = |field, why: String| BadBackend { field, why };
+    let Some(to) = backend.and_then(|backend| backend.service.as_ref()) else {
+        return Err(bad(
+            "",
+            "only Services are supported as backends".to_owned(),
+        ));
+    };
     let namespace = &ingress.meta.namespace;
     let host = Hostname::service(&to.name, namespace, around.domain);
     let id = ServiceId::new(namespace, host.clone());
-    let service = around.world.services.get(&id)?;
-    let port = to.port.as_ref()?;
-    let number = match port.name.as_str() {
-        "" => port.number,
-        name => u32::from(service.port_named(name)?.port),
+    let Some(service) = around.world.services.get(&id) else {
+        let why = format!("there is no Service {namespace}/{}", to.name);
+        return Err(bad(".service.name", why));
     };
-    Some(Destination {
+    let port = to.port.clone().unwrap_or_default();
+    let known = match port.name.as_str() {
+        "" => u16::try_from(port.number)
+            .ok()
+            .and_then(|number| service.port(number)),
+        name => service.port_named(name),
+    };
+    let Some(known) = known else {
+        let (field, asked) = match port.name.as_str() {
+            "" => (".service.port.number", port.number.to_string()),
+            name => (".service.port.name", format!("{name:?}")),
+        };
+        let why = format!("Service {namespace}/{} has no port {asked}", to.name);
+        return Err(bad(field, why));
+    };
+    Ok(Destination {
         host: host.to_string(),
         subset: String::new(),
-        port: Some(PortSelector { number }),
+        port: Some(PortSelector {
+            number: u32::from(known.port),
+        }),
     })
 }
 

@@ -81,7 +81,9 @@ pub(super) fn notes(once: &Once) -> Vec<String> {
         unmet(&said.status, &mut found);
         found.into_iter().map(move |why| format!("{object}: {why}"))
     });
-    let mut all: Vec<String> = faulty.chain(statuses).collect();
+    let problems = once.gateways.problems.iter();
+    let problems = problems.map(|problem| format!("{}: {problem}", problem.on));
+    let mut all: Vec<String> = faulty.chain(statuses).chain(problems).collect();
     all.dedup();
     all
 }

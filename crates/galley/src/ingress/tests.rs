@@ -109,10 +109,55 @@ fn ports_by_name_and_backends_that_are_not_there() {
     );
     for service in [
         "{name: a, port: {name: odd}}",
+        "{name: a, port: {number: 8080}}",
         "{name: nobody, port: {number: 80}}",
     ] {
         assert_has(&to(service), &json!([{"directResponse": {"status": 503}}]));
     }
+}
+
+#[test]
+fn backends_that_are_not_there_are_named() {
+    let path = |backend: &str| format!("{{path: /p, pathType: Prefix, backend: {backend}}}");
+    let paths = [
+        path("{service: {name: nobody, port: {number: 80}}}"),
+        path(TO_A),
+        path("{service: {name: a, port: {number: 8080}}}"),
+        path("{service: {name: a, port: {name: odd}}}"),
+        path("{resource: {apiGroup: x, kind: Bucket, name: b}}"),
+    ];
+    let spec = format!(
+        "{{defaultBackend: {{service: {{name: none, port: {{number: 1}}}}}}, rules: [{{http: {{paths: [{}]}}}}]}}",
+        paths.join(", ")
+    );
+    let out = read(&ingress(&spec));
+    let found: Vec<String> = out.problems.iter().map(ToString::to_string).collect();
+    let at = |n: usize, rest: &str| format!("spec.rules[0].http.paths[{n}].backend{rest}");
+    let end = "; requests are answered with 503";
+    assert_eq!(
+        found,
+        [
+            at(
+                0,
+                &format!(".service.name: there is no Service default/nobody{end}")
+            ),
+            at(
+                2,
+                &format!(".service.port.number: Service default/a has no port 8080{end}")
+            ),
+            at(
+                3,
+                &format!(".service.port.name: Service default/a has no port \"odd\"{end}")
+            ),
+            at(
+                4,
+                &format!(": only Services are supported as backends{end}")
+            ),
+            format!("spec.defaultBackend.service.name: there is no Service default/none{end}"),
+        ]
+    );
+    let mut of_ingress = out.problems.iter();
+    assert!(of_ingress.all(|problem| problem.on.to_string() == "Ingress default/i"));
 }
 
 #[test]

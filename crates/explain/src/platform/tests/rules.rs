@@ -272,3 +272,58 @@ fn datagrams_are_told_by_their_route() {
     let told = ask(&platform, "dns-v1", "udp://dns:53", None);
     has(&told, &["outcome     no listener takes it"]);
 }
+
+#[test]
+fn an_ingress_without_its_backend_says_so() {
+    let texts = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, annotations: {kubernetes.io/ingress.class: istio}}
+spec:
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - {path: /gone, pathType: Exact, backend: {service: {name: gone, port: {number: 80}}}}
+      - {path: /, pathType: Prefix, backend: {service: {name: shop, port: {name: http}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec: {selector: {istio: ingressgateway}, ports: [{name: http, port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec: {template: {metadata: {labels: {istio: ingressgateway}}, spec: {containers: [{name: c}]}}}
+";
+    let platform = platform(&[SHOP, texts]);
+    let gateway = "istio-ingressgateway";
+    let object = "Ingress default/shop";
+    let told = ask(&platform, gateway, "http://shop.example.com/gone", None);
+    let path = "spec.rules[0].http.paths[0]";
+    has(
+        &told,
+        &[
+            &format!("from {object} {path} (f1.yaml:10)"),
+            &format!("answer by {object} {path}.backend (f1.yaml:10)"),
+            "outcome     503, by the proxy itself",
+        ],
+    );
+    assert_eq!(
+        platform.notes,
+        [format!(
+            "{object}: {path}.backend.service.name: there is no Service default/gone; requests are \
+             answered with 503"
+        )]
+    );
+    let told = ask(&platform, gateway, "http://shop.example.com/", None);
+    let path = "spec.rules[0].http.paths[1]";
+    has(
+        &told,
+        &[
+            &format!("from {object} {path} (f1.yaml:11)"),
+            &format!("led to by {object} {path}.backend (f1.yaml:11)"),
+        ],
+    );
+}
