@@ -13,6 +13,10 @@ use super::fault::{self, Fault};
 use super::{DecodeError, Result, typed};
 use crate::common::{RUNTIME_FRACTION, STRING_MATCHER};
 use crate::fault::FAULT;
+use crate::session::{
+    self, RouteSession, SESSION, SESSION_PER_ROUTE, SESSION_PER_ROUTE_TYPE, SESSION_TYPE,
+    SessionSpec,
+};
 use crate::unread::Kind::{Harmless, In, Off, Packed, Whole};
 use crate::unread::{Reads, Types};
 
@@ -26,6 +30,10 @@ pub struct Filters {
     pub fault_enabled: bool,
     /// Applies where a route has none of its own.
     pub fault: Option<Arc<Fault>>,
+    /// Whether clients may have sessions with hosts.
+    pub session_enabled: bool,
+    /// The sessions of routes that say nothing of them.
+    pub session: Option<Arc<SessionSpec>>,
 }
 
 /// Settings of one route or virtual host.
@@ -35,6 +43,8 @@ pub struct RouteExtra {
     pub fault: Option<Arc<Fault>>,
     /// Sharing between origins.
     pub cors: Option<Arc<Cors>>,
+    /// Sessions with hosts.
+    pub session: Option<RouteSession>,
 }
 
 /// Cross-origin resource sharing.
@@ -62,6 +72,7 @@ pub struct Cors {
 pub(super) enum PerRoute {
     Fault(Fault),
     Cors(Arc<Cors>),
+    Session(RouteSession),
     Ignored,
 }
 
@@ -140,6 +151,10 @@ pub(super) fn http_filters(list: &[pb::HttpFilter]) -> Result<Filters> {
                 filters.fault = (!fault.is_empty()).then(|| Arc::new(fault));
             }
             CORS => filters.cors_enabled = true,
+            SESSION_TYPE => {
+                filters.session_enabled = true;
+                filters.session = session::of_filter(&field, any)?;
+            }
             DYNAMIC => {}
             kind if IMPLIED.contains(&kind) => {}
             kind if filter.is_optional => {
@@ -182,6 +197,7 @@ pub(super) fn per_route(name: &str, any: &Any) -> Result<PerRoute> {
                 forward_unmatched: spec.forward_not_matching_preflights.is_none_or(|f| f.value),
             })))
         }
+        SESSION_PER_ROUTE_TYPE => session::of_route(&field, any).map(PerRoute::Session),
         kind if IMPLIED.contains(&kind) => Ok(PerRoute::Ignored),
         // A filter that is not in the chain has no use for its settings; one that is was refused
         // with the listener.
@@ -288,12 +304,18 @@ pub(crate) static ROUTE_CORS: Reads = Reads::of(
 );
 
 const HTTP_FILTERS: Types = Types {
-    read: &[&ROUTER_FILTER, &FAULT, &CORS_FILTER, &DYNAMIC_FILTER],
+    read: &[
+        &ROUTER_FILTER,
+        &FAULT,
+        &CORS_FILTER,
+        &DYNAMIC_FILTER,
+        &SESSION,
+    ],
     implied: &IMPLIED,
 };
 
 /// Settings for one route or virtual host.
 pub(crate) const PER_ROUTE: Types = Types {
-    read: &[&FAULT, &CORS_EXTENSION],
+    read: &[&FAULT, &CORS_EXTENSION, &SESSION_PER_ROUTE],
     implied: &IMPLIED,
 };

@@ -21,6 +21,7 @@ mod filter;
 mod hcm;
 mod listener;
 mod route;
+mod session;
 mod tcp;
 mod tls;
 mod unread;
@@ -41,6 +42,7 @@ pub use listener::{
     DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, ProxyHeader, bound_at, listener,
 };
 pub use route::{route_configuration, virtual_host};
+pub use session::{Carrier, RouteSession, SessionSpec};
 pub use tcp::{TcpProxySpec, Tunnel};
 pub use tls::{CertSource, Pins, RootSource, SanKind, SecretData, TlsSpec, TlsVersion, secret};
 pub use unread::{MOST, Unread, UnreadField, What, unread};

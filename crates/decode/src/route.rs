@@ -117,6 +117,7 @@ fn extra(per_filter: &HashMap<String, Any>) -> Result<RouteExtra> {
         match filter::per_route(name, any)? {
             filter::PerRoute::Fault(fault) => extra.fault = Some(Arc::new(fault)),
             filter::PerRoute::Cors(cors) => extra.cors = Some(cors),
+            filter::PerRoute::Session(session) => extra.session = Some(session),
             filter::PerRoute::Ignored => {}
         }
     }

@@ -150,6 +150,9 @@ pub struct Destination {
     /// Clusters that get a copy, with their shares in percent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<(String, f64)>,
+    /// What keeps a client with its host.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub session: String,
     /// Faults that are injected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,

@@ -146,6 +146,9 @@ fn forward(f: &mut fmt::Formatter<'_>, to: &Destination) -> fmt::Result {
     if !to.authority.is_empty() {
         writeln!(f, "authority   {}", to.authority)?;
     }
+    if !to.session.is_empty() {
+        writeln!(f, "session     {}", to.session)?;
+    }
     for (cluster, percent) in &to.mirrors {
         writeln!(f, "mirror      {cluster}, {percent} %")?;
     }

@@ -22,6 +22,7 @@ mod objects;
 mod parents;
 mod roots;
 mod routes;
+mod sessions;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@ mod gateway_api;
 mod generated;
 mod ingress;
 mod problems;
+mod sessions;
 mod shape;
 mod sources;
 mod unsupported;
@@ -29,6 +30,7 @@ pub use gateway_api::{
 };
 pub use generated::GatewayState;
 pub use problems::problems;
+pub use sessions::{Carrier, Session, sessions};
 pub use sources::{Source, l4_sources, sources};
 pub use validate::validate;
 pub use webhook::{Counters, router};

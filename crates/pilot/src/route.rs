@@ -2,7 +2,7 @@
 
 mod action;
 mod conditions;
-mod filters;
+pub(crate) mod filters;
 mod gateway;
 mod headers;
 mod inbound;
@@ -119,6 +119,7 @@ impl HostKey {
             port: self.port,
             client: &self.client,
             targets: &self.targets,
+            sessions: Default::default(),
         })
     }
 

@@ -14,6 +14,7 @@ mod replay;
 mod reply;
 mod retry;
 mod rewrite;
+mod session;
 mod upgrade;
 mod view;
 

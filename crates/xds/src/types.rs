@@ -61,6 +61,14 @@ pub mod http_filter {
     pub use crate::envoy::extensions::filters::http::fault::v3 as fault;
     pub use crate::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats;
     pub use crate::envoy::extensions::filters::http::router::v3 as router;
+    pub use crate::envoy::extensions::filters::http::stateful_session::v3 as stateful_session;
+}
+
+/// What carries a session that stays with a host.
+pub mod session {
+    pub use crate::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
+    pub use crate::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
+    pub use crate::envoy::r#type::http::v3::{Cookie, CookieAttribute};
 }
 
 /// Per-protocol options of clusters.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lateen_decode::{HcmSpec, ListenerSpec, RouteExtra, Routes};
+use lateen_decode::{HcmSpec, ListenerSpec, RouteExtra, RouteSession, Routes};
 use lateen_pilot::{RuleTrace, Setting};
 use lateen_route::{
     Action, Forward, Host as VirtualHost, HostRewrite, PathRedirect, Redirect, Route, RouteTable,
@@ -163,6 +163,7 @@ impl<'a> Asker<'a> {
                     .or(host.extra.fault.as_ref());
                 let fault = fault.or(hcm.filters.fault.as_ref());
                 to.faults = fault.map_or_else(Vec::new, |fault| faults(fault));
+                to.session = session(hcm, host, found.route);
                 Outcome::Forward(to)
             }
         }
@@ -207,6 +208,7 @@ impl<'a> Asker<'a> {
                 Some(HostRewrite::Header(name)) => format!("what header {name:?} says"),
                 Some(HostRewrite::PathRegex(_)) => "by the path".to_owned(),
             },
+            session: String::new(),
             mirrors: forward
                 .mirrors
                 .iter()
@@ -232,6 +234,36 @@ fn redirection(redirect: &Redirect) -> Redirection {
             Some(PathRedirect::Rewrite(rewrite)) => format!("{rewrite:?}"),
         },
     }
+}
+
+/// What keeps clients with their hosts, by the route, else its virtual host, else the filter.
+fn session(hcm: &HcmSpec, host: &VirtualHost<RouteExtra>, route: &Route<RouteExtra>) -> String {
+    use lateen_decode::Carrier;
+    if !hcm.filters.session_enabled {
+        return String::new();
+    }
+    let own = route.extra.session.as_ref().or(host.extra.session.as_ref());
+    let spec = match own {
+        Some(RouteSession::Off) => None,
+        Some(RouteSession::By(spec)) => Some(spec),
+        None => hcm.filters.session.as_ref(),
+    };
+    let Some(spec) = spec else {
+        return String::new();
+    };
+    let mut told = match &spec.by {
+        Carrier::Header(name) => format!("with one host by header {name}"),
+        Carrier::Cookie { name, ttl, .. } if ttl.is_zero() => {
+            format!("with one host by cookie {name}")
+        }
+        Carrier::Cookie { name, ttl, .. } => {
+            format!("with one host by cookie {name}, for {} s", ttl.as_secs())
+        }
+    };
+    if spec.strict {
+        told.push_str(", and no other");
+    }
+    told
 }
 
 fn faults(fault: &lateen_decode::Fault) -> Vec<String> {

@@ -17,6 +17,7 @@ use super::{
     filters::{Filters, Place},
     http::{self, Backends},
     routes::{Converted, Entry, Rank},
+    sessions,
 };
 
 /// Reads a route for a place.
@@ -40,7 +41,8 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
             ..Source::new("GRPCRoute", &route.meta, format!("spec.rules[{n}]"))
         };
         http::lead(&mut base, backends);
-        http::refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
+        let persistence = rule.session_persistence.as_ref();
+        let session = sessions::read(persistence, &base, &base.name, &mut out.findings);
         let all = [GrpcRouteMatch::default()];
         let matches = match rule.matches.is_empty() {
             true => &all[..],
@@ -59,6 +61,7 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
                 out.http.push(Entry {
                     rank: rank.clone(),
                     source: source.clone().matching(&rule.matches, m),
+                    session: session.clone(),
                     route,
                 });
             }

@@ -2,12 +2,12 @@
 
 use lateen_api::{
     Duration, Object,
+    gateway_api::HttpRoute as Route,
     gateway_api::{
         BackendRef, HttpBackendRef, HttpHeaderMatch, HttpPathMatch, HttpQueryParamMatch,
         HttpRouteFilter, HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
         MatchType, PathMatchType,
     },
-    gateway_api::{HttpRoute as Route, SessionPersistence},
     networking::{
         FaultAbort, HttpDirectResponse, HttpFaultInjection, HttpMatchRequest, HttpRetry, HttpRoute,
         HttpRouteDestination, Percent, StringMatch,
@@ -22,6 +22,7 @@ use super::{
     conditions::Verdict,
     filters::{Filters, Place},
     routes::{Converted, Entry, Findings, Rank},
+    sessions,
 };
 
 /// What a rule without a backend, or with none that can be used, answers.
@@ -48,7 +49,8 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
         };
         lead(&mut base, backends);
         limits(&mut base, rule, &mut out.findings);
-        refuse_sessions(rule.session_persistence.as_ref(), &mut out.findings);
+        let persistence = rule.session_persistence.as_ref();
+        let session = sessions::read(persistence, &base, &base.name, &mut out.findings);
         let all = [HttpRouteMatch::default()];
         let matches = match rule.matches.is_empty() {
             true => &all[..],
@@ -71,6 +73,7 @@ pub(super) fn convert(around: Around<'_>, route: &Object<Route>, place: Place) -
                 out.http.push(Entry {
                     rank: rank.clone(),
                     source: source.clone().matching(&rule.matches, m),
+                    session: session.clone(),
                     route,
                 });
             }
@@ -259,13 +262,4 @@ fn duration(text: Option<&str>, field: &str, findings: &mut Findings) -> Option<
         findings.refused(Verdict::new("UnsupportedValue", message));
     }
     parsed.ok()
-}
-
-pub(super) fn refuse_sessions(of: Option<&SessionPersistence>, findings: &mut Findings) {
-    if of.is_some() {
-        findings.refused(Verdict::new(
-            "UnsupportedValue",
-            "sessionPersistence is not supported: use consistentHash of a DestinationRule",
-        ));
-    }
 }

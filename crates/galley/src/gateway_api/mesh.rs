@@ -12,6 +12,7 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, ServiceId};
 
+use crate::sessions;
 use crate::sources::{self, Source};
 
 use super::{
@@ -105,7 +106,7 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
     for (at, rules) in &rules.mesh {
         let own = at.namespace == *at.service.namespace;
         let host = &at.service.hostname;
-        let (mut http, mut sources) = sorted(rules.http.clone());
+        let (mut http, mut sources, sessions) = sorted(rules.http.clone());
         if !http.is_empty() && !rules.ports.contains(&None) {
             http.extend(untouched(around, at, &rules.ports));
             sources.resize_with(http.len(), || service(at));
@@ -126,6 +127,7 @@ pub(super) fn write(around: Around<'_>, rules: &Rules, out: &mut Vec<Object<Virt
         let semantics = (ROUTE_SEMANTICS.to_owned(), GATEWAY_SEMANTICS.to_owned());
         let mut annotations = [semantics].into();
         sources::note(&mut annotations, &sources);
+        sessions::note(&mut annotations, &sessions);
         let l4 = rules.tcp.values().rev().map(|of| of.source.clone());
         sources::note_l4(&mut annotations, &l4.collect::<Vec<_>>());
         let meta = Meta {

@@ -15,6 +15,7 @@ use lateen_api::{
 };
 use lateen_core::{Hostname, ObjectRef};
 
+use crate::sessions::{self, Session};
 use crate::sources::{self, Source};
 
 use super::{
@@ -71,6 +72,7 @@ pub(super) struct Entry {
     pub(super) rank: Rank,
     /// What it was made of.
     pub(super) source: Source,
+    pub(super) session: Option<Session>,
     pub(super) route: HttpRoute,
 }
 
@@ -299,11 +301,15 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The rules in the order in which they are tried, and what they were made of.
-pub(super) fn sorted(mut entries: Vec<Entry>) -> (Vec<HttpRoute>, Vec<Source>) {
+/// The rules in the order in which they are tried, what they were made of, and their sessions.
+pub(super) fn sorted(
+    mut entries: Vec<Entry>,
+) -> (Vec<HttpRoute>, Vec<Source>, Vec<Option<Session>>) {
     entries.sort_by(|a, b| a.rank.key().cmp(&b.rank.key()));
     let entries = entries.into_iter();
-    entries.map(|entry| (entry.route, entry.source)).unzip()
+    entries
+        .map(|entry| (entry.route, entry.source, entry.session))
+        .collect()
 }
 
 impl Rules {
@@ -311,7 +317,7 @@ impl Rules {
     pub(super) fn write(&self, gateways: &Gateways<'_>, out: &mut Vec<Object<VirtualService>>) {
         for ((n, host), rules) in &self.listeners {
             let listener = &gateways.listeners[*n];
-            let (http, sources) = sorted(rules.http.clone());
+            let (http, sources, sessions) = sorted(rules.http.clone());
             let mut spec = VirtualService {
                 hosts: vec![host.to_string()],
                 http,
@@ -339,6 +345,7 @@ impl Rules {
             };
             let meta = &listener.gateway.meta;
             let mut made = object(meta, &gateway, host, spec, &sources);
+            sessions::note(&mut made.meta.annotations, &sessions);
             if !rules.l4.is_empty() {
                 sources::note_l4(&mut made.meta.annotations, &l4);
             }

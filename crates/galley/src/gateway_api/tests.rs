@@ -14,6 +14,7 @@ mod backend_tls;
 mod gateways;
 mod routes;
 mod samples;
+mod sessions;
 
 /// Secrets `cert` and `other` are good, `bad` holds something else.
 struct Secrets;

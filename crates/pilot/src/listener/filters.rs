@@ -12,7 +12,9 @@ use lateen_xds::types::core::{
     DataSource, HttpProtocolOptions, SubstitutionFormatString, data_source,
     substitution_format_string,
 };
-use lateen_xds::types::http_filter::{cors::Cors, fault::HttpFault, grpc_stats, router::Router};
+use lateen_xds::types::http_filter::{
+    cors::Cors, fault::HttpFault, grpc_stats, router::Router, stateful_session::StatefulSession,
+};
 use lateen_xds::types::listener::{Filter, ListenerFilter};
 use lateen_xds::types::listener_filter::{HttpInspector, OriginalDst, ProxyProtocol, TlsInspector};
 use lateen_xds::types::network::hcm::http_connection_manager::{
@@ -26,6 +28,7 @@ use lateen_xds::types::route::RouteConfiguration;
 use lateen_xds::types::wkt::Struct;
 
 use super::{Logging, TcpLimits, Topology, Tunnel};
+use crate::route::filters::SESSION;
 use crate::{dynamic, wire};
 
 const HCM: &str = "envoy.filters.network.http_connection_manager";
@@ -62,7 +65,7 @@ pub(super) fn http(
     let gateway = matches!(side, Side::Gateway(_));
     let mut manager = HttpConnectionManager {
         stat_prefix,
-        http_filters: http_filters(by_name.then_some(logging.refresh)),
+        http_filters: http_filters(side, by_name.then_some(logging.refresh)),
         server_name: SERVER_NAME.into(),
         stream_idle_timeout: wire::seconds(0),
         use_remote_address: wire::boolean(gateway),
@@ -129,9 +132,9 @@ fn client_certificate() -> SetCurrentClientCertDetails {
     }
 }
 
-/// In the order in which Istio has them: statistics, faults, cross-origin, names of hosts (where
-/// they are looked up, and how often), router.
-fn http_filters(names: Option<Duration>) -> Vec<HttpFilter> {
+/// In the order in which Istio has them: statistics, faults, cross-origin, sessions (for routes that
+/// have any), names of hosts (where they are looked up, and how often), router.
+fn http_filters(side: Side, names: Option<Duration>) -> Vec<HttpFilter> {
     let filter = |name: &str, config: Any| HttpFilter {
         name: name.into(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -146,6 +149,10 @@ fn http_filters(names: Option<Duration>) -> Vec<HttpFilter> {
         filter("envoy.filters.http.fault", pack_any(&HttpFault::default())),
         filter("envoy.filters.http.cors", pack_any(&Cors {})),
     ];
+    if side != Side::Inbound {
+        let of_no_route = StatefulSession::default();
+        filters.push(filter(SESSION, pack_any(&of_no_route)));
+    }
     filters.extend(names.map(|refresh| {
         let name = "envoy.filters.http.dynamic_forward_proxy";
         filter(name, dynamic::by_host(refresh))

@@ -6,12 +6,17 @@ use lateen_api::networking::{
     CorsPolicy, FaultAbort, FaultDelay, HttpFaultInjection, HttpRoute, StringMatch,
     UnmatchedPreflights, grpc_status,
 };
-use lateen_xds::types::core::RuntimeFractionalPercent;
+use lateen_galley::{Carrier, Session};
+use lateen_xds::types::core::{RuntimeFractionalPercent, TypedExtensionConfig};
 use lateen_xds::types::http_filter::common_fault::{self, fault_delay::FaultDelaySecifier};
 use lateen_xds::types::http_filter::cors;
 use lateen_xds::types::http_filter::fault::{
     FaultAbort as WireAbort, HttpFault, fault_abort::ErrorType,
 };
+use lateen_xds::types::http_filter::stateful_session::{
+    StatefulSession, StatefulSessionPerRoute, stateful_session_per_route::Override,
+};
+use lateen_xds::types::session::{Cookie, CookieBasedSessionState, HeaderBasedSessionState};
 use lateen_xds::{Any, pack_any};
 
 use crate::wire;
@@ -19,12 +24,49 @@ use crate::wire;
 pub(crate) const CORS: &str = "envoy.filters.http.cors";
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
 
-pub(super) fn per_route(rule: &HttpRoute) -> HashMap<String, Any> {
+pub(crate) const SESSION: &str = "envoy.filters.http.stateful_session";
+
+pub(super) fn per_route(rule: &HttpRoute, session: Option<&Session>) -> HashMap<String, Any> {
     let fault = rule.fault.as_ref().and_then(fault);
     let fault = fault.map(|f| (FAULT.to_owned(), pack_any(&f)));
     let cors = rule.cors_policy.as_ref();
     let cors = cors.map(|c| (CORS.to_owned(), pack_any(&cross_origin(c))));
-    fault.into_iter().chain(cors).collect()
+    let session = session.map(|of| (SESSION.to_owned(), pack_any(&with_host(of))));
+    fault.into_iter().chain(cors).chain(session).collect()
+}
+
+/// A session with one host, whose address the client brings along. Where the host is gone or not well,
+/// another one takes its place.
+fn with_host(session: &Session) -> StatefulSessionPerRoute {
+    let (kind, state) = match session.by {
+        Carrier::Cookie(seconds) => {
+            let cookie = Cookie {
+                name: session.name.clone(),
+                ttl: wire::seconds(i64::try_from(seconds).unwrap_or(i64::MAX)),
+                path: "/".into(),
+                ..Cookie::default()
+            };
+            let state = CookieBasedSessionState {
+                cookie: Some(cookie),
+            };
+            ("cookie", pack_any(&state))
+        }
+        Carrier::Header => {
+            let name = session.name.clone();
+            ("header", pack_any(&HeaderBasedSessionState { name }))
+        }
+    };
+    let state = TypedExtensionConfig {
+        name: format!("envoy.http.stateful_session.{kind}"),
+        typed_config: Some(state),
+    };
+    let session = StatefulSession {
+        session_state: Some(state),
+        ..StatefulSession::default()
+    };
+    StatefulSessionPerRoute {
+        r#override: Some(Override::StatefulSession(session)),
+    }
 }
 
 fn fault(injection: &HttpFaultInjection) -> Option<HttpFault> {

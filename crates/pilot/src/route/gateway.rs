@@ -38,6 +38,7 @@ impl GatewayHost {
             port: self.port,
             client: &self.client,
             targets: &self.targets,
+            sessions: Default::default(),
         })
     }
 

@@ -1,11 +1,13 @@
 //! The HTTP rules of a VirtualService as routes.
 
+use std::cell::OnceCell;
+
 use lateen_api::Object;
 use lateen_api::networking::{
     Destination, HttpDirectResponse, HttpMatchRequest, HttpRoute, HttpRouteDestination,
     StringMatch, VirtualService,
 };
-use lateen_galley::{GATEWAY_SEMANTICS, ROUTE_SEMANTICS};
+use lateen_galley::{GATEWAY_SEMANTICS, ROUTE_SEMANTICS, Session, sessions};
 use lateen_xds::names::ClusterName;
 use lateen_xds::types::core::{DataSource, data_source};
 use lateen_xds::types::route::route::Action;
@@ -30,6 +32,8 @@ pub(crate) struct Context<'a> {
     pub(super) port: u16,
     pub(super) client: &'a Client,
     pub(super) targets: &'a Targets,
+    /// Those of the rules, once they are read.
+    pub(super) sessions: OnceCell<Vec<Option<Session>>>,
 }
 
 /// What becomes of a rule, or of one match of it.
@@ -61,7 +65,9 @@ impl Context<'_> {
     /// The route of a rule and of one of its matches, by their places.
     pub(crate) fn route_at(&self, at: usize, of: Option<usize>) -> Route {
         let rule = &self.rule.spec.http[at];
-        self.route(rule, of.map(|of| &rule.r#match[of]))
+        let sessions = self.sessions.get_or_init(|| sessions(&self.rule.meta));
+        let session = sessions.get(at).and_then(Option::as_ref);
+        self.route(rule, of.map(|of| &rule.r#match[of]), session)
     }
 
     /// What becomes of each rule, and of each match within it, by their places and in their order.
@@ -100,14 +106,19 @@ impl Context<'_> {
         })
     }
 
-    fn route(&self, rule: &HttpRoute, of: Option<&HttpMatchRequest>) -> Route {
+    fn route(
+        &self,
+        rule: &HttpRoute,
+        of: Option<&HttpMatchRequest>,
+        session: Option<&Session>,
+    ) -> Route {
         let mut route = Route {
             name: name(rule, of),
             r#match: Some(of.map_or_else(everything, |of| {
                 matching::route_match(of, self.has_gateway_semantics())
             })),
             metadata: Some(self.metadata()),
-            typed_per_filter_config: filters::per_route(rule),
+            typed_per_filter_config: filters::per_route(rule, session),
             ..Route::default()
         };
         if let Some(of) = of {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::meter::Meter;
 use super::reply::{LocalReply, reset};
 use super::rewrite::{hash_of, rewrite, timeout};
+use super::session::Session;
 use super::{Hcm, headers, mirror, upgrade};
 use crate::cluster::{Cluster, Host, Transport};
 use crate::listener::Connection;
@@ -61,6 +62,9 @@ struct Exchange<'a> {
     action: &'a Forward,
     priority: Priority,
     hash: Option<u64>,
+    /// The host that it should stay with.
+    session: Option<Session>,
+    is_retry: bool,
     upgrade: bool,
     /// Somebody will read the address that we speak from.
     wants_local: bool,
@@ -111,6 +115,7 @@ pub(crate) async fn forward(
     let by_weight = weighted.map_or(&empty, |weighted| &weighted.headers);
     let mutations = [by_weight, &route.headers, &host.headers, &table.headers];
     let (hash, cookies) = hash_of(action, &head, connection);
+    let session = Session::of(hcm, host, route, &head);
     rewrite(
         &mut head,
         place,
@@ -134,6 +139,8 @@ pub(crate) async fn forward(
         action,
         priority,
         hash,
+        session,
+        is_retry: false,
         upgrade: upgrading,
         wants_local: meter.is_logged() || !headers::is_idle(&mutations, true),
         deadline,
@@ -156,6 +163,9 @@ pub(crate) async fn forward(
         response.head.headers.remove_hop_by_hop();
     }
     meter.entry.status = response.head.status;
+    if let (Some(session), Some(host)) = (&exchange.session, meter.entry.host) {
+        session.tell(host, &mut response.head.headers);
+    }
     for cookie in &cookies {
         // What the configuration says may be no header text.
         let _ = response.head.headers.append(Known::SET_COOKIE, cookie);

@@ -117,7 +117,7 @@ fn client_name(connection: &Connection) -> String {
 }
 
 /// The value of `set-cookie`. A lifetime of zero is the browser's session.
-fn set_cookie(
+pub(super) fn set_cookie(
     name: &str,
     value: &str,
     ttl: Duration,
@@ -141,7 +141,7 @@ fn set_cookie(
     text
 }
 
-fn cookie(head: &RequestHead, name: &str) -> Option<String> {
+pub(super) fn cookie(head: &RequestHead, name: &str) -> Option<String> {
     let all = head
         .headers
         .all("cookie")

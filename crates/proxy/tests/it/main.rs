@@ -12,6 +12,7 @@ mod oracle;
 mod pools;
 mod proxy_protocol;
 mod raw;
+mod session;
 mod stream;
 mod tls;
 mod tunnel;

@@ -466,9 +466,23 @@ fn filters() -> Value {
         filter("cors.v3.Cors", json!({})),
         filter("dynamic_forward_proxy.v3.FilterConfig",
             json!({ "dns_cache_config": { "name": "n" } })),
+        filter("stateful_session.v3.StatefulSession", session("header", json!({ "name": "h" }))),
         { "name": "g", "is_optional": true },
         filter("router.v3.Router", json!({})),
     ])
+}
+
+fn session(by: &str, fields: Value) -> Value {
+    let kind = match by {
+        "cookie" => "CookieBasedSessionState",
+        _ => "HeaderBasedSessionState",
+    };
+    let state = any(
+        &format!("extensions.http.stateful_session.{by}.v3.{kind}"),
+        fields,
+    );
+    json!({ "session_state": { "name": by, "typed_config": state }, "strict": true,
+        "stat_prefix": "p", "status_on_strict_destination_not_found": 410 })
 }
 
 fn share() -> Value {
@@ -550,6 +564,12 @@ fn routes() -> Vec<Value> {
             "host_rewrite_path_regex": rewrite,
             "max_stream_duration": { "grpc_timeout_header_max": "7s" } },
             "typed_per_filter_config": per_filter("cors.v3.CorsPolicy", sharing()) },
+        { "match": { "path": "/s" }, "route": { "cluster": "c" },
+            "typed_per_filter_config": per_filter("stateful_session.v3.StatefulSessionPerRoute",
+                json!({ "stateful_session": session("cookie", json!({ "cookie": cookie })) })) },
+        { "match": { "path": "/o" }, "route": { "cluster": "c" },
+            "typed_per_filter_config": per_filter("stateful_session.v3.StatefulSessionPerRoute",
+                json!({ "disabled": true })) },
         { "match": { "path": "/r" }, "redirect": { "host_redirect": "h", "port_redirect": 80,
             "response_code": "FOUND", "https_redirect": true, "regex_rewrite": rewrite } },
         { "match": { "path": "/d" }, "direct_response": { "status": 200,

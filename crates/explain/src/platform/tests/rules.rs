@@ -327,3 +327,28 @@ spec: {template: {metadata: {labels: {istio: ingressgateway}}, spec: {containers
         ],
     );
 }
+
+#[test]
+fn sessions_are_told() {
+    let texts = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: istio, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - backendRefs: [{name: shop, port: 80}]
+    sessionPersistence: {sessionName: s, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}
+";
+    let platform = platform(&[SHOP, texts]);
+    let told = ask(&platform, "edge-istio", "http://edge/", None);
+    has(
+        &told,
+        &["session     with one host by cookie s, for 3600 s"],
+    );
+}

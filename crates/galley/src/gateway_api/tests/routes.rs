@@ -321,7 +321,7 @@ fn what_a_route_is_told() {
                 + &route(
                     "HTTPRoute",
                     "r",
-                    "rules: [{sessionPersistence: {}, backendRefs: [{name: a, port: 80}]}]",
+                    "rules: [{sessionPersistence: {idleTimeout: 1m}, backendRefs: [{name: a, port: 80}]}]",
                 ),
             ["Accepted=False/UnsupportedValue", GOOD[1]],
         ),

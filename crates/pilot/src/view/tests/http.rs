@@ -298,6 +298,44 @@ fn copies() {
 }
 
 #[test]
+fn sessions_that_stay_with_a_host() {
+    let session = |by: &str| {
+        let annotations = format!("[null, {{\"name\": \"s\", \"by\": {by}}}]");
+        let meta = "metadata: {name: reviews}";
+        let noted = format!(
+            "metadata: {{name: reviews, annotations: {{internal.istio.io/sessions: '{annotations}'}}}}"
+        );
+        let yaml = rules(
+            "[{match: [{uri: {prefix: /a}}], route: [{destination: {host: reviews}}]}, \
+             {route: [{destination: {host: reviews}}]}]",
+        );
+        let yaml = yaml.replace(meta, &noted);
+        routes(&yaml, &sidecar("productpage"), "9080", HOST)
+    };
+    let of = |kind: &str, state: Value| {
+        let base = "type.googleapis.com/envoy.extensions";
+        let mut config = state;
+        config["@type"] = format!("{base}.http.stateful_session.{kind}").into();
+        json!([{}, {"typed_per_filter_config": {"envoy.filters.http.stateful_session": {
+            "@type": format!("{base}.filters.http.stateful_session.v3.StatefulSessionPerRoute"),
+            "stateful_session": {"session_state": {"typed_config": config}}
+        }}}])
+    };
+    let cookie = of(
+        "cookie.v3.CookieBasedSessionState",
+        json!({"cookie": {"name": "s", "ttl": "90s", "path": "/"}}),
+    );
+    let found = session("{\"Cookie\": 90}");
+    assert_has(&found, &cookie);
+    assert!(
+        found[0].get("typed_per_filter_config").is_none(),
+        "{found:#}"
+    );
+    let header = of("header.v3.HeaderBasedSessionState", json!({"name": "s"}));
+    assert_has(&session("\"Header\""), &header);
+}
+
+#[test]
 fn faults_and_cross_origin_rules() {
     check(
         &to_v1("fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0.1}}}"),

@@ -12,6 +12,14 @@ use crate::cluster::{Host, Transport, Unresolved};
 use crate::http::reply::LocalReply;
 use crate::worker::Tried;
 
+/// Why the host of a session cannot answer.
+enum Lost {
+    /// It is not there; the status that the client is told.
+    Gone(u16),
+    /// It is not well.
+    Unfit,
+}
+
 impl Exchange<'_> {
     /// The host that the request names. Its port is the one of the scheme that the cluster speaks,
     /// where the request names none.
@@ -45,6 +53,29 @@ impl Exchange<'_> {
         })
     }
 
+    /// The host of the session: `None` where any host may answer, and an error where this one alone may
+    /// and cannot. Another try leaves it.
+    fn session_host(&self) -> Option<Result<usize, Lost>> {
+        let session = self.session.as_ref().filter(|_| !self.is_retry)?;
+        let hosts = &self.cluster.hosts;
+        let place = hosts.position(session.host()?);
+        let fit = place.filter(|at| hosts.is_fit(*at, self.worker.shared.now()));
+        match (fit, session.lost_status()) {
+            (Some(at), _) => Some(Ok(at)),
+            (None, Some(_)) if place.is_some() => Some(Err(Lost::Unfit)),
+            (None, Some(status)) => Some(Err(Lost::Gone(status))),
+            (None, None) => None,
+        }
+    }
+
+    /// The status of a request whose host is not there any more, where nobody else may answer.
+    pub(super) fn lost_status(&self) -> Option<u16> {
+        match self.session_host()?.err()? {
+            Lost::Gone(status) => Some(status),
+            Lost::Unfit => None,
+        }
+    }
+
     pub(super) fn choose(
         &mut self,
         head: &RequestHead,
@@ -59,6 +90,11 @@ impl Exchange<'_> {
                 address.set_port(*port);
             }
             return Some((None, Arc::new(Host::at(address))));
+        }
+        if let Some(own) = self.session_host() {
+            let index = own.ok()?;
+            self.current = Some(index);
+            return Some((Some(index), self.cluster.hosts.hosts[index].clone()));
         }
         let attempts = policy.map_or(1, |policy| policy.host_attempts);
         let avoid = policy.is_some_and(|policy| policy.avoid_previous_hosts);

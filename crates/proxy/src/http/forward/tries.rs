@@ -94,6 +94,7 @@ impl Exchange<'_> {
 
     /// Hosts may have come and gone since the try before.
     fn refresh(&mut self) {
+        self.is_retry = true;
         let snapshot = self.worker.shared.snapshot.load();
         if let Some(found) = snapshot.clusters.get(&self.cluster.spec.name)
             && found.warm
@@ -177,7 +178,11 @@ impl Exchange<'_> {
             true => Some((None, Box::pin(self.named_host(head)).await?)),
         };
         let Some((index, host)) = chosen else {
-            return Err(Box::new(reset(Reason::NoHealthyUpstream, "")));
+            let reply = reset(Reason::NoHealthyUpstream, "");
+            return Err(Box::new(match self.lost_status() {
+                Some(status) => reply.with_status(status),
+                None => reply,
+            }));
         };
         meter.entry.host = Some(host.address);
         meter.facts.host = Some(host.clone());

@@ -1,0 +1,169 @@
+//! Sessions that stay with a host: the client brings its address along, in a cookie or a header, and is
+//! told of another one when that has answered. The forms are Envoy's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lateen_decode::{Carrier, RouteExtra, RouteSession, SessionSpec};
+use lateen_http::{Headers, Known, RequestHead};
+use lateen_route::{Host as VirtualHost, Route};
+use prost::Message;
+
+use super::Hcm;
+use super::rewrite::{cookie, set_cookie};
+
+/// What a cookie holds.
+#[derive(Clone, PartialEq, Message)]
+struct Content {
+    #[prost(string, tag = "1")]
+    address: String,
+    /// In seconds since 1970; 0 for never.
+    #[prost(uint64, tag = "2")]
+    expires: u64,
+}
+
+/// The session that a request belongs to, or that it begins.
+pub(super) struct Session {
+    spec: Arc<SessionSpec>,
+    /// The host that the client names.
+    host: Option<SocketAddr>,
+}
+
+impl Session {
+    /// By the route, else its virtual host, else the filter.
+    pub(super) fn of(
+        hcm: &Hcm,
+        host: &VirtualHost<RouteExtra>,
+        route: &Route<RouteExtra>,
+        head: &RequestHead,
+    ) -> Option<Session> {
+        let filters = &hcm.spec.filters;
+        if !filters.session_enabled {
+            return None;
+        }
+        let own = route.extra.session.as_ref().or(host.extra.session.as_ref());
+        let spec = match own {
+            Some(RouteSession::Off) => return None,
+            Some(RouteSession::By(spec)) => spec,
+            None => filters.session.as_ref()?,
+        };
+        let host = match &spec.by {
+            Carrier::Cookie { path, .. } if !is_for(path, head.path()) => return None,
+            Carrier::Cookie { name, .. } => cookie(head, name).and_then(|value| in_cookie(&value)),
+            Carrier::Header(name) => head.headers.get(name).and_then(in_header),
+        };
+        Some(Session {
+            spec: spec.clone(),
+            host,
+        })
+    }
+
+    /// The host that should answer.
+    pub(super) fn host(&self) -> Option<SocketAddr> {
+        self.host
+    }
+
+    /// The status where that host is not there and nobody else may answer; `None` where others may.
+    pub(super) fn lost_status(&self) -> Option<u16> {
+        self.spec.strict.then_some(self.spec.lost_status)
+    }
+
+    /// Tells the client who has answered, where it does not know.
+    pub(super) fn tell(&self, answered: SocketAddr, headers: &mut Headers) {
+        if self.host == Some(answered) {
+            return;
+        }
+        let address = answered.to_string();
+        // What the configuration says may be no header text.
+        let _ = match &self.spec.by {
+            Carrier::Header(name) => headers.set(name, STANDARD.encode(address)),
+            Carrier::Cookie {
+                name,
+                ttl,
+                path,
+                attributes,
+            } => {
+                let content = Content {
+                    address,
+                    expires: match ttl.as_secs() {
+                        0 => 0,
+                        ttl => now().saturating_add(ttl),
+                    },
+                };
+                let value = STANDARD.encode(content.encode_to_vec());
+                let cookie = set_cookie(name, &value, *ttl, path, attributes);
+                headers.append(Known::SET_COOKIE, cookie)
+            }
+        };
+    }
+}
+
+/// Whether a cookie of this path is for a request's: a path ends where an element of the other does.
+fn is_for(path: &str, asked: &str) -> bool {
+    let rest = asked.strip_prefix(path);
+    rest.is_some_and(|rest| {
+        rest.is_empty() || path.is_empty() || path.ends_with('/') || rest.starts_with('/')
+    })
+}
+
+fn in_header(value: &str) -> Option<SocketAddr> {
+    let address = STANDARD.decode(value).ok()?;
+    std::str::from_utf8(&address).ok()?.parse().ok()
+}
+
+fn in_cookie(value: &str) -> Option<SocketAddr> {
+    let content = Content::decode(&*STANDARD.decode(value).ok()?).ok()?;
+    let is_over = content.expires != 0 && content.expires < now();
+    content.address.parse().ok().filter(|_| !is_over)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_cookies() {
+        for (path, asked, want) in [
+            ("", "/a", true),
+            ("/", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a/", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a/", "/a", false),
+            ("/b", "/a", false),
+        ] {
+            assert_eq!(is_for(path, asked), want, "{path} {asked}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_brings_is_read_with_care() {
+        let of = |address: &str, expires: u64| {
+            let content = Content {
+                address: address.to_owned(),
+                expires,
+            };
+            STANDARD.encode(content.encode_to_vec())
+        };
+        let host = "10.0.0.1:80".parse().ok();
+        assert_eq!(in_cookie(&of("10.0.0.1:80", 0)), host);
+        assert_eq!(in_cookie(&of("10.0.0.1:80", now() + 60)), host);
+        assert_eq!(in_cookie(&of("10.0.0.1:80", now() - 1)), None);
+        let v6 = "[2001:db8::1]:80".parse().ok();
+        assert_eq!(in_cookie(&of("[2001:db8::1]:80", 0)), v6);
+        assert_eq!(in_header(&STANDARD.encode("10.0.0.1:80")), host);
+        for junk in ["", "%", "AAAA", &of("nobody", 0)] {
+            assert_eq!((in_cookie(junk), in_header(junk)), (None, None), "{junk}");
+        }
+    }
+}
