@@ -40,6 +40,8 @@ pub(crate) enum Got {
     Response {
         status: u16,
         location: Option<String>,
+        /// What the client should bring along the next time: the name of a cookie, or of a header.
+        session: Option<String>,
         /// The status of a call by gRPC that ended in its headers.
         grpc: Option<String>,
         /// What a backend saw, where it was one that answered.
@@ -216,12 +218,23 @@ async fn request(
     let status = response.status().as_u16();
     let location = response.headers().get("location");
     let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let session = session(response.headers());
     let body = response.into_body().collect().await.map_err(text)?;
     connection.abort();
     Ok(Got::Response {
         status,
         location,
+        session,
         grpc,
         seen: serde_json::from_slice(&body.to_bytes()).ok(),
     })
+}
+
+/// The name of the cookie that is set, or of the header that the table's sessions have.
+fn session(headers: &hyper::HeaderMap) -> Option<String> {
+    let set = headers.get("set-cookie");
+    let cookie = set.and_then(|set| set.to_str().ok()?.split_once('='));
+    let cookie = cookie.map(|(name, _)| format!("cookie {name}"));
+    let header = headers.contains_key("x-session");
+    cookie.or_else(|| header.then(|| "header x-session".to_owned()))
 }

@@ -157,6 +157,12 @@ impl Comparison<'_> {
         if is_http(&self.asked.told) {
             self.request(to, seen)?;
         }
+        if let Got::Response { session, .. } = &answer.got {
+            let told = session.as_ref().map(|by| to.session.contains(by.as_str()));
+            if told != (!to.session.is_empty()).then_some(true) {
+                return Err(format!("the session is {session:?}, not {:?}", to.session));
+            }
+        }
         Ok([line.cluster, at])
     }
 

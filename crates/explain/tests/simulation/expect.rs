@@ -93,6 +93,7 @@ pub(crate) fn judge(case: &Value, call: &Call, told: &Explanation) -> Result<(),
     same("retries", to.retries.as_str().into())?;
     same("path", to.path.as_str().into())?;
     same("authority", to.authority.as_str().into())?;
+    same("session", to.session.as_str().into())?;
     same("faults", to.faults.clone().into())?;
     let mirrors: serde_json::Map<String, Value> = to
         .mirrors

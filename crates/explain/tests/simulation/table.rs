@@ -10,7 +10,7 @@ use crate::DOMAIN;
 use crate::client::Shown;
 
 /// What a case may say; anything else is a misspelling.
-const FIELDS: [&str; 34] = [
+const FIELDS: [&str; 35] = [
     "name",
     "call",
     "from",
@@ -31,6 +31,7 @@ const FIELDS: [&str; 34] = [
     "path",
     "authority",
     "mirrors",
+    "session",
     "faults",
     "tls",
     "pods",
