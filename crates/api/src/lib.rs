@@ -9,15 +9,19 @@ mod schema;
 
 pub mod annotations;
 pub mod duration;
+pub mod fault;
 pub mod gateway_api;
 pub mod ingress;
+pub mod install;
 pub mod kinds;
 pub mod labels;
+pub mod lines;
 pub mod mesh;
 pub mod mesh_networks;
 pub mod networking;
 pub mod object;
 pub mod security;
+pub mod shape;
 pub mod status;
 
 pub use duration::Duration;

@@ -103,8 +103,7 @@ message! {
         /// Baseline that DestinationRules refine.
         pub default_traffic_policy: Option<DefaultTrafficPolicy>,
         /// Least TLS version between proxies.
-        #[serde(rename = "meshMTLS")]
-        pub mesh_mtls: Option<TlsConfig>,
+        pub mesh_mtls as "meshMTLS": Option<TlsConfig>,
         /// TLS defaults of gateways.
         pub tls_defaults: Option<TlsConfig>,
         /// Which services stay within their cluster.

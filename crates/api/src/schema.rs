@@ -190,14 +190,16 @@ where
 
 /// Declares messages: every field optional on the wire, camelCase, null like absent.
 ///
-/// `where [..]` after a field's type, or after the message's name, lists [`Limit`]s.
+/// `where [..]` after a field's type, or after the message's name, lists [`Limit`]s. `as "name"` after
+/// a field's name is for names on the wire that are no camelCase of it.
 macro_rules! message {
     ($(
         $(#[$meta:meta])*
         $vis:vis struct $name:ident $(where [$($rule:expr),* $(,)?])? {
             $(
                 $(#[$fmeta:meta])*
-                pub $field:ident : $ty:ty $(where [$($limit:expr),* $(,)?])?
+                pub $field:ident $(as $wire:literal)? : $ty:ty
+                    $(where [$($limit:expr),* $(,)?])?
             ),* $(,)?
         }
     )*) => {
@@ -208,6 +210,7 @@ macro_rules! message {
             $vis struct $name {
                 $(
                     $(#[$fmeta])*
+                    $(#[serde(rename = $wire)])?
                     #[serde(
                         skip_serializing_if = "crate::schema::is_default",
                         deserialize_with = "crate::schema::nullable"
@@ -225,7 +228,10 @@ macro_rules! message {
                     $(
                         let property = <$ty as crate::schema::Schema>::schema();
                         $(let property = limited(property, &[$($limit),*]);)?
-                        properties.insert(crate::schema::camel(stringify!($field)), property);
+                        #[allow(unused_variables, reason = "the name may be another")]
+                        let name = crate::schema::camel(stringify!($field));
+                        $(let name = $wire.to_owned();)?
+                        properties.insert(name, property);
                     )*
                     let schema = serde_json::json!({"type": "object", "properties": properties});
                     $(let schema = limited(schema, &[$($rule),*]);)?

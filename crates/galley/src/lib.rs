@@ -5,14 +5,12 @@
 
 mod config_set;
 mod credentials;
-mod fault;
 mod galley;
 mod gateway_api;
 mod generated;
 mod ingress;
 mod problems;
 mod sessions;
-mod shape;
 mod sources;
 mod unsupported;
 mod validate;
@@ -20,7 +18,6 @@ mod webhook;
 
 pub use config_set::{ConfigChanges, ConfigSet};
 pub use credentials::{AnyCredentials, CredentialFault, Credentials, NoCredentials, RootsKind};
-pub use fault::{Fault, describe};
 pub use galley::{
     Galley, MeshError, Once, Surroundings, fold, fold_with, parse_mesh, parse_networks,
 };
@@ -29,6 +26,8 @@ pub use gateway_api::{
     ROUTE_SEMANTICS, Said, unreadable,
 };
 pub use generated::GatewayState;
+pub use lateen_api::fault::{Fault, describe};
+use lateen_api::{fault, shape};
 pub use problems::problems;
 pub use sessions::{Carrier, Session, sessions};
 pub use sources::{Source, l4_sources, sources};

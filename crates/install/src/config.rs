@@ -2,67 +2,77 @@
 
 use serde_json::{Value, json};
 
-use crate::{Options, Profile};
+use crate::Installation;
 
-pub(crate) fn all(options: &Options) -> Vec<Value> {
-    vec![mesh(options), injector(options)]
+pub(crate) fn all(installation: &Installation) -> Vec<Value> {
+    let mut all = Vec::new();
+    if installation.values().pilot.config_map != Some(false) {
+        all.push(mesh(installation));
+    }
+    all.push(injector(installation));
+    all
 }
 
-fn mesh(options: &Options) -> Value {
-    let namespace = &options.namespace;
-    let mut mesh = json!({
-        "defaultConfig": {"discoveryAddress": format!("istiod.{namespace}.svc:15012")},
-        "enablePrometheusMerge": true,
-        "rootNamespace": namespace,
-        "trustDomain": "cluster.local",
+fn mesh(installation: &Installation) -> Value {
+    let networks = installation.values().global.mesh_networks.clone();
+    let networks = json!({"networks": networks.unwrap_or_else(|| json!({}))});
+    let data = json!({
+        "mesh": yaml(&installation.mesh_config()),
+        "meshNetworks": yaml(&networks),
     });
-    if options.profile == Profile::Demo {
-        mesh["accessLogFile"] = json!("/dev/stdout");
-    }
-    if let (Some(base), Some(own)) = (mesh.as_object_mut(), options.mesh.as_object()) {
-        base.extend(own.clone());
-    }
-    config_map(
-        "istio",
-        options,
-        json!({"mesh": yaml(&mesh), "meshNetworks": "networks: {}\n"}),
-    )
+    config_map("istio", installation, data)
 }
 
-/// The templates are part of the program; what may be set is here.
-fn injector(options: &Options) -> Value {
+/// How pods are injected, and the settings that the built-in templates are filled with.
+pub(crate) fn injector(installation: &Installation) -> Value {
+    let values = installation.values();
+    let webhook = &values.sidecar_injector_webhook;
+    let policy = match values.global.proxy.auto_inject.as_deref() {
+        Some("disabled") => "disabled",
+        _ => "enabled",
+    };
+    let templates = Some(&webhook.default_templates).filter(|list| !list.is_empty());
+    let sidecar = vec!["sidecar".to_owned()];
     let config = json!({
-        "policy": "enabled",
-        "defaultTemplates": ["sidecar"],
-        "neverInjectSelector": [],
-        "alwaysInjectSelector": [],
-        "injectedAnnotations": {},
+        "policy": policy,
+        "defaultTemplates": templates.unwrap_or(&sidecar),
+        "templates": webhook.templates,
+        "neverInjectSelector": webhook.never_inject_selector,
+        "alwaysInjectSelector": webhook.always_inject_selector,
+        "injectedAnnotations": webhook.injected_annotations,
     });
-    let values = json!({
-        "global": {
-            "hub": options.hub,
-            "tag": options.tag,
-            "proxy": {"image": "proxyv2"},
-            "multiCluster": {"clusterName": options.cluster_id},
-        },
-        "sidecarInjectorWebhook": {"rewriteAppHTTPProbe": true},
-    });
-    let data = json!({"config": yaml(&config), "values": format!("{values:#}")});
-    config_map("istio-sidecar-injector", options, data)
+    let mut shown = installation.document()["spec"]["values"].clone();
+    for part in [
+        "pilot",
+        "gateways",
+        "base",
+        "meshConfig",
+        "istiodRemote",
+        "defaultRevision",
+    ] {
+        if let Some(parts) = shown.as_object_mut() {
+            parts.shift_remove(part);
+        }
+    }
+    shown["revision"] = json!(installation.revision());
+    let image = installation.proxy_image(crate::installation::Source::default());
+    shown["global"]["proxy"]["image"] = json!(image);
+    shown["global"]["multiCluster"]["clusterName"] = json!(installation.cluster_id());
+    let data = json!({"config": yaml(&config), "values": format!("{shown:#}")});
+    config_map("istio-sidecar-injector", installation, data)
 }
 
 fn yaml(value: &Value) -> String {
     serde_yaml_ng::to_string(value).expect("JSON is YAML")
 }
 
-fn config_map(name: &str, options: &Options, data: Value) -> Value {
+fn config_map(name: &str, installation: &Installation, data: Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": name,
-            "namespace": options.namespace,
-            "labels": {"istio.io/rev": "default", "release": "istio"},
+            "name": installation.revisioned(name),
+            "namespace": installation.namespace(),
         },
         "data": data,
     })

@@ -1,24 +1,63 @@
 //! The control plane's Service and Deployment.
 
+use lateen_api::install::{Component, KubernetesResources};
 use serde_json::{Value, json};
 
-use crate::{Options, Profile};
+use crate::{
+    Installation,
+    installation::{Source, first_text},
+    scale::{self, Bounds},
+    settings,
+};
 
-pub(crate) fn all(options: &Options) -> Vec<Value> {
-    vec![service(options), deployment(options)]
+pub(crate) fn all(
+    installation: &Installation,
+    pilot: &Component,
+    own: &KubernetesResources,
+) -> Vec<Value> {
+    let values = &installation.values().pilot;
+    let mut service = service(installation);
+    settings::add(
+        &mut service["metadata"],
+        "annotations",
+        &values.service_annotations,
+    );
+    settings::of_service(&mut service, own);
+    let mut deployment = deployment(installation, pilot);
+    settings::of_deployment(&mut deployment, own, installation);
+    let bounds = Bounds {
+        is_on: values.autoscale_enabled,
+        least: values.autoscale_min,
+        most: values.autoscale_max,
+        replicas: values.replica_count,
+    };
+    let beside = scale::beside(&mut deployment, &bounds, &values.cpu, own, installation);
+    let mut all = vec![service, deployment];
+    all.extend(beside);
+    all
 }
 
-fn service(options: &Options) -> Value {
+/// How the control plane's pods are told from others; of a revision, from those of another.
+pub(crate) fn selector(installation: &Installation) -> Value {
+    match installation.revision() {
+        crate::installation::DEFAULT_REVISION => json!({"app": "istiod", "istio": "pilot"}),
+        revision => json!({"app": "istiod", "istio.io/rev": revision}),
+    }
+}
+
+/// The Service that proxies and the API server know; `selector` is null where the control plane is
+/// elsewhere.
+pub(crate) fn service(installation: &Installation) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": "istiod",
-            "namespace": options.namespace,
-            "labels": {"app": "istiod", "istio": "pilot", "istio.io/rev": "default", "release": "istio"},
+            "name": installation.revisioned("istiod"),
+            "namespace": installation.namespace(),
+            "labels": {"app": "istiod", "istio": "pilot"},
         },
         "spec": {
-            "selector": {"app": "istiod", "istio": "pilot"},
+            "selector": selector(installation),
             "ports": [
                 {"name": "grpc-xds", "port": 15010, "protocol": "TCP"},
                 {"name": "https-dns", "port": 15012, "protocol": "TCP"},
@@ -29,23 +68,31 @@ fn service(options: &Options) -> Value {
     })
 }
 
-fn deployment(options: &Options) -> Value {
-    let labels =
-        json!({"app": "istiod", "istio": "pilot", "istio.io/rev": "default", "release": "istio"});
-    json!({
+fn deployment(installation: &Installation, pilot: &Component) -> Value {
+    let values = &installation.values().pilot;
+    let name = installation.revisioned("istiod");
+    let surge = values.rolling_max_surge.clone();
+    let unavailable = values.rolling_max_unavailable.clone();
+    let mut deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": "istiod", "namespace": options.namespace, "labels": labels},
+        "metadata": {
+            "name": name,
+            "namespace": installation.namespace(),
+            "labels": {"app": "istiod", "istio": "pilot"},
+        },
         "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": "istiod", "istio": "pilot"}},
-            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
+            "selector": {"matchLabels": selector(installation)},
+            "strategy": {"rollingUpdate": {
+                "maxSurge": surge.unwrap_or_else(|| json!("100%")),
+                "maxUnavailable": unavailable.unwrap_or_else(|| json!("25%")),
+            }},
             "template": {
                 "metadata": {
                     "labels": {
                         "app": "istiod",
                         "istio": "pilot",
-                        "istio.io/rev": "default",
+                        "istio.io/rev": installation.revision(),
                         "istio.io/dataplane-mode": "none",
                         "sidecar.istio.io/inject": "false",
                     },
@@ -56,30 +103,42 @@ fn deployment(options: &Options) -> Value {
                     },
                 },
                 "spec": {
-                    "serviceAccountName": "istiod",
-                    "containers": [container(options)],
-                    "volumes": volumes(),
+                    "serviceAccountName": name,
+                    "containers": [container(installation, pilot)],
+                    "volumes": volumes(installation),
                 },
             },
         },
-    })
+    });
+    settings::add(
+        &mut deployment["metadata"],
+        "labels",
+        &values.deployment_labels,
+    );
+    let pod = &mut deployment["spec"]["template"];
+    settings::add(&mut pod["metadata"], "annotations", &values.pod_annotations);
+    settings::add(&mut pod["metadata"], "labels", &values.pod_labels);
+    let pod = &mut pod["spec"];
+    settings::add(pod, "nodeSelector", &values.node_selector);
+    settings::replace(pod, "affinity", values.affinity.as_ref());
+    let list = |items| Some(items).filter(|items: &&Vec<Value>| !items.is_empty());
+    settings::replace(pod, "tolerations", list(&values.tolerations));
+    let spread = list(&values.topology_spread_constraints);
+    settings::replace(pod, "topologySpreadConstraints", spread);
+    deployment
 }
 
-fn container(options: &Options) -> Value {
-    let requests = match options.profile {
-        Profile::Demo => json!({"cpu": "10m", "memory": "100Mi"}),
-        _ => json!({"cpu": "500m", "memory": "2048Mi"}),
+fn container(installation: &Installation, pilot: &Component) -> Value {
+    let values = &installation.values().pilot;
+    let source = Source {
+        hub: first_text([pilot.hub.as_deref(), values.hub.as_deref()]),
+        tag: pilot.tag.as_ref().or(values.tag.as_ref()),
     };
-    json!({
+    let image = first_text([values.image.as_deref()]).unwrap_or("pilot");
+    let mut container = json!({
         "name": "discovery",
-        "image": options.image("pilot"),
-        "args": [
-            "discovery",
-            "--monitoringAddr=:15014",
-            "--log_output_level=default:info",
-            "--domain",
-            "cluster.local",
-        ],
+        "image": installation.image(image, source),
+        "args": args(installation),
         "ports": [
             {"name": "http-debug", "containerPort": 8080, "protocol": "TCP"},
             {"name": "grpc-xds", "containerPort": 15010, "protocol": "TCP"},
@@ -93,8 +152,7 @@ fn container(options: &Options) -> Value {
             "periodSeconds": 1,
             "timeoutSeconds": 5,
         },
-        "env": env(options),
-        "resources": {"requests": requests},
+        "env": env(installation),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
@@ -106,29 +164,62 @@ fn container(options: &Options) -> Value {
             {"name": "local-certs", "mountPath": "/var/run/secrets/istio-dns"},
             {"name": "cacerts", "mountPath": "/etc/cacerts", "readOnly": true},
         ],
-    })
+    });
+    let resources = values.resources.as_ref();
+    let resources = resources.or(installation.values().global.default_resources.as_ref());
+    settings::replace(&mut container, "resources", resources);
+    container
 }
 
-fn env(options: &Options) -> Vec<Value> {
+fn args(installation: &Installation) -> Vec<String> {
+    let values = installation.values();
+    let domain = first_text([values.global.proxy.cluster_domain.as_deref()]);
+    let level = first_text([values.global.logging.level.as_deref()]);
+    let mut args = vec![
+        "discovery".to_owned(),
+        "--monitoringAddr=:15014".to_owned(),
+        format!("--log_output_level={}", level.unwrap_or("default:info")),
+        "--domain".to_owned(),
+        domain.unwrap_or("cluster.local").to_owned(),
+    ];
+    if values.global.log_as_json == Some(true) {
+        args.push("--log_as_json".to_owned());
+    }
+    if let Some(age) = first_text([values.pilot.keepalive_max_server_connection_age.as_deref()]) {
+        args.push("--keepaliveMaxServerConnectionAge".to_owned());
+        args.push(age.to_owned());
+    }
+    args.extend(values.pilot.extra_container_args.iter().cloned());
+    args
+}
+
+fn env(installation: &Installation) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     let mut env = vec![
-        json!({"name": "REVISION", "value": "default"}),
+        json!({"name": "REVISION", "value": installation.revision()}),
         json!({"name": "PILOT_CERT_PROVIDER", "value": "istiod"}),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-        json!({"name": "CLUSTER_ID", "value": options.cluster_id}),
+        json!({"name": "CLUSTER_ID", "value": installation.cluster_id()}),
     ];
-    let own = options.env.iter();
-    env.extend(own.map(|(name, value)| json!({"name": name, "value": value})));
+    let own = installation.values().pilot.env.iter();
+    env.extend(own.map(|(name, value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        json!({"name": name, "value": text})
+    }));
     env
 }
 
-fn volumes() -> Value {
+fn volumes(installation: &Installation) -> Value {
+    let audience = first_text([installation.values().global.sds.token.aud.as_deref()]);
+    let audience = audience.unwrap_or("istio-ca");
     json!([
         {"name": "local-certs", "emptyDir": {"medium": "Memory"}},
         {"name": "istio-token", "projected": {"sources": [
-            {"serviceAccountToken": {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}},
+            {"serviceAccountToken": {"audience": audience, "expirationSeconds": 43200, "path": "istio-token"}},
         ]}},
         {"name": "cacerts", "secret": {"secretName": "cacerts", "optional": true}},
     ])

@@ -6,13 +6,20 @@ use lateen_api::{
 };
 use serde_json::{Value, json};
 
+use crate::Installation;
+
 /// Durations as Go reads them.
 const DURATION: &str = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
 
-pub(crate) fn all() -> impl Iterator<Item = Value> {
-    kinds::ALL.iter().map(|kind| {
+pub(crate) fn all(installation: &Installation) -> impl Iterator<Item = Value> {
+    let base = &installation.values().base;
+    let is_wanted = |kind: &&Kind| {
+        let name = format!("{}.{}", kind.plural, kind.group);
+        base.enable_crds != Some(false) && !base.excluded_crds.contains(&name)
+    };
+    kinds::ALL.iter().filter(is_wanted).map(|kind| {
         let category = kind.group.replace('.', "-");
-        let labels = json!({"app": "istio-pilot", "release": "istio"});
+        let labels = json!({"app": "istio-pilot"});
         definition(
             kind,
             &json!({"labels": labels}),

@@ -102,11 +102,15 @@ fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
     let ports = of.ports.iter();
     let ports = ports.map(|(_, port, protocol)| (*port, transport(protocol)));
     let ports = ports.chain([(u32::from(STATUS_PORT), "TCP")]);
+    let resources = json!({
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "2000m", "memory": "1024Mi"},
+    });
     let mut pod = json!({
         "metadata": {"labels": pod_labels, "annotations": annotations},
         "spec": {
             "serviceAccountName": of.name,
-            "containers": [gateways::proxy(ports, json!({"cpu": "100m", "memory": "128Mi"}))],
+            "containers": [gateways::proxy(ports, &resources)],
         },
     });
     let owner = Owner {

@@ -2,106 +2,233 @@
 
 use std::sync::Arc;
 
+use lateen_api::install::{KubernetesResources, PortValues};
 use lateen_api::mesh::MeshConfig;
 use lateen_injector::{Owner, Params, inject_gateway};
 use serde_json::{Value, json};
 
-use crate::{Options, Profile, rbac};
+use crate::{
+    Installation,
+    installation::{Gateway, Source, first_text},
+    labels::REVISION,
+    rbac,
+    scale::{self, Bounds},
+    settings,
+};
 
-pub(crate) fn all(options: &Options) -> Vec<Value> {
-    let gateways = rbac::gateway_names(options).iter();
-    gateways
-        .flat_map(|name| [service(name, options), deployment(name, options)])
-        .collect()
-}
+/// Where a gateway says that it is ready.
+const STATUS_PORT: u32 = 15021;
 
-struct Port {
-    name: &'static str,
-    port: u16,
-    target: u16,
-}
-
-const fn port(name: &'static str, port: u16, target: u16) -> Port {
-    Port { name, port, target }
-}
-
-fn ports(name: &str, options: &Options) -> Vec<Port> {
-    let mut ports = vec![port("http2", 80, 8080), port("https", 443, 8443)];
-    if is_ingress(name) {
-        ports.insert(0, port("status-port", 15021, 15021));
-        if options.profile == Profile::Demo {
-            ports.push(port("tcp", 31400, 31400));
-            ports.push(port("tls", 15443, 15443));
-        }
-    }
-    ports
-}
-
-fn is_ingress(name: &str) -> bool {
-    name == "istio-ingressgateway"
-}
-
-/// `istio-ingressgateway` is selected by `istio: ingressgateway`.
-fn labels(name: &str) -> Value {
-    json!({"app": name, "istio": name.trim_start_matches("istio-")})
-}
-
-fn all_labels(name: &str) -> Value {
-    let mut all = labels(name);
-    all["istio.io/rev"] = json!("default");
-    all["release"] = json!("istio");
+pub(crate) fn all(
+    installation: &Installation,
+    gateway: &Gateway<'_>,
+    own: &KubernetesResources,
+) -> Vec<Value> {
+    let place = Place {
+        installation,
+        gateway,
+        own,
+    };
+    let mut service = place.service();
+    settings::of_service(&mut service, own);
+    let mut deployment = place.deployment();
+    settings::of_deployment(&mut deployment, own, installation);
+    let values = gateway.values;
+    let bounds = Bounds {
+        is_on: values.autoscale_enabled,
+        least: values.autoscale_min,
+        most: values.autoscale_max,
+        replicas: None,
+    };
+    let beside = scale::beside(&mut deployment, &bounds, &values.cpu, own, installation);
+    let mut all = rbac::gateway(gateway.name, place.namespace());
+    all.extend([service, deployment]);
+    all.extend(beside);
     all
 }
 
-fn service(name: &str, options: &Options) -> Value {
-    let ports = ports(name, options).into_iter().map(|port| {
-        json!({"name": port.name, "port": port.port, "targetPort": port.target, "protocol": "TCP"})
-    });
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": options.namespace, "labels": all_labels(name)},
-        "spec": {
-            "type": if is_ingress(name) { "LoadBalancer" } else { "ClusterIP" },
-            "selector": labels(name),
-            "ports": ports.collect::<Vec<_>>(),
-        },
-    })
+/// A gateway in its installation.
+struct Place<'a> {
+    installation: &'a Installation,
+    gateway: &'a Gateway<'a>,
+    own: &'a KubernetesResources,
 }
 
-fn deployment(name: &str, options: &Options) -> Value {
-    let mut pod = json!({
-        "metadata": {
-            "labels": all_labels(name),
-            "annotations": {"prometheus.io/port": "15020", "prometheus.io/scrape": "true",
-                "prometheus.io/path": "/stats/prometheus"},
-        },
-        "spec": {
-            "serviceAccountName": format!("{name}-service-account"),
-            "containers": [container(name, options)],
-        },
+impl Place<'_> {
+    fn namespace(&self) -> &str {
+        let own = self.gateway.component.namespace.as_deref();
+        first_text([own]).unwrap_or(self.installation.namespace())
+    }
+
+    /// `istio: ingressgateway` is what Gateways select, unless the gateway says otherwise.
+    fn labels(&self) -> Value {
+        let mut labels = match self.gateway.is_ingress {
+            true => json!({"app": "istio-ingressgateway", "istio": "ingressgateway"}),
+            false => json!({"app": "istio-egressgateway", "istio": "egressgateway"}),
+        };
+        let own = [&self.gateway.values.labels, &self.gateway.component.label];
+        for (key, value) in own.into_iter().flatten() {
+            labels[key] = json!(value);
+        }
+        labels
+    }
+
+    fn meta(&self) -> Value {
+        let name = self.gateway.name;
+        json!({"name": name, "namespace": self.namespace(), "labels": self.labels()})
+    }
+
+    /// Ports of the Service; what the file says of the Service replaces them.
+    fn ports(&self) -> Vec<Value> {
+        let own = self.own.service.as_ref().map(|service| &service["ports"]);
+        if let Some(ports) = own.and_then(Value::as_array) {
+            return ports.clone();
+        }
+        self.gateway.values.ports.iter().map(port).collect()
+    }
+
+    fn service(&self) -> Value {
+        let values = self.gateway.values;
+        let default = if self.gateway.is_ingress {
+            "LoadBalancer"
+        } else {
+            "ClusterIP"
+        };
+        let kind = first_text([values.service_type.as_deref()]).unwrap_or(default);
+        let mut service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": self.meta(),
+            "spec": {"type": kind, "selector": self.labels(), "ports": self.ports()},
+        });
+        settings::add(
+            &mut service["metadata"],
+            "annotations",
+            &values.service_annotations,
+        );
+        let spec = &mut service["spec"];
+        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        settings::replace(spec, "loadBalancerIP", text(&values.load_balancer_ip));
+        settings::replace(
+            spec,
+            "externalTrafficPolicy",
+            text(&values.external_traffic_policy),
+        );
+        let list = |items| Some(items).filter(|items: &&Vec<String>| !items.is_empty());
+        settings::replace(spec, "externalIPs", list(&values.external_ips));
+        let ranges = list(&values.load_balancer_source_ranges);
+        settings::replace(spec, "loadBalancerSourceRanges", ranges);
+        service
+    }
+
+    fn deployment(&self) -> Value {
+        let values = self.gateway.values;
+        let name = self.gateway.name;
+        let mut labels = self.labels();
+        labels[REVISION] = json!(self.installation.revision());
+        // The webhook must leave it alone: it is complete.
+        labels["sidecar.istio.io/inject"] = json!("false");
+        let mut pod = json!({
+            "metadata": {
+                "labels": labels,
+                "annotations": {
+                    "prometheus.io/port": "15020",
+                    "prometheus.io/scrape": "true",
+                    "prometheus.io/path": "/stats/prometheus",
+                },
+            },
+            "spec": {
+                "serviceAccountName": format!("{name}-service-account"),
+                "containers": [self.container()],
+            },
+        });
+        let owner = Owner {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: name.into(),
+            namespace: self.namespace().to_owned(),
+        };
+        inject_gateway(&mut pod, &owner, &self.params());
+        forget_injection(&mut pod);
+        settings::add(&mut pod["metadata"], "annotations", &values.pod_annotations);
+        settings::add(&mut pod["spec"], "nodeSelector", &values.node_selector);
+        let tolerations = Some(&values.tolerations).filter(|list| !list.is_empty());
+        settings::replace(&mut pod["spec"], "tolerations", tolerations);
+        let surge = values.rolling_max_surge.clone();
+        let unavailable = values.rolling_max_unavailable.clone();
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": self.meta(),
+            "spec": {
+                "selector": {"matchLabels": self.labels()},
+                "strategy": {"rollingUpdate": {
+                    "maxSurge": surge.unwrap_or_else(|| json!("100%")),
+                    "maxUnavailable": unavailable.unwrap_or_else(|| json!("25%")),
+                }},
+                "template": pod,
+            },
+        })
+    }
+
+    fn container(&self) -> Value {
+        let targets = self.ports().into_iter().filter_map(|port| {
+            let target = port["targetPort"].as_u64().or(port["port"].as_u64())?;
+            let protocol = match port["protocol"].as_str() {
+                Some("UDP") => "UDP",
+                _ => "TCP",
+            };
+            Some((u32::try_from(target).ok()?, protocol))
+        });
+        let mut ports: Vec<_> = targets.collect();
+        if !ports.contains(&(STATUS_PORT, "TCP")) {
+            ports.push((STATUS_PORT, "TCP"));
+        }
+        let resources = self.gateway.values.resources.as_ref();
+        let resources = resources.or(self.installation.values().global.default_resources.as_ref());
+        let mut container = proxy(ports.into_iter(), resources.unwrap_or(&Value::Null));
+        for (name, value) in &self.gateway.values.env {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            if let Some(env) = container["env"].as_array_mut() {
+                env.push(json!({"name": name, "value": text}));
+            }
+        }
+        container
+    }
+
+    fn params(&self) -> Params {
+        let installation = self.installation;
+        let source = Source {
+            hub: self.gateway.component.hub.as_deref(),
+            tag: self.gateway.component.tag.as_ref(),
+        };
+        let global = &installation.values().global;
+        let address = format!("{}:15012", installation.control_plane());
+        let mesh = installation.mesh_config();
+        Params {
+            revision: installation.revision().to_owned(),
+            ca_address: first_text([global.ca_address.as_deref()])
+                .unwrap_or(&address)
+                .to_owned(),
+            cluster_id: installation.cluster_id().to_owned(),
+            network: global.network.clone().unwrap_or_default(),
+            mesh: Arc::new(serde_json::from_value::<MeshConfig>(mesh).unwrap_or_default()),
+            ..Params::new(installation.proxy_image(source))
+        }
+    }
+}
+
+fn port(port: &PortValues) -> Value {
+    let mut out = json!({
+        "name": port.name,
+        "port": port.port,
+        "targetPort": port.target_port.unwrap_or(port.port),
+        "protocol": port.protocol.as_deref().unwrap_or("TCP"),
     });
-    // The webhook must leave it alone: it is complete.
-    pod["metadata"]["labels"]["sidecar.istio.io/inject"] = json!("false");
-    let owner = Owner {
-        api_version: "apps/v1".into(),
-        kind: "Deployment".into(),
-        name: name.into(),
-        namespace: options.namespace.clone(),
-    };
-    inject_gateway(&mut pod, &owner, &params(options));
-    forget_injection(&mut pod);
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": options.namespace, "labels": all_labels(name)},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels(name)},
-            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
-            "template": pod,
-        },
-    })
+    settings::replace(&mut out, "nodePort", port.node_port);
+    out
 }
 
 /// Nobody injected anything into a pod that was made whole, so nothing is to be taken out again.
@@ -112,20 +239,8 @@ pub(crate) fn forget_injection(pod: &mut Value) {
     }
 }
 
-fn container(name: &str, options: &Options) -> Value {
-    let ports = ports(name, options).into_iter();
-    let status = (!is_ingress(name)).then_some(15021);
-    let ports = ports.map(|port| u32::from(port.target)).chain(status);
-    let ports = ports.map(|port| (port, "TCP"));
-    let requests = match options.profile {
-        Profile::Demo => json!({"cpu": "10m", "memory": "40Mi"}),
-        _ => json!({"cpu": "100m", "memory": "128Mi"}),
-    };
-    proxy(ports, requests)
-}
-
 /// The container, to be filled in by the injector.
-pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, requests: Value) -> Value {
+pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, resources: &Value) -> Value {
     let ports = ports.map(|(port, protocol)| json!({"containerPort": port, "protocol": protocol}));
     json!({
         "name": "istio-proxy",
@@ -133,7 +248,7 @@ pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, requests: 
         "ports": ports.collect::<Vec<_>>(),
         "env": [{"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"}],
         "readinessProbe": {"failureThreshold": 30, "periodSeconds": 1, "timeoutSeconds": 1},
-        "resources": {"requests": requests, "limits": {"cpu": "2000m", "memory": "1024Mi"}},
+        "resources": resources,
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "capabilities": {"drop": ["ALL"]},
@@ -142,13 +257,4 @@ pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, requests: 
             "runAsNonRoot": true,
         },
     })
-}
-
-fn params(options: &Options) -> Params {
-    Params {
-        ca_address: format!("istiod.{}.svc:15012", options.namespace),
-        cluster_id: options.cluster_id.clone(),
-        mesh: Arc::new(MeshConfig::default()),
-        ..Params::new(options.image("proxyv2"))
-    }
 }

@@ -1,96 +1,107 @@
 //! What an installation consists of, as objects ready to be applied.
+//!
+//! An [`Installation`] is worked out of [`Layers`]: a profile, IstioOperator files and flags. Its
+//! [`parts`] are the objects, by component and in an order in which they can be applied.
 
 mod config;
 mod control_plane;
 mod crds;
+mod error;
 mod gateway_api;
 mod gateways;
+mod ignored;
+mod installation;
+mod labels;
+mod merge;
+mod operator;
+mod overlay;
+mod path;
+pub mod profile;
 mod rbac;
+mod remote;
+mod scale;
+mod set;
+mod settings;
 mod webhooks;
 
+use lateen_api::install::Overlay;
 use serde_json::{Value, json};
 
+pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
+pub use installation::Installation;
+pub use labels::{COMPONENT, OWNER, REVISION, owned_by};
+pub use operator::Layers;
 
-/// Which parts are installed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Profile {
-    /// Control plane and ingress gateway.
-    #[default]
-    Default,
-    /// The same with an egress gateway, access logs, more gateway ports and small requests.
-    Demo,
-    /// Control plane only.
-    Minimal,
-    /// Nothing.
-    Empty,
-}
-
-impl Profile {
-    /// The profile of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "default" => Self::Default,
-            "demo" => Self::Demo,
-            "minimal" => Self::Minimal,
-            "empty" => Self::Empty,
-            _ => return None,
-        })
-    }
-}
-
-/// What an installation can be told.
+/// Objects of one component.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Where images come from.
-    pub hub: String,
-    /// Version of the images.
-    pub tag: String,
-    /// Which parts.
-    pub profile: Profile,
-    /// Where the control plane lives.
-    pub namespace: String,
-    /// Name of the cluster.
-    pub cluster_id: String,
-    /// Fields of MeshConfig that replace the profile's.
-    pub mesh: Value,
-    /// Environment of the control plane, names and values.
-    pub env: Vec<(String, String)>,
+pub struct Part {
+    /// The component, as Istio calls it: `Base`, `Pilot`, `IngressGateways`.
+    pub component: &'static str,
+    /// What people call it.
+    pub title: String,
+    /// The objects, in an order in which they can be applied one after the other.
+    pub objects: Vec<Value>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            hub: "docker.io/lateen".into(),
-            tag: env!("CARGO_PKG_VERSION").into(),
-            profile: Profile::Default,
-            namespace: "istio-system".into(),
-            cluster_id: "Kubernetes".into(),
-            mesh: json!({}),
-            env: Vec::new(),
+/// All components that an installation has, in the order in which they are needed.
+///
+/// # Errors
+/// An overlay that cannot be made.
+pub fn parts(installation: &Installation) -> Result<Vec<Part>, InstallError> {
+    let mut parts = Vec::new();
+    let mut add = |component, title: &str, mut objects: Vec<Value>, overlays: &[Overlay]| {
+        overlay::apply(overlays, &mut objects)?;
+        for object in &mut objects {
+            labels::own(object, component, installation);
         }
+        parts.push(Part {
+            component,
+            title: title.to_owned(),
+            objects,
+        });
+        Ok(())
+    };
+    if installation.has_base() {
+        let mut objects = vec![namespace(installation)];
+        objects.extend(crds::all(installation));
+        objects.extend(rbac::base(installation));
+        add("Base", "Istio core", objects, &[])?;
     }
-}
-
-impl Options {
-    fn image(&self, name: &str) -> String {
-        format!("{}/{name}:{}", self.hub, self.tag)
+    if let Some(pilot) = installation.pilot() {
+        let settings = installation::k8s(pilot.k8s.as_ref());
+        let mut objects = rbac::control_plane(installation);
+        objects.extend(config::all(installation));
+        objects.extend(control_plane::all(installation, pilot, &settings));
+        objects.extend(webhooks::all(installation));
+        add("Pilot", "Istiod", objects, &settings.overlays)?;
+    } else if installation.is_remote() {
+        let objects = remote::all(installation);
+        add("IstiodRemote", "Istiod remote", objects, &[])?;
     }
+    for gateway in installation.gateways() {
+        let (component, title) = match gateway.is_ingress {
+            true => ("IngressGateways", "Ingress gateway"),
+            false => ("EgressGateways", "Egress gateway"),
+        };
+        let settings = installation::k8s(gateway.component.k8s.as_ref());
+        let objects = gateways::all(installation, &gateway, &settings);
+        let title = match gateway.name {
+            "istio-ingressgateway" | "istio-egressgateway" => title.to_owned(),
+            name => format!("{title} {name}"),
+        };
+        add(component, &title, objects, &settings.overlays)?;
+    }
+    Ok(parts)
 }
 
 /// All objects, in an order in which they can be applied one after the other.
-pub fn manifests(options: &Options) -> Vec<Value> {
-    if options.profile == Profile::Empty {
-        return Vec::new();
-    }
-    let mut all = vec![namespace(options)];
-    all.extend(crds::all());
-    all.extend(rbac::all(options));
-    all.extend(config::all(options));
-    all.extend(control_plane::all(options));
-    all.extend(gateways::all(options));
-    all.extend(webhooks::all(options));
-    all
+///
+/// # Errors
+/// An overlay that cannot be made.
+pub fn manifests(installation: &Installation) -> Result<Vec<Value>, InstallError> {
+    let parts = parts(installation)?;
+    Ok(parts.into_iter().flat_map(|part| part.objects).collect())
 }
 
 /// Definitions of the Gateway API's kinds, for a platform that has none. Where the Gateway API is
@@ -99,8 +110,12 @@ pub fn gateway_api_definitions() -> Vec<Value> {
     crds::gateway_api().collect()
 }
 
-fn namespace(options: &Options) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": options.namespace}})
+fn namespace(installation: &Installation) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": installation.namespace()},
+    })
 }
 
 #[cfg(test)]

@@ -2,46 +2,51 @@
 
 use serde_json::{Value, json};
 
-use crate::{Options, Profile};
+use crate::{Installation, settings};
 
-pub(crate) fn all(options: &Options) -> Vec<Value> {
-    let ns = options.namespace.as_str();
-    let mut out = vec![
-        account("istiod", ns),
-        account("istio-reader-service-account", ns),
-        cluster_role(&format!("istiod-clusterrole-{ns}"), control_plane_rules()),
-        cluster_binding(&format!("istiod-clusterrole-{ns}"), "istiod", ns),
-        cluster_role(&format!("istio-reader-clusterrole-{ns}"), reader_rules()),
-        cluster_binding(
-            &format!("istio-reader-clusterrole-{ns}"),
-            "istio-reader-service-account",
-            ns,
-        ),
-        role("istiod", ns, own_namespace_rules()),
-        binding("istiod", "istiod", ns),
-    ];
-    for gateway in gateway_names(options) {
-        let (name, account_name) = (
-            format!("{gateway}-sds"),
-            format!("{gateway}-service-account"),
-        );
-        out.push(account(&account_name, ns));
-        out.push(role(
-            &name,
-            ns,
-            json!([rule(&[""], &["secrets"], &["get", "watch", "list"])]),
-        ));
-        out.push(binding(&name, &account_name, ns));
-    }
-    out
+/// What every cluster of a mesh has: an account by which other clusters read its endpoints.
+pub(crate) fn base(installation: &Installation) -> Vec<Value> {
+    let namespace = installation.namespace();
+    let role = format!("istio-reader-clusterrole-{namespace}");
+    vec![
+        account("istio-reader-service-account", installation),
+        cluster_role(&role, reader_rules()),
+        cluster_binding(&role, "istio-reader-service-account", namespace),
+    ]
 }
 
-pub(crate) fn gateway_names(options: &Options) -> &'static [&'static str] {
-    match options.profile {
-        Profile::Default => &["istio-ingressgateway"],
-        Profile::Demo => &["istio-ingressgateway", "istio-egressgateway"],
-        Profile::Minimal | Profile::Empty => &[],
-    }
+/// The control plane's account and what it may do.
+pub(crate) fn control_plane(installation: &Installation) -> Vec<Value> {
+    let namespace = installation.namespace();
+    let name = installation.revisioned("istiod");
+    let role_name = format!(
+        "{}-{namespace}",
+        installation.revisioned("istiod-clusterrole")
+    );
+    let mut own = account(&name, installation);
+    let annotations = &installation.values().pilot.service_account_annotations;
+    settings::add(&mut own["metadata"], "annotations", annotations);
+    vec![
+        own,
+        cluster_role(&role_name, control_plane_rules()),
+        cluster_binding(&role_name, &name, namespace),
+        role(&name, namespace, own_namespace_rules()),
+        binding(&name, &name, namespace),
+    ]
+}
+
+/// A gateway's account, which may read the certificates of its namespace.
+pub(crate) fn gateway(gateway: &str, namespace: &str) -> Vec<Value> {
+    let (name, account_name) = (
+        format!("{gateway}-sds"),
+        format!("{gateway}-service-account"),
+    );
+    let secrets = json!([rule(&[""], &["secrets"], READ)]);
+    vec![
+        service_account(&account_name, namespace),
+        role(&name, namespace, secrets),
+        binding(&name, &account_name, namespace),
+    ]
 }
 
 fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
@@ -215,11 +220,20 @@ fn own_namespace_rules() -> Value {
     ])
 }
 
-fn account(name: &str, namespace: &str) -> Value {
+fn account(name: &str, installation: &Installation) -> Value {
+    let mut account = service_account(name, installation.namespace());
+    let secrets = installation.values().global.image_pull_secrets.iter();
+    let secrets: Vec<Value> = secrets.map(|name| json!({"name": name})).collect();
+    let secrets = Some(secrets).filter(|list| !list.is_empty());
+    settings::replace(&mut account, "imagePullSecrets", secrets);
+    account
+}
+
+fn service_account(name: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"release": "istio"}},
+        "metadata": {"name": name, "namespace": namespace},
     })
 }
 
@@ -229,7 +243,7 @@ fn cluster_role(name: &str, rules: Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRole",
-        "metadata": {"name": name, "labels": {"app": "istiod", "release": "istio"}},
+        "metadata": {"name": name, "labels": {"app": "istiod"}},
         "rules": rules,
     })
 }
@@ -238,7 +252,7 @@ fn cluster_binding(name: &str, account: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": name, "labels": {"app": "istiod", "release": "istio"}},
+        "metadata": {"name": name, "labels": {"app": "istiod"}},
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     })
@@ -248,7 +262,7 @@ fn role(name: &str, namespace: &str, rules: Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "Role",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"release": "istio"}},
+        "metadata": {"name": name, "namespace": namespace},
         "rules": rules,
     })
 }
@@ -257,7 +271,7 @@ fn binding(name: &str, account: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "RoleBinding",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"release": "istio"}},
+        "metadata": {"name": name, "namespace": namespace},
         "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     })

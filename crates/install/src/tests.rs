@@ -2,32 +2,206 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-fn names(options: &Options, kind: &str) -> Vec<String> {
-    let all = manifests(options);
-    let named = all.iter().filter(|m| m["kind"] == kind);
-    named
-        .map(|m| m["metadata"]["name"].as_str().expect("name").to_owned())
-        .collect()
+fn installation(profile: &str, sets: &[&str]) -> Installation {
+    let mut layers = Layers::default();
+    layers.sets.push(format!("profile={profile}"));
+    layers.sets.extend(sets.iter().map(|set| (*set).to_owned()));
+    Installation::of(&layers).expect("an installation")
+}
+
+fn all(profile: &str, sets: &[&str]) -> Vec<Value> {
+    manifests(&installation(profile, sets)).expect("manifests")
+}
+
+fn names(of: &[Value], kind: &str) -> Vec<String> {
+    let named = of.iter().filter(|m| m["kind"] == kind);
+    let name = |m: &Value| m["metadata"]["name"].as_str().expect("a name").to_owned();
+    named.map(name).collect()
+}
+
+#[track_caller]
+fn find<'a>(of: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    of.iter()
+        .find(|m| m["kind"] == kind && m["metadata"]["name"] == name)
+        .unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 #[test]
-fn profiles_differ_in_their_gateways() {
-    for (profile, expect) in [
-        (Profile::Default, vec!["istiod", "istio-ingressgateway"]),
+fn profiles_differ_in_their_parts() {
+    for (profile, parts) in [
+        ("default", &["istiod", "istio-ingressgateway"][..]),
+        ("preview", &["istiod", "istio-ingressgateway"]),
         (
-            Profile::Demo,
-            vec!["istiod", "istio-ingressgateway", "istio-egressgateway"],
+            "demo",
+            &["istiod", "istio-ingressgateway", "istio-egressgateway"],
         ),
-        (Profile::Minimal, vec!["istiod"]),
-        (Profile::Empty, vec![]),
+        ("minimal", &["istiod"]),
+        ("remote", &[]),
+        ("external", &[]),
+        ("empty", &[]),
     ] {
-        let options = Options {
-            profile,
-            ..Options::default()
-        };
-        assert_eq!(names(&options, "Deployment"), expect, "{profile:?}");
-        assert_eq!(names(&options, "Service"), expect, "{profile:?}");
+        let all = all(profile, &[]);
+        assert_eq!(names(&all, "Deployment"), parts, "{profile}");
+        assert_eq!(all.is_empty(), profile == "empty", "{profile}");
     }
+    for profile in ["ambient", "openshift"] {
+        let error = Installation::of_profile(profile)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.starts_with("components.cni is not supported: "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn revisions_share_nothing_but_the_base() {
+    let canary = installation("default", &["revision=canary"]);
+    let default = installation("default", &[]);
+    let of = |installation: &Installation, component: &str| {
+        let parts = parts(installation).expect("parts");
+        let part = parts.into_iter().find(|part| part.component == component);
+        part.expect("the part").objects
+    };
+    assert_eq!(of(&canary, "Base"), of(&default, "Base"));
+    let names = |installation| {
+        let objects = of(installation, "Pilot").into_iter();
+        let name = |object: Value| (object["kind"].clone(), object["metadata"]["name"].clone());
+        objects
+            .map(name)
+            .map(|(kind, name)| format!("{kind} {name}"))
+    };
+    let held: BTreeSet<String> = names(&default).collect();
+    let shared: Vec<String> = names(&canary).filter(|name| held.contains(name)).collect();
+    assert_eq!(shared, [""; 0]);
+    let objects = of(&canary, "Pilot");
+    let deployment = find(&objects, "Deployment", "istiod-canary");
+    assert_eq!(deployment["metadata"]["labels"]["istio.io/rev"], "canary");
+    let service = find(&objects, "Service", "istiod-canary");
+    let pod = &deployment["spec"]["template"]["metadata"]["labels"];
+    for (key, value) in service["spec"]["selector"].as_object().expect("a selector") {
+        assert_eq!(pod[key], *value);
+    }
+    // Only the default revision injects what names none.
+    let hooks = find(
+        &objects,
+        "MutatingWebhookConfiguration",
+        "istio-sidecar-injector-canary",
+    );
+    assert_eq!(hooks["webhooks"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn settings_reach_their_objects() {
+    let all = all(
+        "demo",
+        &[
+            "hub=h",
+            "tag=v",
+            "values.pilot.env.A=1",
+            "values.pilot.tag=w",
+            "values.global.imagePullSecrets={s}",
+            "values.global.proxy.autoInject=disabled",
+            "components.pilot.k8s.replicaCount=3",
+            "components.pilot.k8s.nodeSelector.disk=ssd",
+            "components.ingressGateways[0].k8s.service.type=NodePort",
+            "components.ingressGateways[0].k8s.hpaSpec.maxReplicas=9",
+            "values.gateways.istio-ingressgateway.autoscaleEnabled=true",
+            "components.egressGateways[0].namespace=edge",
+        ],
+    );
+    let pilot = &find(&all, "Deployment", "istiod")["spec"];
+    assert_eq!(pilot["replicas"], 3);
+    let pod = &pilot["template"]["spec"];
+    assert_eq!(pod["nodeSelector"]["disk"], "ssd");
+    assert_eq!(pod["imagePullSecrets"], json!([{"name": "s"}]));
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], "h/pilot:w");
+    assert_eq!(container["resources"]["requests"]["memory"], "100Mi");
+    let env = container["env"].as_array().expect("a list");
+    assert!(env.contains(&json!({"name": "A", "value": "1"})), "{env:?}");
+    let config = &find(&all, "ConfigMap", "istio-sidecar-injector")["data"];
+    assert!(
+        config["config"]
+            .as_str()
+            .is_some_and(|text| text.contains("policy: disabled"))
+    );
+    assert!(
+        config["values"]
+            .as_str()
+            .is_some_and(|text| text.contains("h/proxyv2:v"))
+    );
+
+    let gateway = "istio-ingressgateway";
+    assert_eq!(find(&all, "Service", gateway)["spec"]["type"], "NodePort");
+    let scaler = &find(&all, "HorizontalPodAutoscaler", gateway)["spec"];
+    assert_eq!(
+        (&scaler["minReplicas"], &scaler["maxReplicas"]),
+        (&json!(1), &json!(9))
+    );
+    let deployment = find(&all, "Deployment", gateway);
+    assert!(
+        deployment["spec"].get("replicas").is_none(),
+        "the autoscaler's"
+    );
+    let budget = &find(&all, "PodDisruptionBudget", gateway)["spec"];
+    assert_eq!(budget["selector"], deployment["spec"]["selector"]);
+    let egress = find(&all, "Deployment", "istio-egressgateway");
+    assert_eq!(egress["metadata"]["namespace"], "edge");
+}
+
+#[test]
+fn what_is_made_is_known_again() {
+    for part in parts(&installation("demo", &[])).expect("parts") {
+        for object in part.objects {
+            let labels = &object["metadata"]["labels"];
+            assert_eq!(labels[OWNER], "unknown");
+            assert_eq!(labels[COMPONENT], part.component);
+            // What all revisions share must not go with one of them.
+            assert_eq!(labels.get(REVISION).is_none(), part.component == "Base");
+        }
+    }
+}
+
+#[test]
+fn overlays_come_last() {
+    let file = "
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components:
+    pilot:
+      k8s:
+        overlays:
+        - kind: Deployment
+          name: istiod
+          patches:
+          - path: spec.template.spec.containers.[name:discovery].args.[2]
+            value: --domain=x
+";
+    let layers = Layers {
+        files: vec![("f.yaml".into(), file.into())],
+        ..Layers::default()
+    };
+    let installation = Installation::of(&layers).expect("an installation");
+    let all = manifests(&installation).expect("manifests");
+    let pilot = &find(&all, "Deployment", "istiod")["spec"]["template"]["spec"];
+    assert_eq!(pilot["containers"][0]["args"][2], "--domain=x");
+}
+
+#[test]
+fn a_cluster_without_its_control_plane_is_led_to_it() {
+    let all = all("remote", &["values.global.remotePilotAddress=10.0.0.1"]);
+    let service = &find(&all, "Service", "istiod")["spec"];
+    assert!(service.get("selector").is_none(), "{service}");
+    let slice = find(&all, "EndpointSlice", "istiod-remote");
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.0.0.1"]));
+    find(
+        &all,
+        "MutatingWebhookConfiguration",
+        "istio-sidecar-injector",
+    );
 }
 
 #[test]
@@ -41,10 +215,7 @@ fn every_object_is_named_once_and_placed() {
         "ValidatingWebhookConfiguration",
     ];
     let mut seen = BTreeSet::new();
-    for manifest in manifests(&Options {
-        profile: Profile::Demo,
-        ..Options::default()
-    }) {
+    for manifest in all("demo", &["values.pilot.autoscaleEnabled=true"]) {
         let kind = manifest["kind"].as_str().expect("kind").to_owned();
         let name = manifest["metadata"]["name"]
             .as_str()
@@ -68,7 +239,9 @@ fn manifests_are_what_kubernetes_types_say() {
                 MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
             },
             apps::v1::Deployment,
-            core::v1::{ConfigMap, Service},
+            autoscaling::v2::HorizontalPodAutoscaler,
+            core::v1::{ConfigMap, Service, ServiceAccount},
+            policy::v1::PodDisruptionBudget,
             rbac::v1::{ClusterRole, Role},
         },
         apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -78,14 +251,14 @@ fn manifests_are_what_kubernetes_types_say() {
         // What the type does not know would be missing from this.
         assert_eq!(serde_json::to_value(typed).expect("JSON"), *manifest);
     }
-    for manifest in manifests(&Options {
-        profile: Profile::Demo,
-        ..Options::default()
-    }) {
+    for manifest in all("demo", &["values.pilot.autoscaleEnabled=true"]) {
         match manifest["kind"].as_str().expect("kind") {
             "Deployment" => same::<Deployment>(&manifest),
             "Service" => same::<Service>(&manifest),
             "ConfigMap" => same::<ConfigMap>(&manifest),
+            "ServiceAccount" => same::<ServiceAccount>(&manifest),
+            "HorizontalPodAutoscaler" => same::<HorizontalPodAutoscaler>(&manifest),
+            "PodDisruptionBudget" => same::<PodDisruptionBudget>(&manifest),
             "Role" => same::<Role>(&manifest),
             "ClusterRole" => same::<ClusterRole>(&manifest),
             "CustomResourceDefinition" => same::<CustomResourceDefinition>(&manifest),
@@ -98,12 +271,8 @@ fn manifests_are_what_kubernetes_types_say() {
 
 #[test]
 fn the_ingress_gateway_is_reached_as_documented() {
-    let all = manifests(&Options::default());
-    let find = |kind: &str| {
-        all.iter()
-            .find(|m| m["kind"] == kind && m["metadata"]["name"] == "istio-ingressgateway")
-            .expect("present")
-    };
+    let all = all("default", &[]);
+    let find = |kind: &str| find(&all, kind, "istio-ingressgateway");
     let ports = find("Service")["spec"]["ports"].as_array().expect("ports");
     let ports: Vec<_> = ports
         .iter()
@@ -140,7 +309,7 @@ fn crds_print_the_columns_that_istio_prints() {
         ("AuthorizationPolicy", &["Action", "Age"]),
         ("Sidecar", &[]),
     ] {
-        let definition = crate::crds::all()
+        let definition = crate::crds::all(&Installation::default())
             .find(|one| one["spec"]["names"]["kind"] == kind)
             .expect("defined");
         let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array();

@@ -2,14 +2,30 @@
 
 use serde_json::{Value, json};
 
-use crate::Options;
+use crate::{
+    Installation,
+    installation::{DEFAULT_REVISION, first_text},
+};
 
-pub(crate) fn all(options: &Options) -> Vec<Value> {
-    vec![injector(options), validator(options)]
+pub(crate) fn all(installation: &Installation) -> Vec<Value> {
+    let mut all = vec![injector(installation)];
+    if installation.values().global.config_validation != Some(false) {
+        all.push(validator(installation));
+    }
+    all
 }
 
-fn service(options: &Options, path: &str) -> Value {
-    json!({"service": {"name": "istiod", "namespace": options.namespace, "path": path, "port": 443}})
+/// Where the API server asks: the Service, or what stands for it outside the cluster.
+fn client(installation: &Installation, url: Option<&String>, path: &str) -> Value {
+    match first_text([url.map(String::as_str)]) {
+        Some(url) => json!({"url": url}),
+        None => json!({"service": {
+            "name": installation.revisioned("istiod"),
+            "namespace": installation.namespace(),
+            "path": path,
+            "port": 443,
+        }}),
+    }
 }
 
 fn absent(key: &str) -> Value {
@@ -28,74 +44,111 @@ const INJECTION: &str = "istio-injection";
 const REVISION: &str = "istio.io/rev";
 const INJECT: &str = "sidecar.istio.io/inject";
 
-/// A namespace or a pod asks for injection, by revision or at all: four selectors that no pod meets
-/// twice.
-fn injector(options: &Options) -> Value {
+/// A namespace or a pod asks for injection, by revision or at all: selectors that no pod meets twice.
+/// Pods that name no revision are the default one's.
+pub(crate) fn injector(installation: &Installation) -> Value {
+    let values = installation.values();
+    let revision = installation.revision();
     let unlabelled = json!([absent(INJECTION), absent(REVISION)]);
-    let webhooks = [
+    let mut selectors = vec![
         (
             "rev.namespace",
-            json!([one_of(REVISION, "default"), absent(INJECTION)]),
+            json!([one_of(REVISION, revision), absent(INJECTION)]),
             json!([other_than(INJECT, "false")]),
         ),
         (
             "rev.object",
             unlabelled.clone(),
-            json!([other_than(INJECT, "false"), one_of(REVISION, "default")]),
+            json!([other_than(INJECT, "false"), one_of(REVISION, revision)]),
         ),
-        (
+    ];
+    if revision == DEFAULT_REVISION {
+        selectors.push((
             "namespace",
             json!([one_of(INJECTION, "enabled")]),
             json!([other_than(INJECT, "false")]),
-        ),
-        (
+        ));
+        selectors.push((
             "object",
-            unlabelled,
+            unlabelled.clone(),
             json!([one_of(INJECT, "true"), absent(REVISION)]),
-        ),
-    ];
-    let webhooks = webhooks.map(|(name, namespaces, objects)| {
+        ));
+        if values.sidecar_injector_webhook.enable_namespaces_by_default == Some(true) {
+            let name = "kubernetes.io/metadata.name";
+            let system = [
+                "kube-system",
+                "kube-public",
+                "kube-node-lease",
+                "local-path-storage",
+            ];
+            let elsewhere = json!({"key": name, "operator": "NotIn", "values": system});
+            selectors.push((
+                "auto",
+                json!([absent(INJECTION), absent(REVISION), elsewhere]),
+                json!([absent(INJECT), absent(REVISION)]),
+            ));
+        }
+    }
+    let remote = &values.istiod_remote;
+    let path = first_text([remote.injection_path.as_deref()]).unwrap_or("/inject");
+    let client = client(installation, remote.injection_url.as_ref(), path);
+    let reinvocation = values
+        .sidecar_injector_webhook
+        .reinvocation_policy
+        .as_deref();
+    let reinvocation = first_text([reinvocation]).unwrap_or("Never");
+    let webhooks = selectors.into_iter().map(|(name, namespaces, objects)| {
         json!({
             "name": format!("{name}.sidecar-injector.istio.io"),
-            "clientConfig": service(options, "/inject"),
+            "clientConfig": client,
             "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
             "namespaceSelector": {"matchExpressions": namespaces},
             "objectSelector": {"matchExpressions": objects},
             "failurePolicy": "Fail",
-            "reinvocationPolicy": "Never",
+            "reinvocationPolicy": reinvocation,
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
         })
     });
+    // Two installations in one cluster must not take each other's webhook.
+    let mut name = installation.revisioned("istio-sidecar-injector");
+    if installation.namespace() != "istio-system" {
+        name = format!("{name}-{}", installation.namespace());
+    }
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
-        "metadata": {
-            "name": "istio-sidecar-injector",
-            "labels": {"app": "sidecar-injector", "istio.io/rev": "default", "release": "istio"},
-        },
-        "webhooks": webhooks,
+        "metadata": {"name": name, "labels": {"app": "sidecar-injector"}},
+        "webhooks": webhooks.collect::<Vec<_>>(),
     })
 }
 
-fn validator(options: &Options) -> Value {
+fn validator(installation: &Installation) -> Value {
     let groups = [
         "security.istio.io",
         "networking.istio.io",
         "telemetry.istio.io",
         "extensions.istio.io",
     ];
+    let name = installation.revisioned("istio-validator");
+    let url = installation.values().base.validation_url.as_ref();
+    // Objects that name a revision are judged by that one alone.
+    let objects = match installation.revision() {
+        DEFAULT_REVISION => json!({}),
+        revision => json!({"matchExpressions": [one_of(REVISION, revision)]}),
+    };
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
         "metadata": {
-            "name": format!("istio-validator-{}", options.namespace),
-            "labels": {"app": "istiod", "istio": "istiod", "istio.io/rev": "default", "release": "istio"},
+            "name": format!("{name}-{}", installation.namespace()),
+            "labels": {"app": "istiod", "istio": "istiod"},
         },
         "webhooks": [{
             "name": "rev.validation.istio.io",
-            "clientConfig": service(options, "/validate"),
+            "clientConfig": client(installation, url, "/validate"),
             "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}],
+            "objectSelector": objects,
             "failurePolicy": "Fail",
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],

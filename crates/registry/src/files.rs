@@ -3,10 +3,6 @@
 //! The directory counts as a whole: it is read, every fault in it is told with its file, line and
 //! field, and only when there is none does it take the place of what was read before, in one step.
 
-mod lines;
-
-pub(crate) use lines::line_of;
-
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -15,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lateen_api::Kind;
+use lateen_api::{Kind, lines::line_of};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -204,7 +200,7 @@ impl Files {
             match self.document(value, &place) {
                 Ok(document) => good.push(document),
                 Err(wrong) => faults.extend(wrong.iter().map(|fault| {
-                    let within = lines::line_of(text, &fault.field).unwrap_or(1);
+                    let within = line_of(text, &fault.field).unwrap_or(1);
                     let line = place.line + within - 1;
                     let file = place.file.display();
                     format!("{file}:{line}: {}: {}", fault.field, fault.reason)

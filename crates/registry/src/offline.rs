@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use lateen_api::Kind;
+use lateen_api::{Kind, lines::line_of};
 use lateen_core::ObjectRef;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -290,7 +290,7 @@ impl Platform {
                     "" => fault.field.clone(),
                     within => format!("{within}.{}", fault.field),
                 };
-                let within = files::line_of(&text, &field).unwrap_or(1);
+                let within = line_of(&text, &field).unwrap_or(1);
                 let line = place.line + within - 1;
                 let file = place.file.display();
                 format!("{file}:{line}: {}: {}", fault.field, fault.reason)

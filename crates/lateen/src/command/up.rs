@@ -130,12 +130,12 @@ impl Up {
         let client = client::from_file(&state.kubeconfig()).await?;
         let mut applier = Applier::new(client.clone());
         progress.step("Install the control plane");
-        let options = lateen_install::Options::default();
+        let installation = lateen_install::Installation::default();
         applier
             .apply_missing(&lateen_install::gateway_api_definitions())
             .await?;
         applier
-            .apply_all(&lateen_install::manifests(&options))
+            .apply_all(&lateen_install::manifests(&installation)?)
             .await?;
         control_plane_is_ready(&client, progress).await?;
         if !self.no_bookinfo {

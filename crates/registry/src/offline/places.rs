@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lateen_api::lines::line_of;
 use lateen_core::ObjectRef;
 
-use crate::files::{Place, line_of};
+use crate::files::Place;
 
 /// The places of objects, down to their fields.
 #[derive(Debug, Default)]

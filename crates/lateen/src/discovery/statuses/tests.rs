@@ -90,7 +90,8 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
 async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let directory = tempfile::tempdir().expect("a folder");
     let client = server(directory.path()).await;
-    let manifests = lateen_install::manifests(&lateen_install::Options::default());
+    let manifests =
+        lateen_install::manifests(&lateen_install::Installation::default()).expect("manifests");
     let definitions = manifests
         .into_iter()
         .filter(|m| m["kind"] == "CustomResourceDefinition");

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lateen_install::Options;
+use lateen_install::Installation;
 
 use super::*;
 use crate::apiserver::crd::schema;
@@ -14,7 +14,7 @@ struct Version {
 }
 
 fn versions() -> Vec<Version> {
-    let manifests = lateen_install::manifests(&Options::default());
+    let manifests = lateen_install::manifests(&Installation::default()).expect("manifests");
     let definitions = manifests
         .into_iter()
         .filter(|object| object["kind"] == "CustomResourceDefinition");

@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::fault::{Faults, Path};
 
 /// The one reason that does not keep a document from being read.
-pub(crate) const UNKNOWN_FIELD: &str = "unknown field";
+pub const UNKNOWN_FIELD: &str = "unknown field";
 
-pub(crate) fn check(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+/// Adds what of a document its schema does not know, or knows otherwise.
+pub fn check(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
     // Null is "not set", as protobuf has it.
     if value.is_null() {
         return;
@@ -67,7 +68,7 @@ fn check_string(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Fault
     let duration = schema
         .get("x-lateen-format")
         .is_some_and(|format| format == "duration");
-    if duration && text.parse::<lateen_api::Duration>().is_err() {
+    if duration && text.parse::<crate::Duration>().is_err() {
         faults.add(
             at,
             format!("invalid duration {text:?}"),
@@ -105,7 +106,7 @@ fn check_integer(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faul
 
 /// Compares a document of the right shape with the limits of its kind, for what nobody has found a
 /// better word.
-pub(crate) fn limits(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
+pub fn limits(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
     let number = |key: &str| schema.get(key).and_then(Value::as_f64);
     match value {
         Value::Number(given) => {
@@ -219,7 +220,8 @@ fn wrong_type(value: &Value, wanted: &str, at: &Path<'_>, faults: &mut Faults) {
     faults.add(at, format!("is {found}"), format!("must be {wanted}"));
 }
 
-fn suggestion(field: &str, known: &[&str]) -> String {
+/// The nearest of the known names, or all of them.
+pub fn suggestion(field: &str, known: &[&str]) -> String {
     let near = known.iter().map(|name| (distance(field, name), name)).min();
     match near {
         Some((far, name)) if far <= 3 && far < name.len() => format!("did you mean {name}?"),
@@ -248,7 +250,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use lateen_api::{
+    use crate::{
         Schema,
         networking::{ReadinessProbe, ServiceEntry, VirtualService},
     };

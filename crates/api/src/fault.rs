@@ -34,15 +34,11 @@ pub fn describe(faults: &[Fault]) -> String {
 
 /// Collects faults while a document is walked.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(pub(crate) Vec<Fault>);
+pub struct Faults(pub Vec<Fault>);
 
 impl Faults {
-    pub(crate) fn add(
-        &mut self,
-        at: &Path<'_>,
-        reason: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    /// One more, at a place.
+    pub fn add(&mut self, at: &Path<'_>, reason: impl Into<String>, help: impl Into<String>) {
         self.0.push(Fault {
             field: at.to_string(),
             reason: reason.into(),
@@ -53,7 +49,7 @@ impl Faults {
 
 /// Where in a document one is: a list that lives on the stack of the walk.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Path<'a> {
+pub struct Path<'a> {
     parent: Option<&'a Path<'a>>,
     step: Step<'a>,
 }
@@ -66,28 +62,32 @@ enum Step<'a> {
 }
 
 impl<'a> Path<'a> {
-    pub(crate) const fn root(name: &'a str) -> Self {
+    /// The document, or a part of it by name.
+    pub const fn root(name: &'a str) -> Self {
         Path {
             parent: None,
             step: Step::Field(name),
         }
     }
 
-    pub(crate) fn field(&'a self, name: &'a str) -> Path<'a> {
+    /// A field of what is here.
+    pub fn field(&'a self, name: &'a str) -> Path<'a> {
         Path {
             parent: Some(self),
             step: Step::Field(name),
         }
     }
 
-    pub(crate) fn key(&'a self, name: &'a str) -> Path<'a> {
+    /// An entry of the map that is here.
+    pub fn key(&'a self, name: &'a str) -> Path<'a> {
         Path {
             parent: Some(self),
             step: Step::Key(name),
         }
     }
 
-    pub(crate) fn index(&'a self, index: usize) -> Path<'a> {
+    /// An item of the list that is here, from 0.
+    pub fn index(&'a self, index: usize) -> Path<'a> {
         Path {
             parent: Some(self),
             step: Step::Index(index),

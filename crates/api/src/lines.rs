@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 /// The line, counted from 1, of the field that a path such as `spec.http[0].match` names; where it is
 /// not there, of the innermost part of the path that is.
-pub(crate) fn line_of(text: &str, path: &str) -> Option<usize> {
+pub fn line_of(text: &str, path: &str) -> Option<usize> {
     let mut node: Node = serde_saphyr::from_str(text).ok()?;
     let mut line = None;
     for step in steps(path) {

@@ -1,0 +1,220 @@
+//! Works an installation out of a profile, files and flags.
+
+use std::sync::LazyLock;
+
+use lateen_api::{
+    Schema,
+    fault::{Fault, Faults, Path},
+    install::{API_VERSION, GatewayComponent, IstioOperator, KIND, Values},
+    lines::line_of,
+    mesh::MeshConfig,
+    shape,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{InstallError, ignored, merge::merge, profile, set::Set};
+
+/// What an installation is asked to be. Later layers win: the profile, the files in their order, the
+/// flags in theirs.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// Names and texts of IstioOperator files.
+    pub files: Vec<(String, String)>,
+    /// Flags: `PATH=VALUE`.
+    pub sets: Vec<String>,
+    /// `--revision`, which is the last word on it.
+    pub revision: Option<String>,
+}
+
+/// What there is below `spec`, with the settings and the mesh's configuration.
+pub(crate) fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let mut schema = IstioOperator::schema();
+        let mut values = Values::schema();
+        values["properties"]["meshConfig"] = MeshConfig::schema();
+        schema["properties"]["values"] = values;
+        schema["properties"]["meshConfig"] = MeshConfig::schema();
+        schema
+    });
+    &SCHEMA
+}
+
+/// All layers in one document, and what in them has no effect here.
+pub(crate) fn document(layers: &Layers) -> Result<(Value, Vec<String>), InstallError> {
+    let mut warnings = Vec::new();
+    let mut files = Vec::new();
+    for (file, text) in &layers.files {
+        files.push(read(file, text, &mut warnings)?);
+    }
+    let mut sets = Vec::new();
+    for flag in &layers.sets {
+        match ignored::of_flag(flag) {
+            Some(warning) => warnings.push(warning),
+            None => sets.push(Set::parse(flag, schema())?),
+        }
+    }
+    let by_flag = sets.iter().rev().find_map(Set::profile);
+    let by_file = files
+        .iter()
+        .rev()
+        .find_map(|f| f["spec"]["profile"].as_str());
+    let name = by_flag.or(by_file).filter(|name| !name.is_empty());
+    let mut whole = profile::profile(name.unwrap_or(profile::DEFAULT))?;
+    for file in &files {
+        merge(&mut whole, file);
+    }
+    for set in &sets {
+        set.apply(&mut whole["spec"])?;
+    }
+    if let Some(revision) = &layers.revision {
+        whole["spec"]["revision"] = json!(revision);
+    }
+    Ok((whole, warnings))
+}
+
+/// A file, whose fields are known.
+fn read(file: &str, text: &str, warnings: &mut Vec<String>) -> Result<Value, InstallError> {
+    let refuse = |reason: String| InstallError::File {
+        file: file.to_owned(),
+        reason,
+    };
+    let document: Value = serde_saphyr::from_str(text).map_err(|e| refuse(e.to_string()))?;
+    let (version, kind) = (&document["apiVersion"], &document["kind"]);
+    if version != API_VERSION || kind != KIND {
+        return Err(refuse(format!(
+            "is apiVersion {version}, kind {kind}; an installation is apiVersion {API_VERSION:?}, \
+             kind {KIND:?}"
+        )));
+    }
+    let mut faults = Faults::default();
+    shape::check(
+        &document["spec"],
+        schema(),
+        &Path::root("spec"),
+        &mut faults,
+    );
+    let (with_effect, without) = ignored::split(faults.0);
+    warnings.extend(without.iter().map(|field| format!("{file}: {field}")));
+    if !with_effect.is_empty() {
+        let line = |fault: &Fault| line_of(text, &fault.field).unwrap_or(1);
+        let faults = with_effect.into_iter().map(|fault| (line(&fault), fault));
+        return Err(InstallError::Fields {
+            file: file.to_owned(),
+            faults: faults.collect(),
+        });
+    }
+    Ok(document)
+}
+
+/// The typed form of what all layers say together.
+pub(crate) fn typed(document: &Value) -> Result<(IstioOperator, Values), InstallError> {
+    let mut spec = document["spec"].clone();
+    // What nothing checks is the last word on settings.
+    let mut values = spec["values"].take();
+    for layer in [&json!({}), &spec["unvalidatedValues"]] {
+        if layer.is_object() {
+            merge(&mut values, layer);
+        }
+    }
+    let fault = |field: &str, error: serde_json::Error| {
+        InstallError::Together(vec![Fault {
+            field: field.into(),
+            reason: error.to_string(),
+            help: String::new(),
+        }])
+    };
+    let operator = IstioOperator::deserialize(&spec).map_err(|error| fault("spec", error))?;
+    let values = Values::deserialize(&values).map_err(|error| fault("spec.values", error))?;
+    let faults = judge(&operator, &values);
+    if !faults.is_empty() {
+        return Err(InstallError::Together(faults));
+    }
+    supported(&operator)?;
+    Ok((operator, values))
+}
+
+/// What no single layer can be blamed for.
+fn judge(operator: &IstioOperator, values: &Values) -> Vec<Fault> {
+    let mut faults = Faults::default();
+    let spec = Path::root("spec");
+    let revision = operator.revision.as_deref().or(values.revision.as_deref());
+    if let Some(revision) = revision.filter(|it| !it.is_empty() && !is_label(it)) {
+        faults.add(
+            &spec.field("revision"),
+            format!("{revision:?} is no name of a revision"),
+            "use letters of lower case, digits and -, 63 at most",
+        );
+    }
+    let components = spec.field("components");
+    let gateways = &operator.components;
+    for (list, gateways) in [
+        ("ingressGateways", &gateways.ingress_gateways),
+        ("egressGateways", &gateways.egress_gateways),
+    ] {
+        let list = components.field(list);
+        for (n, gateway) in gateways.iter().enumerate() {
+            let at = list.index(n);
+            let at = at.field("name");
+            match gateway.name.as_deref().unwrap_or_default() {
+                "" => faults.add(&at, "Required value", "name the gateway"),
+                name if !is_label(name) => faults.add(
+                    &at,
+                    format!("{name:?} is no name of a Deployment"),
+                    "use letters of lower case, digits and -, 63 at most",
+                ),
+                name if is_twice(gateways, n) => {
+                    faults.add(&at, format!("{name:?} is there twice"), "choose another");
+                }
+                _ => {}
+            }
+        }
+    }
+    faults.0
+}
+
+fn is_twice(gateways: &[GatewayComponent], n: usize) -> bool {
+    let place = |gateway: &GatewayComponent| (gateway.name.clone(), gateway.namespace.clone());
+    let (before, rest) = gateways.split_at(n);
+    let own = rest.first().map(place);
+    before.iter().map(place).any(|other| Some(other) == own)
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let bytes = text.as_bytes();
+    !bytes.is_empty()
+        && bytes.len() <= 63
+        && bytes.iter().copied().all(inner)
+        && bytes.first() != Some(&b'-')
+        && bytes.last() != Some(&b'-')
+}
+
+/// Parts that the program does not have are refused rather than left out: whoever asked for them
+/// relies on them.
+fn supported(operator: &IstioOperator) -> Result<(), InstallError> {
+    let parts = &operator.components;
+    let is_on = |part: &Option<lateen_api::install::Component>| {
+        part.as_ref().and_then(|part| part.enabled).unwrap_or(false)
+    };
+    let refused = [
+        (
+            "components.cni",
+            is_on(&parts.cni),
+            "traffic is captured by an init container; turn the component off",
+        ),
+        (
+            "components.ztunnel",
+            is_on(&parts.ztunnel),
+            "proxies run in pods; turn the component off and label namespaces with \
+             istio-injection=enabled",
+        ),
+    ];
+    match refused.into_iter().find(|(_, is_on, _)| *is_on) {
+        None => Ok(()),
+        Some((what, _, help)) => Err(InstallError::NotSupported {
+            what: what.to_owned(),
+            help: help.to_owned(),
+        }),
+    }
+}
