@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
 pub use installation::Installation;
-pub use labels::{COMPONENT, OWNER, REVISION, owned_by};
+pub use labels::{COMPONENT, KINDS, OWNER, REVISION, owned_by};
 pub use operator::Layers;
 
 /// Objects of one component.

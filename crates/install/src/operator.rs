@@ -27,6 +27,16 @@ pub struct Layers {
     pub revision: Option<String>,
 }
 
+impl Layers {
+    /// All layers in one IstioOperator document. Whether it makes sense, an installation says.
+    ///
+    /// # Errors
+    /// What is wrong with which layer.
+    pub fn document(&self) -> Result<Value, InstallError> {
+        document(self).map(|(document, _)| document)
+    }
+}
+
 /// What there is below `spec`, with the settings and the mesh's configuration.
 pub(crate) fn schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {

@@ -40,7 +40,10 @@ pub fn profile(name: &str) -> Result<Value, InstallError> {
     if name != DEFAULT {
         merge(&mut whole, &document(name)?);
     }
-    whole["spec"]["profile"] = Value::from(name);
+    // The name comes first, for whoever reads it.
+    if let Some(spec) = whole["spec"].as_object_mut() {
+        spec.shift_insert(0, "profile".to_owned(), Value::from(name));
+    }
     Ok(whole)
 }
 

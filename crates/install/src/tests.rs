@@ -156,6 +156,13 @@ fn what_is_made_is_known_again() {
     for part in parts(&installation("demo", &[])).expect("parts") {
         for object in part.objects {
             let labels = &object["metadata"]["labels"];
+            let kind = (&object["apiVersion"], &object["kind"]);
+            assert!(
+                KINDS
+                    .iter()
+                    .any(|known| kind == (&json!(known.0), &json!(known.1))),
+                "{kind:?}"
+            );
             assert_eq!(labels[OWNER], "unknown");
             assert_eq!(labels[COMPONENT], part.component);
             // What all revisions share must not go with one of them.

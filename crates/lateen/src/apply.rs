@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind, Status, TypeMeta},
     discovery::{self, Scope},
 };
@@ -36,6 +36,10 @@ impl Applier {
         }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Applies each object; the first that is refused ends it, named with the reason.
     pub(crate) async fn apply_all(&mut self, objects: &[Value]) -> anyhow::Result<()> {
         for object in objects {
@@ -48,53 +52,89 @@ impl Applier {
     /// else may have installed it.
     pub(crate) async fn apply_missing(&mut self, objects: &[Value]) -> anyhow::Result<()> {
         for object in objects {
-            let found = {
-                let object: DynamicObject = serde_json::from_value(object.clone())?;
-                let kind = object.types.clone().context("a manifest has no kind")?;
-                let (resource, _) = self.kind(&kind).await?;
-                let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-                let name = object.metadata.name.context("a manifest has no name")?;
-                api.get_opt(&name).await?
-            };
-            if found.is_none() {
+            if self.get(object).await?.is_none() {
                 self.apply(object).await?;
             }
         }
         Ok(())
     }
 
-    async fn apply(&mut self, value: &Value) -> anyhow::Result<()> {
-        let object: DynamicObject = serde_json::from_value(value.clone())?;
-        let kind = object.types.clone().context("a manifest has no kind")?;
-        let name = object
-            .metadata
-            .name
-            .clone()
-            .context("a manifest has no name")?;
-        let (resource, scope) = self.kind(&kind).await?;
-        let api: Api<DynamicObject> = match scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => {
-                let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
-                Api::namespaced_with(self.client.clone(), namespace, &resource)
-            }
+    /// The object of the same kind, namespace and name, as the cluster has it.
+    pub(crate) async fn get(&mut self, value: &Value) -> anyhow::Result<Option<DynamicObject>> {
+        let object = Named::of(value)?;
+        let api = self.api(&object.kind, object.namespace).await?;
+        let found = api.get_opt(object.name).await;
+        found.with_context(|| format!("cannot read {object}"))
+    }
+
+    /// Deletes the object of the same kind, namespace and name, and what it owns; says whether there
+    /// was one.
+    pub(crate) async fn delete(&mut self, value: &Value) -> anyhow::Result<bool> {
+        let object = Named::of(value)?;
+        let api = self.api(&object.kind, object.namespace).await?;
+        match api.delete(object.name, &DeleteParams::background()).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot delete {object}")),
+        }
+    }
+
+    /// Objects of a kind that carry labels, of all namespaces. A kind that the API server does not
+    /// know has none.
+    pub(crate) async fn list(
+        &mut self,
+        kind: &TypeMeta,
+        selector: &str,
+    ) -> anyhow::Result<Vec<DynamicObject>> {
+        let Ok((resource, _)) = self.kind(kind).await else {
+            return Ok(Vec::new());
         };
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let params = ListParams::default().labels(selector);
+        let list = api.list(&params).await;
+        let list = list.with_context(|| format!("cannot list objects of kind {}", kind.kind))?;
+        let typed = list.items.into_iter().map(|mut object| {
+            object.types.get_or_insert_with(|| kind.clone());
+            object
+        });
+        Ok(typed.collect())
+    }
+
+    /// Applies one object.
+    pub(crate) async fn apply(&mut self, value: &Value) -> anyhow::Result<()> {
+        let object = Named::of(value)?;
+        let api = self.api(&object.kind, object.namespace).await?;
         // A webhook that is just starting again refuses for a moment; what it judges comes later.
         let start = Instant::now();
         loop {
             let params = PatchParams::apply("lateen").force();
-            match api.patch(&name, &params, &Patch::Apply(value)).await {
+            match api.patch(object.name, &params, &Patch::Apply(value)).await {
                 Err(kube::Error::Api(status))
                     if is_webhook_away(&status) && start.elapsed() < WEBHOOK =>
                 {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 applied => {
-                    applied.with_context(|| format!("cannot apply {} {name}", kind.kind))?;
+                    applied.with_context(|| format!("cannot apply {object}"))?;
                     return Ok(());
                 }
             }
         }
+    }
+
+    async fn api(
+        &mut self,
+        kind: &TypeMeta,
+        namespace: Option<&str>,
+    ) -> anyhow::Result<Api<DynamicObject>> {
+        let (resource, scope) = self.kind(kind).await?;
+        Ok(match scope {
+            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+            Scope::Namespaced => {
+                let namespace = namespace.unwrap_or("default");
+                Api::namespaced_with(self.client.clone(), namespace, &resource)
+            }
+        })
     }
 
     async fn kind(&mut self, kind: &TypeMeta) -> anyhow::Result<(ApiResource, Scope)> {
@@ -108,6 +148,39 @@ impl Applier {
         let found = (resource, capabilities.scope);
         self.kinds.insert(kind.clone(), found.clone());
         Ok(found)
+    }
+}
+
+/// What tells an object from all others.
+pub(crate) struct Named<'a> {
+    pub(crate) kind: TypeMeta,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Named<'a> {
+    /// Reads it from a manifest.
+    pub(crate) fn of(value: &'a Value) -> anyhow::Result<Self> {
+        let text = |at: &str| value.pointer(at).and_then(Value::as_str);
+        Ok(Named {
+            kind: TypeMeta {
+                api_version: text("/apiVersion")
+                    .context("a manifest has no apiVersion")?
+                    .into(),
+                kind: text("/kind").context("a manifest has no kind")?.into(),
+            },
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name").context("a manifest has no name")?,
+        })
+    }
+}
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.kind, self.name),
+            None => write!(f, "{} {}", self.kind.kind, self.name),
+        }
     }
 }
 

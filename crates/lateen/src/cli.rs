@@ -53,6 +53,18 @@ enum Command {
     Up(command::up::Up),
     /// Stop the mesh and remove every trace of it
     Down(command::down::Down),
+    /// Install the mesh, or change what is installed
+    Install(command::install::Install),
+    /// Install another version, as `install` does
+    Upgrade(command::install::Install),
+    /// Remove a revision of the mesh, or all of it
+    Uninstall(command::uninstall::Uninstall),
+    /// Check that everything of an installation is there and ready
+    VerifyInstall(command::verify_install::VerifyInstall),
+    /// List, show and compare the profiles
+    Profile(command::profile::Profile),
+    /// Write and compare manifests
+    Manifest(command::manifest::Manifest),
     /// Show each component and pod of the local mesh with its state
     Status(command::status::Status),
     /// Say which local command an image name runs
@@ -122,6 +134,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(up) => up.run().await,
         Command::Down(down) => down.run().await,
+        Command::Install(install) | Command::Upgrade(install) => install.run(global).await,
+        Command::Uninstall(uninstall) => uninstall.run(global).await,
+        Command::VerifyInstall(verify) => verify.run(global).await,
+        Command::Profile(profile) => profile.run(),
+        Command::Manifest(manifest) => manifest.run(global).await,
         Command::Status(status) => status.run().await,
         Command::Image(image) => image.run(),
         Command::KubeInject(inject) => inject.run(),

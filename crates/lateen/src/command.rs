@@ -3,10 +3,16 @@
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod image;
+pub(crate) mod install;
 pub(crate) mod kube_inject;
+pub(crate) mod layers;
+pub(crate) mod manifest;
+pub(crate) mod profile;
 pub(crate) mod proxy_config;
 pub(crate) mod proxy_status;
 pub(crate) mod status;
+pub(crate) mod uninstall;
 pub(crate) mod up;
+pub(crate) mod verify_install;
 pub(crate) mod version;
 pub(crate) mod wait;

@@ -62,6 +62,9 @@ pub(crate) struct Up {
     /// Start the mesh without Bookinfo.
     #[arg(long)]
     no_bookinfo: bool,
+    /// Start the platform alone, for `lateen install`.
+    #[arg(long)]
+    no_mesh: bool,
 }
 
 impl Up {
@@ -129,6 +132,9 @@ impl Up {
         platform_runs(state, platform).await?;
         let client = client::from_file(&state.kubeconfig()).await?;
         let mut applier = Applier::new(client.clone());
+        if self.no_mesh {
+            return Ok(());
+        }
         progress.step("Install the control plane");
         let installation = lateen_install::Installation::default();
         applier
@@ -167,7 +173,7 @@ impl Up {
             format!("Ctrl-C, or: {down}")
         };
         output::line("");
-        if !self.no_bookinfo {
+        if !self.no_bookinfo && !self.no_mesh {
             output::line(format_args!("Bookinfo     http://{http}/productpage"));
         }
         output::line(format_args!(

@@ -68,7 +68,7 @@ enum Condition {
 #[error("{0}")]
 pub(crate) struct TimedOut(String);
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let of = |number: &str, unit: f64| -> Option<Duration> {
         let number: f64 = number.parse().ok()?;
         Duration::try_from_secs_f64(number * unit).ok()

@@ -1,0 +1,187 @@
+//! `lateen install`: brings a cluster to what an installation says.
+
+mod lock;
+mod plan;
+mod ready;
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+use lateen_install::{Installation, Part};
+
+use super::{layers::LayerArgs, verify_install};
+use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
+
+pub(crate) use lock::Lock;
+pub(crate) use plan::{owned, revisions};
+pub(crate) use ready::missing;
+
+use plan::Plan;
+
+/// Install the mesh, or change what is installed.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary"
+)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    layers: LayerArgs,
+    /// Ask nothing.
+    #[arg(short = 'y', long)]
+    skip_confirmation: bool,
+    /// Show what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Take over objects that somebody else made.
+    #[arg(long)]
+    force: bool,
+    /// Look at everything once more when it is installed.
+    #[arg(long)]
+    verify: bool,
+    /// How long to wait until everything is ready.
+    #[arg(long, default_value = "5m", value_parser = super::wait::duration)]
+    readiness_timeout: Duration,
+}
+
+impl Install {
+    pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let installation = self.layers.installation()?;
+        let parts = lateen_install::parts(&installation)?;
+        let client = client::connect(global).await?;
+        let mut applier = Applier::new(client.clone());
+        may_install(&client).await?;
+        let plan = Plan::of(&mut applier, &installation, &parts, self.force).await?;
+        if self.dry_run {
+            output::print(&plan);
+            return Ok(());
+        }
+        say(&installation, &parts, &plan);
+        if !self.skip_confirmation && !agreed("Proceed?")? {
+            output::line("Cancelled.");
+            return Ok(());
+        }
+        let lock = Lock::take(&client, installation.namespace()).await?;
+        let done = self.carry_out(&client, &mut applier, &parts, &plan).await;
+        lock.release().await;
+        done?;
+        if self.verify {
+            verify_install::verify(&mut applier, &parts).await?;
+        }
+        output::line("✔ Installation complete");
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        client: &Client,
+        applier: &mut Applier,
+        parts: &[Part],
+        plan: &Plan,
+    ) -> anyhow::Result<()> {
+        let mut progress = Progress::new();
+        for part in parts {
+            progress.step(format!("Install {}", part.title));
+            for object in &part.objects {
+                progress.detail(&crate::apply::Named::of(object)?.to_string());
+                if !plan.is_kept(object)? {
+                    applier.apply(object).await?;
+                }
+            }
+            ready::wait(client, part, self.readiness_timeout, &progress)
+                .await
+                .with_context(|| format!("{} is not ready", part.title))?;
+        }
+        if !plan.removals().is_empty() {
+            progress.step("Remove what is no longer wanted");
+            for removal in plan.removals() {
+                progress.detail(&removal.to_string());
+                applier.delete(&removal.manifest()).await?;
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
+}
+
+/// What is about to happen, in a sentence.
+fn say(installation: &Installation, parts: &[Part], plan: &Plan) {
+    let titles: Vec<&str> = parts.iter().map(|part| part.title.as_str()).collect();
+    let revision = match installation.revision() {
+        "default" => String::new(),
+        revision => format!(" as revision {revision}"),
+    };
+    output::line(format_args!(
+        "This will install the {} profile{revision} into namespace {}: {}.",
+        installation.profile(),
+        installation.namespace(),
+        match titles.is_empty() {
+            true => "nothing".to_owned(),
+            false => titles.join(", "),
+        },
+    ));
+    if !plan.removals().is_empty() {
+        output::line("It will remove what is no longer wanted:");
+        for removal in plan.removals() {
+            output::line(format_args!("  - {removal}"));
+        }
+    }
+}
+
+/// Asks for a yes, which is not the default.
+pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
+    let mut err = std::io::stderr().lock();
+    write!(err, "{question} (y/N) ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if !std::io::stdin().is_terminal() {
+        writeln!(err)?;
+    }
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+}
+
+/// Says at the beginning what would otherwise be said in the middle.
+pub(crate) async fn may_install(client: &Client) -> anyhow::Result<()> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    for (group, resource) in [
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations",
+        ),
+        ("apps", "deployments"),
+    ] {
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(group.to_owned()),
+                    resource: Some(resource.to_owned()),
+                    verb: Some("create".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let answer = reviews.create(&PostParams::default(), &review).await;
+        let answer = answer.context("cannot ask the API server what you may do")?;
+        let status = answer.status.unwrap_or_default();
+        if !status.allowed {
+            let why = status.reason.filter(|why| !why.is_empty());
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            bail!(
+                "you may not create {resource}.{group} in this cluster{why}: installing takes an administrator; choose another --context, or ask for the role cluster-admin"
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! What an installation adds, changes, leaves alone and removes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use anyhow::bail;
+use kube::{api::DynamicObject, core::TypeMeta};
+use lateen_install::{COMPONENT, Installation, KINDS, OWNER, Part, REVISION, owned_by};
+use serde_json::{Value, json};
+
+use crate::apply::{Applier, Named};
+
+/// The field manager of what this program applied before its objects carried labels of ownership.
+const MANAGER: &str = "lateen";
+
+/// What an installation does to a cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    added: Vec<String>,
+    applied: Vec<String>,
+    /// There already, and somebody else's business.
+    kept: BTreeSet<String>,
+    removed: Vec<Removal>,
+}
+
+/// An object that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    kind: TypeMeta,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Removal {
+    fn of(object: DynamicObject) -> Option<Self> {
+        Some(Removal {
+            kind: object.types?,
+            namespace: object.metadata.namespace,
+            name: object.metadata.name?,
+        })
+    }
+
+    /// Whether it is in a namespace, or is the namespace.
+    pub(crate) fn is_in(&self, namespace: &str) -> bool {
+        let own = self.namespace.as_deref();
+        own == Some(namespace) || (self.kind.kind == "Namespace" && self.name == namespace)
+    }
+
+    /// The object without anything in it.
+    pub(crate) fn manifest(&self) -> Value {
+        json!({
+            "apiVersion": self.kind.api_version,
+            "kind": self.kind.kind,
+            "metadata": {"namespace": self.namespace, "name": self.name},
+        })
+    }
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = Named {
+            kind: self.kind.clone(),
+            namespace: self.namespace.as_deref(),
+            name: &self.name,
+        };
+        named.fmt(f)
+    }
+}
+
+impl Plan {
+    /// Compares what is wanted with what is there. An object that somebody else made is not taken
+    /// over without being asked to: a namespace is used as it is, anything else is refused.
+    pub(crate) async fn of(
+        applier: &mut Applier,
+        installation: &Installation,
+        parts: &[Part],
+        force: bool,
+    ) -> anyhow::Result<Self> {
+        let mut plan = Plan::default();
+        let mut foreign = Vec::new();
+        let wanted = parts.iter().flat_map(|part| &part.objects);
+        for object in wanted {
+            let name = Named::of(object)?.to_string();
+            match applier.get(object).await {
+                Ok(None) => plan.added.push(name),
+                Ok(Some(held)) if is_ours(&held) || force => plan.applied.push(name),
+                Ok(Some(_)) if object["kind"] == "Namespace" => {
+                    plan.kept.insert(name);
+                }
+                Ok(Some(_)) => foreign.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        if !foreign.is_empty() {
+            bail!(
+                "these objects are there already, and no installation made them: {}; remove them, or take them over with --force",
+                foreign.join(", ")
+            );
+        }
+        plan.removed = surplus(applier, installation, parts).await?;
+        Ok(plan)
+    }
+
+    /// Whether the object is there already, and is to stay as it is.
+    pub(crate) fn is_kept(&self, object: &Value) -> anyhow::Result<bool> {
+        Ok(self.kept.contains(&Named::of(object)?.to_string()))
+    }
+
+    pub(crate) fn removals(&self) -> &[Removal] {
+        &self.removed
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.added {
+            writeln!(f, "+ {name}")?;
+        }
+        for name in &self.applied {
+            writeln!(f, "~ {name}")?;
+        }
+        for name in &self.kept {
+            writeln!(f, "= {name}")?;
+        }
+        for removal in &self.removed {
+            writeln!(f, "- {removal}")?;
+        }
+        writeln!(
+            f,
+            "{} to add, {} to apply, {} to leave alone, {} to remove",
+            self.added.len(),
+            self.applied.len(),
+            self.kept.len(),
+            self.removed.len(),
+        )
+    }
+}
+
+/// Labels say so, or who applied it.
+fn is_ours(object: &DynamicObject) -> bool {
+    let labels = object.metadata.labels.as_ref();
+    let by_label = labels.is_some_and(|labels| labels.contains_key(OWNER));
+    let managers = object.metadata.managed_fields.iter().flatten();
+    by_label
+        || managers
+            .filter_map(|it| it.manager.as_deref())
+            .any(|it| it == MANAGER)
+}
+
+/// What an earlier installation of the revision made and this one does not. The base stays, as other
+/// revisions need it.
+async fn surplus(
+    applier: &mut Applier,
+    installation: &Installation,
+    parts: &[Part],
+) -> anyhow::Result<Vec<Removal>> {
+    let mut wanted = BTreeSet::new();
+    for object in parts.iter().flat_map(|part| &part.objects) {
+        wanted.insert(Named::of(object)?.to_string());
+    }
+    let selector = owned_by(Some(installation.revision()));
+    let mut surplus = Vec::new();
+    for removal in owned(applier, &selector).await? {
+        if !wanted.contains(&removal.to_string()) {
+            surplus.push(removal);
+        }
+    }
+    Ok(surplus)
+}
+
+/// Everything that installations made, in the order in which it can be taken away.
+pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Result<Vec<Removal>> {
+    let mut all = Vec::new();
+    for (api_version, kind) in KINDS {
+        let kind = TypeMeta {
+            api_version: (*api_version).to_owned(),
+            kind: (*kind).to_owned(),
+        };
+        let found = applier.list(&kind, selector).await?;
+        all.extend(found.into_iter().filter_map(Removal::of));
+    }
+    Ok(all)
+}
+
+/// The revisions that are installed, and the components of each.
+pub(crate) async fn revisions(
+    applier: &mut Applier,
+) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut revisions = BTreeMap::<String, BTreeSet<String>>::new();
+    let kind = TypeMeta {
+        api_version: "apps/v1".to_owned(),
+        kind: "Deployment".to_owned(),
+    };
+    for object in applier.list(&kind, &owned_by(None)).await? {
+        let labels = object.metadata.labels.unwrap_or_default();
+        if let (Some(revision), Some(component)) = (labels.get(REVISION), labels.get(COMPONENT)) {
+            let components = revisions.entry(revision.clone()).or_default();
+            components.insert(component.clone());
+        }
+    }
+    Ok(revisions)
+}

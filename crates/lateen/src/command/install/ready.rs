@@ -1,0 +1,152 @@
+//! Waits until what was applied does its work.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
+        core::v1::Pod,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{Api, Client, api::ListParams, core::Selector};
+use lateen_install::Part;
+use serde_json::Value;
+
+use crate::{apply::Named, progress::Progress};
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Waits until every object of a part is ready, which only some kinds can say.
+pub(crate) async fn wait(
+    client: &Client,
+    part: &Part,
+    patience: Duration,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    for object in &part.objects {
+        loop {
+            let Some(why) = missing(client, object).await? else {
+                break;
+            };
+            progress.detail(&why);
+            if start.elapsed() > patience {
+                bail!("waited {} s: {why}", patience.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
+/// What an object lacks to be ready; none if it is, or cannot say.
+pub(crate) async fn missing(client: &Client, object: &Value) -> anyhow::Result<Option<String>> {
+    let Named {
+        namespace, name, ..
+    } = Named::of(object)?;
+    let namespace = namespace.unwrap_or("default");
+    match object["kind"].as_str().unwrap_or_default() {
+        "CustomResourceDefinition" => {
+            let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+            let definition = api.get_opt(name).await?;
+            let conditions = definition
+                .and_then(|it| it.status)
+                .and_then(|it| it.conditions);
+            let mut conditions = conditions.into_iter().flatten();
+            let is_served = conditions.any(|it| it.type_ == "Established" && it.status == "True");
+            Ok((!is_served).then(|| format!("definition {name} is not served yet")))
+        }
+        "Deployment" => {
+            let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+            match api.get_opt(name).await? {
+                None => Ok(Some(format!("Deployment {namespace}/{name} is not there"))),
+                Some(deployment) if is_ready(&deployment) => Ok(None),
+                Some(deployment) => why(client, &deployment, namespace, name).await.map(Some),
+            }
+        }
+        "MutatingWebhookConfiguration" => {
+            let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+            let hooks = api.get_opt(name).await?.and_then(|it| it.webhooks);
+            let mut hooks = hooks.into_iter().flatten();
+            // A webhook elsewhere has a certificate that everybody trusts.
+            let is_trusted = hooks.all(|hook| {
+                let client = hook.client_config;
+                client.url.is_some() || client.ca_bundle.is_some()
+            });
+            Ok((!is_trusted).then(|| format!("webhook {name} has no root certificate yet")))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn is_ready(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let Some(status) = &deployment.status else {
+        return wanted == 0;
+    };
+    let seen = status.observed_generation >= deployment.metadata.generation;
+    let updated = status.updated_replicas.unwrap_or(0) >= wanted;
+    seen && updated && status.available_replicas.unwrap_or(0) >= wanted
+}
+
+/// What holds a Deployment up, in the words of its pods.
+async fn why(
+    client: &Client,
+    deployment: &Deployment,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<String> {
+    let ready = deployment
+        .status
+        .as_ref()
+        .and_then(|it| it.available_replicas);
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let mut text = format!(
+        "Deployment {namespace}/{name} has {} of {wanted} pods ready",
+        ready.unwrap_or(0)
+    );
+    let Ok(selector) = Selector::try_from(deployment.spec.selector.clone()) else {
+        return Ok(text);
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods = pods
+        .list(&ListParams::default().labels_from(&selector))
+        .await?;
+    let reasons = pods.items.iter().filter_map(waits_for);
+    if let Some(reason) = reasons.into_iter().next() {
+        text.push_str(": ");
+        text.push_str(&reason);
+    }
+    Ok(text)
+}
+
+/// An image that cannot be pulled, a container that keeps ending, a pod that finds no node.
+fn waits_for(pod: &Pod) -> Option<String> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().flatten();
+    let mut containers = containers.chain(status.container_statuses.iter().flatten());
+    let waiting = containers.find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        let is_normal = matches!(reason, "ContainerCreating" | "PodInitializing");
+        let message = waiting.message.as_deref().unwrap_or_default();
+        let image = &container.image;
+        (!is_normal).then(|| {
+            format!(
+                "{reason} in container {} ({image}): {message}",
+                container.name
+            )
+        })
+    });
+    let unscheduled = status.conditions.iter().flatten().find_map(|condition| {
+        let is_so = condition.type_ == "PodScheduled" && condition.status == "False";
+        is_so.then(|| condition.message.clone().unwrap_or_default())
+    });
+    waiting
+        .or(unscheduled)
+        .map(|why| format!("pod {name}: {why}"))
+}

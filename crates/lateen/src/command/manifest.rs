@@ -1,0 +1,173 @@
+//! `lateen manifest`: an installation as files.
+
+pub(crate) mod diff;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::layers::{LayerArgs, read};
+use crate::{
+    apply::{self, Named},
+    output,
+};
+
+/// Write and compare manifests.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lateen manifest generate --set profile=demo | kubectl apply -f -\n  lateen manifest generate -f mesh.yaml > all.yaml\n  lateen manifest diff before.yaml after.yaml"
+)]
+pub(crate) struct Manifest {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the objects of an installation; `kubectl apply -f` takes them in one go
+    Generate(Generate),
+    /// Show what differs between two files of manifests
+    Diff {
+        /// The one, a file or a directory.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Install, as `lateen install` does
+    #[command(hide = true)]
+    Install(super::install::Install),
+}
+
+/// Write the objects of an installation.
+#[derive(Debug, Args)]
+struct Generate {
+    #[command(flatten)]
+    layers: LayerArgs,
+    /// Only these components, such as Base, Pilot or IngressGateways.
+    #[arg(long = "component", value_name = "NAME")]
+    components: Vec<String>,
+    /// A directory that the components are written to, a file each.
+    #[arg(short, long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
+}
+
+impl Manifest {
+    pub(crate) async fn run(&self, global: &crate::cli::Global) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Generate(generate) => generate.run(),
+            Command::Diff { first, second } => compare(first, second),
+            Command::Install(install) => install.run(global).await,
+        }
+    }
+}
+
+impl Generate {
+    fn run(&self) -> anyhow::Result<()> {
+        let mut parts = lateen_install::parts(&self.layers.installation()?)?;
+        for name in &self.components {
+            if !parts.iter().any(|part| part.component == name) {
+                let known: Vec<&str> = parts.iter().map(|part| part.component).collect();
+                bail!(
+                    "the installation has no component {name}; it has {}",
+                    known.join(", ")
+                );
+            }
+        }
+        parts.retain(|part| {
+            self.components.is_empty() || self.components.iter().any(|of| of == part.component)
+        });
+        let Some(directory) = &self.output else {
+            for part in &parts {
+                output::print(yaml(&part.objects)?);
+            }
+            return Ok(());
+        };
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        for (n, part) in parts.iter().enumerate() {
+            // Files are applied in the order of their names.
+            let title = part.title.to_lowercase().replace(' ', "-");
+            let path = directory.join(format!("{n}-{title}.yaml"));
+            std::fs::write(&path, yaml(&part.objects)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Objects as one file of documents.
+pub(crate) fn yaml(objects: &[Value]) -> anyhow::Result<String> {
+    let texts = objects.iter().map(serde_yaml_ng::to_string);
+    let texts = texts.map(|text| Ok(format!("{}---\n", text?)));
+    texts.collect()
+}
+
+/// Shows object by object what differs.
+fn compare(first: &Path, second: &Path) -> anyhow::Result<()> {
+    let (one, other) = (objects(first)?, objects(second)?);
+    let named = |object: &Value| -> anyhow::Result<String> { Ok(Named::of(object)?.to_string()) };
+    let mut names = Vec::new();
+    for object in one.iter().chain(&other) {
+        let name = named(object)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let find = |of: &[Value], name: &str| -> anyhow::Result<String> {
+        let found = of.iter().find(|object| {
+            let own = Named::of(object).map(|named| named.to_string());
+            own.is_ok_and(|own| own == name)
+        });
+        Ok(found
+            .map(serde_yaml_ng::to_string)
+            .transpose()?
+            .unwrap_or_default())
+    };
+    let mut differ = false;
+    for name in names {
+        let (before, after) = (find(&one, &name)?, find(&other, &name)?);
+        if before == after {
+            continue;
+        }
+        differ = true;
+        let what = match (before.is_empty(), after.is_empty()) {
+            (true, _) => "only in the second",
+            (_, true) => "only in the first",
+            _ => "differs",
+        };
+        output::line(format_args!("{name}: {what}"));
+        if what == "differs" {
+            output::print(diff::lines(&before, &after));
+        }
+    }
+    if differ {
+        bail!("the manifests differ");
+    }
+    output::line("Manifests are identical");
+    Ok(())
+}
+
+/// The objects of a file, or of the YAML files of a directory in the order of their names.
+fn objects(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries =
+            std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let entries = entries.map(|entry| Ok(entry?.path()));
+        files = entries.collect::<anyhow::Result<Vec<_>>>()?;
+        let is_yaml = |path: &Path| {
+            path.extension()
+                .is_some_and(|end| end == "yaml" || end == "yml")
+        };
+        files.retain(|path| is_yaml(path));
+        files.sort();
+    }
+    let mut all = Vec::new();
+    for file in files {
+        let documents = apply::documents(&read(&file)?);
+        all.extend(documents.with_context(|| format!("{} is no YAML", file.display()))?);
+    }
+    Ok(all)
+}
