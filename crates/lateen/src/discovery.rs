@@ -68,6 +68,9 @@ struct Options {
     /// The control plane's own namespace.
     #[arg(long, default_value = "istio-system", env = "POD_NAMESPACE")]
     namespace: String,
+    /// Revision of the control plane; `default` has none in the names of its objects.
+    #[arg(long, default_value = DEFAULT_REVISION, env = "REVISION")]
+    revision: String,
     /// The mesh's trust domain; without it, that of the mesh's configuration.
     #[arg(long = "trustDomain", env = "TRUST_DOMAIN")]
     trust_domain: Option<String>,
@@ -84,6 +87,31 @@ struct Options {
     /// What is logged: `info`, `debug`, or directives such as `info,lateen_pilot=debug`.
     #[arg(long = "log_output_level", default_value = "info")]
     log: String,
+    /// Log one JSON object a line.
+    #[arg(long = "log_as_json")]
+    log_as_json: bool,
+    /// How long a proxy's stream may last before it has to be opened anew: `30m`.
+    #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "30m", value_parser = duration)]
+    stream_lifetime: Duration,
+}
+
+/// The revision of a control plane that has no other.
+const DEFAULT_REVISION: &str = "default";
+
+impl Options {
+    /// A name as the revision has it: `istiod`, `istiod-canary`.
+    fn revisioned(&self, name: &str) -> String {
+        match self.revision.as_str() {
+            "" | DEFAULT_REVISION => name.to_owned(),
+            revision => format!("{name}-{revision}"),
+        }
+    }
+}
+
+/// As Go writes durations.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: lateen_api::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    Ok(duration.to_std())
 }
 
 /// What is wrong with a document of a file, in the words of the webhook.
@@ -125,7 +153,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let Command::Discovery(options) = Cli::parse_from(args).command;
     // Istio's form is `scope:level`, of which only the default scope exists here.
     let level = options.log.strip_prefix("default:").unwrap_or(&options.log);
-    if let Err(error) = lateen_telemetry::init(level, false) {
+    if let Err(error) = lateen_telemetry::init(level, options.log_as_json) {
         eprintln!("pilot-discovery: --log_output_level: {error}");
         return ExitCode::FAILURE;
     }
@@ -166,6 +194,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         lateen_registry::Options {
             domain: options.domain.clone(),
             namespace: options.namespace.clone(),
+            mesh_config: options.revisioned(lateen_registry::MESH_CONFIG),
             files: options.config_dir.clone().map(|dir| Files { dir, check }),
             consul,
             ..lateen_registry::Options::default()
@@ -188,7 +217,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let trust_domain = trust_domain.unwrap_or_else(|| mesh.trust_domain());
     let authority = Arc::new(authority(&client, &options, trust_domain).await);
     let serving = Arc::new(IdentityStore::empty());
-    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), Vec::new()));
+    let hosts = serving_hosts(&options);
+    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), hosts));
 
     let replica = Arc::new(IdentityStore::empty());
     let id = SpiffeId::new(trust_domain, &options.namespace, "istiod");
@@ -226,7 +256,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
         tokio::spawn(of_gateways);
         let addresses = statuses::Addresses::new(&registry, statuses.clone());
         tokio::spawn(addresses.run());
-        let replicas = replicas::Replicas::new(own_service(&options), leader::identity(), replica);
+        let host = format!("{}.{}.svc", options.revisioned("istiod"), options.namespace);
+        let service = own_service(&options);
+        let replicas = replicas::Replicas::new(service, host, leader::identity(), replica);
         let discovery = parts.discovery();
         let leading = election.leading();
         let statuses = statuses::Statuses::new(&registry, discovery, statuses, leading, replicas);
@@ -236,7 +268,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
     // Only now is there something behind the webhooks to call.
     tokio::spawn(webhooks::keep_trusted(
         client,
-        options.namespace.clone(),
+        webhooks::Service {
+            name: options.revisioned("istiod"),
+            namespace: options.namespace.clone(),
+        },
         root,
     ));
     terminated().await;
@@ -248,8 +283,25 @@ async fn run(options: Options) -> anyhow::Result<()> {
 
 /// The control plane's own service, whose endpoints are its replicas.
 fn own_service(options: &Options) -> EndpointKey {
-    let hostname = Hostname::service("istiod", &options.namespace, &options.domain);
+    let name = options.revisioned("istiod");
+    let hostname = Hostname::service(&name, &options.namespace, &options.domain);
     EndpointKey::new(ServiceId::new(&*options.namespace, hostname), "grpc-xds")
+}
+
+/// Names by which the control plane is reached beside those that every one has: those of its revision.
+fn serving_hosts(options: &Options) -> Vec<String> {
+    let (name, namespace) = (options.revisioned("istiod"), &options.namespace);
+    let forms = [
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.{}", options.domain),
+        format!("{name}.{namespace}"),
+    ];
+    let own = std::env::var("ISTIOD_CUSTOM_HOST").unwrap_or_default();
+    let own = own
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    forms.into_iter().chain(own.map(str::to_owned)).collect()
 }
 
 /// The certificate authority; waits for the API server, since without it nothing works.
@@ -301,9 +353,13 @@ mod tests {
             "cluster.local",
             "--grpcAddr",
             "127.0.0.1:1",
+            "--keepaliveMaxServerConnectionAge",
+            "1h30m",
         ]);
         let Command::Discovery(options) = cli.unwrap().command;
         assert_eq!(options.monitoring, any(15014));
+        assert_eq!(options.stream_lifetime, Duration::from_secs(90 * 60));
+        assert_eq!(options.revisioned("istiod"), "istiod");
         assert_eq!(options.grpc, SocketAddr::from(([127, 0, 0, 1], 1)));
     }
 }

@@ -38,7 +38,7 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 /// A definition that people have just applied is seen this soon.
 const RETRY_ABSENT: Duration = Duration::from_secs(1);
 
-/// The ConfigMap with the mesh's configuration.
+/// The ConfigMap with the mesh's configuration, where the control plane has no revision of its own.
 pub const MESH_CONFIG: &str = "istio";
 /// Updates that wait for the scope to be decided by them.
 const DECIDING: usize = 64;
@@ -46,8 +46,10 @@ const DECIDING: usize = 64;
 /// A Kubernetes API server.
 pub(crate) struct Kubernetes {
     pub(crate) client: Client,
-    /// Where ConfigMap `istio` is.
+    /// Where the ConfigMap of the mesh is.
     pub(crate) namespace: String,
+    /// The name of that ConfigMap.
+    pub(crate) mesh_config: String,
     /// Whether the mesh's own objects are watched there too.
     pub(crate) objects: bool,
 }
@@ -71,7 +73,8 @@ impl Source for Kubernetes {
         let wrap = Update::Namespace;
         watch.typed(tasks, all, state::NAMESPACE, namespace, wrap);
         let mesh = Api::<ConfigMap>::namespaced(client, &self.namespace);
-        let only_mesh = watcher::Config::default().fields(&format!("metadata.name={MESH_CONFIG}"));
+        let named = format!("metadata.name={}", self.mesh_config);
+        let only_mesh = watcher::Config::default().fields(&named);
         let source = (state::MESH, None);
         let events = watcher(mesh, only_mesh);
         let mesh = watch.pump(events, convert::mesh, Update::Mesh, source);

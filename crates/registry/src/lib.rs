@@ -54,8 +54,10 @@ const QUEUE: usize = 1024;
 pub struct Options {
     /// Domain of the platform's services.
     pub domain: String,
-    /// Namespace of the control plane, where ConfigMap `istio` is.
+    /// Namespace of the control plane, where the ConfigMap of the mesh is.
     pub namespace: String,
+    /// The name of that ConfigMap.
+    pub mesh_config: String,
     /// How long the first state may wait for a source that can be done without.
     pub patience: Duration,
     /// Where the mesh's own objects come from instead of the platform.
@@ -74,6 +76,7 @@ impl Default for Options {
         Self {
             domain: "cluster.local".into(),
             namespace: "istio-system".into(),
+            mesh_config: MESH_CONFIG.into(),
             patience: Self::PATIENCE,
             files: None,
             consul: None,
@@ -99,6 +102,7 @@ impl Registry {
         let platform = Kubernetes {
             client,
             namespace: options.namespace,
+            mesh_config: options.mesh_config,
             objects: options.files.is_none(),
         };
         platform.start(&mut tasks, updates_tx.clone());

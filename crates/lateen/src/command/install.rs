@@ -21,7 +21,7 @@ use super::{layers::LayerArgs, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use lock::Lock;
-pub(crate) use plan::{owned, revisions};
+pub(crate) use plan::{owned, revisions, spread};
 pub(crate) use ready::missing;
 
 use plan::Plan;

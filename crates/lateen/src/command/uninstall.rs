@@ -5,7 +5,7 @@ use clap::Args;
 use lateen_install::owned_by;
 
 use super::{
-    install::{Lock, agreed, owned, revisions},
+    install::{Lock, agreed, owned, revisions, spread},
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
@@ -69,6 +69,12 @@ impl Uninstall {
             if let Err(error) = applier.delete(&removal.manifest()).await {
                 removed = Err(error);
                 break;
+            }
+        }
+        if self.purge && removed.is_ok() {
+            // Only now is there nobody left to make them again.
+            for removal in spread(&mut applier).await? {
+                applier.delete(&removal.manifest()).await?;
             }
         }
         progress.finish();

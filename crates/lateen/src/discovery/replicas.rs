@@ -55,15 +55,21 @@ pub(super) struct Replica {
 }
 
 impl Replicas {
-    /// `own` is the name of this replica's pod, `identity` what it shows to the others.
-    pub(super) fn new(service: EndpointKey, own: String, identity: Arc<IdentityStore>) -> Self {
+    /// `host` is what the replicas' certificates are for, `own` the name of this replica's pod,
+    /// `identity` what it shows to the others.
+    pub(super) fn new(
+        service: EndpointKey,
+        host: String,
+        own: String,
+        identity: Arc<IdentityStore>,
+    ) -> Self {
         let options = ClientOptions {
             check: ServerCheck::ServerName,
             alpn: vec![b"h2".to_vec()],
             ..ClientOptions::default()
         };
         Replicas {
-            host: format!("istiod.{}.svc", service.service.namespace),
+            host,
             service,
             own,
             port: ports::XDS_TLS,

@@ -66,7 +66,7 @@ impl Parts {
                 domain: options.domain.clone(),
                 credentials,
                 settings: settings(params.clone(), options),
-                ..lateen_pilot::Options::default()
+                stream_lifetime: options.stream_lifetime,
             },
         );
         let validations = Arc::new(lateen_galley::Counters::default());
@@ -107,7 +107,13 @@ pub(super) fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<
     let base = Params {
         domain: options.domain.clone(),
         cluster_id: options.cluster_id.clone(),
-        ca_address: format!("istiod.{}.svc:{}", options.namespace, ports::XDS_TLS),
+        revision: options.revision.clone(),
+        ca_address: format!(
+            "{}.{}.svc:{}",
+            options.revisioned("istiod"),
+            options.namespace,
+            ports::XDS_TLS
+        ),
         ..Params::default()
     };
     let of = move |config: &ConfigSet| {

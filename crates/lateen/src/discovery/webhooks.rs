@@ -16,16 +16,22 @@ use lateen_core::Backoff;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-/// The Service that webhooks of ours name.
-const SERVICE: &str = "istiod";
 /// How often the configurations are looked at again, since others may overwrite them.
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// The Service that webhooks of ours name.
+pub(super) struct Service {
+    /// Its name, which has the revision in it.
+    pub(super) name: String,
+    /// Its namespace.
+    pub(super) namespace: String,
+}
+
 /// Keeps `caBundle` of every webhook of ours equal to the root.
-pub(super) async fn keep_trusted(client: Client, namespace: String, root_pem: String) {
+pub(super) async fn keep_trusted(client: Client, service: Service, root_pem: String) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
-        match patch_all(&client, &namespace, &root_pem).await {
+        match patch_all(&client, &service, &root_pem).await {
             Ok(()) => {
                 backoff.reset();
                 tokio::time::sleep(RECHECK).await;
@@ -38,10 +44,10 @@ pub(super) async fn keep_trusted(client: Client, namespace: String, root_pem: St
     }
 }
 
-async fn patch_all(client: &Client, namespace: &str, root: &str) -> Result<(), kube::Error> {
+async fn patch_all(client: &Client, service: &Service, root: &str) -> Result<(), kube::Error> {
     let params = ListParams::default();
     let wanted = Wanted {
-        namespace,
+        service,
         bundle: ByteString(root.as_bytes().to_vec()),
     };
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -77,7 +83,7 @@ async fn patch_all(client: &Client, namespace: &str, root: &str) -> Result<(), k
 
 /// What webhooks of ours should hold.
 struct Wanted<'a> {
-    namespace: &'a str,
+    service: &'a Service,
     bundle: ByteString,
 }
 
@@ -97,9 +103,9 @@ impl Wanted<'_> {
     }
 
     fn is_ours(&self, config: &WebhookClientConfig) -> bool {
+        let Service { name, namespace } = self.service;
         let service = config.service.as_ref();
-        service
-            .is_some_and(|service| service.name == SERVICE && service.namespace == self.namespace)
+        service.is_some_and(|service| service.name == *name && service.namespace == *namespace)
     }
 }
 
@@ -113,7 +119,7 @@ mod tests {
         WebhookClientConfig {
             ca_bundle: bundle.map(|text| ByteString(text.as_bytes().to_vec())),
             service: Some(ServiceReference {
-                name: SERVICE.to_owned(),
+                name: "istiod".to_owned(),
                 namespace: namespace.to_owned(),
                 ..ServiceReference::default()
             }),
@@ -123,8 +129,12 @@ mod tests {
 
     #[test]
     fn only_stale_webhooks_of_ours_are_patched() {
+        let service = Service {
+            name: "istiod".to_owned(),
+            namespace: "istio-system".to_owned(),
+        };
         let wanted = Wanted {
-            namespace: "istio-system",
+            service: &service,
             bundle: ByteString(b"root".to_vec()),
         };
         let right = config("istio-system", Some("root"));

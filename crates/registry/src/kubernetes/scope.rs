@@ -64,7 +64,7 @@ impl Scope {
 
     fn read_selectors(&mut self) {
         let namespace = &self.platform.namespace;
-        let texts = self.mesh.get(namespace, super::MESH_CONFIG);
+        let texts = self.mesh.get(namespace, &self.platform.mesh_config);
         let Some(text) = texts.and_then(|texts| texts.mesh.as_deref()) else {
             self.selectors = Vec::new();
             return;

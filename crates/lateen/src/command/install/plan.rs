@@ -170,6 +170,16 @@ async fn surplus(
     Ok(surplus)
 }
 
+/// What the control plane made in every namespace: the root certificate.
+pub(crate) async fn spread(applier: &mut Applier) -> anyhow::Result<Vec<Removal>> {
+    let kind = TypeMeta {
+        api_version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+    };
+    let found = applier.list(&kind, "istio.io/config=true").await?;
+    Ok(found.into_iter().filter_map(Removal::of).collect())
+}
+
 /// Everything that installations made, in the order in which it can be taken away.
 pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Result<Vec<Removal>> {
     let mut all = Vec::new();
@@ -179,7 +189,12 @@ pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Resu
             kind: (*kind).to_owned(),
         };
         let found = applier.list(&kind, selector).await?;
-        all.extend(found.into_iter().filter_map(Removal::of));
+        // What another object owns has its labels, and goes with it.
+        let own = found.into_iter().filter(|object| {
+            let owners = object.metadata.owner_references.as_ref();
+            owners.is_none_or(Vec::is_empty)
+        });
+        all.extend(own.filter_map(Removal::of));
     }
     Ok(all)
 }

@@ -9,6 +9,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 
+/// What the replicas' certificates are for.
+const HOST: &str = "istiod.istio-system.svc";
 const HOUR: Duration = Duration::from_secs(3600);
 
 const ENDPOINTS: &str = "\
@@ -38,7 +40,7 @@ fn replicas(authority: &Authority) -> Replicas {
     let own = SpiffeId::new("cluster.local", "istio-system", "istiod").expect("an identity");
     let own = authority.identity(&LeafRequest::spiffe(&own, HOUR));
     let store = Arc::new(IdentityStore::new(own.expect("a certificate")));
-    Replicas::new(key(), "istiod-a".to_owned(), store)
+    Replicas::new(key(), HOST.to_owned(), "istiod-a".to_owned(), store)
 }
 
 /// Another replica, which knows every object that it is asked for in generation 2.
@@ -103,7 +105,7 @@ fn replica(name: &str, address: SocketAddr) -> Replica {
 async fn each_says_what_it_knows_or_why_not() {
     lateen_tls::install_provider();
     let authority = Authority::self_signed("cluster.local", HOUR).expect("an authority");
-    let there = serve(&authority, "istiod.istio-system.svc").await;
+    let there = serve(&authority, HOST).await;
     let there = replica("istiod-b", there);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let gone = replica("istiod-c", listener.local_addr().expect("an address"));
@@ -131,7 +133,7 @@ async fn each_says_what_it_knows_or_why_not() {
     let stranger = SpiffeId::new("cluster.local", "default", "reviews").expect("an identity");
     let stranger = authority.identity(&LeafRequest::spiffe(&stranger, HOUR));
     let store = Arc::new(IdentityStore::new(stranger.expect("a certificate")));
-    let stranger = Replicas::new(key(), "istiod-a".to_owned(), store);
+    let stranger = Replicas::new(key(), HOST.to_owned(), "istiod-a".to_owned(), store);
     let error = said(&stranger, &there).await;
     assert!(error.contains("who are you"), "{error}");
     // Who is no replica, or of another mesh, is told nothing.
@@ -139,7 +141,7 @@ async fn each_says_what_it_knows_or_why_not() {
     let error = said(&own, &replica("istiod-d", other)).await;
     assert!(error.contains("certificate"), "{error}");
     let foreign = Authority::self_signed("cluster.local", HOUR).expect("an authority");
-    let foreign = serve(&foreign, "istiod.istio-system.svc").await;
+    let foreign = serve(&foreign, HOST).await;
     let error = said(&own, &replica("istiod-e", foreign)).await;
     assert!(error.contains("certificate"), "{error}");
 }

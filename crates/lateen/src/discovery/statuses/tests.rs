@@ -119,7 +119,8 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let writer = StatusWriter::start(&client, &leading, StatusPace::default());
     let istiod = Hostname::service("istiod", "istio-system", "cluster.local");
     let service = EndpointKey::new(ServiceId::new("istio-system", istiod), "grpc-xds");
-    let replicas = Replicas::new(service, "istiod-a".to_owned(), Arc::default());
+    let host = "istiod.istio-system.svc".to_owned();
+    let replicas = Replicas::new(service, host, "istiod-a".to_owned(), Arc::default());
     let statuses = Statuses::new(&registry, &discovery, writer.clone(), leading, replicas);
     tokio::spawn(statuses.run());
     tokio::spawn(Addresses::new(&registry, writer.clone()).run());
