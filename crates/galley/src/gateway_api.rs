@@ -9,6 +9,7 @@
 
 mod backend;
 mod backend_tls;
+mod certificates;
 mod conditions;
 mod filters;
 mod frontend_tls;
@@ -57,6 +58,8 @@ pub(crate) const INTERNAL: &str = "internal.istio.io/";
 /// What credentials are called that a Gateway of the Gateway API names; behind it is
 /// `namespace/name`.
 pub const CREDENTIAL: &str = "kubernetes-gateway://";
+/// On an internal Gateway: the credential that its proxies show to backends with a BackendTLSPolicy.
+pub const CLIENT_CERTIFICATE: &str = "internal.istio.io/client-certificate";
 /// What roots are called that a BackendTLSPolicy names; behind it are `Kind/namespace/name` of the
 /// objects that they are in, with commas between them.
 pub const ROOTS: &str = "kubernetes-roots://";

@@ -22,8 +22,8 @@ pub use galley::{
     Galley, MeshError, Once, Surroundings, fold, fold_with, parse_mesh, parse_networks,
 };
 pub use gateway_api::{
-    BACKEND_TLS, CLASS, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS, GATEWAY_SERVICE, Granted, ROOTS,
-    ROUTE_SEMANTICS, Said, unreadable,
+    BACKEND_TLS, CLASS, CLIENT_CERTIFICATE, CONTROLLER, CREDENTIAL, GATEWAY_SEMANTICS,
+    GATEWAY_SERVICE, Granted, ROOTS, ROUTE_SEMANTICS, Said, unreadable,
 };
 pub use generated::GatewayState;
 pub use lateen_api::fault::{Fault, describe};

@@ -53,6 +53,8 @@ pub(crate) struct OutboundKey {
     pub(crate) passes_on: bool,
     /// A router has no original destination to go to.
     pub(crate) router: bool,
+    /// The credential that a gateway shows where a policy for backends asks for TLS; empty for none.
+    pub(crate) client_certificate: String,
     /// The families of the client's addresses.
     pub(crate) families: Families,
     /// Where the client chooses the endpoint: all that there are take the mesh's TLS.

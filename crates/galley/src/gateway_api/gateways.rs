@@ -14,7 +14,9 @@ use lateen_core::{Hostname, ObjectRef, ServiceId};
 use lateen_registry::Service;
 
 use super::{
-    Around, CLASS, CONTROLLER, GATEWAY_SERVICE, Granted, Translation,
+    Around, CLASS, CLIENT_CERTIFICATE, CONTROLLER, CREDENTIAL, GATEWAY_SERVICE, Granted,
+    Translation,
+    certificates::ClientCertificate,
     conditions::Verdict,
     listeners::{Bound, Role, is_from},
     objects::by_age,
@@ -45,6 +47,7 @@ struct Known<'a> {
     managed: bool,
     services: Vec<Served<'a>>,
     fault: Option<Verdict>,
+    client_certificate: Option<ClientCertificate>,
     /// ListenerSets of which at least one listener is served.
     sets: i32,
 }
@@ -88,9 +91,10 @@ impl<'a> Gateways<'a> {
         let (managed, services) = services(around, gateway);
         let mut known = Known {
             object: gateway,
-            managed,
             services,
-            fault: fault(gateway),
+            fault: fault(gateway, managed),
+            managed,
+            client_certificate: ClientCertificate::of(around, gateway),
             sets: 0,
         };
         let first = self.listeners.len();
@@ -163,11 +167,22 @@ impl<'a> Gateways<'a> {
 
     fn write_listener(&self, n: usize, bound: &Bound<'_>, rules: &Rules, out: &mut Translation) {
         let services = self.services_of(bound);
+        let certificate = self
+            .known_of(bound)
+            .and_then(|known| known.client_certificate.as_ref());
         let hosts: Vec<&str> = services.iter().map(|s| s.host.as_str()).collect();
         let mut push = |name: String, host: &Hostname| {
             let service = (GATEWAY_SERVICE.to_owned(), hosts.join(","));
             let mut annotations = [service].into();
             sources::note(&mut annotations, &[bound.source()]);
+            if let Some(ClientCertificate {
+                secret: (namespace, name),
+                ..
+            }) = certificate
+            {
+                let credential = format!("{CREDENTIAL}{namespace}/{name}");
+                annotations.insert(CLIENT_CERTIFICATE.to_owned(), credential);
+            }
             let meta = Meta {
                 name,
                 namespace: bound.gateway.meta.namespace.clone(),
@@ -200,7 +215,9 @@ impl<'a> Gateways<'a> {
                     roots: Some(*kind),
                 });
             }
-            for (namespace, name) in &bound.secrets {
+            let shown = certificate.filter(|of| of.unresolved.is_none());
+            let secrets = bound.secrets.iter().chain(shown.map(|of| &of.secret));
+            for (namespace, name) in secrets {
                 out.granted.insert(Granted {
                     to: service.namespace.clone(),
                     account: service.account.clone(),
@@ -237,9 +254,12 @@ impl<'a> Gateways<'a> {
     }
 
     fn services_of(&self, bound: &Bound<'_>) -> &[Served<'a>] {
+        self.known_of(bound).map_or(&[], |known| &known.services)
+    }
+
+    fn known_of(&self, bound: &Bound<'_>) -> Option<&Known<'a>> {
         let mut known = self.known.iter();
-        let known = known.find(|known| std::ptr::eq(known.object, bound.gateway));
-        known.map_or(&[], |known| &known.services)
+        known.find(|known| std::ptr::eq(known.object, bound.gateway))
     }
 
     fn listeners_of<'b>(&'b self, known: &Known<'_>) -> impl Iterator<Item = &'b Bound<'a>> {
@@ -311,15 +331,18 @@ fn is_allowed(around: Around<'_>, set: &Object<ListenerSet>, gateway: &Object<Ga
 }
 
 /// What of a Gateway cannot be done.
-fn fault(gateway: &Object<Gateway>) -> Option<Verdict> {
+fn fault(gateway: &Object<Gateway>, managed: bool) -> Option<Verdict> {
     let spec = &gateway.spec;
     let infrastructure = spec.infrastructure.as_ref();
     if infrastructure.is_some_and(|of| of.parameters_ref.is_some()) {
         let message = "infrastructure.parametersRef is not supported";
         return Some(Verdict::new("InvalidParameters", message));
     }
-    if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
-        let message = "tls.backend of a Gateway is not supported";
+    let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let shows = backend.is_some_and(|backend| backend.client_certificate_ref.is_some());
+    if shows && !managed {
+        // Others that the proxies serve would be taken for this one.
+        let message = "tls.backend is supported for a Gateway with proxies of its own";
         return Some(Verdict::new("Invalid", message));
     }
     let known = |r#type: &Option<String>| {

@@ -4,7 +4,7 @@ use lateen_api::{
     Object,
     gateway_api::{
         FromNamespaces, GROUP, Gateway, Listener, ListenerSet, ListenerStatus, ListenerTlsConfig,
-        RouteGroupKind, SecretObjectReference, TlsModeType,
+        RouteGroupKind, TlsModeType,
     },
     kinds::gateway_api as kinds,
     mesh::{LabelOperator, NamespaceSelector},
@@ -15,11 +15,12 @@ use lateen_core::{Hostname, Labels};
 use super::{
     Around, CREDENTIAL,
     backend::End,
+    certificates::certificate,
     conditions::{Verdict, condition, holds},
     frontend_tls::Clients,
     routes::Common,
 };
-use crate::{CredentialFault, sources::Source};
+use crate::sources::Source;
 
 /// Key of `tls.options`: another way of ending TLS than with the server's certificate alone.
 const TERMINATE_MODE: &str = "gateway.istio.io/tls-terminate-mode";
@@ -222,8 +223,13 @@ impl<'a> Bound<'a> {
         if self.is_mesh_tls() {
             return;
         }
+        let kind = match self.set {
+            Some(_) => "ListenerSet",
+            None => "Gateway",
+        };
+        let own = End::of(kind, self.home());
         for reference in &tls.certificate_refs {
-            match self.secret(around, reference) {
+            match certificate(around, own, reference, "InvalidCertificateRef") {
                 Ok(secret) => self.secrets.push(secret),
                 Err(verdict) => {
                     self.wrong_certificates.get_or_insert(verdict);
@@ -245,48 +251,6 @@ impl<'a> Bound<'a> {
         let tls = self.listener.tls.as_ref();
         let mode = tls.and_then(|tls| tls.options.get(TERMINATE_MODE));
         mode.is_some_and(|mode| mode == "ISTIO_MUTUAL")
-    }
-
-    fn secret(
-        &self,
-        around: Around<'_>,
-        to: &SecretObjectReference,
-    ) -> Result<(String, String), Verdict> {
-        let group = to.group.as_deref().unwrap_or_default();
-        let kind = to.kind.as_deref().unwrap_or("Secret");
-        let invalid = |message: String| Err(Verdict::new("InvalidCertificateRef", message));
-        if (group, kind) != ("", "Secret") {
-            return invalid(format!(
-                "certificate {group}/{kind} is not supported, only Secret"
-            ));
-        }
-        let home = self.home();
-        let namespace = to.namespace.as_deref().unwrap_or(home);
-        let own = match self.set {
-            Some(_) => "ListenerSet",
-            None => "Gateway",
-        };
-        let target = End {
-            group,
-            kind,
-            namespace,
-        };
-        if !around.permits(End::of(own, home), target, &to.name) {
-            let message = format!(
-                "Secret {namespace}/{} is in another namespace, and no ReferenceGrant there lets {own} of {home} refer to it",
-                to.name
-            );
-            return Err(Verdict::new("RefNotPermitted", message));
-        }
-        match around.credentials.check(namespace, &to.name) {
-            Ok(()) => Ok((namespace.to_owned(), to.name.clone())),
-            Err(CredentialFault::Missing) => {
-                invalid(format!("Secret {namespace}/{} not found", to.name))
-            }
-            Err(CredentialFault::Malformed(why)) => {
-                invalid(format!("Secret {namespace}/{}: {why}", to.name))
-            }
-        }
     }
 
     /// The server that it becomes, for this host.

@@ -167,6 +167,10 @@ fn originate(
             common.validation_context_type = Some(context);
         }
     }
+    if !key.client_certificate.is_empty() {
+        let name = certificate_name(&key.client_certificate);
+        common.tls_certificate_sds_secret_configs = vec![tls::secret(name, wire::ads())];
+    }
     tls::revoke(&mut common, &settings.ca_crl);
     // Nobody but the client knows which names there are to verify.
     let auto_sni_san_validation = key.service.resolution == Resolution::DynamicDns

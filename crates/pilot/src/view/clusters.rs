@@ -126,6 +126,7 @@ impl View<'_> {
             endpoints: known.filter(|_| inline).map(Shared::of),
             placement: self.placement(&policy, service).filter(|_| inline),
             passes_on: false,
+            client_certificate: self.client_certificate(rules, subset).to_owned(),
             families: self.from.connectivity.families,
             router,
         }

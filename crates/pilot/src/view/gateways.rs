@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lateen_api::Object;
 use lateen_api::networking::{Gateway, Server, ServerTlsMode, ServerTlsSettings};
 use lateen_core::{Hostname, Protocol};
-use lateen_galley::GATEWAY_SERVICE;
+use lateen_galley::{BACKEND_TLS, CLIENT_CERTIFICATE, GATEWAY_SERVICE};
 use lateen_registry::{Resolution, Service};
 use lateen_xds::names::{self, ClusterName};
 
@@ -14,7 +14,7 @@ use super::View;
 use crate::listener::{
     EVERYWHERE, GatewayKey, GatewayServer, Logging, ServerTls, TcpLimits, TcpRule, Topology,
 };
-use crate::policy::subsets;
+use crate::policy::{Rule, subsets};
 use crate::route::{GatewayHost, HostKind, Table, VirtualHostKey};
 use crate::shared::Shared;
 use crate::snapshot::HostedVirtualService;
@@ -248,6 +248,26 @@ impl<'a> View<'a> {
         };
         let bound = self.bound().into_iter().filter(is_meant);
         bound.map(|bound| (bound.gateway, bound.place)).collect()
+    }
+
+    /// The credential that the proxy shows to a subset that a BackendTLSPolicy became; empty where its
+    /// Gateway names none, and for all else.
+    pub(super) fn client_certificate(self, rules: &[Rule], subset: &str) -> &'a str {
+        let is_of_policy = |rule: &Rule| {
+            let mut subsets = rule.spec.subsets.iter();
+            rule.meta.annotations.contains_key(BACKEND_TLS) && subsets.any(|of| of.name == subset)
+        };
+        if !self.from.is_router() || subset.is_empty() || !rules.iter().any(is_of_policy) {
+            return "";
+        }
+        let mut gateways = self.snapshot.config.gateways.iter();
+        let shown = gateways.find_map(|gateway| {
+            let annotations = &gateway.meta.annotations;
+            let credential = annotations.get(CLIENT_CERTIFICATE)?;
+            let hosts = annotations.get(GATEWAY_SERVICE)?;
+            self.serves_one_of(hosts).then_some(credential.as_str())
+        });
+        shown.unwrap_or_default()
     }
 
     /// Whether the proxy's workload is behind one of these Services, whose names a comma separates.

@@ -90,8 +90,13 @@ impl Gateways<'_> {
         let addresses = addresses(known);
         let programmed = self.programmed(known, &addresses);
         let listeners = own.iter().filter(|bound| bound.set.is_none());
+        let resolved = ("ResolvedRefs", "All references resolved");
+        let of_certificate = known.client_certificate.as_ref();
+        let of_certificate = of_certificate
+            .map(|of| holds("ResolvedRefs", of.unresolved.as_ref(), resolved, generation));
+        let conditions = [holds("Accepted", fault, accepted, generation), programmed];
         GatewayStatus {
-            conditions: vec![holds("Accepted", fault, accepted, generation), programmed],
+            conditions: conditions.into_iter().chain(of_certificate).collect(),
             addresses,
             listeners: listeners.map(|bound| bound.status(generation)).collect(),
             attached_listener_sets: Some(known.sets),

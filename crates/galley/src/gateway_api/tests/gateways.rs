@@ -351,7 +351,10 @@ fn what_of_a_gateway_is_not_supported_is_named() {
             "infrastructure: {parametersRef: {group: \"\", kind: ConfigMap, name: x}}",
             "InvalidParameters",
         ),
-        ("tls: {backend: {}}", "Invalid"),
+        (
+            "addresses: [{type: Hostname, value: edge-istio}], tls: {backend: {clientCertificateRef: {name: cert}}}",
+            "Invalid",
+        ),
     ] {
         let out = read(&edge(HTTP).replace("spec: {", &format!("spec: {{{field}, ")));
         let found = status(&out, "KubernetesGateway", "edge");
@@ -411,6 +414,75 @@ fn listener_sets_without_a_valid_listener_are_not_attached() {
             "Programmed=False/ListenersNotValid"
         ]
     );
+}
+
+#[test]
+fn a_certificate_for_backends() {
+    let with = |reference: &str| {
+        let tls = format!("tls: {{backend: {{{reference}}}}}, listeners:");
+        read(&edge(HTTP).replace("listeners:", &tls))
+    };
+    let named = |out: &Translation| {
+        let mut gateways = out.gateways.iter();
+        let found = gateways
+            .next()
+            .expect("a Gateway")
+            .meta
+            .annotations
+            .get(CLIENT_CERTIFICATE);
+        found.cloned().unwrap_or_default()
+    };
+    let granted = |out: &Translation| -> Vec<String> {
+        let all = out.granted.iter();
+        all.map(|of| format!("{}/{} {:?}", of.namespace, of.name, of.roots))
+            .collect()
+    };
+    let out = with("");
+    assert_eq!((named(&out), granted(&out)), (String::new(), Vec::new()));
+    for (reference, resolved, secret, is_granted) in [
+        ("name: cert", "True/ResolvedRefs", "default/cert", true),
+        (
+            "name: gone",
+            "False/InvalidClientCertificateRef",
+            "default/gone",
+            false,
+        ),
+        (
+            "name: bad",
+            "False/InvalidClientCertificateRef",
+            "default/bad",
+            false,
+        ),
+        (
+            "kind: ConfigMap, group: \"\", name: cert",
+            "False/InvalidClientCertificateRef",
+            "default/cert",
+            false,
+        ),
+        (
+            "name: cert, namespace: other",
+            "False/RefNotPermitted",
+            "other/cert",
+            false,
+        ),
+    ] {
+        let out = with(&format!("clientCertificateRef: {{{reference}}}"));
+        let found = words(&status(&out, "KubernetesGateway", "edge")["conditions"]);
+        assert_eq!(found[0], "Accepted=True/Accepted", "{reference}");
+        assert_eq!(found[2], format!("ResolvedRefs={resolved}"), "{reference}");
+        // It is named in any case: without it, backends are not called.
+        assert_eq!(
+            named(&out),
+            format!("kubernetes-gateway://{secret}"),
+            "{reference}"
+        );
+        let want: &[String] = if is_granted {
+            &[format!("{secret} None")]
+        } else {
+            &[]
+        };
+        assert_eq!(granted(&out), want, "{reference}");
+    }
 }
 
 #[test]

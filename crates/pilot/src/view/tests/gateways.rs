@@ -681,6 +681,42 @@ fn what_a_backend_tls_policy_became_holds_for_gateways_beside_other_rules() {
     );
 }
 
+#[test]
+fn a_gateway_shows_its_certificate_to_backends_with_a_policy() {
+    let rule = |name: &str, annotations: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+             metadata: {{name: {name}, annotations: {{{annotations}}}}}\nspec: {{host: reviews.default.svc.cluster.local, \
+             exportTo: [\"*\"], subsets: [{{name: {name}, trafficPolicy: {{tls: {{mode: SIMPLE, sni: a.com, \
+             credentialName: c}}}}}}]}}\n"
+        )
+    };
+    let gateway = |name: &str, service: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, annotations: \
+             {{internal.istio.io/gateway-service: {service}.istio-system.svc.cluster.local, \
+             internal.istio.io/client-certificate: \"kubernetes-gateway://default/{name}\"}}}}\n\
+             spec: {{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [\"*/*\"]}}]}}\n"
+        )
+    };
+    let yaml = rule("plain", "")
+        + &rule("tls", "internal.istio.io/backend-tls: p")
+        + &gateway("other", "somebody")
+        + &gateway("own", "istio-ingressgateway");
+    let shown = |subset: &str| {
+        let found = clusters(fixture::world(), &yaml, &ingress());
+        let name = format!("outbound|9080|{subset}|reviews.default.svc.cluster.local");
+        let found = found
+            .into_iter()
+            .find(|c| c["name"] == *name)
+            .expect("a cluster");
+        let tls = &found["transport_socket"]["typed_config"]["common_tls_context"];
+        tls["tls_certificate_sds_secret_configs"][0]["name"].clone()
+    };
+    assert_eq!(shown("tls"), "kubernetes-gateway://default/own");
+    assert_eq!(shown("plain"), Value::Null);
+}
+
 /// What galley makes of HTTPS listeners of the Gateway API at one port, each with a route for its host
 /// and for these.
 fn tls_listeners(listeners: &[(&str, &str, &[&str])]) -> String {
