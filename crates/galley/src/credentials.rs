@@ -1,5 +1,8 @@
 //! What is known of the Secrets that gateways' certificates are in.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use tokio::sync::watch;
 
 /// Why a Secret holds no certificate.
@@ -60,6 +63,50 @@ pub trait Credentials: Send + Sync + 'static {
 
     /// Changes whenever any of them does.
     fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Kind (`None` for a certificate and its key), namespace and name of what was looked at.
+type Looked = (Option<RootsKind>, String, String);
+
+/// What was found of each object, which is read once however many refer to it. It is good for as long as
+/// nothing changes.
+pub(crate) struct Once<'a> {
+    of: &'a dyn Credentials,
+    found: Mutex<BTreeMap<Looked, Result<(), CredentialFault>>>,
+}
+
+impl<'a> Once<'a> {
+    pub(crate) fn new(of: &'a dyn Credentials) -> Self {
+        let found = Mutex::default();
+        Once { of, found }
+    }
+
+    pub(crate) fn check(&self, namespace: &str, name: &str) -> Result<(), CredentialFault> {
+        self.find(None, namespace, name, || self.of.check(namespace, name))
+    }
+
+    pub(crate) fn check_roots(
+        &self,
+        of: RootsKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), CredentialFault> {
+        let look = || self.of.check_roots(of, namespace, name);
+        self.find(Some(of), namespace, name, look)
+    }
+
+    fn find(
+        &self,
+        of: Option<RootsKind>,
+        namespace: &str,
+        name: &str,
+        look: impl FnOnce() -> Result<(), CredentialFault>,
+    ) -> Result<(), CredentialFault> {
+        let key = (of, namespace.to_owned(), name.to_owned());
+        // Nothing under the lock leaves it half changed.
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entry(key).or_insert_with(look).clone()
+    }
 }
 
 /// No Secrets at all.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    ConfigSet, Credentials, Fault, GatewayState,
+    ConfigSet, Credentials, Fault, GatewayState, credentials,
     fault::describe,
     gateway_api::{Around, Objects, translate},
     generated::{Generated, Regenerated},
@@ -344,7 +344,7 @@ impl Fold {
             in_mesh: false,
             objects: &self.objects,
             world,
-            credentials: &*around.credentials,
+            credentials: &credentials::Once::new(&*around.credentials),
             mesh: &self.set.mesh,
             domain: &around.domain,
         });

@@ -38,7 +38,7 @@ use lateen_core::{ObjectRef, Problem};
 use lateen_registry::World;
 use serde_json::Value;
 
-use crate::{Credentials, RootsKind};
+use crate::{RootsKind, credentials};
 
 pub use objects::unreadable;
 pub(crate) use objects::{Objects, by_age};
@@ -72,7 +72,7 @@ pub const BACKEND_TLS: &str = "internal.istio.io/backend-tls";
 pub(crate) struct Around<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) world: &'a World,
-    pub(crate) credentials: &'a dyn Credentials,
+    pub(crate) credentials: &'a credentials::Once<'a>,
     /// What holds for the whole mesh.
     pub(crate) mesh: &'a MeshConfig,
     /// The domain of service names.

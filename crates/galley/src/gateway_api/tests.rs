@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
-use crate::CredentialFault;
+use crate::{CredentialFault, Credentials};
 
 mod backend_tls;
 mod gateways;
@@ -119,6 +119,10 @@ pub(crate) fn read(yaml: &str) -> Translation {
 }
 
 pub(crate) fn read_in(yaml: &str, mesh: &MeshConfig) -> Translation {
+    read_with(yaml, mesh, &Secrets)
+}
+
+fn read_with(yaml: &str, mesh: &MeshConfig, secrets: &dyn Credentials) -> Translation {
     let mut objects = Objects::default();
     for mut document in serde_saphyr::from_multiple::<Value>(yaml).expect("YAML") {
         if document.is_null() {
@@ -149,7 +153,7 @@ pub(crate) fn read_in(yaml: &str, mesh: &MeshConfig) -> Translation {
         in_mesh: false,
         objects: &objects,
         world: &world(),
-        credentials: &Secrets,
+        credentials: &credentials::Once::new(secrets),
         mesh,
         domain: "cluster.local",
     })

@@ -194,3 +194,40 @@ fn clients_in_the_mesh_do_not_call_such_a_backend() {
         500
     );
 }
+
+/// Roots that count how often somebody looks at them.
+#[derive(Default)]
+struct Counted(std::sync::atomic::AtomicUsize);
+
+impl Credentials for Counted {
+    fn check(&self, _namespace: &str, _name: &str) -> Result<(), CredentialFault> {
+        Err(CredentialFault::Missing)
+    }
+
+    fn check_roots(
+        &self,
+        _of: RootsKind,
+        _namespace: &str,
+        _name: &str,
+    ) -> Result<(), CredentialFault> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+}
+
+#[test]
+fn roots_are_read_once_however_many_refer_to_them() {
+    let rules = "{backendRefs: [{name: a, port: 80}]}, ".repeat(20);
+    let yaml = edge(HTTP)
+        + &route("HTTPRoute", "r", &format!("rules: [{rules}]"))
+        + &policy("p", 1, "name: a", ROOTS_MAP)
+        + &policy("q", 2, "name: b", ROOTS_MAP);
+    let roots = Counted::default();
+    let out = read_with(&yaml, &MeshConfig::default(), &roots);
+    assert_eq!(out.destination_rules.len(), 1);
+    assert_eq!(roots.0.into_inner(), 1);
+}
