@@ -41,10 +41,21 @@ impl Mesh {
 
     /// Starts the mesh, for the first time or again.
     pub fn up(&mut self) -> anyhow::Result<()> {
+        self.up_with(&[])
+    }
+
+    /// A platform of its own without a mesh, for those who install one.
+    pub fn platform(prefix: &str) -> anyhow::Result<Mesh> {
+        let mut mesh = Mesh::prepare(prefix)?;
+        mesh.up_with(&["--no-mesh"])?;
+        Ok(mesh)
+    }
+
+    fn up_with(&mut self, more: &[&str]) -> anyhow::Result<()> {
         let port = self.http.port().to_string();
         self.stopped = false;
-        let output =
-            self.lateen(&["up", "--detach", "--name", &self.name, "--http-port", &port])?;
+        let args = ["up", "--detach", "--name", &self.name, "--http-port", &port];
+        let output = self.lateen(&[&args, more].concat())?;
         if !output.status.success() {
             self.stopped = true;
             bail!("lateen up failed:\n{}", text(&output));

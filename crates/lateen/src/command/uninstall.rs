@@ -1,7 +1,11 @@
 //! `lateen uninstall`: takes away what installations made, and nothing else.
 
+use std::time::{Duration, Instant};
+
 use anyhow::bail;
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, api::ListParams};
 use lateen_install::owned_by;
 
 use super::{
@@ -9,6 +13,11 @@ use super::{
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
+
+/// How long the control plane may take to end.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Remove a revision of the mesh, or all of it.
 #[derive(Debug, Args)]
@@ -72,7 +81,8 @@ impl Uninstall {
             }
         }
         if self.purge && removed.is_ok() {
-            // Only now is there nobody left to make them again.
+            progress.detail("the control plane ends");
+            ended(&client).await?;
             for removal in spread(&mut applier).await? {
                 applier.delete(&removal.manifest()).await?;
             }
@@ -108,5 +118,26 @@ impl Uninstall {
                 known.join(", ")
             ),
         }
+    }
+}
+
+/// Waits until no pod of a control plane is left, which would make again what is taken away.
+async fn ended(client: &Client) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let start = Instant::now();
+    loop {
+        let left = pods
+            .list(&ListParams::default().labels("app=istiod"))
+            .await?;
+        let Some(pod) = left.items.first() else {
+            return Ok(());
+        };
+        if start.elapsed() > PATIENCE {
+            bail!(
+                "pod {} does not end; run the command again when it has",
+                pod.metadata.name.as_deref().unwrap_or_default()
+            );
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -1,0 +1,154 @@
+//! Each profile, from one to the next, and nothing left in the end.
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams},
+    core::GroupVersionKind,
+    discovery,
+};
+use lateen_e2e::{Mesh, eventually};
+
+use super::{alone, block_on};
+
+#[test]
+fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mesh = Mesh::platform("profiles")?;
+    block_on(async {
+        let client = mesh.client().await?;
+        settled(&client).await?;
+        let before = everything(&client).await?;
+        let mut held = BTreeSet::new();
+        for (profile, parts) in [
+            ("minimal", &["istiod"][..]),
+            (
+                "demo",
+                &["istiod", "istio-egressgateway", "istio-ingressgateway"],
+            ),
+            ("default", &["istiod", "istio-ingressgateway"]),
+            ("preview", &["istiod", "istio-ingressgateway"]),
+            ("empty", &[]),
+            ("default", &["istiod", "istio-ingressgateway"]),
+        ] {
+            let set = format!("profile={profile}");
+            let said = mesh.lateen_ok(&["install", "--set", &set, "-y"])?;
+            ensure!(
+                said.contains("✔ Installation complete"),
+                "{profile}: {said}"
+            );
+            let now = deployments(&client).await?;
+            let wanted = parts.iter().map(|name| (*name).to_owned());
+            ensure!(now == wanted.collect(), "{profile}: {now:?}");
+            // What goes is said before it goes.
+            for gone in held.difference(&now) {
+                ensure!(
+                    said.contains(&format!("- Deployment istio-system/{gone}")),
+                    "{profile}: {said}"
+                );
+            }
+            mesh.lateen_ok(&["verify-install", "--set", &set])?;
+            held = now;
+        }
+        let said = mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
+        ensure!(said.contains("✔ Uninstall complete"), "{said}");
+        eventually("everything to be as it was", async || {
+            let now = everything(&client).await?;
+            let left: Vec<_> = now.difference(&before).collect();
+            ensure!(left.is_empty(), "{left:#?}");
+            Ok(())
+        })
+        .await
+    })?;
+    mesh.stop().map(drop)
+}
+
+#[test]
+fn what_somebody_else_made_is_left_alone() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mesh = Mesh::platform("foreign")?;
+    block_on(async {
+        let foreign = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system, labels: {team: x}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'theirs: true'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other, namespace: istio-system}
+data: {a: b}
+";
+        mesh.apply(foreign).await?;
+        let output = mesh.lateen(&["install", "--set", "profile=minimal", "-y"])?;
+        let said = lateen_e2e::mesh::text(&output);
+        ensure!(
+            !output.status.success()
+                && said.contains("no installation made them: ConfigMap istio-system/istio")
+                && said.contains("--force"),
+            "{said}"
+        );
+        let maps: Api<ConfigMap> = Api::namespaced(mesh.client().await?, "istio-system");
+        let data = maps.get("istio").await?.data.unwrap_or_default();
+        ensure!(data["mesh"] == "theirs: true", "{data:?}");
+        mesh.lateen_ok(&["install", "--set", "profile=minimal", "-y", "--force"])?;
+        mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
+        // The namespace and what is theirs in it stay.
+        maps.get("other").await?;
+        Ok(())
+    })?;
+    mesh.stop().map(drop)
+}
+
+/// The namespaces have what the platform gives them.
+async fn settled(client: &Client) -> anyhow::Result<()> {
+    eventually("the platform's own objects", async || {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+        maps.get("kube-root-ca.crt").await?;
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
+            Api::namespaced(client.clone(), "default");
+        accounts.get("default").await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn deployments(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let all: Api<Deployment> = Api::namespaced(client.clone(), "istio-system");
+    let all = all.list(&ListParams::default()).await?;
+    let there = all
+        .items
+        .into_iter()
+        .filter(|it| it.metadata.deletion_timestamp.is_none());
+    Ok(there.filter_map(|it| it.metadata.name).collect())
+}
+
+/// Every object of every kind that can be listed, but for those that pass by themselves.
+async fn everything(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    let discovery = discovery::Discovery::new(client.clone()).run().await?;
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            let passes = matches!(resource.kind.as_str(), "Event" | "Lease");
+            if passes || !capabilities.supports_operation(discovery::verbs::LIST) {
+                continue;
+            }
+            let kind = GroupVersionKind::gvk(&resource.group, &resource.version, &resource.kind);
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            for object in api.list(&ListParams::default()).await?.items {
+                let meta = object.metadata;
+                let place = meta.namespace.unwrap_or_default();
+                let name = meta.name.unwrap_or_default();
+                all.insert(format!("{}/{} {place}/{name}", kind.group, kind.kind));
+            }
+        }
+    }
+    Ok(all)
+}
