@@ -7,6 +7,7 @@
 use std::{
     fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::{Child, Command},
 };
 
 use anyhow::Context;
@@ -38,6 +39,12 @@ pub async fn datagrams(pid: i32, port: u16) -> anyhow::Result<UdpSocket> {
     let socket = socket.with_context(|| format!("take datagrams on {any}"))?;
     socket.set_nonblocking(true)?;
     Ok(UdpSocket::from_std(socket)?)
+}
+
+/// Starts a program in the network namespace of a process.
+pub async fn spawn(pid: i32, mut command: Command) -> anyhow::Result<Child> {
+    let child = within(pid, move || command.spawn()).await?;
+    child.context("start a program")
 }
 
 /// The address of a Service or a pod, from its text.

@@ -14,12 +14,15 @@ use serde_json::Value;
 use crate::Error;
 use crate::cli::{ProxyArgs, Role, Which};
 use crate::dns::DnsConfig;
+use crate::health::Readiness;
 pub(crate) use mesh::ProxyConfig;
 
 /// Envoy's place in Istio's image, which mesh configurations often repeat: naming it is no wish
 /// to run Envoy.
 const ISTIO_BINARY: &str = "/usr/local/bin/envoy";
 const DEFAULT_DISCOVERY: &str = "istiod.istio-system.svc:15012";
+/// The mesh's settings, where nobody has made `PROXY_CONFIG` of them: on machines of no platform.
+const MESH_CONFIG: &str = "etc/istio/config/mesh";
 /// Annotation of a pod that wants another proxy.
 const PROXY_ANNOTATION: &str = "lateen.io/proxy";
 
@@ -60,6 +63,8 @@ pub(crate) struct AgentConfig {
     pub(crate) app_metrics: Option<String>,
     /// How names are answered, where queries are captured.
     pub(crate) dns: Option<DnsConfig>,
+    /// How the workload's health is checked, where it is outside of the platform.
+    pub(crate) readiness: Option<Readiness>,
     pub(crate) metadata: Value,
 }
 
@@ -101,7 +106,8 @@ impl AgentConfig {
     }
 
     pub(crate) fn resolve(args: ProxyArgs, mut env: Env) -> Result<Self, Error> {
-        let mesh = ProxyConfig::parse(env.get("PROXY_CONFIG").map_or("", String::as_str))?;
+        let own = env.get("PROXY_CONFIG").map_or("", String::as_str);
+        let mesh = ProxyConfig::read(&args.root.join(MESH_CONFIG), own)?;
         for (name, value) in &mesh.proxy_metadata {
             env.entry(name.clone()).or_insert_with(|| value.clone());
         }
@@ -165,6 +171,7 @@ impl AgentConfig {
             app_probers: probers(&env)?,
             app_metrics: app_metrics(&env, ports.status)?,
             dns: dns(&env)?,
+            readiness: readiness(&mesh)?,
             role: args.role,
             proxy_log_level: args.proxy_log_level,
             proxy_component_log_level: args.proxy_component_log_level,
@@ -339,6 +346,14 @@ fn dns(env: &Env) -> Result<Option<DnsConfig>, Error> {
         timeout: duration(env, "DNS_FORWARD_TIMEOUT")?.unwrap_or(Duration::from_secs(5)),
         parallel: parsed(env, "DNS_FORWARD_PARALLEL")?.unwrap_or(false),
     }))
+}
+
+/// The probe of a WorkloadGroup, which proxy configurations of its workloads have.
+fn readiness(mesh: &ProxyConfig) -> Result<Option<Readiness>, Error> {
+    let probe = mesh.readiness_probe.as_ref();
+    let probe = probe.filter(|probe| !probe.is_null()).map(Readiness::of);
+    let invalid = |why| bad("PROXY_CONFIG", format!("readinessProbe: {why}"));
+    probe.transpose().map_err(invalid)
 }
 
 fn ratio(env: &Env) -> Result<f64, Error> {

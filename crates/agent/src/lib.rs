@@ -3,7 +3,7 @@
 //! The agent obtains the workload's certificate and renews it, writes the proxy's bootstrap, runs
 //! our proxy in this process or Envoy in a child, carries xDS to the control plane with the
 //! workload's token, serves secrets to Envoy, answers names and the probes of the application,
-//! merges metrics, and drains on the way out.
+//! tells the health of a workload outside of the platform, merges metrics, and drains on the way out.
 //!
 //! Invariant: the agent alone talks to the certificate authority, and the key never leaves the pod.
 
@@ -15,6 +15,7 @@ mod dns;
 mod envoy;
 mod error;
 mod grpc;
+mod health;
 mod http;
 mod inprocess;
 mod metadata;

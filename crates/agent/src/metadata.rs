@@ -13,6 +13,8 @@ use crate::config::{Env, Ports, ProxyConfig, bad};
 const META: &str = "ISTIO_META_";
 /// `ISTIO_METAJSON_X` holds a JSON object of further keys.
 const META_JSON: &str = "ISTIO_METAJSON_";
+/// Labels of a workload that no downward API tells of.
+const LABELS_JSON: &str = "ISTIO_METAJSON_LABELS";
 /// The version of Istio whose behaviour the control plane may expect of this proxy.
 const ISTIO_VERSION: &str = "1.27.0";
 
@@ -53,6 +55,9 @@ pub(crate) fn build(env: &Env, mesh: &ProxyConfig, facts: &Facts<'_>) -> Result<
     for (name, value) in env {
         if name.starts_with(META_JSON) {
             merge_json(&mut metadata, value)?;
+            if name == LABELS_JSON {
+                add_labels(&mut metadata, value)?;
+            }
         } else if let Some(key) = name.strip_prefix(META) {
             metadata.insert(key.to_owned(), Value::String(value.clone()));
         }
@@ -73,6 +78,16 @@ fn merge_json(metadata: &mut Map<String, Value>, text: &str) -> Result<(), Error
     let object: Map<String, Value> =
         serde_json::from_str(text).map_err(|e| bad("ISTIO_METAJSON_*", e))?;
     metadata.extend(object);
+    Ok(())
+}
+
+/// Adds labels to those that files say.
+fn add_labels(metadata: &mut Map<String, Value>, text: &str) -> Result<(), Error> {
+    let given: Map<String, Value> = serde_json::from_str(text).map_err(|e| bad(LABELS_JSON, e))?;
+    let labels = metadata.entry("LABELS").or_insert_with(|| json!({}));
+    if let Value::Object(labels) = labels {
+        labels.extend(given.into_iter().filter(|(_, value)| value.is_string()));
+    }
     Ok(())
 }
 
@@ -99,12 +114,13 @@ mod tests {
         let metadata = sample(&[
             ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
             ("ISTIO_META_POD_PORTS", r#"[{"containerPort":80}]"#),
-            ("ISTIO_METAJSON_LABELS", r#"{"EXTRA":{"a":1}}"#),
+            ("ISTIO_METAJSON_LABELS", r#"{"EXTRA":{"a":1},"app":"vm"}"#),
         ])
         .metadata;
         assert_eq!(metadata["CLUSTER_ID"], "Kubernetes");
         assert_eq!(metadata["POD_PORTS"], r#"[{"containerPort":80}]"#);
         assert_eq!(metadata["EXTRA"]["a"], 1);
+        assert_eq!(metadata["LABELS"], json!({"app": "vm"}));
         assert_eq!(metadata["INSTANCE_IPS"], "10.244.0.7");
         assert_eq!(metadata["SERVICE_ACCOUNT"], "bookinfo-reviews");
     }

@@ -27,8 +27,8 @@ pub(crate) async fn follow(
     place: Place,
     tables: watch::Sender<Arc<Table>>,
 ) {
-    let node = match node(&config) {
-        Ok(node) => node,
+    let mut ads = match open(&config) {
+        Ok(ads) => ads,
         Err(error) => {
             tracing::error!(%error, "names of the mesh are not asked for");
             // Nobody is to wait for them.
@@ -36,19 +36,24 @@ pub(crate) async fn follow(
             return std::future::pending().await;
         }
     };
+    ads.subscriber.wildcard(TypeUrl::NAME_TABLE);
+    while let Some(update) = ads.updates.recv().await {
+        take(update, &place, &tables);
+    }
+}
+
+/// A stream of the agent's own.
+pub(crate) fn open(config: &AgentConfig) -> Result<client::Client, lateen_xds::Error> {
+    let node = node(config)?;
     let socket = config.paths.xds_socket.clone();
-    let mut ads = client::spawn(node, move || {
+    Ok(client::spawn(node, move || {
         let socket = socket.clone();
         async move {
             let socket = std::path::absolute(socket)?;
             let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
             Ok::<Connection, ConnectError>(endpoint.connect().await?.into())
         }
-    });
-    ads.subscriber.wildcard(TypeUrl::NAME_TABLE);
-    while let Some(update) = ads.updates.recv().await {
-        take(update, &place, &tables);
-    }
+    }))
 }
 
 fn node(config: &AgentConfig) -> Result<Node, lateen_xds::Error> {

@@ -20,7 +20,7 @@ use crate::envoy::Envoy;
 use crate::inprocess::InProcess;
 use crate::relay::{self, Relay};
 use crate::status::{self, Status};
-use crate::{Error, bootstrap, grpc, http, names, sds};
+use crate::{Error, bootstrap, grpc, health, http, names, sds};
 
 const ADMIN_LIMIT: Duration = Duration::from_secs(2);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -41,6 +41,9 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
         // Our own proxy is handed its certificate in this process.
         let secrets = relay::bind(&config.paths.sds_socket)?;
         parts.spawn(sds::serve(secrets, identity.clone()));
+    }
+    if let Some(readiness) = config.readiness.clone() {
+        parts.spawn(health::keep(config.clone(), readiness, status.clone()));
     }
     parts.spawn(Certificates::new(config.clone()).keep(identity.clone()));
     grpc::write_bootstrap(&config)?;

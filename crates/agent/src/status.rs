@@ -2,7 +2,7 @@
 
 mod health;
 mod metrics;
-mod probe;
+pub(crate) mod probe;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Status {
     }
 
     /// Whether traffic may be sent here; if not, why.
-    async fn ready(&self) -> Result<(), String> {
+    pub(crate) async fn ready(&self) -> Result<(), String> {
         if self.draining.load(Ordering::Acquire) {
             return Err("draining".to_owned());
         }

@@ -78,3 +78,13 @@ pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution
 pub const REVISION: &str = "istio.io/rev";
 /// On a Service: identities of its workloads on virtual machines.
 pub const SERVICE_ACCOUNTS: &str = "alpha.istio.io/kubernetes-serviceaccounts";
+/// On a WorkloadEntry: the WorkloadGroup that it was registered by.
+pub const AUTO_REGISTRATION_GROUP: &str = "istio.io/autoRegistrationGroup";
+/// On a WorkloadEntry: the replica of the control plane that its proxy was connected to last.
+pub const WORKLOAD_CONTROLLER: &str = "istio.io/workloadController";
+/// On a WorkloadEntry: since when its proxy is connected.
+pub const CONNECTED_AT: &str = "istio.io/connectedAt";
+/// On a WorkloadEntry: since when its proxy is connected no more.
+pub const DISCONNECTED_AT: &str = "istio.io/disconnectedAt";
+/// On a WorkloadEntry: `true` makes it an endpoint only while its condition `Healthy` is true.
+pub const HEALTH_CHECKS: &str = "proxy.istio.io/health-checks-enabled";

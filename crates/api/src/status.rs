@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use crate::schema::message;
 
+/// Type of the condition that says whether the workload of a WorkloadEntry is well.
+pub const HEALTHY: &str = "Healthy";
+
 message! {
     /// Status of any kind.
     pub struct Status {

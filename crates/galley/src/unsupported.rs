@@ -93,7 +93,7 @@ pub(crate) fn not_in_force(kind: &str, faults: &mut Vec<Fault>, warnings: &mut V
             reason: format!("{kind} is not supported"),
             help: "it would be stored and not enforced; remove it".into(),
         }),
-        "WorkloadGroup" | "Telemetry" | "WasmPlugin" | "TrafficExtension" => {
+        "Telemetry" | "WasmPlugin" | "TrafficExtension" => {
             warnings.push(format!(
                 "{kind} is not supported: it is stored and has no effect"
             ));

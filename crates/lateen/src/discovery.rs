@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 mod access;
 mod credentials;
+mod entries;
 mod gateways;
 mod leader;
 mod replicas;
@@ -246,6 +247,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         servers::Sinks {
             credentials,
             statuses: statuses.clone(),
+            registering: entries::registering(&client, &options, election.leading()),
         },
         &options,
     );

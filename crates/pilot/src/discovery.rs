@@ -18,6 +18,7 @@ use crate::engine::{Counts, Engine};
 use crate::envoy_filter::PatchReport;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
+use crate::registration::{Registering, Registrar};
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
 use crate::source::{Client, Core, Source};
@@ -39,6 +40,8 @@ pub struct Options {
     pub stream_lifetime: Duration,
     /// What debug pages say of this control plane, and whom they say it to.
     pub settings: Settings,
+    /// Where workloads outside of the platform are registered; `None` refuses them.
+    pub registering: Option<Registering>,
 }
 
 /// What is injected, by the name of the template.
@@ -75,6 +78,7 @@ impl Default for Options {
             credentials: Arc::new(NoCredentials),
             stream_lifetime: STREAM_LIFETIME,
             settings: Settings::default(),
+            registering: None,
         }
     }
 }
@@ -112,7 +116,10 @@ impl Discovery {
         let first = inputs.snapshot(&metrics);
         let engine = Engine::new(first.clone());
         let (snapshots_tx, snapshots) = watch::channel(first);
+        let registering = options.registering;
+        let registrar = registering.map(|with| Registrar::start(with, metrics.registry()));
         let core = Arc::new(Core {
+            registrar,
             snapshots,
             engine,
             credentials: options.credentials,

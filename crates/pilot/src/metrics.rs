@@ -56,6 +56,11 @@ impl Metrics {
         }
     }
 
+    /// Where other parts add their own.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn observe(&self, event: &Event<'_>) {
         match event {
             Event::Connected => self.connected.add(1),

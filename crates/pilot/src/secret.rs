@@ -245,6 +245,7 @@ mod tests {
                 identity: SpiffeId::new("cluster.local", "istio-system", account).ok(),
                 reads_secrets: true,
                 is_asked: true,
+                registration: None,
             };
             let name = format!("{}{name}", lateen_galley::ROOTS);
             let found = resource(&Everything, &client, &name);
@@ -275,6 +276,7 @@ mod tests {
             identity: SpiffeId::new("cluster.local", "istio-system", "gateway").ok(),
             reads_secrets: true,
             is_asked: true,
+            registration: None,
         };
         let check = |client: Client, name: &str, given: bool| {
             let found = resource(&Everything, &client, name);

@@ -18,6 +18,7 @@ use crate::discovery::{Discovery, Settings};
 use crate::engine::{self, Engine, Served};
 use crate::metrics::Metrics;
 use crate::proxy::{Dialect, Proxy};
+use crate::registration::{self, Registrar, Registration};
 use crate::secret::{self, CredentialSource};
 use crate::snapshot::Snapshot;
 
@@ -35,6 +36,8 @@ pub struct Client {
     /// The platform was asked whether it may, or it makes no difference. Of gateways it always is, of
     /// sidecars where rules of their namespace name credentials.
     pub is_asked: bool,
+    /// What holds the WorkloadEntry of a workload that registers itself.
+    pub(crate) registration: Option<Registration>,
 }
 
 /// Types that lead to clusters: what proxies of all kinds ask for, and what only ours does.
@@ -48,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) stream_lifetime: Duration,
     pub(crate) settings: Settings,
+    /// `None` where there is nothing that entries could be written to.
+    pub(crate) registrar: Option<Arc<Registrar>>,
 }
 
 impl Core {
@@ -89,6 +94,19 @@ pub struct Source {
 }
 
 impl Source {
+    async fn register(
+        &self,
+        node: &Node,
+        proxy: &Proxy,
+        identity: Option<&SpiffeId>,
+    ) -> Result<Option<Registration>, Status> {
+        let Some(registrar) = &self.core.registrar else {
+            return registration::impossible(proxy).map(|()| None);
+        };
+        let world = self.core.snapshots.borrow().world.clone();
+        registrar.register(node, proxy, identity, &world).await
+    }
+
     /// Debug pages, as resources of each name that is asked for.
     fn pages(&self, client: &Client, type_url: &TypeUrl, names: Names<'_>) -> Vec<Arc<Resource>> {
         let caller = debug::Caller::of(client);
@@ -126,8 +144,10 @@ impl ResourceSource for Source {
                 );
             }
         }
+        let registration = self.register(node, &proxy, identity.as_ref()).await?;
         Ok(Client {
             proxy,
+            registration,
             is_local: auth::is_local(peer.address),
             identity,
             reads_secrets,
@@ -185,6 +205,17 @@ impl ResourceSource for Source {
             return self.pages(client, type_url, names);
         }
         self.core.generate(served, client, type_url, names)
+    }
+
+    fn report(&self, client: &Client, type_url: &TypeUrl, fault: Option<&str>) -> bool {
+        if *type_url != TypeUrl::HEALTH {
+            return false;
+        }
+        // Who has registered nothing has no health that anybody asks for.
+        if let Some(registration) = &client.registration {
+            registration.report(fault);
+        }
+        true
     }
 
     fn observe(&self, event: Event<'_>) {

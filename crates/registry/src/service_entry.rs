@@ -7,8 +7,10 @@ use ipnet::IpNet;
 use lateen_api::{
     Object, annotations, labels,
     networking::{ServiceEntry, ServiceLocation, ServiceResolution, WorkloadEntry},
+    status,
 };
 use lateen_core::{Hostname, Labels, Locality, Protocol};
+use serde_json::Value;
 
 use crate::{
     Endpoint, Provider, Resolution, Service, ServicePort, TargetPort, TrafficDistribution,
@@ -126,6 +128,19 @@ pub(crate) fn endpoints(
         .collect()
 }
 
+/// Whether a WorkloadEntry, as it is stored, is an endpoint: nobody looks at its health, or it was
+/// found to be good. One whose health nobody has told yet is none.
+pub(crate) fn is_healthy(entry: &Value) -> bool {
+    let watched = entry["metadata"]["annotations"][annotations::HEALTH_CHECKS].as_str();
+    // What Go reads as true.
+    if !matches!(watched, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        return true;
+    }
+    let conditions = entry["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == status::HEALTHY && one["status"] == "True")
+}
+
 /// An entry as an endpoint on one port.
 pub(crate) fn endpoint(entry: &WorkloadEntry, port: u16, namespace: &str) -> Endpoint {
     let labels = Labels(entry.labels.clone());
@@ -157,7 +172,7 @@ fn locality(entry: &WorkloadEntry, labels: &Labels) -> Locality {
 }
 
 /// The entry as a workload, if its address is an IP address.
-pub(crate) fn workload(entry: &Object<WorkloadEntry>) -> Option<(IpAddr, Workload)> {
+pub(crate) fn workload(entry: &Object<WorkloadEntry>, ready: bool) -> Option<(IpAddr, Workload)> {
     let ip: IpAddr = entry.spec.address.parse().ok()?;
     let labels = Labels(entry.spec.labels.clone());
     let number = |(name, port): (&String, &u32)| Some((name.clone(), u16::try_from(*port).ok()?));
@@ -175,8 +190,44 @@ pub(crate) fn workload(entry: &Object<WorkloadEntry>) -> Option<(IpAddr, Workloa
             name: entry.meta.name.clone(),
         }),
         mtls: labels.value(labels::TLS_MODE) == Some("istio"),
-        ready: true,
+        ready,
         labels,
     };
     Some((ip, workload))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_watched_serves_while_it_is_healthy() {
+        let entry = |watched: Option<&str>, healthy: Option<&str>| {
+            let other = json!({"type": "Reconciled", "status": "True"});
+            let healthy = healthy.map(|status| json!({"type": "Healthy", "status": status}));
+            let conditions: Vec<_> = [other].into_iter().chain(healthy).collect();
+            let mut entry = json!({"metadata": {}, "status": {"conditions": conditions}});
+            if let Some(watched) = watched {
+                entry["metadata"]["annotations"] = json!({annotations::HEALTH_CHECKS: watched});
+            }
+            entry
+        };
+        for (watched, healthy, expect) in [
+            (None, None, true),
+            (None, Some("False"), true),
+            (Some("false"), Some("False"), true),
+            (Some("true"), None, false),
+            (Some("true"), Some("False"), false),
+            (Some("true"), Some("Unknown"), false),
+            (Some("true"), Some("True"), true),
+        ] {
+            assert_eq!(
+                is_healthy(&entry(watched, healthy)),
+                expect,
+                "{watched:?} {healthy:?}"
+            );
+        }
+    }
 }

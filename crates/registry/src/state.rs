@@ -77,6 +77,8 @@ pub(crate) struct State {
 struct Entry {
     object: Object<WorkloadEntry>,
     labels: Labels,
+    /// Its health is good, or nobody looks at it.
+    healthy: bool,
 }
 
 /// Who refers to what.

@@ -129,6 +129,7 @@ enum Command {
     Subscribe(TypeUrl, Vec<String>),
     Unsubscribe(TypeUrl, Vec<String>),
     Answer(Answer),
+    Report(TypeUrl, Option<String>),
 }
 
 /// Changes what the client asks for. Cheap to clone.
@@ -147,6 +148,12 @@ impl Subscriber {
     pub fn subscribe(&self, type_url: TypeUrl, names: impl IntoIterator<Item = String>) {
         let names = names.into_iter().collect();
         let _ = self.commands.send(Command::Subscribe(type_url, names));
+    }
+
+    /// Reports something of the client itself, by a request of a type that has no resources: all is
+    /// well, or this is wrong. The last report is made again on each new stream.
+    pub fn report(&self, type_url: TypeUrl, fault: Option<String>) {
+        let _ = self.commands.send(Command::Report(type_url, fault));
     }
 
     /// No longer asks for these names. Their state is the caller's to drop; a response that was

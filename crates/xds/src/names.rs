@@ -76,6 +76,12 @@ impl TypeUrl {
         "type.googleapis.com/istio.networking.nds.v1.NameTable"
     ));
 
+    /// Health of a workload outside of the platform. Its agent sends requests of this type and is
+    /// answered nothing: one with an error says that the workload is not well.
+    pub const HEALTH: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/istio.v1.HealthInformation"
+    ));
+
     /// Istio's debug pages, by name.
     pub const DEBUG: TypeUrl = TypeUrl(arcstr::literal!("istio.io/debug"));
 

@@ -184,6 +184,13 @@ pub trait ResourceSource: Send + Sync + 'static {
         &[]
     }
 
+    /// Takes in what a client reports of itself, by a request of a type that has no resources; whether
+    /// this type is of that kind. `fault` is the error of the request. By default there is none.
+    fn report(&self, client: &Self::Client, type_url: &TypeUrl, fault: Option<&str>) -> bool {
+        let _ = (client, type_url, fault);
+        false
+    }
+
     /// How long a stream may live. Who the client is was proved at its beginning, and what has been
     /// revoked since must not count for ever.
     fn stream_lifetime(&self) -> Duration {

@@ -23,6 +23,7 @@ mod gateway_api;
 mod gateway_tls;
 mod grpc;
 mod kubectl;
+mod machines;
 mod multicluster;
 mod names;
 mod pods;
@@ -233,6 +234,7 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         proxyless::grpc_echo_has_its_agents,
         traffic::names_are_resolved_by_the_sidecar,
         names::captured_names_are_answered,
+        machines::a_machine_registers_itself_and_serves_while_it_is_well,
         failing::a_failing_pod_is_left_out,
         failing::a_pod_that_hangs_costs_a_try,
         envoy::real_envoy_serves_in_place_of_ours,

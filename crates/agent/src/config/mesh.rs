@@ -1,6 +1,7 @@
 //! `PROXY_CONFIG`: the mesh's default proxy configuration with the pod's own on top, as YAML.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -24,11 +25,30 @@ pub(crate) struct ProxyConfig {
     #[serde(deserialize_with = "optional_duration")]
     pub(crate) termination_drain_duration: Option<Duration>,
     pub(crate) proxy_metadata: BTreeMap<String, String>,
+    pub(crate) readiness_probe: Option<Value>,
     #[serde(skip)]
     pub(crate) raw: Value,
 }
 
 impl ProxyConfig {
+    /// `own` over the `defaultConfig` of the mesh's settings in a file, if there is one.
+    pub(crate) fn read(file: &Path, own: &str) -> Result<Self, Error> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Self::parse(own),
+            Err(e) => return Err(Error::file(file)(e)),
+        };
+        let invalid = |e| bad("etc/istio/config/mesh", e);
+        let mesh: Value = serde_saphyr::from_str(&text).map_err(invalid)?;
+        let Value::Object(mut fields) = mesh["defaultConfig"].clone() else {
+            return Self::parse(own);
+        };
+        if let Value::Object(over) = Self::parse(own)?.raw {
+            fields.extend(over);
+        }
+        Self::of(Value::Object(fields))
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if text.trim().is_empty() {
             return Ok(Self {
@@ -37,6 +57,10 @@ impl ProxyConfig {
             });
         }
         let raw: Value = serde_saphyr::from_str(text).map_err(|e| bad("PROXY_CONFIG", e))?;
+        Self::of(raw)
+    }
+
+    fn of(raw: Value) -> Result<Self, Error> {
         let config = serde_json::from_value(raw.clone());
         let config: Self = config.map_err(|e| bad("PROXY_CONFIG", e))?;
         Ok(Self { raw, ..config })
@@ -98,6 +122,26 @@ mod tests {
         for text in ["", "5", "s", "5 s", "5d", "-1s"] {
             assert_eq!(seconds(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_meshs_settings_are_below_the_workloads_own() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("mesh");
+        let own = "concurrency: 2\n";
+        let read = || ProxyConfig::read(&file, own).expect("valid");
+        assert_eq!(read().concurrency, Some(2), "there is no file");
+        let mesh = "defaultConfig:\n  concurrency: 1\n  discoveryAddress: x:1\n  \
+                    readinessProbe: {tcpSocket: {port: 1}}\n";
+        std::fs::write(&file, mesh).expect("writable");
+        let both = read();
+        assert_eq!(both.concurrency, Some(2));
+        assert_eq!(both.discovery_address.as_deref(), Some("x:1"));
+        assert_eq!(both.raw["readinessProbe"]["tcpSocket"]["port"], 1);
+        std::fs::write(&file, "trustDomain: a\n").expect("writable");
+        assert_eq!(read().discovery_address, None);
+        std::fs::write(&file, "[").expect("writable");
+        ProxyConfig::read(&file, own).expect_err("no YAML");
     }
 
     #[test]

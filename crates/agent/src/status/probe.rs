@@ -2,6 +2,7 @@
 //! otherwise be captured and, under strict mutual TLS, refused.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -9,12 +10,15 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
+use tokio::process::Command;
 
 use super::health;
 use crate::http;
 
 /// The kubelet's default.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
+/// What is told of what a command wrote, in characters.
+const MESSAGE_MAX: usize = 512;
 /// Headers of the kubelet's request that concern its connection, not the application.
 const NOT_FORWARDED: [header::HeaderName; 4] = [
     header::HOST,
@@ -23,6 +27,55 @@ const NOT_FORWARDED: [header::HeaderName; 4] = [
     header::TRANSFER_ENCODING,
 ];
 
+/// Runs a probe of this workload's own, as its group has it: whether it succeeds, and else why not.
+pub(crate) async fn check(probe: &Value, own: IpAddr, limit: Duration) -> Result<(), String> {
+    let host = |of: &Value| {
+        let host = of["host"].as_str().filter(|host| !host.is_empty());
+        host.map_or_else(|| own.to_string(), str::to_owned)
+    };
+    if probe["httpGet"].is_object() {
+        let get = &probe["httpGet"];
+        let request = http_request(get, &host(get), &HeaderMap::new())?;
+        let answer = http::send(request, limit).await?;
+        // As the kubelet counts.
+        return match answer.status.as_u16() {
+            200..400 => Ok(()),
+            _ => Err(format!("the answer is {}", answer.status)),
+        };
+    }
+    if probe["tcpSocket"].is_object() {
+        let socket = &probe["tcpSocket"];
+        return tcp(socket, &host(socket), limit).await;
+    }
+    if probe["grpc"].is_object() {
+        return grpc_health(&probe["grpc"], own, limit).await;
+    }
+    if probe["exec"].is_object() {
+        return exec(&probe["exec"], limit).await;
+    }
+    Err("this kind of probe is not supported".to_owned())
+}
+
+/// Runs a command. One that does not end in time is killed.
+async fn exec(exec: &Value, limit: Duration) -> Result<(), String> {
+    let words = exec["command"].as_array().into_iter().flatten();
+    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+    let [program, args @ ..] = words.as_slice() else {
+        return Err("there is no command".to_owned());
+    };
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(limit, command.output()).await;
+    let output = output.map_err(|_| format!("{program} has not ended within {limit:?}"))?;
+    let output = output.map_err(|e| format!("cannot run {program}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said: String = said.trim().chars().take(MESSAGE_MAX).collect();
+    Err(format!("{program}: {} {said}", output.status))
+}
+
 /// Runs a probe as it was before injection, and answers as the application did.
 pub(crate) async fn run(probe: &Value, pod: IpAddr, headers: &HeaderMap) -> Response {
     let seconds = probe["timeoutSeconds"].as_u64().filter(|s| *s > 0);
@@ -30,7 +83,7 @@ pub(crate) async fn run(probe: &Value, pod: IpAddr, headers: &HeaderMap) -> Resp
     let outcome = if probe["httpGet"].is_object() {
         return http_get(&probe["httpGet"], pod, headers, limit).await;
     } else if probe["tcpSocket"].is_object() {
-        tcp(&probe["tcpSocket"], pod, limit).await
+        tcp(&probe["tcpSocket"], &pod.to_string(), limit).await
     } else if probe["grpc"].is_object() {
         grpc_health(&probe["grpc"], pod, limit).await
     } else {
@@ -43,7 +96,7 @@ pub(crate) async fn run(probe: &Value, pod: IpAddr, headers: &HeaderMap) -> Resp
 }
 
 async fn http_get(get: &Value, pod: IpAddr, headers: &HeaderMap, limit: Duration) -> Response {
-    let answer = match http_request(get, pod, headers) {
+    let answer = match http_request(get, &pod.to_string(), headers) {
         Ok(request) => http::send(request, limit).await,
         Err(why) => Err(why),
     };
@@ -64,7 +117,7 @@ async fn http_get(get: &Value, pod: IpAddr, headers: &HeaderMap, limit: Duration
 
 fn http_request(
     get: &Value,
-    pod: IpAddr,
+    host: &str,
     headers: &HeaderMap,
 ) -> Result<Request<Full<bytes::Bytes>>, String> {
     let scheme = get["scheme"]
@@ -72,7 +125,11 @@ fn http_request(
         .unwrap_or("HTTP")
         .to_ascii_lowercase();
     let path = get["path"].as_str().unwrap_or("/").trim_start_matches('/');
-    let url = format!("{scheme}://{}/{path}", SocketAddr::new(pod, port(get)?));
+    let port = port(get)?;
+    let url = match host.parse() {
+        Ok(ip) => format!("{scheme}://{}/{path}", SocketAddr::new(ip, port)),
+        Err(_) => format!("{scheme}://{host}:{port}/{path}"),
+    };
     let given: Vec<_> = get["httpHeaders"]
         .as_array()
         .into_iter()
@@ -97,8 +154,8 @@ fn http_request(
     request.body(Full::default()).map_err(|e| e.to_string())
 }
 
-async fn tcp(socket: &Value, pod: IpAddr, limit: Duration) -> Result<(), String> {
-    let connected = tokio::time::timeout(limit, http::dial(&pod.to_string(), port(socket)?)).await;
+async fn tcp(socket: &Value, host: &str, limit: Duration) -> Result<(), String> {
+    let connected = tokio::time::timeout(limit, http::dial(host, port(socket)?)).await;
     let connected = connected.map_err(|_| format!("no connection within {limit:?}"))?;
     connected.map(drop).map_err(|e| e.to_string())
 }

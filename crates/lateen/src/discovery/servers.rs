@@ -10,7 +10,7 @@ use lateen_citadel::{Authenticator, CertificateAuthority, Citadel};
 use lateen_core::ports;
 use lateen_galley::{ConfigSet, Galley};
 use lateen_injector::{Owner, Params};
-use lateen_pilot::{Anonymous, Discovery, Settings};
+use lateen_pilot::{Anonymous, Discovery, Registering, Settings};
 use lateen_registry::{Registry, SourceStatus, StatusWriter};
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -42,6 +42,7 @@ pub(super) struct Parts {
 pub(super) struct Sinks {
     pub(super) credentials: Arc<Credentials>,
     pub(super) statuses: StatusWriter,
+    pub(super) registering: Option<Registering>,
 }
 
 impl Parts {
@@ -57,6 +58,7 @@ impl Parts {
         let Sinks {
             credentials,
             statuses,
+            registering,
         } = sinks;
         let params = params(galley, options);
         let discovery = Discovery::new(
@@ -65,6 +67,7 @@ impl Parts {
             lateen_pilot::Options {
                 domain: options.domain.clone(),
                 credentials,
+                registering,
                 settings: settings(params.clone(), options),
                 stream_lifetime: options.stream_lifetime,
             },

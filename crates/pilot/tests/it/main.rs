@@ -9,4 +9,5 @@ mod follower;
 mod limits;
 mod paths;
 mod reconnect;
+mod registration;
 mod unread;

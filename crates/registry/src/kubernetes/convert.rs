@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::api::DynamicObject;
-use lateen_api::{Kind, annotations, kinds, labels};
+use lateen_api::{Kind, annotations, kinds, labels, status};
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 use serde_json::{Value, json};
 
@@ -314,11 +314,54 @@ pub(super) fn raw(kind: &Kind, object: DynamicObject) -> Option<Document> {
         // It counts writes of the status too, which say nothing new.
         meta.remove("resourceVersion");
     }
-    // Of a status only the addresses that hosts were given are of use: whoever was told of one keeps it.
     let status = map.remove("status").unwrap_or_default();
-    let addresses = &status["addresses"];
-    if kind.id() == kinds::SERVICE_ENTRY.kind && addresses.is_array() {
-        map.insert("status".into(), json!({"addresses": addresses}));
+    if let Some(status) = used_status(kind, &status) {
+        map.insert("status".into(), status);
     }
     Some(Arc::new(value))
+}
+
+/// What of a status is of use: the addresses that hosts were given, since whoever was told of one
+/// keeps it, and the health of workloads.
+fn used_status(kind: &Kind, status: &Value) -> Option<Value> {
+    if kind.id() == kinds::SERVICE_ENTRY.kind {
+        let addresses = status["addresses"].as_array()?;
+        return Some(json!({"addresses": addresses}));
+    }
+    if kind.id() == kinds::WORKLOAD_ENTRY.kind {
+        let mut conditions = status["conditions"].as_array()?.iter();
+        let health = conditions.find(|one| one["type"] == status::HEALTHY)?;
+        // When it was looked at says nothing new.
+        let health = json!({"type": health["type"], "status": health["status"]});
+        return Some(json!({"conditions": [health]}));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_status_what_is_used_is_kept() {
+        let status = json!({
+            "addresses": [{"value": "240.240.0.1", "host": "a"}],
+            "conditions": [
+                {"type": "Reconciled", "status": "True"},
+                {"type": "Healthy", "status": "False", "message": "refused", "lastProbeTime": "t"},
+            ],
+        });
+        let health = json!({"conditions": [{"type": "Healthy", "status": "False"}]});
+        for (kind, expect) in [
+            (
+                &kinds::SERVICE_ENTRY,
+                Some(json!({"addresses": status["addresses"]})),
+            ),
+            (&kinds::WORKLOAD_ENTRY, Some(health)),
+            (&kinds::VIRTUAL_SERVICE, None),
+        ] {
+            assert_eq!(used_status(kind, &status), expect, "{}", kind.kind);
+            assert_eq!(used_status(kind, &Value::Null), None, "{}", kind.kind);
+        }
+    }
 }

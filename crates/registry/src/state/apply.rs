@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::update::{Slice, SliceAddress, Update};
 use super::{Entry, State, set};
 use crate::{
-    Service, Workload,
+    Service, Workload, service_entry,
     store::{Event, Key},
 };
 
@@ -205,7 +205,8 @@ impl State {
             } else if kind.id() == kinds::WORKLOAD_ENTRY.kind
                 && let Some(entry) = readable(&key, value.as_deref())
             {
-                self.set_workload_entry(&key, entry);
+                let healthy = value.as_deref().is_some_and(service_entry::is_healthy);
+                self.set_workload_entry(&key, entry, healthy);
             }
             let object = ObjectRef {
                 kind: kind.id(),
@@ -244,10 +245,16 @@ impl State {
         });
     }
 
-    fn set_workload_entry(&mut self, key: &Key, entry: Option<Object<WorkloadEntry>>) {
+    fn set_workload_entry(
+        &mut self,
+        key: &Key,
+        entry: Option<Object<WorkloadEntry>>,
+        healthy: bool,
+    ) {
         let with_labels = |object: Object<WorkloadEntry>| Entry {
             labels: Labels(object.spec.labels.clone()),
             object,
+            healthy,
         };
         let old = match entry {
             Some(object) => self

@@ -178,9 +178,13 @@ impl State {
         let entries = self.refs.of_services.selected_by(key);
         let endpoints = entries.filter_map(|entry| {
             self.visit();
-            let entry = &self.workload_entries[entry].object.spec;
-            let number = entry_port(entry, port)?;
-            Some(service_entry::endpoint(entry, number, &key.0))
+            let entry = &self.workload_entries[entry];
+            let spec = &entry.object.spec;
+            let number = entry_port(spec, port)?;
+            Some(Endpoint {
+                ready: entry.healthy,
+                ..service_entry::endpoint(spec, number, &key.0)
+            })
         });
         endpoints.collect()
     }

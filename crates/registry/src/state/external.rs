@@ -124,10 +124,14 @@ impl State {
         let target = service_entry::target(port);
         let entries = self.refs.of_entries.selected_by(key).map(|member| {
             self.visit();
-            let spec = &self.workload_entries[member].object.spec;
+            let entry = &self.workload_entries[member];
+            let spec = &entry.object.spec;
             let named = spec.ports.get(port.name.as_str());
             let number = named.and_then(|n| u16::try_from(*n).ok()).unwrap_or(target);
-            service_entry::endpoint(spec, number, &key.0)
+            Endpoint {
+                ready: entry.healthy,
+                ..service_entry::endpoint(spec, number, &key.0)
+            }
         });
         let pods = self
             .refs

@@ -291,6 +291,54 @@ fn endpoints_that_no_proxy_can_reach_are_left_out() {
 }
 
 #[test]
+fn an_unhealthy_entry_is_no_ready_endpoint() {
+    let mut state = bookinfo();
+    let external = json!({
+        "hosts": ["vm.example.com"], "resolution": "STATIC", "location": "MESH_INTERNAL",
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+        "workloadSelector": {"labels": {"app": "reviews"}},
+    });
+    assert!(apply_entry(&mut state, entry(external)));
+    let mut vm = json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "WorkloadEntry",
+        "metadata": {
+            "name": "vm", "namespace": "default",
+            "annotations": {"proxy.istio.io/health-checks-enabled": "true"},
+        },
+        "spec": {"address": "192.0.2.7", "labels": {"app": "reviews"}},
+    });
+    let set = |state: &mut State, vm: &Value| {
+        let event = Event::Apply(key("default", "vm"), Arc::new(vm.clone()));
+        state.apply(Update::Object(&kinds::WORKLOAD_ENTRY, event));
+        state.fold();
+        let of = |host: &str| {
+            let found = state.world.endpoints(&id(host), "http").iter();
+            let mut found = found.filter(|endpoint| endpoint.address == "192.0.2.7");
+            found.next().expect("known").ready
+        };
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        let workload = state
+            .world
+            .workloads_by_ip
+            .get(&ip)
+            .is_some_and(|w| w.ready);
+        [of(HOST), of("vm.example.com"), workload]
+    };
+    assert_eq!(set(&mut state, &vm), [false; 3], "nobody has heard of it");
+    for (status, expect) in [("True", true), ("False", false)] {
+        vm["status"] = json!({"conditions": [{"type": "Healthy", "status": status}]});
+        assert_eq!(set(&mut state, &vm), [expect; 3], "{status}");
+    }
+    vm["metadata"]["annotations"] = json!({});
+    assert_eq!(
+        set(&mut state, &vm),
+        [true; 3],
+        "nobody looks at its health"
+    );
+}
+
+#[test]
 fn one_host_in_two_namespaces_is_two_services() {
     let mut state = bookinfo();
     let entry = |namespace: &str, port: u16, export: &str| {

@@ -45,7 +45,8 @@ impl State {
     /// A pod of the same address is stronger than an entry.
     fn entry_at(&self, ip: IpAddr) -> Option<Arc<Workload>> {
         let key = self.refs.entries_by_ip.of(&ip).next()?;
-        let (_, workload) = service_entry::workload(&self.workload_entries[key].object)?;
+        let entry = &self.workload_entries[key];
+        let (_, workload) = service_entry::workload(&entry.object, entry.healthy)?;
         Some(Arc::new(workload))
     }
 }

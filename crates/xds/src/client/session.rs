@@ -15,6 +15,7 @@ use crate::TypeUrl;
 use crate::types::core::Node;
 use crate::types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::types::rpc;
 
 /// Requests between this task and the connection: more than there are resource types, so that the
 /// opening requests always fit.
@@ -29,6 +30,8 @@ pub(super) struct Session {
     updates: mpsc::Sender<Update>,
     state: watch::Sender<State>,
     subscriptions: Subscriptions,
+    /// The last report.
+    report: Option<DeltaDiscoveryRequest>,
     /// Which stream this is; answers to an older one are not sent.
     stream: u64,
 }
@@ -63,6 +66,7 @@ impl Session {
             updates,
             state,
             subscriptions: Subscriptions::default(),
+            report: None,
             stream: 0,
         }
     }
@@ -187,7 +191,8 @@ impl Session {
         while let Ok(command) = self.commands_rx.try_recv() {
             self.apply(command);
         }
-        self.subscriptions.opening()
+        let opening = self.subscriptions.opening();
+        opening.into_iter().chain(self.report.clone()).collect()
     }
 
     fn apply(&mut self, command: Command) -> Option<DeltaDiscoveryRequest> {
@@ -196,6 +201,10 @@ impl Session {
             Command::Subscribe(url, names) => self.subscriptions.subscribe(url, names),
             Command::Unsubscribe(url, names) => self.subscriptions.unsubscribe(url, names),
             Command::Answer(answer) => self.subscriptions.answer(answer, self.stream),
+            Command::Report(url, fault) => {
+                self.report = Some(report(&url, fault));
+                self.report.clone()
+            }
         }
     }
 
@@ -226,6 +235,18 @@ impl Session {
             },
         };
         self.updates.send(update).await
+    }
+}
+
+fn report(url: &TypeUrl, fault: Option<String>) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: url.to_string(),
+        error_detail: fault.map(|message| rpc::Status {
+            code: tonic::Code::Internal.into(),
+            message,
+            ..rpc::Status::default()
+        }),
+        ..DeltaDiscoveryRequest::default()
     }
 }
 

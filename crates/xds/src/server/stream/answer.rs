@@ -24,6 +24,10 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
             wants,
             ..
         } = incoming;
+        let client = &self.connection.client;
+        if self.source.report(client, &type_url, refused.as_deref()) {
+            return Ok(());
+        }
         let n_types = self.types.len();
         let group = self.group(&type_url);
         let known = self.types.get(&type_url);

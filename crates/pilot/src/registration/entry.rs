@@ -1,0 +1,430 @@
+//! The WorkloadEntry of a workload that registers itself, as a document: what a group and a proxy
+//! make of it, and what becomes of it when the proxy comes and goes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lateen_api::networking::WorkloadEntry;
+use lateen_api::{annotations, kinds, labels, status};
+use lateen_xds::types::core::Node;
+use lateen_xds::types::wkt::value;
+use serde_json::{Map, Value, json};
+
+use super::Refusal;
+use crate::proxy::Proxy;
+
+/// The metadata field that names the group.
+const GROUP: &str = "AUTO_REGISTER_GROUP";
+/// The metadata field that names the network.
+const NETWORK: &str = "NETWORK";
+/// The longest name of an object.
+const NAME_MAX: usize = 253;
+/// The longest that an entry counts as connected whose replica has not renewed it: half as long again
+/// as a stream lives. Whoever was to say that the proxy went is gone too then.
+const CONNECTED_MAX: Duration = Duration::from_secs(45 * 60);
+
+/// What a proxy says of the workload that it stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    pub(super) group: String,
+    pub(super) namespace: String,
+    pub(super) account: String,
+    name: String,
+    address: String,
+    network: String,
+    locality: String,
+    labels: BTreeMap<String, String>,
+    /// Its agent checks its health.
+    is_watched: bool,
+}
+
+impl Workload {
+    /// `None` where the proxy asks for no registration.
+    ///
+    /// # Errors
+    /// When it cannot be registered as what it says it is.
+    pub(super) fn of(
+        node: &Node,
+        proxy: &Proxy,
+        account: &str,
+    ) -> Result<Option<Workload>, Refusal> {
+        let text = |key: &str| proxy.metadata.get(key).cloned().unwrap_or_default();
+        let (group, network) = (text(GROUP), text(NETWORK));
+        if group.is_empty() {
+            return Ok(None);
+        }
+        // They become parts of names, and names become parts of the API server's paths.
+        for (key, name) in [(GROUP, &group), (NETWORK, &network)] {
+            if !name.is_empty() && !is_name(name) {
+                return Err(Refusal::Malformed(format!("{key} {name:?} is no name")));
+            }
+        }
+        if proxy.ip.is_loopback() || proxy.ip.is_unspecified() {
+            let why = format!("nobody can reach a workload at {}", proxy.ip);
+            return Err(Refusal::Malformed(why));
+        }
+        let address = proxy.ip.to_string();
+        let mut labels = proxy.labels.0.clone();
+        // It has slashes there, which no label of an object has.
+        labels.remove(labels::LOCALITY);
+        Ok(Some(Workload {
+            name: entry_name(&group, &address, &network),
+            group,
+            namespace: proxy.namespace.clone(),
+            account: account.to_owned(),
+            address,
+            network,
+            locality: locality(node),
+            labels,
+            is_watched: is_watched(node),
+        }))
+    }
+
+    /// Of the entry.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The entry that a group makes of it.
+    ///
+    /// # Errors
+    /// When the group cannot be read, or is another account's.
+    pub(super) fn entry(&self, group: &Value) -> Result<Value, Refusal> {
+        let unreadable = |e: serde_json::Error| {
+            Refusal::Unavailable(format!("WorkloadGroup {}: {e}", self.group))
+        };
+        let template = group["spec"].get("template").cloned().unwrap_or_default();
+        let mut spec: WorkloadEntry = match template {
+            Value::Null => WorkloadEntry::default(),
+            template => serde_json::from_value(template).map_err(unreadable)?,
+        };
+        self.check_account(&spec.service_account)?;
+        spec.service_account = self.account.clone();
+        spec.address = self.address.clone();
+        let of_group = |field: &str| texts(&group["spec"]["metadata"][field]);
+        spec.labels.extend(of_group("labels"));
+        spec.labels.extend(self.labels.clone());
+        if !self.network.is_empty() {
+            spec.network = self.network.clone();
+        }
+        if !self.locality.is_empty() {
+            spec.locality = self.locality.clone();
+        }
+        let mut notes = of_group("annotations");
+        notes.insert(
+            annotations::AUTO_REGISTRATION_GROUP.to_owned(),
+            self.group.clone(),
+        );
+        if self.is_watched {
+            notes.insert(annotations::HEALTH_CHECKS.to_owned(), "true".to_owned());
+        }
+        let kind = &kinds::WORKLOAD_ENTRY;
+        let version = kind.api_version();
+        Ok(json!({
+            "apiVersion": version,
+            "kind": kind.kind,
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": spec.labels,
+                "annotations": notes,
+                // So that it goes with its group.
+                "ownerReferences": [{
+                    "apiVersion": version,
+                    "kind": kinds::WORKLOAD_GROUP.kind,
+                    "name": self.group,
+                    "uid": group["metadata"]["uid"],
+                    "controller": true,
+                }],
+            },
+            "spec": spec,
+        }))
+    }
+
+    /// Whether an entry that is there is this workload's own.
+    pub(super) fn check(&self, entry: &Value) -> Result<(), Refusal> {
+        let group = note(entry, annotations::AUTO_REGISTRATION_GROUP);
+        if group != Some(&self.group) {
+            return Err(Refusal::Denied(format!(
+                "WorkloadEntry {}/{} is there and was not registered by group {}",
+                self.namespace, self.name, self.group
+            )));
+        }
+        let account = entry["spec"]["serviceAccount"].as_str();
+        self.check_account(account.unwrap_or_default())
+    }
+
+    /// Without an account, any of the namespace will do.
+    fn check_account(&self, wanted: &str) -> Result<(), Refusal> {
+        if wanted.is_empty() || wanted == self.account {
+            return Ok(());
+        }
+        Err(Refusal::Denied(format!(
+            "group {} is for service account {wanted:?}, not for {:?}",
+            self.group, self.account
+        )))
+    }
+}
+
+/// Whether a proxy asks for a registration.
+pub(super) fn asks(proxy: &Proxy) -> bool {
+    proxy.metadata.contains_key(GROUP)
+}
+
+/// `GROUP-ADDRESS[-NETWORK]`. Of what is too long the end is kept, which tells workloads apart.
+fn entry_name(group: &str, address: &str, network: &str) -> String {
+    let mut name = format!("{group}-{}", address.replace(':', "-"));
+    if !network.is_empty() {
+        name = format!("{name}-{network}");
+    }
+    let over = name.len().saturating_sub(NAME_MAX);
+    let name = name.split_off(over);
+    // It may have been cut where a name must not begin.
+    name.trim_start_matches(['-', '.']).to_owned()
+}
+
+/// A name that objects may have (RFC 1123).
+fn is_name(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= NAME_MAX
+        && text.split('.').all(|part| {
+            part.starts_with(is_end)
+                && part.ends_with(is_end)
+                && part.chars().all(|c| is_end(c) || c == '-')
+        })
+}
+
+fn locality(node: &Node) -> String {
+    let Some(at) = &node.locality else {
+        return String::new();
+    };
+    let parts = [&at.region, &at.zone, &at.sub_zone];
+    let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).collect();
+    parts.join("/").trim_end_matches('/').to_owned()
+}
+
+/// Whether the proxy's own configuration has a probe.
+fn is_watched(node: &Node) -> bool {
+    let field = |of: &lateen_xds::types::wkt::Struct, key: &str| match &of.fields.get(key)?.kind {
+        Some(value::Kind::StructValue(of)) => Some(of.clone()),
+        _ => None,
+    };
+    let metadata = node.metadata.as_ref();
+    let own = metadata.and_then(|metadata| field(metadata, "PROXY_CONFIG"));
+    own.is_some_and(|own| field(&own, "readinessProbe").is_some())
+}
+
+fn texts(map: &Value) -> BTreeMap<String, String> {
+    let fields = map.as_object().into_iter().flatten();
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    fields.filter_map(text).collect()
+}
+
+/// An annotation.
+pub(super) fn note<'a>(entry: &'a Value, key: &str) -> Option<&'a str> {
+    entry["metadata"]["annotations"].get(key)?.as_str()
+}
+
+fn time(entry: &Value, key: &str) -> Option<Timestamp> {
+    note(entry, key)?.parse().ok()
+}
+
+fn notes(entry: &mut Value) -> &mut Map<String, Value> {
+    let notes = &mut entry["metadata"]["annotations"];
+    if !notes.is_object() {
+        *notes = json!({});
+    }
+    notes.as_object_mut().expect("it was made one")
+}
+
+/// Makes a replica the one that the proxy is connected to; whether the entry is to be written. It is
+/// not where the proxy has been to another one since.
+pub(super) fn connect(entry: &mut Value, replica: &str, at: Timestamp) -> bool {
+    let later = |key| time(entry, key).is_some_and(|then| then > at);
+    if later(annotations::CONNECTED_AT) || later(annotations::DISCONNECTED_AT) {
+        return false;
+    }
+    let notes = notes(entry);
+    notes.insert(annotations::WORKLOAD_CONTROLLER.to_owned(), replica.into());
+    notes.insert(annotations::CONNECTED_AT.to_owned(), at.to_string().into());
+    notes.remove(annotations::DISCONNECTED_AT);
+    true
+}
+
+/// Notes that the proxy went that came here at `since` the last time; whether the entry is to be written. It is not
+/// where the proxy has come again, here or elsewhere.
+pub(super) fn disconnect(
+    entry: &mut Value,
+    replica: &str,
+    since: Timestamp,
+    at: Timestamp,
+) -> bool {
+    let came = time(entry, annotations::CONNECTED_AT);
+    if !is_of(entry, replica) || came.is_none_or(|came| came > since) {
+        return false;
+    }
+    let notes = notes(entry);
+    notes.remove(annotations::CONNECTED_AT);
+    notes.insert(
+        annotations::DISCONNECTED_AT.to_owned(),
+        at.to_string().into(),
+    );
+    true
+}
+
+/// Whether the proxy was connected to this replica last.
+pub(super) fn is_of(entry: &Value, replica: &str) -> bool {
+    note(entry, annotations::WORKLOAD_CONTROLLER) == Some(replica)
+}
+
+/// Whether an entry was registered by its workload, and that has been away for longer than `grace`.
+pub(super) fn is_left(entry: &Value, now: Timestamp, grace: Duration) -> bool {
+    let over =
+        |at: Timestamp, most: Duration| Duration::try_from(now - at).is_ok_and(|gone| gone >= most);
+    if note(entry, annotations::AUTO_REGISTRATION_GROUP).is_none() {
+        return false;
+    }
+    if let Some(at) = time(entry, annotations::CONNECTED_AT) {
+        return over(at, CONNECTED_MAX);
+    }
+    time(entry, annotations::DISCONNECTED_AT).is_some_and(|at| over(at, grace))
+}
+
+/// The conditions of an entry with what its agent says of its health; `None` where they say so
+/// already, or the entry is none whose health is looked at.
+pub(super) fn healthy(entry: &Value, fault: Option<&str>, now: Timestamp) -> Option<Value> {
+    note(entry, annotations::HEALTH_CHECKS)?;
+    let conditions = entry["status"]["conditions"].as_array().cloned();
+    let mut conditions = conditions.unwrap_or_default();
+    let (word, message) = match fault {
+        None => ("True", ""),
+        Some(fault) => ("False", fault),
+    };
+    let at = conditions
+        .iter()
+        .position(|one| one["type"] == status::HEALTHY);
+    let before = at.map(|at| conditions.remove(at)).unwrap_or_default();
+    let said = before["message"].as_str().unwrap_or_default();
+    if before["status"] == word && said == message {
+        return None;
+    }
+    let mut condition = json!({
+        "type": status::HEALTHY,
+        "status": word,
+        "lastProbeTime": now,
+        "lastTransitionTime": match before["status"] == word {
+            true => before["lastTransitionTime"].clone(),
+            false => json!(now),
+        },
+    });
+    if !message.is_empty() {
+        condition["message"] = message.into();
+    }
+    conditions.push(condition);
+    Some(Value::Array(conditions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_entries() {
+        assert_eq!(entry_name("vm", "10.0.0.1", ""), "vm-10.0.0.1");
+        assert_eq!(entry_name("vm", "fd00::1", "net"), "vm-fd00--1-net");
+        let long = entry_name(&"a".repeat(250), "10.0.0.1", "");
+        assert!(
+            long.len() <= NAME_MAX && long.ends_with("-10.0.0.1"),
+            "{long}"
+        );
+        let cut = entry_name(&format!("{}.b", "a".repeat(242)), "10.0.0.1", "n");
+        assert!(is_name(&cut), "{cut}");
+    }
+
+    #[test]
+    fn only_names_become_parts_of_paths() {
+        for name in ["vm", "a.b-c", "1"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "A",
+            "../secrets/x",
+            "a/b",
+            "-a",
+            "a-",
+            "a..b",
+            "a?b",
+            "a b",
+        ] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_what_was_away_for_long() {
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).expect("in range");
+        let grace = Duration::from_secs(10);
+        let entry = |key: &str| {
+            json!({"metadata": {"annotations": {
+                annotations::AUTO_REGISTRATION_GROUP: "g", key: at(0).to_string(),
+            }}})
+        };
+        let away = entry(annotations::DISCONNECTED_AT);
+        assert!(!is_left(&away, at(9), grace));
+        assert!(is_left(&away, at(10), grace));
+        let there = entry(annotations::CONNECTED_AT);
+        assert!(!is_left(&there, at(2600), grace));
+        assert!(is_left(&there, at(2700), grace), "nobody is left to say so");
+        let mut foreign = away.clone();
+        notes(&mut foreign).remove(annotations::AUTO_REGISTRATION_GROUP);
+        assert!(
+            !is_left(&foreign, at(9999), grace),
+            "somebody wrote it by hand"
+        );
+    }
+
+    #[test]
+    fn who_came_later_counts() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
+        let mut entry = json!({"metadata": {}});
+        assert!(connect(&mut entry, "one", at(10)));
+        assert!(
+            !connect(&mut entry, "two", at(9)),
+            "it has been to one since"
+        );
+        assert!(connect(&mut entry, "two", at(11)));
+        assert!(
+            !disconnect(&mut entry, "one", at(10), at(12)),
+            "it is two's"
+        );
+        assert!(
+            !disconnect(&mut entry, "two", at(10), at(12)),
+            "it came again"
+        );
+        assert!(disconnect(&mut entry, "two", at(11), at(12)));
+        assert_eq!(note(&entry, annotations::CONNECTED_AT), None);
+        assert!(connect(&mut entry, "one", at(13)));
+        assert_eq!(note(&entry, annotations::DISCONNECTED_AT), None);
+    }
+
+    #[test]
+    fn health_is_written_where_it_changed() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
+        let mut entry = json!({"metadata": {}, "status": {"conditions": [{"type": "Other"}]}});
+        assert_eq!(healthy(&entry, None, at(1)), None, "nobody looks at it");
+        notes(&mut entry).insert(annotations::HEALTH_CHECKS.to_owned(), "true".into());
+        let written = healthy(&entry, None, at(1)).expect("new");
+        assert_eq!(written.as_array().map(Vec::len), Some(2));
+        entry["status"]["conditions"] = written;
+        assert_eq!(healthy(&entry, None, at(2)), None);
+        let written = healthy(&entry, Some("refused"), at(3)).expect("changed");
+        assert_eq!(written[1]["status"], "False");
+        assert_eq!(written[1]["message"], "refused");
+        entry["status"]["conditions"] = written;
+        let written = healthy(&entry, Some("late"), at(4)).expect("another fault");
+        assert_eq!(written[1]["lastTransitionTime"], json!(at(3)));
+        assert_eq!(written[1]["lastProbeTime"], json!(at(4)));
+    }
+}
