@@ -102,7 +102,7 @@ fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
             let list = endpoints()?;
             let bad = list
                 .iter()
-                .find(|e| e.address().is_none() && !e.host.starts_with("unix:"));
+                .find(|e| e.address().is_none() && e.path().is_none());
             match bad {
                 Some(bad) => Err(DecodeError::new(
                     "load_assignment",

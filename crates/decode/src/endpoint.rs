@@ -54,6 +54,12 @@ impl NamedEndpoint {
             self.port,
         ))
     }
+
+    /// The path of its socket in the file system, where it is at one.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.host.strip_prefix("unix:")
+    }
 }
 
 /// All endpoints of an assignment.

@@ -39,7 +39,8 @@ pub use filter::{Cors, Filters, RouteExtra};
 pub use hcm::{CertHeader, Codec, HcmSpec, Routes, ServerHeader};
 pub use listener::udp::{DatagramHash, UdpProxySpec};
 pub use listener::{
-    DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, ProxyHeader, bound_at, listener,
+    DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, Pipe, ProxyHeader, bound_at,
+    listener,
 };
 pub use route::{route_configuration, virtual_host};
 pub use session::{Carrier, RouteSession, SessionSpec};

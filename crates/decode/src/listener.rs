@@ -13,6 +13,7 @@ use arcstr::ArcStr;
 use lateen_core::Direction;
 use lateen_route::{ChainMatch, Chains};
 use lateen_xds::TypeUrl;
+use lateen_xds::types::core;
 use lateen_xds::types::core::proxy_protocol_config::Version;
 use lateen_xds::types::dynamic::{SniFilterConfig, sni_filter_config};
 use lateen_xds::types::listener_filter::ProxyProtocol;
@@ -32,8 +33,10 @@ use udp::UdpProxySpec;
 pub struct ListenerSpec {
     /// Its name.
     pub name: ArcStr,
-    /// The first is the main one.
+    /// The first is the main one; none where it is at a path.
     pub addresses: Vec<SocketAddr>,
+    /// The socket in the file system, where it is at one.
+    pub pipe: Option<Pipe>,
     /// False for a listener that only takes connections from another one.
     pub bind: bool,
     /// Hand connections to the listener of their original destination, where there is one.
@@ -62,6 +65,15 @@ pub struct ListenerSpec {
     pub access_logs: Vec<AccessLogSpec>,
     /// Set where it takes datagrams; of the rest, its name and addresses count then.
     pub udp: Option<Box<UdpProxySpec>>,
+}
+
+/// A socket in the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pipe {
+    /// Its path; after `@`, the name of one that is in no file system.
+    pub path: ArcStr,
+    /// Who may connect, as the mode of a file; 0 leaves it to the process.
+    pub mode: u32,
 }
 
 /// What is asked of the header that begins a connection.
@@ -110,6 +122,9 @@ pub enum NetworkSpec {
     Http(Box<HcmSpec>),
 }
 
+/// The bits of a file's mode that are permissions.
+const MODE_MAX: u32 = 0o777;
+
 /// Envoy's default for listener filters.
 const FILTER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -140,7 +155,11 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
             "a matcher tree",
         ));
     }
-    let (addresses, is_udp) = addresses(spec)?;
+    let pipe = pipe(spec)?;
+    let (addresses, is_udp) = match &pipe {
+        Some(_) => (Vec::new(), false),
+        None => addresses(spec)?,
+    };
     if spec.udp_listener_config.is_some() && !is_udp {
         return Err(DecodeError::new(
             "udp_listener_config",
@@ -192,6 +211,7 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
         name: spec.name.as_str().into(),
         addresses,
         bind,
+        pipe,
         use_original_dst: is(&spec.use_original_dst, false),
         original_dst: inspectors.original_dst || is(&spec.use_original_dst, false),
         proxy_header: match inspectors.proxy_header {
@@ -209,6 +229,31 @@ pub fn listener(spec: &pb::Listener) -> Result<ListenerSpec> {
         access_logs: access_log::access_logs(&spec.access_log)?,
         udp,
     })
+}
+
+/// The socket in the file system that a listener is at.
+fn pipe(spec: &pb::Listener) -> Result<Option<Pipe>> {
+    let main = spec.address.as_ref().and_then(|of| of.address.as_ref());
+    let Some(core::address::Address::Pipe(pipe)) = main else {
+        return Ok(None);
+    };
+    let field = "address.pipe";
+    if !spec.additional_addresses.is_empty() {
+        let what = "another address beside a path";
+        return Err(DecodeError::unsupported("additional_addresses", what));
+    }
+    if pipe.path.is_empty() || pipe.mode > MODE_MAX {
+        let reason = "needs a path, and a mode of no more than 0777";
+        return Err(DecodeError::new(field, reason));
+    }
+    if pipe.mode != 0 && pipe.path.starts_with('@') {
+        let reason = "a socket that is in no file system has no mode";
+        return Err(DecodeError::new(field, reason));
+    }
+    Ok(Some(Pipe {
+        path: pipe.path.as_str().into(),
+        mode: pipe.mode,
+    }))
 }
 
 /// All addresses, and whether they take datagrams.

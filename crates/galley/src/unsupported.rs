@@ -129,7 +129,6 @@ pub(crate) fn check(
 fn values(kind: &str, spec: &Value, warnings: &mut Vec<String>) {
     match kind {
         VS => faults_for_nobody(spec, warnings),
-        GW => of_servers(spec, warnings),
         "ServiceEntry" => of_entry(spec, warnings),
         "Sidecar" => of_sidecar(spec, warnings),
         EF => of_filter(spec, warnings),
@@ -156,39 +155,15 @@ fn faults_for_nobody(spec: &Value, warnings: &mut Vec<String>) {
     }
 }
 
-fn of_servers(spec: &Value, warnings: &mut Vec<String>) {
-    for (n, server) in items(spec, "servers") {
-        let bind = server["bind"].as_str().unwrap_or_default();
-        if bind.starts_with("unix://") {
-            warnings.push(format!(
-                "spec.servers[{n}].bind: a socket in the file system is not supported, the server is \
-                 left out"
-            ));
-        }
-    }
-}
-
 fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
-    let is_socket = |value: &Value| value.as_str().is_some_and(|at| at.starts_with("unix://"));
     for (n, listener) in items(spec, "ingress") {
         let at = format!("spec.ingress[{n}]");
-        if is_socket(&listener["bind"]) {
-            warnings.push(format!(
-                "{at}.bind: a socket in the file system is not supported, the listener is left out"
-            ));
-        }
         if listener["tls"].is_object() {
             warnings.push(format!(
                 "{at}.tls: counts only where PeerAuthentication turns mutual TLS off for the port"
             ));
         }
         let endpoint = &listener["defaultEndpoint"];
-        if is_socket(endpoint) {
-            warnings.push(format!(
-                "{at}.defaultEndpoint: a socket in the file system is not supported, connections \
-                 are refused"
-            ));
-        }
         let address = endpoint
             .as_str()
             .and_then(|e| e.parse::<std::net::SocketAddr>().ok());
@@ -197,20 +172,6 @@ fn of_sidecar(spec: &Value, warnings: &mut Vec<String>) {
             warnings.push(format!(
                 "{at}.defaultEndpoint: with captureMode NONE the pod's address is not known; \
                  write 127.0.0.1"
-            ));
-        }
-    }
-    for (n, listener) in items(spec, "egress") {
-        let at = format!("spec.egress[{n}]");
-        if is_socket(&listener["bind"]) {
-            warnings.push(format!(
-                "{at}.bind: a socket in the file system is not supported, the listener is left out"
-            ));
-        }
-        let protocol = listener["port"]["protocol"].as_str().unwrap_or_default();
-        if protocol.eq_ignore_ascii_case("HTTP_PROXY") {
-            warnings.push(format!(
-                "{at}.port.protocol: HTTP_PROXY is taken as HTTP: hosts have the port of the listener"
             ));
         }
     }
@@ -240,11 +201,9 @@ fn of_rule(spec: &Value, warnings: &mut Vec<String>) {
 fn of_entry(spec: &Value, warnings: &mut Vec<String>) {
     for (n, endpoint) in items(spec, "endpoints") {
         let address = endpoint["address"].as_str().unwrap_or_default();
-        let is_elsewhere = address.is_empty() && is_set(&endpoint["network"]);
-        if !is_elsewhere && (address.is_empty() || address.starts_with("unix://")) {
+        if address.is_empty() && !is_set(&endpoint["network"]) {
             warnings.push(format!(
-                "spec.endpoints[{n}].address: only addresses on the network are supported, \
-                 the endpoint is left out"
+                "spec.endpoints[{n}].address: there is none, the endpoint is left out"
             ));
         }
     }
@@ -348,7 +307,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Fields of MeshConfig that something acts on.
-const MESH: [&str; 24] = [
+const MESH: [&str; 25] = [
     "accessLogEncoding",
     "accessLogFile",
     "accessLogFormat",
@@ -369,6 +328,7 @@ const MESH: [&str; 24] = [
     "outboundTrafficPolicy",
     "pathNormalization",
     "protocolDetectionTimeout",
+    "proxyHttpPort",
     "rootNamespace",
     "tcpKeepalive",
     "trustDomain",
@@ -466,19 +426,9 @@ mod tests {
             ],
         );
         named(
-            "{kind: Gateway, spec: {servers: [{tls: {caCrl: a}}, \
-             {bind: \"unix:///a\"}]}}",
-            &[
-                "spec.servers[1].bind: a socket in the file system is not supported, the server is \
-                 left out",
-            ],
-        );
-        named(
             "{kind: ServiceEntry, spec: {ports: [{protocol: udp}], endpoints: [\
              {address: 192.0.2.1, network: a}, {address: \"unix:///a\"}]}}",
             &[
-                "spec.endpoints[1].address: only addresses on the network are supported, \
-               the endpoint is left out",
                 "spec.ports[0].protocol: sidecars carry no datagrams, which go by themselves; only \
                  UDPRoutes lead to the port",
             ],
@@ -497,15 +447,12 @@ mod tests {
         );
         named(
             "{kind: Sidecar, spec: {ingress: [{defaultEndpoint: \"unix:///a\"}, \
-             {captureMode: NONE, defaultEndpoint: \"0.0.0.0:80\"}], egress: [{bind: \"unix:///b\"}], \
+             {captureMode: NONE, defaultEndpoint: \"0.0.0.0:80\"}], egress: [{bind: \"unix:///b\", \
+             port: {protocol: HTTP_PROXY}}], \
              outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}}",
             &[
-                "spec.ingress[0].defaultEndpoint: a socket in the file system is not supported, \
-                 connections are refused",
                 "spec.ingress[1].defaultEndpoint: with captureMode NONE the pod's address is not \
                  known; write 127.0.0.1",
-                "spec.egress[0].bind: a socket in the file system is not supported, the listener is \
-                 left out",
             ],
         );
         named(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use lateen_core::Locality;
 use lateen_registry::Endpoint;
+use lateen_xds::names;
 use lateen_xds::types::core::{Address, HealthStatus, Locality as WireLocality};
 use lateen_xds::types::endpoint::lb_endpoint::HostIdentifier;
 use lateen_xds::types::endpoint::{
@@ -42,19 +43,24 @@ pub(crate) struct EndpointsKey {
     pub(crate) reach: Option<Reach>,
     /// The families of the client's addresses.
     pub(crate) families: Families,
+    /// The client connects to sockets in the file system as well.
+    pub(crate) paths: bool,
 }
 
 impl EndpointsKey {
     pub(crate) fn generate(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let takes_tls = |endpoint: &Endpoint| !self.plain.contains(&endpoint.address);
+        let is_path = |e: &Endpoint| e.address.starts_with(names::UNIX);
+        let is_wanted = |e: &&Endpoint| {
+            (!self.mesh_only || (e.mtls && takes_tls(e))) && (self.paths || !is_path(e))
+        };
         let taking: Vec<Endpoint>;
-        let endpoints = if self.mesh_only {
-            let all = endpoints.iter().filter(|e| e.mtls && takes_tls(e));
-            taking = all.cloned().collect();
-            &taking
-        } else {
+        let endpoints = if endpoints.iter().all(|e| is_wanted(&e)) {
             endpoints
+        } else {
+            taking = endpoints.iter().filter(is_wanted).cloned().collect();
+            &taking
         };
         load_assignment(
             self.cluster.clone(),
@@ -161,7 +167,7 @@ impl<'a> Members<'a> {
 }
 
 fn lb_endpoint(endpoint: &Endpoint, weight: u32, tls: bool) -> LbEndpoint {
-    let address = wire::socket_address(&endpoint.address, endpoint.port);
+    let address = wire::address(&endpoint.address, endpoint.port);
     let tls = tls.then(mesh_tls).into_iter().flatten();
     weighted(
         address,
@@ -268,6 +274,7 @@ mod tests {
             placement,
             reach: None,
             families: Families::V4,
+            paths: true,
         }
     }
 
@@ -294,6 +301,22 @@ mod tests {
         assert_eq!(addresses(&all), [(0, true), (0, false)]);
         assert_eq!(addresses(&key(Some("v1"), None).generate()), [(0, true)]);
         assert!(key(Some("v9"), None).generate().endpoints.is_empty());
+    }
+
+    #[test]
+    fn sockets_in_the_file_system_are_for_those_who_take_them() {
+        let at_path = endpoint("unix:///run/app", "v1", "a");
+        let all = [endpoint("10.0.0.1", "v1", "a"), at_path];
+        let with = |paths| EndpointsKey {
+            endpoints: Some(Shared(all.iter().cloned().collect())),
+            paths,
+            ..key(None, None)
+        };
+        let made = lateen_xds::json::to_value(&with(true).generate()).expect("JSON");
+        let hosts = &made["endpoints"][0]["lb_endpoints"];
+        let pipe = &hosts[1]["endpoint"]["address"]["pipe"];
+        assert_eq!(*pipe, json!({"path": "/run/app"}));
+        assert_eq!(addresses(&with(false).generate()), [(0, true)]);
     }
 
     #[test]

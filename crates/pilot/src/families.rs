@@ -51,6 +51,14 @@ impl Families {
         all.iter().map(|address| (*address).to_owned()).collect()
     }
 
+    /// The address of the workload itself.
+    pub(crate) fn loopback(self) -> &'static str {
+        match self {
+            Families::V4 | Families::Both => "127.0.0.1",
+            Families::V6 => "::1",
+        }
+    }
+
     /// Which addresses of a name are looked for.
     pub(crate) fn lookup(self) -> DnsLookupFamily {
         match self {

@@ -134,7 +134,7 @@ impl Key {
         match self {
             Key::Listener(key) => match &key.want {
                 Want::Http => vec![names::outbound_route(key.port)],
-                Want::Sniff { routes, .. } => vec![routes.clone()],
+                Want::Proxy { routes } | Want::Sniff { routes, .. } => vec![routes.clone()],
                 Want::Tcp(_) => Vec::new(),
             },
             Key::Gateway(key) => {

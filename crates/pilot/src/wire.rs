@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use lateen_api as api;
+use lateen_xds::names;
 use lateen_xds::types::core::{
     Address, AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService,
-    Metadata, SocketAddress, TransportSocket, address, api_config_source, config_source,
+    Metadata, Pipe, SocketAddress, TransportSocket, address, api_config_source, config_source,
     grpc_service, socket_address, transport_socket,
 };
 use lateen_xds::types::kind::{FractionalPercent, fractional_percent};
@@ -42,6 +43,19 @@ pub(crate) fn socket_address(host: impl Display, port: u16) -> Address {
             address: host.to_string(),
             port_specifier: Some(socket_address::PortSpecifier::PortValue(u32::from(port))),
             ..SocketAddress::default()
+        })),
+    }
+}
+
+/// An address on the network, or after `unix://` the path of a socket.
+pub(crate) fn address(at: &str, port: u16) -> Address {
+    let Some(path) = at.strip_prefix(names::UNIX) else {
+        return socket_address(at, port);
+    };
+    Address {
+        address: Some(address::Address::Pipe(Pipe {
+            path: path.to_owned(),
+            ..Pipe::default()
         })),
     }
 }

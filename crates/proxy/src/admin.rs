@@ -148,21 +148,30 @@ async fn listeners(State(context): State<Context>, Query(params): Params) -> Res
         let statuses: Vec<_> = list
             .iter()
             .map(|listener| {
-                let address = listener.addresses[0];
-                json!({ "name": &*listener.name, "local_address": socket_address(address) })
+                let address = match &listener.pipe {
+                    Some(pipe) => pipe_address(&pipe.path),
+                    None => socket_address(listener.addresses[0]),
+                };
+                json!({ "name": &*listener.name, "local_address": address })
             })
             .collect();
         return Json(json!({ "listener_statuses": statuses })).into_response();
     }
-    let lines = list
-        .iter()
-        .map(|listener| format!("{}::{}\n", listener.name, listener.addresses[0]));
+    let lines = list.iter().map(|listener| match &listener.pipe {
+        Some(pipe) => format!("{}::{}\n", listener.name, pipe.path),
+        None => format!("{}::{}\n", listener.name, listener.addresses[0]),
+    });
     lines.collect::<String>().into_response()
 }
 
 /// An address in the JSON form of Envoy's messages.
 fn socket_address(address: SocketAddr) -> serde_json::Value {
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}
+
+/// The same of a socket in the file system.
+fn pipe_address(path: &str) -> serde_json::Value {
+    json!({ "pipe": { "path": path } })
 }
 
 async fn certs(State(context): State<Context>) -> Json<serde_json::Value> {

@@ -33,6 +33,7 @@ pub(crate) fn listener(
     let ListenerSpec {
         name,
         addresses,
+        pipe,
         bind,
         use_original_dst,
         original_dst,
@@ -55,6 +56,7 @@ pub(crate) fn listener(
     Ok(Listener {
         name,
         addresses,
+        pipe,
         bind,
         use_original_dst,
         original_dst,

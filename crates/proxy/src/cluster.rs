@@ -17,7 +17,7 @@ use crate::listener::Connection;
 
 pub(crate) use connect::{Between, ConnectError, Connected, HttpWant, To, connect, connect_http};
 pub(crate) use dns::resolve_forever;
-pub(crate) use hosts::{Around, Host, HostSet};
+pub(crate) use hosts::{Address, Around, Host, HostSet};
 pub(crate) use names::{NameCache, Unresolved, millis};
 pub(crate) use stats::{ClusterStats, is_gauge};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arcstr::ArcStr;
 use lateen_core::Direction;
-use lateen_decode::{ProxyHeader, Tunnel};
+use lateen_decode::{Pipe, ProxyHeader, Tunnel};
 use lateen_route::{Chains, ConnectionView, Target};
 use lateen_tls::Acceptor;
 
@@ -28,8 +28,9 @@ pub(crate) use stream::DownstreamIo;
 /// A listener as configured.
 pub(crate) struct Listener {
     pub name: ArcStr,
-    /// The first is the main one.
+    /// The first is the main one; none where it is at a path.
     pub addresses: Vec<SocketAddr>,
+    pub pipe: Option<Pipe>,
     /// False for a listener that only takes connections from another one.
     pub bind: bool,
     /// Hand connections to the listener of their original destination, where there is one.

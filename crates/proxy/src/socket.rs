@@ -1,6 +1,9 @@
 //! Sockets as the data plane needs them: marked so that capture rules leave them alone, shared by
 //! workers, and asked where a redirected connection was going.
 
+mod stream;
+pub(crate) mod unix;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -12,6 +15,8 @@ use nix::sys::socket::sockopt::{self, Ip6tOriginalDst, OriginalDst};
 use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+
+pub(crate) use stream::{Acceptor, Listening, Stream};
 
 /// The mark by which capture rules know the proxy's own connections.
 const MARK: u32 = 1337;

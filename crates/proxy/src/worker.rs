@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,12 +14,13 @@ use lateen_http::{Pool, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
-use crate::cluster::{Between, Cluster, HttpWant};
+use crate::cluster::{Address, Between, Cluster, HttpWant};
 use crate::drain::Drain;
 use crate::listener::accept_loop;
 use crate::node::Node;
 use crate::secrets::Secrets;
 use crate::snapshot::{Routes, Snapshot};
+use crate::socket::Listening;
 use crate::stats::Stats;
 use crate::udp::{self, Ending, Sessions};
 
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub cluster: u64,
-    pub address: SocketAddr,
+    pub address: Address,
     pub transport: usize,
     pub want: HttpWant,
     pub priority: Priority,
@@ -167,7 +167,7 @@ impl Shared {
         };
         let specs = &cluster.hosts.specs;
         if lateen_balance::report(config, specs, index, outcome, self.now()) {
-            let host = cluster.hosts.hosts.get(index).map(|host| host.address);
+            let host = cluster.hosts.hosts.get(index).map(|host| &host.address);
             tracing::info!(cluster = %cluster.spec.name, ?host, "host ejected");
         }
     }
@@ -209,7 +209,7 @@ pub(crate) enum Command {
     /// Accept on this socket.
     Listen {
         name: ArcStr,
-        socket: std::net::TcpListener,
+        socket: Listening,
         stop: Arc<Drain>,
     },
     /// Take datagrams from this socket.
@@ -252,7 +252,7 @@ fn obey(worker: &Arc<Worker>, command: Command) {
         tracing::error!(listener = %name, %error, "socket not usable");
     };
     match command {
-        Command::Listen { name, socket, stop } => match tokio::net::TcpListener::from_std(socket) {
+        Command::Listen { name, socket, stop } => match socket.into_acceptor() {
             Ok(socket) => {
                 tokio::spawn(accept_loop(worker.clone(), name, socket, stop));
             }

@@ -300,6 +300,12 @@ pub fn listener(address: impl fmt::Display, port: u16) -> String {
     format!("{address}_{port}")
 }
 
+/// The table of all services and all their ports, for clients that name both: those of a proxy.
+pub const HTTP_PROXY_ROUTE: &str = "http_proxy";
+
+/// What stands before the path of a socket in addresses, and in names of listeners and tables.
+pub const UNIX: &str = "unix://";
+
 /// `udp_0.0.0.0_53`: a listener for datagrams, beside which there may be one for connections.
 pub fn datagram_listener(address: impl fmt::Display, port: u16) -> String {
     format!("udp_{address}_{port}")
@@ -363,9 +369,10 @@ pub fn virtual_host(table: &str, host: &str) -> String {
     format!("{table}/{host}")
 }
 
-/// Reads the name of a virtual host back into its table's and its own.
+/// Reads the name of a virtual host back into its table's, which may have a path in it, and its own,
+/// which has none.
 pub fn parse_virtual_host(name: &str) -> Option<(&str, &str)> {
-    name.split_once('/')
+    name.rsplit_once('/')
 }
 
 /// A route table's name, read back.
@@ -373,6 +380,10 @@ pub fn parse_virtual_host(name: &str) -> Option<(&str, &str)> {
 pub enum RouteName {
     /// `9080`
     Outbound(u16),
+    /// `http_proxy`
+    HttpProxy,
+    /// `unix:///run/out`: of a listener at a socket in the file system
+    Unix(String),
     /// `mysql.default.svc.cluster.local:3306`
     Sniffed {
         /// The service.
@@ -398,6 +409,12 @@ impl RouteName {
     pub fn parse(name: &str) -> Option<RouteName> {
         if let Ok(port) = name.parse() {
             return Some(RouteName::Outbound(port));
+        }
+        if name == HTTP_PROXY_ROUTE {
+            return Some(RouteName::HttpProxy);
+        }
+        if name.starts_with(UNIX) {
+            return Some(RouteName::Unix(name.to_owned()));
         }
         if let Some(rest) = name.strip_prefix("http.")
             && let Ok(port) = rest.split('.').next().unwrap_or_default().parse()
@@ -482,6 +499,9 @@ mod tests {
         let read = Some(("9080", "reviews.default:9080"));
         assert_eq!(parse_virtual_host(&name), read);
         assert_eq!(parse_virtual_host("9080"), None);
+        let at_path = virtual_host("unix:///run/out", "reviews:9080");
+        let read = Some(("unix:///run/out", "reviews:9080"));
+        assert_eq!(parse_virtual_host(&at_path), read);
     }
 
     #[test]

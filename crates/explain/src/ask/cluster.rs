@@ -201,6 +201,9 @@ fn shares(balancer: &Balancer, hosts: &[HostSpec]) -> Vec<f64> {
 
 /// Address and port, as they are written: an address of IPv6 in brackets.
 fn address(endpoint: &lateen_decode::NamedEndpoint) -> String {
+    if let Some(path) = endpoint.path() {
+        return path.to_owned();
+    }
     match endpoint.host.contains(':') {
         true => format!("[{}]:{}", endpoint.host, endpoint.port),
         false => format!("{}:{}", endpoint.host, endpoint.port),

@@ -253,3 +253,17 @@ pub(super) fn selector(selector: &BTreeMap<String, String>, at: &Path<'_>, fault
         }
     }
 }
+
+/// The path of a socket in the file system, or the name of one that is in none.
+pub(super) fn socket_path(path: &str, at: &Path<'_>, faults: &mut Faults) {
+    if !path.starts_with('/') && !path.starts_with('@') {
+        faults.add(
+            at,
+            "UDS must be an absolute path or abstract socket",
+            "write unix:///path or unix://@name",
+        );
+    }
+    if path.ends_with('/') {
+        faults.add(at, "UDS may not be a dir", "name the socket");
+    }
+}

@@ -83,7 +83,12 @@ fn check_server(server: &Server, at: &Path<'_>, faults: &mut Faults) {
             String::new()
         }
         Some(port) => {
-            common::port(port.number, &port_at.field("number"), faults);
+            if !server.bind.starts_with("unix://") {
+                common::port(port.number, &port_at.field("number"), faults);
+            } else if port.number != 0 {
+                let reason = "port number must be 0 for unix domain socket";
+                faults.add(&port_at.field("number"), reason, "write 0");
+            }
             let protocol = port.protocol.to_ascii_uppercase();
             if !PROTOCOLS.contains(&protocol.as_str()) {
                 faults.add(
@@ -99,14 +104,13 @@ fn check_server(server: &Server, at: &Path<'_>, faults: &mut Faults) {
         }
     };
     check_hosts(&server.hosts, &at.field("hosts"), faults);
-    if !server.bind.is_empty()
-        && server.bind.parse::<std::net::IpAddr>().is_err()
-        && !server.bind.starts_with("unix://")
-    {
+    if let Some(path) = server.bind.strip_prefix("unix://") {
+        common::socket_path(path, &at.field("bind"), faults);
+    } else if !server.bind.is_empty() && server.bind.parse::<std::net::IpAddr>().is_err() {
         faults.add(
             &at.field("bind"),
             format!("{:?} is not an address", server.bind),
-            "write an IP address",
+            "write an IP address, or unix:///path",
         );
     }
     let tls_at = at.field("tls");

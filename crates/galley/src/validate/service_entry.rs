@@ -152,6 +152,22 @@ fn check_endpoints(spec: &ServiceEntry, root: &Path<'_>, faults: &mut Faults) {
         }
         let by_address = spec.resolution == ServiceResolution::Static;
         let address = &entry.address;
+        if address.starts_with("unix://") {
+            if !by_address {
+                faults.add(
+                    &at.field("address"),
+                    "a socket in the file system is no name to look up",
+                    "use resolution STATIC",
+                );
+            }
+            if spec.ports.len() != 1 {
+                faults.add(
+                    &Path::root("spec").field("ports"),
+                    "exactly 1 service port required for unix endpoints",
+                    "make an entry for each socket",
+                );
+            }
+        }
         if by_address
             && !address.starts_with("unix://")
             && address.parse::<IpAddr>().is_err()
@@ -209,16 +225,7 @@ pub(super) fn check_entry_parts(entry: &WorkloadEntry, at: &Path<'_>, faults: &m
 }
 
 fn check_unix(path: &str, entry: &WorkloadEntry, at: &Path<'_>, faults: &mut Faults) {
-    if !path.starts_with('/') && !path.starts_with('@') {
-        faults.add(
-            at,
-            "UDS must be an absolute path or abstract socket",
-            "write unix:///path or unix://@name",
-        );
-    }
-    if path.ends_with('/') {
-        faults.add(at, "UDS may not be a dir", "name the socket");
-    }
+    common::socket_path(path, at, faults);
     if !entry.ports.is_empty() {
         faults.add(at, "UDS may not include ports", "remove the ports");
     }

@@ -65,6 +65,13 @@ fn check_ingress(listeners: &[IstioIngressListener], list: &Path<'_>, faults: &m
         if let Some(number) = held.and_then(number) {
             taken(number, &port_at, faults);
         }
+        if listener.bind.starts_with("unix://") {
+            faults.add(
+                &at.field("bind"),
+                "what comes from the network comes to no socket in the file system",
+                "write an IP address, or leave it out",
+            );
+        }
         check_bind(&listener.bind, listener.capture_mode, &at, faults);
         check_default_endpoint(
             &listener.default_endpoint,
@@ -90,6 +97,10 @@ fn taken(number: u32, at: &Path<'_>, faults: &mut Faults) {
 
 fn check_port(port: &Port, at: &Path<'_>, faults: &mut Faults) {
     common::port(port.number, &at.field("number"), faults);
+    check_protocol(port, at, faults);
+}
+
+fn check_protocol(port: &Port, at: &Path<'_>, faults: &mut Faults) {
     if port.protocol.is_empty() {
         faults.add(
             &at.field("protocol"),
@@ -116,22 +127,12 @@ fn check_bind(bind: &str, capture: CaptureMode, at: &Path<'_>, faults: &mut Faul
                 "use captureMode NONE",
             );
         }
-        check_socket(path, &at, faults);
+        common::socket_path(path, &at, faults);
     } else if !bind.is_empty() && bind.parse::<IpAddr>().is_err() {
         faults.add(
             &at,
             format!("{bind:?} is not an address"),
             "write an IP address, or unix:///path",
-        );
-    }
-}
-
-fn check_socket(path: &str, at: &Path<'_>, faults: &mut Faults) {
-    if !path.starts_with('/') && !path.starts_with('@') {
-        faults.add(
-            at,
-            format!("{path:?} is not the path of a socket"),
-            "write unix:///path or unix://@name",
         );
     }
 }
@@ -142,7 +143,7 @@ fn check_default_endpoint(endpoint: &str, at: &Path<'_>, faults: &mut Faults) {
         return;
     }
     if let Some(path) = endpoint.strip_prefix("unix://") {
-        return check_socket(path, at, faults);
+        return common::socket_path(path, at, faults);
     }
     let address = endpoint.parse::<SocketAddr>().ok();
     match address.map(|address| (address.ip(), address.port())) {
@@ -218,9 +219,25 @@ fn check_egress(listeners: &[IstioEgressListener], list: &Path<'_>, faults: &mut
         let is_unix = listener.bind.starts_with("unix://");
         match &listener.port {
             // A socket in the file system has a protocol and no number.
-            Some(port) if is_unix && port.number == 0 => {}
+            Some(port) if is_unix => {
+                if port.number != 0 {
+                    faults.add(
+                        &port_at.field("number"),
+                        "a socket in the file system has no port",
+                        "write 0",
+                    );
+                }
+                check_protocol(port, &port_at, faults);
+            }
             Some(port) => check_port(port, &port_at, faults),
-            None if is_unix => {}
+            None if is_unix => {
+                let reason = "Required value";
+                faults.add(
+                    &port_at,
+                    reason,
+                    "say what is spoken there, with the number 0",
+                );
+            }
             None if n != last => faults.add(
                 &at,
                 "a listener without port is for all that the others leave",

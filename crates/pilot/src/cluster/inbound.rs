@@ -57,8 +57,8 @@ pub(crate) enum To {
     Port(u16),
     /// At this address, which is one of the loopback interface.
     Local(std::net::SocketAddr),
-    /// Nowhere that the proxy can reach.
-    Nowhere,
+    /// At this socket in the file system.
+    Path(String),
 }
 
 impl To {
@@ -70,8 +70,7 @@ impl To {
         match endpoint.parse::<std::net::SocketAddr>() {
             Ok(address) if address.ip().is_unspecified() => To::Port(address.port()),
             Ok(address) => To::Local(address),
-            // A socket in the file system, which galley warns of.
-            Err(_) => To::Nowhere,
+            Err(_) => To::Path(endpoint.to_owned()),
         }
     }
 }
@@ -132,17 +131,21 @@ impl InboundKey {
             // Without it the capture rules would send the connection to the proxy again.
             cluster.upstream_bind_config = Some(from_proxy(self.families));
         }
-        match self.to {
-            To::Asked | To::Nowhere => {}
+        match &self.to {
+            To::Asked => {}
             To::Port(port) => {
                 let config = OriginalDstLbConfig {
-                    upstream_port_override: wire::number(u32::from(port)),
+                    upstream_port_override: wire::number(u32::from(*port)),
                     ..OriginalDstLbConfig::default()
                 };
                 cluster.lb_config = Some(LbConfig::OriginalDstLbConfig(config));
             }
             To::Local(address) => {
                 let address = wire::socket_address(address.ip(), address.port());
+                cluster.load_assignment = Some(one_endpoint(self.name(), address));
+            }
+            To::Path(path) => {
+                let address = wire::address(path, 0);
                 cluster.load_assignment = Some(one_endpoint(self.name(), address));
             }
         }

@@ -78,6 +78,7 @@ impl View<'_> {
         Some(Table {
             name: name.to_owned(),
             port: port.port,
+            by_port: false,
             hosts: vec![VirtualHostKey {
                 table: name.to_owned(),
                 kind: HostKind::Grpc(host),

@@ -169,7 +169,7 @@ impl GatewayKey {
             .collect();
         Listener {
             name: self.name(),
-            address: Some(wire::socket_address(self.address(), self.port)),
+            address: Some(wire::address(self.address(), self.port)),
             additional_addresses: additional(&self.addresses, self.port),
             filter_chains: chains.map(|(_, chain)| chain).collect(),
             listener_filters,
@@ -184,7 +184,7 @@ impl GatewayKey {
         for extra in &mut more {
             extra.address = extra.address.take().map(datagrams::for_datagrams);
         }
-        let address = wire::socket_address(self.address(), self.port);
+        let address = wire::address(self.address(), self.port);
         Listener {
             address: Some(datagrams::for_datagrams(address)),
             additional_addresses: more,

@@ -47,6 +47,8 @@ pub(crate) struct OutboundKey {
 pub(crate) enum Want {
     /// HTTP of many services; the route table tells them apart by host.
     Http,
+    /// HTTP of all services and all their ports, told apart by host and port in this route table.
+    Proxy { routes: String },
     /// Bytes, or TLS told apart by server name.
     Tcp(Vec<TcpRule>),
     /// Whatever it turns out to be: HTTP by this route table, else bytes.
@@ -166,7 +168,7 @@ impl OutboundKey {
     pub(crate) fn generate(&self) -> Listener {
         let mut listener = Listener {
             name: self.name(),
-            address: Some(wire::socket_address(self.address(), self.port)),
+            address: Some(wire::address(self.address(), self.port)),
             additional_addresses: additional(&self.addresses, self.port),
             traffic_direction: TrafficDirection::Outbound.into(),
             // Else `virtualOutbound` hands its connections over.
@@ -178,7 +180,7 @@ impl OutboundKey {
         let chains = self.chains().into_iter();
         listener.filter_chains = chains.map(|(_, chain)| chain).collect();
         match &self.want {
-            Want::Http => {}
+            Want::Http | Want::Proxy { .. } => {}
             Want::Tcp(rules) => {
                 if rules.iter().any(|rule| !rule.sni.is_empty()) {
                     listener.listener_filters = vec![filters::tls_inspector()];
@@ -246,6 +248,7 @@ impl OutboundKey {
         let of_rules = |rules| of_rules(rules).map(|(rule, chain)| (Some(rule), chain));
         match &self.want {
             Want::Http => vec![(None, plain_chain(self.http(None)))],
+            Want::Proxy { routes } => vec![(None, plain_chain(self.http(Some(routes))))],
             Want::Tcp(rules) => of_rules(rules).collect(),
             Want::Sniff { routes, tcp } => {
                 let mut http = plain_chain(self.http(Some(routes)));

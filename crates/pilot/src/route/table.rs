@@ -18,6 +18,8 @@ const VIRTUAL_HOSTS: u32 = 2;
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// Clients name the port, which tells hosts apart.
+    pub(crate) by_port: bool,
     pub(crate) hosts: Vec<VirtualHostKey>,
 }
 
@@ -95,34 +97,38 @@ impl Table {
     pub(crate) fn generate(&self) -> RouteConfiguration {
         RouteConfiguration {
             virtual_hosts: self.hosts.iter().map(VirtualHostKey::generate).collect(),
-            ..settings(&self.name)
+            ..settings(&self.name, self.by_port)
         }
     }
 }
 
 /// A table whose virtual hosts come as resources of their own.
-pub(crate) fn head(name: &str) -> Resource {
+pub(crate) fn head(name: &str, by_port: bool) -> Resource {
     let message = RouteConfiguration {
         vhds: Some(Vhds {
             config_source: Some(wire::ads()),
         }),
-        ..settings(name)
+        ..settings(name, by_port)
     };
     Resource::new(name, &message)
 }
 
 /// A whole table of virtual hosts that are encoded already.
-pub(crate) fn assemble<'a>(name: &str, hosts: impl Iterator<Item = &'a Resource>) -> Resource {
-    Resource::composed(name, &settings(name), VIRTUAL_HOSTS, hosts)
+pub(crate) fn assemble<'a>(
+    name: &str,
+    by_port: bool,
+    hosts: impl Iterator<Item = &'a Resource>,
+) -> Resource {
+    Resource::composed(name, &settings(name, by_port), VIRTUAL_HOSTS, hosts)
 }
 
 /// A table without virtual hosts.
-fn settings(name: &str) -> RouteConfiguration {
+fn settings(name: &str, by_port: bool) -> RouteConfiguration {
     RouteConfiguration {
         name: name.to_owned(),
         validate_clusters: wire::boolean(false),
         max_direct_response_body_size_bytes: wire::number(1 << 20),
-        ignore_port_in_host_matching: true,
+        ignore_port_in_host_matching: !by_port,
         ..RouteConfiguration::default()
     }
 }
@@ -140,6 +146,7 @@ mod tests {
         let table = Table {
             name: "80".into(),
             port: 80,
+            by_port: false,
             hosts: vec![
                 host(HostKind::Nothing { port: 80 }),
                 host(HostKind::Others(Others::Allow)),
@@ -149,12 +156,12 @@ mod tests {
         let host = |key: &VirtualHostKey| Resource::new(key.name(), &key.generate());
         let hosts: Vec<_> = table.hosts.iter().map(host).collect();
         assert_eq!(hosts[1].name.as_str(), "allow_any");
-        let whole = assemble("80", hosts.iter());
+        let whole = assemble("80", false, hosts.iter());
         let read = |resource: &Resource| -> RouteConfiguration {
             lateen_xds::decode_any(&resource.body()).expect("a table")
         };
         assert_eq!(read(&whole), table.generate());
-        let head = read(&head("80"));
+        let head = read(&head("80", false));
         assert!(head.vhds.is_some() && head.virtual_hosts.is_empty());
     }
 }

@@ -16,6 +16,7 @@ use crate::listener::Mode;
 use crate::model::Reach;
 use crate::mtls;
 use crate::policy::{Policy, find_subset};
+use crate::proxy::Dialect;
 use crate::shared::Shared;
 
 impl<'a> View<'a> {
@@ -58,6 +59,8 @@ impl<'a> View<'a> {
             placement: self.placement(&policy, service),
             reach: self.reach(&policy, service),
             families: self.from.connectivity.families,
+            // What gRPC reads knows none.
+            paths: self.from.dialect != Dialect::Grpc,
             mesh_only,
         })
     }
@@ -143,6 +146,7 @@ impl<'a> View<'a> {
             placement: None,
             reach: None,
             families: self.from.connectivity.families,
+            paths: true,
         })
     }
 }

@@ -210,7 +210,9 @@ impl<'a> View<'a> {
             }
             for (place, server) in gateway.spec.servers.iter().enumerate() {
                 let port = server.port.as_ref().map_or(0, |port| port.number);
-                let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+                let is_path = server.bind.starts_with(names::UNIX);
+                let port = u16::try_from(port).ok();
+                let Some(port) = port.filter(|port| *port > 0 || is_path) else {
                     continue;
                 };
                 bound.push(Bound {
@@ -295,10 +297,6 @@ impl<'a> View<'a> {
         for bound in self.bound() {
             let bind = bound.server.bind.as_str();
             let address = if bind.is_empty() { EVERYWHERE } else { bind };
-            if address.parse::<std::net::IpAddr>().is_err() {
-                // A socket in the file system, which galley warns of.
-                continue;
-            }
             let is_udp = bound.role() == Role::Udp;
             let key = (address.to_owned(), bound.listens, is_udp);
             ports.entry(key).or_default().push(bound);
@@ -501,6 +499,7 @@ impl<'a> View<'a> {
         Some(Table {
             name: table.to_owned(),
             port,
+            by_port: false,
             hosts: kinds.into_iter().map(host).collect(),
         })
     }

@@ -92,10 +92,6 @@ impl<'a> View<'a> {
                 "" => crate::listener::EVERYWHERE,
                 bind => bind,
             };
-            if address.parse::<std::net::IpAddr>().is_err() {
-                // A socket in the file system, which galley warns of.
-                continue;
-            }
             keys.extend(self.ingress_port(listener).map(|port| {
                 Key::Bound(BoundKey {
                     addresses: self.from.connectivity.families.expand(address),

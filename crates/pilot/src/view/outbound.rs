@@ -68,6 +68,7 @@ impl View<'_> {
                     .own_listener(listener, port, &mut wants);
             }
         }
+        self.http_proxy(&mut wants);
         let rest = self.elsewhere();
         for service in rest.services() {
             for port in service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
@@ -123,22 +124,23 @@ impl View<'_> {
 
     /// A listener that a Sidecar has for a port, which need not be one of any service.
     fn own_listener(self, of: &IstioEgressListener, port: &Port, wants: &mut Listeners) {
+        let is_path = of.bind.starts_with(names::UNIX);
         let number = u16::try_from(port.number).ok();
-        let Some(number) = number.filter(|number| !is_taken(*number)) else {
+        let is_there = |number: &u16| !is_taken(*number) && (*number > 0 || is_path);
+        let Some(number) = number.filter(is_there) else {
             return;
         };
-        let binds = of.capture_mode == CaptureMode::None;
+        // Nothing is redirected to a path.
+        let binds = of.capture_mode == CaptureMode::None || is_path;
         let address = match (of.bind.as_str(), binds) {
             ("", true) => "127.0.0.1",
             ("", false) => EVERYWHERE,
             (bind, _) => bind,
         };
-        if address.parse::<std::net::IpAddr>().is_err() {
-            // A socket in the file system, which galley warns of.
-            return;
-        }
         let protocol = Protocol::parse(&port.protocol).unwrap_or(Protocol::Unsupported);
-        let want = if protocol.is_http() {
+        let want = if let Some(routes) = proxy_table(of) {
+            Want::Proxy { routes }
+        } else if protocol.is_http() {
             Want::Http
         } else {
             let mut rules = Vec::new();
@@ -160,6 +162,25 @@ impl View<'_> {
         wants
             .entry((address.to_owned(), number))
             .or_insert(listener);
+    }
+
+    /// The proxy of the mesh, for applications that use one.
+    fn http_proxy(self, wants: &mut Listeners) {
+        let port = self.snapshot.config.mesh.proxy_http_port;
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        let Some(port) = port.filter(|port| *port > 0 && !is_taken(*port)) else {
+            return;
+        };
+        let listener = Listener {
+            want: Want::Proxy {
+                routes: names::HTTP_PROXY_ROUTE.to_owned(),
+            },
+            more: Vec::new(),
+            binds: true,
+            own: true,
+        };
+        let loopback = self.from.connectivity.families.loopback();
+        wants.entry((loopback.to_owned(), port)).or_insert(listener);
     }
 
     /// Where a listener of a Sidecar sends the bytes for a service: to the same port of it, else to
@@ -289,6 +310,17 @@ impl View<'_> {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.into_iter().map(alone).collect()
+    }
+}
+
+/// The table of a Sidecar's listener whose clients name the host and the port, if it is one.
+pub(super) fn proxy_table(of: &IstioEgressListener) -> Option<String> {
+    let port = of.port.as_ref()?;
+    let protocol = Protocol::parse(&port.protocol)?;
+    // Nobody asked for a port by connecting to a path.
+    match of.bind.starts_with(names::UNIX) {
+        true => protocol.is_http().then(|| of.bind.clone()),
+        false => (protocol == Protocol::HttpProxy).then(|| port.number.to_string()),
     }
 }
 

@@ -9,6 +9,7 @@ use lateen_registry::{Resolution, Service};
 use lateen_xds::names::{self, RouteName};
 
 use super::View;
+use super::outbound::proxy_table;
 use crate::grpc;
 use crate::proxy::Dialect;
 use crate::route::{HostKey, HostKind, Table, VirtualHostKey};
@@ -33,9 +34,12 @@ impl<'a> View<'a> {
                 _ => None,
             };
         }
-        let (port, kinds) = match parsed {
-            RouteName::Outbound(port) => (port, self.outbound_hosts(port)),
-            RouteName::Sniffed { host, port } => (port, vec![self.only_host(&host, port)?]),
+        let all_ports = self.seen_by_proxy(name);
+        let by_port = all_ports.is_some();
+        let (port, kinds) = match (parsed, all_ports) {
+            (_, Some(seen)) => (0, self.hosts_of_all_ports(seen)),
+            (RouteName::Outbound(port), None) => (port, self.outbound_hosts(port)),
+            (RouteName::Sniffed { host, port }, None) => (port, vec![self.only_host(&host, port)?]),
             _ => return None,
         };
         let host = |kind| VirtualHostKey {
@@ -45,8 +49,50 @@ impl<'a> View<'a> {
         Some(Table {
             name: name.to_owned(),
             port,
+            by_port,
             hosts: kinds.into_iter().map(host).collect(),
         })
+    }
+
+    /// What is seen by clients of a table in which they name the port; `None` for other tables.
+    fn seen_by_proxy(self, table: &str) -> Option<View<'a>> {
+        let mut listeners = self.egress().iter();
+        let own = listeners.find(|of| proxy_table(of).as_deref() == Some(table));
+        match own {
+            Some(listener) => Some(self.through(listener)),
+            None => (table == names::HTTP_PROXY_ROUTE).then(|| self.elsewhere()),
+        }
+    }
+
+    /// All tables in which clients name the port.
+    fn proxy_tables(self) -> impl Iterator<Item = String> {
+        let own = self.egress().iter().filter_map(proxy_table);
+        let of_mesh = self.snapshot.config.mesh.proxy_http_port.is_some();
+        own.chain(of_mesh.then(|| names::HTTP_PROXY_ROUTE.to_owned()))
+    }
+
+    /// Every port of every service, by host and port; without a port, 80 is meant.
+    fn hosts_of_all_ports(self, seen: View<'a>) -> Vec<HostKind> {
+        let services = seen.services();
+        let ports = services.iter().flat_map(|service| &service.ports);
+        let mut ports: BTreeSet<u16> = ports.map(|port| port.port).collect();
+        ports.insert(UNKNOWN_HOST_PORT);
+        let (mut taken, mut hosts) = (HashSet::new(), Vec::new());
+        for port in ports {
+            let mut here = Vec::new();
+            seen.hosts_at(port, &mut HashSet::new(), &mut here);
+            for mut host in here {
+                let named = host.domains.iter().map(|domain| format!("{domain}:{port}"));
+                let mut domains: Vec<_> = named.collect();
+                if port == UNKNOWN_HOST_PORT {
+                    domains.append(&mut host.domains);
+                }
+                domains.retain(|domain| taken.insert(domain.clone()));
+                host.domains = domains;
+                hosts.push(host);
+            }
+        }
+        self.closed(hosts)
     }
 
     /// The virtual hosts of a service, each as it is now under the names that it had before: those
@@ -81,17 +127,33 @@ impl<'a> View<'a> {
                 names::sniffed_route(host, port),
                 grpc::table(port, host),
             ]
-            .map(|table| (table, name.clone()))
+            .into_iter()
+            .chain(self.proxy_tables())
+            .map(move |table| (table, name.clone()))
         });
         both.collect()
     }
 
     /// The table that all HTTP services of a port share.
     fn outbound_hosts(self, port: u16) -> Vec<HostKind> {
-        let this = self.at(port);
-        let aliases = this.aliases();
-        let mut taken = HashSet::new();
         let mut hosts = Vec::new();
+        self.at(port)
+            .hosts_at(port, &mut HashSet::new(), &mut hosts);
+        self.closed(hosts)
+    }
+
+    /// Hosts in their order, and behind them what becomes of all others.
+    fn closed(self, mut hosts: Vec<HostKey>) -> Vec<HostKind> {
+        hosts.sort_by(|a, b| a.host.cmp(&b.host));
+        let others = HostKind::Others(self.others());
+        let hosts = hosts.into_iter().map(HostKind::Outbound);
+        hosts.chain([others]).collect()
+    }
+
+    /// The hosts that are seen from here at a port. No name occurs twice.
+    fn hosts_at(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
+        let this = self;
+        let aliases = this.aliases();
         for service in this.services() {
             let speaks = service
                 .port(port)
@@ -119,11 +181,7 @@ impl<'a> View<'a> {
                 hosts.push(self.host(port, &service.hostname, domains, rule, Some(service)));
             }
         }
-        this.unknown_hosts(port, &mut taken, &mut hosts);
-        hosts.sort_by(|a, b| a.host.cmp(&b.host));
-        let others = HostKind::Others(self.others());
-        let hosts = hosts.into_iter().map(HostKind::Outbound);
-        hosts.chain([others]).collect()
+        this.unknown_hosts(port, taken, hosts);
     }
 
     /// Hosts that only VirtualServices name.
@@ -136,7 +194,8 @@ impl<'a> View<'a> {
             if hosted.object.spec.http.is_empty() || unknown.peek().is_none() {
                 continue;
             }
-            if !self.is_own_listener() && !self.ports_beside(hosted).contains(&port) {
+            let is_own = self.is_own_listener() && !self.is_for_all_ports();
+            if !is_own && !self.ports_beside(hosted).contains(&port) {
                 continue;
             }
             for host in unknown {

@@ -420,7 +420,10 @@ async fn check_scoped(oracle: &mut Oracle) {
             "0.0.0.0_9080",
             "10.96.0.42_8000",
             "127.0.0.1_13306",
+            "127.0.0.1_15080",
             "127.0.0.1_8081",
+            "unix://@lateen-db_0",
+            "unix://@lateen-out_0",
             "virtualInbound",
             "virtualOutbound",
         ],
@@ -441,6 +444,7 @@ async fn check_router(protocol: Protocol) {
         "0.0.0.0_8443",
         "0.0.0.0_31400",
         "127.0.0.1_8088",
+        "unix://@lateen-in_0",
         "0.0.0.0_15443",
     ] {
         has(&listeners, name);

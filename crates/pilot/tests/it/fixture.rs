@@ -98,6 +98,8 @@ impl Mesh {
         mesh.outside("www.example.com", Resolution::Dns);
         mesh.outside("api.example.org", Resolution::None);
         mesh.outside("any.example.net", Resolution::DynamicDns);
+        mesh.service("local", &[], &[("http", 8090, 8090, Protocol::Http)]);
+        mesh.at_path("local", "unix:///run/local.sock");
         mesh.service("range", &[], &[("tcp", 5000, 5000, Protocol::Tcp)]);
         mesh.change("range", |service| {
             service.address_ranges = vec!["10.1.0.0/16".parse().expect("a range")];
@@ -198,6 +200,17 @@ impl Mesh {
                 endpoints.insert(key.clone(), list.clone());
             }
         }
+    }
+
+    /// A service at a socket in the file system.
+    fn at_path(&mut self, name: &str, path: &str) {
+        let key = EndpointKey::new(id(name, "default"), "http");
+        let there = endpoint(path, 0, name, "", "default");
+        let there = Endpoint {
+            mtls: false,
+            ..there
+        };
+        self.world.endpoints.insert(key, [there].into());
     }
 
     fn outside(&mut self, host: &str, resolution: Resolution) {

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Json, Response};
 use lateen_balance::{Limits, Priority, Resource};
 use serde_json::{Value, json};
 
-use super::{Context, Params, socket_address};
-use crate::cluster::Cluster;
+use super::{Context, Params, pipe_address, socket_address};
+use crate::cluster::{Address, Cluster};
 
 pub(super) async fn handle(State(context): State<Context>, Query(params): Params) -> Response {
     let snapshot = context.shared.snapshot.load_full();
@@ -48,7 +48,7 @@ fn as_json(cluster: &Cluster, now: u64) -> Value {
             let mut region = host.locality.split('/');
             let mut part = || region.next().unwrap_or("").to_owned();
             json!({
-                "address": socket_address(host.address),
+                "address": host_address(&host.address),
                 "stats": [{ "type": "GAUGE", "name": "rq_active", "value": active.to_string() }],
                 "health_status": {
                     "eds_health_status": health,
@@ -78,6 +78,14 @@ fn priorities(cluster: &Cluster) -> [((&str, &str, Priority), &Limits); 2] {
     ]
 }
 
+/// An address in the JSON form of Envoy's messages.
+fn host_address(address: &Address) -> Value {
+    match address {
+        Address::Ip(address) => socket_address(*address),
+        Address::Path(path) => pipe_address(path),
+    }
+}
+
 fn as_text(cluster: &Cluster, now: u64) -> String {
     let name = &cluster.spec.name;
     let mut text = String::new();
@@ -98,7 +106,7 @@ fn as_text(cluster: &Cluster, now: u64) -> String {
     }
     line("added_via_api::true".to_owned());
     for (host, spec) in cluster.hosts.hosts.iter().zip(&cluster.hosts.specs) {
-        let address = host.address;
+        let address = &host.address;
         let active = spec.state.active.load(std::sync::atomic::Ordering::Relaxed);
         let health = match (spec.healthy, spec.state.is_ejected(now)) {
             (_, true) => "/failed_outlier_check",

@@ -10,12 +10,12 @@ use lateen_balance::{Overflow, Permit, Priority, Resource};
 use lateen_core::proxy_protocol;
 use lateen_http::{ClientConfig, Connection, Keepalive};
 use lateen_route::without_port;
-use lateen_tls::{ConnInfo, Stream};
+use lateen_tls::{ConnInfo, Stream as TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Cluster, ClusterStats, Transport};
-use crate::socket;
+use super::{Address, Cluster, ClusterStats, Transport};
+use crate::socket::{self, Stream};
 
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,8 @@ pub(crate) struct UpstreamIo {
 }
 
 enum Io {
-    Raw(TcpStream),
-    Tls(Box<Stream<TcpStream>>),
+    Raw(Stream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// An established stream.
@@ -84,7 +84,7 @@ pub(crate) async fn connect(cluster: &Cluster, to: To<'_>) -> Result<Connected, 
 /// Which host, how, and on whose behalf.
 #[derive(Clone, Copy)]
 pub(crate) struct To<'a> {
-    pub address: SocketAddr,
+    pub address: &'a Address,
     /// The host's own name; may be empty.
     pub name: &'a str,
     /// The place of its transport in the cluster's.
@@ -160,8 +160,15 @@ async fn handshake(
         transport,
         client: (source, destination),
     } = to;
-    let mut stream = socket::connect(address, &cluster.spec.bind, cluster.spec.keepalive).await?;
-    let local = stream.local_addr().ok();
+    let spec = &cluster.spec;
+    let (mut stream, local) = match address {
+        Address::Ip(address) => {
+            let stream = socket::connect(*address, &spec.bind, spec.keepalive).await?;
+            let local = stream.local_addr().ok();
+            (Stream::Tcp(stream), local)
+        }
+        Address::Path(path) => (Stream::Unix(socket::unix::connect(path).await?), None),
+    };
     if let Some(version) = cluster.spec.transports[transport].proxy_header() {
         let header = proxy_protocol::encode(version, source, destination);
         stream.write_all(&header).await?;
@@ -206,11 +213,11 @@ impl Drop for UpstreamIo {
 }
 
 impl UpstreamIo {
-    /// The socket of a stream without TLS, for a relay that moves bytes past us; it has to count
+    /// The socket of a stream over the network without TLS, for a relay that moves bytes past us; it has to count
     /// them in these statistics.
     pub(crate) fn raw_mut(&mut self) -> Option<(&mut TcpStream, &ClusterStats)> {
         match &mut self.io {
-            Io::Raw(stream) => Some((stream, &self.stats)),
+            Io::Raw(stream) => Some((stream.tcp_mut()?, &self.stats)),
             Io::Tls(_) => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The hosts of a cluster at one moment.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,10 +8,54 @@ use arcstr::ArcStr;
 use lateen_balance::{Balancer, HostSpec, HostState, Peers};
 use lateen_decode::{ClusterSpec, EndpointSpec, NamedEndpoint, Workload};
 
+/// Where a host is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    /// On the network.
+    Ip(SocketAddr),
+    /// At a socket of this machine.
+    Path(ArcStr),
+}
+
+impl Address {
+    /// Reads what [`Display`](fmt::Display) writes.
+    pub(crate) fn parse(text: &str) -> Option<Address> {
+        match text.parse() {
+            Ok(address) => Some(Address::Ip(address)),
+            Err(_) => text
+                .starts_with(['/', '@'])
+                .then(|| Address::Path(text.into())),
+        }
+    }
+
+    /// Where it is on the network.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Ip(address) => Some(*address),
+            Address::Path(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Address::Ip(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Path(path) => f.write_str(path),
+        }
+    }
+}
+
 /// One host.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub address: SocketAddr,
+    pub address: Address,
     /// Its name, where it has one.
     pub hostname: ArcStr,
     /// Which of the cluster's transports it takes.
@@ -46,14 +91,14 @@ impl HostSet {
     /// is taken over from the set before; others have come now.
     pub(crate) fn new(
         spec: &ClusterSpec,
-        endpoints: Vec<(SocketAddr, EndpointSpec)>,
+        endpoints: Vec<(Address, EndpointSpec)>,
         before: Option<&HostSet>,
         around: Around<'_>,
     ) -> Self {
         let mut hosts = Vec::with_capacity(endpoints.len());
         let mut specs = Vec::with_capacity(endpoints.len());
         for (address, endpoint) in endpoints {
-            let known = before.and_then(|before| before.position(address));
+            let known = before.and_then(|before| before.position(&address));
             let state = match (known, before) {
                 (Some(index), Some(before)) => before.specs[index].state.clone(),
                 _ => Arc::new(HostState::arrived(around.now)),
@@ -91,7 +136,11 @@ impl HostSet {
     ) -> Self {
         let addressed = endpoints
             .into_iter()
-            .filter_map(|endpoint| Some((endpoint.address()?, endpoint.spec)))
+            .filter_map(|endpoint| {
+                let path = endpoint.path().map(|path| Address::Path(path.into()));
+                let address = path.or_else(|| endpoint.address().map(Address::Ip))?;
+                Some((address, endpoint.spec))
+            })
             .collect();
         HostSet::new(spec, addressed, before, around)
     }
@@ -126,8 +175,8 @@ impl HostSet {
     }
 
     /// The place of a host among them.
-    pub(crate) fn position(&self, address: SocketAddr) -> Option<usize> {
-        self.hosts.iter().position(|host| host.address == address)
+    pub(crate) fn position(&self, address: &Address) -> Option<usize> {
+        self.hosts.iter().position(|host| host.address == *address)
     }
 }
 
@@ -141,7 +190,7 @@ impl Host {
     /// A host of which nothing but the address is known.
     pub(crate) fn at(address: SocketAddr) -> Self {
         Host {
-            address,
+            address: address.into(),
             hostname: ArcStr::new(),
             transport: 0,
             workload: None,

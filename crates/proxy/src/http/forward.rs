@@ -163,7 +163,7 @@ pub(crate) async fn forward(
         response.head.headers.remove_hop_by_hop();
     }
     meter.entry.status = response.head.status;
-    if let (Some(session), Some(host)) = (&exchange.session, meter.entry.host) {
+    if let (Some(session), Some(host)) = (&exchange.session, &meter.entry.host) {
         session.tell(host, &mut response.head.headers);
     }
     for cookie in &cookies {

@@ -10,6 +10,7 @@ use lateen_core::Reason;
 use lateen_http::{Headers, RequestHead, Version};
 use lateen_telemetry::access_log::{LogSource, Shape, Sink};
 
+use crate::cluster::Address;
 use crate::listener::Connection;
 
 /// One configured access log.
@@ -37,7 +38,7 @@ pub(crate) struct Entry {
     pub bytes_sent: u64,
     pub route: ArcStr,
     pub cluster: ArcStr,
-    pub host: Option<SocketAddr>,
+    pub host: Option<Address>,
     pub upstream_local: Option<SocketAddr>,
 }
 
@@ -134,7 +135,7 @@ impl LogSource for Entry {
             "BYTES_SENT" => text(self.bytes_sent.to_string()),
             "DURATION" => text(self.started.elapsed().as_millis().to_string()),
             "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => text(self.grpc_status?.to_string()),
-            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => text(self.host?.to_string()),
+            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => text(self.host.as_ref()?.to_string()),
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => borrowed(&self.cluster),
             "UPSTREAM_LOCAL_ADDRESS" => text(self.upstream_local?.to_string()),
             "FILTER_CHAIN_NAME" => borrowed(&connection.chain.name),

@@ -148,7 +148,7 @@ async fn exchange(
     let permit = cluster.acquire(Resource::Connection, Priority::Default);
     let permit = permit.map_err(|error| error.to_string())?;
     let to = To {
-        address: host.address,
+        address: &host.address,
         name: &host.hostname,
         transport: host.transport,
         client: connection.between(),

@@ -1,7 +1,6 @@
 //! Sessions that stay with a host: the client brings its address along, in a cookie or a header, and is
 //! told of another one when that has answered. The forms are Envoy's.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +13,7 @@ use prost::Message;
 
 use super::Hcm;
 use super::rewrite::{cookie, set_cookie};
+use crate::cluster::Address;
 
 /// What a cookie holds.
 #[derive(Clone, PartialEq, Message)]
@@ -29,7 +29,7 @@ struct Content {
 pub(super) struct Session {
     spec: Arc<SessionSpec>,
     /// The host that the client names.
-    host: Option<SocketAddr>,
+    host: Option<Address>,
 }
 
 impl Session {
@@ -62,8 +62,8 @@ impl Session {
     }
 
     /// The host that should answer.
-    pub(super) fn host(&self) -> Option<SocketAddr> {
-        self.host
+    pub(super) fn host(&self) -> Option<&Address> {
+        self.host.as_ref()
     }
 
     /// The status where that host is not there and nobody else may answer; `None` where others may.
@@ -72,8 +72,8 @@ impl Session {
     }
 
     /// Tells the client who has answered, where it does not know.
-    pub(super) fn tell(&self, answered: SocketAddr, headers: &mut Headers) {
-        if self.host == Some(answered) {
+    pub(super) fn tell(&self, answered: &Address, headers: &mut Headers) {
+        if self.host.as_ref() == Some(answered) {
             return;
         }
         let address = answered.to_string();
@@ -109,15 +109,15 @@ fn is_for(path: &str, asked: &str) -> bool {
     })
 }
 
-fn in_header(value: &str) -> Option<SocketAddr> {
+fn in_header(value: &str) -> Option<Address> {
     let address = STANDARD.decode(value).ok()?;
-    std::str::from_utf8(&address).ok()?.parse().ok()
+    Address::parse(std::str::from_utf8(&address).ok()?)
 }
 
-fn in_cookie(value: &str) -> Option<SocketAddr> {
+fn in_cookie(value: &str) -> Option<Address> {
     let content = Content::decode(&*STANDARD.decode(value).ok()?).ok()?;
     let is_over = content.expires != 0 && content.expires < now();
-    content.address.parse().ok().filter(|_| !is_over)
+    Address::parse(&content.address).filter(|_| !is_over)
 }
 
 /// Seconds since 1970.
@@ -155,13 +155,15 @@ mod tests {
             };
             STANDARD.encode(content.encode_to_vec())
         };
-        let host = "10.0.0.1:80".parse().ok();
+        let host = Address::parse("10.0.0.1:80");
         assert_eq!(in_cookie(&of("10.0.0.1:80", 0)), host);
         assert_eq!(in_cookie(&of("10.0.0.1:80", now() + 60)), host);
         assert_eq!(in_cookie(&of("10.0.0.1:80", now() - 1)), None);
-        let v6 = "[2001:db8::1]:80".parse().ok();
+        let v6 = Address::parse("[2001:db8::1]:80");
         assert_eq!(in_cookie(&of("[2001:db8::1]:80", 0)), v6);
         assert_eq!(in_header(&STANDARD.encode("10.0.0.1:80")), host);
+        let path = Some(Address::Path("/run/app".into()));
+        assert_eq!(in_header(&STANDARD.encode("/run/app")), path);
         for junk in ["", "%", "AAAA", &of("nobody", 0)] {
             assert_eq!((in_cookie(junk), in_header(junk)), (None, None), "{junk}");
         }

@@ -11,7 +11,6 @@ use arcstr::ArcStr;
 use bytes::BytesMut;
 use lateen_decode::ProxyHeader;
 use lateen_route::ConnectionView;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::inspect::{Findings, inspect, prefix, proxy_header};
 use super::stream::{DownstreamIo, Prefixed};
@@ -19,7 +18,7 @@ use super::{Connection, Downstream, Listener, Network, Texts};
 use crate::drain::Drain;
 use crate::http::serve_http;
 use crate::network::proxy_tcp;
-use crate::socket;
+use crate::socket::{Acceptor, Stream};
 use crate::stats::SeriesCache;
 use crate::worker::Worker;
 
@@ -32,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub(crate) async fn accept_loop(
     worker: Arc<Worker>,
     name: ArcStr,
-    socket: TcpListener,
+    socket: Acceptor,
     stop: Arc<Drain>,
 ) {
     let mut stopped = pin!(stop.wait());
@@ -73,7 +72,7 @@ impl Future for Phase {
 }
 
 /// Serves one connection.
-fn serve(worker: Arc<Worker>, name: ArcStr, stream: TcpStream, remote: SocketAddr) -> Phase {
+fn serve(worker: Arc<Worker>, name: ArcStr, stream: Stream, remote: SocketAddr) -> Phase {
     Phase(Box::pin(async move {
         match prepare(&worker, &name, stream, remote).await {
             Ok((connection, io)) => hand_on(worker, connection, io),
@@ -113,7 +112,7 @@ fn hand_on(worker: Arc<Worker>, connection: Arc<Connection>, io: DownstreamIo) -
 async fn prepare(
     worker: &Arc<Worker>,
     name: &ArcStr,
-    mut stream: TcpStream,
+    mut stream: Stream,
     remote: SocketAddr,
 ) -> Result<(Arc<Connection>, DownstreamIo), String> {
     let tracked = worker.shared.stats.listener_connection(name);
@@ -178,13 +177,13 @@ async fn prepare(
 fn listener_of(
     worker: &Worker,
     name: &ArcStr,
-    stream: &TcpStream,
+    stream: &Stream,
     own: SocketAddr,
 ) -> Result<(Arc<Listener>, SocketAddr), String> {
     let snapshot = worker.shared.snapshot.load();
     let listener = snapshot.listeners.get(name).ok_or("the listener is gone")?;
     let local = if listener.original_dst {
-        socket::original_dst(stream, own)
+        stream.original_dst(own)
     } else {
         own
     };
@@ -202,7 +201,7 @@ fn listener_of(
 async fn named_addresses(
     listener: &Listener,
     header: ProxyHeader,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     seen: &mut BytesMut,
 ) -> Result<Option<(SocketAddr, SocketAddr)>, String> {
     let work = proxy_header(header, stream, seen);
@@ -220,7 +219,7 @@ async fn named_addresses(
 /// Inspects, at most as long as the listener allows.
 async fn look(
     listener: &Listener,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     seen: &mut BytesMut,
 ) -> Result<Findings, String> {
     let work = inspect(listener, stream, seen);

@@ -9,9 +9,9 @@ use lateen_core::proxy_protocol::{self, Parse, Version};
 use lateen_decode::ProxyHeader;
 use lateen_tls::{HelloParse, peek_client_hello};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::Listener;
+use crate::socket::Stream;
 
 /// What the first bytes say.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// On anything but the header that is asked for.
 pub(crate) async fn proxy_header(
     wanted: ProxyHeader,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     seen: &mut BytesMut,
 ) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
     let fault = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
@@ -66,7 +66,7 @@ pub(crate) async fn proxy_header(
 /// waiting.
 pub(crate) async fn inspect(
     listener: &Listener,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     seen: &mut BytesMut,
 ) -> io::Result<Findings> {
     let mut findings = Findings::default();

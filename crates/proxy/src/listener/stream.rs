@@ -8,10 +8,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP stream with bytes before those that it will still yield.
+use crate::socket::Stream;
+
+/// A stream with bytes before those that it will still yield.
 pub(crate) struct Prefixed {
     pub prefix: Bytes,
-    pub stream: TcpStream,
+    pub stream: Stream,
 }
 
 impl AsyncRead for Prefixed {
@@ -75,10 +77,11 @@ trait Duplex: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Duplex for T {}
 
 impl DownstreamIo {
-    /// The socket of a connection without TLS.
-    pub(crate) fn raw_mut(&mut self) -> Option<&mut Prefixed> {
+    /// The socket of a connection over the network without TLS, and the bytes before those that it will
+    /// yield.
+    pub(crate) fn raw_mut(&mut self) -> Option<(&mut Bytes, &mut TcpStream)> {
         match self {
-            DownstreamIo::Raw(stream) => Some(stream),
+            DownstreamIo::Raw(Prefixed { prefix, stream }) => Some((prefix, stream.tcp_mut()?)),
             DownstreamIo::Tls(_) => None,
         }
     }

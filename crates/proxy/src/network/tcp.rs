@@ -69,9 +69,9 @@ async fn serve(
         let Some((index, host)) = host else {
             break;
         };
-        entry.host = Some(host.address);
+        entry.host = Some(host.address.clone());
         let to = To {
-            address: host.address,
+            address: &host.address,
             name: &host.hostname,
             transport: host.transport,
             client: connection.between(),
@@ -199,14 +199,13 @@ async fn relay(
         Upstream::Through(_) => None,
     };
     let (copied, result) = match (io.raw_mut(), raw) {
-        (Some(down), Some((up, stats))) => {
+        (Some((prefix, down)), Some((up, stats))) => {
             let count = |sent: u64, received: u64| {
                 count(sent, received);
                 stats.tx_bytes.add(sent);
                 stats.rx_bytes.add(received);
             };
-            let prefix = std::mem::take(&mut down.prefix);
-            splice(prefix, &mut down.stream, up, bounds, count).await
+            splice(std::mem::take(prefix), down, up, bounds, count).await
         }
         _ => match &mut upstream {
             Upstream::Direct(connected) => copy(io, &mut connected.io, bounds, count).await,

@@ -128,8 +128,12 @@ impl State {
         spec: &endpoint::ClusterLoadAssignment,
     ) -> Result<(), String> {
         let list = assignment(spec).map_err(|error| error.to_string())?;
-        if let Some(bad) = list.iter().find(|endpoint| endpoint.address().is_none()) {
-            return Err(format!("endpoint {:?} is not an IP address", bad.host));
+        let is_known = |of: &NamedEndpoint| of.address().is_some() || of.path().is_some();
+        if let Some(bad) = list.iter().find(|endpoint| !is_known(endpoint)) {
+            return Err(format!(
+                "endpoint {:?} is no IP address and no path",
+                bad.host
+            ));
         }
         self.renew_hosts(service, list);
         Ok(())
@@ -176,6 +180,10 @@ impl State {
         if cluster.id != id {
             return;
         }
+        let list = list
+            .into_iter()
+            .map(|(at, spec)| (at.into(), spec))
+            .collect();
         let hosts = HostSet::new(&cluster.spec, list, Some(&cluster.hosts), around);
         *cluster = Arc::new(cluster.with_hosts(hosts));
         if self.local_cluster == *name {

@@ -6,19 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use arcstr::ArcStr;
+use lateen_decode::Pipe;
 use lateen_xds::types::listener as pb;
 
 use super::State;
 use crate::bind;
 use crate::drain::Drain;
 use crate::listener::Listener;
-use crate::socket;
+use crate::socket::{self, Listening};
 use crate::udp::Ending;
 use crate::worker::Command;
 
 /// The sockets of a listener.
 pub(super) struct Bound {
     addresses: Vec<SocketAddr>,
+    pipe: Option<Pipe>,
     stop: Stop,
 }
 
@@ -104,29 +106,42 @@ impl State {
             return Ok(());
         }
         let is_udp = new.udp.is_some();
-        let is_bound =
-            |bound: &Bound| bound.addresses == new.addresses && bound.is_for_datagrams() == is_udp;
+        let is_bound = |bound: &Bound| {
+            bound.addresses == new.addresses
+                && bound.pipe == new.pipe
+                && bound.is_for_datagrams() == is_udp
+        };
         if self.bound.get(name).is_some_and(is_bound) {
             return Ok(());
         }
-        self.refuse_taken(name, &new.addresses, is_udp)?;
+        self.refuse_taken(name, new, is_udp)?;
         let stop = if is_udp {
             Stop::Datagrams(self.receive(name, &new.addresses)?)
         } else {
-            Stop::Connections(self.listen(name, &new.addresses)?)
+            Stop::Connections(self.listen(name, new)?)
         };
         self.end(name);
         if is_udp {
             self.leaving_sockets.close(&new.addresses);
         }
-        let addresses = new.addresses.clone();
-        self.bound.insert(name.clone(), Bound { addresses, stop });
+        let bound = Bound {
+            addresses: new.addresses.clone(),
+            pipe: new.pipe.clone(),
+            stop,
+        };
+        self.bound.insert(name.clone(), bound);
         Ok(())
     }
 
-    /// Has each worker accept connections at these addresses.
-    fn listen(&self, name: &ArcStr, addresses: &[SocketAddr]) -> Result<Arc<Drain>, String> {
-        let sockets = self.sockets(addresses, socket::listen)?;
+    /// Has each worker accept connections at the addresses of a listener, or at its path.
+    fn listen(&self, name: &ArcStr, new: &Listener) -> Result<Arc<Drain>, String> {
+        let sockets = match &new.pipe {
+            Some(pipe) => self.shared_socket(pipe)?,
+            None => {
+                let bind = |at, only_v6| Ok(Listening::Tcp(socket::listen(at, only_v6)?));
+                self.sockets(&new.addresses, bind)?
+            }
+        };
         let stop = Arc::new(Drain::default());
         for (worker, socket) in sockets {
             let (name, stop) = (name.clone(), stop.clone());
@@ -152,17 +167,15 @@ impl State {
     }
 
     /// Shared ports would let two listeners take each other's connections.
-    fn refuse_taken(
-        &self,
-        name: &ArcStr,
-        addresses: &[SocketAddr],
-        is_udp: bool,
-    ) -> Result<(), String> {
+    fn refuse_taken(&self, name: &ArcStr, new: &Listener, is_udp: bool) -> Result<(), String> {
+        let addresses = &new.addresses;
+        let path = |pipe: &Option<Pipe>| pipe.as_ref().map(|pipe| pipe.path.clone());
+        let is_at_path = |bound: &Bound| new.pipe.is_some() && path(&bound.pipe) == path(&new.pipe);
         let taken = self.bound.iter().find(|(other, bound)| {
             let mut own = bound.addresses.iter();
             *other != name
                 && bound.is_for_datagrams() == is_udp
-                && own.any(|a| addresses.contains(a) && a.port() != 0)
+                && (is_at_path(bound) || own.any(|a| addresses.contains(a) && a.port() != 0))
         });
         match taken {
             Some((other, _)) => Err(format!("address is in use by listener {other}")),
@@ -184,6 +197,14 @@ impl State {
             Err(error) => Err(format!("cannot bind {address}: {error}")),
         })
         .collect()
+    }
+
+    /// One socket for all workers: the kernel knows nothing of sharing a path.
+    fn shared_socket(&self, pipe: &Pipe) -> Result<Vec<(usize, Listening)>, String> {
+        let fault = |error: io::Error| format!("cannot bind {}: {error}", pipe.path);
+        let socket = socket::unix::listen(pipe).map_err(fault)?;
+        let of_worker = |worker| Ok((worker, Listening::Unix(socket.try_clone().map_err(fault)?)));
+        (0..self.workers.len()).map(of_worker).collect()
     }
 
     fn end(&mut self, name: &ArcStr) {

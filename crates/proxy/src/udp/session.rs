@@ -92,7 +92,8 @@ impl Session {
         host: Arc<Host>,
         held: (Permit, Place),
     ) -> io::Result<Self> {
-        let upstream = socket::datagrams_to(host.address, &cluster.spec.bind)?;
+        let address = host.address.ip().ok_or(io::ErrorKind::Unsupported)?;
+        let upstream = socket::datagrams_to(address, &cluster.spec.bind)?;
         udp.stats.sess_total.inc();
         udp.stats.sess_active.add(1);
         Ok(Session {
@@ -161,7 +162,7 @@ impl Session {
     pub(super) fn has_its_host(&self, hosts: &Arc<HostSet>, now: u64) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0.as_ptr() != Arc::as_ptr(hosts) {
-            let Some(index) = hosts.position(self.host.address) else {
+            let Some(index) = hosts.position(&self.host.address) else {
                 return false;
             };
             *seen = (Arc::downgrade(hosts), index);

@@ -148,10 +148,10 @@ impl Table {
         if is_same(&known) && known.has_its_host(hosts, now) {
             return Some(known);
         }
-        let is_there = is_same(&known) && hosts.position(known.host.address).is_some();
-        let address = known.host.address;
+        let is_there = is_same(&known) && hosts.position(&known.host.address).is_some();
+        let address = &known.host.address;
         // One that is listed twice is not another one.
-        let is_own = |index: usize| hosts.hosts[index].address == address;
+        let is_own = |index: usize| hosts.hosts[index].address == *address;
         match self.pick(udp, cluster, ends) {
             // One that is not well is better than none, and as good as another such.
             None => Some(known).filter(|_| is_there),

@@ -3,6 +3,7 @@
 mod common;
 mod discovery;
 mod dynamic;
+mod forward_proxy;
 mod http;
 mod http2;
 mod ipv6;
@@ -17,5 +18,6 @@ mod stream;
 mod tls;
 mod tunnel;
 mod udp;
+mod unix;
 mod upstream;
 mod zones;

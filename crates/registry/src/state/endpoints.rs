@@ -7,8 +7,8 @@ use lateen_core::{Labels, ServiceId};
 
 use super::{Slice, SliceAddress, State};
 use crate::{
-    Endpoint, EndpointKey, Service, ServicePort, TargetPort, Workload, external::External,
-    service_entry, store::Key,
+    Endpoint, EndpointKey, Resolution, Service, ServicePort, TargetPort, Workload,
+    external::External, service_entry, store::Key,
 };
 
 impl State {
@@ -22,7 +22,9 @@ impl State {
             return self.remove_service(id);
         };
         let mut changed = self.retain_ports(id, &folded.service);
-        for (name, endpoints) in folded.endpoints {
+        let by_address = folded.service.resolution == Resolution::ClientSide;
+        for (name, mut endpoints) in folded.endpoints {
+            endpoints.retain(|endpoint| is_reachable(endpoint, by_address));
             changed |= self.put_endpoints(name, endpoints);
         }
         changed | self.put_service(id, folded.service)
@@ -44,8 +46,7 @@ impl State {
         true
     }
 
-    fn put_endpoints(&mut self, key: EndpointKey, mut endpoints: Vec<Endpoint>) -> bool {
-        endpoints.retain(is_on_network);
+    fn put_endpoints(&mut self, key: EndpointKey, endpoints: Vec<Endpoint>) -> bool {
         if endpoints.is_empty() {
             return self.world.endpoints.remove(&key).is_some();
         }
@@ -190,12 +191,12 @@ impl State {
     }
 }
 
-/// Sockets of a file system cannot be connected to from here; a proxy would refuse all endpoints of
-/// the service for one of them. What only names a network is reached by that network's gateways.
-fn is_on_network(endpoint: &Endpoint) -> bool {
+/// Sockets in the file system are no names to look up: a proxy would refuse all endpoints of the service
+/// for one of them. What only names a network is reached by that network's gateways.
+fn is_reachable(endpoint: &Endpoint, by_address: bool) -> bool {
     match endpoint.address.as_str() {
         "" => !endpoint.network.is_empty(),
-        address => !address.starts_with("unix://"),
+        address => by_address || !address.starts_with("unix://"),
     }
 }
 

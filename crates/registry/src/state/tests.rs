@@ -267,27 +267,31 @@ fn the_datagrams_of_a_port_do_not_stand_for_its_connections() {
 
 #[test]
 fn endpoints_that_no_proxy_can_reach_are_left_out() {
-    let mut state = bookinfo();
-    let entry = json!({
-        "metadata": {"name": "db", "namespace": "default"},
-        "spec": {
-            "hosts": ["db.example.com"],
-            "ports": [{"number": 5432, "name": "tcp", "protocol": "TCP"}],
-            "resolution": "STATIC",
-            "endpoints": [
-                {"address": "192.0.2.1"},
-                {"address": "unix:///run/db"},
-                {"network": "elsewhere"},
-            ],
-        },
-    });
-    let event = Event::Apply(key("default", "db"), Arc::new(entry));
-    state.apply(Update::Object(&kinds::SERVICE_ENTRY, event));
-    assert!(state.fold());
-    let found = state.world.endpoints(&id("db.example.com"), "tcp").iter();
-    let found: Vec<_> = found.map(|e| e.address.as_str()).collect();
+    let found = |resolution: &str, endpoints: serde_json::Value| {
+        let mut state = bookinfo();
+        let entry = json!({
+            "metadata": {"name": "db", "namespace": "default"},
+            "spec": {
+                "hosts": ["db.example.com"],
+                "ports": [{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+                "resolution": resolution,
+                "endpoints": endpoints,
+            },
+        });
+        let event = Event::Apply(key("default", "db"), Arc::new(entry));
+        state.apply(Update::Object(&kinds::SERVICE_ENTRY, event));
+        assert!(state.fold());
+        let found = state.world.endpoints(&id("db.example.com"), "tcp").iter();
+        found.map(|e| e.address.clone()).collect::<Vec<_>>()
+    };
+    let by_address = json!([
+        {"address": "192.0.2.1"}, {"address": "unix:///run/db"}, {"network": "elsewhere"},
+    ]);
     // The last one is reached by the gateways of its network.
-    assert_eq!(found, ["192.0.2.1", ""]);
+    let all = ["192.0.2.1", "unix:///run/db", ""];
+    assert_eq!(found("STATIC", by_address), all);
+    let by_name = json!([{"address": "db.example.com"}, {"address": "unix:///run/db"}]);
+    assert_eq!(found("DNS", by_name), ["db.example.com"]);
 }
 
 #[test]

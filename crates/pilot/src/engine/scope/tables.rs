@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arcstr::ArcStr;
 use lateen_core::Hostname;
 use lateen_registry::SharedMap;
-use lateen_xds::names::parse_virtual_host;
+use lateen_xds::names::{HTTP_PROXY_ROUTE, parse_virtual_host};
 use lateen_xds::server::{Name, Resource};
 
 use super::{Making, State, Vantage};
@@ -43,6 +43,8 @@ struct Inner {
 /// One table. What is alike in tables of several scopes is in memory once.
 struct Table {
     hosts: SharedMap<ArcStr, Host>,
+    /// Clients name the port, which tells hosts apart.
+    by_port: bool,
     /// Without its hosts, for those who get these by themselves.
     head: Arc<OnceLock<Arc<Resource>>>,
     /// With them.
@@ -309,7 +311,7 @@ impl Inner {
         let ports = ports.unwrap_or_default();
         let concerned = self.made.iter().filter(|(name, table)| {
             let Ok(port) = name.parse::<u16>() else {
-                return false;
+                return ***name == *HTTP_PROXY_ROUTE;
             };
             let has = |table: &Arc<Table>| table.hosts.contains_key(&*format!("{host}:{port}"));
             ports.contains(&port) || table.as_ref().is_some_and(has)
@@ -429,10 +431,11 @@ impl Table {
                 changed.hosts.push(host.resource.name.clone());
             }
         }
-        let Some(before) = before else {
+        let Some(before) = before.filter(|before| before.by_port == made.by_port) else {
             changed.tables.push(Name::new(name));
             return Some(Arc::new(Table {
                 hosts,
+                by_port: made.by_port,
                 head: Arc::default(),
                 whole: OnceLock::new(),
             }));
@@ -451,6 +454,7 @@ impl Table {
     fn with(&self, hosts: SharedMap<ArcStr, Host>) -> Table {
         Table {
             hosts,
+            by_port: self.by_port,
             head: self.head.clone(),
             whole: OnceLock::new(),
         }
@@ -465,7 +469,9 @@ impl Table {
     }
 
     fn head(&self, name: &str) -> Arc<Resource> {
-        let head = self.head.get_or_init(|| Arc::new(route::head(name)));
+        let head = self
+            .head
+            .get_or_init(|| Arc::new(route::head(name, self.by_port)));
         head.clone()
     }
 
@@ -475,7 +481,8 @@ impl Table {
             let (named, rest): (Vec<_>, Vec<_>) =
                 self.hosts.values().partition(|host| !host.is_for_others());
             let hosts = named.into_iter().chain(rest);
-            let put_together = || route::assemble(name, hosts.map(|host| &*host.resource));
+            let put_together =
+                || route::assemble(name, self.by_port, hosts.map(|host| &*host.resource));
             patched().unwrap_or_else(|| Arc::new(put_together()))
         });
         whole.clone()
@@ -495,6 +502,7 @@ impl Table {
         let table = route::Table {
             name: name.to_owned(),
             port: hosts.iter().find_map(|host| host.port()).unwrap_or(0),
+            by_port: self.by_port,
             hosts,
         };
         let made = cache.resource(vantage.patches.patch_one(Key::Routes(table)));

@@ -349,3 +349,132 @@ fn limits_of_a_rule_hold_for_what_comes_in() {
     assert_eq!(limits(&format!("{rule}{sidecar_s}")), want([9, 9, 9]));
     assert_eq!(limits(""), want([u32::MAX; 3]));
 }
+
+/// The names of the hosts of a table and their domains with a port or of one label.
+fn asked_for(snapshot: &Snapshot, table: &str) -> Vec<(String, Vec<String>)> {
+    let vantage = vantage(snapshot, &sidecar("productpage"));
+    let table = View::new(snapshot, &vantage).routes(table);
+    let table = json::to_value(&table.expect("a table").generate()).expect("JSON");
+    // Absent is no.
+    assert_eq!(table["ignore_port_in_host_matching"], Value::Null);
+    let hosts = table["virtual_hosts"].as_array().expect("hosts").iter();
+    let domains = |host: &Value| {
+        let all = host["domains"].as_array().expect("domains").iter();
+        let all = all.filter_map(Value::as_str).map(str::to_owned);
+        all.filter(|domain| !domain.contains('.')).collect()
+    };
+    hosts
+        .map(|host| {
+            (
+                host["name"].as_str().expect("a name").to_owned(),
+                domains(host),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn clients_of_a_proxy_name_the_host_and_the_port() {
+    let yaml = of_namespace(
+        "{egress: [\
+         {port: {number: 15080, protocol: HTTP_PROXY, name: p}, bind: 127.0.0.1, captureMode: NONE, \
+          hosts: [./reviews.default.svc.cluster.local, ./pair.default.svc.cluster.local]}, \
+         {port: {number: 0, protocol: HTTP, name: u}, bind: \"unix:///run/out\", \
+          hosts: [./ratings.default.svc.cluster.local]}, \
+         {port: {number: 0, protocol: TCP, name: t}, bind: \"unix://@db\", \
+          hosts: [./db.default.svc.cluster.local]}]}",
+    );
+    let of = |name: &str, port: u16| {
+        let host = format!("{name}.default.svc.cluster.local:{port}");
+        (host, vec![format!("{name}:{port}")])
+    };
+    let others = ("allow_any".to_owned(), vec!["*".to_owned()]);
+    let snapshot = snapshot(&yaml);
+    let both = [
+        of("pair", 9080),
+        of("pair", 9090),
+        of("reviews", 9080),
+        others.clone(),
+    ];
+    assert_eq!(asked_for(&snapshot, "15080"), both);
+    let at_path = [of("ratings", 9080), others];
+    assert_eq!(asked_for(&snapshot, "unix:///run/out"), at_path);
+    let found = listeners(&yaml);
+    let named = |name: &str| {
+        let found = found.iter().find(|listener| listener["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {found:#?}"))
+    };
+    let table = |listener: &Value| {
+        listener["filter_chains"][0]["filters"][0]["typed_config"]["rds"]["route_config_name"]
+            .clone()
+    };
+    assert_eq!(table(named("127.0.0.1_15080")), "15080");
+    let out = named("unix:///run/out_0");
+    assert_eq!(table(out), "unix:///run/out");
+    assert_has(
+        out,
+        &json!({"address": {"pipe": {"path": "/run/out"}}, "bind_to_port": true}),
+    );
+    assert_has(
+        named("unix://@db_0"),
+        &json!({"address": {"pipe": {"path": "@db"}}, "filter_chains": [{"filters": [{"typed_config":
+            {"cluster": "outbound|3306||db.default.svc.cluster.local"}}]}]}),
+    );
+}
+
+#[test]
+fn the_proxy_of_the_mesh() {
+    let mut config = fixture::config(&rule("shop", "shop.example.com", "reviews"));
+    let mesh = json!({"proxyHttpPort": 15002});
+    config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+    let with_web = {
+        let mut world: World = fixture::world();
+        let web = service("web", &[(80, 8080, Protocol::Http)]);
+        world.services.insert(web.id(), web);
+        Snapshot::new(1, Arc::new(world), Arc::new(config), DOMAIN)
+    };
+    let found = asked_for(&with_web, "http_proxy");
+    let web = found.iter().find(|(name, _)| name.starts_with("web."));
+    let domains = ["web:80", "web"].map(str::to_owned);
+    assert_eq!(web.map(|(_, domains)| &domains[..]), Some(&domains[..]));
+    assert!(found.iter().any(|(name, _)| name == "shop.example.com:80"));
+    assert!(
+        !found.iter().any(|(name, _)| name.starts_with("db.")),
+        "bytes"
+    );
+    let vantage = vantage(&with_web, &sidecar("productpage"));
+    let view = View::new(&with_web, &vantage);
+    let keys = view.outbound_listeners();
+    let names: Vec<_> = keys.iter().filter_map(Key::listener_name).collect();
+    assert!(
+        names.iter().any(|name| name == "127.0.0.1_15002"),
+        "{names:?}"
+    );
+    let service = with_web.world.services.values().find(|of| of.name == "web");
+    let places = view.places(service.expect("it is there"));
+    assert!(places.contains(&(
+        "http_proxy".to_owned(),
+        "web.default.svc.cluster.local:80".to_owned()
+    )));
+}
+
+#[test]
+fn an_application_at_a_socket_in_the_file_system() {
+    let yaml = of_namespace(
+        "{ingress: [{port: {number: 9080, protocol: HTTP, name: a}, \
+         defaultEndpoint: \"unix:///run/app\"}]}",
+    );
+    let snapshot = snapshot(&yaml);
+    let workload = Vantage::of_node(&sidecar("productpage"));
+    let keys = View::new(&snapshot, &workload).inbound_clusters();
+    let made = keys.into_iter().find_map(|key| match key {
+        Key::InboundCluster(key) if key.port == Some(9080) => Some(key.generate()),
+        _ => None,
+    });
+    let cluster = json::to_value(&made.expect("a cluster")).expect("JSON");
+    let endpoint = json!({"endpoint": {"address": {"pipe": {"path": "/run/app"}}}});
+    assert_has(
+        &cluster,
+        &json!({"load_assignment": {"endpoints": [{"lb_endpoints": [endpoint]}]}}),
+    );
+}

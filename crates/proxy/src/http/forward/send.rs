@@ -39,7 +39,7 @@ impl Exchange<'_> {
         let want = self.want(head);
         let key = PoolKey {
             cluster: self.cluster.id,
-            address: host.address,
+            address: host.address.clone(),
             transport: host.transport,
             want,
             priority: self.priority,
@@ -118,7 +118,7 @@ impl Exchange<'_> {
     ) -> Result<Lease, ConnectError> {
         let (cluster, authority) = (&self.cluster, head.authority());
         let to = To {
-            address: host.address,
+            address: &host.address,
             name: &host.hostname,
             transport: host.transport,
             client: self.connection.between(),

@@ -184,7 +184,7 @@ impl Exchange<'_> {
                 None => reply,
             }));
         };
-        meter.entry.host = Some(host.address);
+        meter.entry.host = Some(host.address.clone());
         meter.facts.host = Some(host.clone());
         if matches!(self.action.host, Some(HostRewrite::Auto)) && !host.hostname.is_empty() {
             // A name that DNS resolved is header text.
