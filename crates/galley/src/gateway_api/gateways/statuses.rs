@@ -21,13 +21,14 @@ use crate::gateway_api::{
 
 /// What the class can do, by the names of the conformance suite. What the mesh can do is not for a
 /// class to say.
-const FEATURES: [&str; 46] = [
+const FEATURES: [&str; 47] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
     "GatewayFrontendClientCertificateValidation",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
