@@ -104,6 +104,9 @@ pub(crate) struct ProxyArgs {
     /// Log levels of the agent, scope:level,…
     #[arg(long = "log_output_level", default_value = "default:info")]
     pub(crate) log_output_level: String,
+    /// Log one JSON object a line.
+    #[arg(long = "log_as_json")]
+    pub(crate) log_as_json: bool,
     /// Which proxy to run; Envoy is the one of PROXY_CONFIG's binaryPath, or the one in the PATH
     #[arg(long, value_enum, default_value = "lateen")]
     pub(crate) proxy: Which,
@@ -135,8 +138,6 @@ pub(crate) struct Ignored {
     token_manager: Option<String>,
     #[arg(long = "meshConfig", hide = true)]
     mesh_config: Option<String>,
-    #[arg(long = "log_as_json", hide = true)]
-    log_as_json: bool,
     #[arg(long = "log_target", hide = true)]
     log_target: Option<String>,
     #[arg(long = "log_caller", hide = true)]
@@ -195,7 +196,11 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Proxy(args) => {
-            init_log(&args.log_output_level, &args.proxy_log_level)?;
+            init_log(
+                &args.log_output_level,
+                &args.proxy_log_level,
+                args.log_as_json,
+            )?;
             lateen_tls::install_provider();
             let config = AgentConfig::from_env(*args)?;
             runtime()?.block_on(run::run(config))?;
@@ -237,9 +242,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(|e| Error::Proxy(format!("no runtime: {e}")))
 }
 
-fn init_log(agent: &str, proxy: &str) -> Result<(), Error> {
+fn init_log(agent: &str, proxy: &str, json: bool) -> Result<(), Error> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| log_filter(agent, proxy));
-    lateen_telemetry::init(&filter, false).map_err(|e| crate::config::bad("--log_output_level", e))
+    lateen_telemetry::init(&filter, json).map_err(|e| crate::config::bad("--log_output_level", e))
 }
 
 /// Istio's levels of the agent and Envoy's of the proxy, as one filter of ours.

@@ -34,6 +34,8 @@ pub const COMPONENT_LOG_LEVEL: &str = "sidecar.istio.io/componentLogLevel";
 pub const AGENT_LOG_LEVEL: &str = "sidecar.istio.io/agentLogLevel";
 /// `true` or `false`: sidecar as a restartable init container.
 pub const NATIVE_SIDECAR: &str = "sidecar.istio.io/nativeSidecar";
+/// `true`: the proxy may take ports below 1024.
+pub const CAP_NET_BIND_SERVICE: &str = "sidecar.istio.io/capNetBindService";
 /// CIDRs that are captured.
 pub const INCLUDE_OUTBOUND_IP_RANGES: &str = "traffic.sidecar.istio.io/includeOutboundIPRanges";
 /// CIDRs that are not captured.

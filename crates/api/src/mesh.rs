@@ -400,6 +400,29 @@ enumeration! {
     }
 }
 
+impl NamespaceSelector {
+    /// Whether all parts hold of the labels that `label` finds by their keys; one without parts picks
+    /// everything.
+    pub fn picks<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let mut exact = self.match_labels.iter();
+        let mut others = self.match_expressions.iter();
+        exact.all(|(key, wanted)| label(key) == Some(wanted))
+            && others.all(|wanted| wanted.holds(label(&wanted.key)))
+    }
+}
+
+impl LabelRequirement {
+    fn holds(&self, value: Option<&str>) -> bool {
+        let is_listed = value.is_some_and(|value| self.values.iter().any(|v| v == value));
+        match self.operator {
+            LabelOperator::In => is_listed,
+            LabelOperator::NotIn => !is_listed,
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
 impl MeshConfig {
     /// The trust domain in force.
     pub fn trust_domain(&self) -> &str {

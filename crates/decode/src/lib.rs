@@ -20,7 +20,6 @@ mod fault;
 mod filter;
 mod hcm;
 mod listener;
-mod local_reply;
 mod route;
 mod session;
 mod tcp;
@@ -43,7 +42,6 @@ pub use listener::{
     DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, Pipe, ProxyHeader, bound_at,
     listener,
 };
-pub use local_reply::{Comparison, LocalReplySpec, LogFilter, ReplyFormat, ReplyMapper};
 pub use route::{route_configuration, virtual_host};
 pub use session::{Carrier, RouteSession, SessionSpec};
 pub use tcp::{TcpProxySpec, Tunnel};

@@ -4,8 +4,9 @@ use lateen_api::annotations;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::template::{inject_grpc_agent, inject_grpc_simple};
-use crate::{Decision, Owner, Params, decide, inject, inject_gateway, values};
+use crate::custom::Template;
+use crate::template::{BuiltIn, Draft, uninject};
+use crate::{Decision, InjectorConfig, Owner, Params, decide, values};
 
 /// Why a file cannot be injected.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,18 @@ pub enum KubeInjectError {
 
 /// Injects every workload of a file of YAML documents; the rest stays as it is.
 pub fn kube_inject(text: &str, params: &Params) -> Result<String, KubeInjectError> {
+    each_document(text, |document| inject_document(document, params))
+}
+
+/// Takes the injection out of every workload of a file; the rest stays as it is.
+pub fn kube_uninject(text: &str) -> Result<String, KubeInjectError> {
+    each_document(text, |document| Ok(uninject_document(document)))
+}
+
+fn each_document(
+    text: &str,
+    mut change: impl FnMut(&mut Value) -> Result<bool, String>,
+) -> Result<String, KubeInjectError> {
     let mut out = Vec::new();
     for (n, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let number = n + 1;
@@ -46,12 +59,36 @@ pub fn kube_inject(text: &str, params: &Params) -> Result<String, KubeInjectErro
         if value.is_null() {
             continue;
         }
-        inject_document(&mut value, params)
-            .map_err(|reason| KubeInjectError::Refused { number, reason })?;
+        change(&mut value).map_err(|reason| KubeInjectError::Refused { number, reason })?;
         let written = serde_yaml_ng::to_string(&value);
         out.push(written.map_err(|source| KubeInjectError::Write { number, source })?);
     }
     Ok(out.join("---\n"))
+}
+
+/// Takes the injection out of a workload, or of each workload of a list. Returns whether there was one.
+pub fn uninject_document(document: &mut Value) -> bool {
+    if document.get("kind").is_some_and(|kind| kind == "List") {
+        let items = values::list(document, "items").iter_mut();
+        return items.fold(false, |any, item| uninject_document(item) | any);
+    }
+    pod_of(document).is_some_and(uninject)
+}
+
+/// The pod of a workload, or the template of its pods.
+fn pod_of(document: &mut Value) -> Option<&mut Value> {
+    match document.get("kind").and_then(Value::as_str)? {
+        "Pod" => Some(document),
+        "CronJob" => document.pointer_mut("/spec/jobTemplate/spec/template"),
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "Job"
+        | "ReplicationController"
+        | "DeploymentConfig" => document.pointer_mut("/spec/template"),
+        _ => None,
+    }
 }
 
 /// Injects a workload, or each workload of a list. Returns whether anything was; an error says what
@@ -80,23 +117,11 @@ pub fn inject_document(document: &mut Value, params: &Params) -> Result<bool, St
         .to_owned();
     let owner = Owner {
         api_version,
-        kind: kind.clone(),
+        kind,
         name,
         namespace,
     };
-    let pod = match kind.as_str() {
-        "Pod" => Some(document),
-        "CronJob" => document.pointer_mut("/spec/jobTemplate/spec/template"),
-        "Deployment"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "ReplicaSet"
-        | "Job"
-        | "ReplicationController"
-        | "DeploymentConfig" => document.pointer_mut("/spec/template"),
-        _ => None,
-    };
-    match pod {
+    match pod_of(document) {
         Some(pod) => inject_pod(pod, &owner, params),
         None => Ok(false),
     }
@@ -113,25 +138,94 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
         );
         return Ok(false);
     }
-    let templates = values::annotation(pod, annotations::TEMPLATES).unwrap_or("sidecar");
-    let mut template: fn(&mut Value, &Owner, &Params) = inject;
-    for name in templates.split(',').map(str::trim) {
-        match name {
-            "sidecar" => {}
-            "gateway" => template = inject_gateway,
-            "grpc-agent" => template = inject_grpc_agent,
-            "grpc-simple" => template = inject_grpc_simple,
-            other => {
-                return Err(format!(
-                    "injection template {other:?} is not supported, only sidecar, gateway, \
-                     grpc-agent and grpc-simple are"
-                ));
+    check_annotations(pod)?;
+    let templates = templates(pod, params)?;
+    let built_in = templates.iter().find_map(|(_, template)| match template {
+        Chosen::BuiltIn(template) => Some(*template),
+        Chosen::Custom(_) => None,
+    });
+    let mut draft = Draft::of(pod, owner, params, built_in);
+    for (name, template) in templates {
+        match template {
+            Chosen::BuiltIn(template) => template.fill(&mut draft),
+            Chosen::Custom(template) => template.fill(name, &mut draft)?,
+        }
+    }
+    draft.finish();
+    Ok(true)
+}
+
+#[derive(PartialEq)]
+enum Chosen<'a> {
+    BuiltIn(BuiltIn),
+    Custom(&'a Template),
+}
+
+/// The templates that the pod names, or those of all pods, each once. Of the built-in ones the last
+/// counts: each is a whole.
+fn templates<'a>(pod: &Value, params: &'a Params) -> Result<Vec<(&'a str, Chosen<'a>)>, String> {
+    let config = &params.config;
+    let named = values::annotation(pod, annotations::TEMPLATES);
+    let named: Vec<&str> = match named {
+        Some(named) => named.split(',').map(str::trim).collect(),
+        None => config
+            .default_templates
+            .iter()
+            .map(String::as_str)
+            .collect(),
+    };
+    let mut chosen: Vec<(&str, Chosen<'_>)> = Vec::new();
+    for name in named {
+        let stands_for = config.aliases.get(name);
+        let all: Vec<&str> = match stands_for {
+            Some(all) => all.iter().map(String::as_str).collect(),
+            None => vec![name],
+        };
+        for name in all {
+            let found = find(name, config)?;
+            if matches!(found.1, Chosen::BuiltIn(_)) {
+                chosen.retain(|(_, other)| !matches!(other, Chosen::BuiltIn(_)));
+            }
+            if !chosen.iter().any(|(held, _)| *held == found.0) {
+                chosen.push(found);
             }
         }
     }
+    // What is laid over something comes after it.
+    chosen.sort_by_key(|(_, template)| matches!(template, Chosen::Custom(_)));
+    Ok(chosen)
+}
+
+fn find<'a>(name: &str, config: &'a InjectorConfig) -> Result<(&'a str, Chosen<'a>), String> {
+    if let Some((name, template)) = config.templates.get_key_value(name) {
+        return Ok((name, Chosen::Custom(template)));
+    }
+    if let Some(template) = BuiltIn::of(name) {
+        return Ok(("", Chosen::BuiltIn(template)));
+    }
+    let own: Vec<&str> = config.templates.keys().map(String::as_str).collect();
+    let own = match &own[..] {
+        [] => "has no others".to_owned(),
+        own => format!("has {}", own.join(", ")),
+    };
+    Err(format!(
+        "there is no injection template {name:?}: sidecar, gateway, grpc-agent and grpc-simple are \
+         built in, and the injector's ConfigMap {own}"
+    ))
+}
+
+/// What a pod asks for and cannot be understood must not be left out.
+fn check_annotations(pod: &Value) -> Result<(), String> {
     check_proxy_config(pod)?;
-    template(pod, owner, params);
-    Ok(true)
+    for key in [annotations::USER_VOLUME, annotations::USER_VOLUME_MOUNT] {
+        let text = values::annotation(pod, key).unwrap_or_default();
+        if !text.is_empty() && !matches!(serde_json::from_str(text), Ok(Value::Object(_))) {
+            return Err(format!(
+                "annotation {key} is not a JSON object by names: {text:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A pod whose settings cannot be read must not run with others.
@@ -191,7 +285,17 @@ mod tests {
             "{out}"
         );
         let again = kube_inject(&out, &Params::default()).expect("injected");
-        assert_eq!(out, again, "what is injected is not injected again");
+        let values = |text: &str| -> Vec<Value> {
+            let all = serde_yaml_ng::Deserializer::from_str(text);
+            all.map(|it| Value::deserialize(it).expect("YAML"))
+                .collect()
+        };
+        assert_eq!(values(&out), values(&again), "injection is idempotent");
+        let back = kube_uninject(&again).expect("uninjected");
+        assert_eq!(
+            values(&back)[..],
+            values(&text.replacen("---\n", "", 1))[..]
+        );
     }
 
     #[test]

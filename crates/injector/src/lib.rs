@@ -3,9 +3,13 @@
 //! Pods are handled as JSON, so that what this version of Kubernetes' types does not know passes
 //! through untouched.
 
+mod config;
+mod custom;
 mod decision;
+mod gotemplate;
 mod kube_inject;
 mod merge;
+mod overlay;
 mod params;
 mod probes;
 mod prometheus;
@@ -14,8 +18,12 @@ mod template;
 mod values;
 mod webhook;
 
+pub use config::{ConfigError, InjectorConfig, Policy};
 pub use decision::{Decision, decide};
-pub use kube_inject::{KubeInjectError, inject_document, kube_inject};
+pub use gotemplate::TemplateError;
+pub use kube_inject::{
+    KubeInjectError, inject_document, kube_inject, kube_uninject, uninject_document,
+};
 pub use params::{Owner, Params};
-pub use template::{inject, inject_gateway};
+pub use template::{inject, inject_gateway, uninject};
 pub use webhook::{Counters, router};

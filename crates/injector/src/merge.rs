@@ -42,7 +42,7 @@ fn merge_set(held: &mut Vec<Value>, items: &[Value], id: &[&str]) {
 }
 
 /// A field of an item; Kubernetes' default where a port does not say its protocol.
-fn part<'a>(item: &'a Value, key: &str) -> Option<&'a Value> {
+pub(crate) fn part<'a>(item: &'a Value, key: &str) -> Option<&'a Value> {
     static TCP: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| "TCP".into());
     match item.get(key) {
         None if key == "protocol" => Some(&TCP),

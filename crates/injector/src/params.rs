@@ -6,6 +6,8 @@ use lateen_api::Object;
 use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::ProxyConfig;
 
+use crate::{InjectorConfig, config::said};
+
 /// Everything that is the same for all pods of a mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
@@ -23,8 +25,10 @@ pub struct Params {
     pub network: String,
     /// Run the sidecar as an init container that restarts, which needs Kubernetes 1.29.
     pub native_sidecar: bool,
-    /// Inject where neither label nor annotation says anything.
-    pub inject_by_default: bool,
+    /// The same for pods that name their node already; a node that is not here goes by the rest.
+    pub nodes: Arc<BTreeMap<String, bool>>,
+    /// Whom to inject, with which templates and settings.
+    pub config: Arc<InjectorConfig>,
     /// Further environment of the sidecar.
     pub env: BTreeMap<String, String>,
     /// The mesh's configuration.
@@ -44,7 +48,8 @@ impl Params {
             cluster_id: "Kubernetes".into(),
             network: String::new(),
             native_sidecar: false,
-            inject_by_default: true,
+            nodes: Arc::default(),
+            config: Arc::default(),
             env: BTreeMap::new(),
             mesh: Arc::default(),
             proxy_configs: Vec::new(),
@@ -65,18 +70,37 @@ impl Params {
         }
     }
 
+    /// The same under another configuration of the injector. What its settings leave out stays.
+    #[must_use]
+    pub fn with_config(&self, config: Arc<InjectorConfig>) -> Self {
+        let global = config.global();
+        let or = |text: Option<&str>, own: &str| said(text).unwrap_or(own).to_owned();
+        let cluster = global.multi_cluster.cluster_name.as_deref();
+        Self {
+            image: config.image().unwrap_or_else(|| self.image.clone()),
+            ca_address: or(global.ca_address.as_deref(), &self.ca_address),
+            domain: or(global.proxy.cluster_domain.as_deref(), &self.domain),
+            cluster_id: or(cluster, &self.cluster_id),
+            network: or(global.network.as_deref(), &self.network),
+            config,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn mesh_id(&self) -> &str {
-        let config = self.mesh.default_config.as_ref();
-        config
-            .and_then(|c| c.mesh_id.as_deref())
+        let of_mesh = self.mesh.default_config.as_ref();
+        let of_mesh = of_mesh.and_then(|config| config.mesh_id.as_deref());
+        said(self.config.global().mesh_id.as_deref())
+            .or(of_mesh)
             .unwrap_or(self.mesh.trust_domain())
     }
 
     /// The agent's port where no annotation says otherwise.
     pub(crate) fn status_port(&self) -> u16 {
-        let config = self.mesh.default_config.as_ref();
-        let port = config
-            .and_then(|c| c.status_port)
+        let of_mesh = self.mesh.default_config.as_ref();
+        let port = of_mesh
+            .and_then(|config| config.status_port)
+            .or(self.config.proxy().status_port)
             .and_then(|port| u16::try_from(port).ok());
         port.unwrap_or(lateen_core::ports::AGENT_STATUS)
     }

@@ -4,6 +4,7 @@ mod container;
 mod gateway;
 mod grpc;
 mod iptables;
+mod strip;
 mod volumes;
 
 use lateen_api::{annotations, labels};
@@ -11,58 +12,199 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Owner, Params, merge, probes, prometheus, proxy_config,
-    values::{annotation, items, label, list, name, object},
+    values::{annotation, items, label, list, name, object, text},
 };
 
-pub use gateway::inject_gateway;
-pub(crate) use grpc::{inject_grpc_agent, inject_grpc_simple};
+use strip::Previous;
+pub use strip::uninject;
 
 /// Name of the sidecar.
 pub(crate) const PROXY: &str = "istio-proxy";
 /// Name of the container that sets capture up.
 pub(crate) const INIT: &str = "istio-init";
 
+/// Network of the pod, which its workload is told.
+pub(crate) const NETWORK_ENV: &str = "ISTIO_META_NETWORK";
+/// Cluster of the pod, which its workload is told.
+pub(crate) const CLUSTER_ENV: &str = "ISTIO_META_CLUSTER_ID";
+
 /// Where the agent looks for the control plane by itself.
-const DISCOVERY: &str = "istiod.istio-system.svc:15012";
+pub(crate) const DISCOVERY: &str = "istiod.istio-system.svc:15012";
+
+/// A template that is part of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltIn {
+    Sidecar,
+    Gateway,
+    GrpcAgent,
+    GrpcSimple,
+}
+
+impl BuiltIn {
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        match name {
+            "sidecar" => Some(Self::Sidecar),
+            "gateway" => Some(Self::Gateway),
+            "grpc-agent" => Some(Self::GrpcAgent),
+            "grpc-simple" => Some(Self::GrpcSimple),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn fill(self, draft: &mut Draft<'_>) {
+        match self {
+            Self::Sidecar => sidecar(draft),
+            Self::Gateway => gateway::fill(draft),
+            Self::GrpcAgent => grpc::agent(draft),
+            Self::GrpcSimple => grpc::simple(draft),
+        }
+    }
+}
 
 /// Puts the sidecar into a pod (or a pod template): `pod` has `metadata` and `spec`. Asks no
 /// questions; [`crate::decide`] does.
 pub fn inject(pod: &mut Value, owner: &Owner, params: &Params) {
-    let native =
-        annotation(pod, annotations::NATIVE_SIDECAR).map_or(params.native_sidecar, |v| v == "true");
-    let settings = Settings::of(pod, owner, params);
-    let home = if native {
-        "initContainers"
-    } else {
-        "containers"
-    };
-    let mut overrides = Overrides::take(pod, home);
-    prepare(pod, &settings);
+    fill_alone(BuiltIn::Sidecar, pod, owner, params);
+}
 
-    let mut proxy = container::sidecar(pod, &settings, native);
-    tell_agent(pod, &settings, &mut proxy);
+/// Makes a gateway of a pod (or a pod template) whose container `istio-proxy` is to be filled in.
+pub fn inject_gateway(pod: &mut Value, owner: &Owner, params: &Params) {
+    fill_alone(BuiltIn::Gateway, pod, owner, params);
+}
+
+fn fill_alone(template: BuiltIn, pod: &mut Value, owner: &Owner, params: &Params) {
+    let mut draft = Draft::of(pod, owner, params, Some(template));
+    template.fill(&mut draft);
+    draft.finish();
+}
+
+fn sidecar(draft: &mut Draft<'_>) {
+    draft.prepare();
+    let Draft {
+        pod,
+        settings,
+        overrides,
+        added,
+        ..
+    } = draft;
+    let native = settings.native;
+    let mut proxy = container::sidecar(pod, settings, native);
+    tell_agent(pod, settings, &mut proxy);
     overrides.apply(&mut proxy, PROXY);
-    let mut added = Added::default();
     if settings.intercepts() {
-        let mut init = iptables::container(pod, &settings);
+        let mut init = iptables::container(pod, settings);
         overrides.apply(&mut init, INIT);
-        added.init.push(INIT.into());
-        place_init(list(&mut pod["spec"], "initContainers"), init, native);
+        added.init(INIT);
+        list(&mut pod["spec"], "initContainers").push(init);
     }
-    place_proxy(pod, proxy, native, &settings);
+    list(&mut pod["spec"], settings.home()).push(proxy);
     if native {
-        &mut added.init
+        added.init(PROXY);
     } else {
-        &mut added.containers
+        added.container(PROXY);
     }
-    .push(PROXY.into());
-    added.volumes = add_volumes(pod, volumes::sidecar());
-    annotate(pod, &settings, &overrides, &added);
-    name_application(pod);
-    mark(pod, &settings);
+    add_volumes(pod, volumes::sidecar(settings), added);
+    let of_user = volumes::of_user(pod);
+    add_volumes(pod, of_user, added);
     object(&mut pod["metadata"], "labels")
         .entry(labels::TLS_MODE)
         .or_insert_with(|| json!("istio"));
+    draft.is_known = true;
+}
+
+/// A pod on its way to be injected.
+pub(crate) struct Draft<'a> {
+    pub(crate) pod: &'a mut Value,
+    pub(crate) settings: Settings<'a>,
+    /// What the user wrote of containers that templates have as well.
+    pub(crate) overrides: Overrides,
+    /// What an injection before this one put in.
+    previous: Previous,
+    pub(crate) added: Added,
+    /// Whether the mesh knows the pod by what it is told of it, rather than by its application alone.
+    is_known: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Begins with what the user wrote; `template` is the built-in one that is to come.
+    pub(crate) fn of(
+        pod: &'a mut Value,
+        owner: &'a Owner,
+        params: &'a Params,
+        template: Option<BuiltIn>,
+    ) -> Self {
+        let previous = strip::take_out(pod);
+        let mut settings = Settings::of(pod, owner, params);
+        // Everywhere else the proxy is the application, or it is for the application alone.
+        settings.native &= template.is_none_or(|template| template == BuiltIn::Sidecar);
+        let overrides = Overrides::take(pod, settings.home());
+        Self {
+            pod,
+            settings,
+            overrides,
+            previous,
+            added: Added::default(),
+            is_known: false,
+        }
+    }
+
+    /// Labels by which telemetry knows the pod, before anything reads them.
+    fn prepare(&mut self) {
+        let pod = &mut *self.pod;
+        let first = |keys: [&str; 3], or: &str| {
+            let found = keys.iter().find_map(|key| label(pod, key));
+            found.unwrap_or(or).to_owned()
+        };
+        let canonical = [labels::CANONICAL_NAME, labels::APP_NAME, labels::APP];
+        let canonical = first(canonical, &self.settings.owner.name);
+        let version = [
+            labels::CANONICAL_REVISION,
+            labels::APP_VERSION,
+            labels::VERSION,
+        ];
+        let version = first(version, "latest");
+        let labels_map = object(&mut pod["metadata"], "labels");
+        labels_map.insert(labels::CANONICAL_NAME.into(), json!(canonical));
+        labels_map.insert(labels::CANONICAL_REVISION.into(), json!(version));
+    }
+
+    /// What is the same for all templates, after them.
+    pub(crate) fn finish(mut self) {
+        self.add_pull_secrets();
+        self.previous.keep_additions(self.pod);
+        arrange(self.pod, &self.settings);
+        annotate(self.pod, &self.settings, &self.overrides, &self.added);
+        if self.is_known {
+            name_application(self.pod);
+            let map = object(&mut self.pod["metadata"], "annotations");
+            let revision = json!(self.settings.params.revision);
+            map.insert(annotations::REVISION.into(), revision);
+        }
+        let params = self.settings.params;
+        if let Some(network) = params.env.get(NETWORK_ENV) {
+            let map = object(&mut self.pod["metadata"], "labels");
+            map.insert(labels::NETWORK.into(), json!(network));
+        }
+        let more = &params.config.injected_annotations;
+        if !more.is_empty() {
+            let map = object(&mut self.pod["metadata"], "annotations");
+            map.extend(more.iter().map(|(key, text)| (key.clone(), json!(text))));
+        }
+    }
+
+    fn add_pull_secrets(&mut self) {
+        let secrets = &self.settings.params.config.global().image_pull_secrets;
+        if secrets.is_empty() {
+            return;
+        }
+        let held = list(&mut self.pod["spec"], "imagePullSecrets");
+        for secret in secrets {
+            if held.iter().all(|other| name(other) != secret) {
+                held.push(json!({"name": secret}));
+            }
+            self.added.secret(secret);
+        }
+    }
 }
 
 /// What the pod's annotations and the mesh say, once.
@@ -71,6 +213,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) owner: &'a Owner,
     pub(crate) status_port: u16,
     pub(crate) interception: String,
+    /// Whether the sidecar is an init container that restarts.
+    pub(crate) native: bool,
     /// ProxyConfig of the pod: what differs from the defaults.
     pub(crate) proxy_config: Map<String, Value>,
 }
@@ -91,12 +235,29 @@ impl<'a> Settings<'a> {
             proxy_config.shift_remove("discoveryAddress");
         }
         let status_port = port.unwrap_or_else(|| params.status_port());
+        let node = text(pod, &["spec", "nodeName"]);
+        let of_node = node.and_then(|node| params.nodes.get(node).copied());
+        let native = annotation(pod, annotations::NATIVE_SIDECAR);
+        let native = native.map_or_else(
+            || of_node.unwrap_or(params.native_sidecar),
+            |wanted| wanted == "true",
+        );
         Self {
+            native,
             params,
             owner,
             status_port,
             interception,
             proxy_config,
+        }
+    }
+
+    /// The list that the sidecar is in.
+    pub(crate) fn home(&self) -> &'static str {
+        if self.native {
+            "initContainers"
+        } else {
+            "containers"
         }
     }
 
@@ -113,7 +274,7 @@ impl<'a> Settings<'a> {
 
 /// What the user wrote of the containers that are about to be added.
 #[derive(Default)]
-struct Overrides {
+pub(crate) struct Overrides {
     containers: Vec<Value>,
     init: Vec<Value>,
 }
@@ -143,7 +304,23 @@ impl Overrides {
         taken
     }
 
-    fn apply(&mut self, container: &mut Value, container_name: &str) {
+    /// Keeps what the user wrote of a container that a template has too. What another template put
+    /// there is not the user's, and what is kept already was so before any template.
+    pub(crate) fn keep(&mut self, field: &str, container: Value, added: &Added) {
+        let (held, put) = if field == "containers" {
+            (&mut self.containers, &added.containers)
+        } else {
+            (&mut self.init, &added.init)
+        };
+        let wanted = name(&container);
+        let is_known =
+            put.iter().any(|name| name == wanted) || held.iter().any(|held| name(held) == wanted);
+        if !is_known {
+            held.push(container);
+        }
+    }
+
+    pub(crate) fn apply(&self, container: &mut Value, container_name: &str) {
         let all = self.containers.iter().chain(&self.init);
         for over in all.filter(|over| name(over) == container_name) {
             merge::merge(container, over);
@@ -174,33 +351,13 @@ fn without_auto(mut container: Value) -> Value {
     container
 }
 
-/// Labels by which telemetry knows the pod, before anything reads them.
-fn prepare(pod: &mut Value, settings: &Settings<'_>) {
-    let canonical = [labels::CANONICAL_NAME, labels::APP_NAME, labels::APP];
-    let canonical = canonical
-        .iter()
-        .find_map(|key| label(pod, key))
-        .unwrap_or(&settings.owner.name);
-    let canonical = canonical.to_owned();
-    let version = [
-        labels::CANONICAL_REVISION,
-        labels::APP_VERSION,
-        labels::VERSION,
-    ];
-    let version = version
-        .iter()
-        .find_map(|key| label(pod, key))
-        .unwrap_or("latest")
-        .to_owned();
-    let labels_map = object(&mut pod["metadata"], "labels");
-    labels_map.insert(labels::CANONICAL_NAME.into(), json!(canonical));
-    labels_map.insert(labels::CANONICAL_REVISION.into(), json!(version));
-}
-
 /// Probes and metrics that the agent takes over.
 fn tell_agent(pod: &mut Value, settings: &Settings<'_>, proxy: &mut Value) {
-    let wanted = annotation(pod, annotations::REWRITE_PROBERS) != Some("false");
-    if wanted && settings.status_port != 0 {
+    let by_default = &settings.params.config.values.sidecar_injector_webhook;
+    let by_default = by_default.rewrite_app_http_probe.unwrap_or(true);
+    let wanted = annotation(pod, annotations::REWRITE_PROBERS);
+    let is_wanted = wanted.map_or(by_default, |wanted| wanted != "false");
+    if is_wanted && settings.status_port != 0 {
         let probers = probes::rewrite(list(&mut pod["spec"], "containers"), settings.status_port);
         if !probers.is_empty() {
             let value = Value::Object(probers).to_string();
@@ -212,49 +369,79 @@ fn tell_agent(pod: &mut Value, settings: &Settings<'_>, proxy: &mut Value) {
     }
 }
 
-/// Capture starts last, so that the user's init containers still reach the network; with a native
-/// sidecar it starts first, since the sidecar then serves them too.
-fn place_init(held: &mut Vec<Value>, init: Value, native: bool) {
-    if native {
-        held.insert(0, init)
+/// Where the order counts: capture starts last, so that the user's init containers still reach the
+/// network; with a native sidecar it starts first, since the sidecar then serves them too. A sidecar that
+/// is not native is last, so that `kubectl exec` means the user's container, or first where the
+/// application must wait.
+fn arrange(pod: &mut Value, settings: &Settings<'_>) {
+    let spec = &mut pod["spec"];
+    if settings.native {
+        move_to(spec, "initContainers", PROXY, true);
+        move_to(spec, "initContainers", INIT, true);
     } else {
-        held.push(init)
+        move_to(spec, "initContainers", INIT, false);
+        move_to(spec, "containers", PROXY, settings.holds_application());
     }
 }
 
-/// Last, so that `kubectl exec` means the user's container; first where the application must wait.
-fn place_proxy(pod: &mut Value, proxy: Value, native: bool, settings: &Settings<'_>) {
-    if native {
-        let after_init = usize::from(settings.intercepts());
-        list(&mut pod["spec"], "initContainers").insert(after_init, proxy);
-    } else if settings.holds_application() {
-        list(&mut pod["spec"], "containers").insert(0, proxy);
-    } else {
-        list(&mut pod["spec"], "containers").push(proxy);
-    }
+fn move_to(spec: &mut Value, field: &str, wanted: &str, first: bool) {
+    let Some(held) = spec.get_mut(field).and_then(Value::as_array_mut) else {
+        return;
+    };
+    let Some(at) = held.iter().position(|container| name(container) == wanted) else {
+        return;
+    };
+    let container = held.remove(at);
+    let to = if first { 0 } else { held.len() };
+    held.insert(to, container);
 }
 
-fn add_volumes(pod: &mut Value, volumes: Vec<Value>) -> Vec<String> {
-    let names = volumes
-        .iter()
-        .map(|volume| name(volume).to_owned())
-        .collect();
+fn add_volumes(pod: &mut Value, volumes: Vec<Value>, added: &mut Added) {
+    if volumes.is_empty() {
+        return;
+    }
     let held = list(&mut pod["spec"], "volumes");
     for volume in volumes {
-        match held.iter_mut().find(|other| name(other) == name(&volume)) {
-            // What the user gave under this name is meant to replace ours.
-            Some(_) => {}
-            None => held.push(volume),
+        added.volume(name(&volume));
+        // What the user gave under this name is meant to replace ours.
+        if held.iter().all(|other| name(other) != name(&volume)) {
+            held.push(volume);
         }
     }
-    names
 }
 
+/// Names of what templates have, for the status annotation.
 #[derive(Default)]
-struct Added {
+pub(crate) struct Added {
     init: Vec<String>,
     containers: Vec<String>,
     volumes: Vec<String>,
+    secrets: Vec<String>,
+}
+
+impl Added {
+    pub(crate) fn init(&mut self, name: &str) {
+        note(&mut self.init, name);
+    }
+
+    pub(crate) fn container(&mut self, name: &str) {
+        note(&mut self.containers, name);
+    }
+
+    pub(crate) fn volume(&mut self, name: &str) {
+        note(&mut self.volumes, name);
+    }
+
+    pub(crate) fn secret(&mut self, name: &str) {
+        note(&mut self.secrets, name);
+    }
+}
+
+/// Two templates may have the same.
+fn note(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|held| held == name) {
+        names.push(name.to_owned());
+    }
 }
 
 fn annotate(pod: &mut Value, settings: &Settings<'_>, overrides: &Overrides, added: &Added) {
@@ -269,7 +456,7 @@ fn annotate(pod: &mut Value, settings: &Settings<'_>, overrides: &Overrides, add
         "initContainers": or_null(&added.init),
         "containers": or_null(&added.containers),
         "volumes": or_null(&added.volumes),
-        "imagePullSecrets": null,
+        "imagePullSecrets": or_null(&added.secrets),
         "revision": settings.params.revision,
     });
     let map = object(&mut pod["metadata"], "annotations");
@@ -295,14 +482,6 @@ fn name_application(pod: &mut Value) {
     ] {
         map.entry(key).or_insert_with(|| json!(app));
     }
-}
-
-fn mark(pod: &mut Value, settings: &Settings<'_>) {
-    let map = object(&mut pod["metadata"], "annotations");
-    map.insert(
-        annotations::REVISION.into(),
-        json!(settings.params.revision),
-    );
 }
 
 #[cfg(test)]

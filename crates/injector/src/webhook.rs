@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     Owner, Params, kube_inject,
+    template::{CLUSTER_ENV, NETWORK_ENV},
     values::{items, label, text},
 };
 
@@ -116,8 +117,14 @@ fn with_settings(params: &Params, settings: &str) -> Params {
     while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
         let value = value.replace("--slash--", "/");
         match key {
-            "cluster" => params.cluster_id = value,
-            "net" => params.network = value,
+            "cluster" => {
+                params.cluster_id.clone_from(&value);
+                params.env.insert(CLUSTER_ENV.to_owned(), value);
+            }
+            "net" => {
+                params.network.clone_from(&value);
+                params.env.insert(NETWORK_ENV.to_owned(), value);
+            }
             key => {
                 params.env.insert(key.to_ascii_uppercase(), value);
             }
@@ -143,9 +150,11 @@ fn answer(context: &Context, params: &Params, review: Review) -> Answer {
         Ok(true) => {
             count(&context.counters.injected);
             let patch = json_patch::diff(&request.object, &pod);
-            let patch = serde_json::to_vec(&patch).expect("a patch is plain JSON");
-            response["patchType"] = json!("JSONPatch");
-            response["patch"] = json!(STANDARD.encode(patch));
+            if !patch.is_empty() {
+                let patch = serde_json::to_vec(&patch).expect("a patch is plain JSON");
+                response["patchType"] = json!("JSONPatch");
+                response["patch"] = json!(STANDARD.encode(patch));
+            }
         }
         Ok(false) => {
             count(&context.counters.skipped);

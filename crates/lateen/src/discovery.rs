@@ -18,6 +18,7 @@ mod access;
 mod credentials;
 mod entries;
 mod gateways;
+mod injection;
 mod leader;
 mod replicas;
 mod roots;
@@ -238,6 +239,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         leader::identity(),
     );
     let statuses = StatusWriter::start(&client, &election.leading(), StatusPace::default());
+    let params = injection::follow(&client, &galley, &options).await;
     let parts = servers::Parts::new(
         &client,
         &registry,
@@ -245,13 +247,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
         authority,
         serving,
         servers::Sinks {
+            params: params.clone(),
             credentials,
             statuses: statuses.clone(),
             registering: entries::registering(&client, &options, election.leading()),
         },
         &options,
     );
-    tokio::spawn(gateways::Deployer::new(&client, &galley, &options, election.leading()).run());
+    tokio::spawn(gateways::Deployer::new(&client, &galley, params, election.leading()).run());
     // Objects of files have no status.
     if options.config_dir.is_none() {
         let of_gateways = gateways::keep_statuses(galley.gateways(), statuses.clone());

@@ -11,7 +11,6 @@ mod meter;
 mod mirror;
 mod path;
 mod replay;
-mod replies;
 mod reply;
 mod retry;
 mod rewrite;

@@ -7,7 +7,7 @@ use lateen_api::{
         RouteGroupKind, TlsModeType,
     },
     kinds::gateway_api as kinds,
-    mesh::{LabelOperator, NamespaceSelector},
+    mesh::NamespaceSelector,
     networking::{Port, Server, ServerTlsMode, ServerTlsSettings},
 };
 use lateen_core::{Hostname, Labels};
@@ -407,17 +407,5 @@ fn selects(selector: &NamespaceSelector, labels: &Labels, name: &str) -> bool {
         None if key == NAME => Some(name),
         found => found,
     };
-    let mut exact = selector.match_labels.iter();
-    let mut others = selector.match_expressions.iter();
-    exact.all(|(key, wanted)| value(key) == Some(wanted))
-        && others.all(|wanted| {
-            let found = value(&wanted.key);
-            let is_listed = found.is_some_and(|found| wanted.values.iter().any(|v| v == found));
-            match wanted.operator {
-                LabelOperator::In => is_listed,
-                LabelOperator::NotIn => !is_listed,
-                LabelOperator::Exists => found.is_some(),
-                LabelOperator::DoesNotExist => found.is_none(),
-            }
-        })
+    selector.picks(value)
 }

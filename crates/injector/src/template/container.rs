@@ -3,9 +3,10 @@
 use lateen_api::annotations;
 use serde_json::{Map, Value, json};
 
-use super::{PROXY, Settings, volumes};
+use super::{CLUSTER_ENV, NETWORK_ENV, PROXY, Settings, volumes};
+use crate::config::said;
 use crate::proxy_config;
-use crate::values::{annotation, items, name};
+use crate::values::{annotation, items, list, name};
 
 pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Value {
     let mut container = json!({
@@ -14,10 +15,12 @@ pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Val
         "args": args("sidecar", pod, settings),
         "env": env(pod, settings),
         "ports": [{"containerPort": 15090, "name": "http-envoy-prom", "protocol": "TCP"}],
-        "resources": resources(pod),
-        "securityContext": security(settings),
+        "resources": resources(pod, settings),
+        "securityContext": security(pod, settings),
         "volumeMounts": volumes::mounts(true),
     });
+    common(&mut container, settings);
+    list(&mut container, "volumeMounts").extend(volumes::mounts_of_user(pod));
     let lifecycle = lifecycle(settings, native);
     if lifecycle.as_object().is_some_and(|hooks| !hooks.is_empty()) {
         container["lifecycle"] = lifecycle;
@@ -26,8 +29,10 @@ pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Val
         container["restartPolicy"] = json!("Always");
     }
     if settings.status_port != 0 {
-        container["readinessProbe"] = readiness(pod);
-        container["startupProbe"] = startup();
+        container["readinessProbe"] = readiness(pod, settings);
+        if let Some(probe) = startup(settings) {
+            container["startupProbe"] = probe;
+        }
     }
     container
 }
@@ -36,25 +41,44 @@ pub(super) fn image(pod: &Value, settings: &Settings<'_>) -> String {
     proxy_config::image(pod, &settings.proxy_config, &settings.params.image)
 }
 
-pub(super) fn agent_log_level(pod: &Value) -> String {
-    let level = annotation(pod, annotations::AGENT_LOG_LEVEL).unwrap_or("default:info");
-    format!("--log_output_level={level}")
+/// What is the same for all containers that templates have.
+pub(super) fn common(container: &mut Value, settings: &Settings<'_>) {
+    let policy = settings.params.config.global().image_pull_policy.as_deref();
+    if let Some(policy) = said(policy) {
+        container["imagePullPolicy"] = json!(policy);
+    }
+}
+
+/// What the agent logs, and how.
+pub(super) fn log_args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {
+    let global = settings.params.config.global();
+    let by_default = said(global.logging.level.as_deref()).unwrap_or("default:info");
+    let level = annotation(pod, annotations::AGENT_LOG_LEVEL).unwrap_or(by_default);
+    let mut args = vec![format!("--log_output_level={level}")];
+    if global.log_as_json == Some(true) {
+        args.push("--log_as_json".to_owned());
+    }
+    args
 }
 
 pub(super) fn args(role: &str, pod: &Value, settings: &Settings<'_>) -> Vec<String> {
-    let or = |key: &str, default: &str| annotation(pod, key).unwrap_or(default).to_owned();
+    let chart = settings.params.config.proxy();
+    let or = |key: &str, setting: &Option<String>, default: &str| {
+        let by_default = said(setting.as_deref()).unwrap_or(default);
+        annotation(pod, key).unwrap_or(by_default).to_owned()
+    };
+    let level = or(annotations::LOG_LEVEL, &chart.log_level, "warning");
+    let components = annotations::COMPONENT_LOG_LEVEL;
+    let components = or(components, &chart.component_log_level, "misc:error");
     let mut args = vec![
         "proxy".to_owned(),
         role.to_owned(),
         "--domain".to_owned(),
         format!("$(POD_NAMESPACE).svc.{}", settings.params.domain),
-        format!("--proxyLogLevel={}", or(annotations::LOG_LEVEL, "warning")),
-        format!(
-            "--proxyComponentLogLevel={}",
-            or(annotations::COMPONENT_LOG_LEVEL, "misc:error")
-        ),
-        agent_log_level(pod),
+        format!("--proxyLogLevel={level}"),
+        format!("--proxyComponentLogLevel={components}"),
     ];
+    args.extend(log_args(pod, settings));
     if let Some(workers) = settings.proxy_config.get("concurrency") {
         args.push(format!("--concurrency={workers}"));
     }
@@ -72,8 +96,10 @@ fn limit(name: &str, resource: &str) -> Value {
 pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
     let value = |name: &str, value: String| json!({"name": name, "value": value});
     let (params, owner) = (settings.params, settings.owner);
+    let provider = params.config.global().pilot_cert_provider.as_deref();
+    let provider = said(provider).unwrap_or("istiod");
     let mut env = vec![
-        value("PILOT_CERT_PROVIDER", "istiod".into()),
+        value("PILOT_CERT_PROVIDER", provider.into()),
         value("CA_ADDR", params.ca_address.clone()),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -88,7 +114,7 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
         ),
         value("ISTIO_META_POD_PORTS", pod_ports(pod)),
         value("ISTIO_META_APP_CONTAINERS", app_containers(pod)),
-        value("ISTIO_META_CLUSTER_ID", params.cluster_id.clone()),
+        value(CLUSTER_ENV, params.cluster_id.clone()),
         field("ISTIO_META_NODE_NAME", "spec.nodeName"),
         value(
             "ISTIO_META_INTERCEPTION_MODE",
@@ -100,15 +126,13 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
         value("TRUST_DOMAIN", params.mesh.trust_domain().to_owned()),
     ];
     if !params.network.is_empty() {
-        env.push(value("ISTIO_META_NETWORK", params.network.clone()));
+        env.push(value(NETWORK_ENV, params.network.clone()));
     }
     env.extend(metadata(settings));
-    env.extend(
-        params
-            .env
-            .iter()
-            .map(|(name, text)| value(name, text.clone())),
-    );
+    let more = params.env.iter();
+    // These two are the parameters' own by now.
+    let more = more.filter(|(name, _)| ![CLUSTER_ENV, NETWORK_ENV].contains(&name.as_str()));
+    env.extend(more.map(|(name, text)| value(name, text.clone())));
     env
 }
 
@@ -149,7 +173,7 @@ fn app_containers(pod: &Value) -> String {
 }
 
 /// As soon as one of the annotations is there, they alone decide.
-pub(super) fn resources(pod: &Value) -> Value {
+pub(super) fn resources(pod: &Value, settings: &Settings<'_>) -> Value {
     let given = |key: &str| annotation(pod, key);
     let keys = [
         ("requests", "cpu", annotations::PROXY_CPU, "100m"),
@@ -158,6 +182,11 @@ pub(super) fn resources(pod: &Value) -> Value {
         ("limits", "memory", annotations::PROXY_MEMORY_LIMIT, "1Gi"),
     ];
     let own = keys.iter().any(|(_, _, key, _)| given(key).is_some());
+    if let Some(resources) = &settings.params.config.proxy().resources
+        && !own
+    {
+        return resources.clone();
+    }
     let mut out = json!({});
     for (group, resource, key, default) in keys {
         let value = if own { given(key) } else { Some(default) };
@@ -168,20 +197,31 @@ pub(super) fn resources(pod: &Value) -> Value {
     out
 }
 
-fn security(settings: &Settings<'_>) -> Value {
+fn security(pod: &Value, settings: &Settings<'_>) -> Value {
     let uid = lateen_core::ports::PROXY_UID;
+    let privileged = settings.params.config.proxy().privileged.unwrap_or(false);
     let mut context = json!({
-        "allowPrivilegeEscalation": false,
+        "allowPrivilegeEscalation": privileged,
         "capabilities": {"drop": ["ALL"]},
-        "privileged": false,
+        "privileged": privileged,
         "readOnlyRootFilesystem": true,
         "runAsGroup": uid,
         "runAsNonRoot": true,
         "runAsUser": uid,
     });
-    if settings.interception == "TPROXY" {
-        // Transparent sockets need the capability, and the capability needs root.
-        context["capabilities"]["add"] = json!(["NET_ADMIN"]);
+    // Transparent sockets need one capability, ports below 1024 another.
+    let wanted = [
+        (settings.interception == "TPROXY", "NET_ADMIN"),
+        (
+            annotation(pod, annotations::CAP_NET_BIND_SERVICE) == Some("true"),
+            "NET_BIND_SERVICE",
+        ),
+    ];
+    let wanted = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted);
+    let capabilities: Vec<&str> = wanted.map(|(_, capability)| capability).collect();
+    if !capabilities.is_empty() {
+        // A container gets capabilities for its root user alone.
+        context["capabilities"]["add"] = json!(capabilities);
         context["runAsNonRoot"] = json!(false);
         context["runAsUser"] = json!(0);
     }
@@ -189,6 +229,9 @@ fn security(settings: &Settings<'_>) -> Value {
 }
 
 fn lifecycle(settings: &Settings<'_>, native: bool) -> Value {
+    if let Some(hooks) = &settings.params.config.proxy().lifecycle {
+        return hooks.clone();
+    }
     let mut hooks = json!({});
     if native {
         let port = format!("--debug-port={}", settings.status_port);
@@ -200,26 +243,45 @@ fn lifecycle(settings: &Settings<'_>, native: bool) -> Value {
     hooks
 }
 
-pub(super) fn readiness(pod: &Value) -> Value {
-    let number = |key: &str| annotation(pod, key).and_then(|value| value.parse::<u32>().ok());
+pub(super) fn readiness(pod: &Value, settings: &Settings<'_>) -> Value {
+    let chart = settings.params.config.proxy();
+    let number = |key: &str, setting: Option<u32>| {
+        let own = annotation(pod, key).and_then(|value| value.parse::<u32>().ok());
+        own.or(setting)
+    };
+    let failures = number(
+        annotations::READINESS_FAILURE,
+        chart.readiness_failure_threshold,
+    );
+    let period = number(
+        annotations::READINESS_PERIOD,
+        chart.readiness_period_seconds,
+    );
+    let delay = number(
+        annotations::READINESS_INITIAL_DELAY,
+        chart.readiness_initial_delay_seconds,
+    );
     let mut probe = json!({
         "httpGet": {"path": "/healthz/ready", "port": 15021},
-        "failureThreshold": number(annotations::READINESS_FAILURE).unwrap_or(4),
-        "periodSeconds": number(annotations::READINESS_PERIOD).unwrap_or(15),
+        "failureThreshold": failures.unwrap_or(4),
+        "periodSeconds": period.unwrap_or(15),
         "timeoutSeconds": 3,
     });
-    if let Some(delay) = number(annotations::READINESS_INITIAL_DELAY) {
+    if let Some(delay) = delay.filter(|delay| *delay > 0) {
         probe["initialDelaySeconds"] = json!(delay);
     }
     probe
 }
 
 /// Ten minutes to start, asked every second so that a pod is ready as soon as it can be.
-fn startup() -> Value {
-    json!({
-        "httpGet": {"path": "/healthz/ready", "port": 15021},
-        "failureThreshold": 600,
-        "periodSeconds": 1,
-        "timeoutSeconds": 3,
+fn startup(settings: &Settings<'_>) -> Option<Value> {
+    let chart = &settings.params.config.proxy().startup_probe;
+    (chart.enabled != Some(false)).then(|| {
+        json!({
+            "httpGet": {"path": "/healthz/ready", "port": 15021},
+            "failureThreshold": chart.failure_threshold.unwrap_or(600),
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+        })
     })
 }

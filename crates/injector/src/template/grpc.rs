@@ -3,12 +3,9 @@
 use lateen_api::annotations;
 use serde_json::{Value, json};
 
-use super::{
-    Added, Overrides, PROXY, Settings, add_volumes, annotate, container, mark, name_application,
-    prepare,
-};
+use super::{Draft, Overrides, PROXY, Settings, add_volumes, container};
 use crate::values::{items, list, name, object};
-use crate::{Owner, Params, prometheus};
+use crate::{Params, prometheus};
 
 /// Where the agent writes the bootstrap of the application.
 const AGENT_BOOTSTRAP: &str = "/etc/istio/proxy/grpc-bootstrap.json";
@@ -20,23 +17,28 @@ const SIMPLE_VOLUME: &str = "grpc-io-proxyless-bootstrap";
 const SIMPLE_FOLDER: &str = "/var/lib/grpc/data/";
 
 /// Puts an agent without a proxy into a pod, and tells the application's gRPC of it.
-pub(crate) fn inject_grpc_agent(pod: &mut Value, owner: &Owner, params: &Params) {
-    let settings = Settings::of(pod, owner, params);
-    let mut overrides = Overrides::take(pod, "containers");
-    overrides.containers.extend(app(pod).cloned());
-    prepare(pod, &settings);
+pub(super) fn agent(draft: &mut Draft<'_>) {
+    keep_application(&mut draft.overrides, draft.pod);
+    draft.prepare();
+    let Draft {
+        pod,
+        settings,
+        overrides,
+        added,
+        ..
+    } = draft;
     let mut agent = json!({
         "name": PROXY,
-        "image": container::image(pod, &settings),
-        "args": container::args("sidecar", pod, &settings),
-        "env": agent_env(pod, &settings),
+        "image": container::image(pod, settings),
+        "args": container::args("sidecar", pod, settings),
+        "env": agent_env(pod, settings),
         "ports": [{"containerPort": settings.status_port, "name": "mesh-metrics", "protocol": "TCP"}],
         "lifecycle": {"postStart": {"exec": {"command": [
             "pilot-agent", "wait",
             format!("--url=http://localhost:{}/healthz/ready", settings.status_port),
         ]}}},
-        "readinessProbe": readiness(pod, settings.status_port),
-        "resources": container::resources(pod),
+        "readinessProbe": readiness(pod, settings),
+        "resources": container::resources(pod, settings),
         "volumeMounts": mounts(&[
             ("workload-socket", "/var/run/secrets/workload-spiffe-uds"),
             ("workload-certs", "/var/run/secrets/workload-spiffe-credentials"),
@@ -47,18 +49,14 @@ pub(crate) fn inject_grpc_agent(pod: &mut Value, owner: &Owner, params: &Params)
             ("istio-podinfo", "/etc/istio/pod"),
         ]),
     });
-    if let Some(value) = prometheus::merge(pod, params) {
+    container::common(&mut agent, settings);
+    if let Some(value) = prometheus::merge(pod, settings.params) {
         list(&mut agent, "env")
             .push(json!({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value}));
     }
     overrides.apply(&mut agent, PROXY);
-    let mut added = Added {
-        containers: vec![PROXY.into()],
-        ..Added::default()
-    };
-    added
-        .containers
-        .extend(app(pod).map(|c| name(c).to_owned()));
+    added.container(PROXY);
+    app(pod).for_each(|container| added.container(name(container)));
     tell_application(
         pod,
         &[
@@ -75,25 +73,24 @@ pub(crate) fn inject_grpc_agent(pod: &mut Value, owner: &Owner, params: &Params)
         ],
     );
     list(&mut pod["spec"], "containers").push(agent);
-    added.volumes = add_volumes(pod, agent_volumes());
-    annotate(pod, &settings, &overrides, &added);
-    name_application(pod);
+    add_volumes(pod, agent_volumes(settings), added);
     keep_probers(pod);
-    mark(pod, &settings);
+    draft.is_known = true;
 }
 
 /// Writes a bootstrap into a pod, with which the application's gRPC asks the control plane itself,
 /// without certificates.
-pub(crate) fn inject_grpc_simple(pod: &mut Value, owner: &Owner, params: &Params) {
-    let settings = Settings::of(pod, owner, params);
-    let mut overrides = Overrides::take(pod, "containers");
-    overrides.containers.extend(app(pod).cloned());
-    let mut added = Added {
-        init: vec![SIMPLE_INIT.into()],
-        containers: app(pod).map(|c| name(c).to_owned()).collect(),
-        ..Added::default()
-    };
-    prometheus::merge(pod, params);
+pub(super) fn simple(draft: &mut Draft<'_>) {
+    keep_application(&mut draft.overrides, draft.pod);
+    let Draft {
+        pod,
+        settings,
+        added,
+        ..
+    } = draft;
+    added.init(SIMPLE_INIT);
+    app(pod).for_each(|container| added.container(name(container)));
+    prometheus::merge(pod, settings.params);
     let bootstrap = format!("{SIMPLE_FOLDER}bootstrap.json");
     tell_application(
         pod,
@@ -104,11 +101,16 @@ pub(crate) fn inject_grpc_simple(pod: &mut Value, owner: &Owner, params: &Params
         ],
         &[(SIMPLE_VOLUME, SIMPLE_FOLDER)],
     );
-    let init = simple_init(params);
+    let init = simple_init(settings.params);
     list(&mut pod["spec"], "initContainers").push(init);
-    added.volumes = add_volumes(pod, vec![json!({"name": SIMPLE_VOLUME, "emptyDir": {}})]);
-    annotate(pod, &settings, &overrides, &added);
+    let volume = json!({"name": SIMPLE_VOLUME, "emptyDir": {}});
+    add_volumes(pod, vec![volume], added);
     keep_probers(pod);
+}
+
+/// The template has something for the application's containers, of which the user's word counts.
+fn keep_application(overrides: &mut Overrides, pod: &Value) {
+    overrides.containers.extend(app(pod).cloned());
 }
 
 fn app(pod: &Value) -> impl Iterator<Item = &Value> {
@@ -161,14 +163,14 @@ fn agent_env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
     env
 }
 
-fn readiness(pod: &Value, port: u16) -> Value {
-    let mut probe = container::readiness(pod);
-    probe["httpGet"]["port"] = json!(port);
+fn readiness(pod: &Value, settings: &Settings<'_>) -> Value {
+    let mut probe = container::readiness(pod, settings);
+    probe["httpGet"]["port"] = json!(settings.status_port);
     probe
 }
 
-fn agent_volumes() -> Vec<Value> {
-    let of_sidecar = super::volumes::gateway();
+fn agent_volumes(settings: &Settings<'_>) -> Vec<Value> {
+    let of_sidecar = super::volumes::gateway(settings);
     let find = |wanted: &str| {
         let found = of_sidecar.iter().find(|volume| name(volume) == wanted);
         found.cloned()

@@ -4,24 +4,29 @@ use lateen_api::annotations;
 use serde_json::{Value, json};
 
 use super::{Settings, container};
-use crate::values::annotation;
+use crate::{config::said, values::annotation};
 
 pub(super) fn container(pod: &Value, settings: &Settings<'_>) -> Value {
+    let config = &settings.params.config;
+    let resources = config.global().proxy_init.resources.clone();
+    let privileged = config.proxy().privileged.unwrap_or(false);
+    let image = config.init_image();
     let mut container = json!({
         "name": super::INIT,
-        "image": container::image(pod, settings),
+        "image": image.unwrap_or_else(|| container::image(pod, settings)),
         "args": args(pod, settings),
-        "resources": container::resources(pod),
+        "resources": resources.unwrap_or_else(|| container::resources(pod, settings)),
         "securityContext": {
-            "allowPrivilegeEscalation": false,
+            "allowPrivilegeEscalation": privileged,
             "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "privileged": false,
+            "privileged": privileged,
             "readOnlyRootFilesystem": false,
             "runAsGroup": 0,
             "runAsNonRoot": false,
             "runAsUser": 0,
         },
     });
+    container::common(&mut container, settings);
     let env = container::metadata(settings);
     if !env.is_empty() {
         container["env"] = env.into();
@@ -37,28 +42,51 @@ fn args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {
     flag("-z", "15006".into());
     flag("-u", lateen_core::ports::PROXY_UID.to_string());
     flag("-m", settings.interception.clone());
-    flag("-i", or(annotations::INCLUDE_OUTBOUND_IP_RANGES, "*"));
-    flag("-x", or(annotations::EXCLUDE_OUTBOUND_IP_RANGES, ""));
-    flag("-b", or(annotations::INCLUDE_INBOUND_PORTS, "*"));
+    let chart = settings.params.config.proxy();
+    let by_default = |setting: &Option<String>, default: &str| match setting {
+        Some(setting) => setting.clone(),
+        None => default.to_owned(),
+    };
+    let included = by_default(&chart.include_ip_ranges, "*");
+    let excluded = by_default(&chart.exclude_ip_ranges, "");
+    let ports = by_default(&chart.include_inbound_ports, "*");
+    flag("-i", or(annotations::INCLUDE_OUTBOUND_IP_RANGES, &included));
+    flag("-x", or(annotations::EXCLUDE_OUTBOUND_IP_RANGES, &excluded));
+    flag("-b", or(annotations::INCLUDE_INBOUND_PORTS, &ports));
     flag("-d", excluded_inbound(pod, settings));
-    for (name, key) in [
-        ("-q", annotations::INCLUDE_OUTBOUND_PORTS),
-        ("-o", annotations::EXCLUDE_OUTBOUND_PORTS),
-        ("-c", annotations::EXCLUDE_INTERFACES),
-        ("-k", annotations::REROUTE_VIRTUAL_INTERFACES),
+    for (name, key, by_default) in [
+        (
+            "-q",
+            annotations::INCLUDE_OUTBOUND_PORTS,
+            &chart.include_outbound_ports,
+        ),
+        (
+            "-o",
+            annotations::EXCLUDE_OUTBOUND_PORTS,
+            &chart.exclude_outbound_ports,
+        ),
+        ("-c", annotations::EXCLUDE_INTERFACES, &None),
+        ("-k", annotations::REROUTE_VIRTUAL_INTERFACES, &None),
     ] {
-        if let Some(value) = annotation(pod, key).filter(|value| !value.is_empty()) {
+        if let Some(value) = said(annotation(pod, key).or(by_default.as_deref())) {
             flag(name, value.to_owned());
         }
     }
-    args.push(container::agent_log_level(pod));
+    args.extend(container::log_args(pod, settings));
     args
 }
 
 /// The proxy's own ports, the user's and the agent's.
 fn excluded_inbound(pod: &Value, settings: &Settings<'_>) -> String {
     let mut ports = vec!["15090".to_owned(), "15021".to_owned()];
-    let own = annotation(pod, annotations::EXCLUDE_INBOUND_PORTS).unwrap_or_default();
+    let by_default = settings
+        .params
+        .config
+        .proxy()
+        .exclude_inbound_ports
+        .as_deref();
+    let own = annotation(pod, annotations::EXCLUDE_INBOUND_PORTS).or(by_default);
+    let own = own.unwrap_or_default();
     ports.extend(
         own.split(',')
             .map(str::trim)

@@ -1,10 +1,14 @@
 //! Volumes of the sidecar and of gateways.
 
+use lateen_api::annotations;
 use serde_json::{Value, json};
 
+use super::Settings;
+use crate::{config::said, values::annotation};
+
 /// For a sidecar.
-pub(super) fn sidecar() -> Vec<Value> {
-    let mut volumes = gateway();
+pub(super) fn sidecar(settings: &Settings<'_>) -> Vec<Value> {
+    let mut volumes = gateway(settings);
     volumes.push(
         json!({"name": "istio-ca-crl", "configMap": {"name": "istio-ca-crl", "optional": true}}),
     );
@@ -12,7 +16,9 @@ pub(super) fn sidecar() -> Vec<Value> {
 }
 
 /// For a gateway.
-pub(super) fn gateway() -> Vec<Value> {
+pub(super) fn gateway(settings: &Settings<'_>) -> Vec<Value> {
+    let token = &settings.params.config.global().sds.token;
+    let audience = said(token.aud.as_deref()).unwrap_or("istio-ca");
     vec![
         json!({"name": "workload-socket", "emptyDir": {}}),
         json!({"name": "credential-socket", "emptyDir": {}}),
@@ -24,7 +30,7 @@ pub(super) fn gateway() -> Vec<Value> {
             {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}},
         ]}}),
         json!({"name": "istio-token", "projected": {"sources": [
-            {"serviceAccountToken": {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}},
+            {"serviceAccountToken": {"audience": audience, "expirationSeconds": 43200, "path": "istio-token"}},
         ]}}),
         json!({"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}}),
     ]
@@ -52,4 +58,27 @@ pub(super) fn mounts(crl: bool) -> Vec<Value> {
     wanted
         .map(|(name, path)| json!({"name": name, "mountPath": path}))
         .collect()
+}
+
+/// Volumes that the pod's annotation adds.
+pub(super) fn of_user(pod: &Value) -> Vec<Value> {
+    named(pod, annotations::USER_VOLUME)
+}
+
+/// Where the pod's annotation mounts them.
+pub(super) fn mounts_of_user(pod: &Value) -> Vec<Value> {
+    named(pod, annotations::USER_VOLUME_MOUNT)
+}
+
+/// Annotations hold one JSON object by name; what is not one was refused before.
+fn named(pod: &Value, key: &str) -> Vec<Value> {
+    let text = annotation(pod, key).unwrap_or_default();
+    let Ok(Value::Object(all)) = serde_json::from_str(text) else {
+        return Vec::new();
+    };
+    let with_name = |(name, mut value): (String, Value)| {
+        value["name"] = json!(name);
+        value
+    };
+    all.into_iter().map(with_name).collect()
 }

@@ -73,18 +73,22 @@ async fn patches_lead_to_the_injected_pod() {
         env("ISTIO_META_OWNER"),
         "kubernetes://apis/apps/v1/namespaces/default/deployments/reviews-v1"
     );
-    // What is injected is not injected again.
-    let Json(again) = inject(State(context.clone()), Json(review(pod)))
-        .await
-        .expect("answer");
+    // What is injected comes out the same.
+    let Json(again) = inject_with(
+        State(context.clone()),
+        Path("cluster/c1/net/n1/foo/a--slash--b".into()),
+        Json(review(pod)),
+    )
+    .await
+    .expect("answer");
     assert!(again["response"].get("patch").is_none());
     let metrics = context.counters.render();
     assert!(
-        metrics.contains("sidecar_injection_success_total 1"),
+        metrics.contains("sidecar_injection_success_total 2"),
         "{metrics}"
     );
     assert!(
-        metrics.contains("sidecar_injection_skip_total 1"),
+        metrics.contains("sidecar_injection_skip_total 0"),
         "{metrics}"
     );
 }

@@ -19,8 +19,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Options, servers};
-
 const OWNER: StatusOwner = StatusOwner {
     name: "gateway-api",
     conditions: &["Accepted", "Programmed", "ResolvedRefs"],
@@ -103,13 +101,13 @@ impl Deployer {
     pub(super) fn new(
         client: &Client,
         galley: &Galley,
-        options: &Options,
+        params: watch::Receiver<Arc<Params>>,
         leading: watch::Receiver<bool>,
     ) -> Self {
         Deployer {
             client: client.clone(),
             gateways: galley.gateways(),
-            params: servers::params(galley, options),
+            params,
             leading,
             applied: BTreeMap::new(),
         }

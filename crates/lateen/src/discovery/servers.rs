@@ -7,8 +7,7 @@ use axum::{Router, extract::Request, response::IntoResponse, routing::get};
 use http_body_util::BodyExt;
 use kube::Client;
 use lateen_citadel::{Authenticator, CertificateAuthority, Citadel};
-use lateen_core::ports;
-use lateen_galley::{ConfigSet, Galley};
+use lateen_galley::Galley;
 use lateen_injector::{Owner, Params};
 use lateen_pilot::{Anonymous, Discovery, Registering, Settings};
 use lateen_registry::{Registry, SourceStatus, StatusWriter};
@@ -43,6 +42,8 @@ pub(super) struct Sinks {
     pub(super) credentials: Arc<Credentials>,
     pub(super) statuses: StatusWriter,
     pub(super) registering: Option<Registering>,
+    /// What pods are injected with.
+    pub(super) params: watch::Receiver<Arc<Params>>,
 }
 
 impl Parts {
@@ -59,8 +60,8 @@ impl Parts {
             credentials,
             statuses,
             registering,
+            params,
         } = sinks;
-        let params = params(galley, options);
         let discovery = Discovery::new(
             registry.world(),
             galley.config(),
@@ -102,34 +103,6 @@ impl Parts {
     pub(super) fn discovery(&self) -> &Discovery {
         &self.discovery
     }
-}
-
-/// What pods are injected with, as the mesh's configuration changes.
-pub(super) fn params(galley: &Galley, options: &Options) -> watch::Receiver<Arc<Params>> {
-    let mut config = galley.config();
-    let base = Params {
-        domain: options.domain.clone(),
-        cluster_id: options.cluster_id.clone(),
-        revision: options.revision.clone(),
-        ca_address: format!(
-            "{}.{}.svc:{}",
-            options.revisioned("istiod"),
-            options.namespace,
-            ports::XDS_TLS
-        ),
-        ..Params::default()
-    };
-    let of = move |config: &ConfigSet| {
-        let mesh = Arc::clone(&config.mesh);
-        Arc::new(base.with_mesh(mesh, config.proxy_configs.clone()))
-    };
-    let (params_tx, params_rx) = watch::channel(of(&config.borrow_and_update()));
-    tokio::spawn(async move {
-        while config.changed().await.is_ok() {
-            params_tx.send_replace(of(&config.borrow_and_update()));
-        }
-    });
-    params_rx
 }
 
 /// What debug pages say of this control plane.

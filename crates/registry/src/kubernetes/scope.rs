@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lateen_api::mesh::{LabelOperator, LabelRequirement, MeshConfig, NamespaceSelector};
-use lateen_core::Labels;
+use lateen_api::mesh::{MeshConfig, NamespaceSelector};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::Kubernetes;
@@ -117,7 +116,7 @@ impl Scope {
         }
         let picked = self.namespaces.iter().filter(|(_, namespace)| {
             let mut selectors = self.selectors.iter();
-            selectors.any(|selector| picks(selector, &namespace.labels))
+            selectors.any(|selector| selector.picks(|key| namespace.labels.value(key)))
         });
         let picked = picked.map(|((_, name), _)| name.clone());
         let own = self.platform.namespace.clone();
@@ -125,27 +124,10 @@ impl Scope {
     }
 }
 
-/// Whether all parts of a selector hold; one without parts picks everything.
-fn picks(selector: &NamespaceSelector, labels: &Labels) -> bool {
-    let exact = selector.match_labels.iter();
-    let mut exact = exact.map(|(key, value)| labels.value(key) == Some(value));
-    let mut expressions = selector.match_expressions.iter();
-    exact.all(|holds| holds) && expressions.all(|requirement| holds(requirement, labels))
-}
-
-fn holds(requirement: &LabelRequirement, labels: &Labels) -> bool {
-    let value = labels.value(&requirement.key);
-    let is_listed = value.is_some_and(|value| requirement.values.iter().any(|v| v == value));
-    match requirement.operator {
-        LabelOperator::In => is_listed,
-        LabelOperator::NotIn => !is_listed,
-        LabelOperator::Exists => value.is_some(),
-        LabelOperator::DoesNotExist => value.is_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lateen_core::Labels;
+
     use super::*;
 
     #[test]
@@ -182,7 +164,11 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(picks(&selector(yaml), &labels), expected, "{yaml}");
+            assert_eq!(
+                selector(yaml).picks(|key| labels.value(key)),
+                expected,
+                "{yaml}"
+            );
         }
     }
 }
