@@ -89,7 +89,7 @@ fn format(field: &str, text: &str) -> Result<Format> {
     Format::parse(text).map_err(|error| DecodeError::new(field, error.to_string()))
 }
 
-fn shape(field: &str, spec: &core::SubstitutionFormatString) -> Result<Shape> {
+pub(super) fn shape(field: &str, spec: &core::SubstitutionFormatString) -> Result<Shape> {
     use core::substitution_format_string::Format as Kind;
     match &spec.format {
         Some(Kind::TextFormat(text)) => text_shape(field, text),
@@ -108,7 +108,10 @@ fn json_shape(field: &str, json: &wkt::Struct) -> Result<Shape> {
 
 fn fields(field: &str, json: &wkt::Struct) -> Result<Vec<(String, Template)>> {
     let one = |(key, value): (&String, &wkt::Value)| Ok((key.clone(), template(field, value)?));
-    json.fields.iter().map(one).collect()
+    let mut fields = json.fields.iter().map(one).collect::<Result<Vec<_>>>()?;
+    // The message has them in no order; by name is Envoy's.
+    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(fields)
 }
 
 fn template(field: &str, value: &wkt::Value) -> Result<Template> {

@@ -10,10 +10,12 @@ use lateen_xds::types::network::hcm as pb;
 use super::access_log::AccessLogSpec;
 use super::common::duration;
 use super::filter::{Filters, RouteExtra};
+use super::local_reply::{self, LocalReplySpec};
 use super::{DecodeError, Result, access_log, filter, route};
 use crate::access_log::ACCESS_LOG;
 use crate::common::CONFIG_SOURCE;
 use crate::filter::HTTP_FILTER;
+use crate::local_reply::LOCAL_REPLY;
 use crate::route::reads::ROUTE_CONFIGURATION;
 use crate::unread::Kind::{Harmless, In, Off, Whole};
 use crate::unread::Reads;
@@ -88,6 +90,8 @@ pub struct HcmSpec {
     pub max_connection_duration: Option<Duration>,
     /// Requests of one connection; 0 for any number.
     pub max_requests: u32,
+    /// What becomes of answers of the proxy's own.
+    pub local_reply: Option<LocalReplySpec>,
 }
 
 /// What clients may speak.
@@ -241,6 +245,7 @@ pub(super) fn hcm(spec: &pb::HttpConnectionManager) -> Result<HcmSpec> {
         max_requests: common
             .and_then(|common| common.max_requests_per_connection.as_ref())
             .map_or(0, |max| max.value),
+        local_reply: local_reply::local_reply(spec.local_reply_config.as_ref())?,
     })
 }
 
@@ -300,6 +305,7 @@ pub(crate) static HCM: Reads = Reads::of(
         (34, "server_header_transformation", Whole),
         (35, "common_http_protocol_options", In(&SERVER_HTTP)),
         (37, "always_set_request_id_in_response", Whole),
+        (38, "local_reply_config", In(&LOCAL_REPLY)),
         (39, "strip_matching_host_port", Whole),
         (42, "strip_any_host_port", Whole),
         (41, "request_headers_timeout", Whole),

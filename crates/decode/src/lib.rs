@@ -20,6 +20,7 @@ mod fault;
 mod filter;
 mod hcm;
 mod listener;
+mod local_reply;
 mod route;
 mod session;
 mod tcp;
@@ -42,6 +43,7 @@ pub use listener::{
     DownstreamSpec, FilterChainSpec, ListenerSpec, NetworkSpec, Pipe, ProxyHeader, bound_at,
     listener,
 };
+pub use local_reply::{Comparison, LocalReplySpec, LogFilter, ReplyFormat, ReplyMapper};
 pub use route::{route_configuration, virtual_host};
 pub use session::{Carrier, RouteSession, SessionSpec};
 pub use tcp::{TcpProxySpec, Tunnel};

@@ -18,8 +18,8 @@ use super::common::header_options;
 use super::filter::RouteExtra;
 use super::{DecodeError, Result, filter};
 use action::{direct, forward, redirect};
-pub(crate) use matching::header_tests;
 use matching::route_match;
+pub(crate) use matching::{header_test, header_tests};
 use retry::retry;
 
 /// Compiles a route configuration, with the virtual hosts that it has itself. Where it has `vhds`,

@@ -11,6 +11,7 @@ mod meter;
 mod mirror;
 mod path;
 mod replay;
+mod replies;
 mod reply;
 mod retry;
 mod rewrite;

@@ -63,7 +63,7 @@ pub(super) fn route_match(spec: &pb::RouteMatch) -> Result<RouteMatch> {
     })
 }
 
-pub(super) fn header_test(spec: &pb::HeaderMatcher) -> Result<HeaderTest> {
+pub(crate) fn header_test(spec: &pb::HeaderMatcher) -> Result<HeaderTest> {
     use pb::header_matcher::HeaderMatchSpecifier;
     let value = |test: StringMatch| HeaderMatch::Value {
         test,

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use lateen_core::{Direction, Reason};
 use lateen_decode::{RouteExtra, Routes, ServerHeader};
 use lateen_http::{Abort, Handler, Known, Request, RequestHead, Response, Value};
-use lateen_route::{Action, PathRedirect, Redirect, Route, RouteTable};
+use lateen_route::{Action, HeaderMutations, PathRedirect, Redirect, Route, RouteTable};
 
 use super::edge::{Malformed, prepare};
 use super::forward::{Answer, forward};
+use super::log::Entry;
 use super::meter::Meter;
 use super::reply::LocalReply;
 use super::view::HeadView;
@@ -61,7 +62,7 @@ async fn run(service: &Service, mut request: Request) -> Response {
         None
     };
     let exchanged = take_peer(connection, &mut request.head, &mut meter);
-    if meter.is_logged() {
+    if meter.is_logged() || hcm.spec.local_reply.is_some() {
         meter.entry.head = Some(Box::new(request.head.clone()));
     }
     let answer = match prepared {
@@ -76,7 +77,7 @@ async fn run(service: &Service, mut request: Request) -> Response {
     let mut answer = answer.unwrap_or_else(|reply| {
         meter.entry.reasons.extend(reply.reason);
         meter.entry.details = reply.details;
-        Answer::local(reply.into_response(is_grpc))
+        Answer::local(local(hcm, reply, is_grpc, &mut meter.entry, &[]))
     });
     decorate(service, &mut answer.response, exchanged, request_id);
     let head = &answer.response.head;
@@ -97,6 +98,22 @@ async fn run(service: &Service, mut request: Request) -> Response {
         let body = std::mem::take(&mut response.body);
         response.body = meter.count_response(body, answer.deadline, answer.idle, is_grpc);
     }
+    response
+}
+
+/// An answer of our own, with these changes of its headers, and as the configuration has such answers.
+fn local(
+    hcm: &Hcm,
+    reply: LocalReply,
+    is_grpc: bool,
+    entry: &mut Entry,
+    changes: &[&HeaderMutations],
+) -> Response {
+    if let Some(spec) = &hcm.spec.local_reply {
+        return reply.into_mapped(is_grpc, spec, entry, changes);
+    }
+    let mut response = reply.into_response(is_grpc);
+    super::headers::response(&mut response.head.headers, changes, entry);
     response
 }
 
@@ -169,10 +186,12 @@ async fn respond(
     let mut answer = match &route.action {
         Action::Direct(direct) => {
             meter.entry.details = "direct_response";
-            let mut response = if request.head.is_grpc() {
+            let is_grpc = request.head.is_grpc();
+            let list = [&route.headers, &host.headers, &table.headers];
+            let response = if is_grpc || hcm.spec.local_reply.is_some() {
                 let text = String::from_utf8_lossy(&direct.body);
                 let reply = LocalReply::plain(direct.status, "direct_response", text);
-                reply.into_response(true)
+                local(hcm, reply, is_grpc, &mut meter.entry, &list)
             } else {
                 let body = lateen_http::Body::from(direct.body.clone());
                 let mut response = Response::new(direct.status, body);
@@ -180,19 +199,17 @@ async fn respond(
                     let kind = Value::from_static("text/plain");
                     response.head.headers.set_value(Known::CONTENT_TYPE, &kind);
                 }
+                super::headers::response(&mut response.head.headers, &list, &meter.entry);
                 response
             };
-            let list = [&route.headers, &host.headers, &table.headers];
-            super::headers::response(&mut response.head.headers, &list, &meter.entry);
             Answer::local(response)
         }
         Action::Redirect(redirect) => {
             let is_grpc = request.head.is_grpc();
-            let mut response = redirect_to(redirect, route, &request.head).into_response(is_grpc);
             meter.entry.details = "direct_response";
             let list = [&route.headers, &host.headers, &table.headers];
-            super::headers::response(&mut response.head.headers, &list, &meter.entry);
-            Answer::local(response)
+            let reply = redirect_to(redirect, route, &request.head);
+            Answer::local(local(hcm, reply, is_grpc, &mut meter.entry, &list))
         }
         Action::Forward(action) => {
             let place = super::forward::Place {

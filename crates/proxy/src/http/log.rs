@@ -163,7 +163,7 @@ impl LogSource for Entry {
 }
 
 /// A value as a line can hold it.
-fn text(value: Cow<'_, [u8]>) -> Cow<'_, str> {
+pub(crate) fn text(value: Cow<'_, [u8]>) -> Cow<'_, str> {
     match value {
         Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
         Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),

@@ -1,7 +1,13 @@
 //! Answers of the proxy's own, in the texts that Envoy's users know.
 
 use lateen_core::Reason;
-use lateen_http::{Known, Response, Value};
+use lateen_decode::LocalReplySpec;
+use lateen_http::{Headers, Known, Response, Value};
+use lateen_route::HeaderMutations;
+
+use super::headers;
+use super::log::Entry;
+use super::replies::{self, Said};
 
 /// An answer instead of the upstream's.
 #[derive(Debug)]
@@ -56,18 +62,7 @@ impl LocalReply {
         let mut response = if is_grpc || self.grpc.is_some() {
             let code = self.grpc.unwrap_or_else(|| grpc_code(self.status));
             let mut response = Response::new(200, "");
-            let headers = &mut response.head.headers;
-            headers.set_value(Known::CONTENT_TYPE, &Value::from_static("application/grpc"));
-            headers.set_number(Known::GRPC_STATUS, u64::from(code));
-            let message: String = self
-                .body
-                .chars()
-                .map(|c| if c < ' ' { ' ' } else { c })
-                .collect();
-            if !message.is_empty() && message.is_ascii() {
-                // Printable ASCII is header text; a percent sign would start an escape.
-                let _ = headers.set("grpc-message", message.replace('%', "%25"));
-            }
+            say_in_grpc(&mut response.head.headers, code, &self.body);
             response
         } else if self.body.is_empty() {
             Response::new(self.status, "")
@@ -79,6 +74,64 @@ impl LocalReply {
             let _ = response.head.headers.set(name, value);
         }
         response
+    }
+
+    /// The response where the configuration changes such answers. `changes` are those of the route,
+    /// which come first.
+    pub(crate) fn into_mapped(
+        self,
+        is_grpc: bool,
+        spec: &LocalReplySpec,
+        entry: &mut Entry,
+        changes: &[&HeaderMutations],
+    ) -> Response {
+        let mut response = Response::new(self.status, "");
+        let headers = &mut response.head.headers;
+        for (name, value) in self.headers {
+            let _ = headers.set(name, value);
+        }
+        headers::response(headers, changes, entry);
+        let kind_before = headers.get(Known::CONTENT_TYPE).map(str::to_owned);
+        let mut said = Said {
+            status: self.status,
+            body: self.body,
+            content_type: "text/plain".to_owned(),
+        };
+        replies::rewrite(spec, entry, headers, &mut said);
+        if is_grpc || self.grpc.is_some() {
+            response.head.status = 200;
+            let code = self.grpc.unwrap_or_else(|| grpc_code(said.status));
+            say_in_grpc(headers, code, said.body.trim_end_matches('\n'));
+            return response;
+        }
+        response.head.status = said.status;
+        if said.body.is_empty() {
+            return response;
+        }
+        // A mapper that sets a type means it.
+        let kind_now = headers.get(Known::CONTENT_TYPE);
+        let is_usual = kind_now.is_none() || kind_now == kind_before.as_deref();
+        if is_usual {
+            let _ = headers.set("content-type", said.content_type);
+        }
+        response.body = said.body.into();
+        response
+    }
+}
+
+/// Says a status in gRPC's terms.
+fn say_in_grpc(headers: &mut Headers, code: u32, message: &str) {
+    headers.set_value(Known::CONTENT_TYPE, &Value::from_static("application/grpc"));
+    if !headers.contains(Known::GRPC_STATUS) {
+        headers.set_number(Known::GRPC_STATUS, u64::from(code));
+    }
+    let message: String = message
+        .chars()
+        .map(|c| if c < ' ' { ' ' } else { c })
+        .collect();
+    if !message.is_empty() && message.is_ascii() {
+        // Printable ASCII is header text; a percent sign would start an escape.
+        let _ = headers.set("grpc-message", message.replace('%', "%25"));
     }
 }
 

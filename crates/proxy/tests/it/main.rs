@@ -8,6 +8,7 @@ mod http;
 mod http2;
 mod ipv6;
 mod limits;
+mod local_reply;
 mod mirror;
 mod oracle;
 mod pools;

@@ -441,6 +441,10 @@ fn listeners() -> Vec<Value> {
         "codec_type": "HTTP1", "stat_prefix": "p",
         "rds": { "route_config_name": "r", "config_source": { "ads": {} } },
         "http_filters": filters(), "server_name": "s", "access_log": logs(),
+        "local_reply_config": {
+            "mappers": [{ "filter": { "runtime_filter": { "runtime_key": "k" } },
+                "body_format_override": { "text_format": "%PROTOCOL%" } }],
+            "body_format": { "text_format": "%PROTOCOL%" } },
         "use_remote_address": true, "generate_request_id": false,
         "http2_protocol_options": { "max_concurrent_streams": 4 },
         "forward_client_cert_details": "SANITIZE_SET",
