@@ -3,6 +3,7 @@
 //! Invariant: a bad object harms only itself. It is refused at the webhook; where it got past it, it
 //! is left out of the set with a reason and the last good form of it stays.
 
+pub mod analyze;
 mod config_set;
 mod credentials;
 mod galley;
@@ -31,5 +32,5 @@ use lateen_api::{fault, shape};
 pub use problems::problems;
 pub use sessions::{Carrier, Session, sessions};
 pub use sources::{Source, l4_sources, sources};
-pub use validate::validate;
+pub use validate::{review, validate};
 pub use webhook::{Counters, router};

@@ -257,7 +257,7 @@ fn of_filter(spec: &Value, warnings: &mut Vec<String>) {
 }
 
 /// Where a path is set in a document.
-fn places(spec: &Value, path: &str) -> Vec<String> {
+pub(crate) fn places(spec: &Value, path: &str) -> Vec<String> {
     let mut paths = vec![path.to_owned()];
     if path.starts_with("BLOCK") {
         let blocks = BLOCKS

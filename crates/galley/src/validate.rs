@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::{
     Fault,
     fault::{Faults, Path},
-    shape,
+    shape, unsupported,
 };
 
 /// All faults of a document; none means that it is valid. A kind that the mesh does not define is
@@ -57,6 +57,18 @@ pub fn validate(document: &Value) -> Vec<Fault> {
         shape::limits(spec, schema(kind), &at, &mut faults);
     }
     faults.0
+}
+
+/// Everything that the webhook says of a document by itself: what it refuses, also because the mesh
+/// would not enforce it, and what it warns of.
+pub fn review(document: &Value) -> (Vec<Fault>, Vec<String>) {
+    let (mut faults, mut warnings) = (validate(document), Vec::new());
+    let text = |key: &str| document[key].as_str().unwrap_or_default();
+    if let Some(kind) = kinds::find(text("apiVersion"), text("kind")) {
+        unsupported::not_in_force(kind.kind, &mut faults, &mut warnings);
+        unsupported::check(kind.kind, document, &mut faults, &mut warnings);
+    }
+    (faults, warnings)
 }
 
 /// Schemas are made once: they are large, and the same for all documents of a kind.

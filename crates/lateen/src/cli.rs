@@ -79,6 +79,10 @@ enum Command {
     ProxyConfig(command::proxy_config::ProxyConfig),
     /// Wait until an object is in force on the proxies
     Wait(command::wait::Wait),
+    /// Say what is wrong with the cluster's objects, or with those of files
+    Analyze(command::analyze::Analyze),
+    /// Check files of the mesh's objects, without a cluster
+    Validate(command::validate::Validate),
     /// Commands that `istioctl` has under this name
     #[command(visible_alias = "x", alias = "exp")]
     Experimental {
@@ -97,6 +101,8 @@ enum Command {
 enum Experimental {
     /// Wait until an object is in force on the proxies
     Wait(command::wait::Wait),
+    /// Say what is wrong with the cluster's objects, or with those of files
+    Analyze(command::analyze::Analyze),
 }
 
 /// Print a completion script for a shell.
@@ -122,6 +128,10 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
+    if let Some(failed) = error.downcast_ref::<command::analyze::Failed>() {
+        eprintln!("Error: {failed}");
+        return ExitCode::from(failed.status);
+    }
     eprintln!("lateen: {error:#}");
     if error.is::<command::wait::TimedOut>() {
         return ExitCode::from(command::wait::TIMED_OUT);
@@ -148,6 +158,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         | Command::Experimental {
             command: Experimental::Wait(wait),
         } => wait.run(global).await,
+        Command::Analyze(analyze)
+        | Command::Experimental {
+            command: Experimental::Analyze(analyze),
+        } => analyze.run(global).await,
+        Command::Validate(validate) => validate.run(),
         Command::Explain(explain) => explain.run(global).await,
         Command::Version(version) => version.run(global).await,
         Command::Completion(completion) => {

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ApiResource, DynamicObject, ListParams, TypeMeta},
     config::{KubeConfigOptions, Kubeconfig},
     core::Selector,
 };
@@ -66,6 +66,27 @@ fn running_kubeconfig() -> Option<PathBuf> {
         [only] => Some(only.kubeconfig()),
         _ => None,
     }
+}
+
+/// All objects of a kind, with what they are, which items of a list do not say. A kind that the
+/// cluster does not have has none.
+pub(crate) async fn list(
+    api: &Api<DynamicObject>,
+    resource: &ApiResource,
+) -> kube::Result<Vec<DynamicObject>> {
+    let mut found = match api.list(&ListParams::default()).await {
+        Ok(found) => found.items,
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    for object in &mut found {
+        object.types = Some(TypeMeta {
+            api_version: resource.api_version.clone(),
+            kind: resource.kind.clone(),
+        });
+        object.metadata.managed_fields = None;
+    }
+    Ok(found)
 }
 
 /// A client from a kubeconfig file alone.

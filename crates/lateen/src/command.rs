@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod analyze;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod image;
@@ -13,6 +14,7 @@ pub(crate) mod proxy_status;
 pub(crate) mod status;
 pub(crate) mod uninstall;
 pub(crate) mod up;
+pub(crate) mod validate;
 pub(crate) mod verify_install;
 pub(crate) mod version;
 pub(crate) mod wait;

@@ -35,7 +35,7 @@ pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     TrafficDistribution, Workload, WorkloadOwner, World,
 };
-pub use offline::{Documents, Offline, Places};
+pub use offline::{Documents, Offline, Places, Written};
 pub use raw::{RawConfig, WATCHED_KINDS};
 pub use shared_map::{Iter, SharedMap};
 pub use source::{Freshness, SourceStatus};

@@ -7,6 +7,7 @@
 
 mod places;
 mod pods;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::store::Event;
 use crate::{Check, RawConfig, World};
 
 pub use places::Places;
+pub use written::Written;
 
 use places::Stand;
 

@@ -68,6 +68,7 @@ enum Condition {
 #[error("{0}")]
 pub(crate) struct TimedOut(String);
 
+/// A time with its unit: `500ms`, `30s`, `1.5m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let of = |number: &str, unit: f64| -> Option<Duration> {
         let number: f64 = number.parse().ok()?;

@@ -22,15 +22,14 @@ pub(super) struct Stand {
     pub(super) within: String,
 }
 
-impl Places {
-    /// `file:line` of a field of an object, or of the innermost part of the field that is written;
-    /// `None` for what came from no file.
-    pub fn of(&self, object: &ObjectRef, field: &str) -> Option<String> {
+impl Stand {
+    /// `file:line` of a field, or of the innermost part of it that is written.
+    pub(super) fn of(&self, field: &str) -> String {
         let Stand {
             place,
             text,
             within,
-        } = self.0.get(object)?;
+        } = self;
         let field = match (within.as_str(), field) {
             ("", field) => field.to_owned(),
             (within, "") => within.to_owned(),
@@ -38,7 +37,15 @@ impl Places {
         };
         let line = line_of(text, &field).unwrap_or(1);
         let line = place.line + line - 1;
-        Some(format!("{}:{line}", place.file.display()))
+        format!("{}:{line}", place.file.display())
+    }
+}
+
+impl Places {
+    /// `file:line` of a field of an object, or of the innermost part of the field that is written;
+    /// `None` for what came from no file.
+    pub fn of(&self, object: &ObjectRef, field: &str) -> Option<String> {
+        Some(self.0.get(object)?.of(field))
     }
 
     /// Notes where an object stands; where it stood before.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams},
+    api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
 };
 use lateen_registry::{Documents, MESH_CONFIG, WATCHED_KINDS};
@@ -42,27 +42,10 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<Documents>> {
     Ok(texts)
 }
 
-/// All objects of a kind. Items of a list do not say what they are.
+/// All objects of a kind.
 async fn list(api: &Api<DynamicObject>, resource: &ApiResource) -> anyhow::Result<String> {
-    let found = match api.list(&ListParams::default()).await {
-        Ok(found) => found.items,
-        // A kind that the cluster does not have has no objects.
-        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot list {}", resource.plural));
-        }
-    };
-    let items: Vec<_> = found
-        .into_iter()
-        .map(|mut object| {
-            object.types = Some(kube::api::TypeMeta {
-                api_version: resource.api_version.clone(),
-                kind: resource.kind.clone(),
-            });
-            object.metadata.managed_fields = None;
-            object
-        })
-        .collect();
+    let items = client::list(api, resource).await;
+    let items = items.with_context(|| format!("cannot list {}", resource.plural))?;
     Ok(json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
 }
 
