@@ -6,7 +6,11 @@ use lateen_api::Object;
 use lateen_api::mesh::MeshConfig;
 use lateen_api::networking::ProxyConfig;
 
-use crate::{InjectorConfig, config::said};
+use crate::{
+    InjectorConfig,
+    config::said,
+    template::{CLUSTER_ENV, NETWORK_ENV},
+};
 
 /// Everything that is the same for all pods of a mesh.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +89,33 @@ impl Params {
             config,
             ..self.clone()
         }
+    }
+
+    /// The same with what the path of a webhook says: `/inject/cluster/c1/net/n1/KEY/value`. A slash in
+    /// a value is written `--slash--`.
+    #[must_use]
+    pub fn with_path(&self, path: &str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let settings = path.strip_prefix("inject").unwrap_or(path);
+        let mut params = self.clone();
+        let mut parts = settings.split('/').filter(|part| !part.is_empty());
+        while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
+            let value = value.replace("--slash--", "/");
+            match key {
+                "cluster" => {
+                    params.cluster_id.clone_from(&value);
+                    params.env.insert(CLUSTER_ENV.to_owned(), value);
+                }
+                "net" => {
+                    params.network.clone_from(&value);
+                    params.env.insert(NETWORK_ENV.to_owned(), value);
+                }
+                key => {
+                    params.env.insert(key.to_ascii_uppercase(), value);
+                }
+            }
+        }
+        params
     }
 
     pub(crate) fn mesh_id(&self) -> &str {

@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::{
     Owner, Params, kube_inject,
-    template::{CLUSTER_ENV, NETWORK_ENV},
     values::{items, label, text},
 };
 
@@ -106,31 +105,8 @@ async fn inject_with(
     Path(settings): Path<String>,
     Json(review): Json<Review>,
 ) -> Answer {
-    let params = with_settings(&context.params.borrow(), &settings);
+    let params = context.params.borrow().with_path(&settings);
     answer(&context, &params, review)
-}
-
-/// `cluster/c1/net/n1/KEY/value`; a slash in a value is written `--slash--`.
-fn with_settings(params: &Params, settings: &str) -> Params {
-    let mut params = params.clone();
-    let mut parts = settings.split('/').filter(|part| !part.is_empty());
-    while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
-        let value = value.replace("--slash--", "/");
-        match key {
-            "cluster" => {
-                params.cluster_id.clone_from(&value);
-                params.env.insert(CLUSTER_ENV.to_owned(), value);
-            }
-            "net" => {
-                params.network.clone_from(&value);
-                params.env.insert(NETWORK_ENV.to_owned(), value);
-            }
-            key => {
-                params.env.insert(key.to_ascii_uppercase(), value);
-            }
-        }
-    }
-    params
 }
 
 fn answer(context: &Context, params: &Params, review: Review) -> Answer {

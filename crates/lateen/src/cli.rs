@@ -103,6 +103,8 @@ enum Experimental {
     Wait(command::wait::Wait),
     /// Say what is wrong with the cluster's objects, or with those of files
     Analyze(command::analyze::Analyze),
+    /// Take the sidecar out of the workloads of a YAML file
+    KubeUninject(command::kube_inject::KubeUninject),
 }
 
 /// Print a completion script for a shell.
@@ -151,7 +153,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Manifest(manifest) => manifest.run(global).await,
         Command::Status(status) => status.run().await,
         Command::Image(image) => image.run(),
-        Command::KubeInject(inject) => inject.run(),
+        Command::KubeInject(inject) => inject.run(global).await,
         Command::ProxyStatus(status) => status.run(global).await,
         Command::ProxyConfig(config) => config.run(global).await,
         Command::Wait(wait)
@@ -163,6 +165,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             command: Experimental::Analyze(analyze),
         } => analyze.run(global).await,
         Command::Validate(validate) => validate.run(),
+        Command::Experimental {
+            command: Experimental::KubeUninject(uninject),
+        } => uninject.run(),
         Command::Explain(explain) => explain.run(global).await,
         Command::Version(version) => version.run(global).await,
         Command::Completion(completion) => {

@@ -18,7 +18,7 @@ mod access;
 mod credentials;
 mod entries;
 mod gateways;
-mod injection;
+pub(crate) mod injection;
 mod leader;
 mod replicas;
 mod roots;

@@ -1,18 +1,24 @@
-//! `lateen kube-inject`: the webhook's work on a file, without a cluster.
+//! `lateen kube-inject`: the webhook's work on a file, as the cluster's injector or files say.
 
-use std::{io::Read, path::PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::Args;
+use lateen_injector::{InjectorConfig, Params};
+use serde_json::Value;
 
-use crate::output;
+use crate::{cli::Global, output};
 
-/// Add the sidecar to the workloads of a YAML file.
+mod cluster;
+
+use cluster::Cluster;
+
+/// Where a command reads and writes workloads.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  kubectl apply -f <(lateen kube-inject -f bookinfo.yaml)\n  lateen kube-inject -f - < bookinfo.yaml"
-)]
-pub(crate) struct KubeInject {
+struct Files {
     /// The file with the workloads; `-` reads standard input.
     #[arg(short, long, value_name = "FILE")]
     filename: PathBuf,
@@ -21,8 +27,240 @@ pub(crate) struct KubeInject {
     output: Option<PathBuf>,
 }
 
+/// Add the sidecar to the workloads of a YAML file.
+///
+/// What no file says is read from the cluster; where there is none, the program's defaults count.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kubectl apply -f <(lateen kube-inject -f bookinfo.yaml)\n  lateen kube-inject -f - < bookinfo.yaml\n  lateen kube-inject -f bookinfo.yaml --injectConfigFile inject.yaml --valuesFile values.json"
+)]
+pub(crate) struct KubeInject {
+    #[command(flatten)]
+    files: Files,
+    /// The injector's configuration: key `config` of its ConfigMap.
+    #[arg(long = "injectConfigFile", value_name = "FILE")]
+    inject_config_file: Option<PathBuf>,
+    /// The settings of templates: key `values` of the injector's ConfigMap.
+    #[arg(long = "valuesFile", value_name = "FILE")]
+    values_file: Option<PathBuf>,
+    /// The mesh's configuration: key `mesh` of its ConfigMap.
+    #[arg(long = "meshConfigFile", value_name = "FILE")]
+    mesh_config_file: Option<PathBuf>,
+    /// The ConfigMap of the injector.
+    #[arg(long = "injectConfigMapName", value_name = "NAME")]
+    inject_config_map: Option<String>,
+    /// The ConfigMap of the mesh.
+    #[arg(long = "meshConfigMapName", value_name = "NAME")]
+    mesh_config_map: Option<String>,
+    /// Revision of the control plane that the workloads are for.
+    #[arg(short, long)]
+    revision: Option<String>,
+    /// A webhook configuration, whose path says the cluster and the network.
+    #[arg(long = "webhookConfig", value_name = "NAME")]
+    webhook_config: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Settings of their own, as `istioctl` 1.0 took them; they count over those of files and ConfigMaps.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
+struct Settings {
+    /// Registry and folder of the images.
+    #[arg(long)]
+    hub: Option<String>,
+    /// Version of the images.
+    #[arg(long)]
+    tag: Option<String>,
+    /// When images are pulled.
+    #[arg(long = "imagePullPolicy", value_name = "POLICY")]
+    pull_policy: Option<String>,
+    /// Destinations whose connections are taken.
+    #[arg(long = "includeIPRanges", value_name = "CIDRS")]
+    include_ip_ranges: Option<String>,
+    /// Destinations whose connections are left alone.
+    #[arg(long = "excludeIPRanges", value_name = "CIDRS")]
+    exclude_ip_ranges: Option<String>,
+    /// Ports of the pod whose connections are taken.
+    #[arg(long = "includeInboundPorts", value_name = "PORTS")]
+    include_inbound_ports: Option<String>,
+    /// Ports of the pod whose connections are left alone.
+    #[arg(long = "excludeInboundPorts", value_name = "PORTS")]
+    exclude_inbound_ports: Option<String>,
+    /// The agent's port; 0 is none.
+    #[arg(long = "statusPort", value_name = "PORT")]
+    status_port: Option<u16>,
+}
+
 impl KubeInject {
+    pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let params = self.params(global).await?;
+        self.files
+            .change(|text| lateen_injector::kube_inject(text, &params), "inject")
+    }
+
+    async fn params(&self, global: &Global) -> anyhow::Result<Params> {
+        let read = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
+        let mut config = read(&self.inject_config_file)?;
+        let mut values = read(&self.values_file)?;
+        let mut mesh = read(&self.mesh_config_file)?;
+        let mut base = Params {
+            revision: self.revision.clone().unwrap_or_else(|| "default".into()),
+            ..Params::default()
+        };
+        let is_whole = config.is_some() && values.is_some() && mesh.is_some();
+        if !is_whole || self.webhook_config.is_some() {
+            let cluster = Cluster::of(global, self.must_answer(global)).await?;
+            if let Some(cluster) = cluster {
+                base.native_sidecar = cluster.has_native_sidecars().await;
+                if config.is_none() || values.is_none() {
+                    let mut data = cluster.injector(self).await?;
+                    config = config.or_else(|| data.remove("config"));
+                    values = values.or_else(|| data.remove("values"));
+                }
+                if mesh.is_none() {
+                    mesh = cluster.mesh(self).await?.remove("mesh");
+                }
+                if let Some(name) = &self.webhook_config {
+                    let path = cluster.webhook_path(name).await?;
+                    return self.fill(&base, config, values, mesh, &path);
+                }
+            }
+        }
+        self.fill(&base, config, values, mesh, "")
+    }
+
+    /// Whether going on without a cluster would be against what the flags say.
+    fn must_answer(&self, global: &Global) -> bool {
+        global.kubeconfig.is_some()
+            || global.context.is_some()
+            || self.webhook_config.is_some()
+            || self.inject_config_map.is_some()
+            || self.mesh_config_map.is_some()
+    }
+
+    fn fill(
+        &self,
+        base: &Params,
+        config: Option<String>,
+        values: Option<String>,
+        mesh: Option<String>,
+        path: &str,
+    ) -> anyhow::Result<Params> {
+        let of = |file: &Option<PathBuf>, or: &str| match file {
+            Some(path) => path.display().to_string(),
+            None => or.to_owned(),
+        };
+        let values_from = of(&self.values_file, "the injector's settings");
+        let values = self
+            .settings
+            .over(&values.unwrap_or_default())
+            .with_context(|| format!("cannot read {values_from}"))?;
+        let config = InjectorConfig::parse(&config.unwrap_or_default(), &values);
+        let config_from = of(&self.inject_config_file, "the injector's configuration");
+        let config = config.with_context(|| format!("cannot use {config_from}"))?;
+        for warning in config.warnings() {
+            eprintln!("lateen: {config_from}: {warning}");
+        }
+        let mesh = lateen_galley::parse_mesh(&mesh.unwrap_or_default());
+        let mesh_from = of(&self.mesh_config_file, "the mesh's configuration");
+        let mesh = mesh.with_context(|| format!("cannot use {mesh_from}"))?;
+        Ok(base
+            .with_config(config.into())
+            .with_mesh(mesh.into(), Vec::new())
+            .with_path(path))
+    }
+
+    /// A ConfigMap's name, as the revision has it where no flag says it.
+    fn config_map(&self, named: &Option<String>, usual: &str) -> String {
+        match (named, self.revision.as_deref()) {
+            (Some(name), _) => name.clone(),
+            (None, None | Some("" | "default")) => usual.to_owned(),
+            (None, Some(revision)) => format!("{usual}-{revision}"),
+        }
+    }
+}
+
+impl Settings {
+    /// The text of the settings with these over it.
+    fn over(&self, values: &str) -> Result<String, serde_json::Error> {
+        let mut all: Value = match values.trim() {
+            "" => Value::Object(serde_json::Map::new()),
+            text => serde_json::from_str(text)?,
+        };
+        let own = [
+            ("/global/hub", self.hub.clone().map(Value::from)),
+            ("/global/tag", self.tag.clone().map(Value::from)),
+            (
+                "/global/imagePullPolicy",
+                self.pull_policy.clone().map(Value::from),
+            ),
+            (
+                "/global/proxy/includeIPRanges",
+                self.include_ip_ranges.clone().map(Value::from),
+            ),
+            (
+                "/global/proxy/excludeIPRanges",
+                self.exclude_ip_ranges.clone().map(Value::from),
+            ),
+            (
+                "/global/proxy/includeInboundPorts",
+                self.include_inbound_ports.clone().map(Value::from),
+            ),
+            (
+                "/global/proxy/excludeInboundPorts",
+                self.exclude_inbound_ports.clone().map(Value::from),
+            ),
+            (
+                "/global/proxy/statusPort",
+                self.status_port.map(Value::from),
+            ),
+        ];
+        for (path, value) in own {
+            if let Some(value) = value {
+                put(&mut all, path, value);
+            }
+        }
+        // An image that was a whole reference says registry and version itself.
+        if self.hub.is_some() || self.tag.is_some() {
+            put(&mut all, "/global/proxy/image", "proxyv2".into());
+        }
+        Ok(all.to_string())
+    }
+}
+
+fn put(all: &mut Value, path: &str, value: Value) {
+    let mut at = all;
+    for part in path.split('/').skip(1) {
+        if !at.is_object() {
+            *at = Value::Object(serde_json::Map::new());
+        }
+        at = &mut at[part];
+    }
+    *at = value;
+}
+
+/// Take the sidecar out of the workloads of a YAML file.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  lateen x kube-uninject -f injected.yaml | kubectl apply -f -")]
+pub(crate) struct KubeUninject {
+    #[command(flatten)]
+    files: Files,
+}
+
+impl KubeUninject {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        self.files
+            .change(lateen_injector::kube_uninject, "uninject")
+    }
+}
+
+impl Files {
+    fn change(
+        &self,
+        change: impl FnOnce(&str) -> Result<String, lateen_injector::KubeInjectError>,
+        verb: &str,
+    ) -> anyhow::Result<()> {
         let name = self.filename.display();
         let mut text = String::new();
         if self.filename.as_os_str() == "-" {
@@ -30,18 +268,79 @@ impl KubeInject {
                 .read_to_string(&mut text)
                 .context("cannot read standard input")?;
         } else {
-            text = std::fs::read_to_string(&self.filename)
-                .with_context(|| format!("cannot read {name}"))?;
+            text = read(&self.filename)?;
         }
-        let injected = lateen_injector::kube_inject(&text, &lateen_injector::Params::default())
-            .with_context(|| format!("cannot inject {name}"))?;
+        let changed = change(&text).with_context(|| format!("cannot {verb} {name}"))?;
         match &self.output {
-            Some(path) => std::fs::write(path, injected)
+            Some(path) => std::fs::write(path, changed)
                 .with_context(|| format!("cannot write {}", path.display())),
             None => {
-                output::print(injected);
+                output::print(changed);
                 Ok(())
             }
         }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        inject: KubeInject,
+    }
+
+    fn inject(flags: &[&str]) -> KubeInject {
+        let all = ["kube-inject", "-f", "-"].iter().chain(flags);
+        Cli::try_parse_from(all).expect("flags").inject
+    }
+
+    #[test]
+    fn flags_count_over_settings() {
+        let flags = ["--hub=h", "--tag=1", "--includeIPRanges=10.0.0.0/8"];
+        let values = r#"{"global": {"proxy": {"image": "x/y:z", "logLevel": "debug"}}}"#;
+        let values = inject(&flags).settings.over(values).expect("JSON");
+        let values: Value = serde_json::from_str(&values).expect("JSON");
+        assert_eq!(values["global"]["hub"], "h");
+        assert_eq!(
+            values["global"]["proxy"],
+            serde_json::json!({"image": "proxyv2", "logLevel": "debug", "includeIPRanges": "10.0.0.0/8"})
+        );
+    }
+
+    #[test]
+    fn names_have_the_revision() {
+        let check = |flags: &[&str], want: &str| {
+            let inject = inject(flags);
+            let found = inject.config_map(&inject.inject_config_map, "istio-sidecar-injector");
+            assert_eq!(found, want, "{flags:?}");
+        };
+        check(&[], "istio-sidecar-injector");
+        check(&["-r", "canary"], "istio-sidecar-injector-canary");
+        check(&["--revision=default"], "istio-sidecar-injector");
+        check(&["-r", "canary", "--injectConfigMapName=mine"], "mine");
+    }
+
+    #[test]
+    fn what_is_read_fills_the_templates() {
+        let config = Some("policy: disabled".to_owned());
+        let values = Some(r#"{"global": {"network": "n1"}}"#.to_owned());
+        let mesh = Some("trustDomain: td".to_owned());
+        let base = Params::default();
+        let params = inject(&[]).fill(&base, config, values, mesh, "/inject/cluster/c2");
+        let params = params.expect("parameters");
+        assert_eq!(params.mesh.trust_domain(), "td");
+        assert_eq!((&*params.network, &*params.cluster_id), ("n1", "c2"));
+        let bad = inject(&["--valuesFile=v.json"]).fill(&base, None, Some("{".into()), None, "");
+        let error = format!("{:#}", bad.expect_err("refused"));
+        assert!(error.contains("v.json"), "{error}");
     }
 }

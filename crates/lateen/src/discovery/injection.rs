@@ -268,6 +268,11 @@ impl Native {
     }
 }
 
+/// Whether a pod may have a native sidecar, whatever node it comes to.
+pub(crate) fn have_native_sidecars(nodes: &[Node]) -> bool {
+    !nodes.is_empty() && nodes.iter().all(has_native_sidecars)
+}
+
 /// By the version of its kubelet, `v1.33.2-gke.1`.
 fn has_native_sidecars(node: &Node) -> bool {
     let info = node.status.as_ref().and_then(|it| it.node_info.as_ref());
