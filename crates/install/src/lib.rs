@@ -22,6 +22,7 @@ mod remote;
 mod scale;
 mod set;
 mod settings;
+mod tag;
 mod webhooks;
 
 use lateen_api::install::Overlay;
@@ -32,6 +33,7 @@ pub use gateway_api::gateway_manifests;
 pub use installation::Installation;
 pub use labels::{COMPONENT, KINDS, OWNER, REVISION, owned_by};
 pub use operator::Layers;
+pub use tag::{TAG, TagRequest, tag};
 
 /// Objects of one component.
 #[derive(Clone, Debug, PartialEq)]

@@ -43,12 +43,49 @@ fn other_than(key: &str, value: &str) -> Value {
 const INJECTION: &str = "istio-injection";
 const REVISION: &str = "istio.io/rev";
 const INJECT: &str = "sidecar.istio.io/inject";
+/// Namespaces of the platform, which nothing is injected into unasked.
+const SYSTEM: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
 
-/// A namespace or a pod asks for injection, by revision or at all: selectors that no pod meets twice.
-/// Pods that name no revision are the default one's.
+/// The webhook of a revision.
 pub(crate) fn injector(installation: &Installation) -> Value {
     let values = installation.values();
-    let revision = installation.revision();
+    let remote = &values.istiod_remote;
+    let path = first_text([remote.injection_path.as_deref()]).unwrap_or("/inject");
+    let webhook = &values.sidecar_injector_webhook;
+    let reinvocation = first_text([webhook.reinvocation_policy.as_deref()]);
+    let webhooks = injection(
+        installation.revision(),
+        &client(installation, remote.injection_url.as_ref(), path),
+        reinvocation.unwrap_or("Never"),
+        webhook.enable_namespaces_by_default == Some(true),
+    );
+    // Two installations in one cluster must not take each other's webhook.
+    let mut name = installation.revisioned("istio-sidecar-injector");
+    if installation.namespace() != "istio-system" {
+        name = format!("{name}-{}", installation.namespace());
+    }
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": {"app": "sidecar-injector"}},
+        "webhooks": webhooks,
+    })
+}
+
+/// A namespace or a pod asks for injection, by revision or at all: selectors that no pod meets twice.
+/// Pods that name no revision are the default one's; `everywhere` is for those whose namespaces say
+/// nothing, too.
+pub(crate) fn injection(
+    revision: &str,
+    client: &Value,
+    reinvocation: &str,
+    everywhere: bool,
+) -> Vec<Value> {
     let unlabelled = json!([absent(INJECTION), absent(REVISION)]);
     let mut selectors = vec![
         (
@@ -70,33 +107,19 @@ pub(crate) fn injector(installation: &Installation) -> Value {
         ));
         selectors.push((
             "object",
-            unlabelled.clone(),
+            unlabelled,
             json!([one_of(INJECT, "true"), absent(REVISION)]),
         ));
-        if values.sidecar_injector_webhook.enable_namespaces_by_default == Some(true) {
-            let name = "kubernetes.io/metadata.name";
-            let system = [
-                "kube-system",
-                "kube-public",
-                "kube-node-lease",
-                "local-path-storage",
-            ];
-            let elsewhere = json!({"key": name, "operator": "NotIn", "values": system});
-            selectors.push((
-                "auto",
-                json!([absent(INJECTION), absent(REVISION), elsewhere]),
-                json!([absent(INJECT), absent(REVISION)]),
-            ));
-        }
     }
-    let remote = &values.istiod_remote;
-    let path = first_text([remote.injection_path.as_deref()]).unwrap_or("/inject");
-    let client = client(installation, remote.injection_url.as_ref(), path);
-    let reinvocation = values
-        .sidecar_injector_webhook
-        .reinvocation_policy
-        .as_deref();
-    let reinvocation = first_text([reinvocation]).unwrap_or("Never");
+    if everywhere {
+        let name = "kubernetes.io/metadata.name";
+        let elsewhere = json!({"key": name, "operator": "NotIn", "values": SYSTEM});
+        selectors.push((
+            "auto",
+            json!([absent(INJECTION), absent(REVISION), elsewhere]),
+            json!([absent(INJECT), absent(REVISION)]),
+        ));
+    }
     let webhooks = selectors.into_iter().map(|(name, namespaces, objects)| {
         json!({
             "name": format!("{name}.sidecar-injector.istio.io"),
@@ -110,26 +133,10 @@ pub(crate) fn injector(installation: &Installation) -> Value {
             "admissionReviewVersions": ["v1"],
         })
     });
-    // Two installations in one cluster must not take each other's webhook.
-    let mut name = installation.revisioned("istio-sidecar-injector");
-    if installation.namespace() != "istio-system" {
-        name = format!("{name}-{}", installation.namespace());
-    }
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name, "labels": {"app": "sidecar-injector"}},
-        "webhooks": webhooks.collect::<Vec<_>>(),
-    })
+    webhooks.collect()
 }
 
 fn validator(installation: &Installation) -> Value {
-    let groups = [
-        "security.istio.io",
-        "networking.istio.io",
-        "telemetry.istio.io",
-        "extensions.istio.io",
-    ];
     let name = installation.revisioned("istio-validator");
     let url = installation.values().base.validation_url.as_ref();
     // Objects that name a revision are judged by that one alone.
@@ -144,14 +151,25 @@ fn validator(installation: &Installation) -> Value {
             "name": format!("{name}-{}", installation.namespace()),
             "labels": {"app": "istiod", "istio": "istiod"},
         },
-        "webhooks": [{
-            "name": "rev.validation.istio.io",
-            "clientConfig": client(installation, url, "/validate"),
-            "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}],
-            "objectSelector": objects,
-            "failurePolicy": "Fail",
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-        }],
+        "webhooks": validation(&client(installation, url, "/validate"), &objects),
     })
+}
+
+/// Judges objects of the mesh's kinds, those that the selector picks.
+pub(crate) fn validation(client: &Value, objects: &Value) -> Value {
+    let groups = [
+        "security.istio.io",
+        "networking.istio.io",
+        "telemetry.istio.io",
+        "extensions.istio.io",
+    ];
+    json!([{
+        "name": "rev.validation.istio.io",
+        "clientConfig": client,
+        "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}],
+        "objectSelector": objects,
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }])
 }

@@ -122,6 +122,11 @@ impl Applier {
         }
     }
 
+    /// Whether the API server has the kind.
+    pub(crate) async fn knows(&mut self, kind: &TypeMeta) -> anyhow::Result<()> {
+        self.kind(kind).await.map(drop)
+    }
+
     async fn api(
         &mut self,
         kind: &TypeMeta,

@@ -65,6 +65,8 @@ enum Command {
     Profile(command::profile::Profile),
     /// Write and compare manifests
     Manifest(command::manifest::Manifest),
+    /// Give revisions other names, by which namespaces can be labelled
+    Tag(command::tag::Tag),
     /// Show each component and pod of the local mesh with its state
     Status(command::status::Status),
     /// Say which local command an image name runs
@@ -99,6 +101,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Experimental {
+    /// Check whether the mesh can be installed or upgraded
+    Precheck(command::precheck::Precheck),
     /// Wait until an object is in force on the proxies
     Wait(command::wait::Wait),
     /// Say what is wrong with the cluster's objects, or with those of files
@@ -151,6 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::VerifyInstall(verify) => verify.run(global).await,
         Command::Profile(profile) => profile.run(),
         Command::Manifest(manifest) => manifest.run(global).await,
+        Command::Tag(tag) => tag.run(global).await,
         Command::Status(status) => status.run().await,
         Command::Image(image) => image.run(),
         Command::KubeInject(inject) => inject.run(global).await,
@@ -168,6 +173,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Experimental {
             command: Experimental::KubeUninject(uninject),
         } => uninject.run(),
+        Command::Experimental {
+            command: Experimental::Precheck(precheck),
+        } => precheck.run(global).await,
         Command::Explain(explain) => explain.run(global).await,
         Command::Version(version) => version.run(global).await,
         Command::Completion(completion) => {

@@ -141,6 +141,11 @@ async fn half_an_installation(mesh: &Mesh) -> anyhow::Result<()> {
     services.delete("istiod", &params).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "istio-system");
     accounts.delete("istiod", &params).await?;
+    let said = refused(mesh, &["x", "precheck"])?;
+    ensure!(
+        said.contains("asks Service istio-system/istiod, which is not there"),
+        "{said}"
+    );
     let said = refused(mesh, &["verify-install", "--set", "profile=minimal"])?;
     ensure!(
         said.contains("✘ Service istio-system/istiod: is not there"),
@@ -148,6 +153,7 @@ async fn half_an_installation(mesh: &Mesh) -> anyhow::Result<()> {
     );
     mesh.lateen_ok(&["install", "--set", "profile=minimal", "-y"])?;
     mesh.lateen_ok(&["verify-install", "--set", "profile=minimal"])?;
+    mesh.lateen_ok(&["x", "precheck"])?;
     services.delete("istiod", &params).await?;
     mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
     mesh.lateen_ok(&["install", "--set", "profile=minimal", "-y"])

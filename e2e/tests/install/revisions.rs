@@ -6,7 +6,11 @@ use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams},
 };
-use lateen_e2e::{Mesh, eventually, http::Load, mesh::ready};
+use lateen_e2e::{
+    Mesh, eventually,
+    http::Load,
+    mesh::{ready, text},
+};
 use serde_json::json;
 
 use super::{alone, block_on};
@@ -43,6 +47,24 @@ fn a_canary_takes_over_without_a_failed_request() -> anyhow::Result<()> {
         .await?;
         restart(&client).await?;
         all_by(&client, "canary").await?;
+        mesh.lateen_ok(&["tag", "set", "prod", "--revision", "canary"])?;
+        label(&client, json!({"istio.io/rev": "prod"})).await?;
+        let tags = mesh.lateen_ok(&["tag", "list"])?;
+        let row = tags
+            .lines()
+            .any(|line| line.split_whitespace().eq(["prod", "canary", "default"]));
+        ensure!(row, "{tags}");
+        let pods: Api<Pod> = Api::default_namespaced(client.clone());
+        let details = ListParams::default().labels("app=details");
+        pods.delete_collection(&Default::default(), &details)
+            .await?;
+        all_by(&client, "canary").await?;
+        let none = mesh.lateen(&["tag", "set", "prod", "--revision", "nonesuch"])?;
+        let said = text(&none);
+        ensure!(
+            said.contains("there is no revision nonesuch; these are there: canary, default"),
+            "{said}"
+        );
         // The old one goes; the gateway, which the new one has taken over, stays.
         let said = mesh.lateen_ok(&["uninstall", "--revision", "default", "-y"])?;
         ensure!(

@@ -21,10 +21,8 @@ use super::{layers::LayerArgs, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use lock::Lock;
-pub(crate) use plan::{owned, revisions, spread};
+pub(crate) use plan::{Plan, owned, revisions, spread};
 pub(crate) use ready::missing;
-
-use plan::Plan;
 
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]

@@ -1,0 +1,140 @@
+//! Tags: other names of revisions, by which namespaces need not be labelled anew when a revision
+//! takes the place of another.
+
+use serde_json::{Value, json};
+
+use crate::{
+    installation::DEFAULT_REVISION,
+    labels::{COMPONENT, OWNER, REVISION},
+    webhooks,
+};
+
+/// On a tag's webhook: the tag.
+pub const TAG: &str = "istio.io/tag";
+
+/// What a tag is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct TagRequest<'a> {
+    /// The tag; `default` is what namespaces with `istio-injection=enabled` mean.
+    pub tag: &'a str,
+    /// Name of its webhook; none is the usual one.
+    pub name: Option<&'a str>,
+    /// Whether pods are injected whose namespaces say nothing.
+    pub everywhere: bool,
+    /// The webhook of the revision that it stands for, as the cluster has it.
+    pub injector: &'a Value,
+}
+
+/// The objects that make a revision known under a tag. The default one judges what names no revision,
+/// too.
+///
+/// # Errors
+/// The webhook says nothing of who is asked.
+pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
+    let injector = request.injector;
+    let revision = injector["metadata"]["labels"][REVISION].as_str();
+    let revision = revision.ok_or("the revision's webhook does not say which revision it is of")?;
+    let hook = &injector["webhooks"][0];
+    let client = &hook["clientConfig"];
+    if !client.is_object() {
+        return Err("the revision's webhook says nothing of who is asked".into());
+    }
+    let reinvocation = hook["reinvocationPolicy"].as_str().unwrap_or("Never");
+    let name = match request.name {
+        Some(name) => name.to_owned(),
+        None => format!("istio-revision-tag-{}", request.tag),
+    };
+    let labels = json!({
+        "app": "sidecar-injector",
+        OWNER: "unknown",
+        COMPONENT: "Pilot",
+        REVISION: revision,
+        TAG: request.tag,
+    });
+    let mut objects = vec![json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": labels},
+        "webhooks": webhooks::injection(request.tag, client, reinvocation, request.everywhere),
+    })];
+    if request.tag == DEFAULT_REVISION {
+        let mut client = client.clone();
+        if client["service"].is_object() {
+            client["service"]["path"] = json!("/validate");
+            objects.push(json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": "istiod-default-validator", "labels": labels},
+                "webhooks": webhooks::validation(&client, &json!({})),
+            }));
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Installation, Layers, manifests};
+
+    fn canary() -> Value {
+        let layers = Layers {
+            revision: Some("canary".into()),
+            ..Layers::default()
+        };
+        let installation = Installation::of(&layers).expect("an installation");
+        let all = manifests(&installation).expect("manifests");
+        let hooks = all
+            .into_iter()
+            .find(|m| m["kind"] == "MutatingWebhookConfiguration");
+        hooks.expect("a webhook")
+    }
+
+    fn of(tag_name: &str) -> Vec<Value> {
+        let request = TagRequest {
+            tag: tag_name,
+            name: None,
+            everywhere: false,
+            injector: &canary(),
+        };
+        tag(&request).expect("a tag")
+    }
+
+    #[test]
+    fn a_tag_leads_to_its_revision() {
+        let prod = &of("prod")[0];
+        assert_eq!(prod["metadata"]["name"], "istio-revision-tag-prod");
+        assert_eq!(prod["metadata"]["labels"][REVISION], "canary");
+        let hooks = prod["webhooks"].as_array().expect("webhooks");
+        assert_eq!(hooks.len(), 2);
+        for hook in hooks {
+            assert_eq!(hook["clientConfig"]["service"]["name"], "istiod-canary");
+        }
+        let namespaces = &hooks[0]["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(namespaces["values"], json!(["prod"]));
+    }
+
+    #[test]
+    fn the_default_tag_is_what_names_no_revision() {
+        let objects = of("default");
+        assert_eq!(objects[0]["webhooks"].as_array().map(Vec::len), Some(4));
+        let validator = &objects[1];
+        assert_eq!(validator["metadata"]["name"], "istiod-default-validator");
+        assert_eq!(
+            validator["webhooks"][0]["clientConfig"]["service"]["path"],
+            "/validate"
+        );
+    }
+
+    #[test]
+    fn a_webhook_that_says_nothing_is_refused() {
+        let injector = json!({"metadata": {"labels": {REVISION: "x"}}});
+        let request = TagRequest {
+            tag: "t",
+            name: None,
+            everywhere: false,
+            injector: &injector,
+        };
+        tag(&request).expect_err("refused");
+    }
+}
