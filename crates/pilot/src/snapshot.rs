@@ -21,7 +21,7 @@ use crate::model::{Networks, Sidecars};
 use crate::platform::Platform;
 use crate::proxy::Kind;
 pub(crate) use of_config::same;
-use of_config::{ConfigIndex, Delegates};
+use of_config::{ConfigIndex, Delegates, Expanded};
 use of_world::WorldIndex;
 pub(crate) use of_world::is_by_name;
 
@@ -51,8 +51,11 @@ pub struct Snapshot {
 /// A VirtualService with its hosts written in full. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct HostedVirtualService {
+    /// With the rules of its delegates.
     pub(crate) object: Arc<Object<VirtualService>>,
     pub(crate) hosts: Arc<[Hostname]>,
+    /// What `object` was made of, where that is another one than was written.
+    expanded: Option<Arc<Expanded>>,
 }
 
 impl HostedVirtualService {

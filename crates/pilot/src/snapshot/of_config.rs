@@ -1,5 +1,6 @@
 //! What lookups need of a configuration: rules by host, and what they ask of clients.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -137,21 +138,13 @@ impl Hosted {
     /// The index of a configuration. What is the same as before is taken from there.
     fn new(config: &ConfigSet, domain: &str, before: &Hosted) -> Hosted {
         let delegates = Delegates::of(config);
-        let hosted = |object: &Arc<Object<VirtualService>>| HostedVirtualService {
-            object: delegate::expand(object, domain, |namespace, name| {
-                delegates.find(&object.meta.namespace, namespace, name)
-            }),
-            hosts: object
-                .spec
-                .hosts
-                .iter()
-                .map(|host| full_host(host, &object.meta.namespace, domain))
-                .collect(),
-        };
         let mut known = Known { all: &before.all };
         let services = config.virtual_services.iter();
         let all: Vec<_> = services
-            .map(|object| known.find(object).unwrap_or_else(|| hosted(object)))
+            .map(|object| {
+                let found = known.find(object, &delegates);
+                found.unwrap_or_else(|| hosted(object, &delegates, domain))
+            })
             .collect();
         let same_hosts = |(a, b): (&HostedVirtualService, &HostedVirtualService)| {
             Arc::ptr_eq(&a.hosts, &b.hosts) || a.hosts == b.hosts
@@ -167,6 +160,69 @@ impl Hosted {
     }
 }
 
+/// A VirtualService with its hosts in full and the rules of its delegates.
+fn hosted(
+    written: &Arc<Object<VirtualService>>,
+    delegates: &Delegates<'_>,
+    domain: &str,
+) -> HostedVirtualService {
+    let from = &written.meta.namespace;
+    let looked_up = RefCell::new(Vec::new());
+    let object = delegate::expand(written, domain, |namespace, name| {
+        let found = delegates.find(from, namespace, name);
+        let looked = LookedUp {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            found: found.cloned(),
+        };
+        looked_up.borrow_mut().push(looked);
+        found
+    });
+    let expanded = (!Arc::ptr_eq(&object, written)).then(|| Expanded {
+        written: written.clone(),
+        looked_up: looked_up.into_inner(),
+    });
+    let hosts = written.spec.hosts.iter();
+    HostedVirtualService {
+        object,
+        hosts: hosts.map(|host| full_host(host, from, domain)).collect(),
+        expanded: expanded.map(Arc::new),
+    }
+}
+
+/// What a VirtualService with delegates was made of.
+#[derive(Debug)]
+pub(super) struct Expanded {
+    written: Arc<Object<VirtualService>>,
+    looked_up: Vec<LookedUp>,
+}
+
+/// A delegate that was looked for, and what there was.
+#[derive(Debug)]
+struct LookedUp {
+    namespace: String,
+    name: String,
+    found: Option<Arc<Object<VirtualService>>>,
+}
+
+impl HostedVirtualService {
+    /// As a user wrote it.
+    fn written(&self) -> &Arc<Object<VirtualService>> {
+        let expanded = self.expanded.as_ref();
+        expanded.map_or(&self.object, |expanded| &expanded.written)
+    }
+
+    /// Whether each of its delegates is still what it was, or still not there.
+    fn stands(&self, delegates: &Delegates<'_>) -> bool {
+        let from = &self.object.meta.namespace;
+        let looked_up = self.expanded.iter().flat_map(|of| &of.looked_up);
+        looked_up.into_iter().all(|was| {
+            let is = delegates.find(from, &was.namespace, &was.name);
+            is.map(Arc::as_ptr) == was.found.as_ref().map(Arc::as_ptr)
+        })
+    }
+}
+
 /// So many neighbours may go or change at once before the rest is made anew.
 const LOOK_AHEAD: usize = 8;
 
@@ -176,15 +232,18 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// What is made of an object, where that is there and depends on nothing else. Most often all is
+    /// What is made of an object, where that is there and would come out the same. Most often all is
     /// the same but for one object that came, went or changed.
-    fn find(&mut self, object: &Arc<Object<VirtualService>>) -> Option<HostedVirtualService> {
-        // One with delegates is another object than the one that was written.
-        let is_it = |hosted: &HostedVirtualService| Arc::ptr_eq(&hosted.object, object);
+    fn find(
+        &mut self,
+        object: &Arc<Object<VirtualService>>,
+        delegates: &Delegates<'_>,
+    ) -> Option<HostedVirtualService> {
+        let is_it = |hosted: &HostedVirtualService| Arc::ptr_eq(hosted.written(), object);
         let at = self.all.iter().take(LOOK_AHEAD).position(is_it)?;
-        let found = self.all[at].clone();
+        let found = &self.all[at];
         self.all = &self.all[at + 1..];
-        Some(found)
+        found.stands(delegates).then(|| found.clone())
     }
 }
 
@@ -411,5 +470,40 @@ mod tests {
             .map(|(a, b)| Arc::ptr_eq(&a.hosts, &b.hosts))
             .collect();
         assert_eq!(kept, [true, false, true]);
+    }
+
+    #[test]
+    fn what_has_delegates_is_made_again_when_they_change() {
+        // More of them than are looked through for one that is known.
+        let mut parts = vec![("a", 1), ("leaf", 1), ("b", 1)];
+        parts.extend([("root", 1); 2 * LOOK_AHEAD]);
+        parts.push(("c", 1));
+        let mut config = config(&parts);
+        let mut before = Hosted::new(&config, fixture::DOMAIN, &Hosted::default());
+        let mut check = |config: &ConfigSet, expect: &[usize]| {
+            let after = Hosted::new(config, fixture::DOMAIN, &before);
+            let pairs = before.all.iter().zip(&after.all).enumerate();
+            let made = pairs.filter(|(_, (a, b))| !Arc::ptr_eq(&a.object, &b.object));
+            let made: Vec<_> = made.map(|(at, _)| at).collect();
+            assert_eq!(made, expect);
+            before = after;
+        };
+        let again = |of: &mut Arc<Object<VirtualService>>| *of = Arc::new(Object::clone(of));
+        check(&config, &[]);
+        again(&mut config.virtual_services[2]);
+        check(&config, &[2]);
+        again(&mut config.virtual_services[1]);
+        let roots = 3..3 + 2 * LOOK_AHEAD;
+        check(
+            &config,
+            &[1].into_iter().chain(roots.clone()).collect::<Vec<_>>(),
+        );
+        check(&config, &[]);
+        // No longer seen from where the roots are: nothing of them was written anew.
+        let mut mesh = (*config.mesh).clone();
+        mesh.default_virtual_service_export_to = vec!["other".to_owned()];
+        config.mesh = Arc::new(mesh);
+        check(&config, &roots.collect::<Vec<_>>());
+        check(&config, &[]);
     }
 }
