@@ -19,6 +19,7 @@ use crate::envoy_filter::PatchReport;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::registration::{Registering, Registrar};
+use crate::rights::{self, ASK_AGAIN, Rights};
 use crate::secret::{CredentialSource, NoCredentials};
 use crate::snapshot::Snapshot;
 use crate::source::{Client, Core, Source};
@@ -38,6 +39,8 @@ pub struct Options {
     pub credentials: Arc<dyn CredentialSource>,
     /// How long a stream may live before its client must prove again who it is.
     pub stream_lifetime: Duration,
+    /// How often it is asked again whether those who use Secrets may read them.
+    pub ask_again: Duration,
     /// What debug pages say of this control plane, and whom they say it to.
     pub settings: Settings,
     /// Where workloads outside of the platform are registered; `None` refuses them.
@@ -77,6 +80,7 @@ impl Default for Options {
             domain: "cluster.local".into(),
             credentials: Arc::new(NoCredentials),
             stream_lifetime: STREAM_LIFETIME,
+            ask_again: ASK_AGAIN,
             settings: Settings::default(),
             registering: None,
         }
@@ -88,6 +92,7 @@ impl Default for Options {
 pub struct Discovery {
     pub(crate) core: Arc<Core>,
     pub(crate) connections: Arc<Connections<Client>>,
+    rights: Rights,
     reports: watch::Receiver<Arc<Reports>>,
     problems: watch::Receiver<Arc<Problems>>,
     pushes: Arc<watch::Sender<u64>>,
@@ -132,10 +137,13 @@ impl Discovery {
         let (problems_tx, problems) = watch::channel(Arc::default());
         let tracker = Tracker::new(core.clone(), connections.clone(), reports_tx, problems_tx);
         tokio::spawn(tracker.run());
+        let rights = Rights::new(core.clone(), connections.clone());
+        tokio::spawn(rights.clone().run(options.ask_again));
         tokio::spawn(inputs.follow(snapshots_tx, core.clone(), connections.clone()));
         Discovery {
             core,
             connections,
+            rights,
             reports,
             problems,
             pushes,
@@ -144,9 +152,11 @@ impl Discovery {
 
     /// The ADS service for one port, delta and state of the world.
     pub fn ads_service(&self, auth: impl Authenticate) -> AdsService {
+        let auth: Arc<dyn Authenticate> = Arc::new(auth);
+        self.rights.ask_too(&auth);
         let source = Source {
             core: self.core.clone(),
-            auth: Arc::new(auth),
+            auth,
             discovery: self.clone(),
         };
         Ads::new(Arc::new(source), self.connections.clone()).into_service()
@@ -265,7 +275,7 @@ impl Inputs {
                 Ok(snapshot) => {
                     info!(generation = snapshot.generation, "new snapshot");
                     let before = snapshots.send_replace(snapshot.clone());
-                    ask_again(&connections, &before, &snapshot);
+                    rights::let_come_back(&connections, &before, &snapshot);
                 }
                 Err(_) => {
                     core.engine.cache.failed();
@@ -300,23 +310,6 @@ impl Inputs {
         }
         metrics.triggers.with(&[arcstr::ArcStr::from(of)]).inc();
         Some(of == "secret")
-    }
-}
-
-/// Lets sidecars come back for which it counts from now on whether they may read Secrets. They are
-/// asked about once, when they come.
-fn ask_again(connections: &Connections<Client>, before: &Snapshot, now: &Snapshot) {
-    if Arc::ptr_eq(&before.config, &now.config) {
-        return;
-    }
-    if !now.names_any_credentials() {
-        return;
-    }
-    for connection in connections.list() {
-        let (client, proxy) = (&connection.client, &connection.client.proxy);
-        if !client.is_asked && now.names_credentials(&proxy.namespace, &proxy.labels) {
-            connection.disconnect();
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::engine::{self, Engine, Served};
 use crate::metrics::Metrics;
 use crate::proxy::{Dialect, Proxy};
 use crate::registration::{self, Registrar, Registration};
+use crate::rights;
 use crate::secret::{self, CredentialSource};
 use crate::snapshot::Snapshot;
 
@@ -132,9 +133,7 @@ impl ResourceSource for Source {
         if let Some(identity) = &identity {
             auth::check(&proxy, identity)?;
             let snapshot = self.core.snapshots.borrow().clone();
-            // That it is a gateway is only what its node says.
-            let is_named = || snapshot.names_credentials(&proxy.namespace, &proxy.labels);
-            let uses = !proxy.is_agent && (proxy.is_router() || is_named());
+            let uses = rights::count(&proxy, &snapshot);
             is_asked = uses || proxy.is_agent;
             reads_secrets = uses && self.auth.reads_secrets(identity).await?;
             if uses && !reads_secrets {

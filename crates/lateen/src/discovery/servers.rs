@@ -71,6 +71,7 @@ impl Parts {
                 registering,
                 settings: settings(params.clone(), options),
                 stream_lifetime: options.stream_lifetime,
+                ask_again: lateen_pilot::ASK_AGAIN,
             },
         );
         let validations = Arc::new(lateen_galley::Counters::default());

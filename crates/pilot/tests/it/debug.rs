@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,8 +16,8 @@ use lateen_galley::ConfigSet;
 use lateen_pilot::{Authenticate, Discovery, Options, Peer, Settings};
 use lateen_xds::nds::NameTable;
 use lateen_xds::types::core::Node;
-use lateen_xds::types::discovery::DeltaDiscoveryRequest;
 use lateen_xds::types::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use lateen_xds::types::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -28,14 +29,21 @@ use tower::ServiceExt;
 use crate::fixture::{self, Mesh};
 
 /// Everybody is from this namespace; nobody has an identity where it is empty.
-struct From(&'static str);
+struct From {
+    namespace: &'static str,
+    reads_secrets: Arc<AtomicBool>,
+}
 
 impl Authenticate for From {
     fn authenticate<'a>(
         &'a self,
         _peer: &'a Peer,
     ) -> BoxFuture<'a, Result<Option<SpiffeId>, Status>> {
-        Box::pin(async { Ok(SpiffeId::new("cluster.local", self.0, "somebody").ok()) })
+        Box::pin(async { Ok(SpiffeId::new("cluster.local", self.namespace, "somebody").ok()) })
+    }
+
+    fn reads_secrets<'a>(&'a self, _: &'a SpiffeId) -> BoxFuture<'a, Result<bool, Status>> {
+        Box::pin(async { Ok(self.reads_secrets.load(Ordering::Relaxed)) })
     }
 }
 
@@ -43,6 +51,8 @@ struct Plane {
     discovery: Discovery,
     channel: Channel,
     config: watch::Sender<Arc<ConfigSet>>,
+    /// Whether everybody may read Secrets, which at first nobody may.
+    reads_secrets: Arc<AtomicBool>,
     _inputs: Box<dyn std::any::Any>,
 }
 
@@ -51,6 +61,12 @@ async fn plane(namespace: &'static str) -> Plane {
 }
 
 async fn plane_with(namespace: &'static str, yaml: &str) -> Plane {
+    plane_that_asks(namespace, yaml, Options::default().ask_again).await
+}
+
+/// The same that asks this often for rights.
+async fn plane_that_asks(namespace: &'static str, yaml: &str, ask_again: Duration) -> Plane {
+    let reads_secrets = Arc::<AtomicBool>::default();
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("xds");
     let (world, world_rx) = watch::channel(Arc::new(Mesh::bookinfo().world));
@@ -60,11 +76,15 @@ async fn plane_with(namespace: &'static str, yaml: &str) -> Plane {
             unsafe_admin: true,
             ..Settings::default()
         },
+        ask_again,
         ..Options::default()
     };
     let discovery = Discovery::new(world_rx, config_rx, options);
     let listener = UnixListener::bind(&path).expect("a socket");
-    let ads = discovery.ads_service(From(namespace));
+    let ads = discovery.ads_service(From {
+        namespace,
+        reads_secrets: reads_secrets.clone(),
+    });
     let server = tonic::transport::Server::builder().add_service(ads);
     tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
     let connector = tower::service_fn(move |_| {
@@ -77,6 +97,7 @@ async fn plane_with(namespace: &'static str, yaml: &str) -> Plane {
         discovery,
         channel: channel.await.expect("it listens"),
         config,
+        reads_secrets,
         _inputs: Box::new((world, dir)),
     }
 }
@@ -88,7 +109,7 @@ impl Plane {
         namespace: &str,
         type_url: &str,
         name: &str,
-    ) -> tonic::Streaming<lateen_xds::types::discovery::DeltaDiscoveryResponse> {
+    ) -> tonic::Streaming<DeltaDiscoveryResponse> {
         self.open_with(namespace, &json!({}), type_url, name).await
     }
 
@@ -99,7 +120,7 @@ impl Plane {
         metadata: &Value,
         type_url: &str,
         name: &str,
-    ) -> tonic::Streaming<lateen_xds::types::discovery::DeltaDiscoveryResponse> {
+    ) -> tonic::Streaming<DeltaDiscoveryResponse> {
         let names = [name].into_iter().filter(|name| !name.is_empty());
         let id = format!("sidecar~10.244.0.9~asker.{namespace}~{namespace}.svc.cluster.local");
         let node: Node = lateen_xds::json::from_value(json!({ "id": id, "metadata": metadata }))
@@ -121,7 +142,11 @@ impl Plane {
         let mut request = Request::get(path).body(Body::empty()).expect("a request");
         let local: SocketAddr = ([127, 0, 0, 1], 1).into();
         request.extensions_mut().insert(ConnectInfo(local));
-        let router = self.discovery.debug_router(From(""));
+        let nobody = From {
+            namespace: "",
+            reads_secrets: Arc::default(),
+        };
+        let router = self.discovery.debug_router(nobody);
         let response = router.oneshot(request).await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");
     }
@@ -235,14 +260,7 @@ async fn a_sidecar_comes_back_when_it_counts_whether_it_reads_secrets() {
                 workloadSelector: {matchLabels: {app: a}}, \
                 trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}\n";
     plane.config.send_replace(Arc::new(fixture::config(yaml)));
-    let end = loop {
-        match answers.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("it ends with a reason"),
-            Err(status) => break status,
-        }
-    };
-    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    ends(&mut answers).await;
     // Whoever comes now has been asked about.
     let _answers = open("a").await;
     let streams = plane.discovery.connections().list();
@@ -258,14 +276,33 @@ async fn a_sidecar_comes_back_when_it_counts_whether_it_reads_secrets() {
 }
 
 #[tokio::test]
-async fn a_stream_is_ended_by_request() {
-    let plane = plane("default").await;
+async fn a_proxy_comes_back_when_its_right_comes_or_goes() {
+    let yaml = "kind: DestinationRule\nmetadata: {name: r}\nspec: {host: www.example.com, \
+                workloadSelector: {matchLabels: {app: a}}, \
+                trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}}\n";
+    let plane = plane_that_asks("default", yaml, Duration::from_millis(20)).await;
     let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
-    let mut answers = plane.open("default", cds, "").await;
-    answers.message().await.expect("clusters");
-    plane
-        .local_page("/debug/force_disconnect?proxyID=asker.default")
-        .await;
+    let open = async |app: &str| {
+        let labels = json!({"LABELS": {"app": app}});
+        let mut answers = plane.open_with("default", &labels, cds, "").await;
+        answers.message().await.expect("clusters");
+        let stream = plane.discovery.connections().list().pop();
+        (answers, stream.expect("a stream"))
+    };
+    let (_of_others, other) = open("b").await;
+    for may in [true, false] {
+        let (mut answers, stream) = open("a").await;
+        assert_eq!(stream.client.reads_secrets, !may);
+        plane.reads_secrets.store(may, Ordering::Relaxed);
+        ends(&mut answers).await;
+    }
+    let (_answers, newest) = open("a").await;
+    assert!(!newest.client.reads_secrets);
+    assert!(!other.is_over(), "it makes no difference to it");
+}
+
+/// Waits until a stream ends and its client is to come back.
+async fn ends(answers: &mut tonic::Streaming<DeltaDiscoveryResponse>) {
     let end = loop {
         match answers.message().await {
             Ok(Some(_)) => {}
@@ -274,6 +311,18 @@ async fn a_stream_is_ended_by_request() {
         }
     };
     assert_eq!(end.code(), Code::Unavailable, "{end}");
+}
+
+#[tokio::test]
+async fn a_stream_is_ended_by_request() {
+    let plane = plane("default").await;
+    let cds = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let mut answers = plane.open("default", cds, "").await;
+    answers.message().await.expect("clusters");
+    plane
+        .local_page("/debug/force_disconnect?proxyID=asker.default")
+        .await;
+    ends(&mut answers).await;
 }
 
 #[tokio::test]
