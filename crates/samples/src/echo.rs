@@ -1,9 +1,12 @@
-//! The echo server of the gRPC sample: says over HTTP, TCP and gRPC what it was sent, and who it is.
-//! Beside it is its client.
+//! The echo server of the gRPC sample: says over HTTP, TCP and gRPC what it was sent, and who it is,
+//! and asks others for who wants it. Beside it is its client.
 
 pub(crate) mod client;
+mod forward;
 mod grpc;
 mod http;
+mod proto;
+mod reflection;
 
 use tokio::task::JoinSet;
 

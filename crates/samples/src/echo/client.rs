@@ -11,10 +11,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::grpc::{ECHO, EchoRequest, EchoResponse};
+use super::grpc::ECHO;
+use super::proto::{EchoRequest, EchoResponse};
 use crate::Error;
 
 /// Answers beyond this are a fault.
@@ -41,48 +42,108 @@ pub(crate) struct Args {
     msg: String,
 }
 
+/// A header of a request.
 #[derive(Clone, Debug)]
-struct Header(HeaderName, HeaderValue);
+pub(super) struct Header(HeaderName, HeaderValue);
+
+impl Header {
+    pub(super) fn new(name: &str, value: &str) -> Result<Header, String> {
+        let name = name.parse().map_err(|_| format!("{name:?} is no name"))?;
+        let value = value.trim().parse();
+        let value = value.map_err(|_| "the value is not of visible characters")?;
+        Ok(Header(name, value))
+    }
+}
 
 impl FromStr for Header {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once(':').ok_or("not of the form NAME:VALUE")?;
-        let name = name.parse().map_err(|_| format!("{name:?} is no name"))?;
-        let value = value.trim().parse();
-        let value = value.map_err(|_| "the value is not of visible characters")?;
-        Ok(Self(name, value))
+        Header::new(name, value)
     }
 }
 
 impl Args {
     pub(crate) async fn run(self) -> Result<(), Error> {
-        let asked = self.ask_all().await;
-        asked.map_err(|why| Error::NoAnswer(self.url.to_string(), why))
+        let (url, count) = (self.url.to_string(), self.count);
+        let asked = self.into_ask().ask_all(count).await;
+        asked.map_err(|why| Error::NoAnswer(url, why))
     }
 
-    async fn ask_all(&self) -> Result<(), String> {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        for n in 0..self.count {
-            let answer = match self.url.scheme_str() {
-                Some("http") => self.within(self.ask_http(n, &client)).await?,
-                Some("grpc") => self.within(self.ask_grpc(n)).await?,
-                _ => return Err("only http:// and grpc:// are supported".into()),
-            };
+    fn into_ask(self) -> Ask {
+        Ask {
+            url: self.url,
+            method: self.method,
+            headers: self.headers,
+            timeout: Duration::from_secs(self.timeout),
+            message: self.msg,
+            keeps_connection: true,
+        }
+    }
+}
+
+/// What is asked, of whom.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) url: Uri,
+    /// Of HTTP requests.
+    pub(super) method: Method,
+    pub(super) headers: Vec<Header>,
+    /// How long an answer may take.
+    pub(super) timeout: Duration,
+    /// What a gRPC server shall say back.
+    pub(super) message: String,
+    /// One connection serves all requests, where it lasts.
+    pub(super) keeps_connection: bool,
+}
+
+/// What connections are kept in from one request to the next.
+pub(super) enum Connections {
+    Http(Box<Client<HttpConnector, Body>>),
+    Grpc(Option<Channel>),
+}
+
+impl Ask {
+    async fn ask_all(&self, count: usize) -> Result<(), String> {
+        let mut connections = self.connections()?;
+        for n in 0..count {
+            let answer = self.ask(n, &mut connections).await?;
             let written = std::io::stdout().write_all(answer.as_bytes());
             written.map_err(all_of)?;
         }
         Ok(())
     }
 
-    async fn within(
+    /// For [`Ask::ask`]; an error where the scheme is not supported.
+    pub(super) fn connections(&self) -> Result<Connections, String> {
+        match self.url.scheme_str() {
+            Some("http") => {
+                let mut client = Client::builder(TokioExecutor::new());
+                if !self.keeps_connection {
+                    client.pool_max_idle_per_host(0);
+                }
+                Ok(Connections::Http(Box::new(client.build_http())))
+            }
+            Some("grpc") => Ok(Connections::Grpc(None)),
+            _ => Err("only http:// and grpc:// are supported".into()),
+        }
+    }
+
+    /// Asks for the `n`th time: what came, as text.
+    pub(super) async fn ask(
         &self,
-        answer: impl Future<Output = Result<String, String>>,
+        n: usize,
+        connections: &mut Connections,
     ) -> Result<String, String> {
-        let limit = Duration::from_secs(self.timeout);
-        let answer = tokio::time::timeout(limit, answer).await;
-        answer.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        let answer = async {
+            match connections {
+                Connections::Http(client) => self.ask_http(n, client).await,
+                Connections::Grpc(kept) => self.ask_grpc(n, kept).await,
+            }
+        };
+        let answer = tokio::time::timeout(self.timeout, answer).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout)))
     }
 
     /// Redirects are not followed.
@@ -110,16 +171,26 @@ impl Args {
         ))
     }
 
-    async fn ask_grpc(&self, n: usize) -> Result<String, String> {
+    async fn connect(&self) -> Result<Channel, String> {
         let mut parts = self.url.clone().into_parts();
         parts.scheme = Some(Scheme::HTTP);
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         let origin = Uri::from_parts(parts).map_err(all_of)?;
-        let channel = Endpoint::from(origin).connect().await.map_err(all_of)?;
+        Endpoint::from(origin).connect().await.map_err(all_of)
+    }
+
+    async fn ask_grpc(&self, n: usize, kept: &mut Option<Channel>) -> Result<String, String> {
+        let channel = match kept.take() {
+            Some(channel) => channel,
+            None => self.connect().await?,
+        };
+        if self.keeps_connection {
+            *kept = Some(channel.clone());
+        }
         let mut service = tonic::client::Grpc::new(channel);
         service.ready().await.map_err(all_of)?;
         let mut request = tonic::Request::new(EchoRequest {
-            message: self.msg.clone(),
+            message: self.message.clone(),
         });
         let metadata = self.headers.iter().cloned();
         let metadata = metadata.map(|Header(name, value)| (name, value)).collect();
@@ -180,9 +251,10 @@ mod tests {
         args: Args,
     }
 
-    fn args(words: &[&str]) -> Args {
+    fn asked(words: &[&str]) -> Ask {
         let words = ["client"].iter().chain(words);
-        Line::try_parse_from(words).expect("arguments").args
+        let line = Line::try_parse_from(words).expect("arguments");
+        line.args.into_ask()
     }
 
     /// A server on a port of its own, which ends with the test's runtime.
@@ -204,9 +276,9 @@ mod tests {
     async fn http_answers_are_told_by_line() {
         let port = serve(http::router).await;
         let url = format!("http://127.0.0.1:{port}/a");
-        let asked = args(&[&url, "--method=PUT", "-H", "host:web", "-H", "x-id:7"]);
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let text = asked.ask_http(3, &client).await.expect("answered");
+        let asked = asked(&[&url, "--method=PUT", "-H", "host:web", "-H", "x-id:7"]);
+        let mut connections = asked.connections().expect("supported");
+        let text = asked.ask(3, &mut connections).await.expect("answered");
         for line in [
             "[3] StatusCode=200\n",
             "[3] ResponseHeader=content-type:text/plain; charset=utf-8\n",
@@ -223,8 +295,9 @@ mod tests {
     #[tokio::test]
     async fn grpc_answers_are_told_by_line() {
         let port = serve(grpc::router).await;
-        let asked = args(&[&format!("grpc://127.0.0.1:{port}"), "--msg", "hi"]);
-        let text = asked.ask_grpc(0).await.expect("answered");
+        let asked = asked(&[&format!("grpc://127.0.0.1:{port}"), "--msg", "hi"]);
+        let mut connections = asked.connections().expect("supported");
+        let text = asked.ask(0, &mut connections).await.expect("answered");
         for line in [
             "[0] StatusCode=200\n",
             "[0 body] Echo=hi\n",
@@ -236,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_schemes_are_refused() {
-        let refused = args(&["ftp://a/"]).ask_all().await;
+        let refused = asked(&["ftp://a/"]).ask_all(1).await;
         assert_eq!(
             refused,
             Err("only http:// and grpc:// are supported".into())

@@ -1,4 +1,5 @@
-//! `proto.EchoTestService`: the message comes back, with who answered in front.
+//! `proto.EchoTestService`: the message comes back, with who answered in front, or another server's
+//! answer does.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -9,29 +10,23 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Response as Answer, Status};
 use tonic_prost::ProstCodec;
 
-use super::Who;
+use super::proto::{EchoRequest, EchoResponse, ForwardEchoRequest, ForwardEchoResponse};
+use super::{Who, forward, reflection};
 
 /// Where it is asked.
 pub(super) const ECHO: &str = "/proto.EchoTestService/Echo";
 
-/// What is asked of [`echo`].
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct EchoRequest {
-    #[prost(string, tag = "1")]
-    pub(super) message: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct EchoResponse {
-    #[prost(string, tag = "1")]
-    pub(super) message: String,
-}
+/// Where another server is asked for.
+const FORWARD_ECHO: &str = "/proto.EchoTestService/ForwardEcho";
 
 pub(super) fn router(who: Who) -> Router {
-    Router::new()
+    let mut router = Router::new()
         .route(ECHO, post(echo))
-        .fallback(absent)
-        .with_state(who)
+        .route(FORWARD_ECHO, post(forward_echo));
+    for path in reflection::PATHS {
+        router = router.route(path, post(reflection::info));
+    }
+    router.fallback(absent).with_state(who)
 }
 
 async fn echo(State(who): State<Who>, request: Request) -> Response {
@@ -40,10 +35,29 @@ async fn echo(State(who): State<Who>, request: Request) -> Response {
     response.map(axum::body::Body::new)
 }
 
-/// ForwardEcho among others, which would make the server a client of the mesh.
 async fn absent(request: Request) -> Response {
     let status = Status::unimplemented(format!("{} is not supported", request.uri().path()));
     status.into_http::<axum::body::Body>()
+}
+
+async fn forward_echo(request: Request) -> Response {
+    let codec = ProstCodec::<ForwardEchoResponse, ForwardEchoRequest>::default();
+    let response = Grpc::new(codec).unary(ForwardEcho, request).await;
+    response.map(axum::body::Body::new)
+}
+
+struct ForwardEcho;
+
+impl UnaryService<ForwardEchoRequest> for ForwardEcho {
+    type Response = ForwardEchoResponse;
+    type Future = BoxFuture<Answer<ForwardEchoResponse>, Status>;
+
+    fn call(&mut self, request: tonic::Request<ForwardEchoRequest>) -> Self::Future {
+        Box::pin(async move {
+            let output = forward::ask(request.into_inner()).await?;
+            Ok(Answer::new(ForwardEchoResponse { output }))
+        })
+    }
 }
 
 struct Echo(Who);
@@ -118,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_methods_are_said_to_be_absent() {
-        let call = call("/proto.EchoTestService/ForwardEcho", "hello");
+        let call = call("/proto.EchoTestService/Other", "hello");
         let response = server().oneshot(call).await.expect("answered");
         assert_eq!(response.headers()["grpc-status"], "12");
     }
