@@ -67,7 +67,11 @@ const FIELDS: &[Field] = &[
         "servers[].port.targetPort",
         "a gateway listens where its Service leads to; Istio's do too",
     ),
-    warn(GW, "servers[].tls.insecureSkipVerify", ""),
+    warn(
+        GW,
+        "servers[].tls.insecureSkipVerify",
+        "clients whose certificates cannot be verified are refused, where Istio lets them through",
+    ),
     warn(EF, "configPatches[].match.listener.portName", ""),
     warn(
         EF,
@@ -423,6 +427,13 @@ mod tests {
                 "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: \
                  zones count at proxies with ISTIO_META_ENABLE_SELF_DISCOVERY in their \
                  proxyMetadata, at others regions alone",
+            ],
+        );
+        named(
+            "{kind: Gateway, spec: {servers: [{tls: {insecureSkipVerify: true}}]}}",
+            &[
+                "spec.servers[0].tls.insecureSkipVerify: not supported, clients whose certificates \
+                 cannot be verified are refused, where Istio lets them through",
             ],
         );
         named(
