@@ -51,6 +51,8 @@ pub(crate) struct Global {
 enum Command {
     /// Start a mesh with Bookinfo on this machine
     Up(command::up::Up),
+    /// Create, list and delete clusters on this machine
+    Cluster(command::cluster::Cluster),
     /// Stop the mesh and remove every trace of it
     Down(command::down::Down),
     /// Install the mesh, or change what is installed
@@ -149,6 +151,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     match cli.command {
         Command::Up(up) => up.run().await,
+        Command::Cluster(cluster) => cluster.run().await,
         Command::Down(down) => down.run().await,
         Command::Install(install) | Command::Upgrade(install) => install.run(global).await,
         Command::Uninstall(uninstall) => uninstall.run(global).await,

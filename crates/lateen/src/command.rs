@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod analyze;
+pub(crate) mod cluster;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod image;

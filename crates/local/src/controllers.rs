@@ -1,6 +1,7 @@
 //! The controllers: each watches some kinds and brings the cluster to where they say it should be.
 
 mod accounts;
+mod autoscaler;
 mod cache;
 mod deployment;
 mod endpoints;
@@ -41,7 +42,8 @@ pub(crate) fn start(context: &Context, virtual_addresses: Pool, shutdown: &Cance
     let shared = Arc::new(context.clone());
     spawn(Box::pin(replica_set::run(Arc::clone(&shared))));
     spawn(Box::pin(deployment::run(Arc::clone(&shared))));
-    spawn(Box::pin(job::run(shared)));
+    spawn(Box::pin(job::run(Arc::clone(&shared))));
+    spawn(Box::pin(autoscaler::run(shared)));
     spawn(Box::pin(endpoints::run(context.client.clone())));
     spawn(Box::pin(accounts::run(context.clone())));
     spawn(Box::pin(namespaces::run(context.client.clone())));

@@ -39,6 +39,9 @@ pub struct Status {
     pub kubeconfig: String,
     /// Base URL of the forwarded HTTP port.
     pub http: String,
+    /// Addresses for LoadBalancer services, `first-last`.
+    #[serde(default, rename = "vipPool")]
+    pub vip_pool: String,
     /// Processes of the mesh.
     pub components: Vec<Component>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+mod clusters;
 mod faults;
 mod founding;
 mod profiles;

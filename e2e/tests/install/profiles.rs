@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, ServiceAccount},
+};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
@@ -107,14 +110,17 @@ data: {a: b}
     mesh.stop().map(drop)
 }
 
-/// The namespaces have what the platform gives them.
+/// Every namespace has what the platform gives it.
 async fn settled(client: &Client) -> anyhow::Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
     eventually("the platform's own objects", async || {
-        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-        maps.get("kube-root-ca.crt").await?;
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
-            Api::namespaced(client.clone(), "default");
-        accounts.get("default").await?;
+        for namespace in namespaces.list(&ListParams::default()).await?.items {
+            let name = namespace.metadata.name.unwrap_or_default();
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &name);
+            maps.get("kube-root-ca.crt").await?;
+            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
+            accounts.get("default").await?;
+        }
         Ok(())
     })
     .await

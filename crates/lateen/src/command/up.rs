@@ -68,6 +68,27 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// A cluster without a mesh, which goes on by itself.
+    pub(crate) fn cluster(name: &str, http_port: u16, api_port: u16, vip_pool: &str) -> Self {
+        Up {
+            name: name.to_owned(),
+            http_port,
+            api_port,
+            detach: true,
+            vip_pool: vip_pool.to_owned(),
+            no_bookinfo: true,
+            no_mesh: true,
+        }
+    }
+
+    /// The same with a mesh.
+    pub(crate) fn with_mesh(self) -> Self {
+        Up {
+            no_mesh: false,
+            ..self
+        }
+    }
+
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         let state = StateDir::of(&self.name)?;
         if state.running().is_some() {

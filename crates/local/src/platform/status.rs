@@ -43,6 +43,7 @@ fn base(state: &StateDir, options: &Options, now: &str) -> Status {
         state: now.to_owned(),
         kubeconfig: state.kubeconfig().display().to_string(),
         http: options.http_url.clone(),
+        vip_pool: options.vip_pool.clone(),
         components: Vec::new(),
     }
 }

@@ -85,10 +85,12 @@ impl Plan {
             let name = Named::of(object)?.to_string();
             match applier.get(object).await {
                 Ok(None) => plan.added.push(name),
-                Ok(Some(held)) if is_ours(&held) || force => plan.applied.push(name),
+                Ok(Some(held)) if is_ours(&held) => plan.applied.push(name),
+                // Taken over, it would go with the mesh, and all that is in it.
                 Ok(Some(_)) if object["kind"] == "Namespace" => {
                     plan.kept.insert(name);
                 }
+                Ok(Some(_)) if force => plan.applied.push(name),
                 Ok(Some(_)) => foreign.push(name),
                 Err(error) => return Err(error),
             }

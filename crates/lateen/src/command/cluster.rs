@@ -1,0 +1,227 @@
+//! `lateen cluster`: clusters for tenants, on this machine.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use lateen_local::state::{self, StateDir};
+use serde::Serialize;
+
+use super::up::Up;
+use crate::{
+    client,
+    output::{self, Format},
+    table::Table,
+};
+
+/// The ingress gateway's Service.
+const INGRESS: &str = "istio-ingressgateway";
+/// What a cluster with a mesh takes virtual addresses for.
+const NEEDED: [&str; 3] = [
+    "the Kubernetes API",
+    "Kubernetes Ingress",
+    "the Istio ingress gateway",
+];
+
+/// Create, list and delete clusters on this machine.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lateen cluster create team-a --istio --vip-pool 10.10.99.140-10.10.99.150\n  lateen cluster list\n  lateen cluster delete team-a"
+)]
+pub(crate) struct Cluster {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a cluster
+    Create(Create),
+    /// List the clusters
+    List {
+        /// How to write the result.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Stop a cluster and remove every trace of it
+    Delete {
+        /// Which.
+        name: String,
+    },
+}
+
+/// Create a cluster.
+#[derive(Debug, Args)]
+struct Create {
+    /// Its name: lower-case letters, digits and dashes.
+    name: String,
+    /// With the mesh in it.
+    #[arg(long)]
+    istio: bool,
+    /// Virtual addresses for its services: `first-last`.
+    #[arg(
+        long,
+        default_value = "10.10.99.140-10.10.99.150",
+        value_name = "RANGE"
+    )]
+    vip_pool: String,
+    /// The port on 127.0.0.1 that leads to the ingress gateway; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    http_port: u16,
+    /// The port on 127.0.0.1 of the API server; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    api_port: u16,
+}
+
+/// A cluster as `list` shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    state: String,
+    istio: bool,
+    vip_pool: String,
+    ingress: Option<String>,
+    kubeconfig: String,
+}
+
+impl Cluster {
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Create(create) => create.run().await,
+            Command::List { output } => list(*output).await,
+            Command::Delete { name } => delete(name).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(&self) -> anyhow::Result<()> {
+        let size = pool_size(&self.vip_pool)?;
+        if self.istio && size < NEEDED.len() as u64 {
+            bail!(
+                "--vip-pool {} has {size} addresses, and a cluster with Istio needs at least {}: one each for {}; give it a larger pool",
+                self.vip_pool,
+                NEEDED.len(),
+                NEEDED.join(", ")
+            );
+        }
+        let up = Up::cluster(&self.name, self.http_port, self.api_port, &self.vip_pool);
+        match self.istio {
+            true => up.with_mesh().run().await?,
+            false => up.run().await?,
+        }
+        if self.istio {
+            let row = row(&self.name).await?;
+            let ingress = row.ingress.context("the ingress gateway has no address")?;
+            output::line(format_args!("ingress      {ingress}"));
+        }
+        Ok(())
+    }
+}
+
+/// How many addresses `first-last` has.
+fn pool_size(range: &str) -> anyhow::Result<u64> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let address = |text: &str| -> anyhow::Result<u32> {
+        let address: Ipv4Addr = text.trim().parse().with_context(|| {
+            format!("--vip-pool {range}: {text:?} is no IPv4 address; write first-last")
+        })?;
+        Ok(address.into())
+    };
+    let (first, last) = (address(first)?, address(last)?);
+    if first > last {
+        bail!("--vip-pool {range}: the last address is before the first");
+    }
+    Ok(u64::from(last - first) + 1)
+}
+
+async fn list(format: Format) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for name in state::names() {
+        rows.push(row(&name).await?);
+    }
+    if format != Format::Short {
+        return output::structured(&serde_json::to_value(&rows)?, format);
+    }
+    let header = [
+        "NAME",
+        "STATE",
+        "ISTIO",
+        "VIP-POOL",
+        "INGRESS",
+        "KUBECONFIG",
+    ];
+    let mut table = Table::new(header);
+    for row in rows {
+        let istio = if row.istio { "yes" } else { "no" };
+        let ingress = row.ingress.unwrap_or_else(|| "-".to_owned());
+        let cells = [
+            row.name,
+            row.state,
+            istio.to_owned(),
+            row.vip_pool,
+            ingress,
+            row.kubeconfig,
+        ];
+        table.row(cells);
+    }
+    output::print(table);
+    Ok(())
+}
+
+async fn row(name: &str) -> anyhow::Result<Row> {
+    let state = StateDir::of(name)?;
+    let status = state.status()?.unwrap_or_default();
+    let mut row = Row {
+        name: name.to_owned(),
+        state: status.state,
+        istio: false,
+        vip_pool: status.vip_pool,
+        ingress: None,
+        kubeconfig: status.kubeconfig,
+    };
+    if state.running().is_none() {
+        row.state = "dead".to_owned();
+        return Ok(row);
+    }
+    let client = client::from_file(&state.kubeconfig()).await?;
+    let services: Api<Service> = Api::namespaced(client, "istio-system");
+    row.istio = services.get_opt("istiod").await?.is_some();
+    let ingress = services.get_opt(INGRESS).await?;
+    let addresses = ingress
+        .and_then(|service| service.status?.load_balancer?.ingress)
+        .unwrap_or_default();
+    row.ingress = addresses.into_iter().find_map(|address| address.ip);
+    Ok(row)
+}
+
+async fn delete(name: &str) -> anyhow::Result<()> {
+    let stopping = name.to_owned();
+    let found = tokio::task::spawn_blocking(move || state::stop_and_clean(&stopping)).await??;
+    if !found {
+        bail!("there is no cluster {name}; `lateen cluster list` shows those that there are");
+    }
+    output::line(format_args!("cluster {name} is deleted"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_counted() {
+        assert_eq!(pool_size("10.0.0.1-10.0.0.3").expect("a pool"), 3);
+        assert_eq!(pool_size("10.0.0.1").expect("a pool"), 1);
+        for (range, reason) in [
+            ("10.0.0.3-10.0.0.1", "the last address is before the first"),
+            ("10.0.0.x-10.0.0.1", "\"10.0.0.x\" is no IPv4 address"),
+        ] {
+            let error = pool_size(range).expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
