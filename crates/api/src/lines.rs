@@ -1,6 +1,6 @@
 //! On which line of a document a field stands.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use serde::{
     Deserialize, Deserializer,
@@ -11,23 +11,61 @@ use serde_saphyr::Spanned;
 /// The line, counted from 1, of the field that a path such as `spec.http[0].match` names; where it is
 /// not there, of the innermost part of the path that is.
 pub fn line_of(text: &str, path: &str) -> Option<usize> {
-    let mut node: Node = serde_saphyr::from_str(text).ok()?;
-    let mut line = None;
-    for step in steps(path) {
-        let Some((at, next)) = node.step(&step) else {
-            break;
-        };
-        line = usize::try_from(at).ok().filter(|at| *at > 0).or(line);
-        node = next;
-    }
-    line
+    Lines::new(text).line_of(path)
 }
 
-/// `a.b[0]` as `a`, `b`, `[0]`.
-fn steps(path: &str) -> Vec<String> {
-    let spread = path.replace('[', ".[");
-    let steps = spread.split('.').filter(|step| !step.is_empty());
-    steps.map(str::to_owned).collect()
+/// A document that is asked for several fields, and read once for all of them.
+pub struct Lines {
+    text: Box<str>,
+    root: OnceLock<Option<Node>>,
+}
+
+impl Lines {
+    /// Of a text, which is read when a field is asked for.
+    pub fn new(text: &str) -> Lines {
+        Lines {
+            text: text.into(),
+            root: OnceLock::new(),
+        }
+    }
+
+    /// As [`line_of`] does.
+    pub fn line_of(&self, path: &str) -> Option<usize> {
+        let root = self
+            .root
+            .get_or_init(|| serde_saphyr::from_str(&self.text).ok());
+        let mut node = root.as_ref()?;
+        let mut line = None;
+        for step in steps(path) {
+            let Some((at, next)) = node.step(step) else {
+                break;
+            };
+            line = usize::try_from(at).ok().filter(|at| *at > 0).or(line);
+            node = next;
+        }
+        line
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lines").field(&self.text).finish()
+    }
+}
+
+/// `a.b[0]` as `a`, `b`, `[0]`; what stands in brackets may have dots.
+fn steps(path: &str) -> Vec<&str> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let end = match rest.strip_prefix('[') {
+            Some(inner) => inner.find(']').map_or(rest.len(), |at| at + 2),
+            None => rest.find(['.', '[']).unwrap_or(rest.len()),
+        };
+        steps.extend(Some(&rest[..end]).filter(|step| !step.is_empty()));
+        rest = rest[end..].trim_start_matches('.');
+    }
+    steps
 }
 
 /// A document, of which only the places are of interest.
@@ -39,20 +77,20 @@ enum Node {
 
 impl Node {
     /// A part of it and the line where that begins.
-    fn step(self, step: &str) -> Option<(u64, Node)> {
+    fn step(&self, step: &str) -> Option<(u64, &Node)> {
         match self {
             Node::Map(fields) => {
                 // `headers[end-user]` is how messages name an entry.
                 let entry = step.strip_prefix('[').and_then(|of| of.strip_suffix(']'));
                 let name = entry.unwrap_or(step);
-                let mut fields = fields.into_iter();
+                let mut fields = fields.iter();
                 let (key, value) = fields.find(|(key, _)| key.value == name)?;
                 Some((key.referenced.line(), value))
             }
             Node::List(items) => {
                 let index = step.strip_prefix('[')?.strip_suffix(']')?;
-                let item = items.into_iter().nth(index.parse().ok()?)?;
-                Some((item.referenced.line(), item.value))
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some((item.referenced.line(), &item.value))
             }
             Node::Leaf => None,
         }
@@ -138,5 +176,8 @@ mod tests {
         check("", None);
         assert_eq!(line_of("{\"a\":\n {\"b\": 1}}", "a.b"), Some(2), "JSON too");
         assert_eq!(line_of("a: [", "a"), None);
+        let text = "metadata:\n  annotations:\n    x: y\n    a.b/c: d\n";
+        let named = line_of(text, "metadata.annotations[a.b/c]");
+        assert_eq!(named, Some(4), "names with dots");
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use lateen_api::{Kind, lines::line_of};
+use lateen_api::{Kind, lines::Lines};
 use lateen_core::ObjectRef;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ pub struct Offline {
 struct Document {
     value: Value,
     place: Place,
-    text: Arc<str>,
+    text: Arc<Lines>,
     /// The field of the text that it is, where that is a list.
     within: String,
     stored: bool,
@@ -154,7 +154,7 @@ fn parse(from: &Documents, faults: &mut Vec<String>) -> Vec<Document> {
             }
             _ => vec![(String::new(), value)],
         };
-        let text: Arc<str> = text.into();
+        let text = Arc::new(Lines::new(text));
         documents.extend(items.into_iter().map(|(within, value)| Document {
             value,
             place: place.clone(),
@@ -292,7 +292,7 @@ impl Platform {
                     "" => fault.field.clone(),
                     within => format!("{within}.{}", fault.field),
                 };
-                let within = line_of(&text, &field).unwrap_or(1);
+                let within = text.line_of(&field).unwrap_or(1);
                 let line = place.line + within - 1;
                 let file = place.file.display();
                 format!("{file}:{line}: {}: {}", fault.field, fault.reason)

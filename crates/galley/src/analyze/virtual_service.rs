@@ -204,25 +204,46 @@ pub(super) fn gateway_references<'a>(index: &Index<'a>, findings: &mut Findings<
                 let what = format!("Referenced gateway not found: {name:?}");
                 findings.add(object, Code::ReferencedResourceNotFound, &field, what);
             }
-            for (h, host) in texts(&object.spec()["hosts"]).enumerate() {
-                if found.is_some_and(|gateway| has_host(&gateway, host, object.namespace)) {
-                    continue;
-                }
-                let what = format!(
-                    "host {host:?} of VirtualService {:?} is at no server of Gateway {name:?}, so no \
-                     request for it comes",
-                    object.name
-                );
-                let field = format!("spec.hosts[{h}]");
-                findings.add(
-                    object,
-                    Code::VirtualServiceHostNotFoundInGateway,
-                    &field,
-                    what,
-                );
-            }
+            missing_hosts(object, name, found.as_ref(), findings);
         }
     }
+}
+
+/// Hosts of a VirtualService that a gateway of it does not have, told once for the gateway. Where the
+/// routes are for the mesh as well, some hosts are meant for that, and one at the gateway is enough.
+fn missing_hosts<'a>(
+    object: &Obj<'a>,
+    name: &str,
+    gateway: Option<&Obj<'_>>,
+    findings: &mut Findings<'a>,
+) {
+    let is_there = |host: &str| gateway.is_some_and(|of| has_host(of, host, object.namespace));
+    let hosts: Vec<_> = texts(&object.spec()["hosts"]).enumerate().collect();
+    let missing: Vec<_> = hosts.iter().filter(|(_, host)| !is_there(host)).collect();
+    let of_mesh = gateways(object).contains(&MESH_GATEWAY);
+    let Some((first, _)) = missing.first() else {
+        return;
+    };
+    if of_mesh && missing.len() < hosts.len() {
+        return;
+    }
+    let names: Vec<_> = missing
+        .iter()
+        .map(|(_, host)| format!("{host:?}"))
+        .collect();
+    let what = format!(
+        "one or more hosts of VirtualService {:?} are at no server of Gateway {name:?}, so no request \
+         for them comes by it: {}",
+        object.name,
+        names.join(", ")
+    );
+    let field = format!("spec.hosts[{first}]");
+    findings.add(
+        object,
+        Code::VirtualServiceHostNotFoundInGateway,
+        &field,
+        what,
+    );
 }
 
 /// Whether a server of a gateway takes requests for a host, or for some of what a wildcard stands for,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lateen_api::lines::line_of;
+use lateen_api::lines::Lines;
 use lateen_core::ObjectRef;
 
 use crate::files::Place;
@@ -17,7 +17,7 @@ pub struct Places(BTreeMap<ObjectRef, Stand>);
 pub(super) struct Stand {
     pub(super) place: Place,
     /// The text of its document.
-    pub(super) text: Arc<str>,
+    pub(super) text: Arc<Lines>,
     /// The field of the document that it is, where that is a list of several.
     pub(super) within: String,
 }
@@ -35,7 +35,7 @@ impl Stand {
             (within, "") => within.to_owned(),
             (within, field) => format!("{within}.{field}"),
         };
-        let line = line_of(text, &field).unwrap_or(1);
+        let line = text.line_of(&field).unwrap_or(1);
         let line = place.line + line - 1;
         format!("{}:{line}", place.file.display())
     }

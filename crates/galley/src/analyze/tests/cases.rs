@@ -291,6 +291,43 @@ fn gateways_have_pods_and_certificates() {
 }
 
 #[test]
+fn hosts_are_at_their_gateways() {
+    let of = "virtualservice.GatewayAnalyzer";
+    let gateway = net(
+        "Gateway",
+        "name: g, namespace: a",
+        "{servers: [{hosts: ['*.example.com', 'b/other.org']}]}",
+    );
+    let check = |namespace: &str, gateways: &str, hosts: &str, expect: &[&str]| {
+        let meta = format!("name: v, namespace: {namespace}");
+        let spec = format!("{{gateways: [{gateways}], hosts: [{hosts}]}}");
+        check(
+            &(gateway.clone() + &net("VirtualService", &meta, &spec)),
+            of,
+            expect,
+        );
+    };
+    check("a", "g", "x.example.com", &[]);
+    check("a", "g", "'*.x.example.com'", &[]);
+    check(
+        "a",
+        "g",
+        "other.org",
+        &["IST0132 VirtualService a/v spec.hosts[0]"],
+    );
+    check("b", "a/g", "other.org", &[]);
+    let second = ["IST0132 VirtualService a/v spec.hosts[1]"];
+    check("a", "g", "x.example.com, one, two", &second);
+    check("a", "'mesh', g", "x.example.com, one", &[]);
+    check(
+        "a",
+        "mesh, g",
+        "one",
+        &["IST0132 VirtualService a/v spec.hosts[0]"],
+    );
+}
+
+#[test]
 fn one_protocol_of_a_port_of_a_host() {
     let of = "serviceentry.ConflictingProtocolAnalyzer";
     let entry = |name: &str, namespace: &str, protocol: &str, more: &str| {
