@@ -27,8 +27,6 @@ message! {
     pub struct IstioOperator {
         /// What it is built upon; unset is `default`.
         pub profile: Option<String>,
-        /// Directory of charts; nothing is read from it, as the manifests are part of the program.
-        pub install_package_path: Option<String>,
         /// Registry and folder of the images.
         pub hub: Option<String>,
         /// Version of the images; a number is read as text.
@@ -37,8 +35,6 @@ message! {
         pub namespace: Option<String>,
         /// Revision of the control plane; unset is `default`.
         pub revision: Option<String>,
-        /// Version of the defaults to keep to.
-        pub compatibility_version: Option<String>,
         /// MeshConfig.
         pub mesh_config: Option<Value>,
         /// The parts.

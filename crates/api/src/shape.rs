@@ -191,7 +191,11 @@ fn new_fault(
     faults: &mut Faults,
 ) {
     let field = at.to_string();
-    if !faults.0.iter().any(|fault| fault.field.starts_with(&field)) {
+    let is_within = |fault: &crate::fault::Fault| {
+        let rest = fault.field.strip_prefix(&field);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    if !faults.0.iter().any(is_within) {
         faults.add(at, reason, help);
     }
 }

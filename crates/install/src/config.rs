@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Installation;
+use crate::{Installation, installation::Source};
 
 pub(crate) fn all(installation: &Installation) -> Vec<Value> {
     let mut all = Vec::new();
@@ -25,6 +25,13 @@ fn mesh(installation: &Installation) -> Value {
 
 /// How pods are injected, and the settings that the built-in templates are filled with.
 pub(crate) fn injector(installation: &Installation) -> Value {
+    let (config, values) = injector_texts(installation);
+    let data = json!({"config": config, "values": values});
+    config_map("istio-sidecar-injector", installation, data)
+}
+
+/// The two texts of the injector's ConfigMap: `config` and `values`.
+pub(crate) fn injector_texts(installation: &Installation) -> (String, String) {
     let values = installation.values();
     let webhook = &values.sidecar_injector_webhook;
     let policy = match values.global.proxy.auto_inject.as_deref() {
@@ -41,25 +48,17 @@ pub(crate) fn injector(installation: &Installation) -> Value {
         "alwaysInjectSelector": webhook.always_inject_selector,
         "injectedAnnotations": webhook.injected_annotations,
     });
-    let mut shown = installation.document()["spec"]["values"].clone();
-    for part in [
-        "pilot",
-        "gateways",
-        "base",
-        "meshConfig",
-        "istiodRemote",
-        "defaultRevision",
-    ] {
+    let mut shown = installation.settings().clone();
+    for part in ["pilot", "gateways", "base", "meshConfig", "istiodRemote"] {
         if let Some(parts) = shown.as_object_mut() {
             parts.shift_remove(part);
         }
     }
     shown["revision"] = json!(installation.revision());
-    let image = installation.proxy_image(crate::installation::Source::default());
+    let image = installation.proxy_image(Source::default());
     shown["global"]["proxy"]["image"] = json!(image);
     shown["global"]["multiCluster"]["clusterName"] = json!(installation.cluster_id());
-    let data = json!({"config": yaml(&config), "values": format!("{shown:#}")});
-    config_map("istio-sidecar-injector", installation, data)
+    (yaml(&config), format!("{shown:#}"))
 }
 
 fn yaml(value: &Value) -> String {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Installation,
-    installation::{Source, first_text},
+    installation::{DEFAULT_REVISION, Source, first_text},
     scale::{self, Bounds},
     settings,
 };
@@ -30,6 +30,7 @@ pub(crate) fn all(
         least: values.autoscale_min,
         most: values.autoscale_max,
         replicas: values.replica_count,
+        behavior: values.autoscale_behavior.clone(),
     };
     let beside = scale::beside(&mut deployment, &bounds, &values.cpu, own, installation);
     let mut all = vec![service, deployment];
@@ -40,8 +41,19 @@ pub(crate) fn all(
 /// How the control plane's pods are told from others; of a revision, from those of another.
 pub(crate) fn selector(installation: &Installation) -> Value {
     match installation.revision() {
-        crate::installation::DEFAULT_REVISION => json!({"app": "istiod", "istio": "pilot"}),
+        DEFAULT_REVISION => json!({"app": "istiod", "istio": PILOT}),
         revision => json!({"app": "istiod", "istio.io/rev": revision}),
+    }
+}
+
+/// What the pods of the default revision are called, which selects by nothing else.
+const PILOT: &str = "pilot";
+
+/// Pods of other revisions must not be taken for those of the default one.
+fn pod_name(installation: &Installation) -> &'static str {
+    match installation.revision() {
+        DEFAULT_REVISION => PILOT,
+        _ => "istiod",
     }
 }
 
@@ -91,7 +103,7 @@ fn deployment(installation: &Installation, pilot: &Component) -> Value {
                 "metadata": {
                     "labels": {
                         "app": "istiod",
-                        "istio": "pilot",
+                        "istio": pod_name(installation),
                         "istio.io/rev": installation.revision(),
                         "istio.io/dataplane-mode": "none",
                         "sidecar.istio.io/inject": "false",
@@ -195,24 +207,18 @@ fn args(installation: &Installation) -> Vec<String> {
 
 fn env(installation: &Installation) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+    let provider = first_text([installation.values().global.pilot_cert_provider.as_deref()]);
     let mut env = vec![
         json!({"name": "REVISION", "value": installation.revision()}),
-        json!({"name": "PILOT_CERT_PROVIDER", "value": "istiod"}),
+        json!({"name": "PILOT_CERT_PROVIDER", "value": provider.unwrap_or("istiod")}),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         json!({"name": "CLUSTER_ID", "value": installation.cluster_id()}),
     ];
-    let own = installation.values().pilot.env.iter();
-    env.extend(own.map(|(name, value)| {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        json!({"name": name, "value": text})
-    }));
+    settings::set_env(&mut env, &installation.values().pilot.env);
     env
 }
-
 fn volumes(installation: &Installation) -> Value {
     let audience = first_text([installation.values().global.sds.token.aud.as_deref()]);
     let audience = audience.unwrap_or("istio-ca");

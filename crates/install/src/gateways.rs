@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use lateen_api::install::{KubernetesResources, PortValues};
-use lateen_api::mesh::MeshConfig;
 use lateen_injector::{Owner, Params, inject_gateway};
 use serde_json::{Value, json};
 
@@ -39,6 +38,7 @@ pub(crate) fn all(
         least: values.autoscale_min,
         most: values.autoscale_max,
         replicas: None,
+        behavior: None,
     };
     let beside = scale::beside(&mut deployment, &bounds, &values.cpu, own, installation);
     let mut all = rbac::gateway(gateway.name, place.namespace());
@@ -187,13 +187,8 @@ impl Place<'_> {
         let resources = self.gateway.values.resources.as_ref();
         let resources = resources.or(self.installation.values().global.default_resources.as_ref());
         let mut container = proxy(ports.into_iter(), resources.unwrap_or(&Value::Null));
-        for (name, value) in &self.gateway.values.env {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            if let Some(env) = container["env"].as_array_mut() {
-                env.push(json!({"name": name, "value": text}));
-            }
+        if let Some(env) = container["env"].as_array_mut() {
+            settings::set_env(env, &self.gateway.values.env);
         }
         container
     }
@@ -204,18 +199,18 @@ impl Place<'_> {
             hub: self.gateway.component.hub.as_deref(),
             tag: self.gateway.component.tag.as_ref(),
         };
-        let global = &installation.values().global;
         let address = format!("{}:15012", installation.control_plane());
-        let mesh = installation.mesh_config();
-        Params {
+        let params = Params {
             revision: installation.revision().to_owned(),
-            ca_address: first_text([global.ca_address.as_deref()])
-                .unwrap_or(&address)
-                .to_owned(),
+            ca_address: address,
             cluster_id: installation.cluster_id().to_owned(),
-            network: global.network.clone().unwrap_or_default(),
-            mesh: Arc::new(serde_json::from_value::<MeshConfig>(mesh).unwrap_or_default()),
-            ..Params::new(installation.proxy_image(source))
+            mesh: Arc::new(installation.typed_mesh_config()),
+            ..Params::default()
+        };
+        // What sidecars are told holds for gateways as well, but for the image.
+        Params {
+            image: installation.proxy_image(source),
+            ..params.with_config(Arc::new(installation.injector_config()))
         }
     }
 }

@@ -9,7 +9,10 @@ const IGNORED: &[&str] = &[
     "base.validationCABundle",
     "cni",
     "compatibilityVersion",
+    "defaultRevision",
     "experimental",
+    "gateways.istio-egressgateway.enabled",
+    "gateways.istio-egressgateway.name",
     "gateways.istio-egressgateway.podAntiAffinityLabelSelector",
     "gateways.istio-egressgateway.podAntiAffinityTermLabelSelector",
     "gateways.istio-egressgateway.runAsRoot",
@@ -18,6 +21,8 @@ const IGNORED: &[&str] = &[
     "gateways.istio-egressgateway.additionalContainers",
     "gateways.istio-egressgateway.injectionTemplate",
     "gateways.istio-egressgateway.serviceAccount",
+    "gateways.istio-ingressgateway.enabled",
+    "gateways.istio-ingressgateway.name",
     "gateways.istio-ingressgateway.podAntiAffinityLabelSelector",
     "gateways.istio-ingressgateway.podAntiAffinityTermLabelSelector",
     "gateways.istio-ingressgateway.runAsRoot",
@@ -36,6 +41,7 @@ const IGNORED: &[&str] = &[
     "global.configRootNamespace",
     "global.defaultConfigVisibilitySettings",
     "global.enabled",
+    "global.externalIstiod",
     "global.istiod.enableAnalysis",
     "global.jwtPolicy",
     "global.mountMtlsCerts",
@@ -49,6 +55,9 @@ const IGNORED: &[&str] = &[
     "global.proxy.seccompProfile",
     "global.proxy.tracer",
     "global.proxy.image_type",
+    "global.multiCluster.enabled",
+    "global.multiCluster.includeEnvoyFilter",
+    "global.platform",
     "global.resourceScope",
     "global.sts",
     "global.tracer",
@@ -58,7 +67,6 @@ const IGNORED: &[&str] = &[
     "istio-cni",
     "istio_cni",
     "istiodRemote.enabledLocalInjectorIstiod",
-    "istiodRemote.injectionCABundle",
     "pilot.cni",
     "pilot.enableProtocolSniffingForInbound",
     "pilot.enableProtocolSniffingForOutbound",
@@ -75,6 +83,7 @@ const IGNORED: &[&str] = &[
     "pilot.volumeMounts",
     "pilot.volumes",
     "profile",
+    "revisionTags",
     "sidecarInjectorWebhook.objectSelector",
     "sidecarInjectorWebhook.useLegacySelectors",
     "sidecarInjectorWebhookAnnotations",
@@ -82,11 +91,14 @@ const IGNORED: &[&str] = &[
     "ztunnel",
 ];
 
+/// Fields beside the settings, which name charts and their versions.
+const BESIDE: &[&str] = &["compatibilityVersion", "installPackagePath"];
+
 /// Faults that refuse a document, and notes on fields that are left unread.
 pub(crate) fn split(faults: Vec<Fault>) -> (Vec<Fault>, Vec<String>) {
     let (without, with): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| {
-        let setting = fault.field.strip_prefix("spec.values.");
-        fault.reason == UNKNOWN_FIELD && setting.is_some_and(is_ignored)
+        let path = fault.field.strip_prefix("spec.");
+        fault.reason == UNKNOWN_FIELD && path.is_some_and(is_without_effect)
     });
     (
         with,
@@ -98,12 +110,17 @@ pub(crate) fn split(faults: Vec<Fault>) -> (Vec<Fault>, Vec<String>) {
 pub(crate) fn of_flag(flag: &str) -> Option<String> {
     let (path, _) = flag.split_once('=')?;
     let path = path.strip_prefix("spec.").unwrap_or(path);
-    let setting = path.strip_prefix("values.")?;
-    is_ignored(setting).then(|| format!("--set {}", note(path)))
+    is_without_effect(path).then(|| format!("--set {}", note(path)))
 }
 
 fn note(field: &str) -> String {
     format!("{field}: not supported, has no effect")
+}
+
+/// Whether nothing acts on a field below `spec`.
+fn is_without_effect(path: &str) -> bool {
+    let setting = path.strip_prefix("values.");
+    BESIDE.contains(&path) || setting.is_some_and(is_ignored)
 }
 
 fn is_ignored(setting: &str) -> bool {

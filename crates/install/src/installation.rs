@@ -1,11 +1,17 @@
 //! An installation, worked out: what its parts ask of it.
 
-use lateen_api::install::{
-    Component, GatewayComponent, GatewayValues, IstioOperator, KubernetesResources, Values,
+use lateen_api::{
+    fault::Fault,
+    install::{
+        Component, GatewayComponent, GatewayValues, IstioOperator, KubernetesResources, Values,
+    },
+    mesh::MeshConfig,
 };
+use lateen_injector::InjectorConfig;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{InstallError, Layers, merge::merge, operator};
+use crate::{InstallError, Layers, config, merge::merge, operator};
 
 /// Where images come from, unless it is said.
 const HUB: &str = "docker.io/lateen";
@@ -19,7 +25,11 @@ pub(crate) const DEFAULT_REVISION: &str = "default";
 pub struct Installation {
     document: Value,
     operator: IstioOperator,
+    /// `values`, with what nothing checks laid over them.
+    settings: Value,
     values: Values,
+    mesh: MeshConfig,
+    injector: InjectorConfig,
     warnings: Vec<String>,
 }
 
@@ -38,14 +48,25 @@ impl Installation {
     /// # Errors
     /// What is wrong with which layer.
     pub fn of(layers: &Layers) -> Result<Self, InstallError> {
-        let (document, warnings) = operator::document(layers)?;
-        let (operator, values) = operator::typed(&document)?;
-        Ok(Installation {
+        let (document, mut warnings) = operator::document(layers)?;
+        let (operator, settings, values) = operator::typed(&document)?;
+        warnings.extend(operator::without_effect(&operator));
+        let mut installation = Installation {
             document,
             operator,
+            settings,
             values,
+            mesh: MeshConfig::default(),
+            injector: InjectorConfig::default(),
             warnings,
-        })
+        };
+        let mesh = installation.mesh_config();
+        let mesh = MeshConfig::deserialize(&mesh).map_err(|error| together("meshConfig", error))?;
+        installation.mesh = mesh;
+        let (config, values) = config::injector_texts(&installation);
+        let injector = InjectorConfig::parse(&config, &values);
+        installation.injector = injector.map_err(|error| together("values", error))?;
+        Ok(installation)
     }
 
     /// A profile alone.
@@ -67,6 +88,12 @@ impl Installation {
     /// What the layers say that has no effect.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The name of its document, by which it is told from others of the same revision.
+    pub fn name(&self) -> Option<&str> {
+        let name = self.document["metadata"]["name"].as_str();
+        name.filter(|name| !name.is_empty())
     }
 
     /// The profile that it is built upon.
@@ -103,12 +130,29 @@ impl Installation {
         format!("{}.{}.svc", self.revisioned("istiod"), self.namespace())
     }
 
+    /// The mesh's configuration as the gateways' pods are made by it.
+    pub(crate) fn typed_mesh_config(&self) -> MeshConfig {
+        self.mesh.clone()
+    }
+
+    /// The injector's configuration as the gateways' pods are made by it.
+    pub(crate) fn injector_config(&self) -> InjectorConfig {
+        self.injector.clone()
+    }
+
+    /// `values`, with what nothing checks laid over them.
+    pub(crate) fn settings(&self) -> &Value {
+        &self.settings
+    }
+
     pub(crate) fn values(&self) -> &Values {
         &self.values
     }
 
-    pub(crate) fn has_base(&self) -> bool {
-        is_on(self.operator.components.base.as_ref())
+    /// What every cluster of the mesh has, if it is here.
+    pub(crate) fn base(&self) -> Option<&Component> {
+        let part = self.operator.components.base.as_ref();
+        part.filter(|part| part.enabled == Some(true))
     }
 
     /// The control plane, if it is here.
@@ -195,6 +239,15 @@ impl Default for Installation {
     fn default() -> Self {
         Self::of(&Layers::default()).expect("the default profile is whole, which tests see to")
     }
+}
+
+/// What no layer can be blamed for.
+fn together(field: &str, error: impl std::fmt::Display) -> InstallError {
+    InstallError::Together(vec![Fault {
+        field: format!("spec.{field}"),
+        reason: error.to_string(),
+        help: String::new(),
+    }])
 }
 
 /// Where the images of one part come from.
@@ -295,7 +348,7 @@ mod tests {
         assert_eq!(
             refused(&format!("{head}spec:\n  revision: Bad_One\n")),
             "spec.revision: \"Bad_One\" is no name of a revision; use letters of lower case, \
-             digits and -, 63 at most"
+             digits and -, 47 at most"
         );
         assert_eq!(
             refused(&format!(

@@ -25,13 +25,18 @@ mod settings;
 mod tag;
 mod webhooks;
 
+use std::collections::BTreeSet;
+
 use lateen_api::install::Overlay;
 use serde_json::{Value, json};
 
 pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
 pub use installation::Installation;
-pub use labels::{COMPONENT, KINDS, OWNER, REVISION, owned_by};
+pub use labels::{
+    COMPONENT, KINDS, OWNER, OWNER_NAMESPACE, REVISION, is_owned, owned, owned_alike, owned_by,
+    owner_labels,
+};
 pub use operator::Layers;
 pub use tag::{TAG, TagRequest, tag};
 
@@ -52,6 +57,7 @@ pub struct Part {
 /// An overlay that cannot be made.
 pub fn parts(installation: &Installation) -> Result<Vec<Part>, InstallError> {
     let mut parts = Vec::new();
+    let mut spaces = BTreeSet::from([installation.namespace().to_owned()]);
     let mut add = |component, title: &str, mut objects: Vec<Value>, overlays: &[Overlay]| {
         overlay::apply(overlays, &mut objects)?;
         for object in &mut objects {
@@ -64,11 +70,12 @@ pub fn parts(installation: &Installation) -> Result<Vec<Part>, InstallError> {
         });
         Ok(())
     };
-    if installation.has_base() {
-        let mut objects = vec![namespace(installation)];
+    if let Some(base) = installation.base() {
+        let settings = installation::k8s(base.k8s.as_ref());
+        let mut objects = vec![namespace(installation.namespace())];
         objects.extend(crds::all(installation));
         objects.extend(rbac::base(installation));
-        add("Base", "Istio core", objects, &[])?;
+        add("Base", "Istio core", objects, &settings.overlays)?;
     }
     if let Some(pilot) = installation.pilot() {
         let settings = installation::k8s(pilot.k8s.as_ref());
@@ -87,7 +94,11 @@ pub fn parts(installation: &Installation) -> Result<Vec<Part>, InstallError> {
             false => ("EgressGateways", "Egress gateway"),
         };
         let settings = installation::k8s(gateway.component.k8s.as_ref());
-        let objects = gateways::all(installation, &gateway, &settings);
+        let mut objects = gateways::all(installation, &gateway, &settings);
+        let own = gateway.component.namespace.as_deref();
+        if let Some(own) = own.filter(|own| !own.is_empty() && spaces.insert((*own).to_owned())) {
+            objects.insert(0, namespace(own));
+        }
         let title = match gateway.name {
             "istio-ingressgateway" | "istio-egressgateway" => title.to_owned(),
             name => format!("{title} {name}"),
@@ -112,12 +123,8 @@ pub fn gateway_api_definitions() -> Vec<Value> {
     crds::gateway_api().collect()
 }
 
-fn namespace(installation: &Installation) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": installation.namespace()},
-    })
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
 #[cfg(test)]

@@ -3,13 +3,10 @@
 use serde_json::{Map, Value};
 
 /// Lists whose items are known by name, so that a layer changes the one that it names.
-const NAMED: [&str; 5] = [
-    "ingressGateways",
-    "egressGateways",
-    "env",
-    "volumes",
-    "volumeMounts",
-];
+const NAMED: [&str; 2] = ["ingressGateways", "egressGateways"];
+/// Lists whose items are known by name and say one thing, so that a layer's item takes the place of
+/// the other: a variable has one source, a volume too.
+const WHOLE: [&str; 3] = ["env", "volumes", "volumeMounts"];
 
 /// Lays a document over another: objects are merged, null takes away, everything else replaces.
 pub(crate) fn merge(base: &mut Value, over: &Value) {
@@ -29,14 +26,20 @@ pub(crate) fn merge(base: &mut Value, over: &Value) {
                 base.shift_remove(name);
             }
             Value::Array(items) if NAMED.contains(&name.as_str()) => {
-                merge_named(base.entry(name).or_insert(Value::Null), items);
+                let base = base.entry(name).or_insert(Value::Null);
+                by_name(base, items, merge);
+            }
+            Value::Array(items) if WHOLE.contains(&name.as_str()) => {
+                let base = base.entry(name).or_insert(Value::Null);
+                by_name(base, items, |held, item| held.clone_from(item));
             }
             _ => merge(base.entry(name).or_insert(Value::Null), value),
         }
     }
 }
 
-fn merge_named(base: &mut Value, items: &[Value]) {
+/// Lays the items of a list over those of the same name; others are added.
+fn by_name(base: &mut Value, items: &[Value], lay: impl Fn(&mut Value, &Value)) {
     if !base.is_array() {
         *base = Value::Array(Vec::new());
     }
@@ -48,7 +51,7 @@ fn merge_named(base: &mut Value, items: &[Value]) {
             .iter_mut()
             .find(|other| !item["name"].is_null() && other["name"] == item["name"]);
         match same {
-            Some(other) => merge(other, item),
+            Some(other) => lay(other, item),
             None => held.push(item.clone()),
         }
     }
@@ -82,6 +85,15 @@ mod tests {
             json!({"a": [1]}),
             &json!({"a": {"b": 1}}),
             &json!({"a": {"b": 1}}),
+        );
+    }
+
+    #[test]
+    fn a_variable_has_one_source() {
+        check(
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {}}}, {"name": "B"}]}),
+            &json!({"env": [{"name": "A", "value": "x"}]}),
+            &json!({"env": [{"name": "A", "value": "x"}, {"name": "B"}]}),
         );
     }
 

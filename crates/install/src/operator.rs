@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use lateen_api::{
     Schema,
     fault::{Fault, Faults, Path},
-    install::{API_VERSION, GatewayComponent, IstioOperator, KIND, Values},
+    install::{API_VERSION, GatewayComponent, IstioOperator, KIND, KubernetesResources, Values},
     lines::line_of,
     mesh::MeshConfig,
     shape,
@@ -13,7 +13,7 @@ use lateen_api::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{InstallError, ignored, merge::merge, profile, set::Set};
+use crate::{InstallError, ignored, installation::first_text, merge::merge, profile, set::Set};
 
 /// What an installation is asked to be. Later layers win: the profile, the files in their order, the
 /// flags in theirs.
@@ -118,7 +118,7 @@ fn read(file: &str, text: &str, warnings: &mut Vec<String>) -> Result<Value, Ins
 }
 
 /// The typed form of what all layers say together.
-pub(crate) fn typed(document: &Value) -> Result<(IstioOperator, Values), InstallError> {
+pub(crate) fn typed(document: &Value) -> Result<(IstioOperator, Value, Values), InstallError> {
     let mut spec = document["spec"].clone();
     // What nothing checks is the last word on settings.
     let mut values = spec["values"].take();
@@ -135,26 +135,57 @@ pub(crate) fn typed(document: &Value) -> Result<(IstioOperator, Values), Install
         }])
     };
     let operator = IstioOperator::deserialize(&spec).map_err(|error| fault("spec", error))?;
-    let values = Values::deserialize(&values).map_err(|error| fault("spec.values", error))?;
+    let settings = values;
+    let values = Values::deserialize(&settings).map_err(|error| fault("spec.values", error))?;
     let faults = judge(&operator, &values);
     if !faults.is_empty() {
         return Err(InstallError::Together(faults));
     }
     supported(&operator)?;
-    Ok((operator, values))
+    Ok((operator, settings, values))
+}
+
+/// Fields that are read for other parts, and have no effect for these.
+pub(crate) fn without_effect(operator: &IstioOperator) -> Vec<String> {
+    let parts = &operator.components;
+    let mut fields = Vec::new();
+    for (name, part) in [
+        ("base", &parts.base),
+        ("pilot", &parts.pilot),
+        ("istiodRemote", &parts.istiod_remote),
+    ] {
+        let Some(part) = part else { continue };
+        let at = format!("spec.components.{name}");
+        if part.namespace.as_deref().is_some_and(|own| !own.is_empty()) {
+            fields.push(format!("{at}.namespace: not supported, use spec.namespace"));
+        }
+        let mut k8s = part.k8s.clone().unwrap_or_default();
+        if name == "base" {
+            k8s.overlays.clear();
+        }
+        if name != "pilot" && k8s != KubernetesResources::default() {
+            fields.push(format!("{at}.k8s: not supported, has no effect"));
+        }
+    }
+    fields
 }
 
 /// What no single layer can be blamed for.
 fn judge(operator: &IstioOperator, values: &Values) -> Vec<Fault> {
     let mut faults = Faults::default();
     let spec = Path::root("spec");
-    let revision = operator.revision.as_deref().or(values.revision.as_deref());
-    if let Some(revision) = revision.filter(|it| !it.is_empty() && !is_label(it)) {
+    let revision = [operator.revision.as_deref(), values.revision.as_deref()];
+    if let Some(revision) = first_text(revision).filter(|it| !is_revision(it)) {
         faults.add(
             &spec.field("revision"),
             format!("{revision:?} is no name of a revision"),
-            "use letters of lower case, digits and -, 63 at most",
+            format!("use letters of lower case, digits and -, {REVISION_MAX} at most"),
         );
+    }
+    let remote = operator.components.istiod_remote.as_ref();
+    let is_remote = remote.is_some_and(|part| part.enabled == Some(true));
+    if is_remote || values.istiod_remote.enabled == Some(true) {
+        judge_remote(values, &mut faults);
     }
     let components = spec.field("components");
     let gateways = &operator.components;
@@ -168,10 +199,10 @@ fn judge(operator: &IstioOperator, values: &Values) -> Vec<Fault> {
             let at = at.field("name");
             match gateway.name.as_deref().unwrap_or_default() {
                 "" => faults.add(&at, "Required value", "name the gateway"),
-                name if !is_label(name) => faults.add(
+                name if !is_service(name) => faults.add(
                     &at,
-                    format!("{name:?} is no name of a Deployment"),
-                    "use letters of lower case, digits and -, 63 at most",
+                    format!("{name:?} is no name of a Service"),
+                    "use letters of lower case, digits and -, 63 at most, and begin with a letter",
                 ),
                 name if is_twice(gateways, n) => {
                     faults.add(&at, format!("{name:?} is there twice"), "choose another");
@@ -188,6 +219,42 @@ fn is_twice(gateways: &[GatewayComponent], n: usize) -> bool {
     let (before, rest) = gateways.split_at(n);
     let own = rest.first().map(place);
     before.iter().map(place).any(|other| Some(other) == own)
+}
+
+/// A cluster whose control plane is elsewhere must know where, and whom to trust there: nobody in it
+/// puts a certificate into its webhook.
+fn judge_remote(values: &Values, faults: &mut Faults) {
+    let remote = &values.istiod_remote;
+    let root = Path::root("spec.values");
+    let (at_remote, global) = (root.field("istiodRemote"), root.field("global"));
+    let url = first_text([remote.injection_url.as_deref()]);
+    let address = first_text([values.global.remote_pilot_address.as_deref()]);
+    if url.is_none() && address.is_none() {
+        faults.add(
+            &global.field("remotePilotAddress"),
+            "Required value",
+            "say where the control plane is: its address, or istiodRemote.injectionURL",
+        );
+    }
+    if url.is_none() && first_text([remote.injection_ca_bundle.as_deref()]).is_none() {
+        faults.add(
+            &at_remote.field("injectionCABundle"),
+            "Required value",
+            "give the control plane's root certificate, in base64",
+        );
+    }
+}
+
+/// With `istio-validator-` before it and the like, it still is a label's length.
+const REVISION_MAX: usize = 47;
+
+/// Whether it can be a part of the names of a revision's objects.
+pub(crate) fn is_revision(text: &str) -> bool {
+    is_label(text) && text.len() <= REVISION_MAX
+}
+
+fn is_service(text: &str) -> bool {
+    is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 fn is_label(text: &str) -> bool {

@@ -11,6 +11,7 @@ pub(crate) struct Bounds {
     pub(crate) least: Option<u32>,
     pub(crate) most: Option<u32>,
     pub(crate) replicas: Option<u32>,
+    pub(crate) behavior: Option<Value>,
 }
 
 impl Bounds {
@@ -68,6 +69,9 @@ fn autoscaler(
         "maxReplicas": bounds.most.unwrap_or(5).max(least),
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": utilization}}],
     });
+    if let Some(behavior) = &bounds.behavior {
+        spec["behavior"] = behavior.clone();
+    }
     if let Some(own) = &settings.hpa_spec {
         merge(&mut spec, own);
     }

@@ -1,6 +1,9 @@
 //! `--set PATH=VALUE`.
 
-use lateen_api::shape::suggestion;
+use lateen_api::{
+    fault::{Faults, Path},
+    shape::{self, suggestion},
+};
 use serde_json::Value;
 
 use crate::{
@@ -30,12 +33,16 @@ impl Set {
         };
         let path = path::parse(path.strip_prefix("spec.").unwrap_or(path)).map_err(refuse)?;
         let wanted = look_up(&path, schema).map_err(refuse)?;
-        // 1.10 is another version than 1.1, though it is the same number.
-        let is_version = path.last() == Some(&Step::Field("tag".into()));
-        let value = match is_version {
+        let value = match is_text(&path) {
             true => Value::from(value),
             false => read(value, wanted),
         };
+        let (name, _) = flag.split_once('=').unwrap_or_default();
+        let mut faults = Faults::default();
+        shape::check(&value, wanted, &Path::root(name), &mut faults);
+        if let Some(fault) = faults.0.first() {
+            return Err(refuse(fault.to_string()));
+        }
         Ok(Set {
             flag: flag.to_owned(),
             path,
@@ -55,6 +62,16 @@ impl Set {
             reason,
         })
     }
+}
+
+/// Whether what stands there is never a number, though it may look like one: 1.10 is another version
+/// than 1.1, and variables are texts.
+fn is_text(path: &[Step]) -> bool {
+    let field = |n: usize| match path.len().checked_sub(n).and_then(|at| path.get(at)) {
+        Some(Step::Field(name)) => name.as_str(),
+        _ => "",
+    };
+    field(1) == "tag" || field(2) == "env"
 }
 
 /// What the schema says of a path; null where it says nothing.
@@ -130,7 +147,11 @@ mod tests {
             ),
             (
                 "values.pilot.env.X=3",
-                json!({"values": {"pilot": {"env": {"X": 3}}}}),
+                json!({"values": {"pilot": {"env": {"X": "3"}}}}),
+            ),
+            (
+                "values.pilot.env.X=",
+                json!({"values": {"pilot": {"env": {"X": ""}}}}),
             ),
             (
                 "components.ingressGateways[0].k8s.replicaCount=3",
@@ -168,6 +189,11 @@ mod tests {
                 "meshConfig.acessLogFile=x",
                 "--set meshConfig.acessLogFile=x: meshConfig.acessLogFile: unknown field; did you \
                  mean accessLogFile?",
+            ),
+            (
+                "values.pilot.autoscaleMin=abc",
+                "--set values.pilot.autoscaleMin=abc: values.pilot.autoscaleMin: is a text; must be \
+                 a whole number",
             ),
             (
                 "profile",

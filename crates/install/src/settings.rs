@@ -1,5 +1,7 @@
 //! What `k8s` of a component asks of its Deployment and its Service.
 
+use std::collections::BTreeMap;
+
 use lateen_api::install::KubernetesResources;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,8 +27,13 @@ pub(crate) fn of_deployment(
     add(&mut pod["metadata"], "labels", &settings.pod_labels);
     let pod = &mut pod["spec"];
     let global = &installation.values().global;
-    add(pod, "nodeSelector", &global.default_node_selector);
     add(pod, "nodeSelector", &settings.node_selector);
+    // What holds for the whole mesh gives way to what is said of the part.
+    for (key, value) in &global.default_node_selector {
+        if pod["nodeSelector"][key].is_null() {
+            add(pod, "nodeSelector", [(key, value)]);
+        }
+    }
     replace(pod, "affinity", settings.affinity.as_ref());
     let priority = settings.priority_class_name.as_ref();
     let priority = priority.or(global.priority_class_name.as_ref());
@@ -35,12 +42,14 @@ pub(crate) fn of_deployment(
         "priorityClassName",
         priority.filter(|name| !name.is_empty()),
     );
-    let own = Some(&settings.tolerations).filter(|list| !list.is_empty());
-    let tolerations = own.unwrap_or(&global.default_tolerations);
+    let mut tolerations = Some(&settings.tolerations).filter(|list| !list.is_empty());
+    if pod["tolerations"].is_null() {
+        tolerations = tolerations.or(Some(&global.default_tolerations));
+    }
     replace(
         pod,
         "tolerations",
-        Some(tolerations).filter(|list| !list.is_empty()),
+        tolerations.filter(|list| !list.is_empty()),
     );
     let spread = Some(&settings.topology_spread_constraints);
     replace(
@@ -102,6 +111,22 @@ pub(crate) fn of_service(service: &mut Value, settings: &KubernetesResources) {
     );
     if let Some(own) = &settings.service {
         merge(&mut service["spec"], own);
+    }
+}
+
+/// Sets variables of a container's environment, which may be there already.
+pub(crate) fn set_env(env: &mut Vec<Value>, own: &BTreeMap<String, Value>) {
+    for (name, value) in own {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        let variable = json!({"name": name, "value": text});
+        match env.iter_mut().find(|held| held["name"] == *name) {
+            Some(held) => *held = variable,
+            None => env.push(variable),
+        }
     }
 }
 

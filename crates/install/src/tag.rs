@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{
     installation::DEFAULT_REVISION,
-    labels::{COMPONENT, OWNER, REVISION},
+    labels::{COMPONENT, OWNER_NAMESPACE, REVISION, of_owner},
+    merge::merge,
+    operator::is_revision,
     webhooks,
 };
 
@@ -31,6 +33,12 @@ pub struct TagRequest<'a> {
 /// # Errors
 /// The webhook says nothing of who is asked.
 pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
+    if !is_revision(request.tag) {
+        return Err(format!(
+            "{:?} is no name of a tag: use letters of lower case, digits and -",
+            request.tag
+        ));
+    }
     let injector = request.injector;
     let revision = injector["metadata"]["labels"][REVISION].as_str();
     let revision = revision.ok_or("the revision's webhook does not say which revision it is of")?;
@@ -44,13 +52,17 @@ pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
         Some(name) => name.to_owned(),
         None => format!("istio-revision-tag-{}", request.tag),
     };
-    let labels = json!({
+    let mut labels = json!({
         "app": "sidecar-injector",
-        OWNER: "unknown",
         COMPONENT: "Pilot",
         REVISION: revision,
         TAG: request.tag,
     });
+    let namespace = injector["metadata"]["labels"][OWNER_NAMESPACE].as_str();
+    merge(
+        &mut labels,
+        &of_owner(None, namespace.unwrap_or("istio-system")),
+    );
     let mut objects = vec![json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",

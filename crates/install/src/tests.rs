@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -36,13 +36,24 @@ fn profiles_differ_in_their_parts() {
             &["istiod", "istio-ingressgateway", "istio-egressgateway"],
         ),
         ("minimal", &["istiod"]),
-        ("remote", &[]),
-        ("external", &[]),
         ("empty", &[]),
     ] {
         let all = all(profile, &[]);
         assert_eq!(names(&all, "Deployment"), parts, "{profile}");
         assert_eq!(all.is_empty(), profile == "empty", "{profile}");
+    }
+    for profile in ["remote", "external"] {
+        let error = Installation::of_profile(profile)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains("spec.values.global.remotePilotAddress: Required"),
+            "{error}"
+        );
+        assert!(
+            error.contains("istiodRemote.injectionCABundle: Required"),
+            "{error}"
+        );
     }
     for profile in ["ambient", "openshift"] {
         let error = Installation::of_profile(profile)
@@ -80,6 +91,16 @@ fn revisions_share_nothing_but_the_base() {
     assert_eq!(deployment["metadata"]["labels"]["istio.io/rev"], "canary");
     let service = find(&objects, "Service", "istiod-canary");
     let pod = &deployment["spec"]["template"]["metadata"]["labels"];
+    // Neither revision's Service, budget or Deployment takes the other's pods for its own.
+    let theirs = of(&default, "Pilot");
+    let default_pod =
+        &find(&theirs, "Deployment", "istiod")["spec"]["template"]["metadata"]["labels"];
+    let selects = |service: &Value, pod: &Value| {
+        let selector = service["spec"]["selector"].as_object().expect("a selector");
+        selector.iter().all(|(key, value)| pod[key] == *value)
+    };
+    assert!(!selects(find(&theirs, "Service", "istiod"), pod));
+    assert!(!selects(service, default_pod));
     for (key, value) in service["spec"]["selector"].as_object().expect("a selector") {
         assert_eq!(pod[key], *value);
     }
@@ -147,6 +168,11 @@ fn settings_reach_their_objects() {
     );
     let budget = &find(&all, "PodDisruptionBudget", gateway)["spec"];
     assert_eq!(budget["selector"], deployment["spec"]["selector"]);
+    let edge = find(&all, "Namespace", "edge");
+    assert!(
+        edge["metadata"]["labels"].get(REVISION).is_none(),
+        "it would ask for injection"
+    );
     let egress = find(&all, "Deployment", "istio-egressgateway");
     assert_eq!(egress["metadata"]["namespace"], "edge");
 }
@@ -164,6 +190,10 @@ fn what_is_made_is_known_again() {
                 "{kind:?}"
             );
             assert_eq!(labels[OWNER], "unknown");
+            assert_eq!(labels[OWNER_NAMESPACE], "istio-system");
+            let map: BTreeMap<String, String> =
+                serde_json::from_value(labels.clone()).expect("labels");
+            assert!(is_owned(&map));
             assert_eq!(labels[COMPONENT], part.component);
             // What all revisions share must not go with one of them.
             assert_eq!(labels.get(REVISION).is_none(), part.component == "Base");
@@ -199,16 +229,23 @@ spec:
 
 #[test]
 fn a_cluster_without_its_control_plane_is_led_to_it() {
-    let all = all("remote", &["values.global.remotePilotAddress=10.0.0.1"]);
+    let all = all(
+        "remote",
+        &[
+            "values.global.remotePilotAddress=10.0.0.1",
+            "values.istiodRemote.injectionCABundle=Um9vdA==",
+        ],
+    );
     let service = &find(&all, "Service", "istiod")["spec"];
     assert!(service.get("selector").is_none(), "{service}");
     let slice = find(&all, "EndpointSlice", "istiod-remote");
     assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.0.0.1"]));
-    find(
+    let hooks = find(
         &all,
         "MutatingWebhookConfiguration",
         "istio-sidecar-injector",
     );
+    assert_eq!(hooks["webhooks"][0]["clientConfig"]["caBundle"], "Um9vdA==");
 }
 
 #[test]

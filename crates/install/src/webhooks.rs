@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     Installation,
     installation::{DEFAULT_REVISION, first_text},
+    settings,
 };
 
 pub(crate) fn all(installation: &Installation) -> Vec<Value> {
@@ -56,11 +57,14 @@ pub(crate) fn injector(installation: &Installation) -> Value {
     let values = installation.values();
     let remote = &values.istiod_remote;
     let path = first_text([remote.injection_path.as_deref()]).unwrap_or("/inject");
+    let mut client = client(installation, remote.injection_url.as_ref(), path);
+    let bundle = first_text([remote.injection_ca_bundle.as_deref()]);
+    settings::replace(&mut client, "caBundle", bundle);
     let webhook = &values.sidecar_injector_webhook;
     let reinvocation = first_text([webhook.reinvocation_policy.as_deref()]);
     let webhooks = injection(
         installation.revision(),
-        &client(installation, remote.injection_url.as_ref(), path),
+        &client,
         reinvocation.unwrap_or("Never"),
         webhook.enable_namespaces_by_default == Some(true),
     );

@@ -45,7 +45,7 @@ fn each_fault_has_its_message() -> anyhow::Result<()> {
         ),
         (
             &["uninstall", "--revision", "canary", "-y"],
-            "revision canary is not installed, and no other is",
+            "revision canary is not installed; nothing is installed in istio-system",
         ),
         (
             &["verify-install"],
@@ -129,6 +129,10 @@ fn an_image_that_is_not_there(mesh: &Mesh) -> anyhow::Result<()> {
         said.contains("Istiod is not ready") && said.contains("example.invalid/none:1"),
         "{said}"
     );
+    mesh.lateen_ok(&args)?;
+    // Nor does a pod of before make up for one that cannot start.
+    let said = refused(mesh, &[&args[..], &broken].concat())?;
+    ensure!(said.contains("Istiod is not ready"), "{said}");
     mesh.lateen_ok(&args).map(drop)
 }
 

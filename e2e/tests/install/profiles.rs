@@ -158,3 +158,50 @@ async fn everything(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     }
     Ok(all)
 }
+
+/// A file for one more gateway, as those of several networks are installed.
+const EAST_WEST: &str = "
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: {name: eastwest}
+spec:
+  profile: empty
+  components:
+    ingressGateways:
+    - name: istio-eastwestgateway
+      enabled: true
+      label: {istio: eastwestgateway, app: istio-eastwestgateway}
+";
+
+#[test]
+fn one_more_gateway_leaves_the_rest() -> anyhow::Result<()> {
+    let _alone = alone();
+    let mesh = Mesh::platform("eastwest")?;
+    block_on(async {
+        let client = mesh.client().await?;
+        mesh.lateen_ok(&["install", "-y"])?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), EAST_WEST)?;
+        let path = file.path().display().to_string();
+        mesh.lateen_ok(&["install", "-f", &path, "-y"])?;
+        let all = ["istio-eastwestgateway", "istio-ingressgateway", "istiod"];
+        let now = deployments(&client).await?;
+        ensure!(now == all.map(str::to_owned).into(), "{now:?}");
+        // Nor does the mesh take the gateway away.
+        mesh.lateen_ok(&["install", "-y"])?;
+        ensure!(deployments(&client).await? == now);
+        // What an administrator put beside it is not the mesh's.
+        mesh.apply(
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: cacerts, namespace: istio-system}\n",
+        )
+        .await?;
+        let said = mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
+        ensure!(
+            said.contains("Namespace istio-system stays: Secret cacerts"),
+            "{said}"
+        );
+        ensure!(deployments(&client).await?.is_empty());
+        Ok(())
+    })?;
+    mesh.stop().map(drop)
+}

@@ -49,6 +49,20 @@ fn a_canary_takes_over_without_a_failed_request() -> anyhow::Result<()> {
         all_by(&client, "canary").await?;
         mesh.lateen_ok(&["tag", "set", "prod", "--revision", "canary"])?;
         label(&client, json!({"istio.io/rev": "prod"})).await?;
+        // Installing the revision again leaves its tags.
+        mesh.lateen_ok(&["install", "--set", "revision=canary", "-y"])?;
+        let none = mesh.lateen(&["uninstall", "--revision", "canary", "-y"])?;
+        ensure!(
+            text(&none).contains("is a tag that leads to revision canary"),
+            "{}",
+            text(&none)
+        );
+        let twice = mesh.lateen(&["tag", "set", "default", "--revision", "canary"])?;
+        ensure!(
+            text(&twice).contains("default is a revision"),
+            "{}",
+            text(&twice)
+        );
         let tags = mesh.lateen_ok(&["tag", "list"])?;
         let row = tags
             .lines()

@@ -23,10 +23,6 @@ message! {
         pub base: BaseValues,
         /// Revision of the control plane.
         pub revision: Option<String>,
-        /// Names under which the revision is known as well.
-        pub revision_tags: Vec<String>,
-        /// Revision that validates and that unlabelled namespaces mean.
-        pub default_revision: Option<String>,
         /// MeshConfig.
         pub mesh_config: Option<Value>,
     }
@@ -59,8 +55,6 @@ message! {
         pub multi_cluster: MultiClusterValues,
         /// Network of the cluster.
         pub network: Option<String>,
-        /// The control plane serves other clusters.
-        pub external_istiod: Option<bool>,
         /// Address of a control plane that is elsewhere.
         pub remote_pilot_address: Option<String>,
         /// Where certificates come from; unset is the control plane.
@@ -79,8 +73,6 @@ message! {
         pub pilot_cert_provider: Option<String>,
         /// Whose tokens are taken.
         pub sds: SdsValues,
-        /// What the platform needs: `openshift`.
-        pub platform: Option<String>,
         /// Whether configuration is judged when it is written.
         pub config_validation: Option<bool>,
     }
@@ -99,8 +91,6 @@ message! {
 
     /// Which cluster this is.
     pub struct MultiClusterValues {
-        /// Whether the mesh has several clusters.
-        pub enabled: Option<bool>,
         /// Its name.
         pub cluster_name: Option<String>,
     }
@@ -249,10 +239,6 @@ message! {
 
     /// A gateway.
     pub struct GatewayValues {
-        /// Whether it is there.
-        pub enabled: Option<bool>,
-        /// Of its Deployment and Service.
-        pub name: Option<String>,
         /// Labels beside the usual ones.
         pub labels: BTreeMap<String, String>,
         /// Whether load decides on the number of pods.
@@ -335,6 +321,8 @@ message! {
         pub injection_url as "injectionURL": Option<String>,
         /// Path of its webhook.
         pub injection_path: Option<String>,
+        /// What its webhook's certificate chains to, in base64 of PEM; none is for the public ones.
+        pub injection_ca_bundle as "injectionCABundle": Option<String>,
     }
 
     /// Resource definitions.

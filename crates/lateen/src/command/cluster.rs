@@ -76,7 +76,7 @@ struct Create {
 }
 
 /// A cluster as `list` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
     name: String,
@@ -141,7 +141,13 @@ fn pool_size(range: &str) -> anyhow::Result<u64> {
 async fn list(format: Format) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for name in state::names() {
-        rows.push(row(&name).await?);
+        // One that does not answer is shown all the same.
+        let row = row(&name).await.unwrap_or_else(|error| Row {
+            name: name.clone(),
+            state: format!("{error:#}"),
+            ..Row::default()
+        });
+        rows.push(row);
     }
     if format != Format::Short {
         return output::structured(&serde_json::to_value(&rows)?, format);

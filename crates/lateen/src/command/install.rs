@@ -21,8 +21,8 @@ use super::{layers::LayerArgs, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use lock::Lock;
-pub(crate) use plan::{Plan, owned, revisions, spread};
-pub(crate) use ready::missing;
+pub(crate) use plan::{Plan, Removal, owned, revisions, spread};
+pub(crate) use ready::{is_ready, missing};
 
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]
@@ -67,7 +67,16 @@ impl Install {
             return Ok(());
         }
         let lock = Lock::take(&client, installation.namespace()).await?;
-        let done = self.carry_out(&client, &mut applier, &parts, &plan).await;
+        // While the question was open, somebody else may have installed something.
+        let done = match Plan::of(&mut applier, &installation, &parts, self.force).await {
+            Ok(now) if now.removals() == plan.removals() => {
+                self.carry_out(&client, &mut applier, &parts, &now).await
+            }
+            Ok(_) => Err(anyhow::anyhow!(
+                "the cluster is no longer what it was when you were asked; run the command again"
+            )),
+            Err(error) => Err(error),
+        };
         lock.release().await;
         done?;
         if self.verify {

@@ -1,5 +1,7 @@
 //! `lateen tag`: other names of revisions.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use k8s_openapi::api::{
@@ -107,6 +109,13 @@ fn output_objects(objects: &[serde_json::Value]) -> anyhow::Result<()> {
 impl Set {
     async fn run(&self, client: &Client) -> anyhow::Result<()> {
         let objects = self.objects(client).await?;
+        // Two webhooks for one name would inject twice, and whichever is asked last would win.
+        if injectors(client).await?.contains(&self.tag) {
+            bail!(
+                "{} is a revision, which its name means already; choose another tag, or remove the revision first with `lateen uninstall --revision {0}`",
+                self.tag
+            );
+        }
         let held = tags(client)
             .await?
             .into_iter()
@@ -145,12 +154,7 @@ impl Set {
         let own = format!("{named},!{TAG}");
         let found = hooks.list(&ListParams::default().labels(&own)).await?;
         let Some(injector) = found.items.into_iter().next() else {
-            let all = ListParams::default().labels(&format!("{REVISION},!{TAG}"));
-            let all = hooks.list(&all).await?.items.into_iter();
-            let mut known: Vec<_> = all
-                .filter_map(|it| it.labels().get(REVISION).cloned())
-                .collect();
-            known.sort();
+            let known: Vec<_> = injectors(client).await?.into_iter().collect();
             bail!(
                 "there is no revision {}; {}",
                 self.revision,
@@ -168,6 +172,18 @@ impl Set {
         };
         lateen_install::tag(&request).map_err(anyhow::Error::msg)
     }
+}
+
+/// The revisions that inject.
+async fn injectors(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let of_revisions = ListParams::default().labels(&format!("{REVISION},!{TAG}"));
+    let hooks = hooks
+        .list(&of_revisions)
+        .await
+        .context("cannot list webhooks")?;
+    let revision = |hook: MutatingWebhookConfiguration| hook.labels().get(REVISION).cloned();
+    Ok(hooks.items.into_iter().filter_map(revision).collect())
 }
 
 async fn list(client: &Client, format: Format) -> anyhow::Result<()> {

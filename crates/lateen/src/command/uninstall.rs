@@ -1,19 +1,29 @@
 //! `lateen uninstall`: takes away what installations made, and nothing else.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, api::ListParams};
-use lateen_install::owned_by;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams},
+    discovery::{Discovery, Scope, verbs},
+};
+use lateen_install::{TAG, is_owned, owned as installed, owned_by};
+use serde_json::json;
 
 use super::{
-    install::{Lock, agreed, owned, revisions, spread},
+    install::{Lock, Removal, agreed, owned, revisions, spread},
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
+/// A kind that goes last, if it goes.
+const NAMESPACE: &str = "Namespace";
 /// How long the control plane may take to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked at.
@@ -43,8 +53,13 @@ impl Uninstall {
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         let selector = match self.purge {
-            true => owned_by(None),
-            false => owned_by(Some(&self.revision(&mut applier).await?)),
+            true => installed(),
+            false => {
+                let revision = self.revision(&mut applier, global).await?;
+                let selector = owned_by(&global.istio_namespace, &revision);
+                without_tags(&mut applier, &selector, &revision).await?;
+                selector
+            }
         };
         let all = owned(&mut applier, &selector).await?;
         if all.is_empty() {
@@ -62,68 +77,97 @@ impl Uninstall {
             output::line("Cancelled.");
             return Ok(());
         }
-        // Where the namespace is gone already, an installation that was cut short is finished off.
-        let lock = match all
-            .iter()
-            .any(|removal| removal.is_in(&global.istio_namespace))
-        {
-            true => Some(Lock::take(&client, &global.istio_namespace).await?),
-            false => None,
-        };
-        let mut progress = Progress::new();
-        progress.step("Remove the mesh");
-        let mut removed = Ok(());
-        for removal in &all {
-            progress.detail(&removal.to_string());
-            if let Err(error) = applier.delete(&removal.manifest()).await {
-                removed = Err(error);
-                break;
-            }
+        let homes = homes(&all);
+        let mut locks = Vec::new();
+        for home in &homes {
+            locks.push(Lock::take(&client, home).await?);
         }
-        if self.purge && removed.is_ok() {
-            progress.detail("the control plane ends");
-            ended(&client).await?;
-            for removal in spread(&mut applier).await? {
-                applier.delete(&removal.manifest()).await?;
-            }
-        }
-        progress.finish();
-        if let Some(lock) = lock {
+        let removed = self.remove(&client, &mut applier, &all, &homes).await;
+        for lock in locks {
             lock.release().await;
         }
+        let mut namespaces = Vec::new();
+        for removal in all.iter().filter(|removal| removal.kind() == NAMESPACE) {
+            namespaces.push(removal.name());
+        }
         removed?;
+        // The locks were in them.
+        for namespace in namespaces {
+            remove_namespace(&client, &mut applier, namespace).await?;
+        }
         output::line("✔ Uninstall complete");
         Ok(())
     }
 
-    /// The revision that is meant: the one that is named, or the only one.
-    async fn revision(&self, applier: &mut Applier) -> anyhow::Result<String> {
-        let named = match self.layers.is_empty() {
-            true => None,
-            false => Some(self.layers.installation()?.revision().to_owned()),
-        };
-        let installed = revisions(applier).await?;
-        let known: Vec<&str> = installed.keys().map(String::as_str).collect();
-        match named {
-            Some(named) if installed.contains_key(&named) => Ok(named),
-            Some(named) if known.is_empty() => {
-                bail!("revision {named} is not installed, and no other is")
+    /// Everything but the namespaces.
+    async fn remove(
+        &self,
+        client: &Client,
+        applier: &mut Applier,
+        all: &[Removal],
+        homes: &BTreeSet<String>,
+    ) -> anyhow::Result<()> {
+        let mut progress = Progress::new();
+        progress.step("Remove the mesh");
+        for removal in all.iter().filter(|removal| removal.kind() != NAMESPACE) {
+            progress.detail(&removal.to_string());
+            applier.delete(&removal.manifest()).await?;
+        }
+        if self.purge {
+            progress.detail("the control plane ends");
+            for home in homes {
+                ended(client, home).await?;
             }
-            Some(named) => bail!(
-                "revision {named} is not installed; these are: {}",
-                known.join(", ")
-            ),
-            None => bail!(
-                "say what to remove: --purge for everything, or --revision with one of: {}",
-                known.join(", ")
-            ),
+            for removal in spread(applier).await? {
+                applier.delete(&removal.manifest()).await?;
+            }
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// The revision that is meant, which must be named.
+    async fn revision(&self, applier: &mut Applier, global: &Global) -> anyhow::Result<String> {
+        let installed = revisions(applier, &global.istio_namespace).await?;
+        let known: Vec<&str> = installed.iter().map(String::as_str).collect();
+        let there = match known.is_empty() {
+            true => format!("nothing is installed in {}", global.istio_namespace),
+            false => format!("these are: {}", known.join(", ")),
+        };
+        if self.layers.is_empty() {
+            bail!(
+                "say what to remove: --purge for everything, or --revision for one revision; {there}"
+            );
+        }
+        let named = self.layers.installation()?.revision().to_owned();
+        match installed.contains(&named) {
+            true => Ok(named),
+            false => bail!("revision {named} is not installed; {there}"),
         }
     }
 }
 
+/// Namespaces whose tags lead to a revision would lose their injector with it.
+async fn without_tags(applier: &mut Applier, selector: &str, revision: &str) -> anyhow::Result<()> {
+    let tagged = owned(applier, &format!("{selector},{TAG}")).await?;
+    let Some(hook) = tagged.first() else {
+        return Ok(());
+    };
+    bail!(
+        "{hook} is a tag that leads to revision {revision}: lead it to another with `lateen tag set`, or remove it with `lateen tag remove`"
+    )
+}
+
+/// Where control planes and gateways of this are.
+fn homes(all: &[Removal]) -> BTreeSet<String> {
+    let deployments = all.iter().filter(|removal| removal.kind() == "Deployment");
+    let homes = deployments.filter_map(Removal::namespace);
+    homes.map(str::to_owned).collect()
+}
+
 /// Waits until no pod of a control plane is left, which would make again what is taken away.
-async fn ended(client: &Client) -> anyhow::Result<()> {
-    let pods: Api<Pod> = Api::all(client.clone());
+async fn ended(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let start = Instant::now();
     loop {
         let left = pods
@@ -140,4 +184,65 @@ async fn ended(client: &Client) -> anyhow::Result<()> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// A namespace goes with the mesh only if nothing of anybody else is in it.
+async fn remove_namespace(
+    client: &Client,
+    applier: &mut Applier,
+    namespace: &str,
+) -> anyhow::Result<()> {
+    if let Some(foreign) = foreign_in(client, namespace).await? {
+        output::line(format_args!(
+            "Namespace {namespace} stays: {foreign} in it is not the mesh's"
+        ));
+        return Ok(());
+    }
+    let namespace = json!({"apiVersion": "v1", "kind": NAMESPACE, "metadata": {"name": namespace}});
+    applier.delete(&namespace).await.map(drop)
+}
+
+/// The first object in a namespace that neither an installation, nor the mesh, nor the platform made.
+async fn foreign_in(client: &Client, namespace: &str) -> anyhow::Result<Option<String>> {
+    let discovery = Discovery::new(client.clone()).run().await?;
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            let is_listed = capabilities.supports_operation(verbs::LIST);
+            let passes = matches!(resource.kind.as_str(), "Event" | "Lease" | "Endpoints");
+            if capabilities.scope != Scope::Namespaced || !is_listed || passes {
+                continue;
+            }
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(client.clone(), namespace, &resource);
+            for object in api.list(&ListParams::default()).await?.items {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                if !is_expected(&resource.kind, &name, &object) {
+                    return Ok(Some(format!("{} {name}", resource.kind)));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether an object is the mesh's or the platform's, or is on its way out with its owner.
+fn is_expected(kind: &str, name: &str, object: &DynamicObject) -> bool {
+    let meta = &object.metadata;
+    let has_owner = meta
+        .owner_references
+        .as_ref()
+        .is_some_and(|all| !all.is_empty());
+    let of_platform = matches!(
+        (kind, name),
+        ("ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt")
+    );
+    let of_mesh = matches!(
+        (kind, name),
+        ("ConfigMap", "istio-ca-root-cert") | ("Secret", "istio-ca-secret")
+    );
+    has_owner
+        || of_platform
+        || of_mesh
+        || meta.deletion_timestamp.is_some()
+        || meta.labels.as_ref().is_some_and(is_owned)
 }

@@ -19,6 +19,7 @@ use lateen_local::{
 };
 use serde_json::json;
 
+use super::install::is_ready;
 use crate::{
     apply::{self, Applier},
     client, output,
@@ -281,7 +282,7 @@ async fn control_plane_is_ready(client: &Client, progress: &Progress) -> anyhow:
     let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     wait("the control plane", async || {
         let deployment = deployments.get("istiod").await?;
-        if !is_available(&deployment) {
+        if !is_ready(&deployment) {
             progress.detail("istiod is not ready");
             return Ok(Err(Stop::Wait("deployment istiod is not ready".to_owned())));
         }
@@ -311,7 +312,7 @@ async fn deployments_are_ready(
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     wait(&format!("deployments in {namespace}"), async || {
         let list = deployments.list(&ListParams::default()).await?;
-        let missing = list.iter().filter(|deployment| !is_available(deployment));
+        let missing = list.iter().filter(|deployment| !is_ready(deployment));
         let names: Vec<_> = missing.filter_map(|d| d.metadata.name.as_deref()).collect();
         progress.detail(&names.join(", "));
         if names.is_empty() {
@@ -320,19 +321,6 @@ async fn deployments_are_ready(
         Ok(Err(Stop::Wait(format!("not ready: {}", names.join(", ")))))
     })
     .await
-}
-
-fn is_available(deployment: &Deployment) -> bool {
-    let wanted = deployment.spec.replicas.unwrap_or(1);
-    let status = deployment.status.as_ref();
-    status
-        .and_then(|status| status.available_replicas)
-        .unwrap_or(0)
-        >= wanted
-        && status
-            .and_then(|status| status.updated_replicas)
-            .unwrap_or(0)
-            >= wanted
 }
 
 async fn productpage_answers(http: SocketAddr, progress: &Progress) -> anyhow::Result<()> {

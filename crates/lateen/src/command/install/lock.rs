@@ -100,11 +100,10 @@ async fn make_namespace(client: &Client, namespace: &str) -> anyhow::Result<()> 
     if namespaces.get_opt(namespace).await?.is_some() {
         return Ok(());
     }
-    let labels = [(lateen_install::OWNER.to_owned(), "unknown".to_owned())];
     let object = Namespace {
         metadata: ObjectMeta {
             name: Some(namespace.to_owned()),
-            labels: Some(labels.into()),
+            labels: Some(lateen_install::owner_labels(namespace)),
             ..ObjectMeta::default()
         },
         ..Namespace::default()

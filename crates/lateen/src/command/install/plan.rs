@@ -1,19 +1,19 @@
 //! What an installation adds, changes, leaves alone and removes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use anyhow::bail;
 use kube::{api::DynamicObject, core::TypeMeta};
-use lateen_install::{COMPONENT, Installation, KINDS, OWNER, Part, REVISION, owned_by};
+use lateen_install::{
+    Installation, KINDS, OWNER_NAMESPACE, Part, REVISION, TAG, is_owned, owned as installed,
+    owned_alike,
+};
 use serde_json::{Value, json};
 
 use crate::apply::{Applier, Named};
 
-/// The field manager of what this program applied before its objects carried labels of ownership.
-const MANAGER: &str = "lateen";
+/// The ConfigMap that the control plane writes into every namespace.
+const ROOT: &str = "istio-ca-root-cert";
 
 /// What an installation does to a cluster.
 #[derive(Debug, Default)]
@@ -42,10 +42,19 @@ impl Removal {
         })
     }
 
-    /// Whether it is in a namespace, or is the namespace.
-    pub(crate) fn is_in(&self, namespace: &str) -> bool {
-        let own = self.namespace.as_deref();
-        own == Some(namespace) || (self.kind.kind == "Namespace" && self.name == namespace)
+    /// Its kind, as manifests have it.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind.kind
+    }
+
+    /// Its namespace, if it is in one.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The object without anything in it.
@@ -140,15 +149,9 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Labels say so, or who applied it.
+/// Labels say so.
 fn is_ours(object: &DynamicObject) -> bool {
-    let labels = object.metadata.labels.as_ref();
-    let by_label = labels.is_some_and(|labels| labels.contains_key(OWNER));
-    let managers = object.metadata.managed_fields.iter().flatten();
-    by_label
-        || managers
-            .filter_map(|it| it.manager.as_deref())
-            .any(|it| it == MANAGER)
+    object.metadata.labels.as_ref().is_some_and(is_owned)
 }
 
 /// What an earlier installation of the revision made and this one does not. The base stays, as other
@@ -162,7 +165,8 @@ async fn surplus(
     for object in parts.iter().flat_map(|part| &part.objects) {
         wanted.insert(Named::of(object)?.to_string());
     }
-    let selector = owned_by(Some(installation.revision()));
+    // A tag is of no installation, though it leads to one.
+    let selector = format!("{},!{TAG}", owned_alike(installation));
     let mut surplus = Vec::new();
     for removal in owned(applier, &selector).await? {
         if !wanted.contains(&removal.to_string()) {
@@ -179,17 +183,14 @@ pub(crate) async fn spread(applier: &mut Applier) -> anyhow::Result<Vec<Removal>
         kind: "ConfigMap".to_owned(),
     };
     let found = applier.list(&kind, "istio.io/config=true").await?;
-    Ok(found.into_iter().filter_map(Removal::of).collect())
+    let roots = found.into_iter().filter_map(Removal::of);
+    Ok(roots.filter(|removal| removal.name == ROOT).collect())
 }
 
 /// Everything that installations made, in the order in which it can be taken away.
 pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Result<Vec<Removal>> {
     let mut all = Vec::new();
-    for (api_version, kind) in KINDS {
-        let kind = TypeMeta {
-            api_version: (*api_version).to_owned(),
-            kind: (*kind).to_owned(),
-        };
+    for kind in kinds() {
         let found = applier.list(&kind, selector).await?;
         // What another object owns has its labels, and goes with it.
         let own = found.into_iter().filter(|object| {
@@ -201,21 +202,28 @@ pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Resu
     Ok(all)
 }
 
-/// The revisions that are installed, and the components of each.
+/// The revisions of which anything is installed, with their control plane in a namespace.
 pub(crate) async fn revisions(
     applier: &mut Applier,
-) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut revisions = BTreeMap::<String, BTreeSet<String>>::new();
-    let kind = TypeMeta {
-        api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
-    };
-    for object in applier.list(&kind, &owned_by(None)).await? {
-        let labels = object.metadata.labels.unwrap_or_default();
-        if let (Some(revision), Some(component)) = (labels.get(REVISION), labels.get(COMPONENT)) {
-            let components = revisions.entry(revision.clone()).or_default();
-            components.insert(component.clone());
+    namespace: &str,
+) -> anyhow::Result<BTreeSet<String>> {
+    let mut revisions = BTreeSet::new();
+    let selector = format!(
+        "{},{OWNER_NAMESPACE}={namespace},{REVISION},!{TAG}",
+        installed()
+    );
+    for kind in kinds() {
+        for object in applier.list(&kind, &selector).await? {
+            let labels = object.metadata.labels.unwrap_or_default();
+            revisions.extend(labels.get(REVISION).cloned());
         }
     }
     Ok(revisions)
+}
+
+fn kinds() -> impl Iterator<Item = TypeMeta> {
+    KINDS.iter().map(|(api_version, kind)| TypeMeta {
+        api_version: (*api_version).to_owned(),
+        kind: (*kind).to_owned(),
+    })
 }

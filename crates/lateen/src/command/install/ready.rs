@@ -82,14 +82,17 @@ pub(crate) async fn missing(client: &Client, object: &Value) -> anyhow::Result<O
     }
 }
 
-fn is_ready(deployment: &Deployment) -> bool {
+/// Whether every pod is one of the newest kind, and does its work; an old one that still does is none.
+pub(crate) fn is_ready(deployment: &Deployment) -> bool {
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let Some(status) = &deployment.status else {
         return wanted == 0;
     };
     let seen = status.observed_generation >= deployment.metadata.generation;
-    let updated = status.updated_replicas.unwrap_or(0) >= wanted;
-    seen && updated && status.available_replicas.unwrap_or(0) >= wanted
+    let updated = status.updated_replicas.unwrap_or(0);
+    let all = status.replicas.unwrap_or(0);
+    let available = status.available_replicas.unwrap_or(0);
+    seen && updated >= wanted && all <= updated && available >= updated
 }
 
 /// What holds a Deployment up, in the words of its pods.
@@ -149,4 +152,31 @@ fn waits_for(pod: &Pod) -> Option<String> {
     waiting
         .or(unscheduled)
         .map(|why| format!("pod {name}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::DeploymentStatus;
+
+    use super::*;
+
+    #[test]
+    fn old_pods_do_not_make_a_new_version_ready() {
+        let of = |all, updated, available| {
+            let status = DeploymentStatus {
+                replicas: Some(all),
+                updated_replicas: Some(updated),
+                available_replicas: Some(available),
+                ..DeploymentStatus::default()
+            };
+            is_ready(&Deployment {
+                status: Some(status),
+                ..Deployment::default()
+            })
+        };
+        assert!(of(1, 1, 1));
+        assert!(!of(2, 1, 1), "the one that is available is the old one");
+        assert!(!of(1, 0, 1));
+        assert!(!of(1, 1, 0));
+    }
 }
