@@ -122,7 +122,8 @@ impl Discovery {
         let engine = Engine::new(first.clone());
         let (snapshots_tx, snapshots) = watch::channel(first);
         let registering = options.registering;
-        let registrar = registering.map(|with| Registrar::start(with, metrics.registry()));
+        let registrar = registering
+            .map(|with| Registrar::start(with, options.stream_lifetime, metrics.registry()));
         let core = Arc::new(Core {
             registrar,
             snapshots,

@@ -9,6 +9,7 @@
 
 mod entry;
 mod health;
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use lateen_api::kinds;
-use lateen_core::{Backoff, SpiffeId};
+use lateen_core::SpiffeId;
 use lateen_registry::World;
 use lateen_telemetry::metrics::{Counter, Registry};
 use lateen_xds::types::core::Node;
@@ -26,7 +27,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::Status;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::proxy::Proxy;
 use entry::Workload;
@@ -74,7 +75,10 @@ pub enum EntriesError {
     /// The object is another than was thought: there already, gone, or of another version.
     #[error("the object has changed")]
     Changed,
-    /// Anything else.
+    /// It will not be done later either.
+    #[error("the API server refuses it: {0}")]
+    Refused(String),
+    /// Anything else, which may pass.
     #[error("{0}")]
     Failed(String),
 }
@@ -132,24 +136,30 @@ impl From<EntriesError> for Refusal {
 const TRIES: usize = 5;
 /// Between attempts at an API server that does not answer.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How often the time of grace passes between two looks at what replicas left behind.
-const SWEEP: u32 = 10;
-
 /// Namespace and name of an entry.
 type Key = (String, String);
 
-/// The streams of one workload.
+/// The streams of one workload; it stays until their end has been noted.
 #[derive(Debug, Default)]
 struct Held {
     n_streams: usize,
-    /// When the newest of them came.
+    /// When the newest of them came, in the words of the entry.
     since: Timestamp,
+    /// The entry may say that the workload is here.
+    is_written: bool,
+    /// When the last of them ended.
+    gone: Timestamp,
+    /// Somebody is at noting that.
+    is_leaving: bool,
     health: Health,
 }
 
 /// Registers workloads.
 pub(crate) struct Registrar {
     with: Registering,
+    /// The longest that an entry counts as connected whose replica has not renewed it: half as long
+    /// again as a stream lives. Whoever was to say that the proxy went is gone too then.
+    connected_max: Duration,
     held: Mutex<BTreeMap<Key, Held>>,
     counts: Counts,
     /// Streams may end where there is no runtime any more.
@@ -158,16 +168,22 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// Starts to look after entries that nobody holds, on the current runtime.
-    pub(crate) fn start(with: Registering, metrics: &Registry) -> Arc<Registrar> {
+    /// Starts to look after entries that nobody holds, on the current runtime. No stream lives longer
+    /// than `stream_lifetime`.
+    pub(crate) fn start(
+        with: Registering,
+        stream_lifetime: Duration,
+        metrics: &Registry,
+    ) -> Arc<Registrar> {
         let registrar = Arc::new_cyclic(|this| Registrar {
             with,
+            connected_max: stream_lifetime.saturating_add(stream_lifetime / 2),
             held: Mutex::default(),
             counts: Counts::new(metrics),
             runtime: Handle::current(),
             this: this.clone(),
         });
-        tokio::spawn(sweep(Arc::downgrade(&registrar)));
+        tokio::spawn(leaving::sweep(Arc::downgrade(&registrar)));
         registrar
     }
 
@@ -212,23 +228,19 @@ impl Registrar {
         let key = (workload.namespace.clone(), workload.name().to_owned());
         let registrar = self.this.upgrade();
         let registrar = registrar.ok_or_else(|| Refusal::Unavailable("stopping".to_owned()))?;
-        let since = Timestamp::now();
         // From here on the end of an earlier stream does not count as the workload's.
-        self.count_in(&key, since);
+        self.lock().entry(key.clone()).or_default().n_streams += 1;
         let registration = Registration { registrar, key };
-        self.write(workload, since).await?;
+        if self.write(workload, &registration.key).await? {
+            health::write_again(&registration.registrar, &registration.key);
+        }
         Ok(registration)
     }
 
-    fn count_in(&self, key: &Key, since: Timestamp) {
-        let mut held = self.lock();
-        let own = held.entry(key.clone()).or_default();
-        own.n_streams += 1;
-        own.since = own.since.max(since);
-    }
-
-    /// Writes the entry, or that its proxy is here.
-    async fn write(&self, workload: &Workload, since: Timestamp) -> Result<(), Refusal> {
+    /// Writes the entry, or that its proxy is here; whether what it says of health is to be looked at
+    /// anew.
+    async fn write(&self, workload: &Workload, key: &Key) -> Result<bool, Refusal> {
+        let since = Timestamp::now();
         let Workload {
             namespace, group, ..
         } = workload;
@@ -241,132 +253,47 @@ impl Registrar {
         let new = workload.entry(&of)?;
         let name = workload.name();
         for _ in 0..TRIES {
-            let (counter, result) = match entries.entry(namespace, name).await? {
-                Some(mut entry) => {
-                    workload.check(&entry)?;
-                    if !entry::connect(&mut entry, replica, since) {
-                        return Ok(());
-                    }
-                    (&self.counts.updates, entries.replace(entry).await)
+            let Some(found) = entries.entry(namespace, name).await? else {
+                let mut entry = new.clone();
+                entry::connect(&mut entry, replica, since);
+                self.will_write(key, since);
+                match entries.create(entry).await {
+                    Ok(()) => self.counts.successes.inc(),
+                    Err(EntriesError::Changed) => continue,
+                    Err(error) => return Err(error.into()),
                 }
-                None => {
-                    let mut entry = new.clone();
-                    entry::connect(&mut entry, replica, since);
-                    (&self.counts.successes, entries.create(entry).await)
-                }
+                info!(namespace, name, "workload registered");
+                return Ok(true);
             };
-            match result {
-                Ok(()) => {
-                    counter.inc();
-                    info!(namespace, name, "workload registered");
-                    return Ok(());
+            workload.check(&found)?;
+            let at = entry::arrival(&found, replica, since, Timestamp::now());
+            let at = at.ok_or_else(|| {
+                Refusal::Unavailable("it has come to another replica since".to_owned())
+            })?;
+            let mut entry = found.clone();
+            entry::renew(&mut entry, &new);
+            entry::connect(&mut entry, replica, at);
+            let is_told = entry::is_told(&entry);
+            self.will_write(key, at);
+            if entry != found {
+                match entries.replace(entry).await {
+                    Ok(()) => self.counts.updates.inc(),
+                    Err(EntriesError::Changed) => continue,
+                    Err(error) => return Err(error.into()),
                 }
-                Err(EntriesError::Changed) => {}
-                Err(error) => return Err(error.into()),
+                info!(namespace, name, "workload registered");
             }
+            return Ok(is_told);
         }
         Err(EntriesError::Changed.into())
     }
 
-    /// Notes that the workload's last stream here has ended, and removes its entry unless it comes
-    /// back, here or elsewhere.
-    async fn left(&self, key: Key, since: Timestamp) {
-        let at = Timestamp::now();
-        let mut pause = Backoff::new(PAUSES.0, PAUSES.1);
-        loop {
-            match self.note_left(&key, since, at).await {
-                Ok(true) => break,
-                Ok(false) => return,
-                Err(EntriesError::Changed) => {}
-                Err(error) => {
-                    self.counts.errors.inc();
-                    warn!(namespace = key.0, name = key.1, %error, "a workload went, trying again to note it");
-                }
-            }
-            tokio::time::sleep(pause.next_delay()).await;
-        }
-        self.counts.unregistered.inc();
-        tokio::time::sleep(self.with.grace).await;
-        match self.with.entries.entry(&key.0, &key.1).await {
-            Ok(Some(entry)) => self.remove_left(&entry).await,
-            Ok(None) => {}
-            // The leader finds it.
-            Err(error) => warn!(namespace = key.0, name = key.1, %error, "not removed yet"),
-        }
-    }
-
-    /// Whether the entry says now that its proxy went.
-    async fn note_left(
-        &self,
-        key: &Key,
-        since: Timestamp,
-        at: Timestamp,
-    ) -> Result<bool, EntriesError> {
-        if self.lock().contains_key(key) {
-            return Ok(false);
-        }
-        let (entries, replica) = (&self.with.entries, &self.with.replica);
-        let Some(mut entry) = entries.entry(&key.0, &key.1).await? else {
-            return Ok(false);
-        };
-        if !entry::disconnect(&mut entry, replica, since, at) {
-            return Ok(false);
-        }
-        entries.replace(entry).await.map(|()| true)
-    }
-
-    /// Removes an entry whose workload has been away for too long.
-    async fn remove_left(&self, entry: &Value) {
-        if !entry::is_left(entry, Timestamp::now(), self.with.grace) {
-            return;
-        }
-        let name = |field: &str| entry["metadata"][field].as_str().unwrap_or_default();
-        let (namespace, name) = (name("namespace"), name("name"));
-        match self.with.entries.remove(entry).await {
-            Ok(()) => {
-                self.counts.deletes.inc();
-                info!(
-                    namespace,
-                    name, "workload removed that was away for too long"
-                );
-            }
-            // It has come back.
-            Err(EntriesError::Changed) => {}
-            Err(error) => {
-                self.counts.errors.inc();
-                warn!(namespace, name, %error, "workload not removed that was away for too long");
-            }
-        }
-    }
-}
-
-/// Looks now and then for entries whose replica is gone, while this one leads.
-async fn sweep(registrar: Weak<Registrar>) {
-    let Some(with) = registrar.upgrade().map(|registrar| registrar.with.clone()) else {
-        return;
-    };
-    let Registering {
-        entries,
-        grace,
-        leading,
-        ..
-    } = with;
-    let mut ticks = tokio::time::interval(grace * SWEEP);
-    loop {
-        ticks.tick().await;
-        let Some(registrar) = registrar.upgrade() else {
-            return;
-        };
-        if !*leading.borrow() {
-            continue;
-        }
-        match entries.all().await {
-            Ok(all) => {
-                for entry in &all {
-                    registrar.remove_left(entry).await;
-                }
-            }
-            Err(error) => warn!(%error, "workloads that are away are not looked for"),
+    /// The entry is about to say that the workload came at a time: an attempt of which nobody knows
+    /// the outcome may have been a success.
+    fn will_write(&self, key: &Key, at: Timestamp) {
+        if let Some(own) = self.lock().get_mut(key) {
+            own.is_written = true;
+            own.since = own.since.max(at);
         }
     }
 }
@@ -397,7 +324,7 @@ pub(crate) struct Registration {
 impl Registration {
     /// Takes in what the workload's agent says of its health: that it is well, or what is wrong.
     pub(crate) fn report(&self, fault: Option<&str>) {
-        health::report(&self.registrar, &self.key, fault.map(str::to_owned));
+        health::report(&self.registrar, &self.key, fault);
     }
 }
 
@@ -417,12 +344,20 @@ impl Drop for Registration {
         if own.n_streams > 0 {
             return;
         }
-        let since = own.since;
-        held.remove(&self.key);
+        own.health.forget();
+        own.gone = Timestamp::now();
+        if !own.is_written {
+            held.remove(&self.key);
+            return;
+        }
+        // Whoever is at it takes the newest.
+        if std::mem::replace(&mut own.is_leaving, true) {
+            return;
+        }
         drop(held);
         let (registrar, key) = (self.registrar.clone(), self.key.clone());
         let runtime = self.registrar.runtime.clone();
-        runtime.spawn(async move { registrar.left(key, since).await });
+        runtime.spawn(async move { registrar.leave(&key).await });
     }
 }
 

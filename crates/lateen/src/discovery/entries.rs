@@ -169,10 +169,17 @@ fn object(document: Value) -> Result<DynamicObject, EntriesError> {
     serde_json::from_value(document).map_err(|error| EntriesError::Failed(error.to_string()))
 }
 
-/// There already or of another version (409), or gone (404).
+/// There already or of another version (409), or gone (404). Other faults of the request stay faults,
+/// but for those that pass by themselves: a token that has run out, and too much at once.
 fn failed(error: kube::Error) -> EntriesError {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 404 | 409) => EntriesError::Changed,
-        error => EntriesError::Failed(error.to_string()),
+    let code = match &error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    };
+    match code {
+        404 | 409 => EntriesError::Changed,
+        401 | 408 | 429 => EntriesError::Failed(error.to_string()),
+        400..=499 => EntriesError::Refused(error.to_string()),
+        _ => EntriesError::Failed(error.to_string()),
     }
 }

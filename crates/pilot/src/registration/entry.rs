@@ -12,6 +12,7 @@ use lateen_xds::types::wkt::value;
 use serde_json::{Map, Value, json};
 
 use super::Refusal;
+use super::health::Said;
 use crate::proxy::Proxy;
 
 /// The metadata field that names the group.
@@ -20,9 +21,6 @@ const GROUP: &str = "AUTO_REGISTER_GROUP";
 const NETWORK: &str = "NETWORK";
 /// The longest name of an object.
 const NAME_MAX: usize = 253;
-/// The longest that an entry counts as connected whose replica has not renewed it: half as long again
-/// as a stream lives. Whoever was to say that the proxy went is gone too then.
-const CONNECTED_MAX: Duration = Duration::from_secs(45 * 60);
 
 /// What a proxy says of the workload that it stands for.
 #[derive(Clone, Debug)]
@@ -230,26 +228,67 @@ fn time(entry: &Value, key: &str) -> Option<Timestamp> {
     note(entry, key)?.parse().ok()
 }
 
-fn notes(entry: &mut Value) -> &mut Map<String, Value> {
-    let notes = &mut entry["metadata"]["annotations"];
-    if !notes.is_object() {
-        *notes = json!({});
+/// A map of an entry's metadata.
+fn map<'a>(entry: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    let map = &mut entry["metadata"][field];
+    if !map.is_object() {
+        *map = json!({});
     }
-    notes.as_object_mut().expect("it was made one")
+    map.as_object_mut().expect("it was made one")
 }
 
-/// Makes a replica the one that the proxy is connected to; whether the entry is to be written. It is
-/// not where the proxy has been to another one since.
-pub(super) fn connect(entry: &mut Value, replica: &str, at: Timestamp) -> bool {
-    let later = |key| time(entry, key).is_some_and(|then| then > at);
-    if later(annotations::CONNECTED_AT) || later(annotations::DISCONNECTED_AT) {
-        return false;
+fn notes(entry: &mut Value) -> &mut Map<String, Value> {
+    map(entry, "annotations")
+}
+
+/// Brings an entry up to date with what its group and its proxy make of it now. What others have
+/// written beside that stays.
+pub(super) fn renew(entry: &mut Value, new: &Value) {
+    let own = texts(&entry["spec"]["labels"]);
+    let fields = |field: &str| {
+        new["metadata"][field]
+            .as_object()
+            .cloned()
+            .into_iter()
+            .flatten()
+    };
+    let labels = map(entry, "labels");
+    labels.retain(|key, value| own.get(key).map(String::as_str) != value.as_str());
+    labels.extend(fields("labels"));
+    let notes = notes(entry);
+    notes.remove(annotations::HEALTH_CHECKS);
+    notes.extend(fields("annotations"));
+    entry["metadata"]["ownerReferences"] = new["metadata"]["ownerReferences"].clone();
+    entry["spec"] = new["spec"].clone();
+}
+
+/// When an entry is to say that its proxy came to a replica, which it did at `since` by the replica's
+/// clock. `None` where it has been to another one since.
+pub(super) fn arrival(
+    entry: &Value,
+    replica: &str,
+    since: Timestamp,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    // When it went does not count: that was said by whoever had it before.
+    let came = time(entry, annotations::CONNECTED_AT).filter(|came| *came >= since);
+    let Some(came) = came else {
+        return Some(since);
+    };
+    if is_of(entry, replica) {
+        return Some(came);
     }
+    // What has not been yet, a clock says that is ahead of this one.
+    let after = || came.checked_add(Duration::from_millis(1)).ok();
+    (came > now).then(after).flatten()
+}
+
+/// Makes a replica the one that the proxy is connected to.
+pub(super) fn connect(entry: &mut Value, replica: &str, at: Timestamp) {
     let notes = notes(entry);
     notes.insert(annotations::WORKLOAD_CONTROLLER.to_owned(), replica.into());
     notes.insert(annotations::CONNECTED_AT.to_owned(), at.to_string().into());
     notes.remove(annotations::DISCONNECTED_AT);
-    true
 }
 
 /// Notes that the proxy went that came here at `since` the last time; whether the entry is to be written. It is not
@@ -278,35 +317,53 @@ pub(super) fn is_of(entry: &Value, replica: &str) -> bool {
     note(entry, annotations::WORKLOAD_CONTROLLER) == Some(replica)
 }
 
-/// Whether an entry was registered by its workload, and that has been away for longer than `grace`.
-pub(super) fn is_left(entry: &Value, now: Timestamp, grace: Duration) -> bool {
-    let over =
-        |at: Timestamp, most: Duration| Duration::try_from(now - at).is_ok_and(|gone| gone >= most);
+/// Whether an entry was registered by its workload, and that has been away for longer than `grace`, or
+/// has been connected for longer than `connected_max`.
+pub(super) fn is_left(
+    entry: &Value,
+    now: Timestamp,
+    grace: Duration,
+    connected_max: Duration,
+) -> bool {
     if note(entry, annotations::AUTO_REGISTRATION_GROUP).is_none() {
         return false;
     }
     if let Some(at) = time(entry, annotations::CONNECTED_AT) {
-        return over(at, CONNECTED_MAX);
+        return is_over(at, now, connected_max);
     }
-    time(entry, annotations::DISCONNECTED_AT).is_some_and(|at| over(at, grace))
+    time(entry, annotations::DISCONNECTED_AT).is_some_and(|at| is_over(at, now, grace))
 }
 
-/// The conditions of an entry with what its agent says of its health; `None` where they say so
-/// already, or the entry is none whose health is looked at.
-pub(super) fn healthy(entry: &Value, fault: Option<&str>, now: Timestamp) -> Option<Value> {
-    note(entry, annotations::HEALTH_CHECKS)?;
+/// Whether a time is as long ago as `most`.
+pub(super) fn is_over(at: Timestamp, now: Timestamp, most: Duration) -> bool {
+    Duration::try_from(now - at).is_ok_and(|gone| gone >= most)
+}
+
+/// Whether an entry says something of its workload's health that nobody looks at any more.
+pub(super) fn is_told(entry: &Value) -> bool {
+    healthy(entry, &Said::Nothing, Timestamp::UNIX_EPOCH).is_some()
+}
+
+/// The conditions of an entry with what its agent says of its health, or without it where nobody looks
+/// at it any more; `None` where they are so already.
+pub(super) fn healthy(entry: &Value, said: &Said, now: Timestamp) -> Option<Value> {
     let conditions = entry["status"]["conditions"].as_array().cloned();
     let mut conditions = conditions.unwrap_or_default();
-    let (word, message) = match fault {
-        None => ("True", ""),
-        Some(fault) => ("False", fault),
-    };
     let at = conditions
         .iter()
         .position(|one| one["type"] == status::HEALTHY);
-    let before = at.map(|at| conditions.remove(at)).unwrap_or_default();
-    let said = before["message"].as_str().unwrap_or_default();
-    if before["status"] == word && said == message {
+    let before = at.map(|at| conditions.remove(at));
+    if note(entry, annotations::HEALTH_CHECKS).is_none() {
+        return before.map(|_| Value::Array(conditions));
+    }
+    let (word, message) = match said {
+        Said::Nothing => return None,
+        Said::Well => ("True", ""),
+        Said::Unwell(fault) => ("False", fault.as_str()),
+    };
+    let before = before.unwrap_or_default();
+    let told = before["message"].as_str().unwrap_or_default();
+    if before["status"] == word && told == message {
         return None;
     }
     let mut condition = json!({
@@ -326,105 +383,4 @@ pub(super) fn healthy(entry: &Value, fault: Option<&str>, now: Timestamp) -> Opt
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_entries() {
-        assert_eq!(entry_name("vm", "10.0.0.1", ""), "vm-10.0.0.1");
-        assert_eq!(entry_name("vm", "fd00::1", "net"), "vm-fd00--1-net");
-        let long = entry_name(&"a".repeat(250), "10.0.0.1", "");
-        assert!(
-            long.len() <= NAME_MAX && long.ends_with("-10.0.0.1"),
-            "{long}"
-        );
-        let cut = entry_name(&format!("{}.b", "a".repeat(242)), "10.0.0.1", "n");
-        assert!(is_name(&cut), "{cut}");
-    }
-
-    #[test]
-    fn only_names_become_parts_of_paths() {
-        for name in ["vm", "a.b-c", "1"] {
-            assert!(is_name(name), "{name}");
-        }
-        for name in [
-            "",
-            "A",
-            "../secrets/x",
-            "a/b",
-            "-a",
-            "a-",
-            "a..b",
-            "a?b",
-            "a b",
-        ] {
-            assert!(!is_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_left_is_what_was_away_for_long() {
-        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).expect("in range");
-        let grace = Duration::from_secs(10);
-        let entry = |key: &str| {
-            json!({"metadata": {"annotations": {
-                annotations::AUTO_REGISTRATION_GROUP: "g", key: at(0).to_string(),
-            }}})
-        };
-        let away = entry(annotations::DISCONNECTED_AT);
-        assert!(!is_left(&away, at(9), grace));
-        assert!(is_left(&away, at(10), grace));
-        let there = entry(annotations::CONNECTED_AT);
-        assert!(!is_left(&there, at(2600), grace));
-        assert!(is_left(&there, at(2700), grace), "nobody is left to say so");
-        let mut foreign = away.clone();
-        notes(&mut foreign).remove(annotations::AUTO_REGISTRATION_GROUP);
-        assert!(
-            !is_left(&foreign, at(9999), grace),
-            "somebody wrote it by hand"
-        );
-    }
-
-    #[test]
-    fn who_came_later_counts() {
-        let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
-        let mut entry = json!({"metadata": {}});
-        assert!(connect(&mut entry, "one", at(10)));
-        assert!(
-            !connect(&mut entry, "two", at(9)),
-            "it has been to one since"
-        );
-        assert!(connect(&mut entry, "two", at(11)));
-        assert!(
-            !disconnect(&mut entry, "one", at(10), at(12)),
-            "it is two's"
-        );
-        assert!(
-            !disconnect(&mut entry, "two", at(10), at(12)),
-            "it came again"
-        );
-        assert!(disconnect(&mut entry, "two", at(11), at(12)));
-        assert_eq!(note(&entry, annotations::CONNECTED_AT), None);
-        assert!(connect(&mut entry, "one", at(13)));
-        assert_eq!(note(&entry, annotations::DISCONNECTED_AT), None);
-    }
-
-    #[test]
-    fn health_is_written_where_it_changed() {
-        let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
-        let mut entry = json!({"metadata": {}, "status": {"conditions": [{"type": "Other"}]}});
-        assert_eq!(healthy(&entry, None, at(1)), None, "nobody looks at it");
-        notes(&mut entry).insert(annotations::HEALTH_CHECKS.to_owned(), "true".into());
-        let written = healthy(&entry, None, at(1)).expect("new");
-        assert_eq!(written.as_array().map(Vec::len), Some(2));
-        entry["status"]["conditions"] = written;
-        assert_eq!(healthy(&entry, None, at(2)), None);
-        let written = healthy(&entry, Some("refused"), at(3)).expect("changed");
-        assert_eq!(written[1]["status"], "False");
-        assert_eq!(written[1]["message"], "refused");
-        entry["status"]["conditions"] = written;
-        let written = healthy(&entry, Some("late"), at(4)).expect("another fault");
-        assert_eq!(written[1]["lastTransitionTime"], json!(at(3)));
-        assert_eq!(written[1]["lastProbeTime"], json!(at(4)));
-    }
-}
+mod tests;

@@ -1,9 +1,16 @@
-use lateen_api::{annotations, status};
+use lateen_api::annotations;
 use lateen_registry::WorkloadOwner;
 use serde_json::json;
 
+use super::leaving::SWEEP;
 use super::*;
 use crate::wire;
+
+mod health;
+mod streams;
+
+/// Of the streams of a control plane that nobody has told otherwise.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// An API server's part: objects with versions.
 #[derive(Default)]
@@ -13,6 +20,10 @@ struct Stored {
     version: Mutex<u64>,
     /// Nothing answers.
     is_down: Mutex<bool>,
+    /// How often conditions were to be written.
+    n_conditions: Mutex<u32>,
+    /// They are not taken.
+    refuses_conditions: Mutex<bool>,
 }
 
 fn key_of(entry: &Value) -> Key {
@@ -58,6 +69,10 @@ impl Stored {
         let key = ("ns".to_owned(), "vms".to_owned());
         let group = json!({"metadata": {"uid": "u1"}, "spec": spec});
         self.groups.lock().expect("whole").insert(key, group);
+    }
+
+    fn set_down(&self, is_down: bool) {
+        *self.is_down.lock().expect("whole") = is_down;
     }
 
     fn one(&self) -> Option<Value> {
@@ -114,6 +129,10 @@ impl Entries for Stored {
         entry: &'a Value,
         conditions: Value,
     ) -> BoxFuture<'a, Result<(), EntriesError>> {
+        *self.n_conditions.lock().expect("whole") += 1;
+        if *self.refuses_conditions.lock().expect("whole") {
+            return ready(Err(EntriesError::Refused("forbidden".to_owned())));
+        }
         let mut entry = entry.clone();
         entry["status"]["conditions"] = conditions;
         ready(self.put(entry, false))
@@ -144,7 +163,7 @@ fn replica(stored: &Arc<Stored>, name: &str, leads: bool) -> Arc<Registrar> {
         // It stays what it is without its sender.
         leading: watch::channel(leads).1,
     };
-    Registrar::start(with, &Registry::new())
+    Registrar::start(with, LIFETIME, &Registry::new())
 }
 
 /// The node of a workload on a virtual machine.
@@ -270,9 +289,9 @@ async fn only_the_groups_own_are_registered() {
     assert_eq!(refused(&path, Some("sa")).await, Some(InvalidArgument));
     let path = node(&[("NETWORK", "a/b")]);
     assert_eq!(refused(&path, Some("sa")).await, Some(InvalidArgument));
-    *stored.is_down.lock().expect("whole") = true;
+    stored.set_down(true);
     assert_eq!(refused(&vm, Some("sa")).await, Some(Unavailable));
-    *stored.is_down.lock().expect("whole") = false;
+    stored.set_down(false);
     assert!(stored.one().is_none(), "nothing was written");
     // What somebody wrote by hand under the name is not taken over.
     let by_hand = json!({"metadata": {"namespace": "ns", "name": "vms-192.0.2.7"}, "spec": {}});
@@ -332,7 +351,7 @@ async fn an_entry_goes_with_its_last_stream() {
         grace: Duration::from_millis(1),
         ..replica(&stored, "one", false).with.clone()
     };
-    let registrar = Registrar::start(with, &Registry::new());
+    let registrar = Registrar::start(with, LIFETIME, &Registry::new());
     let node = node(&[]);
     let first = register(&registrar, &node, Some("sa"))
         .await
@@ -422,31 +441,4 @@ async fn the_leader_removes_what_replicas_left_behind() {
         ["by-hand", "there"]
     );
     drop((follower, leader));
-}
-
-#[tokio::test(start_paused = true)]
-async fn health_reaches_the_status() {
-    let stored = Arc::new(Stored::default());
-    stored.group(json!({"template": {}}));
-    let registrar = replica(&stored, "one", false);
-    let held = register(&registrar, &node(&[]), Some("sa"))
-        .await
-        .expect("registered");
-    let held = held.expect("asked for");
-    let is = |expect: &str| {
-        let entry = stored.one().expect("an entry");
-        let condition = &entry["status"]["conditions"][0];
-        condition["type"] == status::HEALTHY && condition["status"] == expect
-    };
-    held.report(Some("refused"));
-    until("unhealthy", || is("False")).await;
-    // What cannot be written is written later, and the newest alone.
-    *stored.is_down.lock().expect("whole") = true;
-    held.report(Some("still refused"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    held.report(None);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(is("False"));
-    *stored.is_down.lock().expect("whole") = false;
-    until("healthy", || is("True")).await;
 }
