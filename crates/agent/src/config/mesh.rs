@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::bad;
 use crate::Error;
@@ -44,7 +44,7 @@ impl ProxyConfig {
             return Self::parse(own);
         };
         if let Value::Object(over) = Self::parse(own)?.raw {
-            fields.extend(over);
+            lay(&mut fields, over);
         }
         Self::of(Value::Object(fields))
     }
@@ -64,6 +64,23 @@ impl ProxyConfig {
         let config = serde_json::from_value(raw.clone());
         let config: Self = config.map_err(|e| bad("PROXY_CONFIG", e))?;
         Ok(Self { raw, ..config })
+    }
+}
+
+/// The maps that are merged by their keys, as Istio's agent does. Of the other fields the more special
+/// one counts as a whole: two ways of one probe would be none.
+const MAPS: [&str; 2] = ["proxyMetadata", "proxyHeaders"];
+
+fn lay(fields: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (name, value) in over {
+        match (fields.get_mut(&name), value) {
+            (Some(Value::Object(below)), Value::Object(own)) if MAPS.contains(&&*name) => {
+                below.extend(own);
+            }
+            (_, value) => {
+                fields.insert(name, value);
+            }
+        }
     }
 }
 
@@ -142,6 +159,22 @@ mod tests {
         assert_eq!(read().discovery_address, None);
         std::fs::write(&file, "[").expect("writable");
         ProxyConfig::read(&file, own).expect_err("no YAML");
+    }
+
+    #[test]
+    fn maps_are_merged_and_probes_are_not() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join("mesh");
+        let mesh = "defaultConfig:\n  proxyMetadata: {A: mesh, B: mesh}\n  \
+                    readinessProbe: {tcpSocket: {port: 1}}\n";
+        std::fs::write(&file, mesh).expect("writable");
+        let own = "proxyMetadata: {B: own, C: own}\nreadinessProbe: {httpGet: {port: 2}}\n";
+        let both = ProxyConfig::read(&file, own).expect("valid");
+        let expected = [("A", "mesh"), ("B", "own"), ("C", "own")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(both.proxy_metadata, BTreeMap::from(expected));
+        let probe = serde_json::json!({"httpGet": {"port": 2}});
+        assert_eq!(both.readiness_probe, Some(probe));
     }
 
     #[test]
