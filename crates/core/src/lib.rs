@@ -9,6 +9,7 @@ pub mod identity;
 pub mod labels;
 pub mod locality;
 pub mod object;
+pub mod pipe;
 pub mod ports;
 pub mod problem;
 pub mod protocol;

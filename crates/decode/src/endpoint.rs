@@ -13,6 +13,9 @@ use crate::common::ADDRESS;
 use crate::unread::Kind::{Harmless, In, Whole};
 use crate::unread::Reads;
 
+/// What the host of an endpoint at a socket in the file system begins with.
+const UNIX: &str = "unix:";
+
 /// One endpoint with a name or an address.
 #[derive(Debug, Clone)]
 pub struct NamedEndpoint {
@@ -58,7 +61,7 @@ impl NamedEndpoint {
     /// The path of its socket in the file system, where it is at one.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
-        self.host.strip_prefix("unix:")
+        self.host.strip_prefix(UNIX)
     }
 }
 
@@ -101,11 +104,18 @@ fn one(
         .as_ref()
         .and_then(|address| address.address.as_ref());
     let (host, port) = match address {
+        // It would be taken for a path.
+        Some(core::address::Address::SocketAddress(socket)) if socket.address.starts_with(UNIX) => {
+            return Err(DecodeError::new(
+                "lb_endpoints.address",
+                "a path is the address of a pipe, and of no other socket",
+            ));
+        }
         Some(core::address::Address::SocketAddress(socket)) => (
             socket.address.clone(),
             port("lb_endpoints.address", socket)?,
         ),
-        Some(core::address::Address::Pipe(pipe)) => (format!("unix:{}", pipe.path), 0),
+        Some(core::address::Address::Pipe(pipe)) => (format!("{UNIX}{}", pipe.path), 0),
         Some(core::address::Address::EnvoyInternalAddress(_)) => {
             return Err(DecodeError::unsupported(
                 "lb_endpoints",

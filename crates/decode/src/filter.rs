@@ -36,6 +36,25 @@ pub struct Filters {
     pub session: Option<Arc<SessionSpec>>,
 }
 
+impl Filters {
+    /// The sessions of a request of this path: by its route, else its virtual host, else the filter.
+    #[must_use]
+    pub fn session_of<'a>(
+        &'a self,
+        host: &'a RouteExtra,
+        route: &'a RouteExtra,
+        path: &str,
+    ) -> Option<&'a Arc<SessionSpec>> {
+        let own = route.session.as_ref().or(host.session.as_ref());
+        let spec = match own {
+            Some(RouteSession::Off) => return None,
+            Some(RouteSession::By(spec)) => spec,
+            None => self.session.as_ref()?,
+        };
+        Some(spec).filter(|spec| self.session_enabled && spec.by.is_for(path))
+    }
+}
+
 /// Settings of one route or virtual host.
 #[derive(Debug, Default, Clone)]
 pub struct RouteExtra {

@@ -43,6 +43,19 @@ pub enum Carrier {
     Header(String),
 }
 
+impl Carrier {
+    /// Whether requests of this path have it: a cookie's own ends where an element of theirs does.
+    pub(crate) fn is_for(&self, asked: &str) -> bool {
+        let Carrier::Cookie { path, .. } = self else {
+            return true;
+        };
+        let rest = asked.strip_prefix(path.as_str());
+        rest.is_some_and(|rest| {
+            rest.is_empty() || path.is_empty() || path.ends_with('/') || rest.starts_with('/')
+        })
+    }
+}
+
 /// What a route or a virtual host says of sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteSession {
@@ -185,3 +198,30 @@ static ATTRIBUTE: Reads = Reads::of(
 );
 
 static HEADER_STATE: Reads = Reads::of(HEADER_TYPE, &[(1, "name", Whole)]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_cookies() {
+        for (path, asked, want) in [
+            ("", "/a", true),
+            ("/", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a/", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a/", "/a", false),
+            ("/b", "/a", false),
+        ] {
+            let by = Carrier::Cookie {
+                name: "a".into(),
+                ttl: Duration::ZERO,
+                path: path.into(),
+                attributes: Vec::new(),
+            };
+            assert_eq!(by.is_for(asked), want, "{path} {asked}");
+        }
+    }
+}

@@ -43,17 +43,17 @@ pub(crate) struct EndpointsKey {
     pub(crate) reach: Option<Reach>,
     /// The families of the client's addresses.
     pub(crate) families: Families,
-    /// The client connects to sockets in the file system as well.
-    pub(crate) paths: bool,
+    /// The namespace whose endpoints may be sockets in the file system, for a client that connects to
+    /// some.
+    pub(crate) paths_of: Option<String>,
 }
 
 impl EndpointsKey {
     pub(crate) fn generate(&self) -> ClusterLoadAssignment {
         let endpoints = self.endpoints.as_deref().unwrap_or_default();
         let takes_tls = |endpoint: &Endpoint| !self.plain.contains(&endpoint.address);
-        let is_path = |e: &Endpoint| e.address.starts_with(names::UNIX);
         let is_wanted = |e: &&Endpoint| {
-            (!self.mesh_only || (e.mtls && takes_tls(e))) && (self.paths || !is_path(e))
+            (!self.mesh_only || (e.mtls && takes_tls(e))) && (!is_path(e) || self.leads_to(e))
         };
         let taking: Vec<Endpoint>;
         let endpoints = if endpoints.iter().all(|e| is_wanted(&e)) {
@@ -71,6 +71,18 @@ impl EndpointsKey {
             takes_tls,
         )
     }
+
+    /// Whether the client may have an endpoint at a path. What is in the client's pod is for no other
+    /// namespace to lead to.
+    fn leads_to(&self, at_path: &Endpoint) -> bool {
+        let is_own = self.paths_of.as_ref() == Some(&at_path.namespace);
+        is_own && names::is_usable_path(&at_path.address)
+    }
+}
+
+/// Whether it is at a socket in the file system.
+pub(crate) fn is_path(endpoint: &Endpoint) -> bool {
+    endpoint.address.starts_with(names::UNIX)
 }
 
 /// A load assignment of those endpoints that are ready and have the labels, in the order and with
@@ -274,7 +286,7 @@ mod tests {
             placement,
             reach: None,
             families: Families::V4,
-            paths: true,
+            paths_of: None,
         }
     }
 
@@ -306,17 +318,22 @@ mod tests {
     #[test]
     fn sockets_in_the_file_system_are_for_those_who_take_them() {
         let at_path = endpoint("unix:///run/app", "v1", "a");
-        let all = [endpoint("10.0.0.1", "v1", "a"), at_path];
-        let with = |paths| EndpointsKey {
+        let agents = endpoint("unix:///etc/istio/proxy/XDS", "v1", "a");
+        let all = [endpoint("10.0.0.1", "v1", "a"), at_path, agents];
+        let with = |paths_of: Option<&str>| EndpointsKey {
             endpoints: Some(Shared(all.iter().cloned().collect())),
-            paths,
+            paths_of: paths_of.map(str::to_owned),
             ..key(None, None)
         };
-        let made = lateen_xds::json::to_value(&with(true).generate()).expect("JSON");
+        let made = with(Some("default")).generate();
+        assert_eq!(addresses(&made).len(), 2, "the agent's is nobody's");
+        let made = lateen_xds::json::to_value(&made).expect("JSON");
         let hosts = &made["endpoints"][0]["lb_endpoints"];
         let pipe = &hosts[1]["endpoint"]["address"]["pipe"];
         assert_eq!(*pipe, json!({"path": "/run/app"}));
-        assert_eq!(addresses(&with(false).generate()), [(0, true)]);
+        for other in [None, Some("elsewhere")] {
+            assert_eq!(addresses(&with(other).generate()), [(0, true)], "{other:?}");
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl Listener {
 pub(crate) struct Connection {
     /// Where the client meant to go.
     pub local: SocketAddr,
+    /// Whether something says so: the kernel, or a PROXY header. Else it is where it was accepted.
+    pub is_restored: bool,
     pub remote: SocketAddr,
     /// Who opened the connection, whatever a PROXY header says.
     pub direct_remote: SocketAddr,
@@ -163,6 +165,16 @@ impl Connection {
     /// Where it came from and where it was going.
     pub(crate) fn between(&self) -> Between {
         (self.remote, self.local)
+    }
+
+    /// The host of a cluster that takes connections where they were going; `None` where nothing says
+    /// where that was: the listener's own address would lead to the listener again, without end.
+    pub(crate) fn original_dst(&self, port: Option<u16>) -> Option<SocketAddr> {
+        let mut address = self.local;
+        if let Some(port) = port {
+            address.set_port(port);
+        }
+        self.is_restored.then_some(address)
     }
 
     /// Counts a request that is answered; true where there may be no more than `max`, 0 for any

@@ -143,10 +143,10 @@ fn tune(socket: SockRef<'_>, keepalive: Keepalive) {
     }
 }
 
-/// Where the peer of an accepted connection meant to go; the socket's own address for a connection
-/// that was not redirected.
-pub(crate) fn original_dst(stream: &impl AsFd, local: SocketAddr) -> SocketAddr {
-    let found = match local.ip().to_canonical() {
+/// Where the peer of an accepted connection meant to go, as the kernel remembers it; `None` where it
+/// does not follow connections. One that was not redirected meant the socket's own address.
+pub(crate) fn original_dst(stream: &impl AsFd, local: SocketAddr) -> Option<SocketAddr> {
+    match local.ip().to_canonical() {
         IpAddr::V4(_) => getsockopt(stream, OriginalDst).ok().map(|raw| {
             let ip = IpAddr::from(u32::from_be(raw.sin_addr.s_addr).to_be_bytes());
             SocketAddr::new(ip, u16::from_be(raw.sin_port))
@@ -155,8 +155,7 @@ pub(crate) fn original_dst(stream: &impl AsFd, local: SocketAddr) -> SocketAddr 
             let ip = IpAddr::from(raw.sin6_addr.s6_addr);
             SocketAddr::new(ip, u16::from_be(raw.sin6_port))
         }),
-    };
-    found.unwrap_or(local)
+    }
 }
 
 trait BindNoPort {

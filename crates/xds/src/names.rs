@@ -306,6 +306,12 @@ pub const HTTP_PROXY_ROUTE: &str = "http_proxy";
 /// What stands before the path of a socket in addresses, and in names of listeners and tables.
 pub const UNIX: &str = "unix://";
 
+/// Whether an address that configuration names is a socket in the file system to which it may lead.
+pub fn is_usable_path(address: &str) -> bool {
+    let path = address.strip_prefix(UNIX);
+    path.is_some_and(|path| lateen_core::pipe::refusal(path).is_none())
+}
+
 /// `udp_0.0.0.0_53`: a listener for datagrams, beside which there may be one for connections.
 pub fn datagram_listener(address: impl fmt::Display, port: u16) -> String {
     format!("udp_{address}_{port}")

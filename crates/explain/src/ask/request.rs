@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use lateen_decode::{HcmSpec, ListenerSpec, RouteExtra, RouteSession, Routes};
+use lateen_decode::{Carrier, HcmSpec, ListenerSpec, RouteExtra, Routes, SessionSpec};
 use lateen_pilot::{RuleTrace, Setting};
 use lateen_route::{
-    Action, Forward, Host as VirtualHost, HostRewrite, PathRedirect, Redirect, Route, RouteTable,
-    without_port,
+    Action, Forward, Host as VirtualHost, HostRewrite, PathRedirect, Redirect, RequestView, Route,
+    RouteTable, without_port,
 };
 use lateen_xds::types::route as pb;
 
@@ -163,7 +163,9 @@ impl<'a> Asker<'a> {
                     .or(host.extra.fault.as_ref());
                 let fault = fault.or(hcm.filters.fault.as_ref());
                 to.faults = fault.map_or_else(Vec::new, |fault| faults(fault));
-                to.session = session(hcm, host, found.route);
+                let spec =
+                    (hcm.filters).session_of(&host.extra, &found.route.extra, self.call.path());
+                to.session = spec.map_or_else(String::new, |spec| session(spec));
                 Outcome::Forward(to)
             }
         }
@@ -236,21 +238,8 @@ fn redirection(redirect: &Redirect) -> Redirection {
     }
 }
 
-/// What keeps clients with their hosts, by the route, else its virtual host, else the filter.
-fn session(hcm: &HcmSpec, host: &VirtualHost<RouteExtra>, route: &Route<RouteExtra>) -> String {
-    use lateen_decode::Carrier;
-    if !hcm.filters.session_enabled {
-        return String::new();
-    }
-    let own = route.extra.session.as_ref().or(host.extra.session.as_ref());
-    let spec = match own {
-        Some(RouteSession::Off) => None,
-        Some(RouteSession::By(spec)) => Some(spec),
-        None => hcm.filters.session.as_ref(),
-    };
-    let Some(spec) = spec else {
-        return String::new();
-    };
+/// What keeps clients with their hosts.
+fn session(spec: &SessionSpec) -> String {
     let mut told = match &spec.by {
         Carrier::Header(name) => format!("with one host by header {name}"),
         Carrier::Cookie { name, ttl, .. } if ttl.is_zero() => {

@@ -265,5 +265,9 @@ pub(super) fn socket_path(path: &str, at: &Path<'_>, faults: &mut Faults) {
     }
     if path.ends_with('/') {
         faults.add(at, "UDS may not be a dir", "name the socket");
+    } else if path.starts_with('/')
+        && let Some(reason) = lateen_core::pipe::refusal(path)
+    {
+        faults.add(at, reason, "name a socket of the application's");
     }
 }

@@ -346,6 +346,14 @@ fn sidecars() {
                  {port: {number: 81, protocol: HTTP, name: b}, defaultEndpoint: \"unix:///a.sock\"}]}",
                 &[],
             ),
+            (
+                "{ingress: [{port: {number: 80, protocol: HTTP, name: a}, \
+                 defaultEndpoint: \"unix:///etc/./istio/proxy/XDS\"}]}",
+                &[
+                    "spec.ingress[0].defaultEndpoint: the sockets of the mesh's agent are for the proxy \
+                     beside it alone",
+                ],
+            ),
             ("{}", &["spec: the Sidecar says nothing"]),
             (
                 "{egress: [{hosts: [a.com]}]}",

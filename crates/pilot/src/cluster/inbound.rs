@@ -59,6 +59,8 @@ pub(crate) enum To {
     Local(std::net::SocketAddr),
     /// At this socket in the file system.
     Path(String),
+    /// At one to which nothing may lead.
+    Nowhere,
 }
 
 impl To {
@@ -70,7 +72,8 @@ impl To {
         match endpoint.parse::<std::net::SocketAddr>() {
             Ok(address) if address.ip().is_unspecified() => To::Port(address.port()),
             Ok(address) => To::Local(address),
-            Err(_) => To::Path(endpoint.to_owned()),
+            Err(_) if names::is_usable_path(endpoint) => To::Path(endpoint.to_owned()),
+            Err(_) => To::Nowhere,
         }
     }
 }
@@ -132,7 +135,7 @@ impl InboundKey {
             cluster.upstream_bind_config = Some(from_proxy(self.families));
         }
         match &self.to {
-            To::Asked => {}
+            To::Asked | To::Nowhere => {}
             To::Port(port) => {
                 let config = OriginalDstLbConfig {
                     upstream_port_override: wire::number(u32::from(*port)),

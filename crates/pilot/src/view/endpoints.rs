@@ -10,8 +10,8 @@ use lateen_xds::names::{ClusterName, LOCAL_CLUSTER};
 
 use super::View;
 use crate::cluster::transport::is_automatic;
-use crate::endpoint::EndpointsKey;
 use crate::endpoint::place::{self, Client, Placement, Setting};
+use crate::endpoint::{self, EndpointsKey};
 use crate::listener::Mode;
 use crate::model::Reach;
 use crate::mtls;
@@ -59,10 +59,19 @@ impl<'a> View<'a> {
             placement: self.placement(&policy, service),
             reach: self.reach(&policy, service),
             families: self.from.connectivity.families,
-            // What gRPC reads knows none.
-            paths: self.from.dialect != Dialect::Grpc,
+            paths_of: endpoints.and_then(|all| self.paths_of(all)),
             mesh_only,
         })
+    }
+
+    /// The namespace whose sockets in the file system the proxy may connect to, where there are any:
+    /// its own, if it is beside an application. What gRPC reads knows none, and a gateway serves
+    /// strangers.
+    fn paths_of(self, endpoints: &[Endpoint]) -> Option<String> {
+        let takes_some = self.from.dialect != Dialect::Grpc && !self.from.is_router();
+        let own = &self.from.namespace;
+        let is_own = |of: &Endpoint| endpoint::is_path(of) && of.namespace == *own;
+        (takes_some && endpoints.iter().any(is_own)).then(|| own.clone())
     }
 
     /// How the proxy gets to endpoints of a service; `None` where addresses are all there is.
@@ -146,7 +155,7 @@ impl<'a> View<'a> {
             placement: None,
             reach: None,
             families: self.from.connectivity.families,
-            paths: true,
+            paths_of: None,
         })
     }
 }

@@ -211,6 +211,9 @@ impl<'a> View<'a> {
             for (place, server) in gateway.spec.servers.iter().enumerate() {
                 let port = server.port.as_ref().map_or(0, |port| port.number);
                 let is_path = server.bind.starts_with(names::UNIX);
+                if is_path && !names::is_usable_path(&server.bind) {
+                    continue;
+                }
                 let port = u16::try_from(port).ok();
                 let Some(port) = port.filter(|port| *port > 0 || is_path) else {
                     continue;
@@ -250,6 +253,13 @@ impl<'a> View<'a> {
         };
         let bound = self.bound().into_iter().filter(is_meant);
         bound.map(|bound| (bound.gateway, bound.place)).collect()
+    }
+
+    /// Whether what a gateway shows to services depends on which Services lead to it.
+    pub(crate) fn shows_certificates(self) -> bool {
+        let mut gateways = self.snapshot.config.gateways.iter();
+        self.from.is_router()
+            && gateways.any(|gateway| gateway.meta.annotations.contains_key(CLIENT_CERTIFICATE))
     }
 
     /// The credential that the proxy shows to a subset that a BackendTLSPolicy became; empty where its

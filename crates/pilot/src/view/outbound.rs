@@ -125,6 +125,9 @@ impl View<'_> {
     /// A listener that a Sidecar has for a port, which need not be one of any service.
     fn own_listener(self, of: &IstioEgressListener, port: &Port, wants: &mut Listeners) {
         let is_path = of.bind.starts_with(names::UNIX);
+        if is_path && !names::is_usable_path(&of.bind) {
+            return;
+        }
         let number = u16::try_from(port.number).ok();
         let is_there = |number: &u16| !is_taken(*number) && (*number > 0 || is_path);
         let Some(number) = number.filter(is_there) else {

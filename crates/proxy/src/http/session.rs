@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lateen_decode::{Carrier, RouteExtra, RouteSession, SessionSpec};
+use lateen_decode::{Carrier, RouteExtra, SessionSpec};
 use lateen_http::{Headers, Known, RequestHead};
 use lateen_route::{Host as VirtualHost, Route};
 use prost::Message;
@@ -41,17 +41,8 @@ impl Session {
         head: &RequestHead,
     ) -> Option<Session> {
         let filters = &hcm.spec.filters;
-        if !filters.session_enabled {
-            return None;
-        }
-        let own = route.extra.session.as_ref().or(host.extra.session.as_ref());
-        let spec = match own {
-            Some(RouteSession::Off) => return None,
-            Some(RouteSession::By(spec)) => spec,
-            None => filters.session.as_ref()?,
-        };
+        let spec = filters.session_of(&host.extra, &route.extra, head.path())?;
         let host = match &spec.by {
-            Carrier::Cookie { path, .. } if !is_for(path, head.path()) => return None,
             Carrier::Cookie { name, .. } => cookie(head, name).and_then(|value| in_cookie(&value)),
             Carrier::Header(name) => head.headers.get(name).and_then(in_header),
         };
@@ -101,14 +92,6 @@ impl Session {
     }
 }
 
-/// Whether a cookie of this path is for a request's: a path ends where an element of the other does.
-fn is_for(path: &str, asked: &str) -> bool {
-    let rest = asked.strip_prefix(path);
-    rest.is_some_and(|rest| {
-        rest.is_empty() || path.is_empty() || path.ends_with('/') || rest.starts_with('/')
-    })
-}
-
 fn in_header(value: &str) -> Option<Address> {
     let address = STANDARD.decode(value).ok()?;
     Address::parse(std::str::from_utf8(&address).ok()?)
@@ -129,22 +112,6 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_of_cookies() {
-        for (path, asked, want) in [
-            ("", "/a", true),
-            ("/", "/a", true),
-            ("/a", "/a", true),
-            ("/a", "/a/b", true),
-            ("/a/", "/a/b", true),
-            ("/a", "/ab", false),
-            ("/a/", "/a", false),
-            ("/b", "/a", false),
-        ] {
-            assert_eq!(is_for(path, asked), want, "{path} {asked}");
-        }
-    }
 
     #[test]
     fn what_a_client_brings_is_read_with_care() {

@@ -117,7 +117,7 @@ async fn prepare(
 ) -> Result<(Arc<Connection>, DownstreamIo), String> {
     let tracked = worker.shared.stats.listener_connection(name);
     let own = stream.local_addr().map_err(|error| error.to_string())?;
-    let (listener, mut local) = listener_of(worker, name, &stream, own)?;
+    let (listener, mut local, mut is_restored) = listener_of(worker, name, &stream, own)?;
     let direct_remote = canonical(remote);
     let mut remote = direct_remote;
     let mut seen = BytesMut::new();
@@ -125,6 +125,7 @@ async fn prepare(
         // Boxed, since few listeners ask for it.
         let named = Box::pin(named_addresses(&listener, header, &mut stream, &mut seen)).await?;
         if let Some((source, destination)) = named {
+            is_restored |= canonical(destination) != local;
             (remote, local) = (canonical(source), canonical(destination));
         }
     }
@@ -159,6 +160,7 @@ async fn prepare(
     };
     let connection = Connection {
         local,
+        is_restored,
         remote,
         direct_remote,
         sni: findings.sni,
@@ -173,28 +175,27 @@ async fn prepare(
     Ok((Arc::new(connection), io))
 }
 
-/// The listener that serves a connection, and where its client meant to go.
+/// The listener that serves a connection, where its client meant to go, and whether the kernel says so.
 fn listener_of(
     worker: &Worker,
     name: &ArcStr,
     stream: &Stream,
     own: SocketAddr,
-) -> Result<(Arc<Listener>, SocketAddr), String> {
+) -> Result<(Arc<Listener>, SocketAddr, bool), String> {
     let snapshot = worker.shared.snapshot.load();
     let listener = snapshot.listeners.get(name).ok_or("the listener is gone")?;
-    let local = if listener.original_dst {
-        stream.original_dst(own)
-    } else {
-        own
+    let asked = match listener.original_dst {
+        true => stream.original_dst(own),
+        false => None,
     };
-    let local = canonical(local);
+    let local = canonical(asked.unwrap_or(own));
     let redirected = local != canonical(own);
     let listener = if listener.use_original_dst && redirected {
         snapshot.listener_for(local).unwrap_or(listener)
     } else {
         listener
     };
-    Ok((listener.clone(), local))
+    Ok((listener.clone(), local, asked.is_some()))
 }
 
 /// The addresses that the PROXY header of a connection names, where it names any.

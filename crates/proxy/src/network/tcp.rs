@@ -143,10 +143,7 @@ fn pick(
     tried: &[usize],
 ) -> Option<(Option<usize>, Arc<Host>)> {
     if let Discovery::OriginalDst { port, .. } = &cluster.spec.discovery {
-        let mut address = connection.local;
-        if let Some(port) = port {
-            address.set_port(*port);
-        }
+        let address = connection.original_dst(*port)?;
         return Some((None, Arc::new(Host::at(address))));
     }
     let tried = Tried {

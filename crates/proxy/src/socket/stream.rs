@@ -51,11 +51,11 @@ impl Stream {
         }
     }
 
-    /// Where the client meant to go, where that may be elsewhere than `own`.
-    pub(crate) fn original_dst(&self, own: SocketAddr) -> SocketAddr {
+    /// Where the client meant to go, where that is known and may be elsewhere than `own`.
+    pub(crate) fn original_dst(&self, own: SocketAddr) -> Option<SocketAddr> {
         match self {
             Stream::Tcp(stream) => super::original_dst(stream, own),
-            Stream::Unix(_) => own,
+            Stream::Unix(_) => None,
         }
     }
 }

@@ -169,8 +169,9 @@ impl State {
     /// Shared ports would let two listeners take each other's connections.
     fn refuse_taken(&self, name: &ArcStr, new: &Listener, is_udp: bool) -> Result<(), String> {
         let addresses = &new.addresses;
-        let path = |pipe: &Option<Pipe>| pipe.as_ref().map(|pipe| pipe.path.clone());
-        let is_at_path = |bound: &Bound| new.pipe.is_some() && path(&bound.pipe) == path(&new.pipe);
+        let path = |pipe: &Option<Pipe>| pipe.as_ref().map(|of| socket::unix::place(&of.path));
+        let own_path = path(&new.pipe);
+        let is_at_path = |bound: &Bound| own_path.is_some() && path(&bound.pipe) == own_path;
         let taken = self.bound.iter().find(|(other, bound)| {
             let mut own = bound.addresses.iter();
             *other != name

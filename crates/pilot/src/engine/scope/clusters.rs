@@ -64,7 +64,9 @@ impl Clusters {
         // So does which ports for datagrams have clusters.
         let by_rules = by_gateways
             || (touched.rules && (making.view().is_limited() || making.view().has_datagrams()));
-        let by_services = touched.services && making.vantage.patches.adds_clusters();
+        // And whose certificate a gateway shows, on which Services lead to it.
+        let by_services = touched.services
+            && (making.vantage.patches.adds_clusters() || making.view().shows_certificates());
         let changed = if touched.all || by_rules || by_services {
             next.renew_all(making)
         } else {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lateen_core::Protocol;
-use lateen_registry::World;
+use lateen_core::{Labels, Protocol};
+use lateen_registry::{Endpoint, EndpointKey, World};
 use lateen_xds::json;
 use serde_json::{Value, json};
 
@@ -11,8 +11,9 @@ use super::super::View;
 use super::vantage;
 use crate::Snapshot;
 use crate::engine::Vantage;
-use crate::fixture::{self, DOMAIN, assert_has, service, sidecar};
+use crate::fixture::{self, DOMAIN, assert_has, ingress, service, sidecar};
 use crate::key::Key;
+use crate::proxy::Proxy;
 
 /// Bookinfo and a service of another namespace.
 fn snapshot(yaml: &str) -> Snapshot {
@@ -477,4 +478,62 @@ fn an_application_at_a_socket_in_the_file_system() {
         &cluster,
         &json!({"load_assignment": {"endpoints": [{"lb_endpoints": [endpoint]}]}}),
     );
+}
+
+#[test]
+fn endpoints_at_sockets_are_for_sidecars_of_their_namespace() {
+    let mut world: World = fixture::world();
+    let app = service("app", &[(80, 80, Protocol::Grpc)]);
+    let endpoint = Endpoint {
+        address: "unix:///run/app".into(),
+        ..fixture::endpoint(Labels::new())
+    };
+    let key = EndpointKey::new(app.id(), &app.ports[0].name);
+    world.endpoints.insert(key, [endpoint].into());
+    world.services.insert(app.id(), app);
+    let snapshot = Snapshot::new(1, Arc::new(world), Arc::default(), DOMAIN);
+    let stranger = Proxy {
+        namespace: "other".into(),
+        ..sidecar("productpage")
+    };
+    for (proxy, is_theirs) in [
+        (sidecar("productpage"), true),
+        (stranger, false),
+        (ingress(), false),
+    ] {
+        let vantage = vantage(&snapshot, &proxy);
+        let key =
+            View::new(&snapshot, &vantage).endpoints("outbound|80||app.default.svc.cluster.local");
+        let made = key.expect("a cluster").generate();
+        assert_eq!(!made.endpoints.is_empty(), is_theirs, "{}", proxy.namespace);
+    }
+    let router = Proxy {
+        namespace: "default".into(),
+        ..ingress()
+    };
+    let vantage = vantage(&snapshot, &router);
+    let key =
+        View::new(&snapshot, &vantage).endpoints("outbound|80||app.default.svc.cluster.local");
+    assert!(key.expect("a cluster").generate().endpoints.is_empty());
+}
+
+#[test]
+fn nothing_is_at_the_agents_sockets() {
+    let yaml = of_namespace(
+        "{ingress: [{port: {number: 9080, protocol: HTTP, name: a}, \
+         defaultEndpoint: \"unix:///var/run/secrets/workload-spiffe-uds/socket\"}], \
+         egress: [{port: {number: 0, protocol: HTTP, name: u}, bind: \"unix:///etc/istio/proxy/XDS\", \
+         hosts: [\"./*\"]}]}",
+    );
+    let found = listeners(&yaml);
+    let is_at_path = |listener: &Value| !listener["address"]["pipe"].is_null();
+    assert!(!found.iter().any(is_at_path), "{found:#?}");
+    let snapshot = snapshot(&yaml);
+    let workload = Vantage::of_node(&sidecar("productpage"));
+    let keys = View::new(&snapshot, &workload).inbound_clusters();
+    let made = keys.into_iter().find_map(|key| match key {
+        Key::InboundCluster(key) if key.port == Some(9080) => Some(key.generate()),
+        _ => None,
+    });
+    assert_eq!(made.expect("a cluster").load_assignment, None);
 }

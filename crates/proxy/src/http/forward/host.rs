@@ -1,5 +1,6 @@
 //! The host of a try.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lateen_core::Reason;
@@ -82,13 +83,16 @@ impl Exchange<'_> {
         policy: Option<&RetryPolicy>,
     ) -> Option<(Option<usize>, Arc<Host>)> {
         if let Discovery::OriginalDst { header, port } = &self.cluster.spec.discovery {
-            let named = header
+            let named: Option<SocketAddr> = header
                 .as_ref()
                 .and_then(|name| head.headers.get(name)?.parse().ok());
-            let mut address = named.unwrap_or(self.connection.local);
-            if let Some(port) = port {
-                address.set_port(*port);
-            }
+            let address = match named {
+                Some(mut address) => {
+                    address.set_port(port.unwrap_or(address.port()));
+                    address
+                }
+                None => self.connection.original_dst(*port)?,
+            };
             return Some((None, Arc::new(Host::at(address))));
         }
         if let Some(own) = self.session_host() {
