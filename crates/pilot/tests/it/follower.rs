@@ -85,7 +85,7 @@ pub(crate) struct Follower {
     /// Clusters that it refused and does not hold.
     declined: BTreeSet<String>,
     /// Clusters among these to which something led that the client had not held before: what is asked
-    /// for by name is answered, and what is held is not changed to lead there.
+    /// for by name is answered, and what is held is not changed to lead there anew.
     excused: BTreeMap<(&'static str, String), BTreeSet<String>>,
     /// On a new stream of the older protocol all clusters are listed before any route can be, so that
     /// until then routes of the stream before may lead nowhere.
@@ -166,10 +166,12 @@ impl Follower {
             }
             let routes = routes(kind, body);
             // What is held of an earlier stream of the older protocol is not known to the server.
-            let excused = match self.held.contains_key(&key) && !self.is_opening {
-                true => BTreeSet::new(),
-                false => routes.intersection(&self.declined).cloned().collect(),
-            };
+            let mut excused: BTreeSet<_> = routes.intersection(&self.declined).cloned().collect();
+            if self.held.contains_key(&key) && !self.is_opening {
+                // Where it led before it may go on leading: it gets no worse by the change.
+                let before = self.excused.get(&key);
+                excused.retain(|cluster| before.is_some_and(|before| before.contains(cluster)));
+            }
             self.excused.insert(key.clone(), excused);
             self.leads.insert(key.clone(), leads(kind, body));
             self.routes.insert(key.clone(), routes);
