@@ -13,6 +13,10 @@ use super::proto::ForwardEchoRequest;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// What came is held until all of it is there, so that it must not be without an end.
 const COUNT_MAX: i32 = 10_000;
+/// So must its length in bytes, which is what clients of gRPC take by default.
+const LENGTH_MAX: usize = 4 << 20;
+/// A second has no more nanoseconds.
+const QPS_MAX: i32 = 1_000_000_000;
 
 /// A text of each answer.
 ///
@@ -29,8 +33,11 @@ pub(super) async fn ask(request: ForwardEchoRequest) -> Result<Vec<String>, Stat
     };
     let every = match request.qps {
         0 => None,
-        1.. => Some(Duration::from_secs(1) / request.qps.unsigned_abs()),
-        qps => return Err(Status::invalid_argument(format!("qps is {qps}"))),
+        1..=QPS_MAX => Some(Duration::from_secs(1) / request.qps.unsigned_abs()),
+        qps => {
+            let why = format!("qps is {qps}, and may be 1 to {QPS_MAX}");
+            return Err(Status::invalid_argument(why));
+        }
     };
     let asked = parse(request)?;
     let unsupported = |why| Status::unimplemented(format!("{}: {why}", asked.url));
@@ -40,13 +47,20 @@ pub(super) async fn ask(request: ForwardEchoRequest) -> Result<Vec<String>, Stat
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     });
-    let (mut output, mut faults) = (Vec::new(), Vec::new());
+    let (mut output, mut faults, mut length) = (Vec::new(), Vec::new(), 0);
     for n in 0..count.unsigned_abs() as usize {
         if let Some(ticks) = &mut ticks {
             ticks.tick().await;
         }
         match asked.ask(n, &mut connections).await {
-            Ok(answer) => output.push(answer),
+            Ok(answer) => {
+                length += answer.len();
+                if length > LENGTH_MAX {
+                    let why = format!("the answers are longer than {LENGTH_MAX} bytes");
+                    return Err(Status::resource_exhausted(why));
+                }
+                output.push(answer);
+            }
             Err(why) => faults.push(why),
         }
     }
@@ -171,6 +185,18 @@ mod tests {
             ..to("http://a/".into())
         };
         check(many, Code::InvalidArgument, "count").await;
+        let fast = ForwardEchoRequest {
+            qps: i32::MAX,
+            ..to("http://a/".into())
+        };
+        check(fast, Code::InvalidArgument, "qps").await;
+        let port = serve(grpc::router).await;
+        let long = ForwardEchoRequest {
+            count: 99,
+            message: "a".repeat(1 << 16),
+            ..to(format!("grpc://127.0.0.1:{port}"))
+        };
+        check(long, Code::ResourceExhausted, "longer than").await;
         let http3 = ForwardEchoRequest {
             http3: true,
             ..to("http://a/".into())
