@@ -1,5 +1,5 @@
 use lateen_core::{Labels, Protocol};
-use lateen_registry::{Endpoint, EndpointKey, World};
+use lateen_registry::{Endpoint, EndpointKey, Service, World};
 
 use super::*;
 use crate::fixture::{self, DOMAIN};
@@ -91,6 +91,39 @@ spec:
     engine.publish(Arc::new(next), false);
     assert!(!served.has_changed().expect("open"));
     assert_eq!(standing.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_gateway_shows_another_certificate_when_other_services_lead_to_it() {
+    let yaml = "---\nkind: DestinationRule\n\
+        metadata: {name: tls, annotations: {internal.istio.io/backend-tls: p}}\n\
+        spec: {host: reviews.default.svc.cluster.local, exportTo: [\"*\"], subsets: [{name: tls, \
+        trafficPolicy: {tls: {mode: SIMPLE, sni: a.com, credentialName: c}}}]}\n\
+        ---\nkind: Gateway\nmetadata: {name: own, annotations: {internal.istio.io/gateway-service: \
+        istio-ingressgateway.istio-system.svc.cluster.local, \
+        internal.istio.io/client-certificate: \"kubernetes-gateway://default/own\"}}\n\
+        spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*/*\"]}]}\n";
+    let (was, config) = (Arc::new(fixture::world()), Arc::new(fixture::config(yaml)));
+    let before = Arc::new(Snapshot::new(1, was.clone(), config.clone(), DOMAIN));
+    let engine = Engine::new(before.clone());
+    let served = engine.join(&fixture::ingress());
+    let shows_its_own = || {
+        let clusters = served.borrow().list(&TypeUrl::CLUSTER);
+        let name = "outbound|9080|tls|reviews.default.svc.cluster.local";
+        let cluster = clusters
+            .iter()
+            .find(|cluster| cluster.name.as_str() == name);
+        let cluster = cluster.expect("it is there").value();
+        String::from_utf8_lossy(cluster).contains("kubernetes-gateway://default/own")
+    };
+    assert!(shows_its_own());
+    let mut is = World::clone(&was);
+    let host = "istio-ingressgateway.istio-system.svc.cluster.local";
+    let mut service = Service::clone(is.named(host).next().expect("a service"));
+    service.selector = [("app", "somebody")].into_iter().collect();
+    is.services.insert(service.id(), Arc::new(service));
+    engine.publish(Arc::new(before.next(2, Arc::new(is), config)), false);
+    assert!(!shows_its_own());
 }
 
 #[test]
