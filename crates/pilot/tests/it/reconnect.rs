@@ -17,6 +17,7 @@ use crate::distribution::{Plane, rule};
 use crate::fixture::Mesh;
 
 const REVIEWS: &str = "outbound|9080||reviews.default.svc.cluster.local";
+const RATINGS: &str = "outbound|9080||ratings.default.svc.cluster.local";
 const DETAILS: &str = "outbound|9080||details.default.svc.cluster.local";
 const RULE: &str = "---
 apiVersion: networking.istio.io/v1
@@ -231,6 +232,69 @@ async fn routes_that_are_held_do_not_lead_to_what_was_refused() {
     stream.ask(&TypeUrl::ENDPOINT, Some(DETAILS), Versions::new());
     let endpoints = stream.next().await;
     assert_eq!(endpoints.type_url, TypeUrl::ENDPOINT.as_str());
+}
+
+/// What a table that is held back leads to stays with it.
+#[tokio::test]
+async fn what_held_routes_lead_to_does_not_go() {
+    let plane = Plane::new(&rule(1, 1)).await;
+    let mut held = first_stream(&plane).await;
+    let without_ratings = |fresh: bool| {
+        let mut mesh = Mesh::bookinfo();
+        let services = &mut mesh.world.services;
+        services.retain(|id, _| !id.hostname.starts_with("ratings"));
+        if fresh {
+            let port = ("http", 9080, 9080, Protocol::Http);
+            mesh.service("fresh", &["10.96.0.77"], &[port]);
+        }
+        Arc::new(mesh.world)
+    };
+    plane.world.send_replace(without_ratings(true));
+    plane.apply(&rule(2, 1));
+    plane.settled(2).await;
+
+    let mut held = |type_url: &TypeUrl| held.remove(type_url).expect("it was sent");
+    let mut stream = Stream::open(&plane, held(&TypeUrl::CLUSTER)).await;
+    let clusters = stream.next().await;
+    stream.ask(&TypeUrl::LISTENER, None, held(&TypeUrl::LISTENER));
+    stream.ask(&TypeUrl::ROUTE, Some("9080"), held(&TypeUrl::ROUTE));
+    stream.ask(&TypeUrl::ENDPOINT, Some(DETAILS), Versions::new());
+    let reason = Reason {
+        message: "not today".into(),
+        ..Reason::default()
+    };
+    stream.answer(&clusters, Some(reason));
+    let tells_gone = |response: &DeltaDiscoveryResponse| {
+        let gone = &response.removed_resources;
+        gone.iter().any(|name| name == RATINGS)
+    };
+    for _ in 0..2 {
+        let response = stream.next().await;
+        assert!(!tells_gone(&response), "{response:?}");
+        stream.accept(&response);
+    }
+    // It would have gone by now, before the answer to this.
+    stream.ask(&TypeUrl::ENDPOINT, Some(REVIEWS), held(&TypeUrl::ENDPOINT));
+    let response = stream.next().await;
+    assert_eq!(response.type_url, TypeUrl::ENDPOINT.as_str());
+    stream.accept(&response);
+
+    // With what was refused gone, the table is good again, and what it led to can go.
+    plane.world.send_replace(without_ratings(false));
+    plane.apply(&rule(3, 1));
+    let mut order = Vec::new();
+    loop {
+        let response = stream.next().await;
+        stream.accept(&response);
+        let has_gone = tells_gone(&response);
+        order.push(response.type_url);
+        if has_gone {
+            break;
+        }
+    }
+    let route = TypeUrl::ROUTE.to_string();
+    assert!(order.contains(&route), "{order:?}");
+    assert_eq!(order.last(), Some(&TypeUrl::CLUSTER.to_string()));
 }
 
 /// A stream of the older protocol.

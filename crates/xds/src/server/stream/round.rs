@@ -205,14 +205,23 @@ impl<S: ResourceSource, P: Protocol> Stream<'_, S, P> {
         Arc::new(usable)
     }
 
-    /// What leads somewhere goes before what it leads to.
+    /// What leads somewhere goes before what it leads to. What is held back leads, in its older form,
+    /// to where it led, so that then nothing goes: every later difference has it again.
     async fn break_old(&mut self, round: &mut Round) -> Result<(), Status> {
+        let holds = |leads: &TypeUrl| self.types.get(leads).is_some_and(|it| it.n_held > 0);
+        let holds_back = LEADING.iter().any(holds);
         for removed in std::mem::take(&mut round.removed).into_iter().rev() {
             let Removed {
                 type_url,
                 names,
                 leads_to,
             } = removed;
+            if holds_back {
+                if let Some(watched) = self.types.get_mut(&type_url) {
+                    watched.has_all_of(None);
+                }
+                continue;
+            }
             let Some(watched) = self.types.get(&type_url) else {
                 continue;
             };
