@@ -1,10 +1,10 @@
 //! What the control plane tells about itself, and what it refuses.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
     discovery,
 };
 use lateen_e2e::{Mesh, eventually};
@@ -94,6 +94,30 @@ async fn told_of_all(mesh: &Mesh) -> anyhow::Result<()> {
     ] {
         mesh.wait_ready("default", labels, 1).await?;
     }
+    // A proxy that has just gone is counted until its stream is seen to end.
+    eventually("the proxies of before to be gone", async || {
+        let table = mesh.lateen_ok(&["proxy-status"])?;
+        let pods: Api<Pod> = Api::all(mesh.client().await?);
+        let pods = pods.list(&ListParams::default()).await?.items;
+        let named = |pod: Pod| {
+            let meta = pod.metadata;
+            format!(
+                "{}.{}",
+                meta.name.unwrap_or_default(),
+                meta.namespace.unwrap_or_default()
+            )
+        };
+        let pods: Vec<_> = pods.into_iter().map(named).collect();
+        for row in table.lines().skip(1) {
+            let proxy = row.split_whitespace().next().unwrap_or_default();
+            ensure!(
+                pods.iter().any(|pod| pod == proxy),
+                "{proxy} is still counted"
+            );
+        }
+        Ok(())
+    })
+    .await?;
     mesh.apply(RULE).await?;
     eventually(
         "the rule to be on the proxies of both replicas",
