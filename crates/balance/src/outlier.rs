@@ -32,12 +32,7 @@ impl HostState {
 
     /// True while the host is ejected.
     pub fn is_ejected(&self, now: u64) -> bool {
-        self.ejected_until() > now
-    }
-
-    /// The end of its ejection in milliseconds, which may be over; 0 where there was none.
-    pub(crate) fn ejected_until(&self) -> u64 {
-        self.ejected_until.load(Ordering::Relaxed)
+        self.ejected_until.load(Ordering::Relaxed) > now
     }
 
     /// How often it was ejected.
@@ -86,15 +81,18 @@ impl Default for OutlierConfig {
     }
 }
 
-/// Reports how a request to `hosts[index]` ended; the time until which that ejected the host.
-pub(crate) fn report(
+/// Reports how a request to `hosts[index]` ended; true where that ejected the host.
+pub fn report(
     config: &OutlierConfig,
     hosts: &[HostSpec],
     index: usize,
     outcome: Outcome,
     now: u64,
-) -> Option<u64> {
-    let state = &hosts.get(index)?.state;
+) -> bool {
+    let Some(host) = hosts.get(index) else {
+        return false;
+    };
+    let state = &host.state;
     let (server, gateway, local) = match outcome {
         Outcome::Status(status) => (
             (500..600).contains(&status),
@@ -119,13 +117,12 @@ pub(crate) fn report(
         config.consecutive_gateway,
     );
     let by_local = reached(&state.consecutive_local, local, config.consecutive_local);
-    let is_reached = by_server || by_gateway || by_local;
-    is_reached.then(|| eject(config, hosts, state, now))?
+    (by_server || by_gateway || by_local) && eject(config, hosts, state, now)
 }
 
-fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64) -> Option<u64> {
+fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64) -> bool {
     if state.is_ejected(now) || config.max_percent == 0 {
-        return None;
+        return false;
     }
     let ejected = hosts
         .iter()
@@ -133,7 +130,7 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
         .count();
     let share = (ejected + 1) * 100 / hosts.len().max(1);
     if ejected > 0 && share > config.max_percent as usize {
-        return None;
+        return false;
     }
     // A host that behaved for a long time starts over.
     let previous = state.ejected_at.swap(now, Ordering::Relaxed);
@@ -152,7 +149,7 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
     ] {
         counter.store(0, Ordering::Relaxed);
     }
-    Some(until)
+    true
 }
 
 #[cfg(test)]
@@ -166,10 +163,9 @@ mod tests {
             consecutive_5xx: Some(2),
             ..OutlierConfig::default()
         };
-        let end = |index, status, now| report(&config, &hosts, index, Outcome::Status(status), now);
-        let fail = |index, now| end(index, 503, now).is_some();
+        let fail = |index, now| report(&config, &hosts, index, Outcome::Status(503), now);
         assert!(!fail(0, 1));
-        assert_eq!(end(0, 200, 2), None);
+        assert!(!report(&config, &hosts, 0, Outcome::Status(200), 2));
         assert!(!fail(0, 3));
         assert!(fail(0, 4));
         assert!(hosts[0].state.is_ejected(5));

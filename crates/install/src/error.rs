@@ -13,6 +13,14 @@ pub enum InstallError {
         /// Which one was meant, or which there are.
         help: String,
     },
+    /// There is no such addon.
+    #[error("there is no addon {name:?}; {help}")]
+    Addon {
+        /// What was asked for.
+        name: String,
+        /// Which one was meant, or which there are.
+        help: String,
+    },
     /// A flag cannot be read, or names what there is not.
     #[error("--set {flag}: {reason}")]
     Set {

@@ -45,6 +45,14 @@ pub fn owned_alike(installation: &Installation) -> String {
     )
 }
 
+/// Selects what an addon made, which is of no revision.
+pub(crate) fn owned_by_addon(owner: &str, namespace: &str) -> String {
+    format!(
+        "{}={},{OWNER}={owner},{OWNER_NAMESPACE}={namespace}",
+        MANAGER.0, MANAGER.1
+    )
+}
+
 /// Whether an object with these labels is one that installations made.
 pub fn is_owned(labels: &BTreeMap<String, String>) -> bool {
     labels
@@ -86,6 +94,14 @@ pub(crate) fn own(object: &mut Value, component: &str, installation: &Installati
     if component != "Base" && !is_namespace {
         labels[REVISION] = json!(installation.revision());
     }
+    labels["release"] = json!("istio");
+}
+
+/// Marks an object as an addon's. It is of no revision, as all of them show in it.
+pub(crate) fn own_addon(object: &mut Value, component: &str, owner: &str, namespace: &str) {
+    let labels = &mut object["metadata"]["labels"];
+    merge(labels, &of_owner(Some(owner), namespace));
+    labels[COMPONENT] = json!(component);
     labels["release"] = json!("istio");
 }
 

@@ -3,6 +3,7 @@
 //! An [`Installation`] is worked out of [`Layers`]: a profile, IstioOperator files and flags. Its
 //! [`parts`] are the objects, by component and in an order in which they can be applied.
 
+mod addons;
 mod config;
 mod control_plane;
 mod crds;
@@ -30,6 +31,7 @@ use std::collections::BTreeSet;
 use lateen_api::install::Overlay;
 use serde_json::{Value, json};
 
+pub use addons::{Addon, addon_parts};
 pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
 pub use installation::Installation;

@@ -1,5 +1,6 @@
 //! `lateen install`: brings a cluster to what an installation says.
 
+mod addon;
 mod lock;
 mod plan;
 mod ready;
@@ -17,9 +18,10 @@ use k8s_openapi::api::authorization::v1::{
 use kube::{Api, Client, api::PostParams};
 use lateen_install::{Installation, Part};
 
-use super::{layers::LayerArgs, verify_install};
+use super::{layers::LayerArgs, precheck, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
+pub(crate) use addon::{AddonArgs, parse as parse_addon};
 pub(crate) use lock::Lock;
 pub(crate) use plan::{Plan, Removal, owned, revisions, spread};
 pub(crate) use ready::{is_ready, missing};
@@ -27,11 +29,13 @@ pub(crate) use ready::{is_ready, missing};
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary"
+    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary\n  lateen install --addon prometheus --addon grafana"
 )]
 pub(crate) struct Install {
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    addons: AddonArgs,
     /// Ask nothing.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
@@ -52,23 +56,36 @@ pub(crate) struct Install {
 impl Install {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let installation = self.layers.installation()?;
-        let parts = lateen_install::parts(&installation)?;
+        let parts = self.addons.parts(&installation)?;
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         may_install(&client).await?;
-        let plan = Plan::of(&mut applier, &installation, &parts, self.force).await?;
+        self.addons
+            .refuse_clash(&mut applier, &installation)
+            .await?;
+        for warning in precheck::not_enforced(&mut applier).await? {
+            eprintln!("Warning: {warning}");
+        }
+        let plan = self.plan(&mut applier, &installation, &parts).await?;
         if self.dry_run {
             output::print(&plan);
             return Ok(());
         }
         say(&installation, &parts, &plan);
+        let others = self.addons.others(&mut applier, &installation).await?;
+        if !others.is_empty() {
+            output::line(format_args!(
+                "Addons that stay as they are: {}; --addon brings one up to date, `lateen uninstall --addon` removes it.",
+                addon::names(&others)
+            ));
+        }
         if !self.skip_confirmation && !agreed("Proceed?")? {
             output::line("Cancelled.");
             return Ok(());
         }
         let lock = Lock::take(&client, installation.namespace()).await?;
         // While the question was open, somebody else may have installed something.
-        let done = match Plan::of(&mut applier, &installation, &parts, self.force).await {
+        let done = match self.plan(&mut applier, &installation, &parts).await {
             Ok(now) if now.removals() == plan.removals() => {
                 self.carry_out(&client, &mut applier, &parts, &now).await
             }
@@ -84,6 +101,15 @@ impl Install {
         }
         output::line("✔ Installation complete");
         Ok(())
+    }
+
+    async fn plan(
+        &self,
+        applier: &mut Applier,
+        installation: &Installation,
+        parts: &[Part],
+    ) -> anyhow::Result<Plan> {
+        Plan::of(applier, installation, parts, &self.addons, self.force).await
     }
 
     async fn carry_out(

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use lateen_install::{Addon, Part, addon_parts};
 use serde_json::Value;
 
-use super::layers::{LayerArgs, read};
+use super::{
+    install::{AddonArgs, parse_addon},
+    layers::{LayerArgs, read},
+};
 use crate::{
     apply::{self, Named},
     output,
@@ -17,7 +21,7 @@ use crate::{
 /// Write and compare manifests.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen manifest generate --set profile=demo | kubectl apply -f -\n  lateen manifest generate -f mesh.yaml > all.yaml\n  lateen manifest diff before.yaml after.yaml"
+    after_help = "Examples:\n  lateen manifest generate --set profile=demo | kubectl apply -f -\n  lateen manifest generate -f mesh.yaml > all.yaml\n  lateen manifest addon prometheus grafana | kubectl apply -f -\n  lateen manifest diff before.yaml after.yaml"
 )]
 pub(crate) struct Manifest {
     #[command(subcommand)]
@@ -28,6 +32,9 @@ pub(crate) struct Manifest {
 enum Command {
     /// Write the objects of an installation; `kubectl apply -f` takes them in one go
     Generate(Generate),
+    /// Write the objects of servers beside the mesh: prometheus, grafana, tracing, zipkin, kiali,
+    /// servicegraph
+    Addon(AddonFiles),
     /// Show what differs between two files of manifests
     Diff {
         /// The one, a file or a directory.
@@ -45,6 +52,8 @@ enum Command {
 struct Generate {
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    addons: AddonArgs,
     /// Only these components, such as Base, Pilot or IngressGateways.
     #[arg(long = "component", value_name = "NAME")]
     components: Vec<String>,
@@ -53,10 +62,34 @@ struct Generate {
     output: Option<PathBuf>,
 }
 
+/// Write the objects of addons, without those of the mesh.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lateen manifest addon prometheus grafana | kubectl apply -f -\n  lateen manifest addon kiali -o addons"
+)]
+struct AddonFiles {
+    /// Which ones.
+    #[arg(required = true, value_name = "NAME", value_parser = parse_addon)]
+    names: Vec<Addon>,
+    #[command(flatten)]
+    layers: LayerArgs,
+    /// A directory that the addons are written to, a file each.
+    #[arg(short, long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
+}
+
+impl AddonFiles {
+    fn run(&self) -> anyhow::Result<()> {
+        let parts = addon_parts(&self.layers.installation()?, &self.names)?;
+        write_parts(&parts, self.output.as_deref())
+    }
+}
+
 impl Manifest {
     pub(crate) async fn run(&self, global: &crate::cli::Global) -> anyhow::Result<()> {
         match &self.command {
             Command::Generate(generate) => generate.run(),
+            Command::Addon(addon) => addon.run(),
             Command::Diff { first, second } => compare(first, second),
             Command::Install(install) => install.run(global).await,
         }
@@ -65,7 +98,7 @@ impl Manifest {
 
 impl Generate {
     fn run(&self) -> anyhow::Result<()> {
-        let mut parts = lateen_install::parts(&self.layers.installation()?)?;
+        let mut parts = self.addons.parts(&self.layers.installation()?)?;
         for name in &self.components {
             if !parts.iter().any(|part| part.component == name) {
                 let known: Vec<&str> = parts.iter().map(|part| part.component).collect();
@@ -78,23 +111,28 @@ impl Generate {
         parts.retain(|part| {
             self.components.is_empty() || self.components.iter().any(|of| of == part.component)
         });
-        let Some(directory) = &self.output else {
-            for part in &parts {
-                output::print(yaml(&part.objects)?);
-            }
-            return Ok(());
-        };
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-        for (n, part) in parts.iter().enumerate() {
-            // Files are applied in the order of their names.
-            let title = part.title.to_lowercase().replace(' ', "-");
-            let path = directory.join(format!("{n}-{title}.yaml"));
-            std::fs::write(&path, yaml(&part.objects)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+        write_parts(&parts, self.output.as_deref())
     }
+}
+
+/// To standard output, or to a directory with a file for each part.
+fn write_parts(parts: &[Part], directory: Option<&Path>) -> anyhow::Result<()> {
+    let Some(directory) = directory else {
+        for part in parts {
+            output::print(yaml(&part.objects)?);
+        }
+        return Ok(());
+    };
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    for (n, part) in parts.iter().enumerate() {
+        // Files are applied in the order of their names.
+        let title = part.title.to_lowercase().replace(' ', "-");
+        let path = directory.join(format!("{n}-{title}.yaml"));
+        std::fs::write(&path, yaml(&part.objects)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Objects as one file of documents.

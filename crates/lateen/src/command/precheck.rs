@@ -1,5 +1,7 @@
 //! `lateen x precheck`: whether a cluster can have the mesh, before anything is installed.
 
+mod policies;
+
 use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::{
@@ -12,10 +14,12 @@ use kube::{Api, Client, ResourceExt, api::ListParams, core::TypeMeta};
 use lateen_install::KINDS;
 
 use super::{
-    install::{Plan, may_install},
+    install::{AddonArgs, Plan, may_install},
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output};
+
+pub(crate) use policies::not_enforced;
 
 /// The first minor version of Kubernetes 1 that has every kind that an installation makes.
 const LEAST_MINOR: u32 = 23;
@@ -44,9 +48,17 @@ impl Precheck {
             faults.push(format!("{error:#}"));
         }
         faults.extend(of_webhooks(&client).await?);
+        faults.extend(not_enforced(&mut applier).await?);
         // What cannot be read is among the faults already.
         if faults.is_empty()
-            && let Err(error) = Plan::of(&mut applier, &installation, &parts, false).await
+            && let Err(error) = Plan::of(
+                &mut applier,
+                &installation,
+                &parts,
+                &AddonArgs::default(),
+                false,
+            )
+            .await
         {
             faults.push(format!("{error:#}"));
         }

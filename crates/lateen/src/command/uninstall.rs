@@ -17,7 +17,7 @@ use lateen_install::{TAG, is_owned, owned as installed, owned_by};
 use serde_json::json;
 
 use super::{
-    install::{Lock, Removal, agreed, owned, revisions, spread},
+    install::{AddonArgs, Lock, Removal, agreed, owned, revisions, spread},
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
@@ -32,14 +32,16 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Remove a revision of the mesh, or all of it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen uninstall --purge\n  lateen uninstall --revision canary -y"
+    after_help = "Examples:\n  lateen uninstall --purge\n  lateen uninstall --revision canary -y\n  lateen uninstall --addon grafana"
 )]
 pub(crate) struct Uninstall {
     /// Everything, the resource definitions and with them all objects of the mesh's kinds included.
-    #[arg(long, conflicts_with_all = ["revision", "files"])]
+    #[arg(long, conflicts_with_all = ["revision", "files", "addons"])]
     purge: bool,
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    addons: AddonArgs,
     /// Ask nothing.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
@@ -52,16 +54,10 @@ impl Uninstall {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
-        let selector = match self.purge {
-            true => installed(),
-            false => {
-                let revision = self.revision(&mut applier, global).await?;
-                let selector = owned_by(&global.istio_namespace, &revision);
-                without_tags(&mut applier, &selector, &revision).await?;
-                selector
-            }
-        };
-        let all = owned(&mut applier, &selector).await?;
+        let mut all = Vec::new();
+        for selector in self.selectors(&mut applier, global).await? {
+            all.extend(owned(&mut applier, &selector).await?);
+        }
         if all.is_empty() {
             output::line("There is nothing to remove.");
             return Ok(());
@@ -97,6 +93,27 @@ impl Uninstall {
         }
         output::line("✔ Uninstall complete");
         Ok(())
+    }
+
+    /// Selects what goes: everything, a revision, or the addons that are named and nothing else.
+    async fn selectors(
+        &self,
+        applier: &mut Applier,
+        global: &Global,
+    ) -> anyhow::Result<Vec<String>> {
+        let namespace = &global.istio_namespace;
+        if self.purge {
+            return Ok(vec![installed()]);
+        }
+        let addons = self.addons.addons().iter();
+        let mut selectors: Vec<_> = addons.map(|addon| addon.selector(namespace)).collect();
+        if self.addons.is_empty() || !self.layers.is_empty() {
+            let revision = self.revision(applier, global).await?;
+            let selector = owned_by(namespace, &revision);
+            without_tags(applier, &selector, &revision).await?;
+            selectors.push(selector);
+        }
+        Ok(selectors)
     }
 
     /// Everything but the namespaces.
@@ -136,7 +153,7 @@ impl Uninstall {
         };
         if self.layers.is_empty() {
             bail!(
-                "say what to remove: --purge for everything, or --revision for one revision; {there}"
+                "say what to remove: --purge for everything, --revision for one revision, or --addon for an addon; {there}"
             );
         }
         let named = self.layers.installation()?.revision().to_owned();

@@ -1,32 +1,32 @@
 //! Answers of the proxy's own, as `local_reply_config` has them.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
-use bytes::Bytes;
 use lateen_decode::{LocalReplySpec, LogFilter, ReplyFormat, ReplyMapper};
 use lateen_http::{Headers, RequestHead};
+use lateen_route::HeaderMutations;
 use lateen_telemetry::access_log::{LogSource, Shape};
 
 use super::headers;
 use super::log::Entry;
 use super::view::HeadView;
-use crate::cluster::millis;
 
 /// What an answer says so far.
 #[derive(Debug)]
-pub(crate) struct Said<'a> {
+pub(crate) struct Said {
     pub status: u16,
-    pub body: Bytes,
+    pub body: String,
     /// Of the body.
-    pub content_type: &'a str,
+    pub content_type: String,
 }
 
 /// Changes an answer: by the first mapper that it passes, then by the format of all.
-pub(crate) fn rewrite<'a>(
-    spec: &'a LocalReplySpec,
+pub(crate) fn rewrite(
+    spec: &LocalReplySpec,
     entry: &mut Entry,
     headers: &mut Headers,
-    said: &mut Said<'a>,
+    said: &mut Said,
 ) {
     entry.status = said.status;
     let found = spec.mappers.iter().find(|one| passes(&one.filter, entry));
@@ -39,23 +39,26 @@ pub(crate) fn rewrite<'a>(
     }
 }
 
-fn map(mapper: &ReplyMapper, entry: &mut Entry, headers: &mut Headers, said: &mut Said<'_>) {
+fn map(mapper: &ReplyMapper, entry: &mut Entry, headers: &mut Headers, said: &mut Said) {
     if let Some(body) = &mapper.body {
         said.body.clone_from(body);
     }
-    headers::response(headers, &[&mapper.headers], entry);
+    let added = HeaderMutations {
+        response_add: mapper.headers.clone(),
+        ..HeaderMutations::default()
+    };
+    headers::response(headers, &[&added], entry);
     if let Some(status) = mapper.status {
         said.status = status;
         entry.status = status;
     }
 }
 
-fn fill<'a>(format: &'a ReplyFormat, entry: &Entry, headers: &Headers, said: &mut Said<'a>) {
+fn fill(format: &ReplyFormat, entry: &Entry, headers: &Headers, said: &mut Said) {
     let source = Replying {
         entry,
         headers,
-        // A format makes text.
-        body: String::from_utf8_lossy(&said.body),
+        body: &said.body,
     };
     let text = match &format.shape {
         Shape::Text(text) => {
@@ -66,14 +69,14 @@ fn fill<'a>(format: &'a ReplyFormat, entry: &Entry, headers: &Headers, said: &mu
         }
         json @ Shape::Json(_) => json.line(&source),
     };
-    said.body = text.into();
-    said.content_type = &format.content_type;
+    said.body = text;
+    said.content_type.clone_from(&format.content_type);
 }
 
 fn passes(filter: &LogFilter, entry: &Entry) -> bool {
     match filter {
         LogFilter::Status(how, with) => how.holds(u64::from(entry.status), *with),
-        LogFilter::Duration(how, with) => how.holds(millis(entry.started.elapsed()), *with),
+        LogFilter::Duration(how, with) => how.holds(millis(entry.started), *with),
         LogFilter::Share(share) => fastrand::u32(..1_000_000) < share.millionths,
         LogFilter::All(all) => all.iter().all(|one| passes(one, entry)),
         LogFilter::Any(any) => any.iter().any(|one| passes(one, entry)),
@@ -88,11 +91,15 @@ fn passes(filter: &LogFilter, entry: &Entry) -> bool {
     }
 }
 
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Where the values of an answer come from.
 struct Replying<'a> {
     entry: &'a Entry,
     headers: &'a Headers,
-    body: Cow<'a, str>,
+    body: &'a str,
 }
 
 impl LogSource for Replying<'_> {
@@ -109,7 +116,7 @@ impl LogSource for Replying<'_> {
 
     fn value(&self, command: &str, argument: &str) -> Option<Cow<'_, str>> {
         match command {
-            "LOCAL_REPLY_BODY" => Some(self.body.as_ref().into()),
+            "LOCAL_REPLY_BODY" => Some(self.body.into()),
             _ => self.entry.value(command, argument),
         }
     }

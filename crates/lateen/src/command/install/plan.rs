@@ -10,6 +10,7 @@ use lateen_install::{
 };
 use serde_json::{Value, json};
 
+use super::AddonArgs;
 use crate::apply::{Applier, Named};
 
 /// The ConfigMap that the control plane writes into every namespace.
@@ -85,6 +86,7 @@ impl Plan {
         applier: &mut Applier,
         installation: &Installation,
         parts: &[Part],
+        addons: &AddonArgs,
         force: bool,
     ) -> anyhow::Result<Self> {
         let mut plan = Plan::default();
@@ -110,7 +112,7 @@ impl Plan {
                 foreign.join(", ")
             );
         }
-        plan.removed = surplus(applier, installation, parts).await?;
+        plan.removed = surplus(applier, installation, parts, addons).await?;
         Ok(plan)
     }
 
@@ -154,12 +156,13 @@ fn is_ours(object: &DynamicObject) -> bool {
     object.metadata.labels.as_ref().is_some_and(is_owned)
 }
 
-/// What an earlier installation of the revision made and this one does not. The base stays, as other
-/// revisions need it.
+/// What an earlier installation of the revision made and this one does not, and the same of the addons
+/// that are named. The base stays, as other revisions need it, and so do other addons.
 async fn surplus(
     applier: &mut Applier,
     installation: &Installation,
     parts: &[Part],
+    addons: &AddonArgs,
 ) -> anyhow::Result<Vec<Removal>> {
     let mut wanted = BTreeSet::new();
     for object in parts.iter().flat_map(|part| &part.objects) {
@@ -167,12 +170,10 @@ async fn surplus(
     }
     // A tag is of no installation, though it leads to one.
     let selector = format!("{},!{TAG}", owned_alike(installation));
-    let mut surplus = Vec::new();
-    for removal in owned(applier, &selector).await? {
-        if !wanted.contains(&removal.to_string()) {
-            surplus.push(removal);
-        }
-    }
+    let is_wanted = |removal: &Removal| wanted.contains(&removal.to_string());
+    let mut surplus = owned(applier, &selector).await?;
+    surplus.retain(|removal| !is_wanted(removal));
+    surplus.extend(addons.surplus(applier, installation, is_wanted).await?);
     Ok(surplus)
 }
 
