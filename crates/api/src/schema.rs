@@ -37,6 +37,8 @@ pub(crate) enum Limit {
     Default(&'static str),
     /// Limits of each item of a list, or of each value of a map.
     Each(&'static [Limit]),
+    /// An object, of whatever fields. The API server knows of a field without a type in no rule.
+    Object,
     /// Fields that must be there.
     Required(&'static [&'static str]),
     /// Fields of which one at most may be there.
@@ -79,6 +81,7 @@ fn add_limit(schema: &mut Value, limit: &Limit) {
             let item = schema[each].take();
             schema[each] = limited(item, limits);
         }
+        Limit::Object => schema["type"] = json!("object"),
         Limit::Required(fields) => schema["required"] = json!(fields),
         Limit::AtMostOne(fields) => {
             let each: Vec<String> = fields

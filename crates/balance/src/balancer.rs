@@ -7,16 +7,20 @@
 //! Where the proxy knows who its peers are, hosts of the first priority are chosen by zone
 //! ([`ZoneAware`]).
 
+mod group;
 mod slow_start;
+mod tables;
 mod zones;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arcstr::ArcStr;
 
 use crate::HostState;
-use crate::hash::{hash_bytes, mix};
+use crate::hash::mix;
+use crate::outlier::{self, Outcome, OutlierConfig};
+use group::{Group, choose_group, groups};
 pub use slow_start::SlowStart;
 use slow_start::Weights;
 use zones::{Choice, Zones};
@@ -111,29 +115,42 @@ pub struct Balancer {
     /// Rather none than one that may not work.
     fail_on_panic: bool,
     zones: Option<Zones>,
+    /// The time from which on no host is ejected, as far as is known. All balancers that a cluster has
+    /// had know it, as requests end that chose by an older one.
+    calm_from: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct Level {
     priority: u32,
     hosts: Vec<usize>,
+    n_healthy: usize,
     groups: Vec<Group>,
 }
 
-#[derive(Debug)]
-struct Group {
-    weight: u32,
-    hosts: Vec<usize>,
-    equal: bool,
-    next: AtomicUsize,
-    /// Hosts in turn by weight; empty where the weights are equal.
-    schedule: Vec<usize>,
-    /// Points and hosts of a ring, or the slots of a Maglev table.
-    ring: Vec<(u64, usize)>,
+/// The hosts at the time of a choice.
+#[derive(Clone, Copy)]
+struct Moment<'a> {
+    hosts: &'a [HostSpec],
+    now: u64,
+    /// None is ejected, so that whoever is healthy is available.
+    is_calm: bool,
+    /// All are to be used, as too few are available.
+    panic: bool,
+}
+
+impl Moment<'_> {
+    fn available(&self, index: usize) -> bool {
+        self.hosts[index].available(self.now)
+    }
+
+    fn usable(&self, index: usize) -> bool {
+        self.panic || self.available(index)
+    }
 }
 
 impl Balancer {
-    /// Prepares hosts for choosing.
+    /// Prepares hosts for choosing. Each choice is to be given the same ones.
     pub fn new(policy: Policy, panic_percent: u32, hosts: &[HostSpec]) -> Self {
         let mut priorities: Vec<u32> = hosts.iter().map(|host| host.priority).collect();
         priorities.sort_unstable();
@@ -147,10 +164,12 @@ impl Balancer {
                 Level {
                     priority,
                     groups: groups(policy, hosts, &members),
+                    n_healthy: members.iter().filter(|i| hosts[**i].healthy).count(),
                     hosts: members,
                 }
             })
             .collect();
+        let ejected = hosts.iter().map(|host| host.state.ejected_until());
         Balancer {
             policy,
             panic_percent,
@@ -158,7 +177,35 @@ impl Balancer {
             slow_start: None,
             fail_on_panic: false,
             zones: None,
+            calm_from: Arc::new(ejected.max().unwrap_or(0).into()),
         }
+    }
+
+    /// Takes the place of another one of the same cluster. Hosts that are in both are ejected in both.
+    #[must_use]
+    pub fn after(mut self, before: Option<&Balancer>) -> Self {
+        if let Some(before) = before {
+            let own = self.calm_from.load(Ordering::Relaxed);
+            self.calm_from = before.calm_from.clone();
+            self.calm_from.fetch_max(own, Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// Reports how a request to `hosts[index]` ended; true where that ejected the host.
+    pub fn report(
+        &self,
+        config: &OutlierConfig,
+        hosts: &[HostSpec],
+        index: usize,
+        outcome: Outcome,
+        now: u64,
+    ) -> bool {
+        let until = outlier::report(config, hosts, index, outcome, now);
+        if let Some(until) = until {
+            self.calm_from.fetch_max(until, Ordering::Relaxed);
+        }
+        until.is_some()
     }
 
     /// Chooses by zone, where that is asked for and peers are known. Consistent hashing knows no zones,
@@ -213,18 +260,24 @@ impl Balancer {
     }
 
     fn pick_once(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<usize> {
-        let (level, panic) = self.level(hosts, pick)?;
+        let mut at = Moment {
+            hosts,
+            now: pick.now,
+            is_calm: self.calm_from.load(Ordering::Relaxed) <= pick.now,
+            panic: false,
+        };
+        let (level, panic) = self.level(at, pick)?;
         if panic && self.fail_on_panic {
             return None;
         }
-        let usable = |index: usize| panic || hosts[index].available(pick.now);
+        at.panic = panic;
         let zones = self.zones.as_ref();
         let choice = match zones.filter(|_| !panic && level.priority == 0) {
-            Some(zones) => zones.choose(hosts, &usable, pick.random),
+            Some(zones) => zones.choose(at, pick.random),
             None => Choice::All,
         };
         let group = match choice {
-            Choice::All => choose_group(level, &usable, (pick.random)())?,
+            Choice::All => choose_group(level, at, (pick.random)())?,
             Choice::Zone(group) => group,
             Choice::Nowhere => return None,
         };
@@ -237,14 +290,14 @@ impl Balancer {
         match self.policy {
             Policy::RingHash { .. } | Policy::Maglev { .. } => {
                 let hash = pick.hash.unwrap_or_else(|| (pick.random)());
-                group.by_hash(hash, &usable)
+                group.by_hash(hash, at)
             }
-            Policy::RoundRobin if weights.slow_start.is_none() => group.in_turn(&usable),
-            Policy::RoundRobin | Policy::Random => group.draw(&weights, &usable, pick.random),
+            Policy::RoundRobin if weights.slow_start.is_none() => group.in_turn(at),
+            Policy::RoundRobin | Policy::Random => group.draw(&weights, at, pick.random),
             Policy::LeastRequest { choices } => {
-                let mut best = group.draw(&weights, &usable, pick.random)?;
+                let mut best = group.draw(&weights, at, pick.random)?;
                 for _ in 1..choices.max(2) {
-                    let other = group.draw(&weights, &usable, pick.random)?;
+                    let other = group.draw(&weights, at, pick.random)?;
                     if busier(&weights, best, other) {
                         best = other;
                     }
@@ -255,16 +308,15 @@ impl Balancer {
     }
 
     /// The priority to use, and whether all of its hosts are to be used for want of available ones.
-    fn level(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<(&Level, bool)> {
-        let now = pick.now;
-        let available = |level: &Level| level.available(hosts, now);
+    fn level(&self, at: Moment<'_>, pick: &mut Pick<'_>) -> Option<(&Level, bool)> {
+        let available = |level: &Level| level.available(at);
         if let [only] = self.levels.as_slice() {
             let share = available(only) * 100 / only.hosts.len();
             return Some((only, share < self.panic_percent as usize));
         }
         let first = self.levels.first()?;
         if !pick.avoid.is_empty()
-            && let Some(level) = self.level_not_avoided(hosts, pick)
+            && let Some(level) = self.level_not_avoided(at, pick)
         {
             return Some((level, false));
         }
@@ -292,10 +344,10 @@ impl Balancer {
 
     /// One of the priorities that are not to be avoided, in the measure of its available hosts; none
     /// where they have none.
-    fn level_not_avoided(&self, hosts: &[HostSpec], pick: &mut Pick<'_>) -> Option<&Level> {
+    fn level_not_avoided(&self, at: Moment<'_>, pick: &mut Pick<'_>) -> Option<&Level> {
         let health = |level: &Level| match pick.avoid.contains(&level.priority) {
             true => 0,
-            false => (level.available(hosts, pick.now) * 140 / level.hosts.len()).min(100),
+            false => (level.available(at) * 140 / level.hosts.len()).min(100),
         };
         let total = self.levels.iter().map(health).sum::<usize>().min(100);
         let mut left = 100_usize;
@@ -323,9 +375,14 @@ fn busier(weights: &Weights<'_>, first: usize, second: usize) -> bool {
 }
 
 impl Level {
-    fn available(&self, hosts: &[HostSpec], now: u64) -> usize {
-        let available = |index: &&usize| hosts[**index].available(now);
-        self.hosts.iter().filter(available).count()
+    fn available(&self, at: Moment<'_>) -> usize {
+        match at.is_calm {
+            true => self.n_healthy,
+            false => {
+                let available = self.hosts.iter().filter(|index| at.available(**index));
+                available.count()
+            }
+        }
     }
 
     /// Whether localities have weights of their own.
@@ -333,234 +390,6 @@ impl Level {
         let mut localities = self.hosts.iter().map(|index| &hosts[*index].locality);
         localities.any(|(_, weight)| weight.is_some())
     }
-}
-
-fn groups(policy: Policy, hosts: &[HostSpec], members: &[usize]) -> Vec<Group> {
-    let weighted = members
-        .iter()
-        .any(|index| hosts[*index].locality.1.is_some());
-    let mut named: Vec<(&ArcStr, u32, Vec<usize>)> = Vec::new();
-    for &index in members {
-        let (name, weight) = &hosts[index].locality;
-        let name = if weighted {
-            name
-        } else {
-            &hosts[members[0]].locality.0
-        };
-        match named.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, _, list)) => list.push(index),
-            None => {
-                let weight = if weighted { weight.unwrap_or(0) } else { 1 };
-                named.push((name, weight, vec![index]));
-            }
-        }
-    }
-    named
-        .into_iter()
-        .map(|(_, weight, list)| Group::new(policy, hosts, weight, list))
-        .collect()
-}
-
-/// Draws a locality by weight and by the share of its hosts that can be used.
-fn choose_group<'a>(
-    level: &'a Level,
-    usable: &impl Fn(usize) -> bool,
-    random: u64,
-) -> Option<&'a Group> {
-    if let [only] = level.groups.as_slice() {
-        return Some(only);
-    }
-    let effective = |group: &Group| {
-        let up = group.hosts.iter().filter(|index| usable(**index)).count() as u64;
-        let share = (up * 140).min(group.hosts.len() as u64 * 100) / group.hosts.len() as u64;
-        u64::from(group.weight) * share
-    };
-    let total: u64 = level.groups.iter().map(effective).sum();
-    let mut left = random.checked_rem(total)?;
-    level.groups.iter().find(|group| {
-        let weight = effective(group);
-        let hit = left < weight;
-        left = left.saturating_sub(weight);
-        hit
-    })
-}
-
-impl Group {
-    fn new(policy: Policy, hosts: &[HostSpec], weight: u32, members: Vec<usize>) -> Self {
-        let equal = members
-            .windows(2)
-            .all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
-        let schedule = match policy {
-            Policy::RoundRobin if !equal => schedule(hosts, &members),
-            _ => Vec::new(),
-        };
-        let ring = match policy {
-            Policy::RingHash { min, max } => ring(hosts, &members, min, max),
-            Policy::Maglev { size } => maglev(hosts, &members, size),
-            _ => Vec::new(),
-        };
-        Group {
-            weight,
-            hosts: members,
-            equal,
-            next: AtomicUsize::new(0),
-            schedule,
-            ring,
-        }
-    }
-
-    fn in_turn(&self, usable: &impl Fn(usize) -> bool) -> Option<usize> {
-        let order = if self.schedule.is_empty() {
-            &self.hosts
-        } else {
-            &self.schedule
-        };
-        for _ in 0..order.len() {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed) % order.len();
-            if usable(order[turn]) {
-                return Some(order[turn]);
-            }
-        }
-        None
-    }
-
-    fn draw(
-        &self,
-        weights: &Weights<'_>,
-        usable: &impl Fn(usize) -> bool,
-        random: &mut dyn FnMut() -> u64,
-    ) -> Option<usize> {
-        // Most of the time the first draw is good, and nothing needs counting.
-        if self.equal && weights.slow_start.is_none() {
-            let first = self.hosts[random() as usize % self.hosts.len()];
-            if usable(first) {
-                return Some(first);
-            }
-        }
-        let candidates = || self.hosts.iter().copied().filter(|index| usable(*index));
-        let total: u64 = candidates().map(|index| weights.of(index)).sum();
-        let mut left = random().checked_rem(total)?;
-        candidates().find(|index| {
-            let share = weights.of(*index);
-            let hit = left < share;
-            left = left.saturating_sub(share);
-            hit
-        })
-    }
-
-    fn by_hash(&self, hash: u64, usable: &impl Fn(usize) -> bool) -> Option<usize> {
-        let length = self.ring.len();
-        let start = self.ring.partition_point(|(point, _)| *point < hash);
-        (0..length)
-            .map(|step| self.ring[(start + step) % length].1)
-            .find(|index| usable(*index))
-    }
-}
-
-/// Hosts in turn, smoothly by weight, for one full period of at most 1,024 turns.
-fn schedule(hosts: &[HostSpec], members: &[usize]) -> Vec<usize> {
-    let weights: Vec<i64> = members
-        .iter()
-        .map(|i| i64::from(hosts[*i].weight.max(1)))
-        .collect();
-    let total: i64 = weights.iter().sum();
-    let divisor = weights.iter().fold(0, |a, b| gcd(a, *b)).max(1);
-    let turns = (total / divisor).clamp(1, 1024);
-    let mut credit = vec![0_i64; members.len()];
-    (0..turns)
-        .map(|_| {
-            for (credit, weight) in credit.iter_mut().zip(&weights) {
-                *credit += weight;
-            }
-            let best = (0..credit.len()).max_by_key(|i| (credit[*i], std::cmp::Reverse(*i)));
-            let best = best.expect("a group has members");
-            credit[best] -= total;
-            members[best]
-        })
-        .collect()
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// Points of each host on a ring, by weight.
-fn ring(hosts: &[HostSpec], members: &[usize], min: u32, max: u32) -> Vec<(u64, usize)> {
-    let total: u64 = members
-        .iter()
-        .map(|i| u64::from(hosts[*i].weight.max(1)))
-        .sum();
-    let least = members
-        .iter()
-        .map(|i| u64::from(hosts[*i].weight.max(1)))
-        .min()
-        .unwrap_or(1);
-    // The lightest host has at least one point.
-    let wanted = u64::from(min)
-        .max(total.div_ceil(least))
-        .min(u64::from(max.max(1)));
-    let mut ring = Vec::with_capacity(wanted as usize);
-    for &index in members {
-        let host = &hosts[index];
-        let points = (wanted * u64::from(host.weight.max(1))).div_ceil(total);
-        let base = hash_bytes(host.key.as_bytes());
-        ring.extend((0..points).map(|point| (mix(base ^ mix(point + 1)), index)));
-    }
-    ring.sort_unstable();
-    ring
-}
-
-/// Maglev's table, spread over the range of hashes so that a lookup is the same as on a ring.
-fn maglev(hosts: &[HostSpec], members: &[usize], size: u32) -> Vec<(u64, usize)> {
-    let size = u64::from(size.max(1));
-    let mut table: Vec<Option<usize>> = vec![None; size as usize];
-    let heaviest = members
-        .iter()
-        .map(|i| hosts[*i].weight.max(1))
-        .max()
-        .unwrap_or(1);
-    let mut seats: Vec<(u64, u64, u64, u64)> = members
-        .iter()
-        .map(|index| {
-            let hash = hash_bytes(hosts[*index].key.as_bytes());
-            (hash % size, mix(hash) % (size.max(2) - 1) + 1, 0, 0)
-        })
-        .collect();
-    let mut filled = 0;
-    while filled < size && !members.is_empty() {
-        for (position, index) in members.iter().enumerate() {
-            let (offset, skip, next, credit) = &mut seats[position];
-            // A lighter host takes a seat in fewer of the rounds.
-            *credit += u64::from(hosts[*index].weight.max(1));
-            if *credit < u64::from(heaviest) || filled == size {
-                continue;
-            }
-            *credit -= u64::from(heaviest);
-            loop {
-                let seat = ((*offset + *skip * *next) % size) as usize;
-                *next += 1;
-                if table[seat].is_none() {
-                    table[seat] = Some(*index);
-                    break;
-                }
-                if *next > size {
-                    // The length is no prime: take the first free seat.
-                    let free = table
-                        .iter()
-                        .position(Option::is_none)
-                        .expect("filled < size");
-                    table[free] = Some(*index);
-                    break;
-                }
-            }
-            filled += 1;
-        }
-    }
-    let step = u64::MAX / size;
-    (0..size)
-        .zip(table)
-        .filter_map(|(seat, host)| Some((seat * step, host?)))
-        .collect()
 }
 
 #[cfg(test)]

@@ -11,4 +11,4 @@ mod outlier;
 pub use balancer::{Balancer, HostSpec, Peers, Pick, Policy, SlowStart, ZoneAware};
 pub use breaker::{Breaker, Limits, Overflow, Permit, Priority, Resource};
 pub use hash::hash_bytes;
-pub use outlier::{HostState, Outcome, OutlierConfig, report};
+pub use outlier::{HostState, Outcome, OutlierConfig};

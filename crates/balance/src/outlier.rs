@@ -32,7 +32,12 @@ impl HostState {
 
     /// True while the host is ejected.
     pub fn is_ejected(&self, now: u64) -> bool {
-        self.ejected_until.load(Ordering::Relaxed) > now
+        self.ejected_until() > now
+    }
+
+    /// The end of its ejection in milliseconds, which may be over; 0 where there was none.
+    pub(crate) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Ordering::Relaxed)
     }
 
     /// How often it was ejected.
@@ -81,18 +86,15 @@ impl Default for OutlierConfig {
     }
 }
 
-/// Reports how a request to `hosts[index]` ended; true where that ejected the host.
-pub fn report(
+/// Reports how a request to `hosts[index]` ended; the time until which that ejected the host.
+pub(crate) fn report(
     config: &OutlierConfig,
     hosts: &[HostSpec],
     index: usize,
     outcome: Outcome,
     now: u64,
-) -> bool {
-    let Some(host) = hosts.get(index) else {
-        return false;
-    };
-    let state = &host.state;
+) -> Option<u64> {
+    let state = &hosts.get(index)?.state;
     let (server, gateway, local) = match outcome {
         Outcome::Status(status) => (
             (500..600).contains(&status),
@@ -117,12 +119,13 @@ pub fn report(
         config.consecutive_gateway,
     );
     let by_local = reached(&state.consecutive_local, local, config.consecutive_local);
-    (by_server || by_gateway || by_local) && eject(config, hosts, state, now)
+    let is_reached = by_server || by_gateway || by_local;
+    is_reached.then(|| eject(config, hosts, state, now))?
 }
 
-fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64) -> bool {
+fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64) -> Option<u64> {
     if state.is_ejected(now) || config.max_percent == 0 {
-        return false;
+        return None;
     }
     let ejected = hosts
         .iter()
@@ -130,7 +133,7 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
         .count();
     let share = (ejected + 1) * 100 / hosts.len().max(1);
     if ejected > 0 && share > config.max_percent as usize {
-        return false;
+        return None;
     }
     // A host that behaved for a long time starts over.
     let previous = state.ejected_at.swap(now, Ordering::Relaxed);
@@ -149,7 +152,7 @@ fn eject(config: &OutlierConfig, hosts: &[HostSpec], state: &HostState, now: u64
     ] {
         counter.store(0, Ordering::Relaxed);
     }
-    true
+    Some(until)
 }
 
 #[cfg(test)]
@@ -163,9 +166,10 @@ mod tests {
             consecutive_5xx: Some(2),
             ..OutlierConfig::default()
         };
-        let fail = |index, now| report(&config, &hosts, index, Outcome::Status(503), now);
+        let end = |index, status, now| report(&config, &hosts, index, Outcome::Status(status), now);
+        let fail = |index, now| end(index, 503, now).is_some();
         assert!(!fail(0, 1));
-        assert!(!report(&config, &hosts, 0, Outcome::Status(200), 2));
+        assert_eq!(end(0, 200, 2), None);
         assert!(!fail(0, 3));
         assert!(fail(0, 4));
         assert!(hosts[0].state.is_ejected(5));

@@ -19,7 +19,7 @@ use lateen_xds::types::wkt::UInt32Value;
 use lateen_xds::types::{cluster as pb, core, tls as tls_pb};
 
 use super::common::{FormatValue, duration, socket_address, struct_path};
-use super::endpoint::assignment;
+use super::endpoint::{NamedEndpoint, assignment};
 use super::{DecodeError, Result, tls, typed};
 pub use errors::ErrorMatch;
 pub use spec::{
@@ -89,8 +89,13 @@ fn discovery(spec: &pb::Cluster) -> Result<Discovery> {
         let refresh = duration(spec.dns_refresh_rate.as_ref()).unwrap_or(Duration::from_secs(5));
         let v4 = spec.dns_lookup_family != pb::cluster::DnsLookupFamily::V6Only as i32;
         let v6 = spec.dns_lookup_family != pb::cluster::DnsLookupFamily::V4Only as i32;
+        let endpoints = endpoints()?;
+        if let Some(path) = endpoints.iter().find_map(NamedEndpoint::path) {
+            let what = format!("{path:?} is a path, and no name to look up");
+            return Err(DecodeError::new("load_assignment", what));
+        }
         Ok(Discovery::Dns(Arc::new(DnsSpec {
-            endpoints: endpoints()?,
+            endpoints,
             logical,
             refresh,
             v4,
@@ -326,4 +331,36 @@ fn services(metadata: Option<&core::Metadata>) -> Vec<Service> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_no_name_to_look_up() {
+        for (kind, accepted) in [
+            ("STATIC", true),
+            ("STRICT_DNS", false),
+            ("LOGICAL_DNS", false),
+        ] {
+            let address = json!({ "pipe": { "path": "/run/app" } });
+            let message = json!({
+                "name": "a", "type": kind,
+                "load_assignment": { "cluster_name": "a", "endpoints": [
+                    { "lb_endpoints": [{ "endpoint": { "address": address } }] }] },
+            });
+            let message: pb::Cluster = lateen_xds::json::from_value(message).expect("a cluster");
+            let found = cluster(&message).map_err(|error| error.to_string());
+            match found {
+                Ok(_) => assert!(accepted, "{kind}"),
+                Err(error) => assert!(
+                    !accepted && error.contains("load_assignment") && error.contains("/run/app"),
+                    "{kind}: {error}"
+                ),
+            }
+        }
+    }
 }

@@ -1,21 +1,42 @@
 //! What becomes of answers of the proxy's own: `local_reply_config`.
 
-use lateen_route::{Fraction, HeaderMutation, HeaderTest};
+use bytes::Bytes;
+use lateen_core::Reason;
+use lateen_route::{Fraction, HeaderMutations, HeaderTest};
 use lateen_telemetry::access_log::Shape;
 use lateen_xds::types::network::hcm as pb;
 use lateen_xds::types::{accesslog, core};
 
 use super::common::{Data, fraction, header_options};
 use super::{DecodeError, Result, access_log, route};
-use crate::common::{DATA_SOURCE, HEADER_OPTION};
-use crate::unread::Kind::{Harmless, In, Whole};
+use crate::common::{DATA_SOURCE, FRACTION, HEADER_OPTION};
+use crate::route::reads::HEADER_MATCHER;
+use crate::unread::Kind::{Harmless, In, Whole, Words};
 use crate::unread::Reads;
 
-/// Envoy's names of response flags, as filters have them, that this proxy sets or may meet in a
-/// configuration.
-const FLAGS: [&str; 28] = [
+/// Envoy's names of response flags, as filters have them.
+const FLAGS: [&str; 30] = [
     "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC",
-    "URX", "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO",
+    "URX", "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR",
+    "UDO",
+];
+/// What answers of this proxy's own may say of themselves. Other flags are of what it does not do:
+/// filters may name them, and find none.
+const SET: [Reason; 14] = [
+    Reason::DownstreamConnectionTermination,
+    Reason::UpstreamProtocolError,
+    Reason::UpstreamConnectionFailure,
+    Reason::UpstreamConnectionTermination,
+    Reason::UpstreamRemoteReset,
+    Reason::NoHealthyUpstream,
+    Reason::NoRouteFound,
+    Reason::NoClusterFound,
+    Reason::UpstreamOverflow,
+    Reason::DnsResolutionFailed,
+    Reason::UpstreamRequestTimeout,
+    Reason::UpstreamRetryLimitExceeded,
+    Reason::DelayInjected,
+    Reason::FaultInjected,
 ];
 /// Codes that an answer may be given.
 const CODES: std::ops::Range<u32> = 200..600;
@@ -37,11 +58,11 @@ pub struct ReplyMapper {
     /// Their status from now on.
     pub status: Option<u16>,
     /// Their text from now on.
-    pub body: Option<String>,
+    pub body: Option<Bytes>,
     /// What they say.
     pub format: Option<ReplyFormat>,
     /// Headers that they get.
-    pub headers: Vec<HeaderMutation>,
+    pub headers: HeaderMutations,
 }
 
 /// What an answer says.
@@ -103,7 +124,9 @@ impl Comparison {
 /// Compiles the answers' changes; `None` where nothing changes.
 pub(super) fn local_reply(spec: Option<&pb::LocalReplyConfig>) -> Result<Option<LocalReplySpec>> {
     const AT: &str = "local_reply_config";
-    let Some(spec) = spec else {
+    let is_idle =
+        |spec: &&pb::LocalReplyConfig| spec.mappers.is_empty() && spec.body_format.is_none();
+    let Some(spec) = spec.filter(|spec| !is_idle(spec)) else {
         return Ok(None);
     };
     let mapper = |(n, spec)| mapper(&format!("{AT}.mappers[{n}]"), spec);
@@ -129,18 +152,20 @@ fn mapper(field: &str, spec: &pb::ResponseMapper) -> Result<ReplyMapper> {
         let what = format!("{code} is none of 200 to 599");
         return Err(DecodeError::new(at("status_code"), what));
     }
-    let text = |source: &core::DataSource| -> Result<String> {
-        let bytes = Data::of(&at("body"), source)?.read(&at("body"))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = |source: &core::DataSource| -> Result<Bytes> {
+        Ok(Data::of(&at("body"), source)?.read(&at("body"))?.into())
     };
     let format = spec.body_format_override.as_ref();
     let format = format.map(|spec| reply_format(&at("body_format_override"), spec));
     Ok(ReplyMapper {
         filter: filter(&at("filter"), wanted)?,
         status: code.and_then(|code| u16::try_from(code).ok()),
-        body: spec.body.as_ref().map(text).transpose()?,
+        body: spec.body.as_ref().map(bytes).transpose()?,
         format: format.transpose()?,
-        headers: header_options(&at("headers_to_add"), &spec.headers_to_add)?,
+        headers: HeaderMutations {
+            response_add: header_options(&at("headers_to_add"), &spec.headers_to_add)?,
+            ..HeaderMutations::default()
+        },
     })
 }
 
@@ -273,15 +298,15 @@ pub(crate) static REPLY_FORMAT: Reads = Reads::of(
 pub(crate) static FILTER: Reads = Reads::of(
     "envoy.config.accesslog.v3.AccessLogFilter",
     &[
-        (1, "status_code_filter", Whole),
-        (2, "duration_filter", Whole),
+        (1, "status_code_filter", In(&STATUS_FILTER)),
+        (2, "duration_filter", In(&DURATION_FILTER)),
         (3, "not_health_check_filter", Whole),
         (4, "traceable_filter", Whole),
         (5, "runtime_filter", In(&RUNTIME_FILTER)),
-        (6, "and_filter", Whole),
-        (7, "or_filter", Whole),
-        (8, "header_filter", Whole),
-        (9, "response_flag_filter", Whole),
+        (6, "and_filter", In(&AND_FILTER)),
+        (7, "or_filter", In(&OR_FILTER)),
+        (8, "header_filter", In(&HEADER_FILTER)),
+        (9, "response_flag_filter", In(&FLAG_FILTER)),
         (10, "grpc_status_filter", Whole),
         (11, "extension_filter", Whole),
         (12, "metadata_filter", Whole),
@@ -291,8 +316,61 @@ pub(crate) static FILTER: Reads = Reads::of(
 
 pub(crate) static RUNTIME_FILTER: Reads = Reads::of(
     "envoy.config.accesslog.v3.RuntimeFilter",
-    &[(1, "runtime_key", Harmless), (2, "percent_sampled", Whole)],
+    &[
+        (1, "runtime_key", Harmless),
+        (2, "percent_sampled", In(&FRACTION)),
+    ],
 );
+
+pub(crate) static STATUS_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.StatusCodeFilter",
+    &[(1, "comparison", In(&COMPARISON))],
+);
+
+pub(crate) static DURATION_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.DurationFilter",
+    &[(1, "comparison", In(&COMPARISON))],
+);
+
+pub(crate) static COMPARISON: Reads = Reads::of(
+    "envoy.config.accesslog.v3.ComparisonFilter",
+    &[(1, "op", Whole), (2, "value", In(&RUNTIME_UINT32))],
+);
+
+pub(crate) static RUNTIME_UINT32: Reads = Reads::of(
+    "envoy.config.core.v3.RuntimeUInt32",
+    &[(2, "default_value", Whole), (3, "runtime_key", Harmless)],
+);
+
+pub(crate) static AND_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.AndFilter",
+    &[(1, "filters[]", In(&FILTER))],
+);
+
+pub(crate) static OR_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.OrFilter",
+    &[(2, "filters[]", In(&FILTER))],
+);
+
+pub(crate) static HEADER_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.HeaderFilter",
+    &[(1, "header", In(&HEADER_MATCHER))],
+);
+
+pub(crate) static FLAG_FILTER: Reads = Reads::of(
+    "envoy.config.accesslog.v3.ResponseFlagFilter",
+    &[(1, "flags[]", Words(never_set))],
+);
+
+/// The flag, where no answer of the proxy's own ever has it.
+fn never_set(flag: &str) -> Vec<String> {
+    let is_set = SET.iter().any(|reason| reason.flag() == flag);
+    if is_set {
+        Vec::new()
+    } else {
+        vec![flag.to_owned()]
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -320,7 +398,7 @@ mod tests {
         let mapper = &spec.mappers[0];
         assert_eq!(
             (mapper.status, mapper.body.as_deref()),
-            (Some(418), Some("a"))
+            (Some(418), Some(&b"a"[..]))
         );
         let LogFilter::Any(filters) = &mapper.filter else {
             panic!("{:?}", mapper.filter)
@@ -331,6 +409,13 @@ mod tests {
         ));
         assert_eq!(spec.format.expect("there").content_type, "application/json");
         assert!(local_reply(None).expect("nothing").is_none());
+        assert!(read(json!({})).expect("nothing").is_none());
+        for flag in FLAGS {
+            let filter = json!({ "response_flag_filter": { "flags": [flag] } });
+            read(json!({ "mappers": [{ "filter": filter }] })).expect(flag);
+        }
+        assert!(SET.iter().all(|reason| FLAGS.contains(&reason.flag())));
+        assert_eq!((never_set("NR"), never_set("RLSE").len()), (Vec::new(), 1));
         for (how, holds) in [
             (Comparison::Equal, [false, true, false]),
             (Comparison::Other, [true, false, true]),

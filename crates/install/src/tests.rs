@@ -365,3 +365,42 @@ fn crds_print_the_columns_that_istio_prints() {
         assert_eq!(names, expect, "{kind}");
     }
 }
+
+/// The API server compiles a rule against what it knows of the fields, and refuses the whole definition
+/// where a rule names one that has no type.
+#[test]
+fn rules_of_definitions_name_typed_fields_alone() {
+    let mut rules = 0;
+    let installation = Installation::default();
+    let definitions = crate::crds::all(&installation).chain(crate::crds::gateway_api());
+    for definition in definitions {
+        check_rules(&definition, &mut rules);
+    }
+    assert!(rules > 100, "{rules}");
+}
+
+fn check_rules(at: &Value, rules: &mut usize) {
+    let validations = at["x-kubernetes-validations"].as_array();
+    for validation in validations.into_iter().flatten() {
+        *rules += 1;
+        let rule = validation["rule"].as_str().expect("a rule");
+        let named = rule.split("self.").skip(1);
+        for field in named.filter(|rest| !rest.starts_with('?')) {
+            let end = field.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let (name, rest) = field.split_at(end.unwrap_or(field.len()));
+            // What is called is no field.
+            if rest.starts_with('(') {
+                continue;
+            }
+            let property = &at["properties"][name];
+            let is_typed =
+                property["type"].is_string() || property["x-kubernetes-int-or-string"] == true;
+            assert!(is_typed, "{name} of {rule:?}: {property}");
+        }
+    }
+    match at {
+        Value::Object(map) => map.values().for_each(|inner| check_rules(inner, rules)),
+        Value::Array(items) => items.iter().for_each(|inner| check_rules(inner, rules)),
+        _ => {}
+    }
+}

@@ -166,9 +166,10 @@ impl Shared {
             return;
         };
         let specs = &cluster.hosts.specs;
-        if lateen_balance::report(config, specs, index, outcome, self.now()) {
-            let host = cluster.hosts.hosts.get(index).map(|host| &host.address);
-            tracing::info!(cluster = %cluster.spec.name, ?host, "host ejected");
+        let balancer = &cluster.hosts.balancer;
+        if balancer.report(config, specs, index, outcome, self.now()) {
+            let host = &cluster.hosts.hosts[index].address;
+            tracing::info!(cluster = %cluster.spec.name, %host, "host ejected");
         }
     }
 

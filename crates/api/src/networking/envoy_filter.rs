@@ -178,7 +178,7 @@ message! {
         /// How.
         pub operation: PatchOperation,
         /// Envoy's message, or a part of it, as JSON.
-        pub value: Value,
+        pub value: Value where [Limit::Object],
         /// Where among the filters of the mesh a filter is inserted.
         pub filter_class: FilterClass,
     }
@@ -194,7 +194,7 @@ message! {
         /// Its name in Envoy.
         pub filter_name: String,
         /// Its configuration.
-        pub filter_config: Value,
+        pub filter_config: Value where [Limit::Object],
     }
 
     /// Properties of a listener, in Istio 1.0.

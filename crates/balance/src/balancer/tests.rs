@@ -1,7 +1,8 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::{HostState, Outcome, OutlierConfig, report};
+use crate::hash::hash_bytes;
+use crate::{HostState, Outcome, OutlierConfig};
 
 fn hosts(weights: &[u32]) -> Vec<HostSpec> {
     let host = |(i, weight): (usize, &u32)| HostSpec {
@@ -114,7 +115,8 @@ fn ejected_and_unhealthy_hosts_are_left_out() {
         consecutive_5xx: Some(1),
         ..OutlierConfig::default()
     };
-    assert!(report(&config, &all, 1, Outcome::Status(500), 1));
+    let before = Balancer::new(Policy::RoundRobin, 0, &all);
+    assert!(before.report(&config, &all, 1, Outcome::Status(500), 1));
     assert_eq!(counts(Policy::RoundRobin, &all, 10), [0, 0, 10]);
     all[2].healthy = false;
     let balancer = Balancer::new(Policy::RoundRobin, 0, &all);
@@ -130,6 +132,46 @@ fn ejected_and_unhealthy_hosts_are_left_out() {
     assert_eq!(balancer.pick(&all, &mut pick), None);
     let panicking = Balancer::new(Policy::RoundRobin, 50, &all);
     assert!(panicking.pick(&all, &mut pick).is_some());
+}
+
+/// What a choice looks up was counted when the hosts came, and an ejection since then changes it, by
+/// whichever balancer it was reported.
+#[test]
+fn an_ejection_is_known_to_all_balancers_of_a_cluster() {
+    let mut all = hosts(&[5, 2, 1]);
+    all[1].healthy = false;
+    let config = OutlierConfig {
+        consecutive_5xx: Some(1),
+        ..OutlierConfig::default()
+    };
+    for policy in [Policy::Random, Policy::LeastRequest { choices: 2 }] {
+        let mut hosts = all.clone();
+        for host in &mut hosts {
+            host.state = Arc::default();
+        }
+        let older = Balancer::new(policy, 0, &hosts);
+        let newer = Balancer::new(policy, 0, &hosts).after(Some(&older));
+        let picked = |now| {
+            let mut drawn = 0;
+            let mut random = || {
+                drawn += 1;
+                drawn
+            };
+            let mut pick = Pick {
+                now,
+                random: &mut random,
+                hash: None,
+                tried: &[],
+                attempts: 1,
+                avoid: &[],
+            };
+            newer.pick(&hosts, &mut pick)
+        };
+        assert_eq!(picked(1), Some(0), "{policy:?}");
+        assert!(older.report(&config, &hosts, 0, Outcome::Status(500), 2));
+        assert_eq!(picked(3), Some(2), "{policy:?}");
+        assert_eq!(picked(40_000), Some(0), "{policy:?}: it is over");
+    }
 }
 
 #[test]
@@ -201,8 +243,8 @@ fn priorities_that_were_tried_are_passed_over() {
     let mut all = hosts(&[1, 1, 1]);
     all[1].priority = 1;
     all[2].priority = 2;
-    let balancer = Balancer::new(Policy::RoundRobin, 0, &all);
     let picked = |hosts: &[HostSpec], avoid: &[u32]| {
+        let balancer = Balancer::new(Policy::RoundRobin, 0, hosts);
         let mut random = || 3;
         let mut pick = Pick {
             now: 1,

@@ -9,7 +9,8 @@
 
 use arcstr::ArcStr;
 
-use super::{Group, Policy};
+use super::group::{Group, Share};
+use super::{Moment, Policy};
 use crate::HostSpec;
 
 /// All of a distribution.
@@ -105,6 +106,8 @@ pub(super) struct Zones {
     zones: Vec<Zone>,
     has_own: bool,
     peers_panic: bool,
+    /// What each zone has while no host is ejected.
+    calm: Vec<Share>,
 }
 
 #[derive(Debug)]
@@ -152,29 +155,34 @@ impl Zones {
                 peers: peers.share(name, spec.by_weight),
             }
         };
+        let zones: Vec<Zone> = names.iter().map(zone).collect();
         Some(Zones {
             spec,
-            zones: names.iter().map(zone).collect(),
+            calm: zones.iter().map(|zone| zone.group.healthy).collect(),
+            zones,
             has_own: *names[0] == peers.own,
             peers_panic: peers.panic(panic_percent),
         })
     }
 
     /// Where one choice is made. Hosts that cannot be used count for nothing.
-    pub(super) fn choose(
-        &self,
-        hosts: &[HostSpec],
-        usable: &impl Fn(usize) -> bool,
-        random: &mut dyn FnMut() -> u64,
-    ) -> Choice<'_> {
-        let up = |zone: &Zone| {
-            let up = zone.group.hosts.iter().filter(|index| usable(**index));
-            up.map(|index| u64::from(hosts[*index].weight.max(1)))
-                .fold((0, 0), |(count, total), weight| (count + 1, total + weight))
+    pub(super) fn choose(&self, at: Moment<'_>, random: &mut dyn FnMut() -> u64) -> Choice<'_> {
+        let counted: Vec<Share>;
+        let shares = match at.is_calm {
+            true => &self.calm,
+            false => {
+                counted = self
+                    .zones
+                    .iter()
+                    .map(|zone| zone.group.usable(at))
+                    .collect();
+                &counted
+            }
         };
-        let all = self.zones.iter().map(up);
-        let (count, weight): (u64, u64) = all.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        if count < self.spec.min_hosts || random() % 100 >= u64::from(self.spec.percent) {
+        let all = shares
+            .iter()
+            .fold(Share::default(), |all, one| all.and(*one));
+        if all.count < self.spec.min_hosts || random() % 100 >= u64::from(self.spec.percent) {
             return Choice::All;
         }
         if self.peers_panic {
@@ -183,17 +191,18 @@ impl Zones {
                 false => Choice::All,
             };
         }
-        let share = |zone: &Zone| {
+        let part = |of: &Share| {
             let (part, total) = match self.spec.by_weight {
-                true => (up(zone).1, weight),
-                false => (up(zone).0, count),
+                true => (of.weight, all.weight),
+                false => (of.count, all.count),
             };
             (WHOLE * part).checked_div(total).unwrap_or(0)
         };
-        let (own, others) = self.zones.split_at(usize::from(self.has_own));
-        if let [own] = own {
-            let here = share(own);
-            let is_forced = self.spec.force.is_some_and(|least| up(own).0 >= least);
+        let mut zones = self.zones.iter().zip(shares);
+        let own = if self.has_own { zones.next() } else { None };
+        if let Some((own, there)) = own {
+            let here = part(there);
+            let is_forced = self.spec.force.is_some_and(|least| there.count >= least);
             if is_forced || (here > 0 && here >= own.peers) {
                 return Choice::Zone(&own.group);
             }
@@ -202,18 +211,18 @@ impl Zones {
                 return Choice::Zone(&own.group);
             }
         }
-        let room = |zone: &Zone| share(zone).saturating_sub(zone.peers);
+        let room = |(zone, there): (&Zone, &Share)| part(there).saturating_sub(zone.peers);
         // What rounding leaves over goes anywhere.
-        let Some(mut left) = random().checked_rem(others.iter().map(room).sum()) else {
+        let Some(mut left) = random().checked_rem(zones.clone().map(room).sum()) else {
             return Choice::All;
         };
-        let found = others.iter().find(|zone| {
-            let room = room(zone);
+        let found = zones.find(|zone| {
+            let room = room(*zone);
             let hit = left < room;
             left = left.saturating_sub(room);
             hit
         });
-        found.map_or(Choice::All, |zone| Choice::Zone(&zone.group))
+        found.map_or(Choice::All, |(zone, _)| Choice::Zone(&zone.group))
     }
 }
 

@@ -373,6 +373,19 @@ fn what_is_not_read_is_named_by_its_path() {
     sorted.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(sorted, wanted);
+    // In the filter of a filter, and a flag that nothing sets.
+    let never = json!({ "response_flag_filter": { "flags": ["NR", "RLSE"] } });
+    let filter = json!({ "or_filter": { "filters": [never] } });
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "local_reply_config": { "mappers": [{ "filter": filter }] } });
+    let listener = json!({
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "l",
+        "filter_chains": [{ "filters": [{ "name": "h", "typed_config": manager }] }] });
+    let listener = json::any_from_value(listener).expect("readable");
+    let found = paths(&listener);
+    let place = "filter.or_filter.filters[0].response_flag_filter.flags[1] (\"RLSE\")";
+    assert!(found.len() == 1 && found[0].ends_with(place), "{found:?}");
     // A field of a later release, and bytes that end too early.
     any.value.extend([0xf8, 0x3f, 1]);
     assert!(paths(&any).contains(&"#1023".to_owned()));

@@ -1,8 +1,9 @@
 //! The hosts of a cluster at one moment.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arcstr::ArcStr;
 use lateen_balance::{Balancer, HostSpec, HostState, Peers};
@@ -78,6 +79,8 @@ pub(crate) struct HostSet {
     pub hosts: Vec<Arc<Host>>,
     pub specs: Vec<HostSpec>,
     pub balancer: Balancer,
+    /// Their places, once somebody has asked for one.
+    places: OnceLock<HashMap<Address, usize, foldhash::fast::RandomState>>,
 }
 
 impl HostSet {
@@ -122,8 +125,9 @@ impl HostSet {
         }
         HostSet {
             hosts,
-            balancer: balancer(spec, &specs, around.peers),
+            balancer: balancer(spec, &specs, before, around.peers),
             specs,
+            places: OnceLock::new(),
         }
     }
 
@@ -157,7 +161,8 @@ impl HostSet {
         HostSet {
             hosts: before.hosts.clone(),
             specs: before.specs.clone(),
-            balancer: balancer(spec, &before.specs, peers),
+            balancer: balancer(spec, &before.specs, Some(before), peers),
+            places: OnceLock::new(),
         }
     }
 
@@ -174,14 +179,25 @@ impl HostSet {
         spec.healthy && !spec.state.is_ejected(now)
     }
 
-    /// The place of a host among them.
+    /// The place of a host among them; the first one where it has several.
     pub(crate) fn position(&self, address: &Address) -> Option<usize> {
-        self.hosts.iter().position(|host| host.address == *address)
+        let places = self.places.get_or_init(|| {
+            let all = self.hosts.iter().enumerate().rev();
+            all.map(|(place, host)| (host.address.clone(), place))
+                .collect()
+        });
+        places.get(address).copied()
     }
 }
 
-fn balancer(spec: &ClusterSpec, hosts: &[HostSpec], peers: Option<&Peers>) -> Balancer {
+fn balancer(
+    spec: &ClusterSpec,
+    hosts: &[HostSpec],
+    before: Option<&HostSet>,
+    peers: Option<&Peers>,
+) -> Balancer {
     Balancer::new(spec.policy, spec.panic_percent, hosts)
+        .after(before.map(|before| &before.balancer))
         .with_slow_start(spec.slow_start, hosts)
         .with_zones(spec.zones, peers, hosts)
 }

@@ -109,12 +109,7 @@ fn local(
     entry: &mut Entry,
     changes: &[&HeaderMutations],
 ) -> Response {
-    if let Some(spec) = &hcm.spec.local_reply {
-        return reply.into_mapped(is_grpc, spec, entry, changes);
-    }
-    let mut response = reply.into_response(is_grpc);
-    super::headers::response(&mut response.head.headers, changes, entry);
-    response
+    reply.into_response(is_grpc, hcm.spec.local_reply.as_ref(), entry, changes)
 }
 
 /// Takes the client's metadata out of a request; true where it expects ours.
@@ -150,9 +145,8 @@ async fn respond(
             request.head.authority(),
             request.head.target()
         );
-        let mut reply = LocalReply::plain(301, "http_to_https_redirect", "");
-        reply.headers.push(("location", location));
-        return Err(reply);
+        let reply = LocalReply::plain(301, "http_to_https_redirect", "");
+        return Err(reply.with_header(Known::LOCATION, &location));
     }
     let route = host
         .route(&HeadView::new(&request.head), fastrand::u64(..))
@@ -188,21 +182,9 @@ async fn respond(
             meter.entry.details = "direct_response";
             let is_grpc = request.head.is_grpc();
             let list = [&route.headers, &host.headers, &table.headers];
-            let response = if is_grpc || hcm.spec.local_reply.is_some() {
-                let text = String::from_utf8_lossy(&direct.body);
-                let reply = LocalReply::plain(direct.status, "direct_response", text);
-                local(hcm, reply, is_grpc, &mut meter.entry, &list)
-            } else {
-                let body = lateen_http::Body::from(direct.body.clone());
-                let mut response = Response::new(direct.status, body);
-                if !direct.body.is_empty() {
-                    let kind = Value::from_static("text/plain");
-                    response.head.headers.set_value(Known::CONTENT_TYPE, &kind);
-                }
-                super::headers::response(&mut response.head.headers, &list, &meter.entry);
-                response
-            };
-            Answer::local(response)
+            let body = direct.body.clone();
+            let reply = LocalReply::plain(direct.status, "direct_response", body);
+            Answer::local(local(hcm, reply, is_grpc, &mut meter.entry, &list))
         }
         Action::Redirect(redirect) => {
             let is_grpc = request.head.is_grpc();
@@ -266,11 +248,9 @@ fn redirect_to(redirect: &Redirect, route: &Route<RouteExtra>, head: &RequestHea
         path = format!("{path}?{query}");
     }
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
-    let mut reply = LocalReply::plain(redirect.status, "direct_response", "");
-    reply
-        .headers
-        .push(("location", format!("{scheme}://{host}{port}{path}")));
-    reply
+    let location = format!("{scheme}://{host}{port}{path}");
+    let reply = LocalReply::plain(redirect.status, "direct_response", "");
+    reply.with_header(Known::LOCATION, &location)
 }
 
 fn is_default(scheme: &str, port: &str) -> bool {

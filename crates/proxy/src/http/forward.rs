@@ -10,7 +10,7 @@ use std::time::Duration;
 use lateen_balance::{Permit, Priority, Resource};
 use lateen_core::{Direction, Reason};
 use lateen_decode::RouteExtra;
-use lateen_http::{Interim, Known, Request, RequestHead, Response};
+use lateen_http::{Headers, Interim, Known, Request, RequestHead, Response};
 use lateen_route::{
     Forward, HeaderMutations, Host as VirtualHost, Route, RouteTable, Target, Weighted,
 };
@@ -150,9 +150,19 @@ pub(crate) async fn forward(
         left: Vec::new(),
         _permit: permit,
     };
-    let mut response = exchange
+    let answer = exchange
         .attempts(&mut head, body, host.include_attempt_count, meter)
-        .await?;
+        .await;
+    // Also where it did not answer: a client that comes back is to meet the same host.
+    let tell = |headers: &mut Headers| {
+        if let (Some(session), Some(host)) = (&exchange.session, &meter.entry.host) {
+            session.tell(host, headers);
+        }
+    };
+    let mut response = answer.map_err(|mut reply| {
+        tell(reply.headers_mut());
+        reply
+    })?;
     if let Some(raw) = raw.filter(|_| response.upgrade.is_some()) {
         upgrade::relay(
             raw,
@@ -162,10 +172,8 @@ pub(crate) async fn forward(
     } else {
         response.head.headers.remove_hop_by_hop();
     }
+    tell(&mut response.head.headers);
     meter.entry.status = response.head.status;
-    if let (Some(session), Some(host)) = (&exchange.session, &meter.entry.host) {
-        session.tell(host, &mut response.head.headers);
-    }
     for cookie in &cookies {
         // What the configuration says may be no header text.
         let _ = response.head.headers.append(Known::SET_COOKIE, cookie);

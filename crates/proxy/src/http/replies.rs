@@ -1,32 +1,32 @@
 //! Answers of the proxy's own, as `local_reply_config` has them.
 
 use std::borrow::Cow;
-use std::time::Instant;
 
+use bytes::Bytes;
 use lateen_decode::{LocalReplySpec, LogFilter, ReplyFormat, ReplyMapper};
 use lateen_http::{Headers, RequestHead};
-use lateen_route::HeaderMutations;
 use lateen_telemetry::access_log::{LogSource, Shape};
 
 use super::headers;
 use super::log::Entry;
 use super::view::HeadView;
+use crate::cluster::millis;
 
 /// What an answer says so far.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Said<'a> {
     pub status: u16,
-    pub body: String,
+    pub body: Bytes,
     /// Of the body.
-    pub content_type: String,
+    pub content_type: &'a str,
 }
 
 /// Changes an answer: by the first mapper that it passes, then by the format of all.
-pub(crate) fn rewrite(
-    spec: &LocalReplySpec,
+pub(crate) fn rewrite<'a>(
+    spec: &'a LocalReplySpec,
     entry: &mut Entry,
     headers: &mut Headers,
-    said: &mut Said,
+    said: &mut Said<'a>,
 ) {
     entry.status = said.status;
     let found = spec.mappers.iter().find(|one| passes(&one.filter, entry));
@@ -39,26 +39,23 @@ pub(crate) fn rewrite(
     }
 }
 
-fn map(mapper: &ReplyMapper, entry: &mut Entry, headers: &mut Headers, said: &mut Said) {
+fn map(mapper: &ReplyMapper, entry: &mut Entry, headers: &mut Headers, said: &mut Said<'_>) {
     if let Some(body) = &mapper.body {
         said.body.clone_from(body);
     }
-    let added = HeaderMutations {
-        response_add: mapper.headers.clone(),
-        ..HeaderMutations::default()
-    };
-    headers::response(headers, &[&added], entry);
+    headers::response(headers, &[&mapper.headers], entry);
     if let Some(status) = mapper.status {
         said.status = status;
         entry.status = status;
     }
 }
 
-fn fill(format: &ReplyFormat, entry: &Entry, headers: &Headers, said: &mut Said) {
+fn fill<'a>(format: &'a ReplyFormat, entry: &Entry, headers: &Headers, said: &mut Said<'a>) {
     let source = Replying {
         entry,
         headers,
-        body: &said.body,
+        // A format makes text.
+        body: String::from_utf8_lossy(&said.body),
     };
     let text = match &format.shape {
         Shape::Text(text) => {
@@ -69,14 +66,14 @@ fn fill(format: &ReplyFormat, entry: &Entry, headers: &Headers, said: &mut Said)
         }
         json @ Shape::Json(_) => json.line(&source),
     };
-    said.body = text;
-    said.content_type.clone_from(&format.content_type);
+    said.body = text.into();
+    said.content_type = &format.content_type;
 }
 
 fn passes(filter: &LogFilter, entry: &Entry) -> bool {
     match filter {
         LogFilter::Status(how, with) => how.holds(u64::from(entry.status), *with),
-        LogFilter::Duration(how, with) => how.holds(millis(entry.started), *with),
+        LogFilter::Duration(how, with) => how.holds(millis(entry.started.elapsed()), *with),
         LogFilter::Share(share) => fastrand::u32(..1_000_000) < share.millionths,
         LogFilter::All(all) => all.iter().all(|one| passes(one, entry)),
         LogFilter::Any(any) => any.iter().any(|one| passes(one, entry)),
@@ -91,15 +88,11 @@ fn passes(filter: &LogFilter, entry: &Entry) -> bool {
     }
 }
 
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Where the values of an answer come from.
 struct Replying<'a> {
     entry: &'a Entry,
     headers: &'a Headers,
-    body: &'a str,
+    body: Cow<'a, str>,
 }
 
 impl LogSource for Replying<'_> {
@@ -116,7 +109,7 @@ impl LogSource for Replying<'_> {
 
     fn value(&self, command: &str, argument: &str) -> Option<Cow<'_, str>> {
         match command {
-            "LOCAL_REPLY_BODY" => Some(self.body.into()),
+            "LOCAL_REPLY_BODY" => Some(self.body.as_ref().into()),
             _ => self.entry.value(command, argument),
         }
     }

@@ -1,5 +1,8 @@
 //! Answers of the proxy's own, in the texts that Envoy's users know.
 
+use std::fmt::Write;
+
+use bytes::Bytes;
 use lateen_core::Reason;
 use lateen_decode::LocalReplySpec;
 use lateen_http::{Headers, Known, Response, Value};
@@ -8,6 +11,9 @@ use lateen_route::HeaderMutations;
 use super::headers;
 use super::log::Entry;
 use super::replies::{self, Said};
+
+/// The type of JSON.
+const JSON: &str = "application/json";
 
 /// An answer instead of the upstream's.
 #[derive(Debug)]
@@ -18,32 +24,33 @@ pub(crate) struct LocalReply {
     pub details: &'static str,
     status: u16,
     grpc: Option<u32>,
-    body: String,
-    pub headers: Vec<(&'static str, String)>,
+    body: Bytes,
+    /// Few answers have any of their own.
+    headers: Option<Box<Headers>>,
 }
 
 impl LocalReply {
     /// The answer for a reason.
-    pub(crate) fn new(reason: Reason, details: &'static str, body: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, details: &'static str, body: impl Into<Bytes>) -> Self {
         LocalReply {
             reason: Some(reason),
             details,
             status: reason.status(),
             grpc: None,
             body: body.into(),
-            headers: Vec::new(),
+            headers: None,
         }
     }
 
     /// An answer that is no failure.
-    pub(crate) fn plain(status: u16, details: &'static str, body: impl Into<String>) -> Self {
+    pub(crate) fn plain(status: u16, details: &'static str, body: impl Into<Bytes>) -> Self {
         LocalReply {
             reason: None,
             details,
             status,
             grpc: None,
             body: body.into(),
-            headers: Vec::new(),
+            headers: None,
         }
     }
 
@@ -52,87 +59,95 @@ impl LocalReply {
         self
     }
 
+    /// With a header; a value that is no header text is left out.
+    pub(crate) fn with_header(mut self, name: Known, value: &str) -> Self {
+        let _ = self.headers_mut().set(name, value);
+        self
+    }
+
+    pub(crate) fn headers_mut(&mut self) -> &mut Headers {
+        self.headers.get_or_insert_default()
+    }
+
     pub(crate) fn with_grpc(mut self, status: u32) -> Self {
         self.grpc = Some(status);
         self
     }
 
-    /// The response; a gRPC client gets the status in its own terms.
-    pub(crate) fn into_response(self, is_grpc: bool) -> Response {
-        let mut response = if is_grpc || self.grpc.is_some() {
-            let code = self.grpc.unwrap_or_else(|| grpc_code(self.status));
-            let mut response = Response::new(200, "");
-            say_in_grpc(&mut response.head.headers, code, &self.body);
-            response
-        } else if self.body.is_empty() {
-            Response::new(self.status, "")
-        } else {
-            Response::text(self.status, self.body)
-        };
-        for (name, value) in self.headers {
-            // A value that is no header text is left out.
-            let _ = response.head.headers.set(name, value);
-        }
-        response
-    }
-
-    /// The response where the configuration changes such answers. `changes` are those of the route,
-    /// which come first.
-    pub(crate) fn into_mapped(
+    /// The response: with these changes of its headers, then as the configuration has such answers, and
+    /// for a client of gRPC in its own terms.
+    pub(crate) fn into_response(
         self,
         is_grpc: bool,
-        spec: &LocalReplySpec,
+        spec: Option<&LocalReplySpec>,
         entry: &mut Entry,
         changes: &[&HeaderMutations],
     ) -> Response {
         let mut response = Response::new(self.status, "");
+        response.head.headers = self.headers.map_or_else(Headers::new, |own| *own);
         let headers = &mut response.head.headers;
-        for (name, value) in self.headers {
-            let _ = headers.set(name, value);
-        }
         headers::response(headers, changes, entry);
-        let kind_before = headers.get(Known::CONTENT_TYPE).map(str::to_owned);
         let mut said = Said {
             status: self.status,
-            body: self.body,
-            content_type: "text/plain".to_owned(),
+            body: self.body.clone(),
+            content_type: "text/plain",
         };
-        replies::rewrite(spec, entry, headers, &mut said);
+        let mut has_own_type = false;
+        if let Some(spec) = spec {
+            let before = headers.value(Known::CONTENT_TYPE);
+            replies::rewrite(spec, entry, headers, &mut said);
+            has_own_type = headers.value(Known::CONTENT_TYPE) != before;
+        }
         if is_grpc || self.grpc.is_some() {
             response.head.status = 200;
             let code = self.grpc.unwrap_or_else(|| grpc_code(said.status));
-            say_in_grpc(headers, code, said.body.trim_end_matches('\n'));
+            say_in_grpc(headers, code, &said);
             return response;
         }
         response.head.status = said.status;
         if said.body.is_empty() {
+            headers.remove(Known::CONTENT_TYPE);
             return response;
         }
-        // A mapper that sets a type means it.
-        let kind_now = headers.get(Known::CONTENT_TYPE);
-        let is_usual = kind_now.is_none() || kind_now == kind_before.as_deref();
-        if is_usual {
-            let _ = headers.set("content-type", said.content_type);
+        // A new body has the type of its format, where nobody who knew of it has set another one.
+        let is_outdated = said.body != self.body && !has_own_type;
+        if is_outdated || !headers.contains(Known::CONTENT_TYPE) {
+            let _ = headers.set(Known::CONTENT_TYPE, said.content_type);
         }
         response.body = said.body.into();
         response
     }
 }
 
-/// Says a status in gRPC's terms.
-fn say_in_grpc(headers: &mut Headers, code: u32, message: &str) {
+/// Says an answer in gRPC's terms.
+fn say_in_grpc(headers: &mut Headers, code: u32, said: &Said<'_>) {
     headers.set_value(Known::CONTENT_TYPE, &Value::from_static("application/grpc"));
     if !headers.contains(Known::GRPC_STATUS) {
         headers.set_number(Known::GRPC_STATUS, u64::from(code));
     }
-    let message: String = message
-        .chars()
-        .map(|c| if c < ' ' { ' ' } else { c })
-        .collect();
-    if !message.is_empty() && message.is_ascii() {
-        // Printable ASCII is header text; a percent sign would start an escape.
-        let _ = headers.set("grpc-message", message.replace('%', "%25"));
+    let mut message = &said.body[..];
+    // What ends the line of a JSON object is no part of the message.
+    if said.content_type == JSON {
+        message = message.strip_suffix(b"\n").unwrap_or(message);
     }
+    if !message.is_empty() {
+        let _ = headers.set(Known::GRPC_MESSAGE, escaped(message));
+    }
+}
+
+/// A message as `grpc-message` has it: all that is no printable ASCII is escaped.
+fn escaped(message: &[u8]) -> String {
+    let mut out = String::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b'%' => out.push_str("%25"),
+            b' '..=b'~' => out.push(char::from(*byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
 }
 
 /// gRPC's mapping of HTTP status codes.

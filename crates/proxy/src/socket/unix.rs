@@ -1,7 +1,9 @@
 //! Sockets in the file system, and in the abstract namespace (`@name`).
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
@@ -35,12 +37,39 @@ pub(crate) fn place(path: &str) -> PathBuf {
     }
 }
 
-/// Refuses paths to which no configuration may lead, by themselves or over links.
-fn check(path: &str) -> io::Result<()> {
-    let links = Path::new(path).canonicalize().ok();
-    let places = [Some(PathBuf::from(path)), Some(place(path)), links];
-    let mut texts = places.iter().flatten().map(|of| of.to_string_lossy());
-    match texts.find_map(|text| pipe::refusal(&text)) {
+/// A file or folder that was looked up once, over links: whatever becomes of its path, what is done by
+/// its handle is done with this one.
+struct Found {
+    file: File,
+}
+
+impl Found {
+    fn at(path: &Path) -> io::Result<Found> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).custom_flags(libc::O_PATH);
+        let file = options.open(path)?;
+        Ok(Found { file })
+    }
+
+    /// A path that leads to it, short as the addresses of sockets have to be.
+    fn handle(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// Where it is now, without links.
+    fn place(&self) -> io::Result<PathBuf> {
+        let place = std::fs::read_link(self.handle())?;
+        // What is not in the file system any more has a text there that is no path.
+        match self.file.metadata()?.nlink() {
+            0 => Err(ErrorKind::NotFound.into()),
+            _ => Ok(place),
+        }
+    }
+}
+
+/// Refuses paths to which no configuration may lead.
+fn check(path: &Path) -> io::Result<()> {
+    match pipe::refusal(&path.to_string_lossy()) {
         Some(reason) => Err(io::Error::new(ErrorKind::PermissionDenied, reason)),
         None => Ok(()),
     }
@@ -50,28 +79,29 @@ fn check(path: &str) -> io::Result<()> {
 /// stays in the file system when its listener goes, and would keep the next one out. Any other file
 /// stays.
 pub(crate) fn listen(pipe: &Pipe) -> io::Result<UnixListener> {
-    check(&pipe.path)?;
+    let path = Path::new(&*pipe.path);
+    check(path)?;
+    let address = address(&pipe.path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     if pipe.path.starts_with('@') {
-        socket.bind(&address(&pipe.path)?)?;
+        socket.bind(&address)?;
         socket.listen(BACKLOG)?;
         return Ok(socket.into());
     }
-    leave_other_files(&pipe.path)?;
+    let no_file = || io::Error::new(ErrorKind::InvalidInput, "it names no file");
+    let (folder, name) = path.parent().zip(path.file_name()).ok_or_else(no_file)?;
+    let folder = Found::at(folder)?;
+    check(&folder.place()?.join(name))?;
+    let place = folder.handle().join(name);
+    leave_other_files(&place)?;
     // Nobody connects before the mode is set, and the old socket is there until the new one is.
-    let beside = format!("{}~", pipe.path);
-    leave_other_files(&beside)?;
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    socket.bind(&address(&beside)?)?;
+    let beside = bind_beside(&socket, &folder)?;
     let placed = (|| {
         if pipe.mode != 0 {
             std::fs::set_permissions(&beside, PermissionsExt::from_mode(pipe.mode))?;
         }
         socket.listen(BACKLOG)?;
-        std::fs::rename(&beside, &*pipe.path)
+        std::fs::rename(&beside, &place)
     })();
     if placed.is_err() {
         let _ = std::fs::remove_file(&beside);
@@ -80,13 +110,25 @@ pub(crate) fn listen(pipe: &Pipe) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// Refuses a path at which there is something that is no socket.
-fn leave_other_files(path: &str) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            let reason = format!("{path} is there and is no socket");
-            Err(io::Error::new(ErrorKind::AlreadyExists, reason))
+/// Binds a socket in a folder under a name that nothing has, and returns its path.
+fn bind_beside(socket: &Socket, folder: &Found) -> io::Result<PathBuf> {
+    loop {
+        let name = format!(".lateen-{:016x}", fastrand::u64(..));
+        let path = folder.handle().join(name);
+        match socket.bind(&SockAddr::unix(&path)?) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound.map(|()| path),
         }
+    }
+}
+
+/// Refuses a path at which there is something that is no socket.
+fn leave_other_files(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            "there is something that is no socket",
+        )),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -94,10 +136,16 @@ fn leave_other_files(path: &str) -> io::Result<()> {
 
 /// Connects to whoever listens at a path.
 pub(crate) async fn connect(path: &str) -> io::Result<tokio::net::UnixStream> {
-    check(path)?;
+    check(Path::new(path))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     // The kernel answers at once, or has no room in the queue of the listener.
-    socket.connect(&address(path)?)?;
+    if path.starts_with('@') {
+        socket.connect(&address(path)?)?;
+    } else {
+        let found = Found::at(Path::new(path))?;
+        check(&found.place()?)?;
+        socket.connect(&SockAddr::unix(found.handle())?)?;
+    }
     tokio::net::UnixStream::from_std(socket.into())
 }
 
@@ -132,9 +180,47 @@ mod tests {
             assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{path}");
         }
         assert_eq!(std::fs::read_to_string(&file).expect("there"), "mine");
-        // Nothing is left of a socket whose path cannot be had.
+        // Nor are other sockets, however they are called, and there is no other file afterwards.
+        let neighbour = UnixListener::bind(at("socket~")).expect("a socket");
         let _listener = listen(&pipe(&at("socket"), 0)).expect("a socket");
-        assert!(!folder.join("socket~").exists());
+        assert!(folder.join("socket~").exists());
+        drop(neighbour);
+        let found = std::fs::read_dir(&folder).expect("a folder");
+        let mut names: Vec<_> = found.map(|of| of.expect("a file").file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["file", "link", "socket", "socket~"]);
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn paths_may_be_as_long_as_the_kernel_lets_them_be() {
+        let folder = folder("long");
+        let at = folder.to_str().expect("text");
+        let path = format!("{at}/{}", "a".repeat(106 - at.len()));
+        assert_eq!(path.len(), 107);
+        let _listener = listen(&pipe(&path, 0)).expect("it fits");
+        connect(&path).await.expect("a listener");
+        assert!(listen(&pipe(&format!("{path}a"), 0)).is_err());
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    /// What was looked at is what is connected to, whatever its path leads to by then.
+    #[test]
+    fn what_was_found_is_found_again() {
+        let folder = folder("found");
+        let (link, socket) = (folder.join("link"), folder.join("socket"));
+        let _listener = UnixListener::bind(&socket).expect("a socket");
+        std::os::unix::fs::symlink(&socket, &link).expect("a link");
+        let found = Found::at(&link).expect("there");
+        std::fs::remove_file(&link).expect("removed");
+        assert_eq!(
+            found.place().expect("there"),
+            socket.canonicalize().expect("there")
+        );
+        std::os::unix::net::UnixStream::connect(found.handle()).expect("a listener");
+        std::fs::remove_file(&socket).expect("removed");
+        let gone = found.place().expect_err("it is gone");
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
         std::fs::remove_dir_all(&folder).expect("removed");
     }
 
@@ -152,7 +238,12 @@ mod tests {
             let refused = connect(path).await.expect_err("refused");
             assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{path}");
             let refused = listen(&pipe(path, 0)).expect_err("refused");
-            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{path}");
+            // A link at the place itself would be replaced, and is no socket.
+            let reason = match path.ends_with("link") {
+                true => ErrorKind::AlreadyExists,
+                false => ErrorKind::PermissionDenied,
+            };
+            assert_eq!(refused.kind(), reason, "{path}");
         }
         let [link, real] = ["folder/a", "etc/./istio//proxy/a"].map(|at| {
             let path = folder.join(at);

@@ -282,7 +282,7 @@ impl Client {
         Seen {
             status: response.head.status,
             headers: response.head.headers,
-            text: String::from_utf8(text.to_vec()).expect("text"),
+            text: String::from_utf8_lossy(&text).into_owned(),
         }
     }
 }

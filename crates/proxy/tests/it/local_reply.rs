@@ -18,6 +18,16 @@ fn flag(flags: &[&str]) -> Value {
     json!({ "response_flag_filter": { "flags": flags } })
 }
 
+fn lasted(op: &str, millis: u64) -> Value {
+    json!({ "duration_filter": { "comparison": { "op": op,
+        "value": { "default_value": millis, "runtime_key": "none" } } } })
+}
+
+/// Longer than any request of the test, in milliseconds.
+const NEVER: u64 = 3_600_000;
+/// How long a request is held up, in milliseconds.
+const DELAY: u64 = 50;
+
 fn share(numerator: u32) -> Value {
     json!({ "runtime_filter": { "runtime_key": "none",
         "percent_sampled": { "numerator": numerator } } })
@@ -36,6 +46,11 @@ fn replies() -> Value {
         "mappers": [
             // Never.
             { "filter": share(0), "status_code": 599 },
+            { "filter": lasted("GE", NEVER), "status_code": 599 },
+            // What a fault has held up.
+            { "filter": { "and_filter": { "filters": [
+                flag(&["DI", "DR", "UDO"]), lasted("GE", DELAY), lasted("LE", NEVER), share(100)] } },
+              "status_code": 598, "headers_to_add": added("late") },
             { "filter": { "and_filter": { "filters": [flag(&["NR"]), header("x-json")] } },
               "body": text("no such page"),
               "body_format_override": { "json_format": {
@@ -67,6 +82,11 @@ fn listeners(port: u16) -> Value {
           "direct_response": { "status": 200, "body": text("fine") } },
         { "match": { "path": "/silent" }, "direct_response": { "status": 204 } },
         { "match": { "path": "/moved" }, "redirect": { "path_redirect": "/ok" } },
+        { "match": { "path": "/late" }, "route": { "cluster": "up" },
+          "typed_per_filter_config": { "envoy.filters.http.fault": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+            "delay": { "fixed_delay": format!("{}s", DELAY as f64 / 1000.0), "percentage": { "numerator": 100 } },
+            "abort": { "http_status": 503, "percentage": { "numerator": 100 } } } } },
     ]);
     let mut manager = hcm(json!([{ "name": "all", "domains": ["*"], "routes": routes }]));
     manager["local_reply_config"] = replies();
@@ -114,6 +134,11 @@ async fn check(who: Who, port: u16) {
         ),
         ("/fine", &[], want(200, "fine:200", "text/plain", "")),
         ("/moved", &[], want(301, ":301", "text/plain", "moved")),
+        (
+            "/late",
+            &[],
+            want(598, "fault filter abort:598", "text/plain", "late"),
+        ),
     ] {
         assert_eq!(
             seen(path, headers).await,
@@ -124,6 +149,11 @@ async fn check(who: Who, port: u16) {
     // What a server answers is the server's.
     let answer = seen("/ok", &[]).await;
     assert_eq!((answer.0, answer.3.as_str()), (200, ""), "{who:?}");
+    // A status that has no body has none. Envoy writes one behind it, so that the connection is spoilt.
+    let mut client = Client::connect(port, false).await;
+    let silent = client.get("x", "/silent").await;
+    let found = (silent.status, silent.header("content-type"));
+    assert_eq!(found, (204, "text/plain"), "{who:?}");
     // A client of gRPC is told in its own terms.
     let grpc = [("content-type", "application/grpc")];
     let mut client = Client::connect(port, false).await;
@@ -151,4 +181,122 @@ async fn answers_are_mapped() {
         cluster("empty", &[])
     ]);
     both(listeners, clusters, check).await;
+}
+
+/// Answers of routes that say themselves what they are.
+fn typed(port: u16, replies: &Value) -> Value {
+    let named = |value: &str, action: &str| json!([{ "header": { "key": "content-type", "value": value }, "append_action": action }]);
+    let overwrite = "OVERWRITE_IF_EXISTS_OR_ADD";
+    let answer = |path: &str, status: u16, body: Value| json!({ "match": { "path": path }, "direct_response": { "status": status, "body": body } });
+    let with = |mut route: Value, headers: Value| {
+        route["response_headers_to_add"] = headers;
+        route
+    };
+    let json = || text("{\"a\":1}");
+    let routes = json!([
+        with(
+            answer("/json", 200, json()),
+            named("application/json", overwrite)
+        ),
+        with(
+            answer("/absent", 200, json()),
+            named("application/json", "ADD_IF_ABSENT")
+        ),
+        with(
+            answer("/append", 200, json()),
+            named("application/json", "APPEND_IF_EXISTS_OR_ADD")
+        ),
+        // One byte, which is no text.
+        with(
+            answer("/bytes", 200, json!({ "inline_bytes": "/w==" })),
+            named("image/x", overwrite)
+        ),
+        with(
+            answer("/nothing", 200, text("")),
+            named("application/json", overwrite)
+        ),
+        with(
+            answer("/replaced", 430, json()),
+            named("application/json", overwrite)
+        ),
+        with(
+            answer("/retyped", 431, json()),
+            named("application/json", overwrite)
+        ),
+        with(
+            answer("/emptied", 432, json()),
+            named("application/json", overwrite)
+        ),
+        with(
+            answer("/stamped", 433, json()),
+            named("application/json", overwrite)
+        ),
+    ]);
+    let mut manager = hcm(json!([{ "name": "all", "domains": ["*"], "routes": routes }]));
+    manager["local_reply_config"] = replies.clone();
+    json!([listener("main", port, "OUTBOUND", manager)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_keep_their_type_and_bytes() {
+    let mapper = |code: u32, more: Value| {
+        let mut mapper = json!({ "filter": status("EQ", code) });
+        crate::common::merge(&mut mapper, &more);
+        mapper
+    };
+    let retyped = json!([{ "header": { "key": "content-type", "value": "text/html" },
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD" }]);
+    let mappers = json!([
+        mapper(430, json!({ "body": text("gone") })),
+        mapper(
+            431,
+            json!({ "body": text("gone"), "headers_to_add": retyped })
+        ),
+        mapper(432, json!({ "body": text("") })),
+        mapper(433, json!({ "status_code": 434 })),
+    ]);
+    let json = "application/json";
+    let kept = [
+        ("/json", 200, "{\"a\":1}", json),
+        ("/absent", 200, "{\"a\":1}", json),
+        ("/append", 200, "{\"a\":1}", json),
+        ("/bytes", 200, "\u{fffd}", "image/x"),
+        ("/nothing", 200, "", ""),
+    ];
+    let mapped = [
+        ("/replaced", 430, "gone", "text/plain"),
+        ("/retyped", 431, "gone", "text/html"),
+        ("/emptied", 432, "", ""),
+        ("/stamped", 434, "{\"a\":1}", json),
+    ];
+    for replies in [Value::Null, json!({}), json!({ "mappers": mappers })] {
+        let expect = match replies.get("mappers") {
+            Some(_) => [&kept[..], &mapped].concat(),
+            None => kept.to_vec(),
+        };
+        let listeners = |port| typed(port, &replies);
+        both(listeners, json!([]), async |who, port| {
+            let mut client = Client::connect(port, false).await;
+            for (path, status, text, kind) in &expect {
+                let seen = client.get("x", path).await;
+                let found = (seen.status, seen.text.as_str(), seen.header("content-type"));
+                assert_eq!(found, (*status, *text, *kind), "{who:?} {path} {replies}");
+                let length = match *path {
+                    "/bytes" => "1".to_owned(),
+                    _ => text.len().to_string(),
+                };
+                assert_eq!(seen.header("content-length"), length, "{who:?} {path}");
+                let kinds = seen
+                    .headers
+                    .iter()
+                    .filter(|(name, _)| *name == "content-type");
+                assert_eq!(
+                    kinds.count(),
+                    usize::from(!kind.is_empty()),
+                    "{who:?} {path}"
+                );
+            }
+        })
+        .await;
+    }
 }

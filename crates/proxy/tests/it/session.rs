@@ -206,3 +206,26 @@ async fn a_host_that_is_gone_is_replaced_unless_the_session_is_strict() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_does_not_answer_is_told_as_well() {
+    let dead: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let by_header = json!({ "session_state": state("header", json!({ "name": "x-session" })) });
+    use base64::Engine;
+    let value = base64::engine::general_purpose::STANDARD.encode(dead.to_string());
+    both(
+        |port| listeners(port, &[("/", by_header.clone())]),
+        json!([cluster("up", &[dead])]),
+        async |who, port| {
+            let mut client = Client::connect(port, false).await;
+            let seen = client.get("up", "/").await;
+            let found = (seen.status, seen.header("x-session"));
+            assert_eq!(found, (503, &*value), "{who:?}");
+            // Who knows it is told nothing.
+            let seen = client.get_with("up", "/", &[("x-session", &value)]).await;
+            let found = (seen.status, seen.header("x-session"));
+            assert_eq!(found, (503, ""), "{who:?}");
+        },
+    )
+    .await;
+}

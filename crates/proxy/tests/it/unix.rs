@@ -1,7 +1,9 @@
 //! Sockets in the file system, beside real Envoy: requests and bytes come in by one and go out by
 //! another.
 
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +43,24 @@ fn serve(path: &Path, answer: impl Fn(&str) -> String + Send + 'static) {
 }
 
 async fn ask(path: &Path, question: &str, end: &str) -> String {
-    let mut stream = UnixStream::connect(path).await.expect("listening");
+    let stream = UnixStream::connect(path).await.expect("listening");
+    talk(stream, question, end).await
+}
+
+/// The same of whoever listens at a name of the abstract namespace.
+async fn ask_hidden(name: &str, question: &str, end: &str) -> String {
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    let stream = std::os::unix::net::UnixStream::connect_addr(&address).expect("listening");
+    stream.set_nonblocking(true).expect("a socket");
+    talk(
+        UnixStream::from_std(stream).expect("a runtime"),
+        question,
+        end,
+    )
+    .await
+}
+
+async fn talk(mut stream: UnixStream, question: &str, end: &str) -> String {
     stream.write_all(question.as_bytes()).await.expect("open");
     let mut answer = Vec::new();
     let limit = Duration::from_secs(30);
@@ -68,9 +87,9 @@ async fn requests_and_bytes_by_paths() {
     drop(std::os::unix::net::UnixListener::bind(at("in")).expect("a socket"));
     let routes = json!([{ "name": "all", "domains": ["*"],
         "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "app" } }] }]);
-    let hidden = format!("@lateen-pipes-{}", std::process::id());
+    let hidden = |port: u16| format!("lateen-pipes-{}-{port}", std::process::id());
     let hidden_at = |mut listener: Value, port: u16| {
-        listener["address"] = pipe(&format!("{hidden}-{port}"));
+        listener["address"] = pipe(&format!("@{}", hidden(port)));
         listener
     };
     let listeners = |port: u16| {
@@ -108,7 +127,9 @@ async fn requests_and_bytes_by_paths() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o660, "{who:?}");
-        assert!(!Path::new(&hidden).exists());
+        let hidden = hidden(port);
+        assert_eq!(ask_hidden(&hidden, "some", "!").await, "some!", "{who:?}");
+        assert!(!Path::new(&format!("@{hidden}")).exists());
     })
     .await;
     std::fs::remove_dir_all(&folder).expect("ours");

@@ -91,6 +91,13 @@ fn conditions_of_looking_at_zones() {
         ..always()
     };
     check(never, &[2, 2], &same, &[500, 500]);
+    // Not one choice: without a limit of fewer hosts than there are, each would go to the own zone.
+    let forced = ZoneAware {
+        force: Some(1),
+        ..never
+    };
+    let found = shares(forced, 50, &hosts(&[1, 999]), &same);
+    assert!(found[0] <= 2, "{found:?}");
     let half = ZoneAware {
         percent: 50,
         ..always()
@@ -116,6 +123,44 @@ fn hosts_that_cannot_be_used_do_not_count() {
     there[2].healthy = false;
     let found = shares(always(), 50, &there, &peers(0, &[2, 2]));
     assert_eq!(found[..2], [0, 1000]);
+}
+
+/// What each zone has is counted when the hosts come, and an ejection changes it.
+#[test]
+fn ejected_hosts_do_not_count() {
+    let there = hosts(&[2, 2]);
+    let config = crate::OutlierConfig {
+        consecutive_5xx: Some(1),
+        ..crate::OutlierConfig::default()
+    };
+    let balancer = Balancer::new(Policy::Random, 0, &there);
+    let balancer = balancer.with_zones(Some(always()), Some(&peers(0, &[2, 2])), &there);
+    let mut seed = 1_u64;
+    let mut stay = |now| {
+        let mut pick = || {
+            let mut random = || {
+                seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                mix(seed)
+            };
+            let mut pick = Pick {
+                now,
+                random: &mut random,
+                hash: None,
+                tried: &[],
+                attempts: 1,
+                avoid: &[],
+            };
+            balancer.pick(&there, &mut pick)
+        };
+        (0..3_000)
+            .filter(|_| pick().is_some_and(|index| index < 2))
+            .count()
+    };
+    assert_eq!(stay(1), 3_000);
+    assert!(balancer.report(&config, &there, 0, crate::Outcome::Status(500), 2));
+    // A third of the hosts that are left, and half of the peers.
+    assert!(stay(3).abs_diff(2_000) <= 100);
+    assert_eq!(stay(40_000), 3_000, "it is over");
 }
 
 #[test]

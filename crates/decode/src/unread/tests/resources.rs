@@ -125,6 +125,10 @@ fn cluster(fields: Value) -> Value {
 fn clusters() -> Vec<Value> {
     let mut load = assignment();
     load.as_object_mut().expect("fields").remove("@type");
+    // A path has no name to look up.
+    let mut named = load.clone();
+    let endpoints = named["endpoints"][0]["lb_endpoints"].as_array_mut();
+    endpoints.expect("endpoints").truncate(1);
     let metadata = json!({ "filter_metadata": { "istio": { "services": [
         { "host": "h", "name": "n", "namespace": "s" } ] } } });
     let pings = json!({ "interval": "5s", "timeout": "3s" });
@@ -164,7 +168,7 @@ fn clusters() -> Vec<Value> {
             "common_http_protocol_options": { "idle_timeout": "4s",
                 "max_requests_per_connection": 5 } })),
         cluster(
-            json!({ "type": "STRICT_DNS", "load_assignment": load, "dns_refresh_rate": "9s",
+            json!({ "type": "STRICT_DNS", "load_assignment": named, "dns_refresh_rate": "9s",
             "dns_lookup_family": "V4_ONLY", "max_requests_per_connection": 4 }),
         ),
         cluster(
@@ -442,8 +446,7 @@ fn listeners() -> Vec<Value> {
         "rds": { "route_config_name": "r", "config_source": { "ads": {} } },
         "http_filters": filters(), "server_name": "s", "access_log": logs(),
         "local_reply_config": {
-            "mappers": [{ "filter": { "runtime_filter": { "runtime_key": "k" } },
-                "body_format_override": { "text_format": "%PROTOCOL%" } }],
+            "mappers": reply_filters(),
             "body_format": { "text_format": "%PROTOCOL%" } },
         "use_remote_address": true, "generate_request_id": false,
         "http2_protocol_options": { "max_concurrent_streams": 4 },
@@ -458,6 +461,23 @@ fn listeners() -> Vec<Value> {
     all.push(listener(json!({ "name": "i", "filters": manager(json!({
         "route_config": table, "http_filters": [{ "name": "envoy.filters.http.router" }] })) })));
     all
+}
+
+/// A mapper of local replies for each kind of filter.
+fn reply_filters() -> Value {
+    let compared = json!({ "comparison": { "value": { "default_value": 500 } } });
+    let status = json!({ "status_code_filter": compared });
+    let all = [
+        json!({ "runtime_filter": { "percent_sampled": { "numerator": 5 } } }),
+        status.clone(),
+        json!({ "duration_filter": compared }),
+        json!({ "and_filter": { "filters": [status] } }),
+        json!({ "or_filter": { "filters": [status] } }),
+        json!({ "header_filter": { "header": { "name": "h", "exact_match": "v" } } }),
+        json!({ "response_flag_filter": { "flags": ["NR"] } }),
+    ];
+    let mapper = |filter| json!({ "filter": filter, "body_format_override": { "text_format": "%PROTOCOL%" } });
+    all.into_iter().map(mapper).collect()
 }
 
 fn filters() -> Value {

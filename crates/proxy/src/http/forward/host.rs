@@ -10,15 +10,23 @@ use lateen_route::{RetryPolicy, without_port};
 
 use super::Exchange;
 use crate::cluster::{Host, Transport, Unresolved};
-use crate::http::reply::LocalReply;
+use crate::http::reply::{LocalReply, reset};
 use crate::worker::Tried;
 
-/// Why the host of a session cannot answer.
-enum Lost {
-    /// It is not there; the status that the client is told.
-    Gone(u16),
-    /// It is not well.
-    Unfit,
+/// Nobody may answer.
+pub(super) struct Nobody {
+    /// What the client is told, where that is said: the host of its session is not there.
+    status: Option<u16>,
+}
+
+impl Nobody {
+    pub(super) fn reply(self) -> LocalReply {
+        let reply = reset(Reason::NoHealthyUpstream, "");
+        match self.status {
+            Some(status) => reply.with_status(status),
+            None => reply,
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -56,32 +64,30 @@ impl Exchange<'_> {
 
     /// The host of the session: `None` where any host may answer, and an error where this one alone may
     /// and cannot. Another try leaves it.
-    fn session_host(&self) -> Option<Result<usize, Lost>> {
-        let session = self.session.as_ref().filter(|_| !self.is_retry)?;
+    fn session_host(&self) -> Result<Option<usize>, Nobody> {
+        let session = self.session.as_ref().filter(|_| !self.is_retry);
+        let Some((session, host)) = session.and_then(|session| Some((session, session.host()?)))
+        else {
+            return Ok(None);
+        };
         let hosts = &self.cluster.hosts;
-        let place = hosts.position(session.host()?);
+        let place = hosts.position(host);
         let fit = place.filter(|at| hosts.is_fit(*at, self.worker.shared.now()));
-        match (fit, session.lost_status()) {
-            (Some(at), _) => Some(Ok(at)),
-            (None, Some(_)) if place.is_some() => Some(Err(Lost::Unfit)),
-            (None, Some(status)) => Some(Err(Lost::Gone(status))),
-            (None, None) => None,
+        match session.lost_status() {
+            Some(status) if fit.is_none() => Err(Nobody {
+                status: place.is_none().then_some(status),
+            }),
+            _ => Ok(fit),
         }
     }
 
-    /// The status of a request whose host is not there any more, where nobody else may answer.
-    pub(super) fn lost_status(&self) -> Option<u16> {
-        match self.session_host()?.err()? {
-            Lost::Gone(status) => Some(status),
-            Lost::Unfit => None,
-        }
-    }
-
+    /// The host of a try.
     pub(super) fn choose(
         &mut self,
         head: &RequestHead,
         policy: Option<&RetryPolicy>,
-    ) -> Option<(Option<usize>, Arc<Host>)> {
+    ) -> Result<(Option<usize>, Arc<Host>), Nobody> {
+        let nobody = || Nobody { status: None };
         if let Discovery::OriginalDst { header, port } = &self.cluster.spec.discovery {
             let named: Option<SocketAddr> = header
                 .as_ref()
@@ -91,14 +97,13 @@ impl Exchange<'_> {
                     address.set_port(port.unwrap_or(address.port()));
                     address
                 }
-                None => self.connection.original_dst(*port)?,
+                None => self.connection.original_dst(*port).ok_or_else(nobody)?,
             };
-            return Some((None, Arc::new(Host::at(address))));
+            return Ok((None, Arc::new(Host::at(address))));
         }
-        if let Some(own) = self.session_host() {
-            let index = own.ok()?;
+        if let Some(index) = self.session_host()? {
             self.current = Some(index);
-            return Some((Some(index), self.cluster.hosts.hosts[index].clone()));
+            return Ok((Some(index), self.cluster.hosts.hosts[index].clone()));
         }
         let attempts = policy.map_or(1, |policy| policy.host_attempts);
         let avoid = policy.is_some_and(|policy| policy.avoid_previous_hosts);
@@ -117,12 +122,13 @@ impl Exchange<'_> {
             draws: attempts,
             priorities: &self.left,
         };
-        let index = self.worker.shared.pick(&self.cluster, self.hash, tried)?;
+        let index = self.worker.shared.pick(&self.cluster, self.hash, tried);
+        let index = index.ok_or_else(nobody)?;
         if leave_after > 0 {
             self.priorities
                 .push(self.cluster.hosts.specs[index].priority);
         }
         self.current = Some(index);
-        Some((Some(index), self.cluster.hosts.hosts[index].clone()))
+        Ok((Some(index), self.cluster.hosts.hosts[index].clone()))
     }
 }

@@ -175,15 +175,9 @@ impl Exchange<'_> {
         let chosen = match self.cluster.is_dynamic() {
             false => self.choose(head, policy),
             // Boxed, since few clusters are of that kind.
-            true => Some((None, Box::pin(self.named_host(head)).await?)),
+            true => Ok((None, Box::pin(self.named_host(head)).await?)),
         };
-        let Some((index, host)) = chosen else {
-            let reply = reset(Reason::NoHealthyUpstream, "");
-            return Err(Box::new(match self.lost_status() {
-                Some(status) => reply.with_status(status),
-                None => reply,
-            }));
-        };
+        let (index, host) = chosen.map_err(|nobody| Box::new(nobody.reply()))?;
         meter.entry.host = Some(host.address.clone());
         meter.facts.host = Some(host.clone());
         if matches!(self.action.host, Some(HostRewrite::Auto)) && !host.hostname.is_empty() {
