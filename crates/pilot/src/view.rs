@@ -80,7 +80,9 @@ impl<'a> View<'a> {
     }
 
     /// The Sidecar of the proxy's workload.
-    fn own_sidecar(self) -> Option<&'a Arc<lateen_api::Object<lateen_api::networking::Sidecar>>> {
+    pub(crate) fn own_sidecar(
+        self,
+    ) -> Option<&'a Arc<lateen_api::Object<lateen_api::networking::Sidecar>>> {
         let sidecars = self.snapshot.sidecars();
         sidecars.of(&self.from.namespace, self.labels())
     }

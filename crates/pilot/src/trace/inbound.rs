@@ -33,7 +33,7 @@ pub(super) fn of_policy(said: &Said<'_>, port: u16) -> (&'static str, Origin) {
 }
 
 fn of_sidecar(view: View<'_>, port: u16) -> Option<(&'static str, Origin)> {
-    let sidecar = view.from.sidecar.as_ref()?;
+    let sidecar = view.own_sidecar()?;
     let mut ingress = sidecar.spec.ingress.iter();
     let at = ingress.position(|listener| {
         let number = listener.port.as_ref().map(|of| of.number);

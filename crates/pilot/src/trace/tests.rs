@@ -286,3 +286,35 @@ spec:
         assert_eq!(fields, want, "{port}");
     }
 }
+
+#[test]
+fn a_port_is_told_with_the_sidecar_that_ends_its_tls() {
+    let yaml = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: plain}
+spec: {mtls: {mode: DISABLE}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: s}
+spec:
+  workloadSelector: {labels: {app: productpage}}
+  ingress:
+  - {port: {number: 1, protocol: HTTP, name: a}, defaultEndpoint: 127.0.0.1:1}
+  - port: {number: 9080, protocol: HTTPS, name: b}
+    defaultEndpoint: 127.0.0.1:9080
+    tls: {mode: SIMPLE, privateKey: k, serverCertificate: c}
+";
+    let told = |proxy: &Proxy, port: u16| -> Vec<String> {
+        let found = offline(yaml, proxy).trace_inbound_tls(port).into_iter();
+        found
+            .map(|(how, of)| format!("{how}: {} {}", of.object, of.field))
+            .collect()
+    };
+    let policy = "mutual TLS DISABLE: PeerAuthentication default/plain spec.mtls.mode";
+    let own = "TLS: Sidecar default/s spec.ingress[1].tls";
+    assert_eq!(told(&sidecar("productpage"), 9080), [policy, own]);
+    assert_eq!(told(&sidecar("productpage"), 1), [policy]);
+    assert_eq!(told(&sidecar("reviews"), 9080), [policy], "it is another's");
+}
