@@ -3,22 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use lateen_xds::names::LOCAL_CLUSTER;
+use lateen_core::{Locality, locality};
+use lateen_xds::names::{LOCAL_CLUSTER, SELF_DISCOVERY};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::config::AgentConfig;
 
-/// Where a pod says where it is, where the platform does not.
-const LOCALITY_LABELS: [&str; 2] = ["istio-locality", "topology.istio.io/locality"];
-/// Labels of nodes that pods may have as well, and the fields that they are of.
-const TOPOLOGY_LABELS: [(&str, &str); 3] = [
-    ("topology.kubernetes.io/region", "region"),
-    ("topology.kubernetes.io/zone", "zone"),
-    ("topology.istio.io/subzone", "sub_zone"),
-];
-/// The metadata field that asks for a cluster of the proxy's own workload.
-const SELF_DISCOVERY: &str = "ENABLE_SELF_DISCOVERY";
 const FILE: &str = "envoy-rev.json";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -78,28 +69,25 @@ pub(crate) fn node(config: &AgentConfig) -> Value {
     node
 }
 
-/// `region/zone/subzone`; in a label, which has no slashes, with dots between them. Else what Kubernetes
-/// copies to pods from their nodes.
+/// What the pod's own labels say, else what Kubernetes copies to pods from their nodes.
 fn locality(labels: &Value) -> Option<Value> {
-    let text = |label: &str| labels[label].as_str().filter(|text| !text.is_empty());
-    let Some(label) = LOCALITY_LABELS.iter().find_map(|label| text(label)) else {
-        let parts = TOPOLOGY_LABELS.map(|(label, field)| Some((field, text(label)?)));
-        let parts: Map<_, _> = parts
-            .into_iter()
-            .flatten()
-            .map(|(field, text)| (field.to_owned(), text.into()))
-            .collect();
-        return (!parts.is_empty()).then_some(Value::Object(parts));
-    };
-    let separator = if label.contains('/') { '/' } else { '.' };
-    let mut parts = label.splitn(3, separator);
-    let mut locality = json!({});
-    for field in ["region", "zone", "sub_zone"] {
-        if let Some(part) = parts.next() {
-            locality[field] = json!(part);
-        }
-    }
-    Some(locality)
+    let text = |label: &str| labels[label].as_str();
+    let of_node = |label| text(label).unwrap_or_default().into();
+    let place = Locality::of_labels(text).unwrap_or_else(|| Locality {
+        region: of_node(locality::REGION),
+        zone: of_node(locality::ZONE),
+        sub_zone: of_node(locality::SUBZONE),
+    });
+    let fields = [
+        ("region", place.region),
+        ("zone", place.zone),
+        ("sub_zone", place.sub_zone),
+    ];
+    let known = fields.into_iter().filter(|(_, text)| !text.is_empty());
+    let known: Map<_, _> = known
+        .map(|(field, text)| (field.to_owned(), text.as_str().into()))
+        .collect();
+    (!known.is_empty()).then_some(Value::Object(known))
 }
 
 /// The statistics that Istio's proxies keep; Envoy's full set costs megabytes per thousand clusters.

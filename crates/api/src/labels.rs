@@ -1,5 +1,7 @@
 //! Labels that mean something to the mesh.
 
+pub use lateen_core::locality::{REGION, SUBZONE, ZONE};
+
 /// On a namespace: `enabled` or `disabled`.
 pub const INJECTION: &str = "istio-injection";
 /// On a namespace or pod: the control plane revision.
@@ -22,20 +24,10 @@ pub const APP_VERSION: &str = "app.kubernetes.io/version";
 pub const APP: &str = "app";
 /// The older version label.
 pub const VERSION: &str = "version";
-/// On a pod or endpoint: `region.zone.subzone`.
-pub const LOCALITY: &str = "istio-locality";
-/// On a pod or endpoint: `region.zone.subzone`, newer name.
-pub const TOPOLOGY_LOCALITY: &str = "topology.istio.io/locality";
-/// On a node.
-pub const REGION: &str = "topology.kubernetes.io/region";
-/// On a node.
-pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// On a node, before Kubernetes 1.17.
 pub const REGION_BETA: &str = "failure-domain.beta.kubernetes.io/region";
 /// On a node, before Kubernetes 1.17.
 pub const ZONE_BETA: &str = "failure-domain.beta.kubernetes.io/zone";
-/// On a node.
-pub const SUBZONE: &str = "topology.istio.io/subzone";
 /// On a node: its own name.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On a namespace, pod or endpoint: its network.

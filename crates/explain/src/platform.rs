@@ -178,7 +178,7 @@ impl Platform {
     ) -> SocketAddr {
         let ip = recorded.ip();
         let mut services = self.world.services.values();
-        let is_known = self.world.workloads_by_ip.get(&ip).is_some()
+        let is_known = self.world.workload(ip).is_some()
             || services.any(|service| service.addresses.contains(&ip));
         let host = without_port(authority);
         if is_known || host.is_empty() {

@@ -3,8 +3,6 @@
 pub(crate) mod convert;
 mod scope;
 
-pub(crate) use convert::label_locality;
-
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -42,6 +40,16 @@ const RETRY_ABSENT: Duration = Duration::from_secs(1);
 pub const MESH_CONFIG: &str = "istio";
 /// Updates that wait for the scope to be decided by them.
 const DECIDING: usize = 64;
+
+/// A kind as paths of the API server name it, in the version that is preferred.
+pub fn resource(kind: &Kind) -> ApiResource {
+    in_version(kind, kind.versions[0])
+}
+
+fn in_version(kind: &Kind, version: &str) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural)
+}
 
 /// A Kubernetes API server.
 pub(crate) struct Kubernetes {
@@ -183,9 +191,7 @@ impl Watch {
     async fn objects(self, kind: &'static Kind) {
         loop {
             for version in kind.versions {
-                let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
-                let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
-                let api = self.dynamic(&resource);
+                let api = self.dynamic(&in_version(kind, version));
                 let convert = move |object| convert::raw(kind, object);
                 let wrap = move |event| Update::Object(kind, event);
                 let events = watcher(api, watcher::Config::default());

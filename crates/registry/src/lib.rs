@@ -30,7 +30,7 @@ pub use changes::WorldChanges;
 pub use consul::Consul;
 pub use feed::{Changes, Feed};
 pub use files::{Check, FieldFault, Files};
-pub use kubernetes::MESH_CONFIG;
+pub use kubernetes::{MESH_CONFIG, resource};
 pub use model::{
     Endpoint, EndpointKey, Namespace, Node, Provider, Resolution, Service, ServicePort, TargetPort,
     TrafficDistribution, Workload, WorkloadOwner, World,

@@ -164,7 +164,7 @@ pub(crate) fn endpoint(entry: &WorkloadEntry, port: u16, namespace: &str) -> End
 }
 
 fn locality(entry: &WorkloadEntry, labels: &Labels) -> Locality {
-    let label = || crate::kubernetes::label_locality(labels);
+    let label = || Locality::of_labels(|label| labels.value(label));
     match entry.locality.as_str() {
         "" => label().unwrap_or_default(),
         text => text.parse().unwrap_or_default(),

@@ -107,3 +107,25 @@ impl Args {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod testing {
+    use axum::Router;
+    use tokio::net::TcpListener;
+
+    use super::Who;
+
+    /// A server on a port of its own, which ends with the test's runtime.
+    pub(super) async fn serve(router: impl FnOnce(Who) -> Router) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let who = Who {
+            version: "v1".into(),
+            cluster: String::new(),
+            hostname: "echo-1".into(),
+            port,
+        };
+        tokio::spawn(axum::serve(listener, router(who)).into_future());
+        port
+    }
+}

@@ -24,6 +24,8 @@ pub const DATAGRAMS: &str = "~udp";
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 /// The cluster of a proxy's own workload, by whose zones it finds out how much to keep in its own.
 pub const LOCAL_CLUSTER: &str = "local_cluster";
+/// The field of a node's metadata that asks for [`LOCAL_CLUSTER`], where it is `true`.
+pub const SELF_DISCOVERY: &str = "ENABLE_SELF_DISCOVERY";
 /// The listener that captured outbound connections arrive at.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 /// The listener that captured inbound connections arrive at.

@@ -166,7 +166,7 @@ impl Backends {
 
     /// With the certificate of the workload at an address, or of somebody outside.
     fn acceptor(&self, at: SocketAddr) -> Acceptor {
-        let workload = self.world.workloads_by_ip.get(&at.ip());
+        let workload = self.world.workload(at.ip());
         let request = match workload {
             Some(workload) => {
                 let identity =

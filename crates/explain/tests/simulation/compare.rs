@@ -273,7 +273,7 @@ impl Comparison<'_> {
     fn is_copy(&self, seen: &Value, host: &str) -> bool {
         let authority = seen["authority"].as_str().unwrap_or_default();
         let at: Option<std::net::SocketAddr> = seen["at"].as_str().and_then(|at| at.parse().ok());
-        let workload = at.and_then(|at| self.world.workloads_by_ip.get(&at.ip()));
+        let workload = at.and_then(|at| self.world.workload(at.ip()));
         let is_of = |app: &str| host == format!("{app}.default.svc.{DOMAIN}");
         let app = workload.and_then(|workload| workload.labels.value("app"));
         authority.contains("-shadow") && app.is_some_and(is_of)

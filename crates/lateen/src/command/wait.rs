@@ -4,14 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject},
-    core::GroupVersionKind,
-};
+use kube::{Api, Client, api::DynamicObject};
 use lateen_api::kinds::{self, Kind};
 use lateen_pilot::{Refusal, Share};
-use lateen_registry::WATCHED_KINDS;
+use lateen_registry::{WATCHED_KINDS, resource};
 use tokio::time::Instant;
 
 use crate::{cli::Global, client, output};
@@ -183,8 +179,7 @@ impl Wait {
         };
         let end = Instant::now() + self.timeout;
         let client = client::connect(global).await?;
-        let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
+        let resource = resource(kind);
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
         let called = format!("{} {name}.{namespace}", kind.kind);
         loop {

@@ -7,6 +7,7 @@ use arcstr::ArcStr;
 use lateen_api::{Object, labels, networking as api};
 use lateen_core::{Labels, Locality};
 use lateen_registry::{Endpoint, Workload};
+use lateen_xds::names::SELF_DISCOVERY;
 
 use super::connectivity::Connectivity;
 use crate::envoy_filter::{Book, Selected, Who};
@@ -58,8 +59,6 @@ pub(crate) struct Vantage {
     pub(crate) peers: Option<Peers>,
 }
 
-/// The metadata field of a proxy that has a cluster of its own service.
-const ENABLE_SELF_DISCOVERY: &str = "ENABLE_SELF_DISCOVERY";
 /// The metadata field with the name of what owns the workload.
 const WORKLOAD_NAME: &str = "WORKLOAD_NAME";
 /// Labels of pods that are of one revision of what owns them. Only those of one send alike.
@@ -76,7 +75,7 @@ pub(crate) struct Peers {
 impl Peers {
     fn of(proxy: &Proxy) -> Option<Peers> {
         let text = |key: &str| proxy.metadata.get(key).map_or("", String::as_str);
-        (text(ENABLE_SELF_DISCOVERY) == "true").then(|| Peers {
+        (text(SELF_DISCOVERY) == "true").then(|| Peers {
             workload: text(WORKLOAD_NAME).to_owned(),
             labels: proxy.labels.clone(),
             region: ArcStr::new(),

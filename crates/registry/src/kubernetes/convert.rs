@@ -198,7 +198,7 @@ pub(crate) fn workload(object: core::Pod) -> Option<Arc<Workload>> {
     };
     Some(Arc::new(Workload {
         mtls: takes_mtls(&labels, injected),
-        locality: label_locality(&labels).unwrap_or_default(),
+        locality: Locality::of_labels(|label| labels.value(label)).unwrap_or_default(),
         owner: owner(&meta, &labels),
         annotations: mesh_annotations(&meta),
         labels,
@@ -236,15 +236,6 @@ fn mesh_annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
         .filter(|(key, _)| *key != annotations::STATUS)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
-}
-
-/// `istio-locality: region.zone.subzone`, and its newer name.
-pub(crate) fn label_locality(labels: &Labels) -> Option<Locality> {
-    let text = labels
-        .value(labels::LOCALITY)
-        .or_else(|| labels.value(labels::TOPOLOGY_LOCALITY))?;
-    // Labels cannot hold a slash, hence the dots.
-    text.replace('.', "/").parse().ok()
 }
 
 fn owner(meta: &ObjectMeta, labels: &Labels) -> Option<WorkloadOwner> {

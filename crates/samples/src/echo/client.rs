@@ -242,7 +242,8 @@ fn all_of(error: impl std::error::Error) -> String {
 mod tests {
     use clap::Parser;
 
-    use super::super::{Who, grpc, http};
+    use super::super::testing::serve;
+    use super::super::{grpc, http};
     use super::*;
 
     #[derive(Parser)]
@@ -255,21 +256,6 @@ mod tests {
         let words = ["client"].iter().chain(words);
         let line = Line::try_parse_from(words).expect("arguments");
         line.args.into_ask()
-    }
-
-    /// A server on a port of its own, which ends with the test's runtime.
-    async fn serve(router: impl FnOnce(Who) -> axum::Router) -> u16 {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let router = router(Who {
-            version: "v1".into(),
-            cluster: String::new(),
-            hostname: "echo-1".into(),
-            port,
-        });
-        tokio::spawn(axum::serve(listener, router).into_future());
-        port
     }
 
     #[tokio::test]

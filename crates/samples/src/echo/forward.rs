@@ -111,27 +111,13 @@ fn parse(request: ForwardEchoRequest) -> Result<Ask, Status> {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
     use tokio::net::TcpListener;
     use tonic::Code;
 
     use super::super::proto::Header as ProtoHeader;
-    use super::super::{Who, grpc, http};
+    use super::super::testing::serve;
+    use super::super::{grpc, http};
     use super::*;
-
-    /// A server on a port of its own, which ends with the test's runtime.
-    async fn serve(router: impl FnOnce(Who) -> Router) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let who = Who {
-            version: "v1".into(),
-            cluster: String::new(),
-            hostname: "echo-1".into(),
-            port,
-        };
-        tokio::spawn(axum::serve(listener, router(who)).into_future());
-        port
-    }
 
     fn to(url: String) -> ForwardEchoRequest {
         ForwardEchoRequest {

@@ -7,7 +7,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use lateen_api::{Kind, kinds};
-use lateen_registry::{WATCHED_KINDS, Written};
+use lateen_registry::{WATCHED_KINDS, Written, resource};
 
 use crate::{cli::Global, client};
 
@@ -68,10 +68,7 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Read> {
         let is = |other: &Kind| (other.group, other.kind) == (kind.group, kind.kind);
         !kinds::ALL.iter().any(is)
     });
-    let of_mesh = own.chain(watched).map(|kind| {
-        let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-        ApiResource::from_gvk_with_plural(&gvk, kind.plural)
-    });
+    let of_mesh = own.chain(watched).map(resource);
     let lists = of_platform.chain(of_mesh).map(|resource| {
         let client = client.clone();
         async move { list(client, resource, global).await }

@@ -6,7 +6,7 @@ use kube::{
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
 };
-use lateen_registry::{Documents, MESH_CONFIG, WATCHED_KINDS};
+use lateen_registry::{Documents, MESH_CONFIG, WATCHED_KINDS, resource};
 use serde_json::json;
 
 use crate::{cli::Global, client};
@@ -29,10 +29,7 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Vec<Documents>> {
     let of_platform = OF_PLATFORM.map(|(group, version, kind, plural)| {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
     });
-    let of_mesh = WATCHED_KINDS.iter().map(|kind| {
-        let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-        ApiResource::from_gvk_with_plural(&gvk, kind.plural)
-    });
+    let of_mesh = WATCHED_KINDS.iter().map(resource);
     let mut texts = Vec::new();
     for resource in of_platform.into_iter().chain(of_mesh) {
         let all = Api::all_with(client.clone(), &resource);

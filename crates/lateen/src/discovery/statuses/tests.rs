@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use lateen_core::{Hostname, ServiceId};
@@ -41,9 +41,7 @@ async fn server(directory: &std::path::Path) -> Client {
 }
 
 fn api(client: &Client, kind: &kinds::Kind) -> Api<DynamicObject> {
-    let gvk = kube::core::GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-    let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
-    Api::namespaced_with(client.clone(), "default", &resource)
+    Api::namespaced_with(client.clone(), "default", &lateen_registry::resource(kind))
 }
 
 async fn apply(client: &Client, kind: &kinds::Kind, name: &str, spec: Value) {
