@@ -106,6 +106,7 @@ impl Discovery {
         options: Options,
     ) -> Discovery {
         let pushes = Arc::new(watch::Sender::new(0));
+        let entries = config.clone();
         let mut inputs = Inputs {
             credentials: options.credentials.changes(),
             pushes: pushes.subscribe(),
@@ -122,8 +123,9 @@ impl Discovery {
         let engine = Engine::new(first.clone());
         let (snapshots_tx, snapshots) = watch::channel(first);
         let registering = options.registering;
-        let registrar = registering
-            .map(|with| Registrar::start(with, options.stream_lifetime, metrics.registry()));
+        let registrar = registering.map(|with| {
+            Registrar::start(with, options.stream_lifetime, entries, metrics.registry())
+        });
         let core = Arc::new(Core {
             registrar,
             snapshots,

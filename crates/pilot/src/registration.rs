@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use lateen_api::kinds;
 use lateen_core::SpiffeId;
+use lateen_galley::ConfigSet;
 use lateen_registry::World;
 use lateen_telemetry::metrics::{Counter, Registry};
 use lateen_xds::types::core::Node;
@@ -48,9 +49,6 @@ pub trait Entries: Send + Sync + 'static {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<Value>, EntriesError>>;
-
-    /// All WorkloadEntries.
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Value>, EntriesError>>;
 
     /// Writes a new WorkloadEntry.
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>>;
@@ -108,8 +106,10 @@ enum Refusal {
     Denied(String),
     /// It says what cannot be.
     Malformed(String),
-    /// What it names is not there.
+    /// What it names is not there, or will not do as it is.
     Missing(String),
+    /// Whoever stores entries will not have this one, now or later.
+    Refused(String),
     /// It may be another time.
     Unavailable(String),
 }
@@ -120,7 +120,8 @@ impl From<Refusal> for Status {
         match refusal {
             Refusal::Denied(why) => Status::permission_denied(say(why)),
             Refusal::Malformed(why) => Status::invalid_argument(say(why)),
-            Refusal::Missing(why) => Status::failed_precondition(say(why)),
+            // Not `UNAVAILABLE`, at which clients try again and again.
+            Refusal::Missing(why) | Refusal::Refused(why) => Status::failed_precondition(say(why)),
             Refusal::Unavailable(why) => Status::unavailable(say(why)),
         }
     }
@@ -128,7 +129,11 @@ impl From<Refusal> for Status {
 
 impl From<EntriesError> for Refusal {
     fn from(error: EntriesError) -> Refusal {
-        Refusal::Unavailable(error.to_string())
+        let why = error.to_string();
+        match error {
+            EntriesError::Refused(_) => Refusal::Refused(why),
+            EntriesError::Changed | EntriesError::Failed(_) => Refusal::Unavailable(why),
+        }
     }
 }
 
@@ -160,6 +165,11 @@ pub(crate) struct Registrar {
     /// The longest that an entry counts as connected whose replica has not renewed it: half as long
     /// again as a stream lives. Whoever was to say that the proxy went is gone too then.
     connected_max: Duration,
+    /// The age up to which an entry of this replica need not be written anew for a further stream: it
+    /// counts as connected for longer than that stream lives.
+    fresh: Duration,
+    /// As the platform's watch has it.
+    config: watch::Receiver<Arc<ConfigSet>>,
     held: Mutex<BTreeMap<Key, Held>>,
     counts: Counts,
     /// Streams may end where there is no runtime any more.
@@ -173,11 +183,14 @@ impl Registrar {
     pub(crate) fn start(
         with: Registering,
         stream_lifetime: Duration,
+        config: watch::Receiver<Arc<ConfigSet>>,
         metrics: &Registry,
     ) -> Arc<Registrar> {
         let registrar = Arc::new_cyclic(|this| Registrar {
             with,
             connected_max: stream_lifetime.saturating_add(stream_lifetime / 2),
+            fresh: stream_lifetime / 4,
+            config,
             held: Mutex::default(),
             counts: Counts::new(metrics),
             runtime: Handle::current(),
@@ -203,25 +216,32 @@ impl Registrar {
         identity: Option<&SpiffeId>,
         world: &World,
     ) -> Result<Option<Registration>, Status> {
+        let admitted = self.admit(node, proxy, identity, world).await;
+        admitted.map_err(|refusal| {
+            self.counts.errors.inc();
+            refusal.into()
+        })
+    }
+
+    async fn admit(
+        &self,
+        node: &Node,
+        proxy: &Proxy,
+        identity: Option<&SpiffeId>,
+        world: &World,
+    ) -> Result<Option<Registration>, Refusal> {
         let account = identity.map_or("", |identity| &*identity.service_account);
         let Some(workload) = Workload::of(node, proxy, account)? else {
             return Ok(None);
         };
-        let result = match (identity, of_platform(world, proxy)) {
-            (None, _) => Err(Refusal::Denied("it has not proved who it is".to_owned())),
-            (_, Some(pod)) => Err(Refusal::Denied(format!(
-                "{} is the address of {pod}",
-                proxy.ip
-            ))),
-            (Some(_), None) => self.hold(&workload).await,
-        };
-        match result {
-            Ok(registration) => Ok(Some(registration)),
-            Err(refusal) => {
-                self.counts.errors.inc();
-                Err(refusal.into())
-            }
+        if identity.is_none() {
+            return Err(Refusal::Denied("it has not proved who it is".to_owned()));
         }
+        if let Some(pod) = of_platform(world, proxy) {
+            let why = format!("{} is the address of {pod}", proxy.ip);
+            return Err(Refusal::Denied(why));
+        }
+        self.hold(&workload).await.map(Some)
     }
 
     async fn hold(&self, workload: &Workload) -> Result<Registration, Refusal> {
@@ -266,7 +286,7 @@ impl Registrar {
                 return Ok(true);
             };
             workload.check(&found)?;
-            let at = entry::arrival(&found, replica, since, Timestamp::now());
+            let at = entry::arrival(&found, replica, since, Timestamp::now(), self.fresh);
             let at = at.ok_or_else(|| {
                 Refusal::Unavailable("it has come to another replica since".to_owned())
             })?;
@@ -309,7 +329,7 @@ pub(crate) fn impossible(proxy: &Proxy) -> Result<(), Status> {
 
 /// What of the platform has the address of a proxy: no workload may take its place.
 fn of_platform(world: &World, proxy: &Proxy) -> Option<String> {
-    let found = world.workloads_by_ip.get(&proxy.ip)?;
+    let found = world.workload(proxy.ip)?;
     let is_entry = found.owner.as_ref();
     let is_entry = is_entry.is_some_and(|owner| owner.kind == kinds::WORKLOAD_ENTRY.kind);
     (!is_entry).then(|| format!("pod {}/{}", found.namespace, found.name))

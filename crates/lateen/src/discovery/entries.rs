@@ -5,21 +5,15 @@ use std::sync::Arc;
 use futures::{FutureExt, future::BoxFuture};
 use kube::{
     Api, Client,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
-        Preconditions,
-    },
-    core::GroupVersionKind,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use lateen_api::{Kind, kinds};
 use lateen_pilot::{Entries, EntriesError, Registering};
+use lateen_registry::resource;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Options, leader};
-
-/// Entries that are listed at once.
-const PAGE: u32 = 500;
 
 /// What registers workloads, where objects are the API server's.
 pub(super) fn registering(
@@ -42,25 +36,20 @@ pub(super) fn registering(
 struct Stored(Client);
 
 impl Stored {
-    fn resource(kind: &Kind) -> ApiResource {
-        let gvk = GroupVersionKind::gvk(kind.group, kind.versions[0], kind.kind);
-        ApiResource::from_gvk_with_plural(&gvk, kind.plural)
-    }
-
     async fn get(
         &self,
         kind: &Kind,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, EntriesError> {
-        let resource = Self::resource(kind);
+        let resource = resource(kind);
         let api: Api<DynamicObject> = Api::namespaced_with(self.0.clone(), namespace, &resource);
         let found = api.get_opt(name).await.map_err(failed)?;
         found.map(|found| document(&found)).transpose()
     }
 
     fn entries(&self, namespace: &str) -> Api<DynamicObject> {
-        let resource = Self::resource(&kinds::WORKLOAD_ENTRY);
+        let resource = resource(&kinds::WORKLOAD_ENTRY);
         Api::namespaced_with(self.0.clone(), namespace, &resource)
     }
 }
@@ -80,26 +69,6 @@ impl Entries for Stored {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<Value>, EntriesError>> {
         self.get(&kinds::WORKLOAD_ENTRY, namespace, name).boxed()
-    }
-
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Value>, EntriesError>> {
-        async move {
-            let resource = Self::resource(&kinds::WORKLOAD_ENTRY);
-            let api: Api<DynamicObject> = Api::all_with(self.0.clone(), &resource);
-            let mut params = ListParams::default().limit(PAGE);
-            let mut all = Vec::new();
-            loop {
-                let page = api.list(&params).await.map_err(failed)?;
-                for found in &page.items {
-                    all.push(document(found)?);
-                }
-                match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => params = params.continue_token(&token),
-                    None => return Ok(all),
-                }
-            }
-        }
-        .boxed()
     }
 
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lateen_api::networking::WorkloadEntry;
-use lateen_api::{annotations, kinds, labels, status};
+use lateen_api::{annotations, kinds, status};
+use lateen_core::locality;
 use lateen_xds::types::core::Node;
 use lateen_xds::types::wkt::value;
 use serde_json::{Map, Value, json};
@@ -48,10 +49,10 @@ impl Workload {
         account: &str,
     ) -> Result<Option<Workload>, Refusal> {
         let text = |key: &str| proxy.metadata.get(key).cloned().unwrap_or_default();
-        let (group, network) = (text(GROUP), text(NETWORK));
-        if group.is_empty() {
+        if !asks(proxy) {
             return Ok(None);
         }
+        let (group, network) = (text(GROUP), text(NETWORK));
         // They become parts of names, and names become parts of the API server's paths.
         for (key, name) in [(GROUP, &group), (NETWORK, &network)] {
             if !name.is_empty() && !is_name(name) {
@@ -64,8 +65,12 @@ impl Workload {
         }
         let address = proxy.ip.to_string();
         let mut labels = proxy.labels.0.clone();
-        // It has slashes there, which no label of an object has.
-        labels.remove(labels::LOCALITY);
+        for name in locality::LABELS {
+            // No label of an object has the slashes that it may have here.
+            if let Some(place) = labels.get_mut(name) {
+                *place = place.replace('/', ".");
+            }
+        }
         Ok(Some(Workload {
             name: entry_name(&group, &address, &network),
             group,
@@ -73,7 +78,7 @@ impl Workload {
             account: account.to_owned(),
             address,
             network,
-            locality: locality(node),
+            locality: place(node),
             labels,
             is_watched: is_watched(node),
         }))
@@ -89,9 +94,8 @@ impl Workload {
     /// # Errors
     /// When the group cannot be read, or is another account's.
     pub(super) fn entry(&self, group: &Value) -> Result<Value, Refusal> {
-        let unreadable = |e: serde_json::Error| {
-            Refusal::Unavailable(format!("WorkloadGroup {}: {e}", self.group))
-        };
+        let unreadable =
+            |e: serde_json::Error| Refusal::Missing(format!("WorkloadGroup {}: {e}", self.group));
         let template = group["spec"].get("template").cloned().unwrap_or_default();
         let mut spec: WorkloadEntry = match template {
             Value::Null => WorkloadEntry::default(),
@@ -193,7 +197,7 @@ fn is_name(text: &str) -> bool {
         })
 }
 
-fn locality(node: &Node) -> String {
+fn place(node: &Node) -> String {
     let Some(at) = &node.locality else {
         return String::new();
     };
@@ -263,21 +267,23 @@ pub(super) fn renew(entry: &mut Value, new: &Value) {
 }
 
 /// When an entry is to say that its proxy came to a replica, which it did at `since` by the replica's
-/// clock. `None` where it has been to another one since.
+/// clock: as it says already, where that is the same replica and not longer ago than `fresh`. `None`
+/// where it has been to another one since.
 pub(super) fn arrival(
     entry: &Value,
     replica: &str,
     since: Timestamp,
     now: Timestamp,
+    fresh: Duration,
 ) -> Option<Timestamp> {
     // When it went does not count: that was said by whoever had it before.
-    let came = time(entry, annotations::CONNECTED_AT).filter(|came| *came >= since);
-    let Some(came) = came else {
+    let came = time(entry, annotations::CONNECTED_AT);
+    if is_of(entry, replica) && came.is_some_and(|came| !is_over(came, since, fresh)) {
+        return came;
+    }
+    let Some(came) = came.filter(|came| *came >= since) else {
         return Some(since);
     };
-    if is_of(entry, replica) {
-        return Some(came);
-    }
     // What has not been yet, a clock says that is ahead of this one.
     let after = || came.checked_add(Duration::from_millis(1)).ok();
     (came > now).then(after).flatten()
@@ -317,21 +323,22 @@ pub(super) fn is_of(entry: &Value, replica: &str) -> bool {
     note(entry, annotations::WORKLOAD_CONTROLLER) == Some(replica)
 }
 
-/// Whether an entry was registered by its workload, and that has been away for longer than `grace`, or
-/// has been connected for longer than `connected_max`.
-pub(super) fn is_left(
-    entry: &Value,
+/// Whether an entry with these annotations was registered by its workload, and that has been away for
+/// longer than `grace`, or has been connected for longer than `connected_max`.
+pub(super) fn is_left<'a>(
+    note: impl Fn(&str) -> Option<&'a str>,
     now: Timestamp,
     grace: Duration,
     connected_max: Duration,
 ) -> bool {
-    if note(entry, annotations::AUTO_REGISTRATION_GROUP).is_none() {
+    if note(annotations::AUTO_REGISTRATION_GROUP).is_none() {
         return false;
     }
-    if let Some(at) = time(entry, annotations::CONNECTED_AT) {
+    let time = |key: &str| -> Option<Timestamp> { note(key)?.parse().ok() };
+    if let Some(at) = time(annotations::CONNECTED_AT) {
         return is_over(at, now, connected_max);
     }
-    time(entry, annotations::DISCONNECTED_AT).is_some_and(|at| is_over(at, now, grace))
+    time(annotations::DISCONNECTED_AT).is_some_and(|at| is_over(at, now, grace))
 }
 
 /// Whether a time is as long ago as `most`.

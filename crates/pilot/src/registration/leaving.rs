@@ -4,6 +4,7 @@
 use std::sync::Weak;
 
 use jiff::Timestamp;
+use lateen_api::Meta;
 use lateen_core::Backoff;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -88,18 +89,40 @@ impl Registrar {
 
     async fn remove_later(&self, key: &Key) {
         tokio::time::sleep(self.with.grace).await;
+        self.remove_if_left(key).await;
+    }
+
+    async fn remove_if_left(&self, key: &Key) {
         match self.with.entries.entry(&key.0, &key.1).await {
             Ok(Some(entry)) => self.remove_left(&entry).await,
             Ok(None) => {}
             // The leader finds it.
-            Err(error) => warn!(namespace = key.0, name = key.1, %error, "not removed yet"),
+            Err(error) => {
+                self.counts.errors.inc();
+                warn!(namespace = key.0, name = key.1, %error, "not removed yet");
+            }
         }
+    }
+
+    /// The entries that seem to be left, as the watch has them.
+    fn seem_left(&self) -> Vec<Key> {
+        let now = Timestamp::now();
+        let (grace, connected_max) = (self.with.grace, self.connected_max);
+        let config = self.config.borrow().clone();
+        let metas = config.workload_entries.iter().map(|entry| &entry.meta);
+        let left = metas.filter(|meta| {
+            let note = |key: &str| meta.annotations.get(key).map(String::as_str);
+            entry::is_left(note, now, grace, connected_max)
+        });
+        let key = |meta: &Meta| (meta.namespace.clone(), meta.name.clone());
+        left.map(key).collect()
     }
 
     /// Removes an entry whose workload has been away for too long.
     async fn remove_left(&self, entry: &Value) {
         let (grace, connected_max) = (self.with.grace, self.connected_max);
-        if !entry::is_left(entry, Timestamp::now(), grace, connected_max) {
+        let note = |key: &str| entry::note(entry, key);
+        if !entry::is_left(note, Timestamp::now(), grace, connected_max) {
             return;
         }
         let name = |field: &str| entry["metadata"][field].as_str().unwrap_or_default();
@@ -122,17 +145,13 @@ impl Registrar {
     }
 }
 
-/// Looks now and then for entries whose replica is gone, while this one leads.
+/// Looks now and then for entries whose replica is gone, while this one leads. The API server is asked
+/// for those alone that the watch has as left.
 pub(super) async fn sweep(registrar: Weak<Registrar>) {
     let Some(with) = registrar.upgrade().map(|registrar| registrar.with.clone()) else {
         return;
     };
-    let Registering {
-        entries,
-        grace,
-        leading,
-        ..
-    } = with;
+    let Registering { grace, leading, .. } = with;
     let mut ticks = tokio::time::interval(grace * SWEEP);
     loop {
         ticks.tick().await;
@@ -142,13 +161,8 @@ pub(super) async fn sweep(registrar: Weak<Registrar>) {
         if !*leading.borrow() {
             continue;
         }
-        match entries.all().await {
-            Ok(all) => {
-                for entry in &all {
-                    registrar.remove_left(entry).await;
-                }
-            }
-            Err(error) => warn!(%error, "workloads that are away are not looked for"),
+        for key in registrar.seem_left() {
+            registrar.remove_if_left(&key).await;
         }
     }
 }

@@ -1,4 +1,5 @@
-use lateen_api::annotations;
+use lateen_api::networking::WorkloadEntry;
+use lateen_api::{Object, annotations};
 use lateen_registry::WorkloadOwner;
 use serde_json::json;
 
@@ -24,6 +25,12 @@ struct Stored {
     n_conditions: Mutex<u32>,
     /// They are not taken.
     refuses_conditions: Mutex<bool>,
+    /// New entries are not taken.
+    refuses_entries: Mutex<bool>,
+    /// How often an entry was asked for.
+    n_asked: Mutex<u32>,
+    /// What the watch has of them.
+    config: watch::Sender<Arc<ConfigSet>>,
 }
 
 fn key_of(entry: &Value) -> Key {
@@ -62,7 +69,24 @@ impl Stored {
         *version += 1;
         entry["metadata"]["resourceVersion"] = version.to_string().into();
         entries.insert(key, entry);
+        self.publish(&entries);
         Ok(())
+    }
+
+    fn publish(&self, entries: &BTreeMap<Key, Value>) {
+        let object = |entry: &Value| Object {
+            meta: serde_json::from_value(entry["metadata"].clone()).expect("metadata"),
+            spec: WorkloadEntry::default(),
+        };
+        let workload_entries = entries.values().map(|entry| Arc::new(object(entry)));
+        self.config.send_replace(Arc::new(ConfigSet {
+            workload_entries: workload_entries.collect(),
+            ..ConfigSet::default()
+        }));
+    }
+
+    fn version(&self) -> u64 {
+        *self.version.lock().expect("whole")
     }
 
     fn group(&self, spec: Value) {
@@ -100,23 +124,16 @@ impl Entries for Stored {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<Value>, EntriesError>> {
+        *self.n_asked.lock().expect("whole") += 1;
         let key = (namespace.to_owned(), name.to_owned());
         let found = self.entries.lock().expect("whole").get(&key).cloned();
         ready(self.up().map(|()| found))
     }
 
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Value>, EntriesError>> {
-        let all = self
-            .entries
-            .lock()
-            .expect("whole")
-            .values()
-            .cloned()
-            .collect();
-        ready(self.up().map(|()| all))
-    }
-
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
+        if *self.refuses_entries.lock().expect("whole") {
+            return ready(Err(EntriesError::Refused("invalid".to_owned())));
+        }
         ready(self.put(entry, true))
     }
 
@@ -146,6 +163,7 @@ impl Entries for Stored {
         });
         if same {
             entries.remove(&key_of(entry));
+            self.publish(&entries);
         }
         ready(if same {
             Ok(())
@@ -153,6 +171,11 @@ impl Entries for Stored {
             Err(EntriesError::Changed)
         })
     }
+}
+
+fn start(stored: &Arc<Stored>, with: Registering, lifetime: Duration) -> Arc<Registrar> {
+    let config = stored.config.subscribe();
+    Registrar::start(with, lifetime, config, &Registry::new())
 }
 
 fn replica(stored: &Arc<Stored>, name: &str, leads: bool) -> Arc<Registrar> {
@@ -163,7 +186,7 @@ fn replica(stored: &Arc<Stored>, name: &str, leads: bool) -> Arc<Registrar> {
         // It stays what it is without its sender.
         leading: watch::channel(leads).1,
     };
-    Registrar::start(with, LIFETIME, &Registry::new())
+    start(stored, with, LIFETIME)
 }
 
 /// The node of a workload on a virtual machine.
@@ -171,6 +194,7 @@ fn node(more: &[(&str, &str)]) -> Node {
     let labels = wire::record([
         ("app", wire::text("vm")),
         ("istio-locality", wire::text("r/z")),
+        ("topology.istio.io/locality", wire::text("r/z")),
     ]);
     let probe = wire::structure(wire::record([("periodSeconds", wire::text("1"))]));
     let own = wire::record([("readinessProbe", probe)]);
@@ -241,7 +265,10 @@ async fn a_workload_becomes_an_entry_of_its_group() {
     assert!(held.is_some());
     let entry = stored.one().expect("an entry");
     assert_eq!(key_of(&entry), ("ns".into(), "vms-192.0.2.7-net".into()));
-    let labels = json!({"app": "vm", "tier": "back", "template": "yes"});
+    let labels = json!({
+        "app": "vm", "tier": "back", "template": "yes",
+        "istio-locality": "r.z", "topology.istio.io/locality": "r.z",
+    });
     assert_eq!(entry["metadata"]["labels"], labels);
     assert_eq!(
         entry["spec"],
@@ -292,7 +319,15 @@ async fn only_the_groups_own_are_registered() {
     stored.set_down(true);
     assert_eq!(refused(&vm, Some("sa")).await, Some(Unavailable));
     stored.set_down(false);
+    *stored.refuses_entries.lock().expect("whole") = true;
+    assert_eq!(
+        refused(&vm, Some("sa")).await,
+        Some(FailedPrecondition),
+        "it is no use to try again"
+    );
+    *stored.refuses_entries.lock().expect("whole") = false;
     assert!(stored.one().is_none(), "nothing was written");
+    assert_eq!(registrar.counts.errors.value(), 7, "each counts");
     // What somebody wrote by hand under the name is not taken over.
     let by_hand = json!({"metadata": {"namespace": "ns", "name": "vms-192.0.2.7"}, "spec": {}});
     stored.put(by_hand, true).expect("new");
@@ -351,7 +386,7 @@ async fn an_entry_goes_with_its_last_stream() {
         grace: Duration::from_millis(1),
         ..replica(&stored, "one", false).with.clone()
     };
-    let registrar = Registrar::start(with, LIFETIME, &Registry::new());
+    let registrar = start(&stored, with, LIFETIME);
     let node = node(&[]);
     let first = register(&registrar, &node, Some("sa"))
         .await
@@ -420,10 +455,12 @@ async fn the_leader_removes_what_replicas_left_behind() {
     entry("there", notes.clone());
     notes[annotations::CONNECTED_AT] = long_ago.into();
     entry("lost", notes.clone());
-    notes[annotations::CONNECTED_AT] = Value::Null;
+    let fields = notes.as_object_mut().expect("a map");
+    fields.remove(annotations::CONNECTED_AT);
     notes[annotations::DISCONNECTED_AT] = long_ago.into();
     entry("gone", notes);
     let n_entries = || stored.entries.lock().expect("whole").len();
+    let n_asked = || *stored.n_asked.lock().expect("whole");
     let follower = replica(&stored, "follower", false);
     tokio::time::sleep(Registering::GRACE * SWEEP * 2).await;
     assert_eq!(n_entries(), 4, "who does not lead removes nothing");
@@ -440,5 +477,6 @@ async fn the_leader_removes_what_replicas_left_behind() {
         left.iter().map(|key| key.1.as_str()).collect::<Vec<_>>(),
         ["by-hand", "there"]
     );
+    assert_eq!(n_asked(), 2, "the watch says which are left");
     drop((follower, leader));
 }

@@ -68,10 +68,6 @@ impl Entries for Stored {
         ready(self.now())
     }
 
-    fn all(&self) -> BoxFuture<'_, Result<Vec<Value>, EntriesError>> {
-        ready(self.now().into_iter().collect())
-    }
-
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
         self.set(Some(entry));
         ready(())

@@ -38,7 +38,7 @@ fn what_is_left_is_what_was_away_for_long() {
     let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).expect("in range");
     let is_left = |entry: &Value, now| {
         is_left(
-            entry,
+            |key| note(entry, key),
             now,
             Duration::from_secs(10),
             Duration::from_secs(2700),
@@ -63,12 +63,15 @@ fn what_is_left_is_what_was_away_for_long() {
 #[test]
 fn who_came_later_counts() {
     let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
-    let came = |entry: &Value, replica, since| arrival(entry, replica, at(since), at(20));
+    let fresh = Duration::from_secs(5);
+    let came = |entry: &Value, replica, since| arrival(entry, replica, at(since), at(20), fresh);
     let mut entry = json!({"metadata": {}});
     assert_eq!(came(&entry, "one", 10), Some(at(10)));
     connect(&mut entry, "one", at(10));
     assert_eq!(came(&entry, "two", 9), None, "it has been to one since");
     assert_eq!(came(&entry, "one", 9), Some(at(10)), "by a later stream");
+    assert_eq!(came(&entry, "one", 14), Some(at(10)), "it says so already");
+    assert_eq!(came(&entry, "one", 15), Some(at(15)));
     assert_eq!(came(&entry, "two", 11), Some(at(11)));
     connect(&mut entry, "two", at(11));
     assert!(

@@ -117,9 +117,12 @@ async fn an_entry_is_brought_up_to_date() {
     let entry = stored.one().expect("an entry");
     assert_eq!(entry["spec"]["ports"], json!({"http": 9090}));
     assert_eq!(entry["spec"].get("weight"), None);
-    let own = json!({"app": "vm", "tier": "front"});
-    assert_eq!(entry["spec"]["labels"], own);
-    let labels = json!({"app": "vm", "tier": "front", "by": "hand"});
+    let mut labels = json!({
+        "app": "vm", "tier": "front",
+        "istio-locality": "r.z", "topology.istio.io/locality": "r.z",
+    });
+    assert_eq!(entry["spec"]["labels"], labels);
+    labels["by"] = "hand".into();
     assert_eq!(entry["metadata"]["labels"], labels);
     assert_eq!(note(&entry, annotations::HEALTH_CHECKS), None);
     until("told no more", || condition().is_null()).await;
@@ -139,10 +142,39 @@ async fn streams_that_live_long_keep_their_entries() {
     let with = replica(&stored, "idle", false).with.clone();
     let leading = watch::channel(true).1;
     let with = Registering { leading, ..with };
-    let long = Registrar::start(with.clone(), 2 * LIFETIME, &Registry::new());
+    let long = start(&stored, with.clone(), 2 * LIFETIME);
     tokio::time::sleep(Registering::GRACE * SWEEP * 2).await;
     assert!(stored.one().is_some(), "one lives for an hour");
     drop(long);
-    let _short = Registrar::start(with, LIFETIME, &Registry::new());
+    let _short = start(&stored, with, LIFETIME);
     until("swept", || stored.one().is_none()).await;
+}
+
+#[tokio::test]
+async fn further_streams_write_nothing() {
+    let stored = Arc::new(Stored::default());
+    stored.group(json!({"template": {}}));
+    let registrar = replica(&stored, "one", false);
+    let node = node(&[]);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let held = register(&registrar, &node, Some("sa")).await;
+        streams.push(held.expect("registered"));
+        assert_eq!(stored.version(), 1);
+    }
+    // In good time before the entry would count as left.
+    let mut entry = stored.one().expect("an entry");
+    let earlier = Timestamp::now() - LIFETIME / 3;
+    entry["metadata"]["annotations"][annotations::CONNECTED_AT] = earlier.to_string().into();
+    stored.put(entry, false).expect("its version");
+    let held = register(&registrar, &node, Some("sa")).await;
+    streams.push(held.expect("registered"));
+    let entry = stored.one().expect("an entry");
+    let came: Timestamp = note(&entry, annotations::CONNECTED_AT)
+        .expect("it is here")
+        .parse()
+        .expect("a time");
+    assert!(came > earlier + LIFETIME / 4, "{came}");
+    assert_eq!(registrar.counts.updates.value(), 1);
+    drop(streams);
 }
