@@ -93,9 +93,8 @@ spec:
     assert_eq!(standing.load(std::sync::atomic::Ordering::Relaxed), 2);
 }
 
-#[test]
-fn a_gateway_shows_another_certificate_when_other_services_lead_to_it() {
-    let yaml = "---\nkind: DestinationRule\n\
+/// A BackendTLSPolicy for reviews, and a Gateway that shows a certificate of its own to it.
+const CERTIFICATE: &str = "---\nkind: DestinationRule\n\
         metadata: {name: tls, annotations: {internal.istio.io/backend-tls: p}}\n\
         spec: {host: reviews.default.svc.cluster.local, exportTo: [\"*\"], subsets: [{name: tls, \
         trafficPolicy: {tls: {mode: SIMPLE, sni: a.com, credentialName: c}}}]}\n\
@@ -103,7 +102,11 @@ fn a_gateway_shows_another_certificate_when_other_services_lead_to_it() {
         istio-ingressgateway.istio-system.svc.cluster.local, \
         internal.istio.io/client-certificate: \"kubernetes-gateway://default/own\"}}\n\
         spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*/*\"]}]}\n";
-    let (was, config) = (Arc::new(fixture::world()), Arc::new(fixture::config(yaml)));
+
+#[test]
+fn a_gateway_shows_another_certificate_when_other_services_lead_to_it() {
+    let was = Arc::new(fixture::world());
+    let config = Arc::new(fixture::config(CERTIFICATE));
     let before = Arc::new(Snapshot::new(1, was.clone(), config.clone(), DOMAIN));
     let engine = Engine::new(before.clone());
     let served = engine.join(&fixture::ingress());
@@ -124,6 +127,37 @@ fn a_gateway_shows_another_certificate_when_other_services_lead_to_it() {
     is.services.insert(service.id(), Arc::new(service));
     engine.publish(Arc::new(before.next(2, Arc::new(is), config)), false);
     assert!(!shows_its_own());
+}
+
+#[test]
+fn a_gateways_certificate_costs_the_same_among_few_services_and_among_many() {
+    let config = Arc::new(fixture::config(CERTIFICATE));
+    for changed in ["s0", "istio-ingressgateway"] {
+        let costs = [5, 300].map(|n| {
+            let mut was = fixture::world();
+            for (id, service) in world(n).services.iter() {
+                was.services.insert(id.clone(), service.clone());
+            }
+            let was = Arc::new(was);
+            let before = Arc::new(Snapshot::new(1, was.clone(), config.clone(), DOMAIN));
+            let engine = Engine::new(before.clone());
+            let served = engine.join(&fixture::ingress());
+            let mut is = World::clone(&was);
+            let found = is.services.values().find(|of| of.name == changed).cloned();
+            let mut service = Service::clone(&found.expect("it is there"));
+            service.selector = [("app", "somebody")].into_iter().collect();
+            is.services.insert(service.id(), Arc::new(service));
+            let looked_up = lookups(&engine);
+            engine.publish(
+                Arc::new(before.next(2, Arc::new(is), config.clone())),
+                false,
+            );
+            drop(served);
+            lookups(&engine) - looked_up
+        });
+        assert_eq!(costs[0], costs[1], "{changed}");
+        assert!(costs[0] > 0, "{changed}");
+    }
 }
 
 #[test]

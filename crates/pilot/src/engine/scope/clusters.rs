@@ -64,14 +64,18 @@ impl Clusters {
         // So does which ports for datagrams have clusters.
         let by_rules = by_gateways
             || (touched.rules && (making.view().is_limited() || making.view().has_datagrams()));
-        // And whose certificate a gateway shows, on which Services lead to it.
-        let by_services = touched.services
-            && (making.vantage.patches.adds_clusters() || making.view().shows_certificates());
+        let by_services = touched.services && making.vantage.patches.adds_clusters();
         let changed = if touched.all || by_rules || by_services {
             next.renew_all(making)
         } else {
             let mut changed = Vec::new();
-            for host in &touched.hosts {
+            // Whose certificate a gateway shows depends on which Services lead to it.
+            let shown = |view: View<'_>| match touched.services {
+                true => view.shown_anew(&touched.hosts),
+                false => Vec::new(),
+            };
+            let shown = making.look("certificates", shown).unwrap_or_default();
+            for host in touched.hosts.iter().chain(&shown) {
                 if let Some(service) = making.look(host, |view| view.destination(host)) {
                     next.renew(host, service, making, &mut changed);
                 }
