@@ -78,6 +78,8 @@ impl View<'_> {
         let logging = Logging::of(mesh);
         let others = self.others();
         let families = self.from.connectivity.families;
+        // Clients of a proxy name the port, so that they may ask there for hosts of any.
+        let any_named = self.by_name().next().is_some();
         let named: BTreeSet<u16> = if others == Others::ByName {
             // Unknown names are served wherever there is HTTP, and where TLS is by default.
             let rest = Listener {
@@ -95,6 +97,7 @@ impl View<'_> {
         let outbound = wants.into_iter().map(|((address, port), listener)| {
             let mut addresses = families.expand(&address);
             addresses.extend(listener.more);
+            let of_any_port = any_named && matches!(listener.want, Want::Proxy { .. });
             Key::Listener(OutboundKey {
                 addresses,
                 port,
@@ -102,7 +105,7 @@ impl View<'_> {
                 want: listener.want,
                 others: others.clone(),
                 logging: logging.clone(),
-                by_name: named.contains(&port),
+                by_name: of_any_port || named.contains(&port),
             })
         });
         let end = Key::VirtualOutbound(VirtualOutboundKey {

@@ -9,7 +9,6 @@ use lateen_core::Hostname;
 use lateen_registry::Service;
 
 use super::View;
-use super::outbound::proxy_table;
 use crate::model::Egress;
 use crate::route::{Others, destinations};
 use crate::snapshot::{HostedVirtualService, MESH_GATEWAY, full_host};
@@ -68,11 +67,6 @@ impl<'a> View<'a> {
     /// Whether it is looked through a listener that a Sidecar has for a port.
     pub(super) fn is_own_listener(self) -> bool {
         matches!(self.through, Through::Listener(listener) if listener.port.is_some())
-    }
-
-    /// Whether it is looked through one whose clients name the port.
-    pub(super) fn is_for_all_ports(self) -> bool {
-        matches!(self.through, Through::Listener(listener) if proxy_table(listener).is_some())
     }
 
     /// The listeners that are looked through; `None` where nothing is kept out.

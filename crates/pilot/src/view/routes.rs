@@ -1,11 +1,11 @@
 //! The route table behind a name, and the virtual hosts in it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use lateen_core::Hostname;
-use lateen_registry::{Resolution, Service};
+use lateen_registry::{Resolution, Service, ServicePort};
 use lateen_xds::names::{self, RouteName};
 
 use super::View;
@@ -18,6 +18,20 @@ use crate::snapshot::{HostedVirtualService, MESH_GATEWAY};
 
 /// Where a VirtualService for hosts that no registry has is reachable, without services beside them.
 const UNKNOWN_HOST_PORT: u16 = 80;
+
+/// What is found at a port.
+#[derive(Default)]
+struct Found<'a> {
+    /// The oldest first.
+    services: Vec<&'a Arc<Service>>,
+    /// Rules for hosts that no registry has.
+    unknown: Vec<&'a HostedVirtualService>,
+}
+
+/// Whether a port is HTTP's, or may turn out to be.
+fn speaks_http(port: &ServicePort) -> bool {
+    port.protocol.is_http() || port.protocol.is_unsupported()
+}
 
 impl<'a> View<'a> {
     /// What a route table is made of; `None` where the proxy has none of that name.
@@ -73,15 +87,26 @@ impl<'a> View<'a> {
 
     /// Every port of every service, by host and port; without a port, 80 is meant.
     fn hosts_of_all_ports(self, seen: View<'a>) -> Vec<HostKind> {
-        let services = seen.services();
-        let ports = services.iter().flat_map(|service| &service.ports);
-        let mut ports: BTreeSet<u16> = ports.map(|port| port.port).collect();
-        ports.insert(UNKNOWN_HOST_PORT);
+        // By port at once: to look at all services for each of many ports would take long.
+        let mut ports: BTreeMap<u16, Found<'a>> = BTreeMap::new();
+        for service in seen.services() {
+            for port in service.ports.iter().filter(|port| speaks_http(port)) {
+                let there = &mut ports.entry(port.port).or_default().services;
+                // Two ports of one number are one.
+                if !there.last().is_some_and(|last| Arc::ptr_eq(last, service)) {
+                    there.push(service);
+                }
+            }
+        }
+        for rule in seen.rules_of_unknown() {
+            for port in seen.ports_beside(rule) {
+                ports.entry(port).or_default().unknown.push(rule);
+            }
+        }
+        let aliases = seen.aliases();
         let (mut taken, mut hosts) = (HashSet::new(), Vec::new());
-        for port in ports {
-            let mut here = Vec::new();
-            seen.hosts_at(port, &mut HashSet::new(), &mut here);
-            for mut host in here {
+        for (port, found) in ports {
+            for mut host in seen.hosts_at(port, &found, &aliases) {
                 let named = host.domains.iter().map(|domain| format!("{domain}:{port}"));
                 let mut domains: Vec<_> = named.collect();
                 if port == UNKNOWN_HOST_PORT {
@@ -136,10 +161,15 @@ impl<'a> View<'a> {
 
     /// The table that all HTTP services of a port share.
     fn outbound_hosts(self, port: u16) -> Vec<HostKind> {
-        let mut hosts = Vec::new();
-        self.at(port)
-            .hosts_at(port, &mut HashSet::new(), &mut hosts);
-        self.closed(hosts)
+        let seen = self.at(port);
+        let mut services = seen.services();
+        services.retain(|service| service.port(port).is_some_and(speaks_http));
+        let is_there = |rule: &&HostedVirtualService| {
+            seen.is_own_listener() || seen.ports_beside(rule).contains(&port)
+        };
+        let unknown = seen.rules_of_unknown().filter(is_there).collect();
+        let found = Found { services, unknown };
+        self.closed(seen.hosts_at(port, &found, &seen.aliases()))
     }
 
     /// Hosts in their order, and behind them what becomes of all others.
@@ -151,20 +181,18 @@ impl<'a> View<'a> {
     }
 
     /// The hosts that are seen from here at a port. No name occurs twice.
-    fn hosts_at(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
-        let this = self;
-        let aliases = this.aliases();
-        for service in this.services() {
-            let speaks = service
-                .port(port)
-                .is_some_and(|p| p.protocol.is_http() || p.protocol.is_unsupported());
-            if !speaks {
-                continue;
-            }
-            let rule = this.rule_for(&service.hostname, MESH_GATEWAY);
+    fn hosts_at(
+        self,
+        port: u16,
+        found: &Found<'a>,
+        aliases: &HashMap<&Hostname, Vec<&'a Arc<Service>>>,
+    ) -> Vec<HostKey> {
+        let (mut taken, mut hosts) = (HashSet::new(), Vec::new());
+        for &service in &found.services {
+            let rule = self.rule_for(&service.hostname, MESH_GATEWAY);
             let mut domains = self.domains(service);
             for alias in aliases.get(&service.hostname).into_iter().flatten() {
-                let own = this.rule_for(&alias.hostname, MESH_GATEWAY);
+                let own = self.rule_for(&alias.hostname, MESH_GATEWAY);
                 let mut names = self.domains(alias);
                 match own.filter(|rule| !rule.object.spec.http.is_empty()) {
                     None => domains.extend(names),
@@ -181,30 +209,29 @@ impl<'a> View<'a> {
                 hosts.push(self.host(port, &service.hostname, domains, rule, Some(service)));
             }
         }
-        this.unknown_hosts(port, taken, hosts);
-    }
-
-    /// Hosts that only VirtualServices name.
-    fn unknown_hosts(self, port: u16, taken: &mut HashSet<String>, hosts: &mut Vec<HostKey>) {
-        for hosted in self.mesh_rules() {
-            // The whole world is what `allow_any` is about.
-            let is_unknown =
-                |host: &&Hostname| host.as_str() != "*" && self.service(host).is_none();
-            let mut unknown = hosted.hosts.iter().filter(is_unknown).peekable();
-            if hosted.object.spec.http.is_empty() || unknown.peek().is_none() {
-                continue;
-            }
-            let is_own = self.is_own_listener() && !self.is_for_all_ports();
-            if !is_own && !self.ports_beside(hosted).contains(&port) {
-                continue;
-            }
-            for host in unknown {
+        for &rule in &found.unknown {
+            for host in self.unknown_hosts(rule) {
                 if taken.insert(host.to_string()) {
                     let domains = vec![host.to_string()];
-                    hosts.push(self.host(port, host, domains, Some(hosted), None));
+                    hosts.push(self.host(port, host, domains, Some(rule), None));
                 }
             }
         }
+        hosts
+    }
+
+    /// Hosts that only VirtualServices name.
+    fn unknown_hosts(self, rule: &HostedVirtualService) -> impl Iterator<Item = &Hostname> {
+        // The whole world is what `allow_any` is about.
+        let hosts = rule.hosts.iter().filter(|host| host.as_str() != "*");
+        hosts.filter(move |host| self.service(host).is_none())
+    }
+
+    /// The rules for such hosts.
+    fn rules_of_unknown(self) -> impl Iterator<Item = &'a HostedVirtualService> {
+        self.mesh_rules().filter(move |rule| {
+            !rule.object.spec.http.is_empty() && self.unknown_hosts(rule).next().is_some()
+        })
     }
 
     /// The ports at which the hosts of a rule that no registry has are reachable: those of the services
@@ -212,7 +239,7 @@ impl<'a> View<'a> {
     fn ports_beside(self, hosted: &HostedVirtualService) -> BTreeSet<u16> {
         let beside = hosted.hosts.iter().filter_map(|host| self.service(host));
         let ports = beside.flat_map(|service| &self.meant(service).ports);
-        let http = ports.filter(|port| port.protocol.is_http() || port.protocol.is_unsupported());
+        let http = ports.filter(|port| speaks_http(port));
         let ports: BTreeSet<u16> = http.map(|port| port.port).collect();
         match ports.is_empty() {
             true => [UNKNOWN_HOST_PORT].into(),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use lateen_core::{Labels, Protocol};
-use lateen_registry::{Endpoint, EndpointKey, World};
+use lateen_registry::{Endpoint, EndpointKey, Resolution, World};
 use lateen_xds::json;
 use serde_json::{Value, json};
 
 use super::super::View;
+use super::outbound::external;
 use super::vantage;
 use crate::Snapshot;
 use crate::engine::Vantage;
@@ -457,6 +458,35 @@ fn the_proxy_of_the_mesh() {
         "http_proxy".to_owned(),
         "web.default.svc.cluster.local:80".to_owned()
     )));
+}
+
+#[test]
+fn a_proxy_looks_up_hosts_by_name() {
+    let wild = external("*.example.com", 80, Protocol::Http, Resolution::DynamicDns);
+    let looks_up = |yaml: &str, named: bool| {
+        let mut config = fixture::config(yaml);
+        let mesh = json!({"proxyHttpPort": 15002});
+        config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+        let mut world: World = fixture::world();
+        if named {
+            world.services.insert(wild.id(), Arc::new(wild.clone()));
+        }
+        let snapshot = Snapshot::new(1, Arc::new(world), Arc::new(config), DOMAIN);
+        let vantage = vantage(&snapshot, &sidecar("productpage"));
+        let keys = View::new(&snapshot, &vantage).outbound_listeners();
+        let by_name = keys.iter().filter_map(|key| match key {
+            Key::Listener(key) if key.by_name && key.binds => Some(key.port),
+            _ => None,
+        });
+        by_name.collect::<Vec<_>>()
+    };
+    assert_eq!(looks_up("", true), [15002]);
+    assert!(looks_up("", false).is_empty());
+    let own = of_namespace(
+        "{egress: [{port: {number: 15080, protocol: HTTP_PROXY, name: p}, bind: 127.0.0.1, \
+         captureMode: NONE, hosts: [\"./*\"]}, {hosts: [\"./*\"]}]}",
+    );
+    assert_eq!(looks_up(&own, true), [15002, 15080]);
 }
 
 #[test]
