@@ -123,12 +123,15 @@ impl Placement {
     /// What a setting by zones means for a client: endpoints of its own region come first, whether or
     /// not anybody finds out which ones fail. What is not of one priority is not divided by zones.
     pub(crate) fn by_zones(setting: &ZoneAwareLbSetting, client: &Client<'_>) -> Option<Self> {
-        let region = &client.locality.region;
-        let next = next_region(&setting.failover, region);
-        (setting.enabled != Some(false)).then(|| Placement::Priorities {
-            labels: client.asked(&setting.failover_priority),
-            near: Some(Near::Region(region.clone(), next)),
-        })
+        if setting.enabled == Some(false) {
+            return None;
+        }
+        let labels = client.asked(&setting.failover_priority);
+        let near = client.region().map(|region| {
+            let next = next_region(&setting.failover, region);
+            Near::Region(region.clone(), next)
+        });
+        Placement::by_priorities(labels, near)
     }
 
     /// What a setting by place means for a client. Going on to another priority needs outlier
@@ -150,11 +153,16 @@ impl Placement {
         let labels = client.asked(&setting.failover_priority);
         // Places count after labels only where that is asked for.
         let by_place = labels.is_empty() || !setting.failover.is_empty();
-        let region = &client.locality.region;
-        let near = (by_place && !region.is_empty()).then(|| {
+        let region = client.region().filter(|_| by_place);
+        let near = region.map(|region| {
             let next = next_region(&setting.failover, region);
             Near::Place(client.locality.clone(), next)
         });
+        Placement::by_priorities(labels, near)
+    }
+
+    /// `None` where nothing tells one priority from another.
+    fn by_priorities(labels: Vec<(String, String)>, near: Option<Near>) -> Option<Self> {
         (near.is_some() || !labels.is_empty()).then_some(Placement::Priorities { labels, near })
     }
 
@@ -219,6 +227,11 @@ pub(crate) struct Client<'a> {
 }
 
 impl Client<'_> {
+    /// The region; `None` where that is not known, so that none is nearer than another.
+    fn region(&self) -> Option<&ArcStr> {
+        Some(&self.locality.region).filter(|region| !region.is_empty())
+    }
+
     /// The labels of a list and the values that come first: those that it says, or the client's own.
     fn asked(&self, labels: &[String]) -> Vec<(String, String)> {
         let value = |label: &String| match label.split_once('=') {
@@ -334,6 +347,28 @@ mod tests {
                 "{there}"
             );
         }
+    }
+
+    #[test]
+    fn who_does_not_know_its_region_prefers_none() {
+        let labels = Labels::new();
+        let client = Client {
+            labels: &labels,
+            locality: &Locality::default(),
+            network: "",
+            node: "",
+        };
+        let zones = ZoneAwareLbSetting::default();
+        assert_eq!(Placement::by_zones(&zones, &client), None);
+        let places = LocalityLbSetting::default();
+        assert_eq!(Placement::of(&places, &client, true), None);
+        let by_label = ZoneAwareLbSetting {
+            failover_priority: vec!["version=v1".to_owned()],
+            ..zones
+        };
+        let found = Placement::by_zones(&by_label, &client);
+        let labels = vec![("version".to_owned(), "v1".to_owned())];
+        assert_eq!(found, Some(Placement::Priorities { labels, near: None }));
     }
 
     #[test]
