@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use lateen_core::Backoff;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, warn};
 
@@ -139,22 +140,28 @@ impl Session {
             Err(status) => return End::Broken(describe(&status)),
         };
         self.state.send_replace(State::Connected);
-        loop {
+        let opened = Instant::now();
+        let end = loop {
             let response = tokio::select! {
-                end = self.forward(Vec::new(), &mut outgoing) => return end,
+                end = self.forward(Vec::new(), &mut outgoing) => break end,
                 response = responses.next() => response,
             };
             match response {
                 Some(Ok(response)) => {
                     backoff.reset();
                     if self.hand_on(response).await.is_err() {
-                        return End::Unused;
+                        break End::Unused;
                     }
                 }
-                Some(Err(status)) => return End::Broken(describe(&status)),
-                None => return End::Broken("the server closed the stream".into()),
+                Some(Err(status)) => break End::Broken(describe(&status)),
+                None => break End::Broken("the server closed the stream".into()),
             }
+        };
+        // A stream that only reports is never answered; that it lasted says that it worked.
+        if opened.elapsed() >= BACKOFF.1 {
+            backoff.reset();
         }
+        end
     }
 
     /// Sends `opening` and then what commands ask for, until the stream ends. Cancelling it between
@@ -253,3 +260,6 @@ fn report(url: &TypeUrl, fault: Option<String>) -> DeltaDiscoveryRequest {
 fn describe(status: &tonic::Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
+
+#[cfg(test)]
+mod tests;
