@@ -21,8 +21,6 @@ pub(crate) use mesh::ProxyConfig;
 /// to run Envoy.
 const ISTIO_BINARY: &str = "/usr/local/bin/envoy";
 const DEFAULT_DISCOVERY: &str = "istiod.istio-system.svc:15012";
-/// The mesh's settings, where nobody has made `PROXY_CONFIG` of them: on machines of no platform.
-const MESH_CONFIG: &str = "etc/istio/config/mesh";
 /// Annotation of a pod that wants another proxy.
 const PROXY_ANNOTATION: &str = "lateen.io/proxy";
 
@@ -107,7 +105,7 @@ impl AgentConfig {
 
     pub(crate) fn resolve(args: ProxyArgs, mut env: Env) -> Result<Self, Error> {
         let own = env.get("PROXY_CONFIG").map_or("", String::as_str);
-        let mesh = ProxyConfig::read(&args.root.join(MESH_CONFIG), own)?;
+        let mesh = ProxyConfig::read(&args.root, own)?;
         for (name, value) in &mesh.proxy_metadata {
             env.entry(name.clone()).or_insert_with(|| value.clone());
         }
@@ -171,7 +169,7 @@ impl AgentConfig {
             app_probers: probers(&env)?,
             app_metrics: app_metrics(&env, ports.status)?,
             dns: dns(&env)?,
-            readiness: readiness(&mesh)?,
+            readiness: mesh.readiness,
             role: args.role,
             proxy_log_level: args.proxy_log_level,
             proxy_component_log_level: args.proxy_component_log_level,
@@ -346,14 +344,6 @@ fn dns(env: &Env) -> Result<Option<DnsConfig>, Error> {
         timeout: duration(env, "DNS_FORWARD_TIMEOUT")?.unwrap_or(Duration::from_secs(5)),
         parallel: parsed(env, "DNS_FORWARD_PARALLEL")?.unwrap_or(false),
     }))
-}
-
-/// The probe of a WorkloadGroup, which proxy configurations of its workloads have.
-fn readiness(mesh: &ProxyConfig) -> Result<Option<Readiness>, Error> {
-    let probe = mesh.readiness_probe.as_ref();
-    let probe = probe.filter(|probe| !probe.is_null()).map(Readiness::of);
-    let invalid = |why| bad("PROXY_CONFIG", format!("readinessProbe: {why}"));
-    probe.transpose().map_err(invalid)
 }
 
 fn ratio(env: &Env) -> Result<f64, Error> {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::bad;
 use crate::Error;
+use crate::health::Readiness;
 
 /// The fields of Istio's ProxyConfig that the agent acts upon. The others travel to the control
 /// plane in the node's metadata, from [`ProxyConfig::raw`].
@@ -25,45 +26,64 @@ pub(crate) struct ProxyConfig {
     #[serde(deserialize_with = "optional_duration")]
     pub(crate) termination_drain_duration: Option<Duration>,
     pub(crate) proxy_metadata: BTreeMap<String, String>,
-    pub(crate) readiness_probe: Option<Value>,
+    readiness_probe: Option<Value>,
+    /// The probe of a WorkloadGroup, which proxy configurations of its workloads have.
     #[serde(skip)]
-    pub(crate) raw: Value,
+    pub(crate) readiness: Option<Readiness>,
+    #[serde(skip)]
+    pub(crate) raw: Map<String, Value>,
 }
 
+/// The mesh's settings, where nobody has made `PROXY_CONFIG` of them: on machines of no platform.
+const MESH: &str = "etc/istio/config/mesh";
+/// The variable with the workload's own.
+const OWN: &str = "PROXY_CONFIG";
+
 impl ProxyConfig {
-    /// `own` over the `defaultConfig` of the mesh's settings in a file, if there is one.
-    pub(crate) fn read(file: &Path, own: &str) -> Result<Self, Error> {
-        let text = match std::fs::read_to_string(file) {
+    /// `own` over the `defaultConfig` of the mesh's settings in their file below `root`, if there is
+    /// one. What is wrong with either is said of it alone.
+    pub(crate) fn read(root: &Path, own: &str) -> Result<Self, Error> {
+        let file = root.join(MESH);
+        let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Self::parse(own),
             Err(e) => return Err(Error::file(file)(e)),
         };
-        let invalid = |e| bad("etc/istio/config/mesh", e);
-        let mesh: Value = serde_saphyr::from_str(&text).map_err(invalid)?;
-        let Value::Object(mut fields) = mesh["defaultConfig"].clone() else {
-            return Self::parse(own);
-        };
-        if let Value::Object(over) = Self::parse(own)?.raw {
-            lay(&mut fields, over);
+        let own = Self::parse(own)?;
+        let mesh: Value = serde_saphyr::from_str(&text).map_err(|e| bad(MESH, e))?;
+        let defaults = mesh["defaultConfig"].clone();
+        if defaults.is_null() {
+            return Ok(own);
         }
-        Self::of(Value::Object(fields))
+        let of_mesh =
+            Self::of(defaults).map_err(|why| bad(MESH, format!("defaultConfig: {why}")))?;
+        let mut fields = of_mesh.raw;
+        lay(&mut fields, own.raw);
+        Self::of(Value::Object(fields)).map_err(|why| bad(OWN, why))
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if text.trim().is_empty() {
-            return Ok(Self {
-                raw: Value::Object(serde_json::Map::new()),
-                ..Self::default()
-            });
+            return Ok(Self::default());
         }
-        let raw: Value = serde_saphyr::from_str(text).map_err(|e| bad("PROXY_CONFIG", e))?;
-        Self::of(raw)
+        let raw: Value = serde_saphyr::from_str(text).map_err(|e| bad(OWN, e))?;
+        Self::of(raw).map_err(|why| bad(OWN, why))
     }
 
-    fn of(raw: Value) -> Result<Self, Error> {
-        let config = serde_json::from_value(raw.clone());
-        let config: Self = config.map_err(|e| bad("PROXY_CONFIG", e))?;
-        Ok(Self { raw, ..config })
+    fn of(raw: Value) -> Result<Self, String> {
+        let Value::Object(raw) = raw else {
+            return Err("it is no map of fields".to_owned());
+        };
+        let config = serde_json::from_value(Value::Object(raw.clone()));
+        let config: Self = config.map_err(|e| e.to_string())?;
+        let probe = config.readiness_probe.as_ref();
+        let probe = probe.filter(|probe| !probe.is_null()).map(Readiness::of);
+        let readiness = probe.transpose();
+        Ok(Self {
+            readiness: readiness.map_err(|why| format!("readinessProbe: {why}"))?,
+            raw,
+            ..config
+        })
     }
 }
 
@@ -128,6 +148,15 @@ pub(super) fn go_duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// A root, and where the mesh's settings are below it.
+    fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("a directory");
+        let file = folder.path().join(MESH);
+        let parent = file.parent().expect("it is in a directory");
+        std::fs::create_dir_all(parent).expect("writable");
+        (folder, file)
+    }
+
     #[test]
     fn durations_are_written_as_in_go() {
         let seconds = |text| go_duration(text).map(|d| d.as_secs_f64());
@@ -143,10 +172,9 @@ mod tests {
 
     #[test]
     fn the_meshs_settings_are_below_the_workloads_own() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("mesh");
+        let (folder, file) = file();
         let own = "concurrency: 2\n";
-        let read = || ProxyConfig::read(&file, own).expect("valid");
+        let read = || ProxyConfig::read(folder.path(), own).expect("valid");
         assert_eq!(read().concurrency, Some(2), "there is no file");
         let mesh = "defaultConfig:\n  concurrency: 1\n  discoveryAddress: x:1\n  \
                     readinessProbe: {tcpSocket: {port: 1}}\n";
@@ -157,19 +185,51 @@ mod tests {
         assert_eq!(both.raw["readinessProbe"]["tcpSocket"]["port"], 1);
         std::fs::write(&file, "trustDomain: a\n").expect("writable");
         assert_eq!(read().discovery_address, None);
-        std::fs::write(&file, "[").expect("writable");
-        ProxyConfig::read(&file, own).expect_err("no YAML");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_where_it_is_written() {
+        let (folder, file) = file();
+        for (mesh, own, want) in [
+            ("[", "", "etc/istio/config/mesh: "),
+            (
+                "defaultConfig: {concurrency: many}",
+                "concurrency: 2",
+                "etc/istio/config/mesh: defaultConfig: ",
+            ),
+            (
+                "defaultConfig: {readinessProbe: {}}",
+                "concurrency: 2",
+                "etc/istio/config/mesh: defaultConfig: readinessProbe: exactly one of ",
+            ),
+            (
+                "defaultConfig: 1",
+                "",
+                "etc/istio/config/mesh: defaultConfig: ",
+            ),
+            ("defaultConfig: {}", "concurrency: many", "PROXY_CONFIG: "),
+            (
+                "defaultConfig: {readinessProbe: {tcpSocket: {port: 1}}}",
+                "readinessProbe: {}",
+                "PROXY_CONFIG: readinessProbe: exactly one of ",
+            ),
+            ("defaultConfig: {}", "- a", "PROXY_CONFIG: "),
+        ] {
+            std::fs::write(&file, mesh).expect("writable");
+            let error = ProxyConfig::read(folder.path(), own).expect_err("wrong");
+            let error = error.to_string();
+            assert!(error.starts_with(want), "{mesh} {own}: {error}");
+        }
     }
 
     #[test]
     fn maps_are_merged_and_probes_are_not() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("mesh");
+        let (folder, file) = file();
         let mesh = "defaultConfig:\n  proxyMetadata: {A: mesh, B: mesh}\n  \
                     readinessProbe: {tcpSocket: {port: 1}}\n";
         std::fs::write(&file, mesh).expect("writable");
         let own = "proxyMetadata: {B: own, C: own}\nreadinessProbe: {httpGet: {port: 2}}\n";
-        let both = ProxyConfig::read(&file, own).expect("valid");
+        let both = ProxyConfig::read(folder.path(), own).expect("valid");
         let expected = [("A", "mesh"), ("B", "own"), ("C", "own")];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(both.proxy_metadata, BTreeMap::from(expected));
