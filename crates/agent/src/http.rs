@@ -1,6 +1,6 @@
 //! A small HTTP client for the agent's own errands: probes, metrics, the administration interface.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,17 +66,23 @@ async fn exchange(mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> 
     talk(tcp, request).await
 }
 
-/// Connects to this pod. A connection to the pod's own address would be captured as inbound
-/// traffic; Istio's capture rules leave those from [`UNCAPTURED`] alone.
+/// Connects, most often to this pod. A connection to the pod's own address would be captured as
+/// inbound traffic; Istio's capture rules leave those from [`UNCAPTURED`] alone.
 pub(crate) async fn dial(host: &str, port: u16) -> std::io::Result<TcpStream> {
     match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) if !ip.is_loopback() => {
+        Ok(IpAddr::V4(ip)) if is_own(ip) => {
             let socket = TcpSocket::new_v4()?;
             socket.bind(SocketAddr::from((UNCAPTURED, 0)))?;
             socket.connect(SocketAddr::from((ip, port))).await
         }
         _ => TcpStream::connect((host, port)).await,
     }
+}
+
+/// Whether it is an address of this machine that is captured. Only those can be bound, and no other
+/// machine is reached from [`UNCAPTURED`], which is an address of loopback.
+fn is_own(ip: Ipv4Addr) -> bool {
+    !ip.is_loopback() && UdpSocket::bind((ip, 0)).is_ok()
 }
 
 async fn talk<IO>(io: IO, request: Request<Full<Bytes>>) -> Result<Answer, Failure>
@@ -93,4 +99,23 @@ where
         headers: head.headers,
         body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_addresses_are_called_from_the_address_that_is_not_captured() {
+        // For documentation (RFC 5737): no machine has it.
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1)));
+        assert!(!is_own(Ipv4Addr::LOCALHOST), "it is not captured");
+        // The address by which this machine reaches others, where it has one.
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        if socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).is_ok()
+            && let Ok(SocketAddr::V4(own)) = socket.local_addr()
+        {
+            assert!(is_own(*own.ip()), "{own}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The application's own probes, run in the pod on behalf of the kubelet, whose requests would
 //! otherwise be captured and, under strict mutual TLS, refused.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::health;
@@ -19,6 +21,8 @@ use crate::http;
 const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
 /// What is told of what a command wrote, in characters.
 const MESSAGE_MAX: usize = 512;
+/// What is kept of what a command wrote, in bytes, as by the kubelet.
+const OUTPUT_MAX: u64 = 10 << 10;
 /// Headers of the kubelet's request that concern its connection, not the application.
 const NOT_FORWARDED: [header::HeaderName; 4] = [
     header::HOST,
@@ -64,16 +68,29 @@ async fn exec(exec: &Value, limit: Duration) -> Result<(), String> {
         return Err("there is no command".to_owned());
     };
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(limit, command.output()).await;
-    let output = output.map_err(|_| format!("{program} has not ended within {limit:?}"))?;
-    let output = output.map_err(|e| format!("cannot run {program}: {e}"))?;
-    if output.status.success() {
+    command.args(args).kill_on_drop(true);
+    let ran = tokio::time::timeout(limit, run_to_end(command)).await;
+    let ran = ran.map_err(|_| format!("{program} has not ended within {limit:?}"))?;
+    let (status, said) = ran.map_err(|e| format!("cannot run {program}: {e}"))?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(MESSAGE_MAX).collect();
-    Err(format!("{program}: {} {said}", output.status))
+    Err(format!("{program}: {status} {said}"))
+}
+
+/// How a command ended, and the beginning of what it wrote as errors. The rest is read and dropped: a
+/// command must neither fill this process nor wait for somebody who reads on.
+async fn run_to_end(mut command: Command) -> io::Result<(ExitStatus, Vec<u8>)> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let mut errors = child.stderr.take().expect("it is a pipe");
+    let mut said = Vec::new();
+    let mut kept = (&mut errors).take(OUTPUT_MAX);
+    kept.read_to_end(&mut said).await?;
+    tokio::io::copy(&mut errors, &mut tokio::io::sink()).await?;
+    Ok((child.wait().await?, said))
 }
 
 /// Runs a probe as it was before injection, and answers as the application did.
@@ -170,4 +187,32 @@ fn port(of: &Value) -> Result<u16, String> {
     let port = of["port"].as_u64().and_then(|p| u16::try_from(p).ok());
     // Named ports are resolved when the probe is rewritten.
     port.ok_or_else(|| format!("{} is no port number", of["port"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most memory that this process has ever had, in kilobytes.
+    fn peak() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmHWM:"));
+        let words = line.and_then(|line| line.split_whitespace().next());
+        words.and_then(|n| n.parse().ok()).expect("a number")
+    }
+
+    #[tokio::test]
+    async fn what_a_command_writes_does_not_pile_up() {
+        let own = IpAddr::from([127, 0, 0, 1]);
+        let limit = Duration::from_secs(60);
+        let script = "echo wrong >&2; head -c 400M /dev/zero >&2; head -c 400M /dev/zero; exit 3";
+        let probe = serde_json::json!({"exec": {"command": ["sh", "-c", script]}});
+        let before = peak();
+        let why = check(&probe, own, limit).await.expect_err("it says so");
+        assert!(why.starts_with("sh: exit status: 3 wrong"), "{why}");
+        assert!(peak() - before < 200 << 10, "{} kB more", peak() - before);
+        let probe = serde_json::json!({"exec": {"command": ["sh", "-c", "yes | head -c 1M"]}});
+        assert_eq!(check(&probe, own, limit).await, Ok(()));
+    }
 }
