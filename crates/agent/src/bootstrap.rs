@@ -1,6 +1,8 @@
 //! The proxy's bootstrap: who it is, where xDS and secrets come from, and the two listeners that
 //! must work before any configuration arrives. Envoy and our proxy start from the same file.
 
+mod overlay;
+
 use std::path::{Path, PathBuf};
 
 use lateen_core::{Locality, locality};
@@ -9,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::config::AgentConfig;
+pub(crate) use overlay::Overlay;
 
 const FILE: &str = "envoy-rev.json";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -20,12 +23,13 @@ const MAX_REGEX_PROGRAM: &str = "32768";
 /// Envoy's own limit on xDS streams and their requests would throttle the one that matters.
 const XDS_LIMIT: u32 = 100_000;
 
-/// Writes the bootstrap below the configuration directory.
-pub(crate) fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
+/// Writes the bootstrap below the configuration directory, with what users lay over it.
+pub(crate) async fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
+    let bootstrap = overlay::laid_over(build(config), config).await?;
     let directory = &config.paths.config_dir;
     std::fs::create_dir_all(directory).map_err(Error::file(directory))?;
     let path = directory.join(FILE);
-    let text = format!("{:#}\n", build(config));
+    let text = format!("{bootstrap:#}\n");
     std::fs::write(&path, text).map_err(Error::file(&path))?;
     Ok(path)
 }

@@ -12,6 +12,7 @@ use lateen_core::{SpiffeId, ports};
 use serde_json::Value;
 
 use crate::Error;
+use crate::bootstrap::Overlay;
 use crate::cli::{ProxyArgs, Role, Which};
 use crate::dns::DnsConfig;
 use crate::health::Readiness;
@@ -63,6 +64,8 @@ pub(crate) struct AgentConfig {
     pub(crate) dns: Option<DnsConfig>,
     /// How the workload's health is checked, where it is outside of the platform.
     pub(crate) readiness: Option<Readiness>,
+    /// What is laid over the proxy's bootstrap.
+    pub(crate) overlay: Overlay,
     pub(crate) metadata: Value,
 }
 
@@ -170,6 +173,11 @@ impl AgentConfig {
             app_metrics: app_metrics(&env, ports.status)?,
             dns: dns(&env)?,
             readiness: mesh.readiness,
+            overlay: Overlay {
+                file: optional(&env, Overlay::FILE)
+                    .map(|path| args.root.join(path.trim_start_matches('/'))),
+                patches: parsed(&env, Overlay::PATCHES)?.unwrap_or(false),
+            },
             role: args.role,
             proxy_log_level: args.proxy_log_level,
             proxy_component_log_level: args.proxy_component_log_level,

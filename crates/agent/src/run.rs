@@ -50,7 +50,7 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
     if let Some(folder) = config.grpc.certificates.clone() {
         parts.spawn(grpc::keep_certificates(folder, identity.clone()));
     }
-    let bootstrap = bootstrap::write(&config)?;
+    let bootstrap = bootstrap::write(&config).await?;
     let mut proxy = Proxy::start(&config, &bootstrap, &identity)?;
     tracing::info!(node = config.node_id(), "agent started");
     let asked = tokio::select! {

@@ -241,9 +241,17 @@ fn of_filter(spec: &Value, warnings: &mut Vec<String>) {
     for (n, patch) in items(spec, "configPatches") {
         let at = format!("spec.configPatches[{n}]");
         if patch["applyTo"] == "BOOTSTRAP" {
-            warnings.push(format!(
-                "{at}.applyTo: BOOTSTRAP is not supported, agents write what proxies start from"
-            ));
+            let operation = patch["patch"]["operation"].as_str().unwrap_or_default();
+            warnings.push(match operation {
+                "MERGE" => format!(
+                    "{at}.applyTo: BOOTSTRAP counts for proxies that start later, with \
+                     BOOTSTRAP_XDS_AGENT: \"true\" in their proxyMetadata"
+                ),
+                other => format!(
+                    "{at}.patch.operation: {other} has no effect on BOOTSTRAP, which agents write; \
+                     use MERGE"
+                ),
+            });
         }
         if patch["match"]["context"] == "WAYPOINT" {
             warnings.push(format!(
@@ -468,16 +476,24 @@ mod tests {
         );
         named(
             "{kind: EnvoyFilter, spec: {targetRefs: [{kind: Service}], configPatches: [{applyTo: \
-             BOOTSTRAP}, {match: {context: WAYPOINT, waypoint: {portNumber: 1}}}], filters: \
+             BOOTSTRAP, patch: {operation: ADD}}, {match: {context: WAYPOINT, waypoint: {portNumber: 1}}}], filters: \
              [{listenerMatch: {portNamePrefix: a}}]}}",
             &[
                 "spec.configPatches[1].match.waypoint: not supported, no proxy is a waypoint",
                 "spec.filters[0].listenerMatch.portNamePrefix: not supported, the filter is not \
                  inserted; use portNumber",
-                "spec.configPatches[0].applyTo: BOOTSTRAP is not supported, agents write what \
-                 proxies start from",
+                "spec.configPatches[0].patch.operation: ADD has no effect on BOOTSTRAP, which agents \
+                 write; use MERGE",
                 "spec.configPatches[1].match.context: WAYPOINT is not supported, no proxy is one",
                 "spec.targetRefs[0]: only Gateways are supported, it is attached to nothing",
+            ],
+        );
+        named(
+            "{kind: EnvoyFilter, spec: {configPatches: [{applyTo: BOOTSTRAP, patch: {operation: \
+             MERGE}}]}}",
+            &[
+                "spec.configPatches[0].applyTo: BOOTSTRAP counts for proxies that start later, with \
+                 BOOTSTRAP_XDS_AGENT: \"true\" in their proxyMetadata",
             ],
         );
         named(

@@ -90,6 +90,10 @@ fn sidecar(draft: &mut Draft<'_>) {
     let native = settings.native;
     let mut proxy = container::sidecar(pod, settings, native);
     tell_agent(pod, settings, &mut proxy);
+    let bootstrap = volumes::of_bootstrap(pod);
+    if bootstrap.is_some() {
+        volumes::mount_bootstrap(&mut proxy);
+    }
     overrides.apply(&mut proxy, PROXY);
     if settings.intercepts() {
         let mut init = iptables::container(pod, settings);
@@ -104,8 +108,8 @@ fn sidecar(draft: &mut Draft<'_>) {
         added.container(PROXY);
     }
     add_volumes(pod, volumes::sidecar(settings), added);
-    let of_user = volumes::of_user(pod);
-    add_volumes(pod, of_user, added);
+    let of_user = volumes::of_user(pod).into_iter().chain(bootstrap);
+    add_volumes(pod, of_user.collect(), added);
     object(&mut pod["metadata"], "labels")
         .entry(labels::TLS_MODE)
         .or_insert_with(|| json!("istio"));

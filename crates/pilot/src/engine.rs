@@ -71,7 +71,7 @@ pub struct Served {
     pub(crate) standing: Arc<AtomicU64>,
     scope: Arc<Scope>,
     inbound: Option<Arc<Inbound>>,
-    /// Where configurations of extensions come from.
+    /// Where configurations of extensions and what is laid over bootstraps come from.
     patches: Selected,
     clusters: Followed,
     listeners: Followed,
@@ -126,6 +126,7 @@ impl Served {
                 let table = table.iter().map(|names| &names.resource);
                 table.cloned().collect()
             }
+            (_, of) if *of == TypeUrl::BOOTSTRAP => vec![Arc::new(self.patches.bootstrap())],
             (names, of) if *of == TypeUrl::EXTENSION => self.find(cache, of, named(names).iter()),
             _ => Vec::new(),
         }

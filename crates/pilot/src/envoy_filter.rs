@@ -11,6 +11,7 @@
 //! the resource, and leaves it as it was; others go on from there.
 
 mod book;
+mod bootstrap;
 mod cluster;
 mod compile;
 mod edit;
@@ -30,6 +31,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use lateen_api::networking::PatchContext;
 use lateen_core::ObjectRef;
+use lateen_xds::types::bootstrap::Bootstrap;
 use lateen_xds::types::cluster::Cluster;
 use lateen_xds::types::core::TypedExtensionConfig;
 use lateen_xds::types::listener::{Filter, FilterChain, Listener, ListenerFilter};
@@ -73,6 +75,7 @@ enum What {
     Route(Edit<Route>),
     Cluster(Edit<Cluster>),
     Extension(Edit<TypedExtensionConfig>),
+    Bootstrap(Edit<Bootstrap>),
 }
 
 /// Resources that differ in how they do not fit a patch; more are not told apart.

@@ -34,6 +34,9 @@ pub const VIRTUAL_INBOUND: &str = "virtualInbound";
 pub const SECRET_DEFAULT: &str = "default";
 /// The secret with the mesh's roots.
 pub const SECRET_ROOT: &str = "ROOTCA";
+/// The name of what is laid over the bootstrap that an agent writes. A control plane that sends whole
+/// bootstraps calls them otherwise.
+pub const BOOTSTRAP_PARTS: &str = "lateen.io/bootstrap-parts";
 /// The prefix of gateway credentials, which the control plane serves.
 pub const SECRET_KUBERNETES: &str = "kubernetes://";
 /// The end of a credential name that asks for the certificate authority part.
@@ -84,6 +87,11 @@ impl TypeUrl {
         "type.googleapis.com/istio.v1.HealthInformation"
     ));
 
+    /// What proxies start from (BDS). Of this there is one resource, [`BOOTSTRAP_PARTS`].
+    pub const BOOTSTRAP: TypeUrl = TypeUrl(arcstr::literal!(
+        "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap"
+    ));
+
     /// Istio's debug pages, by name.
     pub const DEBUG: TypeUrl = TypeUrl(arcstr::literal!("istio.io/debug"));
 
@@ -129,19 +137,21 @@ impl TypeUrl {
             "envoy.extensions.transport_sockets.tls.v3.Secret" => "SDS",
             "envoy.config.core.v3.TypedExtensionConfig" => "ECDS",
             "istio.networking.nds.v1.NameTable" => "NDS",
+            "envoy.config.bootstrap.v3.Bootstrap" => "BDS",
             other => other,
         }
     }
 
     /// Whether an empty first subscription means "everything" and a state-of-the-world response
-    /// lists everything (clusters, listeners, names, single debug pages, and virtual hosts, which only
-    /// our proxy asks for).
+    /// lists everything (clusters, listeners, names, bootstraps, single debug pages, and virtual hosts,
+    /// which only our proxy asks for).
     pub fn is_wildcard(&self) -> bool {
         let all = [
             TypeUrl::CLUSTER,
             TypeUrl::LISTENER,
             TypeUrl::VIRTUAL_HOST,
             TypeUrl::NAME_TABLE,
+            TypeUrl::BOOTSTRAP,
         ];
         all.contains(self) || self.debug_page().is_some()
     }

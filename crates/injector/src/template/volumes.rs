@@ -4,7 +4,13 @@ use lateen_api::annotations;
 use serde_json::{Value, json};
 
 use super::Settings;
-use crate::{config::said, values::annotation};
+use crate::{
+    config::said,
+    values::{annotation, list},
+};
+
+/// The volume with what is laid over the proxy's bootstrap.
+const BOOTSTRAP: &str = "custom-bootstrap-volume";
 
 /// For a sidecar.
 pub(super) fn sidecar(settings: &Settings<'_>) -> Vec<Value> {
@@ -68,6 +74,20 @@ pub(super) fn of_user(pod: &Value) -> Vec<Value> {
 /// Where the pod's annotation mounts them.
 pub(super) fn mounts_of_user(pod: &Value) -> Vec<Value> {
     named(pod, annotations::USER_VOLUME_MOUNT)
+}
+
+/// The volume with parts of Envoy's bootstrap, where the pod's annotation names a ConfigMap of them.
+pub(super) fn of_bootstrap(pod: &Value) -> Option<Value> {
+    let name = annotation(pod, annotations::BOOTSTRAP_OVERRIDE).filter(|name| !name.is_empty())?;
+    Some(json!({"name": BOOTSTRAP, "configMap": {"name": name}}))
+}
+
+/// Mounts it, and tells the agent which file to lay over the bootstrap that it writes.
+pub(super) fn mount_bootstrap(container: &mut Value) {
+    let folder = "/etc/istio/custom-bootstrap";
+    let file = format!("{folder}/custom_bootstrap.json");
+    list(container, "env").push(json!({"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": file}));
+    list(container, "volumeMounts").push(json!({"name": BOOTSTRAP, "mountPath": folder}));
 }
 
 /// Annotations hold one JSON object by name; what is not one was refused before.

@@ -13,7 +13,7 @@ use lateen_core::Labels;
 use lateen_galley::ConfigSet;
 
 use super::compile::Compiled;
-use super::{Patch, PatchReport, Patches};
+use super::{Patch, PatchReport, Patches, What};
 use crate::shared::Shared;
 use crate::wire;
 
@@ -99,7 +99,10 @@ impl Book {
         let patches = filters.flat_map(|filter| &filter.patches);
         let patches = patches.filter(|(of, _)| of.holds(who.version, who.metadata));
         let all: Vec<_> = patches.map(|(_, patch)| patch.clone()).collect();
-        let outward = all.iter().filter(|patch| !patch.when.is_inbound());
+        let is_outward = |patch: &&Arc<Patch>| {
+            !patch.when.is_inbound() && !matches!(patch.what, What::Bootstrap(_))
+        };
+        let outward = all.iter().filter(is_outward);
         let outward: Vec<_> = outward.cloned().collect();
         Selected {
             all: self.shared(all, who),

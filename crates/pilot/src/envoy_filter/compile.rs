@@ -114,10 +114,7 @@ fn read_patch(of: &EnvoyConfigObjectPatch) -> Result<(OfProxy, When, What), Stri
         ApplyTo::HttpRoute => What::Route(edit(of)?),
         ApplyTo::Cluster => What::Cluster(edit(of)?),
         ApplyTo::ExtensionConfig => What::Extension(edit(of)?),
-        ApplyTo::Bootstrap => {
-            let why = "applyTo: BOOTSTRAP is not supported; agents write what proxies start from";
-            return Err(why.into());
-        }
+        ApplyTo::Bootstrap => What::Bootstrap(edit(of)?),
         ApplyTo::Invalid => return Err("applyTo: say what kind of object is patched".into()),
     };
     Ok((of_proxy, When::new(of.r#match.as_ref()), what))
@@ -154,6 +151,8 @@ fn is_possible(apply_to: ApplyTo, operation: PatchOperation) -> bool {
     match apply_to {
         ApplyTo::RouteConfiguration => changes,
         ApplyTo::ExtensionConfig => operation == Do::Add,
+        // The whole is not known here.
+        ApplyTo::Bootstrap => operation == Do::Merge,
         ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::VirtualHost | ApplyTo::Cluster => {
             !inserts && operation != Do::Invalid
         }

@@ -96,7 +96,7 @@ impl Stage {
             What::NetworkFilter(_) => self == Stage::NetworkFilters,
             What::HttpFilter(_) => self == Stage::HttpFilters,
             What::Routes(_) | What::VirtualHost(_) | What::Route(_) => self == Stage::InlineRoutes,
-            What::Cluster(_) | What::Extension(_) => false,
+            What::Cluster(_) | What::Extension(_) | What::Bootstrap(_) => false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Patches, what they are laid over, and what comes out, as YAML.
 
+mod bootstrap;
 mod clusters;
 mod listeners;
 mod old;

@@ -83,7 +83,7 @@ fn what_cannot_be_read_is_named_and_the_rest_holds() {
 - applyTo: CLUSTER
   patch: {operation: INSERT_FIRST, value: {name: a}}
 - applyTo: BOOTSTRAP
-  patch: {operation: MERGE, value: {}}
+  patch: {operation: ADD, value: {}}
 - applyTo: CLUSTER
   match: {proxy: {proxyVersion: '1['}}
   patch: {operation: REMOVE}
@@ -95,7 +95,7 @@ fn what_cannot_be_read_is_named_and_the_rest_holds() {
             "spec.configPatches[0]: value: ",
             "spec.configPatches[1]: value: ",
             "spec.configPatches[2]: patch.operation: INSERT_FIRST has no meaning for CLUSTER",
-            "spec.configPatches[3]: applyTo: BOOTSTRAP is not supported",
+            "spec.configPatches[3]: patch.operation: ADD has no meaning for BOOTSTRAP",
             "spec.configPatches[4]: match.proxy.proxyVersion: ",
         ],
     );

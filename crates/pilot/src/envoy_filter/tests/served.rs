@@ -153,3 +153,17 @@ fn extensions_are_served_by_name() {
     assert!(selected.extension("mine").is_some());
     assert!(selected.extension("other").is_none());
 }
+
+#[test]
+fn what_is_laid_over_bootstraps_is_one_resource() {
+    let yaml = patches(
+        "- applyTo: BOOTSTRAP
+  patch: {operation: MERGE, value: {stats_flush_interval: 1s}}",
+    );
+    for yaml in [yaml.as_str(), ""] {
+        let engine = Engine::new(snapshot(yaml));
+        let proxy = sidecar("a");
+        let found = names(&engine, &proxy, &TypeUrl::BOOTSTRAP);
+        assert_eq!(found, [lateen_xds::names::BOOTSTRAP_PARTS], "{yaml}");
+    }
+}
