@@ -2,6 +2,7 @@
 
 mod clusters;
 mod config_dump;
+mod logging;
 mod prometheus;
 
 use std::collections::HashMap;
@@ -72,7 +73,7 @@ fn router(context: Context) -> Router {
         .route("/ready", get(ready))
         .route("/unread", get(unread))
         .route("/server_info", get(server_info))
-        .route("/logging", post(logging))
+        .route("/logging", post(logging::handle))
         .route("/quitquitquit", post(quit))
         .route("/healthcheck/fail", post(fail))
         .route("/healthcheck/ok", post(recover))
@@ -260,31 +261,6 @@ async fn stats(State(context): State<Context>, Query(params): Params) -> Respons
     lines.sort();
     lines.push(String::new());
     lines.join("\n").into_response()
-}
-
-async fn logging(Query(params): Params) -> Response {
-    let levels = params
-        .iter()
-        .filter(|(key, _)| *key != "paths")
-        .map(|(key, value)| {
-            if key == "level" {
-                value.clone()
-            } else {
-                format!("{key}={value}")
-            }
-        });
-    let mut levels: Vec<String> = levels.collect();
-    if let Some(paths) = params.get("paths") {
-        levels.push(paths.replace(':', "="));
-    }
-    let result = match levels.as_slice() {
-        [] => Ok(()),
-        list => lateen_telemetry::set_level(&list.join(",")),
-    };
-    match result {
-        Ok(()) => format!("active loggers:\n  {}\n", lateen_telemetry::level()).into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
-    }
 }
 
 async fn quit(State(context): State<Context>) -> &'static str {

@@ -28,12 +28,16 @@ pub(crate) struct Config {
     pub ads: Option<AdsTarget>,
     /// The cluster of the proxy's own service; empty where none is named.
     pub local_cluster: String,
+    /// The whole as the admin pages show it, without keys: as text, which is small, and made now, so
+    /// that they need no reflection for it.
+    pub shown: String,
 }
 
 /// Reads a bootstrap.
 pub(crate) fn parse(text: &str) -> Result<Config, Error> {
     let fault = |reason: String| Error::Bootstrap(reason);
     let bootstrap: Bootstrap = json::from_str(text).map_err(|error| fault(error.to_string()))?;
+    let shown = shown(&bootstrap).map_err(|error| fault(error.to_string()))?;
     let resources = bootstrap.static_resources.unwrap_or_default();
     let admin = bootstrap
         .admin
@@ -63,7 +67,57 @@ pub(crate) fn parse(text: &str) -> Result<Config, Error> {
         admin,
         ads,
         local_cluster,
+        shown,
     })
+}
+
+fn shown(bootstrap: &Bootstrap) -> Result<String, lateen_xds::Error> {
+    let mut shown = json::to_value(bootstrap)?;
+    redact(&mut shown);
+    Ok(shown.to_string())
+}
+
+/// What stands in the place of keys, as in Envoy's dumps.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// Fields whose whole value nobody may see.
+const SENSITIVE: [&str; 5] = [
+    "private_key",
+    "password",
+    "pkcs12",
+    "session_ticket_keys",
+    "generic_secret",
+];
+
+/// Puts a word in the place of everything that is written in fields which hold keys; where they only
+/// name a file, that stays.
+pub(crate) fn redact(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if SENSITIVE.contains(&name.as_str()) {
+                    redact_texts(value);
+                } else {
+                    redact(value);
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(redact),
+        _ => {}
+    }
+}
+
+fn redact_texts(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let texts = fields.iter_mut().filter(|(name, _)| *name != "filename");
+            texts.for_each(|(_, value)| redact_texts(value));
+        }
+        Value::Array(values) => values.iter_mut().for_each(redact_texts),
+        other => *other = REDACTED.into(),
+    }
 }
 
 fn ads_target(
@@ -114,5 +168,25 @@ fn ads_target(
             Ok(AdsTarget::Tcp(format!("{host}:{port}")))
         }
         _ => Err(fault("the cluster has no endpoint")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_not_shown() {
+        let text = r#"{"node": {"id": "a"}, "static_resources": {"secrets": [
+            {"name": "s", "tls_certificate": {
+                "certificate_chain": {"inline_string": "chain"},
+                "private_key": {"inline_string": "key"}, "password": {"filename": "/p"}}}]}}"#;
+        let shown: serde_json::Value =
+            serde_json::from_str(&parse(text).expect("a bootstrap").shown).expect("JSON");
+        assert_eq!(shown["node"]["id"], "a");
+        let secret = &shown["static_resources"]["secrets"][0]["tls_certificate"];
+        assert_eq!(secret["certificate_chain"]["inline_string"], "chain");
+        assert_eq!(secret["private_key"]["inline_string"], REDACTED);
+        assert_eq!(secret["password"]["filename"], "/p");
     }
 }

@@ -95,6 +95,7 @@ pub async fn run(options: ProxyOptions) -> Result<(), Error> {
         stats: Stats::new(),
         secrets: Arc::new(Secrets::new(identity)),
         node: Node::new(config.node, node),
+        bootstrap: config.shown,
         drain: Drain::default(),
         drain_time,
         ready: AtomicBool::new(false),

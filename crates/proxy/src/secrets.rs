@@ -93,6 +93,14 @@ enum Text {
     },
 }
 
+/// What of a secret may be seen.
+pub(crate) enum Shown {
+    /// A certificate with those that lead to its root.
+    Certificate(String),
+    /// Roots.
+    Roots(String),
+}
+
 impl Secrets {
     /// Secrets beside the workload's own identity.
     pub(crate) fn new(identity: Arc<IdentityStore>) -> Self {
@@ -179,18 +187,31 @@ impl Secrets {
         }
     }
 
-    /// The names and the states of all secrets, for the config dump.
-    pub(crate) fn names(&self) -> Vec<(String, bool)> {
+    /// Every secret that is in use, with what of it may be seen; nothing where it has not come yet.
+    pub(crate) fn shown(&self) -> Vec<(String, Option<Shown>)> {
         let wanted = self.wanted();
         let inner = self.lock();
-        let own = [SECRET_DEFAULT, SECRET_ROOT].map(str::to_owned);
-        let ready = self.identity.current().is_ok();
-        let own = own.into_iter().map(|name| (name, ready));
+        let current = self.identity.current().ok();
+        let own = current.as_ref();
+        let own = [
+            (
+                SECRET_DEFAULT,
+                own.map(|own| Shown::Certificate(own.chain_pem().to_owned())),
+            ),
+            (
+                SECRET_ROOT,
+                own.map(|own| Shown::Roots(own.roots_pem().to_owned())),
+            ),
+        ];
+        let own = own.map(|(name, shown)| (name.to_owned(), shown));
         let others = wanted.into_iter().map(|name| {
-            let there = inner.texts.contains_key(&name);
-            (name, there)
+            let shown = inner.texts.get(&name).map(|text| match text {
+                Text::Certificate { chain, .. } => Shown::Certificate(chain.clone()),
+                Text::Roots { roots, .. } => Shown::Roots(roots.clone()),
+            });
+            (name, shown)
         });
-        own.chain(others).collect()
+        own.into_iter().chain(others).collect()
     }
 
     fn store(&self, names: &SecretNames) -> Result<Arc<IdentityStore>, DecodeError> {

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub stats: Stats,
     pub secrets: Arc<Secrets>,
     pub node: Node,
+    /// The bootstrap as the admin pages show it: JSON without keys.
+    pub bootstrap: String,
     /// Set when the whole proxy is to end.
     pub drain: Drain,
     pub drain_time: Duration,

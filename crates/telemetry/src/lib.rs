@@ -6,4 +6,4 @@ pub mod admin;
 mod log;
 pub mod metrics;
 
-pub use log::{LogError, init, level, set_level};
+pub use log::{Level, LogError, Scope, directives, init, level, levels, set_level, set_levels};

@@ -3,6 +3,9 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+mod scopes;
+
+pub use scopes::{Level, Scope, directives};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
@@ -17,6 +20,9 @@ pub enum LogError {
     /// The log is not set up, or was set up by somebody else.
     #[error("the log cannot be set up: {0}")]
     Setup(String),
+    /// A scope that there is not, and those there are.
+    #[error("there is no log scope {0:?}; there are: {1}")]
+    Scope(String, String),
 }
 
 type Reload = Handle<EnvFilter, tracing_subscriber::Registry>;
@@ -66,6 +72,32 @@ pub fn level() -> String {
             .clone()
     });
     current.unwrap_or_default()
+}
+
+/// Each of these scopes with its level.
+pub fn levels(scopes: &[Scope]) -> Vec<(Scope, Level)> {
+    let directives = level();
+    let each = |scope: &Scope| (*scope, scopes::level_of(&directives, scope));
+    scopes.iter().map(each).collect()
+}
+
+/// Sets one level for everything, where one is given, and then those of single scopes.
+///
+/// # Errors
+/// When one of the scopes does not exist; then nothing is changed.
+pub fn set_levels(
+    scopes: &[Scope],
+    all: Option<Level>,
+    changes: &[(&str, Level)],
+) -> Result<(), LogError> {
+    let mut directives = match all {
+        Some(level) => level.as_str().to_owned(),
+        None => level(),
+    };
+    for (name, level) in changes {
+        directives = scopes::with_level(&directives, scopes::find(scopes, name)?, *level);
+    }
+    set_level(&directives)
 }
 
 fn parse(level: &str) -> Result<EnvFilter, LogError> {

@@ -5,10 +5,14 @@ use std::sync::PoisonError;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Json, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lateen_xds::json::any_to_value;
 use serde_json::{Value, json};
 
 use super::{Context, Params};
+use crate::bootstrap::{REDACTED, redact};
+use crate::secrets::Shown;
 use crate::state::RawKind;
 
 const PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
@@ -56,9 +60,10 @@ fn list(context: &Context, kind: RawKind, key: &str) -> Vec<Value> {
     };
     raw.into_iter()
         .map(|raw| {
-            let message = any_to_value(&raw.any).unwrap_or_else(
+            let mut message = any_to_value(&raw.any).unwrap_or_else(
                 |error| json!({ "@type": raw.any.type_url, "error": error.to_string() }),
             );
+            redact(&mut message);
             let mut entry = json!({ "last_updated": raw.updated.to_string() });
             if !raw.version.is_empty() {
                 entry["version_info"] = raw.version.into();
@@ -81,9 +86,11 @@ fn unnamed(mut entries: Vec<Value>) -> Vec<Value> {
 }
 
 fn bootstrap(context: &Context) -> Value {
+    let bootstrap: Value = serde_json::from_str(&context.shared.bootstrap)
+        .unwrap_or_else(|_| json!({ "node": context.shared.node.json }));
     json!({
         "@type": format!("{PREFIX}BootstrapConfigDump"),
-        "bootstrap": { "node": context.shared.node.json },
+        "bootstrap": bootstrap,
     })
 }
 
@@ -128,29 +135,38 @@ fn endpoints(context: &Context) -> Value {
 
 /// Names and certificates; keys are never shown.
 fn secrets(context: &Context) -> Value {
-    let identity = context.shared.secrets.identity().current().ok();
     let (mut active, mut warming) = (Vec::new(), Vec::new());
-    for (name, there) in context.shared.secrets.names() {
+    for (name, shown) in context.shared.secrets.shown() {
         let mut secret = json!({
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             "name": name,
         });
-        if let Some(own) = identity.as_ref().filter(|_| name == "default") {
-            secret["tls_certificate"] = json!({
-                "certificate_chain": { "inline_string": own.chain_pem() },
-                "private_key": { "inline_string": "[redacted]" },
-            });
-        }
-        if let Some(own) = identity.as_ref().filter(|_| name == "ROOTCA") {
-            secret["validation_context"] =
-                json!({ "trusted_ca": { "inline_string": own.roots_pem() } });
+        match &shown {
+            Some(Shown::Certificate(chain)) => {
+                secret["tls_certificate"] = json!({
+                    "certificate_chain": inline(chain),
+                    "private_key": inline(REDACTED),
+                });
+            }
+            Some(Shown::Roots(roots)) => {
+                secret["validation_context"] = json!({ "trusted_ca": inline(roots) });
+            }
+            None => {}
         }
         let entry = json!({ "name": name, "secret": secret });
-        if there { &mut active } else { &mut warming }.push(entry);
+        match shown {
+            Some(_) => active.push(entry),
+            None => warming.push(entry),
+        }
     }
     json!({
         "@type": format!("{PREFIX}SecretsConfigDump"),
         "dynamic_active_secrets": active,
         "dynamic_warming_secrets": warming,
     })
+}
+
+/// Text as bytes, which is how certificates come to Envoy and what tools expect to decode.
+fn inline(text: &str) -> Value {
+    json!({ "inline_bytes": STANDARD.encode(text) })
 }
