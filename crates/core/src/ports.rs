@@ -29,6 +29,8 @@ pub const PROXY_METRICS: u16 = 15090;
 pub const EAST_WEST: u16 = 15443;
 /// The control plane's debug interface and readiness.
 pub const CONTROL_PLANE_DEBUG: u16 = 8080;
+/// Where the control plane's log is changed, on loopback alone.
+pub const CONTROLZ: u16 = 9876;
 
 /// User and group that the sidecar runs as, and the mark on its sockets:
 /// traffic of this user, group or mark is not captured again.

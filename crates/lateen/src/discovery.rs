@@ -2,7 +2,12 @@
 //! together and decides nothing itself.
 
 use std::{
-    ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -15,6 +20,7 @@ use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
 mod access;
+mod control;
 mod credentials;
 mod entries;
 mod gateways;
@@ -61,6 +67,12 @@ struct Options {
     /// Metrics and version.
     #[arg(long = "monitoringAddr", default_value_t = any(ports::CONTROL_PLANE_METRICS), value_parser = address)]
     monitoring: SocketAddr,
+    /// Address of ControlZ, where the log's levels are changed; only a loopback address is taken.
+    #[arg(long = "ctrlz_address", default_value = "localhost", value_parser = loopback)]
+    control_address: IpAddr,
+    /// Port of ControlZ.
+    #[arg(long = "ctrlz_port", default_value_t = ports::CONTROLZ)]
+    control_port: u16,
     /// Domain of the cluster's services.
     #[arg(long, default_value = "cluster.local")]
     domain: String,
@@ -86,7 +98,8 @@ struct Options {
     /// from CONSUL_HTTP_TOKEN.
     #[arg(long = "consulserverURL", visible_alias = "consul-server-url")]
     consul: Option<String>,
-    /// What is logged: `info`, `debug`, or directives such as `info,lateen_pilot=debug`.
+    /// What is logged: a level, levels of scopes as `default:info,ads:debug`, or of modules as
+    /// `info,lateen_pilot=debug`.
     #[arg(long = "log_output_level", default_value = "info")]
     log: String,
     /// Log one JSON object a line.
@@ -141,6 +154,18 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|error| format!("{text:?} is not address:port or :port ({error})"))
 }
 
+/// Whoever reaches it may change what is logged, without saying who they are.
+fn loopback(text: &str) -> Result<IpAddr, String> {
+    let address = match text {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        text => text.parse::<IpAddr>(),
+    };
+    match address {
+        Ok(address) if address.is_loopback() => Ok(address),
+        _ => Err(format!("{text:?} is no loopback address")),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text
         .strip_suffix('s')
@@ -153,9 +178,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs the control plane until it is told to stop.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let Command::Discovery(options) = Cli::parse_from(args).command;
-    // Istio's form is `scope:level`, of which only the default scope exists here.
-    let level = options.log.strip_prefix("default:").unwrap_or(&options.log);
-    if let Err(error) = lateen_telemetry::init(level, options.log_as_json) {
+    let levels = lateen_telemetry::directives(&options.log, control::SCOPES);
+    let log = levels.and_then(|levels| lateen_telemetry::init(&levels, options.log_as_json));
+    if let Err(error) = log {
         eprintln!("pilot-discovery: --log_output_level: {error}");
         return ExitCode::FAILURE;
     }
@@ -363,6 +388,9 @@ mod tests {
         ]);
         let Command::Discovery(options) = cli.unwrap().command;
         assert_eq!(options.monitoring, any(15014));
+        let control = (options.control_address, options.control_port);
+        assert_eq!(control, (IpAddr::from([127, 0, 0, 1]), 9876));
+        assert!(loopback("0.0.0.0").is_err());
         assert_eq!(options.stream_lifetime, Duration::from_secs(90 * 60));
         assert_eq!(options.revisioned("istiod"), "istiod");
         assert_eq!(options.grpc, SocketAddr::from(([127, 0, 0, 1], 1)));

@@ -18,9 +18,11 @@ use tonic::service::Routes;
 use tonic::transport;
 use tonic::transport::server::TcpIncoming;
 use tower::ServiceExt;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{Options, access::Identified, credentials::Credentials, sources, tokens::Tokens};
+use super::{
+    Options, access::Identified, control, credentials::Credentials, sources, tokens::Tokens,
+};
 
 /// Istio's figures.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -176,6 +178,8 @@ pub(super) struct Servers {
     grpc: TcpListener,
     secure_grpc: TcpListener,
     monitoring: TcpListener,
+    /// Only an aid: a control plane serves without it.
+    control: Option<TcpListener>,
 }
 
 impl Servers {
@@ -186,6 +190,7 @@ impl Servers {
             grpc: bind(options.grpc, "--grpcAddr")?,
             secure_grpc: bind(options.secure_grpc, "--secureGRPCAddr")?,
             monitoring: bind(options.monitoring, "--monitoringAddr")?,
+            control: control_listener(options),
         })
     }
 
@@ -234,6 +239,9 @@ impl Servers {
             http.with_graceful_shutdown(stop).into_future()
         });
         running.serve("metrics", self.monitoring, parts.metrics);
+        if let Some(listener) = self.control {
+            running.serve("ControlZ", listener, control::router());
+        }
         Ok(running)
     }
 }
@@ -249,6 +257,15 @@ fn server() -> transport::Server {
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     lateen_xds::server::listen(address)
         .with_context(|| format!("cannot listen on {address} ({flag})"))
+}
+
+fn control_listener(options: &Options) -> Option<TcpListener> {
+    let address = SocketAddr::new(options.control_address, options.control_port);
+    let bound = bind(address, "--ctrlz_port");
+    if let Err(error) = &bound {
+        warn!("no ControlZ: {error:#}");
+    }
+    bound.ok()
 }
 
 /// Servers at work.
