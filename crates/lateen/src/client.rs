@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject, ListParams, TypeMeta},
     config::{KubeConfigOptions, Kubeconfig},
-    core::Selector,
+    core::{GroupVersionKind, Selector},
 };
 
 use lateen_local::state::{self, DEFAULT_NAME, StateDir};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::Global;
 
@@ -105,20 +106,37 @@ pub(crate) async fn pod_get(
     port: u16,
     path: &str,
 ) -> anyhow::Result<String> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut forward = pods
-        .portforward(pod, &[port])
-        .await
-        .with_context(|| format!("cannot reach port {port} of pod {pod}.{namespace}"))?;
-    let stream = forward
-        .take_stream(port)
-        .context("the API server forwarded no port")?;
+    pod_ask(client, namespace, pod, port, Request::get(path), "").await
+}
+
+/// Asks a port inside a pod for a change.
+pub(crate) async fn pod_post(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+    path: &str,
+) -> anyhow::Result<String> {
+    pod_ask(client, namespace, pod, port, Request::post(path), "").await
+}
+
+/// Sends a request to a port inside a pod; the answer's body where it went well.
+pub(crate) async fn pod_ask(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+    request: hyper::http::request::Builder,
+    body: &str,
+) -> anyhow::Result<String> {
+    let stream = pod_connect(client, namespace, pod, port).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = hyper::Request::get(path)
+    let request = request
         .header("host", "localhost")
-        .body(Empty::<Bytes>::new())?;
+        .body(Full::new(Bytes::from(body.to_owned())))?;
+    let path = request.uri().path().to_owned();
     let response = sender
         .send_request(request)
         .await
@@ -128,9 +146,29 @@ pub(crate) async fn pod_get(
     connection.abort();
     let text = String::from_utf8_lossy(&body).into_owned();
     if !status.is_success() {
-        bail!("{path} on pod {pod}.{namespace} answered {status}: {text}");
+        bail!(
+            "{path} on pod {pod}.{namespace} answered {status}: {}",
+            text.trim_end()
+        );
     }
     Ok(text)
+}
+
+/// A connection to a port inside a pod.
+pub(crate) async fn pod_connect(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+) -> anyhow::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut forward = pods
+        .portforward(pod, &[port])
+        .await
+        .with_context(|| format!("cannot reach port {port} of pod {pod}.{namespace}"))?;
+    forward
+        .take_stream(port)
+        .context("the API server forwarded no port")
 }
 
 /// The running pods of the control plane.
@@ -138,26 +176,39 @@ pub(crate) async fn control_plane_pods(
     client: &Client,
     global: &Global,
 ) -> anyhow::Result<Vec<String>> {
+    control_planes(client, global, None).await
+}
+
+/// The running pods of the control planes: of all, or of one revision.
+pub(crate) async fn control_planes(
+    client: &Client,
+    global: &Global,
+    revision: Option<&str>,
+) -> anyhow::Result<Vec<String>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &global.istio_namespace);
-    let list = pods
-        .list(&ListParams::default().labels("app=istiod"))
-        .await?;
+    let labels = match revision {
+        Some(revision) => format!("app=istiod,istio.io/rev={revision}"),
+        None => "app=istiod".to_owned(),
+    };
+    let list = pods.list(&ListParams::default().labels(&labels)).await?;
     let running = list
         .into_iter()
         .filter(is_running)
         .filter_map(|pod| pod.metadata.name)
         .collect::<Vec<_>>();
     if running.is_empty() {
+        let revision = revision.map_or_else(String::new, |name| format!(" of revision {name}"));
         bail!(
-            "no control plane runs in namespace {}",
+            "no control plane{revision} runs in namespace {}: `lateen verify-install` says what is \
+             wrong, `lateen install` installs one",
             global.istio_namespace
         );
     }
     Ok(running)
 }
 
-/// The pod that a user names, with its namespace: `name[.namespace]`, or `deploy/name[.namespace]`
-/// for a running pod of a Deployment, as `istioctl` takes them.
+/// The pod that a user names, with its namespace: `name[.namespace]`, or `kind/name[.namespace]` for
+/// a running pod of a workload or a Service, as `istioctl` takes them.
 pub(crate) async fn find_pod<'a>(
     client: &Client,
     name: &'a str,
@@ -165,44 +216,82 @@ pub(crate) async fn find_pod<'a>(
 ) -> anyhow::Result<(String, &'a str)> {
     let (kind, bare) = name.split_once('/').unwrap_or(("pod", name));
     let (bare, namespace) = split_namespace(bare, global);
-    let pod = match kind {
-        "pod" | "pods" | "po" => bare.to_owned(),
-        "deploy" | "deployment" | "deployments" | "deployments.apps" => {
-            pod_of_deployment(client, namespace, bare).await?
-        }
-        _ => bail!("{kind}/{bare} is not supported: name a pod, or deploy/NAME"),
-    };
-    Ok((pod, namespace))
-}
-
-fn split_namespace<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
-    name.split_once('.').unwrap_or((name, &global.namespace))
-}
-
-async fn pod_of_deployment(
-    client: &Client,
-    namespace: &str,
-    deployment: &str,
-) -> anyhow::Result<String> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let selector = deployments
-        .get(deployment)
-        .await
-        .with_context(|| format!("cannot read deployment {deployment}.{namespace}"))?
-        .spec
-        .selector;
-    let selector = Selector::try_from(selector).context("the deployment's selector")?;
+    if let "pod" | "pods" | "po" = kind {
+        return Ok((bare.to_owned(), namespace));
+    }
+    let selector = selector(client, namespace, kind, bare).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    pods.list(&ListParams::default().labels_from(&selector))
+    let pod = pods
+        .list(&ListParams::default().labels_from(&selector))
         .await?
         .into_iter()
         .filter(is_running)
         .find_map(|pod| pod.metadata.name)
-        .with_context(|| format!("deployment {deployment}.{namespace} has no running pod"))
+        .with_context(|| format!("{kind} {bare}.{namespace} has no running pod"))?;
+    Ok((pod, namespace))
 }
 
+fn split_namespace<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
+    // A pod's name may have dots itself.
+    name.rsplit_once('.').unwrap_or((name, &global.namespace))
+}
+
+/// What the pods of a workload or a Service are told by.
+async fn selector(
+    client: &Client,
+    namespace: &str,
+    kind: &str,
+    name: &str,
+) -> anyhow::Result<Selector> {
+    let known = WORKLOADS.iter().find(|(names, ..)| names.contains(&kind));
+    let Some((_, group, kind)) = known else {
+        let kinds: Vec<_> = WORKLOADS.iter().map(|(names, ..)| names[0]).collect();
+        bail!(
+            "{kind}/{name} is not supported: name a pod, or KIND/NAME of {}",
+            kinds.join(", ")
+        );
+    };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let object = api
+        .get(name)
+        .await
+        .with_context(|| format!("cannot read {kind} {name}.{namespace}"))?;
+    let selector = &object.data["spec"]["selector"];
+    if selector.is_null() {
+        bail!("{kind} {name}.{namespace} selects no pods: name one of them");
+    }
+    // A Service has the labels alone.
+    let selector = match *kind {
+        "Service" => serde_json::json!({ "matchLabels": selector }),
+        _ => selector.clone(),
+    };
+    let selector: LabelSelector = serde_json::from_value(selector)
+        .with_context(|| format!("the selector of {kind} {name}.{namespace}"))?;
+    Selector::try_from(selector)
+        .with_context(|| format!("the selector of {kind} {name}.{namespace}"))
+}
+
+/// Kinds that have pods, by the names that users give them; group and kind.
+const WORKLOADS: [(&[&str], &str, &str); 6] = [
+    (
+        &["deploy", "deployment", "deployments", "deployments.apps"],
+        "apps",
+        "Deployment",
+    ),
+    (
+        &["sts", "statefulset", "statefulsets"],
+        "apps",
+        "StatefulSet",
+    ),
+    (&["ds", "daemonset", "daemonsets"], "apps", "DaemonSet"),
+    (&["rs", "replicaset", "replicasets"], "apps", "ReplicaSet"),
+    (&["job", "jobs"], "batch", "Job"),
+    (&["svc", "service", "services"], "", "Service"),
+];
+
 /// A pod that is on its way out may be gone before it answers.
-fn is_running(pod: &Pod) -> bool {
+pub(crate) fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
     phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
 }

@@ -1,6 +1,12 @@
-//! Standard output: the one place that prints results.
+//! Standard output, the one place that prints results; and the forms that several commands share.
 
-use std::io::Write;
+use std::{
+    io::{Read, Write},
+    path::Path,
+    time::SystemTime,
+};
+
+use anyhow::Context;
 
 /// Prints a result as it is. A closed pipe (`| head`) ends the output, not the command.
 pub(crate) fn print(text: impl std::fmt::Display) {
@@ -20,6 +26,7 @@ pub(crate) fn line(text: impl std::fmt::Display) {
 pub(crate) enum Format {
     /// Columns for people.
     #[default]
+    #[value(alias = "table")]
     Short,
     /// JSON for programs.
     Json,
@@ -34,4 +41,24 @@ pub(crate) fn structured(value: &serde_json::Value, format: Format) -> anyhow::R
         Format::Json | Format::Short => line(serde_json::to_string_pretty(value)?),
     }
     Ok(())
+}
+
+/// A file's text, or that of standard input for `-`.
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.context("cannot read standard input")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A time as people and Kubernetes write it, to the second: `2026-11-26T18:43:40Z`.
+pub(crate) fn time(at: SystemTime) -> String {
+    match jiff::Timestamp::try_from(at) {
+        Ok(at) => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        // Before the year -9999 or after 9999.
+        Err(_) => String::new(),
+    }
 }

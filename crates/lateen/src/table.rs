@@ -1,18 +1,25 @@
-//! Columns as `istioctl` prints them: left-aligned, five spaces apart.
+//! Columns as `istioctl` prints them: left-aligned, and as far apart as the command has it.
 
-/// Spaces between columns.
+/// Spaces between columns, where a command has no other.
 const PADDING: usize = 5;
 
 /// Rows under a header; each column is as wide as its widest cell.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    padding: usize,
 }
 
 impl Table {
     pub(crate) fn new<const N: usize>(header: [&str; N]) -> Self {
         Table {
             rows: vec![header.map(str::to_owned).to_vec()],
+            padding: PADDING,
         }
+    }
+
+    /// With so many spaces between the columns.
+    pub(crate) fn padded(self, padding: usize) -> Self {
+        Table { padding, ..self }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -23,6 +30,15 @@ impl Table {
     pub(crate) fn sort(&mut self) {
         if let Some(rows) = self.rows.get_mut(1..) {
             rows.sort();
+        }
+    }
+
+    /// Puts a word before the first cell of each row.
+    pub(crate) fn mark(&mut self, mark: &str) {
+        for row in self.rows.iter_mut().skip(1) {
+            if let Some(cell) = row.first_mut() {
+                cell.insert_str(0, mark);
+            }
         }
     }
 }
@@ -39,12 +55,13 @@ impl std::fmt::Display for Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 line.push_str(cell);
+                // As `istioctl` has it also before a last cell that is empty.
                 if column + 1 < row.len() {
-                    let pad = widths[column] + PADDING - cell.chars().count();
+                    let pad = widths[column] + self.padding - cell.chars().count();
                     line.extend(std::iter::repeat_n(' ', pad));
                 }
             }
-            writeln!(f, "{}", line.trim_end())?;
+            writeln!(f, "{line}")?;
         }
         Ok(())
     }
@@ -58,11 +75,16 @@ mod tests {
     fn columns_line_up() {
         let mut table = Table::new(["NAME", "CDS"]);
         table.row(["b".into(), "SYNCED".into()]);
-        table.row(["a-long-name".into(), "STALE".into()]);
+        table.row(["a-long-name".into(), String::new()]);
         table.sort();
         assert_eq!(
             table.to_string(),
-            "NAME            CDS\na-long-name     STALE\nb               SYNCED\n"
+            "NAME            CDS\na-long-name     \nb               SYNCED\n"
+        );
+        table.mark("x/");
+        assert_eq!(
+            table.padded(1).to_string(),
+            "NAME          CDS\nx/a-long-name \nx/b           SYNCED\n"
         );
     }
 }

@@ -47,6 +47,15 @@ impl CertInfo {
         Self::from_der(&pem::certs("certificate", text)?[0])
     }
 
+    /// Reads all certificates of a PEM text.
+    ///
+    /// # Errors
+    /// When there is none or one is malformed.
+    pub fn all_from_pem(text: &str) -> Result<Vec<Self>, Error> {
+        let all = pem::certs("certificates", text)?;
+        all.iter().map(|der| Self::from_der(der)).collect()
+    }
+
     /// Reads a DER certificate.
     ///
     /// # Errors

@@ -98,6 +98,21 @@ pub fn any_from_value(mut value: Value) -> Result<Any, Error> {
     })
 }
 
+/// A message of this full name (`envoy.config.cluster.v3.Cluster`) as JSON with the names that
+/// protobuf's JSON form has for fields (`connectTimeout`), from JSON with either names. What is in
+/// the place of an `Any` keeps its `@type`; the message itself has none.
+///
+/// # Errors
+/// As [`from_str`].
+pub fn with_json_names(full_name: &str, mut value: Value) -> Result<Value, Error> {
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("@type");
+    }
+    let message = read(full_name, value)?;
+    let options = SerializeOptions::new();
+    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+}
+
 fn read<'de, D>(full_name: &str, deserializer: D) -> Result<DynamicMessage, Error>
 where
     D: serde::Deserializer<'de, Error = serde_json::Error>,
@@ -187,6 +202,19 @@ mod tests {
         assert_eq!(
             value.pointer("/static_resources/clusters/0/connect_timeout"),
             Some(&json!("1.500s"))
+        );
+    }
+
+    #[test]
+    fn names_of_fields_are_translated() {
+        let metadata = json!({"filter_metadata": {"istio": {"a_field": "kept"}}});
+        let cluster = json!({"@type": "x", "name": "a", "connect_timeout": "1s",
+            "metadata": metadata});
+        let cluster = with_json_names("envoy.config.cluster.v3.Cluster", cluster);
+        assert_eq!(
+            cluster.expect("a cluster"),
+            json!({"name": "a", "connectTimeout": "1s",
+                "metadata": {"filterMetadata": {"istio": {"a_field": "kept"}}}})
         );
     }
 

@@ -17,7 +17,7 @@ pub(crate) async fn proxy_status_shows_every_proxy_in_sync(
 ) -> anyhow::Result<()> {
     let mesh = shared(mesh);
     eventually("every proxy in sync", async || {
-        let table = mesh.lateen_ok(&["proxy-status"])?;
+        let table = mesh.lateen_ok(&["proxy-status", "-v"])?;
         ensure!(table.starts_with("NAME"), "{table}");
         // Six of Bookinfo and the ingress gateway.
         ensure!(table.lines().count() >= 8, "{table}");
@@ -25,28 +25,6 @@ pub(crate) async fn proxy_status_shows_every_proxy_in_sync(
         Ok(())
     })
     .await
-}
-
-pub(crate) async fn proxy_config_shows_what_a_proxy_has(mesh: &Option<Mesh>) -> anyhow::Result<()> {
-    let mesh = shared(mesh);
-    let pods = mesh.wait_ready("default", "app=productpage", 1).await?;
-    let pod = pods[0].metadata.name.clone().unwrap_or_default();
-    for (what, expected) in [
-        ("listener", "15006"),
-        ("route", "9080"),
-        ("cluster", "reviews.default.svc.cluster.local"),
-        (
-            "endpoint",
-            "outbound|9080||ratings.default.svc.cluster.local",
-        ),
-    ] {
-        let table = mesh.lateen_ok(&["proxy-config", what, &pod])?;
-        ensure!(
-            table.contains(expected),
-            "{expected} is not in proxy-config {what}:\n{table}"
-        );
-    }
-    Ok(())
 }
 
 const RULE: &str = "

@@ -231,7 +231,7 @@ async fn serves(mesh: &Mesh, before: &[String]) -> anyhow::Result<()> {
         );
     }
     ensure!(seen.len() == 3, "only {seen:?} answered");
-    let table = mesh.lateen_ok(&["proxy-status"])?;
+    let table = mesh.lateen_ok(&["proxy-status", "-v"])?;
     ensure!(!table.contains("STALE"), "{table}");
     let now = rejects(mesh).await?;
     ensure!(

@@ -14,6 +14,7 @@ mod access_logs;
 mod any_order;
 mod bad_http;
 mod bad_input;
+mod cli;
 mod cluster;
 mod control_plane;
 mod envoy;
@@ -127,6 +128,11 @@ fn with_envoy(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         mesh,
         with Envoy,
         routing::every_version_of_reviews_appears,
+        cli::proxy_config_shows_each_section,
+        cli::proxy_config_is_read_by_programs_and_from_files,
+        cli::levels_of_a_proxy_are_changed,
+        cli::a_proxy_is_compared_with_what_it_was_sent,
+        cli::a_report_holds_no_secrets,
         routing::all_v1_pins_v1,
         routing::weights_split_traffic,
         routing::jason_sees_v2,
@@ -191,8 +197,15 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         kubectl::programs_run_in_containers,
         kubectl::what_is_wrong_is_said,
         control_plane::proxy_status_shows_every_proxy_in_sync,
-        control_plane::proxy_config_shows_what_a_proxy_has,
         control_plane::replicas_count_their_proxies_together,
+        cli::proxy_config_shows_each_section,
+        cli::proxy_config_is_read_by_programs_and_from_files,
+        cli::levels_of_a_proxy_are_changed,
+        cli::a_proxy_is_compared_with_what_it_was_sent,
+        cli::levels_of_the_control_plane_are_changed,
+        cli::versions_of_all_are_told,
+        cli::pages_are_opened_by_forwarded_ports,
+        cli::a_report_holds_no_secrets,
         explain::requests_are_explained_as_the_proxy_serves_them,
         bad_input::malformed_documents_name_their_place,
         bad_input::weights_of_zero_are_refused,

@@ -55,7 +55,7 @@ pub(crate) async fn a_restarted_control_plane_costs_no_request(
     eventually(
         "every proxy to have what the new control plane knows",
         async || {
-            let table = mesh.lateen_ok(&["proxy-status"])?;
+            let table = mesh.lateen_ok(&["proxy-status", "-v"])?;
             let in_sync = |line: &str| line.matches("SYNCED").count() == 4;
             ensure!(table.lines().skip(1).all(in_sync), "{table}");
             Ok(())
