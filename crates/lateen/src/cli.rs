@@ -81,6 +81,14 @@ enum Command {
     /// Show what a proxy was configured with
     #[command(visible_alias = "pc")]
     ProxyConfig(command::proxy_config::ProxyConfig),
+    /// Open a page of the mesh in a browser
+    #[command(visible_alias = "dash", alias = "d")]
+    Dashboard(command::dashboard::Dashboard),
+    /// Manage the control plane: what it logs
+    #[command(alias = "istiod")]
+    Admin(command::admin::Admin),
+    /// Collect what is needed to look into a fault into one archive
+    BugReport(command::bug_report::BugReport),
     /// Wait until an object is in force on the proxies
     Wait(command::wait::Wait),
     /// Say what is wrong with the cluster's objects, or with those of files
@@ -164,6 +172,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::KubeInject(inject) => inject.run(global).await,
         Command::ProxyStatus(status) => status.run(global).await,
         Command::ProxyConfig(config) => config.run(global).await,
+        Command::Dashboard(dashboard) => dashboard.run(global).await,
+        Command::Admin(admin) => admin.run(global).await,
+        Command::BugReport(report) => report.run(global).await,
         Command::Wait(wait)
         | Command::Experimental {
             command: Experimental::Wait(wait),
@@ -191,5 +202,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             );
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names and flags that do not go together are found by the parser only when they are used.
+    #[test]
+    fn commands_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

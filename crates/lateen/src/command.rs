@@ -1,7 +1,10 @@
 //! One module a command.
 
+pub(crate) mod admin;
 pub(crate) mod analyze;
+pub(crate) mod bug_report;
 pub(crate) mod cluster;
+pub(crate) mod dashboard;
 pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod image;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use lateen_galley::analyze::{ANALYZERS, Level, Message, Settings, analyze};
 use lateen_registry::{MESH_CONFIG, Written};
 use owo_colors::OwoColorize;
@@ -75,6 +75,13 @@ pub(crate) struct Analyze {
     timeout: Duration,
 }
 
+/// The command with its defaults, for other commands.
+#[derive(Debug, Parser)]
+struct Whole {
+    #[command(flatten)]
+    analyze: Analyze,
+}
+
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -135,6 +142,18 @@ impl Analyze {
             .collect();
         self.print(&reported)?;
         self.verdict(&reported, &faults, global)
+    }
+
+    /// All that there is to say of a cluster, a line each.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn whole(global: &Global) -> anyhow::Result<String> {
+        let Whole { analyze: all } = Whole::parse_from(["analyze", "--all-namespaces"]);
+        let (objects, mut settings) = all.of_cluster(global).await?;
+        all.mesh_config(&objects, global, &mut settings)?;
+        let lines = analyze(&objects, &settings).into_iter();
+        Ok(lines.map(|message| format!("{message}\n")).collect())
     }
 
     async fn of_cluster(&self, global: &Global) -> anyhow::Result<(Vec<Written>, Settings)> {
