@@ -85,7 +85,7 @@ static FIELD: LazyLock<Regex> = LazyLock::new(|| {
     let names = "client-key-data|id-token|refresh-token|access_token|refresh_token|client_secret|\
                  clientSecret|password|passwd|token|secret_key|secretKey|api_key|apiKey|privateKey";
     pattern(&format!(
-        r#"(?i)(\b[a-z0-9_.-]*(?:{names})\\?["']?[ \t]*[:=][ \t]*\\?["']?)([^\s"'\\,;{{}}\[\]&<]+)"#
+        r#"(?i)(\b[a-z0-9_.-]*(?:{names})(?:\\?["'])?[ \t]*[:=][ \t]*(?:\\?["'])?)([^\s"'\\,;{{}}\[\]&<]+)"#
     ))
 });
 /// A password in an address.
@@ -183,6 +183,7 @@ mod tests {
             STANDARD.encode(certificate),
             "serviceAccountToken:\n  expirationSeconds: 3600".to_owned(),
             "token:\n    type: string\n".to_owned(),
+            r#"{"sidecar": "- serviceAccountToken:\n    audience: istio-ca"}"#.to_owned(),
             "password: {type: string}".to_owned(),
             "outbound|9080||reviews.default.svc.cluster.local".to_owned(),
             "http://10.0.0.1:80/a@b".to_owned(),
