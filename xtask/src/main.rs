@@ -1,7 +1,8 @@
-//! Tasks of the repository itself: `cargo xtask tidy`, `bench`, `compare` and `conformance`.
+//! Tasks of the repository itself: `cargo xtask tidy`, `bench`, `compare`, `conformance` and `deploy`.
 
 mod bench;
 mod conformance;
+mod deploy;
 mod tidy;
 
 use std::path::Path;
@@ -29,13 +30,15 @@ fn run() -> Result<()> {
         Some((task, args)) if task == "bench" => bench::run(root, args.to_vec()),
         Some((task, args)) if task == "compare" => bench::compare(root, args),
         Some((task, args)) if task == "conformance" => conformance::run(root, args),
+        Some((task, args)) if task == "deploy" => deploy::run(root, args),
         _ => bail!(
             "usage: cargo xtask TASK\n\n  tidy     check crate arrows, module files, words and paths\n  \
              bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
              bench control-plane  measure the control plane with simulated sidecars (--help, too)\n  \
              compare  send odd HTTP/1 through all of them and hold the sidecar to its rules\n  \
              conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it, and run the \
-             Gateway API's suite against a mesh"
+             Gateway API's suite against a mesh\n  \
+             deploy   write Helm charts and manifests to deploy/"
         ),
     }
 }

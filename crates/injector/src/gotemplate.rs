@@ -38,10 +38,8 @@ pub(crate) trait Functions {
 }
 
 /// No others.
-#[cfg(test)]
 pub(crate) struct NoFunctions;
 
-#[cfg(test)]
 impl Functions for NoFunctions {
     fn has(_: &str) -> bool {
         false
@@ -50,6 +48,14 @@ impl Functions for NoFunctions {
     fn call(&self, _: &str, _: &[Value]) -> Option<Result<Value, String>> {
         None
     }
+}
+
+/// What a template becomes that uses no functions but Go's and Sprig's, with `data` as the dot.
+///
+/// # Errors
+/// What is wrong with the template, or with what it does, and in which line.
+pub fn render_template(text: &str, data: &Value) -> Result<String, TemplateError> {
+    GoTemplate::parse::<NoFunctions>(text)?.render(data, &NoFunctions)
 }
 
 /// A template that was read.

@@ -20,7 +20,7 @@ mod webhook;
 
 pub use config::{ConfigError, InjectorConfig, Policy};
 pub use decision::{Decision, decide};
-pub use gotemplate::TemplateError;
+pub use gotemplate::{TemplateError, render_template};
 pub use kube_inject::{
     KubeInjectError, inject_document, kube_inject, kube_uninject, uninject_document,
 };

@@ -3,7 +3,7 @@
 use lateen_api::{fault::Fault, shape::UNKNOWN_FIELD};
 
 /// Settings, and whatever is below them.
-const IGNORED: &[&str] = &[
+pub(crate) const IGNORED: &[&str] = &[
     "base.enableCRDTemplates",
     "base.validateGateway",
     "base.validationCABundle",

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{InstallError, Layers, config, merge::merge, operator};
 
 /// Where images come from, unless it is said.
-const HUB: &str = "docker.io/lateen";
+pub(crate) const HUB: &str = "docker.io/lateen";
 /// Where the control plane lives, unless it is said.
 const NAMESPACE: &str = "istio-system";
 /// What objects say that belong to no revision by name.

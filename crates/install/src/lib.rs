@@ -4,6 +4,7 @@
 //! [`parts`] are the objects, by component and in an order in which they can be applied.
 
 mod addons;
+mod chart;
 mod config;
 mod control_plane;
 mod crds;
@@ -32,6 +33,7 @@ use lateen_api::install::Overlay;
 use serde_json::{Value, json};
 
 pub use addons::{Addon, addon_parts};
+pub use chart::{Chart, charts};
 pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
 pub use installation::Installation;

@@ -1,5 +1,6 @@
 //! `lateen manifest`: an installation as files.
 
+mod chart;
 pub(crate) mod diff;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ enum Command {
     /// Write the objects of servers beside the mesh: prometheus, grafana, tracing, zipkin, kiali,
     /// servicegraph
     Addon(AddonFiles),
+    /// Write the Helm charts of this version
+    Chart(chart::Chart),
     /// Show what differs between two files of manifests
     Diff {
         /// The one, a file or a directory.
@@ -90,6 +93,7 @@ impl Manifest {
         match &self.command {
             Command::Generate(generate) => generate.run(),
             Command::Addon(addon) => addon.run(),
+            Command::Chart(chart) => chart.run(),
             Command::Diff { first, second } => compare(first, second),
             Command::Install(install) => install.run(global).await,
         }
