@@ -105,7 +105,7 @@ fn default(command: &mut Command, name: &str, value: Option<PathBuf>) {
 }
 
 /// What is measured, with a mark where it is not what was committed.
-fn commit(root: &Path) -> Option<String> {
+pub(crate) fn commit(root: &Path) -> Option<String> {
     let mut git = Command::new("git");
     git.current_dir(root)
         .args(["describe", "--always", "--dirty"]);

@@ -1,8 +1,10 @@
-//! Tasks of the repository itself: `cargo xtask tidy`, `bench`, `compare`, `conformance` and `deploy`.
+//! Tasks of the repository itself: `cargo xtask tidy`, `bench`, `compare`, `conformance`, `deploy`
+//! and `image`.
 
 mod bench;
 mod conformance;
 mod deploy;
+mod image;
 mod tidy;
 
 use std::path::Path;
@@ -31,6 +33,7 @@ fn run() -> Result<()> {
         Some((task, args)) if task == "compare" => bench::compare(root, args),
         Some((task, args)) if task == "conformance" => conformance::run(root, args),
         Some((task, args)) if task == "deploy" => deploy::run(root, args),
+        Some((task, args)) if task == "image" => image::run(root, args),
         _ => bail!(
             "usage: cargo xtask TASK\n\n  tidy     check crate arrows, module files, words and paths\n  \
              bench    measure the sidecar beside Envoy, nginx and haproxy (--help says more)\n  \
@@ -38,7 +41,8 @@ fn run() -> Result<()> {
              compare  send odd HTTP/1 through all of them and hold the sidecar to its rules\n  \
              conformance [NAME…]  put h2spec, grpcio, Autobahn and others before and behind it, and run the \
              Gateway API's suite against a mesh\n  \
-             deploy   write Helm charts and manifests to deploy/"
+             deploy   write Helm charts and manifests to deploy/\n  \
+             image [NAME…]  write images of the control plane and the proxy as archives"
         ),
     }
 }
