@@ -177,7 +177,11 @@ impl Oracle {
             if let Some(status) = self.envoy.try_wait().expect("a child") {
                 panic!("envoy ended with {status}:\n{}", self.log());
             }
-            let newest = self.discovery.snapshot().generation;
+            let newest = self.discovery.snapshot();
+            // What was changed last may not have been looked at yet.
+            let is_newest = Arc::ptr_eq(&newest.config, &self.config.borrow())
+                && Arc::ptr_eq(&newest.world, &self.world.borrow());
+            let newest = newest.generation;
             let connections = self.discovery.connections().list();
             for connection in &connections {
                 for (type_url, status) in connection.types() {
@@ -190,7 +194,7 @@ impl Oracle {
                 }
             }
             let ready = connections.iter().any(|c| c.acked_generation() == newest);
-            if ready && self.state().await.as_deref() == Some("LIVE") {
+            if is_newest && ready && self.state().await.as_deref() == Some("LIVE") {
                 return;
             }
             let state = connections.first().map(|c| c.types());
