@@ -2,9 +2,11 @@
 
 mod folded;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use lateen_api::annotations::PROXY_CONFIG;
 use lateen_api::labels::{GATEWAY_NAME, NETWORK};
 use lateen_core::{Hostname, Protocol};
 use lateen_galley::ConfigSet;
@@ -111,7 +113,8 @@ impl Platform {
         };
         let found = exact.or_else(|| all.iter().filter(fits).find(begins));
         let workload = (*found?).clone();
-        let node = node_of(&workload, self.network_of(&workload))?;
+        let told = self.told_of_itself(&workload);
+        let node = node_of(&workload, self.network_of(&workload), &told)?;
         let message: Node = json::from_value(node.clone()).ok()?;
         let proxy = Proxy::from_node(&message).ok()?;
         Some(Caller {
@@ -130,6 +133,28 @@ impl Platform {
         };
         let own = workload.labels.value(NETWORK);
         own.or_else(of_namespace).unwrap_or_default()
+    }
+
+    /// Metadata that the mesh's settings give a proxy, then the workload's own: `proxyMetadata` whose
+    /// names begin as the agent's variables do.
+    fn told_of_itself(&self, workload: &Workload) -> BTreeMap<String, String> {
+        let of_mesh = self.config.mesh.default_config.as_ref();
+        let mut all = of_mesh.map_or_else(BTreeMap::new, |of| of.proxy_metadata.clone());
+        let own = workload.annotations.get(PROXY_CONFIG);
+        let own = own.and_then(|text| serde_saphyr::from_str::<Value>(text).ok());
+        let own = own
+            .as_ref()
+            .and_then(|own| own["proxyMetadata"].as_object());
+        for (key, value) in own.into_iter().flatten() {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            all.insert(key.clone(), text);
+        }
+        let named = all.into_iter();
+        named
+            .filter_map(|(key, value)| Some((key.strip_prefix("ISTIO_META_")?.to_owned(), value)))
+            .collect()
     }
 
     /// What a caller's proxy is made to do.
@@ -304,7 +329,7 @@ pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: Sock
 
 /// The node that the bootstrap of a workload's proxy would have. A pod is a gateway where its labels
 /// say so.
-fn node_of(workload: &Workload, network: &str) -> Option<Value> {
+fn node_of(workload: &Workload, network: &str, told: &BTreeMap<String, String>) -> Option<Value> {
     let namespace = &workload.namespace;
     let ip = workload.ips.first()?;
     let is_gateway = |name: &str| name.ends_with("gateway");
@@ -316,12 +341,18 @@ fn node_of(workload: &Workload, network: &str) -> Option<Value> {
     };
     let name = &workload.name;
     let ips: Vec<String> = workload.ips.iter().map(ToString::to_string).collect();
-    Some(json!({
+    let at = &workload.locality;
+    let mut node = json!({
         "id": format!("{kind}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local"),
         "metadata": { "LABELS": workload.labels.0, "NAMESPACE": namespace,
             "SERVICE_ACCOUNT": workload.service_account, "NETWORK": network,
-            "INSTANCE_IPS": ips.join(",") },
-    }))
+            "WORKLOAD_NAME": workload.workload_name(), "INSTANCE_IPS": ips.join(",") },
+        "locality": { "region": &*at.region, "zone": &*at.zone, "sub_zone": &*at.sub_zone },
+    });
+    for (key, value) in told {
+        node["metadata"][key] = value.as_str().into();
+    }
+    Some(node)
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use arcstr::ArcStr;
+use lateen_balance::{HostSpec, Peers};
 use lateen_decode::{
-    ClusterSpec, DecodeError, ListenerSpec, NamedEndpoint, NetworkSpec, RouteExtra, Routes,
+    ClusterSpec, DecodeError, ListenerSpec, NamedEndpoint, NetworkSpec, RouteExtra, Routes, place,
 };
 use lateen_pilot::Offline;
 use lateen_route::RouteTable;
+use lateen_xds::names::LOCAL_CLUSTER;
 use lateen_xds::types::wkt::{Struct, value::Kind};
 use lateen_xds::types::{cluster as cluster_pb, core, endpoint, listener, route};
 use lateen_xds::{Any, TypeUrl, decode_any, json};
@@ -37,6 +40,8 @@ pub struct Served {
     pub(crate) listeners: Vec<ListenerSpec>,
     pub(crate) tables: BTreeMap<String, Table>,
     pub(crate) clusters: BTreeMap<String, ServedCluster>,
+    /// Where the proxy is, as endpoints say it; empty where that is not known.
+    pub(crate) locality: ArcStr,
     /// By the names of discovery.
     pub(crate) endpoints: BTreeMap<String, Vec<NamedEndpoint>>,
     /// Inline tables have no name of their own; those of chains are kept by listener and chain.
@@ -71,7 +76,18 @@ impl Served {
     /// # Errors
     /// On resources that the proxy would refuse.
     pub fn offline(offline: &Offline) -> Result<Served, ServeError> {
-        let mut served = Served::default();
+        let at = offline.locality();
+        let mut served = Served {
+            locality: place(&core::Locality {
+                region: at.region.to_string(),
+                zone: at.zone.to_string(),
+                sub_zone: at.sub_zone.to_string(),
+            }),
+            ..Served::default()
+        };
+        if let Some(peers) = offline.endpoints(LOCAL_CLUSTER) {
+            served.add(&peers.body())?;
+        }
         for resource in offline.clusters() {
             served.add(&resource.body())?;
             if let Some(endpoints) = offline.endpoints(&resource.name) {
@@ -104,7 +120,10 @@ impl Served {
     /// # Errors
     /// On resources that cannot be read.
     pub fn from_dump(dump: &Value) -> Result<Served, ServeError> {
-        let mut served = Served::default();
+        let mut served = Served {
+            locality: locality_of(dump),
+            ..Served::default()
+        };
         let mut found = Vec::new();
         resources(dump, &mut found);
         for value in found {
@@ -146,6 +165,13 @@ impl Served {
             let ip = domain.parse::<IpAddr>().ok();
             ip.or_else(|| domain.parse::<SocketAddr>().ok().map(|at| at.ip()))
         })
+    }
+
+    /// Who sends as much as the proxy does, where it asks for that.
+    pub(crate) fn peers(&self) -> Option<Peers> {
+        let endpoints = self.endpoints.get(LOCAL_CLUSTER)?;
+        let hosts: Vec<HostSpec> = endpoints.iter().map(|of| host(of, false)).collect();
+        Some(Peers::new(self.locality.clone(), &hosts))
     }
 
     /// Takes a resource in.
@@ -216,6 +242,45 @@ impl Served {
         }
         Ok(())
     }
+}
+
+/// An endpoint as a balancer has it; localities have shares of their own where that is said.
+pub(crate) fn host(endpoint: &NamedEndpoint, locality_weighted: bool) -> HostSpec {
+    let known = &endpoint.spec;
+    let weight = known.locality_weight.filter(|_| locality_weighted);
+    HostSpec {
+        weight: known.weight,
+        priority: known.priority,
+        locality: (known.locality.clone(), weight),
+        healthy: known.healthy,
+        ..HostSpec::new(&address(endpoint))
+    }
+}
+
+/// Address and port, as they are written: an address of IPv6 in brackets.
+pub(crate) fn address(endpoint: &NamedEndpoint) -> String {
+    if let Some(path) = endpoint.path() {
+        return path.to_owned();
+    }
+    match endpoint.host.contains(':') {
+        true => format!("[{}]:{}", endpoint.host, endpoint.port),
+        false => format!("{}:{}", endpoint.host, endpoint.port),
+    }
+}
+
+/// Where the node of a dump's bootstrap is.
+fn locality_of(dump: &Value) -> ArcStr {
+    let configs = dump["configs"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut nodes = configs.iter().map(|config| &config["bootstrap"]["node"]);
+    let found = nodes.find_map(|node| node.get("locality"));
+    found.map_or_else(ArcStr::new, |found| {
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        place(&core::Locality {
+            region: text("region"),
+            zone: text("zone"),
+            sub_zone: text("sub_zone"),
+        })
+    })
 }
 
 /// Collects the resources of a dump, wherever its sections have them.

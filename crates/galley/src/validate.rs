@@ -22,6 +22,7 @@ use crate::{
     fault::{Faults, Path},
     shape, unsupported,
 };
+pub(crate) use common::is_token;
 
 /// All faults of a document; none means that it is valid. A kind that the mesh does not define is
 /// not judged.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use lateen_core::Locality;
 use lateen_galley::ConfigSet;
 use lateen_registry::World;
 use lateen_xds::TypeUrl;
@@ -38,6 +39,13 @@ impl Offline {
             engine,
             served,
         }
+    }
+
+    /// Where the proxy is; nowhere where nothing is known of its workload.
+    pub fn locality(&self) -> Locality {
+        let workloads = &self.snapshot.world.workloads_by_ip;
+        let own = workloads.get(&self.proxy.ip);
+        own.map(|own| own.locality.clone()).unwrap_or_default()
     }
 
     /// All of its clusters.

@@ -1,14 +1,15 @@
 //! The clusters that a request may go to, and their hosts.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
-use lateen_balance::{Balancer, HostSpec, HostState, Pick};
+use lateen_balance::{Balancer, HostSpec, Pick};
 use lateen_decode::{Discovery, TransportSpec};
 use lateen_pilot::Origin;
 use lateen_route::Target;
 
 use super::Asker;
 use crate::answer::{Cluster, Host};
+use crate::served::{address, host};
 
 /// How often a host is drawn to tell the shares of hosts.
 const DRAWS: u64 = 1_000;
@@ -89,25 +90,13 @@ impl Asker<'_> {
         tls.sort();
         tls.dedup();
         told.tls = tls;
-        let hosts: Vec<HostSpec> = endpoints
-            .iter()
-            .map(|endpoint| {
-                let known = &endpoint.spec;
-                let weight = known.locality_weight.filter(|_| spec.locality_weighted);
-                HostSpec {
-                    key: address(endpoint).into(),
-                    weight: known.weight,
-                    priority: known.priority,
-                    locality: (known.locality.clone(), weight),
-                    healthy: known.healthy,
-                    state: Arc::new(HostState::arrived(0)),
-                }
-            })
-            .collect();
+        let hosts = endpoints.iter().map(|of| host(of, spec.locality_weighted));
+        let hosts: Vec<HostSpec> = hosts.collect();
         let drawn = self.served.drawn.lock();
         let mut drawn = drawn.unwrap_or_else(PoisonError::into_inner);
         let shares = drawn.entry(name.to_owned()).or_insert_with(|| {
             let balancer = Balancer::new(spec.policy, spec.panic_percent, &hosts);
+            let balancer = balancer.with_zones(spec.zones, self.served.peers().as_ref(), &hosts);
             shares(&balancer, &hosts).into()
         });
         told.hosts = endpoints
@@ -197,15 +186,4 @@ fn shares(balancer: &Balancer, hosts: &[HostSpec]) -> Vec<f64> {
     }
     let percent = |count: &u64| *count as f64 * 100.0 / DRAWS as f64;
     counts.iter().map(percent).collect()
-}
-
-/// Address and port, as they are written: an address of IPv6 in brackets.
-fn address(endpoint: &lateen_decode::NamedEndpoint) -> String {
-    if let Some(path) = endpoint.path() {
-        return path.to_owned();
-    }
-    match endpoint.host.contains(':') {
-        true => format!("[{}]:{}", endpoint.host, endpoint.port),
-        false => format!("{}:{}", endpoint.host, endpoint.port),
-    }
 }

@@ -1,4 +1,5 @@
 mod rules;
+mod zones;
 
 use lateen_registry::Documents;
 

@@ -8,6 +8,7 @@ use lateen_api::{
 
 use super::{conditions::Verdict, routes::Findings};
 use crate::sessions::{Carrier, Session};
+use crate::validate::is_token;
 
 /// Reads what a rule says; `base` leads to its backends, and `default` is a name for its session.
 /// What cannot be kept is refused.
@@ -71,13 +72,4 @@ fn session(of: &SessionPersistence, base: &HttpRoute, default: &str) -> Result<S
         }
     };
     Ok(Session { name, by })
-}
-
-/// What names of headers and cookies are made of (RFC 9110, 5.6.2).
-fn is_token(name: &str) -> bool {
-    let is_mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
 }

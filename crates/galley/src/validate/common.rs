@@ -142,11 +142,17 @@ pub(super) fn string_match(value: &StringMatch, at: &Path<'_>, faults: &mut Faul
     }
 }
 
+/// What names of headers and cookies are made of (RFC 9110, 5.6.2).
+pub(crate) fn is_token(name: &str) -> bool {
+    let is_mark = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    let mut bytes = name.bytes();
+    !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || is_mark(byte))
+}
+
 pub(super) fn header_name(name: &str, at: &Path<'_>, faults: &mut Faults) {
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     // `:method` and the like can be matched, not set.
     let plain = name.strip_prefix(':').unwrap_or(name);
-    if plain.is_empty() || !plain.chars().all(token) {
+    if !is_token(plain) {
         faults.add(
             at,
             format!("{name:?} is not a header name"),

@@ -4,8 +4,9 @@ use lateen_api::{
     Object, labels,
     networking::{
         ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb,
-        DestinationRule, LoadBalancerSettings, LocalityLbSetting, OutlierDetection,
-        PortTrafficPolicy, TrafficPolicy, WarmupConfiguration, ZoneAwareLbSetting,
+        DestinationRule, LoadBalancerSettings, LocalityFailover, LocalityLbSetting,
+        OutlierDetection, PortTrafficPolicy, TrafficPolicy, WarmupConfiguration,
+        ZoneAwareLbSetting,
     },
 };
 
@@ -231,14 +232,14 @@ fn check_locality(setting: &LocalityLbSetting, at: &Path<'_>, faults: &mut Fault
             );
         }
     }
-    let list = at.field("failover");
-    for (n, failover) in setting.failover.iter().enumerate() {
+    check_failover(&setting.failover, &at.field("failover"), faults);
+}
+
+fn check_failover(all: &[LocalityFailover], list: &Path<'_>, faults: &mut Faults) {
+    for (n, failover) in all.iter().enumerate() {
         if failover.from == failover.to {
-            faults.add(
-                &list.index(n),
-                "from and to are the same region",
-                "name another region",
-            );
+            let reason = "from and to are the same region";
+            faults.add(&list.index(n), reason, "name another region");
         }
     }
 }
@@ -257,11 +258,8 @@ fn check_zones(setting: &ZoneAwareLbSetting, at: &Path<'_>, faults: &mut Faults)
         }
     }
     let list = at.field("failover");
+    check_failover(&setting.failover, &list, faults);
     for (n, failover) in setting.failover.iter().enumerate() {
-        if failover.from == failover.to {
-            let reason = "from and to are the same region";
-            faults.add(&list.index(n), reason, "name another region");
-        }
         for (field, region) in [("from", &failover.from), ("to", &failover.to)] {
             if region.contains(['/', '*']) {
                 let reason = format!("{region:?} is no region");
