@@ -11,7 +11,9 @@ use k8s_openapi::api::{
     core::v1::Service,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams, core::TypeMeta};
+use lateen_galley::analyze::{Settings, analyze};
 use lateen_install::KINDS;
+use lateen_registry::Written;
 
 use super::{
     install::{AddonArgs, Plan, may_install},
@@ -45,9 +47,10 @@ impl Precheck {
         faults.extend(of_version(&client).await?);
         faults.extend(of_kinds(&mut applier).await);
         if let Err(error) = may_install(&client).await {
-            faults.push(format!("{error:#}"));
+            faults.push(format!("[IST0141] {error:#}"));
         }
         faults.extend(of_webhooks(&client).await?);
+        faults.extend(of_gateway_api(&mut applier).await);
         faults.extend(not_enforced(&mut applier).await?);
         // What cannot be read is among the faults already.
         if faults.is_empty()
@@ -87,7 +90,7 @@ async fn of_version(client: &Client) -> anyhow::Result<Option<String>> {
     let is_old = version.major == "1" && minor.parse().is_ok_and(|minor: u32| minor < LEAST_MINOR);
     Ok(is_old.then(|| {
         format!(
-            "the API server is Kubernetes {}; 1.{LEAST_MINOR} or newer is needed: upgrade it",
+            "[IST0142] the API server is Kubernetes {}; 1.{LEAST_MINOR} or newer is needed: upgrade it",
             version.git_version
         )
     }))
@@ -105,6 +108,25 @@ async fn of_kinds(applier: &mut Applier) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Definitions of the Gateway API of which no version is read. What may not be read is among the
+/// faults already.
+async fn of_gateway_api(applier: &mut Applier) -> Vec<String> {
+    let definition = TypeMeta {
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+    };
+    let found = applier.list(&definition, "").await.unwrap_or_default();
+    let written = found.iter().filter_map(|it| serde_json::to_value(it).ok());
+    let written: Vec<_> = written.map(Written::stored).collect();
+    let settings = Settings {
+        only: vec!["k8sgateway.CRDVersionAnalyzer".to_owned()],
+        ..Settings::default()
+    };
+    let messages = analyze(&written, &settings).into_iter();
+    let in_words = messages.map(|message| format!("[{}] {}", message.code, message.text));
+    in_words.collect()
 }
 
 /// A webhook whose Service is gone refuses everything that it should judge.
