@@ -18,8 +18,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Where the root is published: ConfigMap `istio-ca-root-cert`, key `root-cert.pem`.
 #[async_trait]
 pub trait RootTarget: Send + Sync + 'static {
-    /// Makes the namespace's ConfigMap hold exactly this root. Must do nothing when it does, and
-    /// succeed when the namespace is gone.
+    /// Makes the namespace's ConfigMap hold this root. Must do nothing when it does, and succeed when
+    /// the namespace is gone.
     async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError>;
 }
 
@@ -28,19 +28,23 @@ pub trait RootTarget: Send + Sync + 'static {
 pub struct RootPublisher<T> {
     root_pem: String,
     namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
+    leading_rx: watch::Receiver<bool>,
     target: T,
 }
 
 impl<T: RootTarget> RootPublisher<T> {
-    /// A publisher of `root_pem` for the namespaces of the watch.
+    /// A publisher of `root_pem` for the namespaces of the watch. The target does another thing
+    /// where it leads, so that all is published anew when that changes.
     pub fn new(
         root_pem: String,
         namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
+        leading_rx: watch::Receiver<bool>,
         target: T,
     ) -> Self {
         Self {
             root_pem,
             namespaces_rx,
+            leading_rx,
             target,
         }
     }
@@ -62,6 +66,7 @@ impl<T: RootTarget> RootPublisher<T> {
             tokio::select! {
                 changed = self.namespaces_rx.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(retry.next_delay()), if failed => {}
+                Ok(()) = self.leading_rx.changed() => done.clear(),
                 _ = resync.tick() => done.clear(),
             }
         }
@@ -117,7 +122,7 @@ mod tests {
         Arc::new(names.iter().map(|n| (*n).to_owned()).collect())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn every_namespace_gets_the_root_also_a_later_one_and_after_a_failure() {
         let (published_tx, mut published_rx) = mpsc::unbounded_channel();
         let (namespaces_tx, namespaces_rx) = watch::channel(set(&["a", "b"]));
@@ -126,7 +131,9 @@ mod tests {
             published_tx,
             fail_once,
         };
-        tokio::spawn(RootPublisher::new("ROOT".to_owned(), namespaces_rx, target).run());
+        let (leading_tx, leading_rx) = watch::channel(false);
+        let publisher = RootPublisher::new("ROOT".to_owned(), namespaces_rx, leading_rx, target);
+        tokio::spawn(publisher.run());
         let mut seen = BTreeSet::new();
         while seen.len() < 2 {
             seen.insert(published_rx.recv().await.expect("the publisher runs"));
@@ -135,5 +142,15 @@ mod tests {
             .send(set(&["a", "b", "later"]))
             .expect("the publisher watches");
         while published_rx.recv().await.expect("the publisher runs") != "later" {}
+        // Whoever begins to lead does not wait for the next look at all.
+        tokio::time::sleep(RESYNC / 2).await;
+        while published_rx.try_recv().is_ok() {}
+        let led = tokio::time::Instant::now();
+        leading_tx.send(true).expect("the publisher watches");
+        let mut again = BTreeSet::new();
+        while again.len() < 3 {
+            again.insert(published_rx.recv().await.expect("the publisher runs"));
+        }
+        assert!(led.elapsed() < RESYNC / 4);
     }
 }

@@ -87,6 +87,7 @@ impl<'a> Findings<'a> {
         let message = Message {
             code,
             text: text.into(),
+            group: object.group().to_owned(),
             kind: object.kind.to_owned(),
             namespace: object.namespace.to_owned(),
             name: object.name.to_owned(),
@@ -101,6 +102,7 @@ impl<'a> Findings<'a> {
         let message = Message {
             code,
             text,
+            group: String::new(),
             kind: kind.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -113,7 +115,10 @@ impl<'a> Findings<'a> {
 
 /// Everything that is to be said of objects, the worst first, then by code and object. Of objects that are given twice the
 /// later counts.
-pub fn analyze(objects: &[Written], settings: &Settings) -> Vec<Message> {
+pub fn analyze<'a>(
+    objects: impl IntoIterator<Item = &'a Written>,
+    settings: &Settings,
+) -> Vec<Message> {
     let index = Index::new(counted(objects, settings), settings);
     let mut findings = Findings::default();
     let wanted = |analyzer: &&Analyzer| {
@@ -146,10 +151,13 @@ pub fn analyze(objects: &[Written], settings: &Settings) -> Vec<Message> {
 }
 
 /// Those that take part.
-fn counted<'a>(objects: &'a [Written], settings: &Settings) -> Vec<Obj<'a>> {
+fn counted<'a>(
+    objects: impl IntoIterator<Item = &'a Written>,
+    settings: &Settings,
+) -> Vec<Obj<'a>> {
     let mut last: BTreeMap<(&str, &str, &str, &str), usize> = BTreeMap::new();
     let mut counted: Vec<Option<Obj<'a>>> = Vec::new();
-    for object in objects.iter().filter_map(Obj::new) {
+    for object in objects.into_iter().filter_map(Obj::new) {
         if !is_of_revision(&object, &settings.revision) {
             continue;
         }

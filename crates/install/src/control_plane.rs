@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Installation,
-    installation::{DEFAULT_REVISION, Source, first_text},
+    installation::{self, DEFAULT_REVISION, Source, first_text},
     scale::{self, Bounds},
     settings,
 };
@@ -216,6 +216,9 @@ fn env(installation: &Installation) -> Vec<Value> {
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         json!({"name": "CLUSTER_ID", "value": installation.cluster_id()}),
     ];
+    if installation.is_analysed() {
+        env.push(json!({"name": installation::ANALYSIS, "value": "true"}));
+    }
     settings::set_env(&mut env, &installation.values().pilot.env);
     env
 }

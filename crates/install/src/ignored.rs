@@ -42,7 +42,6 @@ pub(crate) const IGNORED: &[&str] = &[
     "global.defaultConfigVisibilitySettings",
     "global.enabled",
     "global.externalIstiod",
-    "global.istiod.enableAnalysis",
     "global.jwtPolicy",
     "global.mountMtlsCerts",
     "global.nativeNftables",

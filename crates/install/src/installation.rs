@@ -17,6 +17,8 @@ use crate::{InstallError, Layers, config, merge::merge, operator};
 pub(crate) const HUB: &str = "docker.io/lateen";
 /// Where the control plane lives, unless it is said.
 const NAMESPACE: &str = "istio-system";
+/// In the environment of the control plane: whether analysis runs in it.
+pub(crate) const ANALYSIS: &str = "PILOT_ENABLE_ANALYSIS";
 /// What objects say that belong to no revision by name.
 pub(crate) const DEFAULT_REVISION: &str = "default";
 
@@ -160,6 +162,15 @@ impl Installation {
         let part = self.operator.components.pilot.as_ref();
         let is_off = self.values.pilot.enabled == Some(false);
         part.filter(|part| part.enabled == Some(true) && !is_off)
+    }
+
+    /// Whether statuses are told what analysis finds, by the chart's switch or by the environment.
+    pub(crate) fn is_analysed(&self) -> bool {
+        let by_switch = self.values.global.istiod.enable_analysis == Some(true);
+        match self.values.pilot.env.get(ANALYSIS) {
+            Some(set) => text(set) == "true",
+            None => by_switch,
+        }
     }
 
     /// Whether the control plane is elsewhere.

@@ -21,6 +21,7 @@ mod path;
 pub mod profile;
 mod rbac;
 mod remote;
+mod rules;
 mod scale;
 mod set;
 mod settings;
@@ -42,7 +43,8 @@ pub use labels::{
     owner_labels,
 };
 pub use operator::Layers;
-pub use tag::{TAG, TagRequest, tag};
+pub use rules::tables as rights;
+pub use tag::{TAG, TagRequest, add_default_tag, tag};
 
 /// Objects of one component.
 #[derive(Clone, Debug, PartialEq)]

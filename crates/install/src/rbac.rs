@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{Installation, settings};
+use crate::{
+    Installation,
+    rules::{self, Rule},
+    settings,
+};
 
 /// What every cluster of a mesh has: an account by which other clusters read its endpoints.
 pub(crate) fn base(installation: &Installation) -> Vec<Value> {
@@ -10,7 +14,7 @@ pub(crate) fn base(installation: &Installation) -> Vec<Value> {
     let role = format!("istio-reader-clusterrole-{namespace}");
     vec![
         account("istio-reader-service-account", installation),
-        cluster_role(&role, reader_rules()),
+        cluster_role(&role, rules::manifests(rules::READER)),
         cluster_binding(&role, "istio-reader-service-account", namespace),
     ]
 }
@@ -26,11 +30,16 @@ pub(crate) fn control_plane(installation: &Installation) -> Vec<Value> {
     let mut own = account(&name, installation);
     let annotations = &installation.values().pilot.service_account_annotations;
     settings::add(&mut own["metadata"], "annotations", annotations);
+    let analysis: &[Rule] = match installation.is_analysed() {
+        true => rules::ANALYSIS,
+        false => &[],
+    };
+    let everywhere = rules::CONTROL_PLANE.iter().chain(analysis);
     vec![
         own,
-        cluster_role(&role_name, control_plane_rules()),
+        cluster_role(&role_name, rules::manifests(everywhere)),
         cluster_binding(&role_name, &name, namespace),
-        role(&name, namespace, own_namespace_rules()),
+        role(&name, namespace, rules::manifests(rules::OWN_NAMESPACE)),
         binding(&name, &name, namespace),
     ]
 }
@@ -41,183 +50,11 @@ pub(crate) fn gateway(gateway: &str, namespace: &str) -> Vec<Value> {
         format!("{gateway}-sds"),
         format!("{gateway}-service-account"),
     );
-    let secrets = json!([rule(&[""], &["secrets"], READ)]);
     vec![
         service_account(&account_name, namespace),
-        role(&name, namespace, secrets),
+        role(&name, namespace, rules::manifests(rules::GATEWAY)),
         binding(&name, &account_name, namespace),
     ]
-}
-
-fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
-    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
-}
-
-const READ: &[&str] = &["get", "watch", "list"];
-
-fn control_plane_rules() -> Value {
-    json!([
-        rule(
-            &["admissionregistration.k8s.io"],
-            &[
-                "mutatingwebhookconfigurations",
-                "validatingwebhookconfigurations"
-            ],
-            &["get", "list", "watch", "update", "patch"]
-        ),
-        rule(
-            &[
-                "networking.istio.io",
-                "security.istio.io",
-                "telemetry.istio.io",
-                "extensions.istio.io"
-            ],
-            &["*"],
-            READ
-        ),
-        rule(
-            &["networking.istio.io"],
-            &["workloadentries"],
-            &[
-                "get", "watch", "list", "update", "patch", "create", "delete"
-            ]
-        ),
-        rule(
-            &[
-                "networking.istio.io",
-                "security.istio.io",
-                "telemetry.istio.io",
-                "extensions.istio.io"
-            ],
-            &["*/status"],
-            &["get", "update", "patch"]
-        ),
-        rule(
-            &["gateway.networking.k8s.io"],
-            &["gatewayclasses"],
-            &["create", "patch"]
-        ),
-        // What runs Gateways of class istio, in their namespaces.
-        rule(
-            &["apps"],
-            &["deployments"],
-            &["get", "create", "update", "patch"]
-        ),
-        rule(
-            &[""],
-            &["services", "serviceaccounts"],
-            &["create", "update", "patch"]
-        ),
-        rule(
-            &["apiextensions.k8s.io"],
-            &["customresourcedefinitions"],
-            READ
-        ),
-        rule(
-            &[""],
-            &[
-                "pods",
-                "nodes",
-                "services",
-                "namespaces",
-                "endpoints",
-                "secrets",
-                "configmaps",
-                "serviceaccounts"
-            ],
-            READ
-        ),
-        rule(
-            &[""],
-            &["configmaps"],
-            &["create", "get", "list", "watch", "update", "patch"]
-        ),
-        rule(&[""], &["events"], &["create", "patch", "update"]),
-        rule(&["discovery.k8s.io"], &["endpointslices"], READ),
-        rule(
-            &["networking.k8s.io"],
-            &["ingresses", "ingressclasses"],
-            READ
-        ),
-        rule(&["networking.k8s.io"], &["ingresses/status"], &["*"]),
-        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
-        rule(
-            &["authorization.k8s.io"],
-            &["subjectaccessreviews"],
-            &["create"]
-        ),
-        rule(
-            &["coordination.k8s.io"],
-            &["leases"],
-            &["get", "list", "watch", "create", "update", "patch"]
-        ),
-        rule(
-            &["gateway.networking.k8s.io"],
-            &["*"],
-            &["get", "watch", "list", "update", "patch"]
-        ),
-    ])
-}
-
-fn reader_rules() -> Value {
-    json!([
-        rule(
-            &[
-                "networking.istio.io",
-                "security.istio.io",
-                "telemetry.istio.io",
-                "extensions.istio.io"
-            ],
-            &["*"],
-            READ
-        ),
-        rule(
-            &[""],
-            &[
-                "endpoints",
-                "pods",
-                "services",
-                "nodes",
-                "namespaces",
-                "secrets",
-                "replicationcontrollers"
-            ],
-            READ
-        ),
-        rule(&["discovery.k8s.io"], &["endpointslices"], READ),
-        rule(&["apps"], &["replicasets"], READ),
-        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
-        rule(
-            &["authorization.k8s.io"],
-            &["subjectaccessreviews"],
-            &["create"]
-        ),
-    ])
-}
-
-/// The authority's key is a Secret, and leaders are elected, in the control plane's own namespace.
-fn own_namespace_rules() -> Value {
-    json!([
-        rule(
-            &[""],
-            &["secrets"],
-            &[
-                "create", "get", "watch", "list", "update", "patch", "delete"
-            ]
-        ),
-        rule(
-            &[""],
-            &["configmaps"],
-            &[
-                "create", "get", "watch", "list", "update", "patch", "delete"
-            ]
-        ),
-        rule(
-            &["coordination.k8s.io"],
-            &["leases"],
-            &["get", "list", "watch", "create", "update", "patch"]
-        ),
-    ])
 }
 
 fn account(name: &str, installation: &Installation) -> Value {

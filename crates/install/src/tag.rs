@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    Installation, Part,
     installation::DEFAULT_REVISION,
     labels::{COMPONENT, OWNER_NAMESPACE, REVISION, of_owner},
     merge::merge,
@@ -84,18 +85,53 @@ pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
     Ok(objects)
 }
 
+/// Makes the revision of an installation the default one, by a tag beside its own webhooks. Nothing
+/// is added for one that is the default by its name, or has no webhook.
+///
+/// # Errors
+/// What an overlay left of the webhook says nothing of who is asked.
+pub fn add_default_tag(installation: &Installation, parts: &mut [Part]) -> Result<(), String> {
+    let is_injector = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
+    let found = parts.iter_mut().find_map(|part| {
+        let at = part.objects.iter().position(is_injector)?;
+        Some((part, at))
+    });
+    let Some((part, at)) = found else {
+        return Ok(());
+    };
+    if installation.revision() == DEFAULT_REVISION {
+        return Ok(());
+    }
+    let webhook = &installation.values().sidecar_injector_webhook;
+    let objects = tag(&TagRequest {
+        tag: DEFAULT_REVISION,
+        name: None,
+        everywhere: webhook.enable_namespaces_by_default == Some(true),
+        injector: &part.objects[at],
+    })?;
+    let judges = installation.values().global.config_validation != Some(false);
+    let wanted = objects.into_iter().filter(|it| judges || is_injector(it));
+    // Before the revision's own webhook, by which it is known that this has been done.
+    part.objects.splice(at..at, wanted);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Installation, Layers, manifests};
+    use crate::{Layers, manifests, parts};
 
-    fn canary() -> Value {
+    fn of_revision(revision: &str, sets: &[&str]) -> Installation {
         let layers = Layers {
-            revision: Some("canary".into()),
+            revision: Some(revision.into()),
+            sets: sets.iter().map(|set| (*set).to_owned()).collect(),
             ..Layers::default()
         };
-        let installation = Installation::of(&layers).expect("an installation");
-        let all = manifests(&installation).expect("manifests");
+        Installation::of(&layers).expect("an installation")
+    }
+
+    fn canary() -> Value {
+        let all = manifests(&of_revision("canary", &[])).expect("manifests");
         let hooks = all
             .into_iter()
             .find(|m| m["kind"] == "MutatingWebhookConfiguration");
@@ -136,6 +172,42 @@ mod tests {
             validator["webhooks"][0]["clientConfig"]["service"]["path"],
             "/validate"
         );
+    }
+
+    #[test]
+    fn a_revision_is_made_the_default_one() {
+        let added = |installation: &Installation| {
+            let before = parts(installation).expect("parts");
+            let mut after = before.clone();
+            add_default_tag(installation, &mut after).expect("a tag");
+            let all = |parts: &[Part]| -> Vec<Value> {
+                let objects = parts.iter().flat_map(|part| part.objects.clone());
+                objects.collect()
+            };
+            let before = all(&before);
+            let mut names = Vec::new();
+            for object in all(&after) {
+                if !before.contains(&object) {
+                    assert_eq!(object["metadata"]["labels"][REVISION], "canary");
+                    names.push(
+                        object["metadata"]["name"]
+                            .as_str()
+                            .expect("a name")
+                            .to_owned(),
+                    );
+                }
+            }
+            names
+        };
+        assert_eq!(added(&of_revision("default", &[])), [""; 0]);
+        assert_eq!(
+            added(&of_revision("canary", &[])),
+            ["istio-revision-tag-default", "istiod-default-validator"]
+        );
+        let unjudged = of_revision("canary", &["values.global.configValidation=false"]);
+        assert_eq!(added(&unjudged), ["istio-revision-tag-default"]);
+        let remote = of_revision("canary", &["profile=empty"]);
+        assert_eq!(added(&remote), [""; 0]);
     }
 
     #[test]

@@ -14,19 +14,24 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
-use lateen_core::{Backoff, Hostname, ServiceId, SpiffeId, ports};
-use lateen_registry::{Consul, EndpointKey, FieldFault, Files, Registry, StatusPace, StatusWriter};
+use lateen_core::{Backoff, SpiffeId, ports};
+use lateen_registry::{Consul, FieldFault, Files, Registry};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
 
 mod access;
+mod analysis;
 mod control;
 mod credentials;
 mod entries;
 mod gateways;
 pub(crate) mod injection;
 mod leader;
+mod led;
+#[cfg(test)]
+mod platform;
 mod replicas;
+mod revisions;
 mod roots;
 mod secrets;
 mod servers;
@@ -34,6 +39,9 @@ mod sources;
 mod statuses;
 mod tokens;
 mod webhooks;
+
+use leader::{Elections, Task};
+use led::Led;
 
 /// The control plane of the mesh.
 #[derive(Debug, Parser)]
@@ -114,10 +122,18 @@ struct Options {
 const DEFAULT_REVISION: &str = "default";
 
 impl Options {
+    /// The revision's name, where it has none of its own too.
+    fn revision_name(&self) -> &str {
+        match self.revision.as_str() {
+            "" => DEFAULT_REVISION,
+            revision => revision,
+        }
+    }
+
     /// A name as the revision has it: `istiod`, `istiod-canary`.
     fn revisioned(&self, name: &str) -> String {
-        match self.revision.as_str() {
-            "" | DEFAULT_REVISION => name.to_owned(),
+        match self.revision_name() {
+            DEFAULT_REVISION => name.to_owned(),
             revision => format!("{name}-{revision}"),
         }
     }
@@ -252,19 +268,27 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let id = id.context("trust domain")?;
     tokio::spawn(Arc::clone(&authority).keep_workload(Arc::clone(&replica), id));
 
+    let revisions = revisions::follow(&client, &options.revision);
+    let mut elections = Elections::new(&client, &options, &revisions);
     let root = authority.root_pem().to_owned();
     let namespaces = roots::namespaces(registry.world());
-    let target = roots::ConfigMaps(client.clone());
-    tokio::spawn(RootPublisher::new(root.clone(), namespaces, target).run());
+    let leading = elections.stand(Task::Namespaces);
+    let target = roots::ConfigMaps {
+        client: client.clone(),
+        leading: leading.clone(),
+    };
+    tokio::spawn(RootPublisher::new(root.clone(), namespaces, leading, target).run());
 
-    let election = leader::Election::start(
-        client.clone(),
-        &options.namespace,
-        leader::STATUS,
-        leader::identity(),
-    );
-    let statuses = StatusWriter::start(&client, &election.leading(), StatusPace::default());
+    let mut led = Led {
+        client: &client,
+        options: &options,
+        registry: &registry,
+        galley: &galley,
+        elections: &mut elections,
+    };
+    let (statuses, leading) = led.statuses();
     let params = injection::follow(&client, &galley, &options).await;
+    led.gateways(&statuses, params.clone(), revisions);
     let parts = servers::Parts::new(
         &client,
         &registry,
@@ -272,28 +296,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
         authority,
         serving,
         servers::Sinks {
-            params: params.clone(),
+            params,
             credentials,
             statuses: statuses.clone(),
-            registering: entries::registering(&client, &options, election.leading()),
+            registering: entries::registering(&client, &options, leading.clone()),
         },
         &options,
     );
-    tokio::spawn(gateways::Deployer::new(&client, &galley, params, election.leading()).run());
-    // Objects of files have no status.
-    if options.config_dir.is_none() {
-        let of_gateways = gateways::keep_statuses(galley.gateways(), statuses.clone());
-        tokio::spawn(of_gateways);
-        let addresses = statuses::Addresses::new(&registry, statuses.clone());
-        tokio::spawn(addresses.run());
-        let host = format!("{}.{}.svc", options.revisioned("istiod"), options.namespace);
-        let service = own_service(&options);
-        let replicas = replicas::Replicas::new(service, host, leader::identity(), replica);
-        let discovery = parts.discovery();
-        let leading = election.leading();
-        let statuses = statuses::Statuses::new(&registry, discovery, statuses, leading, replicas);
-        tokio::spawn(statuses.run());
-    }
+    led.objects(parts.discovery(), statuses, leading, replica);
     let running = servers::Servers::bind(&options)?.serve(parts)?;
     // Only now is there something behind the webhooks to call.
     tokio::spawn(webhooks::keep_trusted(
@@ -306,16 +316,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
     ));
     terminated().await;
     info!("stopping");
-    election.resign().await;
+    elections.resign().await;
     running.stop(options.shutdown).await;
     Ok(())
-}
-
-/// The control plane's own service, whose endpoints are its replicas.
-fn own_service(options: &Options) -> EndpointKey {
-    let name = options.revisioned("istiod");
-    let hostname = Hostname::service(&name, &options.namespace, &options.domain);
-    EndpointKey::new(ServiceId::new(&*options.namespace, hostname), "grpc-xds")
 }
 
 /// Names by which the control plane is reached beside those that every one has: those of its revision.

@@ -25,7 +25,7 @@ use lateen_xds::server::{Connection, Connections};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use conditions::{CONDITIONS, conditions, messages};
+pub use conditions::{CONDITIONS, MESSAGES_MAX, conditions, message, messages};
 use problems::Finder;
 pub use problems::Problems;
 pub use share::{Refusal, Share, Slowest};

@@ -44,7 +44,8 @@ mod fixture;
 pub use auth::{Anonymous, Authenticate};
 pub use discovery::{AdsService, Discovery, Options, Settings, Templates};
 pub use distribution::{
-    CONDITIONS, Problems, Refusal, Report, Reports, Share, Slowest, conditions, messages,
+    CONDITIONS, MESSAGES_MAX, Problems, Refusal, Report, Reports, Share, Slowest, conditions,
+    message, messages,
 };
 pub use engine::{Counts, Served};
 pub use envoy_filter::PatchReport;

@@ -197,8 +197,27 @@ pub struct StatusWriter {
 impl StatusWriter {
     /// Starts the workers, on the current runtime. They write while `leading` is true.
     pub fn start(client: &Client, leading: &watch::Receiver<bool>, pace: StatusPace) -> Self {
+        Self::counting(client, leading, pace, Arc::default())
+    }
+
+    /// A writer of other objects than this one's, for what another replica may be the leader of. It
+    /// has a queue and a pace of its own, and counts together with this one.
+    pub fn beside(
+        &self,
+        client: &Client,
+        leading: &watch::Receiver<bool>,
+        pace: StatusPace,
+    ) -> Self {
+        Self::counting(client, leading, pace, Arc::clone(&self.counters))
+    }
+
+    fn counting(
+        client: &Client,
+        leading: &watch::Receiver<bool>,
+        pace: StatusPace,
+        counters: Arc<StatusCounters>,
+    ) -> Self {
         let queue = Arc::new(Queue::new(pace));
-        let counters = Arc::new(StatusCounters::default());
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
             let worker = Worker {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 mod clusters;
+mod defaults;
 mod faults;
 mod founding;
 mod profiles;

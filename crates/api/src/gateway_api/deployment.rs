@@ -13,6 +13,8 @@ pub struct GatewayDeployment {
     pub uid: String,
     /// Name of its class.
     pub class: String,
+    /// The revision that it names, or else its namespace; empty for none.
+    pub revision: String,
     /// Name of everything that is made.
     pub name: String,
     /// Type of the Service; empty is LoadBalancer.

@@ -73,8 +73,16 @@ message! {
         pub pilot_cert_provider: Option<String>,
         /// Whose tokens are taken.
         pub sds: SdsValues,
+        /// What the control plane does beside.
+        pub istiod: IstiodValues,
         /// Whether configuration is judged when it is written.
         pub config_validation: Option<bool>,
+    }
+
+    /// What the control plane does beside.
+    pub struct IstiodValues {
+        /// Whether statuses are told what analysis finds.
+        pub enable_analysis: Option<bool>,
     }
 
     /// A switch.

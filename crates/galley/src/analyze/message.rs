@@ -146,7 +146,9 @@ pub struct Message {
     pub code: Code,
     /// In words.
     pub text: String,
-    /// The kind of the object.
+    /// The API group of the object; empty for what is no object of its own, too.
+    pub group: String,
+    /// Its kind.
     pub kind: String,
     /// Its namespace; empty where it has none.
     pub namespace: String,

@@ -8,6 +8,7 @@ use lateen_api::{
     Meta, Object,
     gateway_api::{FromNamespaces, GROUP, Gateway, GatewayDeployment, ListenerSet},
     kinds::gateway_api as kinds,
+    labels::REVISION,
     networking,
 };
 use lateen_core::{Hostname, ObjectRef, ServiceId};
@@ -149,7 +150,7 @@ impl<'a> Gateways<'a> {
             out.statuses
                 .insert(key, said(&self.status(known), meta.generation));
             if known.fault.is_none() && known.managed {
-                out.deployments.push(self.deployment(known));
+                out.deployments.push(self.deployment(around, known));
             }
         }
         for set in &self.sets {
@@ -271,7 +272,7 @@ impl<'a> Gateways<'a> {
         })
     }
 
-    fn deployment(&self, known: &Known<'_>) -> GatewayDeployment {
+    fn deployment(&self, around: Around<'_>, known: &Known<'_>) -> GatewayDeployment {
         let meta = &known.object.meta;
         let mut ports: Vec<(String, u32, String)> = Vec::new();
         for bound in self
@@ -295,6 +296,7 @@ impl<'a> Gateways<'a> {
             gateway: meta.name.clone(),
             uid: meta.uid.clone(),
             class: known.object.spec.gateway_class_name.clone(),
+            revision: revision(around, meta),
             name: deployed_name(known.object),
             service_type: meta
                 .annotations
@@ -307,6 +309,14 @@ impl<'a> Gateways<'a> {
             annotations: infrastructure.annotations,
         }
     }
+}
+
+/// The revision that is to run a Gateway: its own, or else that of its namespace.
+fn revision(around: Around<'_>, of: &Meta) -> String {
+    let namespace = around.world.namespaces.get(&of.namespace);
+    let own = of.labels.get(REVISION).map(String::as_str);
+    let inherited = || namespace.and_then(|namespace| namespace.labels.value(REVISION));
+    own.or_else(inherited).unwrap_or_default().to_owned()
 }
 
 fn is_parent(set: &Object<ListenerSet>, gateway: &Object<Gateway>) -> bool {

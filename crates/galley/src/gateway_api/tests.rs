@@ -98,8 +98,8 @@ fn world() -> World {
     let of = Arc::get_mut(&mut dns).expect("nobody else's");
     of.ports[0].protocol = Protocol::Udp;
     let services = services.into_iter().chain([dns]);
-    let namespace = |name: &str, team: &str| {
-        let labels = [("team", team)].into_iter().collect();
+    let namespace = |name: &str, (label, value): (&str, &str)| {
+        let labels = [(label, value)].into_iter().collect();
         let namespace = Namespace {
             name: name.into(),
             labels,
@@ -108,7 +108,12 @@ fn world() -> World {
     };
     World {
         services: services.map(|s| (s.id(), s)).collect(),
-        namespaces: [namespace("default", "tx"), namespace("other", "ty")].into(),
+        namespaces: [
+            namespace("default", ("team", "tx")),
+            namespace("other", ("team", "ty")),
+            namespace("revisioned", ("istio.io/rev", "canary")),
+        ]
+        .into(),
         ..World::default()
     }
 }

@@ -12,10 +12,14 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
 use lateen_install::{Installation, Part};
 
 use super::{layers::LayerArgs, precheck, verify_install};
@@ -56,7 +60,7 @@ pub(crate) struct Install {
 impl Install {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let installation = self.layers.installation()?;
-        let parts = self.addons.parts(&installation)?;
+        let mut parts = self.addons.parts(&installation)?;
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         may_install(&client).await?;
@@ -65,6 +69,10 @@ impl Install {
             .await?;
         for warning in precheck::not_enforced(&mut applier).await? {
             eprintln!("Warning: {warning}");
+        }
+        if is_first(&client).await? {
+            lateen_install::add_default_tag(&installation, &mut parts)
+                .map_err(anyhow::Error::msg)?;
         }
         let plan = self.plan(&mut applier, &installation, &parts).await?;
         if self.dry_run {
@@ -142,6 +150,15 @@ impl Install {
         progress.finish();
         Ok(())
     }
+}
+
+/// Whether nothing injects yet: the first revision that does is the default one.
+async fn is_first(client: &Client) -> anyhow::Result<bool> {
+    let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let injectors = ListParams::default().labels("app=sidecar-injector");
+    let found = hooks.list(&injectors).await;
+    let found = found.context("cannot list webhooks")?;
+    Ok(found.items.is_empty())
 }
 
 /// What is about to happen, in a sentence.

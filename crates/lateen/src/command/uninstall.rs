@@ -108,9 +108,9 @@ impl Uninstall {
         let addons = self.addons.addons().iter();
         let mut selectors: Vec<_> = addons.map(|addon| addon.selector(namespace)).collect();
         if self.addons.is_empty() || !self.layers.is_empty() {
-            let revision = self.revision(applier, global).await?;
+            let (revision, is_last) = self.revision(applier, global).await?;
             let selector = owned_by(namespace, &revision);
-            without_tags(applier, &selector, &revision).await?;
+            without_tags(applier, &selector, &revision, is_last).await?;
             selectors.push(selector);
         }
         Ok(selectors)
@@ -143,8 +143,12 @@ impl Uninstall {
         Ok(())
     }
 
-    /// The revision that is meant, which must be named.
-    async fn revision(&self, applier: &mut Applier, global: &Global) -> anyhow::Result<String> {
+    /// The revision that is meant, which must be named, and whether there is no other.
+    async fn revision(
+        &self,
+        applier: &mut Applier,
+        global: &Global,
+    ) -> anyhow::Result<(String, bool)> {
         let installed = revisions(applier, &global.istio_namespace).await?;
         let known: Vec<&str> = installed.iter().map(String::as_str).collect();
         let there = match known.is_empty() {
@@ -158,15 +162,25 @@ impl Uninstall {
         }
         let named = self.layers.installation()?.revision().to_owned();
         match installed.contains(&named) {
-            true => Ok(named),
+            true => Ok((named, installed.len() == 1)),
             false => bail!("revision {named} is not installed; {there}"),
         }
     }
 }
 
-/// Namespaces whose tags lead to a revision would lose their injector with it.
-async fn without_tags(applier: &mut Applier, selector: &str, revision: &str) -> anyhow::Result<()> {
-    let tagged = owned(applier, &format!("{selector},{TAG}")).await?;
+/// Namespaces whose tags lead to a revision would lose their injector with it. The tag that an
+/// installation makes goes with the last revision, since it could lead to no other.
+async fn without_tags(
+    applier: &mut Applier,
+    selector: &str,
+    revision: &str,
+    is_last: bool,
+) -> anyhow::Result<()> {
+    let kept = match is_last {
+        true => format!("{selector},{TAG},{TAG}!=default"),
+        false => format!("{selector},{TAG}"),
+    };
+    let tagged = owned(applier, &kept).await?;
     let Some(hook) = tagged.first() else {
         return Ok(());
     };

@@ -8,7 +8,9 @@ use kube::{
     core::GroupVersionKind,
 };
 use lateen_api::{
-    gateway_api::GatewayDeployment, kinds::gateway_api::GATEWAY_CLASS, labels::GATEWAY_NAME,
+    gateway_api::GatewayDeployment,
+    kinds::gateway_api::{GATEWAY_CLASS, INGRESS},
+    labels::GATEWAY_NAME,
 };
 use lateen_core::{Backoff, ObjectRef};
 use lateen_galley::{CLASS, CONTROLLER, Galley, GatewayState};
@@ -18,6 +20,8 @@ use lateen_registry::{StatusOwner, StatusTarget, StatusWriter, WATCHED_KINDS, Wa
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+use super::revisions::{Known, Revisions};
 
 const OWNER: StatusOwner = StatusOwner {
     name: "gateway-api",
@@ -29,10 +33,27 @@ const FIELD_MANAGER: &str = "istio.io/gateway-controller";
 /// How often everything is applied again, since others may have changed it.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Tells the writer what is to be said of each object.
+/// Who writes what is said of which objects: leaders may be different ones.
+pub(super) struct Writers {
+    /// Of the Gateway API's.
+    pub(super) gateways: StatusWriter,
+    /// Of Ingresses.
+    pub(super) ingresses: StatusWriter,
+}
+
+impl Writers {
+    fn of(&self, key: &ObjectRef) -> &StatusWriter {
+        match key.kind == INGRESS.id() {
+            true => &self.ingresses,
+            false => &self.gateways,
+        }
+    }
+}
+
+/// Tells the writers what is to be said of each object.
 pub(super) async fn keep_statuses(
     mut gateways: watch::Receiver<Arc<GatewayState>>,
-    writer: StatusWriter,
+    writers: Writers,
 ) {
     let mut said = Arc::new(GatewayState::default());
     loop {
@@ -43,36 +64,14 @@ pub(super) async fn keep_statuses(
                     generation: wanted.generation,
                     status: wanted.status.clone(),
                 };
-                writer.set(OWNER, target, wanted);
+                writers.of(key).set(OWNER, target, wanted);
             }
         }
         for key in said.statuses.keys() {
             if !new.statuses.contains_key(key)
                 && let Some(target) = target(key)
             {
-                // A route that names none of ours any more keeps what others say of it. If it is gone,
-                // nobody is told.
-                let status = json!({"parents": [], "ancestors": []});
-                let nothing = |field: &str| json!({field: status[field]});
-                match key.kind {
-                    kind if kind.ends_with("Route") => {
-                        let status = nothing("parents");
-                        let wanted = WantedStatus {
-                            generation: 0,
-                            status,
-                        };
-                        writer.set(OWNER, target, wanted);
-                    }
-                    "BackendTLSPolicy" => {
-                        let status = nothing("ancestors");
-                        let wanted = WantedStatus {
-                            generation: 0,
-                            status,
-                        };
-                        writer.set(OWNER, target, wanted);
-                    }
-                    _ => writer.forget(OWNER, &target),
-                }
+                take_back(writers.of(key), key, target);
             }
         }
         said = new;
@@ -82,16 +81,32 @@ pub(super) async fn keep_statuses(
     }
 }
 
+/// A route that names none of ours any more keeps what others say of it. If it is gone, nobody is
+/// told.
+fn take_back(writer: &StatusWriter, key: &ObjectRef, target: StatusTarget) {
+    let list = match key.kind {
+        kind if kind.ends_with("Route") => "parents",
+        "BackendTLSPolicy" => "ancestors",
+        _ => return writer.forget(OWNER, &target),
+    };
+    let wanted = WantedStatus {
+        generation: 0,
+        status: json!({list: []}),
+    };
+    writer.set(OWNER, target, wanted);
+}
+
 fn target(key: &ObjectRef) -> Option<StatusTarget> {
     let kind = WATCHED_KINDS.iter().find(|kind| kind.id() == key.kind)?;
     Some(StatusTarget::new(kind, &key.namespace, &key.name))
 }
 
-/// Makes what Gateways run on, while this replica leads.
+/// Makes what Gateways of this revision run on, while this replica leads.
 pub(super) struct Deployer {
     client: Client,
     gateways: watch::Receiver<Arc<GatewayState>>,
     params: watch::Receiver<Arc<Params>>,
+    revisions: Known,
     leading: watch::Receiver<bool>,
     /// What was applied last, by kind, namespace and name.
     applied: BTreeMap<String, Value>,
@@ -102,12 +117,14 @@ impl Deployer {
         client: &Client,
         galley: &Galley,
         params: watch::Receiver<Arc<Params>>,
+        revisions: Known,
         leading: watch::Receiver<bool>,
     ) -> Self {
         Deployer {
             client: client.clone(),
             gateways: galley.gateways(),
             params,
+            revisions,
             leading,
             applied: BTreeMap::new(),
         }
@@ -118,7 +135,13 @@ impl Deployer {
         while self.leading.wait_for(|leads| *leads).await.is_ok() {
             let gateways = self.gateways.borrow_and_update().clone();
             let params = self.params.borrow_and_update().clone();
-            let wait = match self.apply_all(&gateways, &params).await {
+            // Until tags are known, nobody can say whose a Gateway is.
+            let revisions = self.revisions.borrow_and_update().clone();
+            let applied = match &revisions {
+                Some(revisions) => self.apply_all(&gateways, &params, revisions).await,
+                None => Ok(()),
+            };
+            let wait = match applied {
                 Ok(()) => {
                     backoff.reset();
                     RECHECK
@@ -135,6 +158,7 @@ impl Deployer {
                 }
                 changed = self.gateways.changed() => changed.is_err(),
                 changed = self.params.changed() => changed.is_err(),
+                changed = self.revisions.changed() => changed.is_err(),
             };
             if closed {
                 return;
@@ -147,9 +171,14 @@ impl Deployer {
         &mut self,
         state: &GatewayState,
         params: &Params,
+        revisions: &Revisions,
     ) -> Result<(), kube::Error> {
         let mut outcome = self.declare_class().await;
         for gateway in &state.deployments {
+            if !revisions.owns(&gateway.revision) {
+                self.forget(gateway);
+                continue;
+            }
             for object in gateway_manifests(gateway, params) {
                 if let Err(error) = self.apply(gateway, object).await {
                     outcome = Err(error);
@@ -157,6 +186,12 @@ impl Deployer {
             }
         }
         outcome
+    }
+
+    /// What another revision runs may be different when it comes back.
+    fn forget(&mut self, gateway: &GatewayDeployment) {
+        let name = format!(" {}/{}", gateway.namespace, gateway.name);
+        self.applied.retain(|key, _| !key.ends_with(&name));
     }
 
     /// The class need not be declared by users, but some look for it.

@@ -117,7 +117,7 @@ impl Sources {
 }
 
 /// Follows objects and keeps what `read` makes of all of them; `None` keeps what was there.
-fn keep<K, T>(
+pub(super) fn keep<K, T>(
     api: Api<K>,
     which: watcher::Config,
     mut read: impl FnMut(&BTreeMap<String, K>) -> Option<T> + Send + 'static,
@@ -151,7 +151,7 @@ where
                 Ok(Event::InitDone) => {}
                 Err(error) => {
                     let kind = K::kind(&());
-                    warn!(%kind, %error, "a watch for injection broke; it starts again");
+                    warn!(%kind, %error, "a watch broke; it starts again");
                     continue;
                 }
             }

@@ -5,24 +5,37 @@
 //! duration takes it. Clocks are not compared: how long a Lease has not been renewed is measured from
 //! when it was first seen so. A holder that cannot renew ends its own leadership well before others
 //! may take over.
+//!
+//! Where replicas of several revisions stand for one Lease, one of the default revision is to hold
+//! it. It does not take it from a holder of another revision, since both would lead until that one
+//! looks again: it asks, by an annotation of the Lease, and the holder hands the Lease over when it
+//! leads no more. A holder that knows nothing of asking keeps it.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, api::PostParams};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
 
-/// Istio's name for the election of who writes statuses.
-pub(super) const STATUS: &str = "istio-status-leader";
+use super::revisions::{Known, Revisions};
+
+mod elections;
+
+pub(super) use elections::{Elections, Task};
+
+/// On a Lease: the revision of its holder. The name is Istio's.
+const HOLDER_KEY: &str = "leader.istio.io/holder-key";
+/// On a Lease: revision and identity of who asks its holder for it, as `revision/identity`.
+const ASKED_BY: &str = "lateen.io/lease-asked-by";
 
 /// How long a Lease holds that is not renewed. Istio's figure, as the two below.
 const HOLDS: Duration = Duration::from_secs(30);
@@ -35,20 +48,15 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Whether this process leads, for as long as this lives. Ended with [`Election::resign`], another
 /// replica need not wait.
-pub(super) struct Election {
+struct Election {
     leading: Arc<watch::Sender<bool>>,
     candidate: Candidate,
     task: JoinHandle<()>,
 }
 
 impl Election {
-    /// Stands for the Lease of this name, under an identity that no other replica has.
-    pub(super) fn start(client: Client, namespace: &str, name: &str, identity: String) -> Self {
-        let candidate = Candidate {
-            leases: Api::namespaced(client, namespace),
-            name: name.to_owned(),
-            identity,
-        };
+    /// Stands for a Lease.
+    fn start(candidate: Candidate) -> Self {
         let leading = Arc::new(watch::Sender::new(false));
         let task = tokio::spawn(candidate.clone().run(leading.clone()));
         Election {
@@ -59,12 +67,12 @@ impl Election {
     }
 
     /// Whether this process leads, as it changes.
-    pub(super) fn leading(&self) -> watch::Receiver<bool> {
+    fn leading(&self) -> watch::Receiver<bool> {
         self.leading.subscribe()
     }
 
     /// Leads no more, and lets another replica do so at once.
-    pub(super) async fn resign(self) {
+    async fn resign(self) {
         let Election {
             leading,
             candidate,
@@ -92,6 +100,26 @@ pub(super) fn identity() -> String {
 struct Candidate {
     leases: Api<Lease>,
     name: String,
+    /// What no other replica is called.
+    identity: String,
+    /// Where replicas of several revisions stand for it: what decides which of them is to lead.
+    revisions: Option<Known>,
+}
+
+/// What came of a look at the Lease.
+enum Turn {
+    Leads,
+    /// Another one does.
+    Follows,
+    /// Another one does, and has been asked to let this one do so.
+    Asks,
+    /// This one does, and is asked for the Lease.
+    Asked(Box<Lease>, Asker),
+}
+
+/// Who is to have a Lease.
+struct Asker {
+    revision: String,
     identity: String,
 }
 
@@ -111,9 +139,24 @@ impl Candidate {
             // An answer that comes after the end of leadership would be no answer.
             let limit = leads_until.unwrap_or(began + EVERY).min(began + EVERY);
             let next = match timeout_at(limit, self.renew(&mut seen)).await {
-                Ok(Ok(holds)) => {
-                    leads_until = holds.then(|| began + RENEW_WITHIN);
+                Ok(Ok(Turn::Leads)) => {
+                    leads_until = Some(began + RENEW_WITHIN);
                     began + EVERY
+                }
+                Ok(Ok(Turn::Asked(lease, asker))) => {
+                    leads_until = None;
+                    // First the end of this leadership, then the beginning of the next.
+                    self.tell(&leading, &mut leads_until);
+                    self.hand_over(*lease, asker).await;
+                    began + EVERY
+                }
+                Ok(Ok(Turn::Follows)) => {
+                    leads_until = None;
+                    began + EVERY
+                }
+                Ok(Ok(Turn::Asks)) => {
+                    leads_until = None;
+                    began + AGAIN
                 }
                 failed => {
                     let why = match failed {
@@ -145,26 +188,32 @@ impl Candidate {
         });
     }
 
-    /// Renews the Lease, or takes it if nobody has it: whether this candidate has it then.
-    async fn renew(&self, seen: &mut Option<Seen>) -> Result<bool, kube::Error> {
+    /// Renews the Lease, takes it if nobody has it, or asks for it where that is right.
+    async fn renew(&self, seen: &mut Option<Seen>) -> Result<Turn, kube::Error> {
         let params = PostParams::default();
-        let Some(mut lease) = self.leases.get_opt(&self.name).await? else {
-            let new = Lease {
-                metadata: ObjectMeta {
-                    name: Some(self.name.clone()),
-                    ..ObjectMeta::default()
-                },
-                spec: Some(self.held(&LeaseSpec::default())),
-            };
+        let Some(lease) = self.leases.get_opt(&self.name).await? else {
+            let mut new = Lease::default();
+            new.metadata.name = Some(self.name.clone());
+            self.hold(&mut new);
             return taken(self.leases.create(&params, &new).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.is_free(&spec, seen) {
-            return Ok(false);
+            return self.ask(lease).await;
         }
+        let is_mine = spec.holder_identity.as_deref() == Some(&self.identity);
+        match self.asker(&lease) {
+            Some(asker) if is_mine => return Ok(Turn::Asked(Box::new(lease), asker)),
+            _ => {}
+        }
+        let mut held = lease;
+        self.hold(&mut held);
         // It names the version that was read: of two that find it free, one gets it.
-        lease.spec = Some(self.held(&spec));
-        taken(self.leases.replace(&self.name, &params, &lease).await)
+        match self.leases.replace(&self.name, &params, &held).await {
+            // Who has asked for it has written to it: that is no loss.
+            Err(error) if is_mine => Err(error),
+            replaced => taken(replaced),
+        }
     }
 
     /// Whether the Lease is this candidate's own, nobody's, or of one that has not renewed it.
@@ -193,20 +242,57 @@ impl Candidate {
     }
 
     /// The Lease in this candidate's hands.
-    fn held(&self, before: &LeaseSpec) -> LeaseSpec {
-        let now = Some(MicroTime(Timestamp::now()));
-        let is_mine = before.holder_identity.as_deref() == Some(&self.identity);
-        let turns = before.lease_transitions.unwrap_or_default();
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(HOLDS.as_secs()).ok(),
-            acquire_time: match is_mine {
-                true => before.acquire_time.clone(),
-                false => now.clone(),
-            },
-            renew_time: now,
-            lease_transitions: Some(if is_mine { turns } else { turns + 1 }),
-            ..before.clone()
+    fn hold(&self, lease: &mut Lease) {
+        let revision = self.with_revisions(|revisions| revisions.own().to_owned());
+        let holder = Asker {
+            revision: revision.unwrap_or_default(),
+            identity: self.identity.clone(),
+        };
+        give(lease, &holder);
+    }
+
+    /// Asks a holder of another revision, where this candidate's is the default one.
+    async fn ask(&self, mut lease: Lease) -> Result<Turn, kube::Error> {
+        let preferred = |revisions: &Revisions| {
+            let own = revisions.own().to_owned();
+            revisions.is_default().then_some(own)
+        };
+        let revision = self.with_revisions(preferred).flatten();
+        let Some(revision) = revision.filter(|own| note(&lease, HOLDER_KEY) != Some(own)) else {
+            return Ok(Turn::Follows);
+        };
+        // One of the revision is enough.
+        if asker(&lease).is_none_or(|asker| asker.revision != revision) {
+            let by = format!("{revision}/{}", self.identity);
+            let notes = lease.metadata.annotations.get_or_insert_default();
+            notes.insert(ASKED_BY.to_owned(), by);
+            let params = PostParams::default();
+            let asked = self.leases.replace(&self.name, &params, &lease).await;
+            taken(asked)?;
+            info!(lease = self.name, "asked for the Lease");
+        }
+        Ok(Turn::Asks)
+    }
+
+    /// Who asks this candidate for its Lease, and is to have it.
+    fn asker(&self, lease: &Lease) -> Option<Asker> {
+        let is_default = self.with_revisions(Revisions::is_default);
+        asker(lease).filter(|asker| is_default == Some(false) && asker.identity != self.identity)
+    }
+
+    fn with_revisions<T>(&self, look: impl FnOnce(&Revisions) -> T) -> Option<T> {
+        self.revisions.as_ref()?.borrow().as_ref().map(look)
+    }
+
+    /// If that fails, the Lease is still this candidate's, and it is asked again.
+    async fn hand_over(&self, mut lease: Lease, asker: Asker) {
+        give(&mut lease, &asker);
+        let params = PostParams::default();
+        let replaced = self.leases.replace(&self.name, &params, &lease);
+        match timeout(EVERY, replaced).await {
+            Ok(Ok(_)) => info!(lease = self.name, to = asker.identity, "handed over"),
+            Ok(Err(error)) => warn!(lease = self.name, %error, "the Lease was not handed over"),
+            Err(_) => warn!(lease = self.name, "handing the Lease over has no answer"),
         }
     }
 
@@ -227,13 +313,50 @@ impl Candidate {
     }
 }
 
-/// Somebody else was faster where the API server says so.
-fn taken(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+/// Whether this one leads now; somebody else was faster where the API server says so.
+fn taken(result: Result<Lease, kube::Error>) -> Result<Turn, kube::Error> {
     match result {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(_) => Ok(Turn::Leads),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Turn::Follows),
         Err(error) => Err(error),
     }
+}
+
+fn note<'a>(lease: &'a Lease, name: &str) -> Option<&'a String> {
+    lease.metadata.annotations.as_ref()?.get(name)
+}
+
+fn asker(lease: &Lease) -> Option<Asker> {
+    let (revision, identity) = note(lease, ASKED_BY)?.split_once('/')?;
+    Some(Asker {
+        revision: revision.to_owned(),
+        identity: identity.to_owned(),
+    })
+}
+
+/// The Lease in the hands of somebody, renewed at this moment. Nobody asks for it any more.
+fn give(lease: &mut Lease, to: &Asker) {
+    let notes = lease.metadata.annotations.get_or_insert_default();
+    notes.remove(ASKED_BY);
+    match to.revision.as_str() {
+        "" => notes.remove(HOLDER_KEY),
+        revision => notes.insert(HOLDER_KEY.to_owned(), revision.to_owned()),
+    };
+    let before = lease.spec.take().unwrap_or_default();
+    let now = Some(MicroTime(Timestamp::now()));
+    let is_same = before.holder_identity.as_deref() == Some(&to.identity);
+    let turns = before.lease_transitions.unwrap_or_default();
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(to.identity.clone()),
+        lease_duration_seconds: i32::try_from(HOLDS.as_secs()).ok(),
+        acquire_time: match is_same {
+            true => before.acquire_time.clone(),
+            false => now.clone(),
+        },
+        renew_time: now,
+        lease_transitions: Some(if is_same { turns } else { turns + 1 }),
+        ..before
+    });
 }
 
 #[cfg(test)]

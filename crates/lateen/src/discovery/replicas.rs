@@ -1,6 +1,6 @@
-//! What the other replicas of the control plane say of how far objects got on their proxies. They are
-//! asked for the objects that are of interest, by their debug page: over TLS, where both sides have to
-//! prove who they are.
+//! What the other replicas of the control plane, of all its revisions, say of how far objects got on
+//! their proxies. They are asked for the objects that are of interest, by their debug page: over TLS,
+//! where both sides have to prove who they are.
 
 use std::{
     collections::BTreeMap,
@@ -14,11 +14,17 @@ use futures::future::join_all;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use lateen_core::{ObjectRef, ports};
+use lateen_core::{ObjectRef, ServiceId, ports};
 use lateen_pilot::{Report, Share};
-use lateen_registry::{EndpointKey, World};
+use lateen_registry::{EndpointKey, Service, World};
 use lateen_tls::{ClientOptions, Connector, IdentityStore, ServerCheck};
 use tokio::{net::TcpStream, time::timeout};
+use tracing::debug;
+
+/// Label `app` of the Services of control planes, whatever their revision.
+const APP: &str = "istiod";
+/// The port of theirs that every replica serves.
+const PORT: &str = "grpc-xds";
 
 /// How long a replica may take for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,8 +43,10 @@ pub(super) struct Said {
 /// The replicas beside this one.
 #[derive(Clone, Debug)]
 pub(super) struct Replicas {
-    /// The control plane's own service, whose endpoints are its replicas.
-    service: EndpointKey,
+    /// Where the Services of control planes are, whose endpoints are their replicas.
+    namespace: String,
+    /// That of this one's revision.
+    service: ServiceId,
     /// This replica's pod.
     own: String,
     port: u16,
@@ -52,14 +60,16 @@ pub(super) struct Replicas {
 pub(super) struct Replica {
     name: String,
     address: SocketAddr,
+    /// Whether it is of this one's revision. Who is not may be something else altogether.
+    is_alike: bool,
 }
 
 impl Replicas {
-    /// `host` is what the replicas' certificates are for, `own` the name of this replica's pod,
-    /// `identity` what it shows to the others.
+    /// `service` is that of this replica's revision, `own` the name of its pod, `identity` what it
+    /// shows to the others.
     pub(super) fn new(
-        service: EndpointKey,
-        host: String,
+        namespace: &str,
+        service: ServiceId,
         own: String,
         identity: Arc<IdentityStore>,
     ) -> Self {
@@ -69,7 +79,9 @@ impl Replicas {
             ..ClientOptions::default()
         };
         Replicas {
-            host,
+            // Replicas of every revision have certificates for this.
+            host: format!("istiod.{namespace}.svc"),
+            namespace: namespace.to_owned(),
             service,
             own,
             port: ports::XDS_TLS,
@@ -79,20 +91,34 @@ impl Replicas {
 
     /// Those that serve now.
     pub(super) fn others(&self, world: &World) -> Vec<Replica> {
-        let Some(endpoints) = world.endpoints.get(&self.service) else {
-            return Vec::new();
+        let is_control_plane = |service: &&Arc<Service>| {
+            service.namespace == self.namespace && service.labels.value("app") == Some(APP)
         };
-        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
-        let addresses = ready.filter_map(|endpoint| endpoint.address.parse::<IpAddr>().ok());
-        let replica = |ip: IpAddr| Replica {
+        let control_planes = world.services.values().filter(is_control_plane);
+        // One pod may be behind several Services.
+        let mut all: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for service in control_planes {
+            let key = EndpointKey::new(service.id(), PORT);
+            let endpoints = world
+                .endpoints
+                .get(&key)
+                .into_iter()
+                .flat_map(|it| it.iter());
+            let ready = endpoints.filter(|endpoint| endpoint.ready);
+            for address in ready.filter_map(|it| it.address.parse::<IpAddr>().ok()) {
+                *all.entry(address).or_default() |= key.service == self.service;
+            }
+        }
+        let replica = |(ip, is_alike): (IpAddr, bool)| Replica {
             // One in its node's network is known by its address alone.
             name: match world.workload(ip) {
                 Some(workload) => workload.name.clone(),
                 None => ip.to_string(),
             },
             address: SocketAddr::from((ip, self.port)),
+            is_alike,
         };
-        let all: Vec<_> = addresses.map(replica).collect();
+        let all: Vec<_> = all.into_iter().map(replica).collect();
         // Where this one is not found among them, nobody can say which are others.
         let is_own = |replica: &Replica| replica.name == self.own;
         match all.iter().any(is_own) {
@@ -101,13 +127,23 @@ impl Replicas {
         }
     }
 
-    /// Asks all of them at once.
+    /// Asks all of them at once. Of another revision that does not answer as replicas do, nothing is
+    /// said: it may be of another mesh, or of another program.
     pub(super) async fn ask(&self, others: Vec<Replica>, objects: &[ObjectRef]) -> Vec<Said> {
-        let asked = others.into_iter().map(async |replica| Said {
-            reports: self.ask_one(&replica, objects).await,
-            replica: replica.name,
+        let asked = others.into_iter().map(async |replica| {
+            let reports = self.ask_one(&replica, objects).await;
+            if let Err(error) = &reports
+                && !replica.is_alike
+            {
+                debug!(replica = replica.name, %error, "of another revision, and says nothing");
+                return None;
+            }
+            Some(Said {
+                reports,
+                replica: replica.name,
+            })
         });
-        join_all(asked).await
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn ask_one(

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    api::{ObjectMeta, Patch, PatchParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use lateen_citadel::{RootTarget, StoreError};
 use lateen_registry::World;
@@ -18,23 +18,50 @@ use tokio::sync::watch;
 const NAME: &str = "istio-ca-root-cert";
 /// Its one key.
 const KEY: &str = "root-cert.pem";
+/// Who the API server notes as the writer.
+const FIELD_MANAGER: &str = "istiod";
 
-/// Writes the root to an API server.
-pub(super) struct ConfigMaps(pub(super) Client);
+/// Writes the root to an API server. Two control planes may have different roots, so only one that
+/// leads changes what is there. Where nothing is there pods wait for it, and whoever sees that first
+/// makes it.
+pub(super) struct ConfigMaps {
+    pub(super) client: Client,
+    pub(super) leading: watch::Receiver<bool>,
+}
 
 #[async_trait::async_trait]
 impl RootTarget for ConfigMaps {
     async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError> {
-        let api: Api<ConfigMap> = Api::namespaced(self.0.clone(), namespace);
-        let params = PatchParams::apply("istiod").force();
-        match api
-            .patch(NAME, &params, &Patch::Apply(&config_map(root_pem)))
-            .await
-        {
-            Ok(_) => Ok(()),
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let wanted = config_map(root_pem);
+        let leads = *self.leading.borrow();
+        let published = if leads {
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            api.patch(NAME, &params, &Patch::Apply(&wanted))
+                .await
+                .map(drop)
+        } else {
+            create_absent(&api, &wanted).await
+        };
+        match published {
             Err(kube::Error::Api(status)) if is_gone(status.code, &status.message) => Ok(()),
-            Err(error) => Err(StoreError(error.to_string())),
+            published => published.map_err(|error| StoreError(error.to_string())),
         }
+    }
+}
+
+async fn create_absent(api: &Api<ConfigMap>, wanted: &ConfigMap) -> Result<(), kube::Error> {
+    if api.get_opt(NAME).await?.is_some() {
+        return Ok(());
+    }
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&params, wanted).await {
+        // Somebody else has just made it.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        created => created.map(drop),
     }
 }
 

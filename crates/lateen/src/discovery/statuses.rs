@@ -2,6 +2,7 @@
 //! them, as conditions of their status.
 
 mod addresses;
+mod messages;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,8 @@ use lateen_api::kinds;
 use lateen_core::{Backoff, ObjectRef, Problem, ProblemKind};
 use lateen_pilot::{CONDITIONS, Discovery, Problems, Report, Reports};
 use lateen_registry::{
-    RawConfig, Registry, StatusOwner, StatusTarget, StatusWriter, WantedStatus, World,
+    RawConfig, Registry, StatusOwner, StatusTarget, StatusWriter, WATCHED_KINDS, WantedStatus,
+    World,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -25,13 +27,23 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::replicas::{Replicas, Said};
+use super::{
+    analysis::{Analysed, Told},
+    replicas::{Replica, Replicas, Said},
+};
 
 pub(super) use addresses::Addresses;
 
 const OWNER: StatusOwner = StatusOwner {
     name: "mesh",
     conditions: CONDITIONS,
+    controller: "",
+};
+
+/// Of kinds that no proxy is sent as they are, only analysis says something.
+const ANALYSIS: StatusOwner = StatusOwner {
+    name: "analysis",
+    conditions: &[],
     controller: "",
 };
 
@@ -52,7 +64,11 @@ pub(super) struct Statuses {
     replicas: Replicas,
     /// Whether this replica writes, and so has to know what the others have to say.
     leading: watch::Receiver<bool>,
+    /// What analysis says, where it is wanted.
+    analysis: Option<watch::Receiver<Arc<Told>>>,
     seen: Seen,
+    /// The other replicas, as the world was seen.
+    others: Vec<Replica>,
     /// Objects that other replicas are to be asked about: their generation, and since when.
     waiting: BTreeMap<ObjectRef, (i64, Instant)>,
     ask_at: Instant,
@@ -67,10 +83,11 @@ type Answers = (Vec<ObjectRef>, Vec<Said>);
 
 #[derive(Default)]
 struct Seen {
+    world: Arc<World>,
     raw: Arc<RawConfig>,
     reports: Arc<Reports>,
     problems: Arc<Problems>,
-    has_others: bool,
+    told: Arc<Told>,
 }
 
 struct Known {
@@ -86,6 +103,7 @@ impl Statuses {
         writer: StatusWriter,
         leading: watch::Receiver<bool>,
         replicas: Replicas,
+        analysis: Option<watch::Receiver<Arc<Told>>>,
     ) -> Self {
         Statuses {
             raw: registry.config(),
@@ -95,7 +113,9 @@ impl Statuses {
             writer,
             replicas,
             leading,
+            analysis,
             seen: Seen::default(),
+            others: Vec::new(),
             waiting: BTreeMap::new(),
             ask_at: Instant::now(),
             pace: Backoff::new(ASK_AFTER, ASK_SELDOM),
@@ -114,6 +134,7 @@ impl Statuses {
                 changed = self.reports.changed() => changed,
                 changed = self.problems.changed() => changed,
                 changed = self.leading.changed() => changed,
+                changed = changed(&mut self.analysis) => changed,
                 () = sleep_until(self.ask_at), if self.must_ask() => {
                     self.ask();
                     Ok(())
@@ -136,7 +157,7 @@ impl Statuses {
     }
 
     fn ask(&mut self) {
-        let others = self.replicas.others(&self.world.borrow());
+        let others = self.others.clone();
         let objects: Vec<_> = self.waiting.keys().cloned().collect();
         let replicas = self.replicas.clone();
         let asking = async move {
@@ -157,18 +178,23 @@ impl Statuses {
     /// Says what is different since the last look.
     fn look(&mut self) {
         let world = self.world.borrow_and_update().clone();
+        if !Arc::ptr_eq(&world, &self.seen.world) {
+            self.others = self.replicas.others(&world);
+        }
         let now = Seen {
+            world,
             raw: self.raw.borrow_and_update().clone(),
             reports: self.reports.borrow_and_update().clone(),
             problems: self.problems.borrow_and_update().clone(),
-            has_others: !self.replicas.others(&world).is_empty(),
+            told: match &mut self.analysis {
+                Some(analysis) => analysis.borrow_and_update().clone(),
+                None => Arc::default(),
+            },
         };
         let mut changed: BTreeSet<_> = now.raw.objects.changed(&self.seen.raw.objects);
         changed.extend(now.reports.changed(&self.seen.reports));
-        let differ =
-            |object: &&ObjectRef| now.problems.get(*object) != self.seen.problems.get(*object);
-        let both = now.problems.keys().chain(self.seen.problems.keys());
-        changed.extend(both.filter(differ).cloned());
+        changed.extend(differing(&now.problems, &self.seen.problems));
+        changed.extend(differing(&now.told, &self.seen.told));
         self.seen = now;
         for object in changed {
             self.say(object);
@@ -181,6 +207,12 @@ impl Statuses {
             return;
         };
         let target = StatusTarget::new(kind, &object.namespace, &object.name);
+        if !WATCHED_KINDS
+            .iter()
+            .any(|watched| watched.id() == kind.id())
+        {
+            return self.say_analysed(&object, target);
+        }
         let Some(document) = self.seen.raw.objects.get(&object).cloned() else {
             self.known.remove(&object);
             self.waiting.remove(&object);
@@ -204,7 +236,7 @@ impl Statuses {
         let generation = of_meta("generation").as_i64().unwrap_or_default();
         let report = self.own_report(&object, generation);
         match report {
-            Some(_) if self.seen.has_others => {
+            Some(_) if !self.others.is_empty() => {
                 self.ask_about(object, generation);
             }
             report => {
@@ -216,6 +248,22 @@ impl Statuses {
                 }
             }
         }
+    }
+
+    /// Says what analysis does of an object of which nothing else is known.
+    fn say_analysed(&self, object: &ObjectRef, target: StatusTarget) {
+        let Some(Analysed {
+            generation,
+            messages,
+        }) = self.seen.told.get(object)
+        else {
+            return self.writer.forget(ANALYSIS, &target);
+        };
+        let wanted = WantedStatus {
+            generation: *generation,
+            status: json!({"validationMessages": messages::messages(&[], messages)}),
+        };
+        self.writer.set(ANALYSIS, target, wanted);
     }
 
     /// Asks soon, for something happened to the object here and so most likely elsewhere.
@@ -299,14 +347,32 @@ impl Statuses {
             Some(report) if report.is_early && !report.is_done() => return None,
             _ => {}
         }
+        let told = self.seen.told.get(object);
+        let analysed = told.map(|told| told.messages.as_slice());
         Some(json!({
             "observedGeneration": generation,
             "conditions": lateen_pilot::conditions(report, &problems),
-            "validationMessages": match problems.is_empty() {
-                true => Value::Null,
-                false => lateen_pilot::messages(&problems),
-            },
+            "validationMessages": messages::messages(&problems, analysed.unwrap_or_default()),
         }))
+    }
+}
+
+/// Objects of which two states say different things.
+fn differing<'a, T: PartialEq>(
+    now: &'a BTreeMap<ObjectRef, T>,
+    before: &'a BTreeMap<ObjectRef, T>,
+) -> impl Iterator<Item = ObjectRef> + use<'a, T> {
+    let differ = move |object: &&ObjectRef| now.get(*object) != before.get(*object);
+    now.keys().chain(before.keys()).filter(differ).cloned()
+}
+
+/// Never, where analysis is not wanted.
+async fn changed(
+    analysis: &mut Option<watch::Receiver<Arc<Told>>>,
+) -> Result<(), watch::error::RecvError> {
+    match analysis {
+        Some(analysis) => analysis.changed().await,
+        None => std::future::pending().await,
     }
 }
 

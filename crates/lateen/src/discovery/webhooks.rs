@@ -1,6 +1,6 @@
 //! Gives the API server the root that the webhooks' certificate chains to.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -13,6 +13,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use lateen_core::Backoff;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -45,38 +46,33 @@ pub(super) async fn keep_trusted(client: Client, service: Service, root_pem: Str
 }
 
 async fn patch_all(client: &Client, service: &Service, root: &str) -> Result<(), kube::Error> {
-    let params = ListParams::default();
     let wanted = Wanted {
         service,
         bundle: ByteString(root.as_bytes().to_vec()),
     };
-    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    for config in mutating.list(&params).await? {
+    let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    for config in all.list(&ListParams::default()).await? {
         let hooks = config.webhooks.iter().flatten();
         let hooks = hooks.map(|hook| (hook.name.as_str(), &hook.client_config));
-        if let Some(patch) = wanted.patch(hooks) {
-            mutating
-                .patch(&config.name_any(), &PatchParams::default(), &patch)
-                .await?;
-            info!(
-                webhook = config.name_any(),
-                "webhook trusts the root certificate"
-            );
-        }
+        trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
     }
-    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    for config in validating.list(&params).await? {
+    let all: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    for config in all.list(&ListParams::default()).await? {
         let hooks = config.webhooks.iter().flatten();
         let hooks = hooks.map(|hook| (hook.name.as_str(), &hook.client_config));
-        if let Some(patch) = wanted.patch(hooks) {
-            validating
-                .patch(&config.name_any(), &PatchParams::default(), &patch)
-                .await?;
-            info!(
-                webhook = config.name_any(),
-                "webhook trusts the root certificate"
-            );
-        }
+        trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
+    }
+    Ok(())
+}
+
+/// Patches a configuration, where there is something to patch.
+async fn trust<K>(all: &Api<K>, name: &str, patch: Option<Patch<Value>>) -> Result<(), kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    if let Some(patch) = patch {
+        all.patch(name, &PatchParams::default(), &patch).await?;
+        info!(webhook = name, "webhook trusts the root certificate");
     }
     Ok(())
 }
@@ -110,47 +106,4 @@ impl Wanted<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::admissionregistration::v1::ServiceReference;
-
-    use super::*;
-
-    fn config(namespace: &str, bundle: Option<&str>) -> WebhookClientConfig {
-        WebhookClientConfig {
-            ca_bundle: bundle.map(|text| ByteString(text.as_bytes().to_vec())),
-            service: Some(ServiceReference {
-                name: "istiod".to_owned(),
-                namespace: namespace.to_owned(),
-                ..ServiceReference::default()
-            }),
-            url: None,
-        }
-    }
-
-    #[test]
-    fn only_stale_webhooks_of_ours_are_patched() {
-        let service = Service {
-            name: "istiod".to_owned(),
-            namespace: "istio-system".to_owned(),
-        };
-        let wanted = Wanted {
-            service: &service,
-            bundle: ByteString(b"root".to_vec()),
-        };
-        let right = config("istio-system", Some("root"));
-        let stale = config("istio-system", Some("old"));
-        let foreign = config("elsewhere", None);
-        assert!(
-            wanted
-                .patch([("a", &right), ("b", &foreign)].into_iter())
-                .is_none()
-        );
-        let Some(Patch::Strategic(value)) =
-            wanted.patch([("a", &right), ("b", &stale)].into_iter())
-        else {
-            panic!("nothing is patched");
-        };
-        assert_eq!(value["webhooks"].as_array().unwrap().len(), 1);
-        assert_eq!(value["webhooks"][0]["clientConfig"]["caBundle"], "cm9vdA==");
-    }
-}
+mod tests;

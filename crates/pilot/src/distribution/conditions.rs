@@ -63,21 +63,31 @@ fn rank(kind: ProblemKind) -> usize {
     all.position(|one| *one == kind).unwrap_or_default()
 }
 
+/// Messages of one status: what etcd is not made for is left out.
+pub const MESSAGES_MAX: usize = 20;
+
 /// The same problems in the form of Istio's analysis, with its codes.
 pub fn messages(problems: &[Problem]) -> Value {
-    let message = |problem: &Problem| {
+    let in_form = |problem: &Problem| {
         let (code, name, level) = match problem.kind {
-            ProblemKind::Invalid => ("IST0106", "SchemaValidationError", "ERROR"),
-            ProblemKind::Unresolved => ("IST0101", "ReferencedResourceNotFound", "ERROR"),
-            _ => ("IST0133", "SchemaWarning", "WARNING"),
+            ProblemKind::Invalid => ("IST0106", "SchemaValidationError", "Error"),
+            ProblemKind::Unresolved => ("IST0101", "ReferencedResourceNotFound", "Error"),
+            _ => ("IST0133", "SchemaWarning", "Warning"),
         };
-        json!({
-            "type": {"code": code, "name": name},
-            "level": level,
-            "message": shortened(problem.to_string()),
-        })
+        message((code, name), level, problem.to_string())
     };
-    problems.iter().take(20).map(message).collect()
+    problems.iter().take(MESSAGES_MAX).map(in_form).collect()
+}
+
+/// An entry of a status' `validationMessages`: Istio's fields, and the words beside them.
+pub fn message((code, name): (&str, &str), level: &str, text: String) -> Value {
+    let page = code.to_ascii_lowercase();
+    json!({
+        "type": {"code": code, "name": name},
+        "level": level.to_ascii_uppercase(),
+        "documentationUrl": format!("https://istio.io/latest/docs/reference/config/analysis/{page}/"),
+        "message": shortened(text),
+    })
 }
 
 fn condition(kind: &str, status: bool, reason: &str, message: String) -> Value {

@@ -64,6 +64,21 @@ fn what_is_deployed() {
 }
 
 #[test]
+fn a_revision_runs_the_gateways_that_name_it() {
+    let revisions = |labels: &str| {
+        let yaml = edge(HTTP).replace("metadata: {", &format!("metadata: {{labels: {labels}, "));
+        let out = read(&yaml);
+        let named = out.deployments.into_iter().map(|it| it.revision);
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(revisions("{}"), [""]);
+    assert_eq!(revisions("{istio.io/rev: canary}"), ["canary"]);
+    // A namespace says it for those of its Gateways that do not.
+    let in_other = edge(HTTP).replace("metadata: {", "metadata: {namespace: revisioned, ");
+    assert_eq!(read(&in_other).deployments[0].revision, "canary");
+}
+
+#[test]
 fn addresses_may_be_asked_for() {
     let programmed = |addresses: &str| {
         let yaml = edge(HTTP).replace("spec: {", &format!("spec: {{addresses: [{addresses}], "));

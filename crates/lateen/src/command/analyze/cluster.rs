@@ -6,7 +6,7 @@ use kube::{
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
 };
-use lateen_api::{Kind, kinds};
+use lateen_api::{Kind, kinds as mesh};
 use lateen_registry::{WATCHED_KINDS, Written, resource};
 
 use crate::{cli::Global, client};
@@ -58,18 +58,7 @@ pub(super) struct Read {
 /// Where the cluster does not answer.
 pub(super) async fn objects(global: &Global) -> anyhow::Result<Read> {
     let client = client::connect(global).await?;
-    let of_platform = OF_PLATFORM
-        .into_iter()
-        .map(|(group, version, kind, plural)| {
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
-        });
-    let own = kinds::ALL.iter();
-    let watched = WATCHED_KINDS.iter().filter(|kind| {
-        let is = |other: &Kind| (other.group, other.kind) == (kind.group, kind.kind);
-        !kinds::ALL.iter().any(is)
-    });
-    let of_mesh = own.chain(watched).map(resource);
-    let lists = of_platform.chain(of_mesh).map(|resource| {
+    let lists = kinds().map(|resource| {
         let client = client.clone();
         async move { list(client, resource, global).await }
     });
@@ -87,17 +76,38 @@ pub(super) async fn objects(global: &Global) -> anyhow::Result<Read> {
     Ok(read)
 }
 
+/// Every kind that an analyser asks for.
+pub(crate) fn kinds() -> impl Iterator<Item = ApiResource> {
+    let of_platform = OF_PLATFORM
+        .into_iter()
+        .map(|(group, version, kind, plural)| {
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+        });
+    let own = mesh::ALL.iter();
+    let watched = WATCHED_KINDS.iter().filter(|kind| {
+        let is = |other: &Kind| (other.group, other.kind) == (kind.group, kind.kind);
+        !mesh::ALL.iter().any(is)
+    });
+    let of_mesh = own.chain(watched).map(resource);
+    of_platform.chain(of_mesh)
+}
+
+/// Where the objects of a kind are that are looked at. Of ConfigMaps only the mesh's own are, and a
+/// cluster may have very many others.
+pub(crate) fn api(client: Client, resource: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+    match resource.kind.as_str() {
+        "ConfigMap" => Api::namespaced_with(client, namespace, resource),
+        _ => Api::all_with(client, resource),
+    }
+}
+
 /// All objects of a kind, or why they may not be read.
 async fn list(
     client: Client,
     resource: ApiResource,
     global: &Global,
 ) -> kube::Result<Result<Vec<Written>, String>> {
-    // Only the mesh's own ConfigMaps are looked at, and a cluster may have very many others.
-    let api: Api<DynamicObject> = match resource.kind.as_str() {
-        "ConfigMap" => Api::namespaced_with(client, &global.istio_namespace, &resource),
-        _ => Api::all_with(client, &resource),
-    };
+    let api = api(client, &resource, &global.istio_namespace);
     match client::list(&api, &resource).await {
         Ok(objects) => {
             let values = objects

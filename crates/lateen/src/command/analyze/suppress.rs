@@ -68,6 +68,7 @@ mod tests {
         let message = Message {
             code: Code::PodMissingProxy,
             text: String::new(),
+            group: String::new(),
             kind: "Pod".to_owned(),
             namespace: "testing".to_owned(),
             name: "web-1".to_owned(),

@@ -92,6 +92,7 @@ fn files_take_the_place_of_what_is_stored_and_are_heard_in_any_namespace() {
     let message = |namespace: &str, reference: Option<&str>| Message {
         code: lateen_galley::analyze::Code::ReferencedResourceNotFound,
         text: String::new(),
+        group: "networking.istio.io".to_owned(),
         kind: "Gateway".to_owned(),
         namespace: namespace.to_owned(),
         name: "g".to_owned(),

@@ -15,6 +15,8 @@ use crate::apply::{Applier, Named};
 
 /// The ConfigMap that the control plane writes into every namespace.
 const ROOT: &str = "istio-ca-root-cert";
+/// The revision, and the tag, that is meant where none is named.
+const DEFAULT: &str = "default";
 
 /// What an installation does to a cluster.
 #[derive(Debug, Default)]
@@ -173,8 +175,18 @@ async fn surplus(
     let is_wanted = |removal: &Removal| wanted.contains(&removal.to_string());
     let mut surplus = owned(applier, &selector).await?;
     surplus.retain(|removal| !is_wanted(removal));
+    // This one is meant by the name: two webhooks for it would inject twice.
+    if installation.revision() == DEFAULT && makes_webhook(parts) {
+        let tag = format!("{},{TAG}={DEFAULT}", installed());
+        surplus.extend(owned(applier, &tag).await?);
+    }
     surplus.extend(addons.surplus(applier, installation, is_wanted).await?);
     Ok(surplus)
+}
+
+fn makes_webhook(parts: &[Part]) -> bool {
+    let mut objects = parts.iter().flat_map(|part| &part.objects);
+    objects.any(|object| object["kind"] == "MutatingWebhookConfiguration")
 }
 
 /// What the control plane made in every namespace: the root certificate.

@@ -5,10 +5,11 @@ use std::{
 
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, body::Bytes};
-use kube::client::Body;
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::discovery::revisions::Name;
 
 /// An API server with one Lease.
 #[derive(Clone, Default)]
@@ -46,7 +47,23 @@ impl Server {
     }
 
     fn candidate(&self, name: &str) -> Election {
-        Election::start(self.client(name), "istio-system", STATUS, name.to_owned())
+        self.candidate_of(name, None)
+    }
+
+    fn candidate_of(&self, name: &str, revisions: Option<Known>) -> Election {
+        Election::start(Candidate {
+            leases: Api::namespaced(self.client(name), "istio-system"),
+            name: "istio-status-leader".to_owned(),
+            identity: name.to_owned(),
+            revisions,
+        })
+    }
+
+    fn note(&self, name: &str) -> Value {
+        self.with(|stored| {
+            let lease = stored.lease.as_ref().expect("a Lease");
+            lease["metadata"]["annotations"][name].clone()
+        })
     }
 
     fn spec(&self, field: &str) -> Value {
@@ -166,4 +183,104 @@ async fn who_resigns_is_followed_at_once() {
     assert_eq!(server.spec("holderIdentity"), "");
     seconds(EVERY.as_secs() + 1).await;
     assert!(leads(&second));
+}
+
+/// What control planes of revisions `default` and `canary` know, and who changes it: to which of them
+/// the default tag leads.
+fn two_revisions() -> [(watch::Sender<Option<Revisions>>, Known); 2] {
+    ["default", "canary"].map(|own| watch::channel(Some(beside_each_other(own, None))))
+}
+
+fn beside_each_other(own: &str, default: Option<&str>) -> Revisions {
+    let both = ["default", "canary"].map(|name| Name::Revision(name.to_owned()));
+    let tag = default.map(|of| Name::Tag("default".to_owned(), of.to_owned()));
+    Revisions::new(own, both.into_iter().chain(tag))
+}
+
+fn lead_to(tx: &watch::Sender<Option<Revisions>>, own: &str, default: Option<&str>) {
+    tx.send_replace(Some(beside_each_other(own, default)));
+}
+
+/// Waits until somebody leads who does not yet, and holds that never two lead.
+async fn until_leads(who: &Election, other: &Election) {
+    let mut waited = 0;
+    while !leads(who) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!(leads(who) && leads(other)), "both lead");
+        waited += 1;
+        assert!(waited < 20 * 12, "the Lease is not handed over");
+    }
+    assert!(!leads(other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_revision_is_handed_the_lease() {
+    let server = Server::default();
+    let [(stable_tx, stable), (canary_tx, canary)] = two_revisions();
+    let canary = server.candidate_of("canary-1", Some(canary));
+    seconds(1).await;
+    assert!(leads(&canary), "the only one leads, whatever its revision");
+    assert_eq!(server.note(HOLDER_KEY), "canary");
+    let stable = server.candidate_of("stable-1", Some(stable));
+    until_leads(&stable, &canary).await;
+    assert_eq!(server.note(HOLDER_KEY), "default");
+    assert_eq!(server.note(ASKED_BY), Value::Null);
+    seconds(120).await;
+    assert!(leads(&stable) && !leads(&canary));
+
+    // The tag moves on.
+    for (tx, own) in [(&stable_tx, "default"), (&canary_tx, "canary")] {
+        lead_to(tx, own, Some("canary"));
+    }
+    until_leads(&canary, &stable).await;
+    // Without anybody of the default revision, the other one does the work.
+    canary.resign().await;
+    seconds(EVERY.as_secs() + 1).await;
+    assert!(leads(&stable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_gone_is_not_asked_for_ever() {
+    let server = Server::default();
+    let [(_, stable), (_, canary)] = two_revisions();
+    let canary = server.candidate_of("canary-1", Some(canary));
+    seconds(1).await;
+    canary.task.abort();
+    let stable = server.candidate_of("stable-1", Some(stable));
+    for _ in 0..(HOLDS - EVERY).as_secs() {
+        assert!(!leads(&stable), "the Lease still holds");
+        seconds(1).await;
+    }
+    seconds(2 * EVERY.as_secs() + 2).await;
+    assert!(leads(&stable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_know_the_default_revision_asks_nobody() {
+    let server = Server::default();
+    let [(stable_tx, stable), (_, canary)] = two_revisions();
+    stable_tx.send_replace(None);
+    let canary = server.candidate_of("canary-1", Some(canary));
+    seconds(1).await;
+    let stable = server.candidate_of("stable-1", Some(stable));
+    seconds(60).await;
+    assert!(leads(&canary) && !leads(&stable));
+    assert_eq!(server.note(ASKED_BY), Value::Null);
+    lead_to(&stable_tx, "default", None);
+    until_leads(&stable, &canary).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_of_the_default_revision_keeps_the_lease() {
+    let server = Server::default();
+    let [(_, stable), (canary_tx, canary)] = two_revisions();
+    let stable = server.candidate_of("stable-1", Some(stable));
+    seconds(1).await;
+    // This one believes that the tag leads to it, when it does not any more.
+    lead_to(&canary_tx, "canary", Some("canary"));
+    let canary = server.candidate_of("canary-1", Some(canary));
+    for _ in 0..100 {
+        seconds(1).await;
+        assert!(leads(&stable) && !leads(&canary));
+    }
 }

@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const ENDPOINTS: &str = "\
 apiVersion: v1
 kind: Service
-metadata: {name: istiod, namespace: istio-system}
+metadata: {name: istiod, namespace: istio-system, labels: {app: istiod}}
 spec: {ports: [{name: grpc-xds, port: 15010}]}
 ---
 kind: EndpointSlice
@@ -28,11 +28,39 @@ endpoints:
 - {addresses: [10.244.0.2]}
 - {addresses: [10.244.0.3], conditions: {ready: false}}
 - {addresses: [10.244.0.4]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istiod-canary, namespace: istio-system, labels: {app: istiod}}
+spec: {ports: [{name: grpc-xds, port: 15010}]}
+---
+kind: EndpointSlice
+metadata:
+  name: istiod-canary
+  namespace: istio-system
+  labels: {kubernetes.io/service-name: istiod-canary}
+ports: [{name: grpc-xds, port: 15010}]
+endpoints:
+- {addresses: [10.244.0.1]}
+- {addresses: [10.244.0.5]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istiod, namespace: default, labels: {app: istiod}}
+spec: {ports: [{name: grpc-xds, port: 15010}]}
+---
+kind: EndpointSlice
+metadata:
+  {name: istiod, namespace: default, labels: {kubernetes.io/service-name: istiod}}
+ports: [{name: grpc-xds, port: 15010}]
+endpoints:
+- {addresses: [10.244.0.6]}
 ";
 
-fn key() -> EndpointKey {
+fn replicas_with(store: Arc<IdentityStore>) -> Replicas {
     let istiod = Hostname::service("istiod", "istio-system", "cluster.local");
-    EndpointKey::new(ServiceId::new("istio-system", istiod), "grpc-xds")
+    let service = ServiceId::new("istio-system", istiod);
+    Replicas::new("istio-system", service, "istiod-a".to_owned(), store)
 }
 
 /// As a replica with an identity that this authority gave it.
@@ -40,7 +68,7 @@ fn replicas(authority: &Authority) -> Replicas {
     let own = SpiffeId::new("cluster.local", "istio-system", "istiod").expect("an identity");
     let own = authority.identity(&LeafRequest::spiffe(&own, HOUR));
     let store = Arc::new(IdentityStore::new(own.expect("a certificate")));
-    Replicas::new(key(), HOST.to_owned(), "istiod-a".to_owned(), store)
+    replicas_with(store)
 }
 
 /// Another replica, which knows every object that it is asked for in generation 2.
@@ -98,6 +126,7 @@ fn replica(name: &str, address: SocketAddr) -> Replica {
     Replica {
         name: name.to_owned(),
         address,
+        is_alike: true,
     }
 }
 
@@ -133,7 +162,7 @@ async fn each_says_what_it_knows_or_why_not() {
     let stranger = SpiffeId::new("cluster.local", "default", "reviews").expect("an identity");
     let stranger = authority.identity(&LeafRequest::spiffe(&stranger, HOUR));
     let store = Arc::new(IdentityStore::new(stranger.expect("a certificate")));
-    let stranger = Replicas::new(key(), HOST.to_owned(), "istiod-a".to_owned(), store);
+    let stranger = replicas_with(store);
     let error = said(&stranger, &there).await;
     assert!(error.contains("who are you"), "{error}");
     // Who is no replica, or of another mesh, is told nothing.
@@ -142,8 +171,19 @@ async fn each_says_what_it_knows_or_why_not() {
     assert!(error.contains("certificate"), "{error}");
     let foreign = Authority::self_signed("cluster.local", HOUR).expect("an authority");
     let foreign = serve(&foreign, HOST).await;
-    let error = said(&own, &replica("istiod-e", foreign)).await;
+    let foreign = replica("istiod-e", foreign);
+    let error = said(&own, &foreign).await;
     assert!(error.contains("certificate"), "{error}");
+    // Another revision may be of another mesh; one of this mesh is asked as any other.
+    let of_another = |replica: &Replica| Replica {
+        is_alike: false,
+        ..replica.clone()
+    };
+    let asked = vec![of_another(&foreign), of_another(&there)];
+    let said = own.ask(asked, &objects[..1]).await;
+    let names: Vec<_> = said.iter().map(|said| said.replica.as_str()).collect();
+    assert_eq!(names, ["istiod-b"]);
+    assert!(said[0].reports.is_ok());
 }
 
 #[test]
@@ -169,6 +209,13 @@ fn others_are_known_where_this_one_is() {
     let world = pods(&[(1, "istiod-a"), (2, "istiod-b"), (3, "istiod-c")]);
     let at = |n: u8| SocketAddr::from(([10, 244, 0, n], 15012));
     // One that is in its node's network has no pod to its address.
-    let others = [replica("istiod-b", at(2)), replica("10.244.0.4", at(4))];
+    let others = [
+        replica("istiod-b", at(2)),
+        replica("10.244.0.4", at(4)),
+        Replica {
+            is_alike: false,
+            ..replica("10.244.0.5", at(5))
+        },
+    ];
     assert_eq!(own.others(&world), others);
 }

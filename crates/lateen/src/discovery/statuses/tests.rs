@@ -2,126 +2,23 @@
 
 use std::time::Duration;
 
-use kube::{
-    Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use lateen_core::{Hostname, ServiceId};
-use lateen_galley::Galley;
-use lateen_local::apiserver::{ApiServer, Config, pki::Pki};
-use lateen_registry::{EndpointKey, StatusPace};
-
 use super::*;
-
-async fn server(directory: &std::path::Path) -> Client {
-    lateen_tls::install_provider();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("https://{}", listener.local_addr().expect("an address"));
-    let pki = Arc::new(Pki::load_or_create(&directory.join("pki")).expect("keys"));
-    let text = pki.admin_kubeconfig("test", &url).expect("a kubeconfig");
-    let server = ApiServer::new(Config {
-        store: directory.to_owned(),
-        listeners: vec![listener],
-        pki: Some(pki),
-        logs: None,
-        dialer: None,
-        executor: None,
-    });
-    tokio::spawn(
-        server
-            .await
-            .expect("it starts")
-            .serve(std::future::pending()),
-    );
-    let file = Kubeconfig::from_yaml(&text).expect("parses");
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(file, &options);
-    Client::try_from(config.await.expect("resolves")).expect("a client")
-}
-
-fn api(client: &Client, kind: &kinds::Kind) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), "default", &lateen_registry::resource(kind))
-}
-
-async fn apply(client: &Client, kind: &kinds::Kind, name: &str, spec: Value) {
-    let object = json!({
-        "apiVersion": kind.api_version(), "kind": kind.kind,
-        "metadata": {"name": name, "namespace": "default"}, "spec": spec,
-    });
-    let params = PatchParams::apply("test").force();
-    let patch = Patch::Apply(object);
-    let applied = api(client, kind).patch(name, &params, &patch).await;
-    applied.expect("it is taken");
-}
-
-/// Waits until an object's status is as wanted.
-async fn until(
-    client: &Client,
-    kind: &kinds::Kind,
-    name: &str,
-    is_wanted: impl Fn(&Value) -> bool,
-) -> Value {
-    let mut last = Value::Null;
-    for _ in 0..600 {
-        let object = api(client, kind).get(name).await.expect("it is there");
-        last = object.data["status"].clone();
-        if is_wanted(&last) {
-            return last;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{name} has {last}");
-}
-
-fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
-    let conditions = status["conditions"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let found = conditions
-        .iter()
-        .find(|condition| condition["type"] == kind);
-    found.unwrap_or(&Value::Null)
-}
+use crate::discovery::platform::{self, apply, condition, until};
 
 #[tokio::test]
 async fn objects_are_told_where_they_are_and_what_is_wrong() {
     let directory = tempfile::tempdir().expect("a folder");
-    let client = server(directory.path()).await;
-    let manifests =
-        lateen_install::manifests(&lateen_install::Installation::default()).expect("manifests");
-    let definitions = manifests
-        .into_iter()
-        .filter(|m| m["kind"] == "CustomResourceDefinition");
-    let mut applier = crate::apply::Applier::new(client.clone());
-    let definitions: Vec<_> = definitions.collect();
-    applier.apply_all(&definitions).await.expect("definitions");
+    let client = platform::server(directory.path()).await;
     let destination = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "reviews", "namespace": "default"},
         "spec": {"ports": [{"name": "http", "port": 9080}]},
     });
+    platform::define_kinds(&client).await;
+    let mut applier = crate::apply::Applier::new(client.clone());
     applier.apply_all(&[destination]).await.expect("a service");
-
-    let registry = Registry::kubernetes(client.clone(), lateen_registry::Options::default());
-    let around = lateen_galley::Surroundings {
-        world: registry.world(),
-        credentials: Arc::new(lateen_galley::NoCredentials),
-        domain: "cluster.local".into(),
-    };
-    let galley = Galley::start(registry.config(), around);
-    galley.synced(&registry).await;
-    let options = lateen_pilot::Options::default();
-    let discovery = Discovery::new(registry.world(), galley.config(), options);
-    let (_leads, leading) = watch::channel(true);
-    let writer = StatusWriter::start(&client, &leading, StatusPace::default());
-    let istiod = Hostname::service("istiod", "istio-system", "cluster.local");
-    let service = EndpointKey::new(ServiceId::new("istio-system", istiod), "grpc-xds");
-    let host = "istiod.istio-system.svc".to_owned();
-    let replicas = Replicas::new(service, host, "istiod-a".to_owned(), Arc::default());
-    let statuses = Statuses::new(&registry, &discovery, writer.clone(), leading, replicas);
-    tokio::spawn(statuses.run());
-    tokio::spawn(Addresses::new(&registry, writer.clone()).run());
+    let telling = platform::Telling::start(&client, false).await;
+    let (registry, writer) = (&telling.registry, &telling.writer);
 
     let service = &kinds::VIRTUAL_SERVICE;
     let route = json!([{"route": [{"destination": {"host": "reviews"}}]}]);

@@ -1,0 +1,112 @@
+//! What one replica does for all: statuses, and what Gateways run on. Who does not do a task, by its
+//! flags or its mesh, does not stand for its Lease.
+
+use std::sync::Arc;
+
+use kube::Client;
+use lateen_api::mesh::IngressControllerMode;
+use lateen_core::{Hostname, ServiceId};
+use lateen_galley::Galley;
+use lateen_injector::Params;
+use lateen_pilot::Discovery;
+use lateen_registry::{Registry, StatusPace, StatusWriter};
+use lateen_tls::IdentityStore;
+use tokio::sync::watch;
+
+use super::{
+    Options, analysis, gateways,
+    leader::{self, Elections, Task},
+    replicas::Replicas,
+    revisions::Known,
+    statuses::{Addresses, Statuses},
+};
+
+/// What the tasks are started with.
+pub(super) struct Led<'a> {
+    pub(super) client: &'a Client,
+    pub(super) options: &'a Options,
+    pub(super) registry: &'a Registry,
+    pub(super) galley: &'a Galley,
+    pub(super) elections: &'a mut Elections,
+}
+
+impl Led<'_> {
+    /// Objects of files have no status.
+    fn is_of_api_server(&self) -> bool {
+        self.options.config_dir.is_none()
+    }
+
+    /// Stands for a task that is done where objects have a status.
+    fn stand(&mut self, task: Task) -> watch::Receiver<bool> {
+        match self.is_of_api_server() {
+            true => self.elections.stand(task),
+            false => watch::channel(false).1,
+        }
+    }
+
+    /// Who writes what the mesh's own objects are told, and whether this replica does so.
+    pub(super) fn statuses(&mut self) -> (StatusWriter, watch::Receiver<bool>) {
+        let leading = self.stand(Task::Status);
+        let writer = StatusWriter::start(self.client, &leading, StatusPace::default());
+        (writer, leading)
+    }
+
+    /// What Gateways run on, and what those of the Gateway API and Ingresses are told.
+    pub(super) fn gateways(
+        &mut self,
+        statuses: &StatusWriter,
+        params: watch::Receiver<Arc<Params>>,
+        revisions: Known,
+    ) {
+        let leading = self.elections.stand(Task::GatewayDeployment);
+        let deployer =
+            gateways::Deployer::new(self.client, self.galley, params, revisions, leading);
+        tokio::spawn(deployer.run());
+        let mode = self.galley.config().borrow().mesh.ingress_controller_mode;
+        let ingresses = match mode {
+            Some(IngressControllerMode::Off) => watch::channel(false).1,
+            _ => self.stand(Task::Ingress),
+        };
+        let gateways = self.stand(Task::GatewayStatus);
+        let writer = |leading| statuses.beside(self.client, leading, StatusPace::default());
+        let writers = gateways::Writers {
+            gateways: writer(&gateways),
+            ingresses: writer(&ingresses),
+        };
+        tokio::spawn(gateways::keep_statuses(self.galley.gateways(), writers));
+    }
+
+    /// What the mesh's own objects are told. `identity` is shown to the other replicas.
+    pub(super) fn objects(
+        &self,
+        discovery: &Discovery,
+        writer: StatusWriter,
+        leading: watch::Receiver<bool>,
+        identity: Arc<IdentityStore>,
+    ) {
+        if !self.is_of_api_server() {
+            return;
+        }
+        tokio::spawn(Addresses::new(self.registry, writer.clone()).run());
+        let namespace = &self.options.namespace;
+        let service = own_service(self.options);
+        let replicas = Replicas::new(namespace, service, leader::identity(), identity);
+        let analysis = analysis::start(self.client, self.options, self.registry, &leading);
+        let statuses = Statuses::new(
+            self.registry,
+            discovery,
+            writer,
+            leading,
+            replicas,
+            analysis,
+        );
+        tokio::spawn(statuses.run());
+    }
+}
+
+/// The Service of this revision, whose endpoints are its replicas.
+fn own_service(options: &Options) -> ServiceId {
+    let name = options.revisioned("istiod");
+    let hostname = Hostname::service(&name, &options.namespace, &options.domain);
+    ServiceId::new(&*options.namespace, hostname)
+}
