@@ -165,18 +165,11 @@ fn a_pod_runs_from_init_to_end() {
         mesh.create(&pod("one", spec)).await;
         let pod = mesh
             .wait("the pod to end", "one", |pod: &Pod| {
-                mesh::phase(pod) == "Failed"
+                matches!(mesh::phase(pod), "Failed" | "Succeeded")
             })
             .await;
-        let status = pod.status.unwrap();
-        let end = status.container_statuses.unwrap()[0]
-            .state
-            .clone()
-            .unwrap()
-            .terminated
-            .unwrap();
-        assert_eq!(end.exit_code, 3);
-        let ip = status.pod_ip.unwrap();
+        assert_eq!(mesh::exit_code(&pod, "main"), Some(3), "{pod:#?}");
+        let ip = pod.status.unwrap().pod_ip.unwrap();
         let log = mesh.logs("one", "main").await;
         assert_eq!(log, format!("hello\nlateen {ip}\n0\none\n1\ndefa\n"));
     });

@@ -27,6 +27,9 @@ pub(crate) struct Running {
     pub(crate) init: i32,
     /// Pid of its program on the host.
     pub(crate) pid: i32,
+    /// What was reported about its end. It is said once, and who hears it may be told to stop listening
+    /// before the first process is gone, too.
+    end: Option<Report>,
 }
 
 /// How a container ended.
@@ -84,6 +87,7 @@ pub(crate) async fn start(
         reports,
         init: 0,
         pid: 0,
+        end: None,
     };
     running.wait_started().await?;
     Ok((running, stdout, stderr))
@@ -122,35 +126,79 @@ impl Running {
 
     /// Waits for the end. May be cancelled and called again.
     pub(crate) async fn wait(&mut self) -> Result<Exit, Error> {
-        let mut failed = None;
-        loop {
+        while self.end.is_none() {
             match self.next_report().await {
-                Ok(Some(Report::Exited { code, signal })) => {
-                    let _ = self.child.wait().await;
-                    return Ok(Exit { code, signal });
-                }
                 // The last step before the program, exec, is the only one that fails after "started".
-                Ok(Some(Report::Failed(reason))) => failed = Some(reason),
+                Ok(Some(report @ (Report::Exited { .. } | Report::Failed(_)))) => {
+                    self.end = Some(report);
+                }
                 Ok(Some(Report::Init(_) | Report::Started(_))) => {}
                 Ok(None) | Err(_) => break,
             }
-            if let Some(reason) = failed.take() {
-                let _ = self.child.wait().await;
-                return Err(Error::Container(reason));
-            }
         }
-        // The first process itself was killed, and with it all others.
         let _ = self.child.wait().await;
-        Ok(Exit {
-            code: 137,
-            signal: Some(9),
-        })
+        match &self.end {
+            Some(Report::Exited { code, signal }) => Ok(Exit {
+                code: *code,
+                signal: *signal,
+            }),
+            Some(Report::Failed(reason)) => Err(Error::Container(reason.clone())),
+            // The first process itself was killed, and with it all others.
+            _ => Ok(Exit {
+                code: 137,
+                signal: Some(9),
+            }),
+        }
     }
 
     /// Asks the program to end, or kills the whole container.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.id() {
             let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A container whose first process is `cat`, with the input whose end is its end, and the socket that
+    /// it reports by.
+    fn running() -> (Running, tokio::process::ChildStdin, UnixStream) {
+        let mut cat = Command::new("cat");
+        let cat = cat.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = cat.kill_on_drop(true).spawn().unwrap();
+        // Waiting for a child closes what is left of its input.
+        let input = child.stdin.take().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let running = Running {
+            child,
+            reports: BufReader::new(ours).lines(),
+            init: 0,
+            pid: 0,
+            end: None,
+        };
+        (running, input, theirs)
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_reported_survives_a_wait_that_was_given_up() {
+        for (report, expect) in [
+            ("{\"Exited\":{\"code\":3,\"signal\":null}}\n", Ok(3)),
+            ("{\"Failed\":\"no such program\"}\n", Err(())),
+        ] {
+            let (mut running, input, mut theirs) = running();
+            theirs.write_all(report.as_bytes()).await.unwrap();
+            drop(theirs);
+            // The report is there, and the first process is not gone.
+            let early = tokio::time::timeout(Duration::from_millis(100), running.wait());
+            assert!(early.await.is_err());
+            drop(input);
+            let end = running.wait().await;
+            assert_eq!(end.map(|exit| exit.code).map_err(|_| ()), expect);
         }
     }
 }

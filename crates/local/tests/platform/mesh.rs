@@ -133,10 +133,24 @@ impl Drop for Mesh {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.state.log_file()).unwrap_or_default();
             println!("--- log of the platform\n{log}---");
+            print_all(&self.state.logs_dir());
         }
         self.state.stop().unwrap();
         let _ = self.launcher.wait();
         self.state.clean().unwrap();
+    }
+}
+
+/// What the containers said, for a test that failed.
+fn print_all(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            print_all(&path);
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            println!("--- {}\n{text}---", path.display());
+        }
     }
 }
 
@@ -326,6 +340,13 @@ pub(crate) fn restarts(pod: &Pod) -> i32 {
         .iter()
         .flat_map(|status| status.container_statuses.iter().flatten());
     statuses.map(|status| status.restart_count).sum()
+}
+
+/// The code that a container ended with, once it has.
+pub(crate) fn exit_code(pod: &Pod, container: &str) -> Option<i32> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let status = statuses.iter().find(|status| status.name == container)?;
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
 pub(crate) fn waiting(pod: &Pod) -> Option<String> {
