@@ -50,13 +50,26 @@ impl Kubectl {
         Ok(all)
     }
 
-    /// Runs it to its end.
-    pub fn output(&self, args: &[&str], stdin: Option<&str>) -> anyhow::Result<Output> {
-        let mut child = Command::new(&self.program)
+    /// Where it is.
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
+    /// It with these arguments and its cluster.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
             .arg("--cache-dir")
             .arg(self.cache.path())
             .args(args)
-            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn output(&self, args: &[&str], stdin: Option<&str>) -> anyhow::Result<Output> {
+        let mut child = self
+            .command(args)
             .env("EDITOR", "sed -i s/replicas:.2/replicas:\\ 1/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

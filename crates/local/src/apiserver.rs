@@ -24,11 +24,12 @@ mod reply;
 mod request;
 mod selector;
 mod serve;
+mod spdy;
 mod strategy;
 mod table;
 mod types;
+mod upgrade;
 mod watch;
-mod websocket;
 mod write;
 
 use std::future::Future;

@@ -23,7 +23,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::Reply;
 use super::request::Call;
-use super::websocket::{WebSocket, not_supported};
+use super::upgrade::{WebSocket, not_supported};
 
 /// What is spoken here, best first.
 const PROTOCOLS: [&str; 2] = [WITH_CLOSE, "v4.channel.k8s.io"];
@@ -86,8 +86,9 @@ pub trait PodExec: Send + Sync {
 pub(super) fn accept(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
     let executor = core.executor.clone();
     let executor = executor.ok_or_else(|| not_supported("exec without a node"))?;
-    let websocket = call.websocket.as_ref();
-    let websocket = websocket.ok_or_else(|| not_supported("exec other than by WebSocket"))?;
+    let upgrade = call.upgrade.as_ref();
+    let upgrade = upgrade.filter(|upgrade| !upgrade.is_spdy());
+    let upgrade = upgrade.ok_or_else(|| not_supported("exec other than by WebSocket"))?;
     if call.command.is_empty() {
         return Err(ApiError::bad_request("you must specify at least 1 command"));
     }
@@ -103,7 +104,7 @@ pub(super) fn accept(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
         tty: asks("tty"),
     };
     let with_input = asks("stdin");
-    websocket.accept(core, &PROTOCOLS, move |socket, protocol| async move {
+    upgrade.accept(core, &PROTOCOLS, move |socket, protocol| async move {
         let session = executor.exec(command).await;
         serve(socket, session, with_input, protocol == WITH_CLOSE).await;
     })

@@ -1,7 +1,10 @@
-//! `pods/{name}/portforward` over WebSocket: bytes to and from ports inside a pod.
+//! `pods/{name}/portforward`: bytes to and from ports inside a pod.
 //!
-//! Port *i* of the request has channel 2*i* for data and 2*i*+1 for an error; the first message on each
-//! carries the port, little-endian.
+//! `kubectl` speaks SPDY, directly or in a WebSocket ([`spdy`]). Here is the form with channels, which the
+//! `kube` crate speaks: port *i* of the request has channel 2*i* for data and 2*i*+1 for an error, and the
+//! first message on each carries the port, little-endian.
+
+mod spdy;
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::Reply;
 use super::request::Call;
-use super::websocket::{WebSocket, not_supported};
+use super::upgrade::{WebSocket, not_supported};
 
 /// The subprotocol that is spoken here.
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -44,17 +47,43 @@ pub trait PodDialer: Send + Sync {
     async fn dial(&self, namespace: &str, pod: &str, port: u16) -> io::Result<TcpStream>;
 }
 
+/// The pod whose ports are forwarded.
+struct Pod {
+    dialer: Arc<dyn PodDialer>,
+    namespace: String,
+    name: String,
+}
+
+impl Pod {
+    async fn dial(&self, port: u16) -> Result<TcpStream, String> {
+        let dialed = self.dialer.dial(&self.namespace, &self.name, port).await;
+        dialed.map_err(|error| format!("cannot reach port {port} of pod {}: {error}", self.name))
+    }
+}
+
 /// Answers `pods/{name}/portforward`.
 pub(super) fn accept(core: &Arc<Core>, call: &Call) -> Result<Reply, ApiError> {
     let dialer = core.dialer.clone();
     let dialer = dialer.ok_or_else(|| not_supported("portforward without a node"))?;
-    let websocket = call.websocket.as_ref();
-    let websocket =
-        websocket.ok_or_else(|| not_supported("portforward other than by WebSocket"))?;
+    let pod = Pod {
+        dialer,
+        namespace: call.target.namespace.clone(),
+        name: call.target.name.clone(),
+    };
+    let upgrade = call.upgrade.as_ref();
+    let upgrade =
+        upgrade.ok_or_else(|| not_supported("portforward other than by WebSocket or by SPDY"))?;
+    if upgrade.is_spdy() {
+        return upgrade.accept_spdy(core, spdy::PROTOCOL, |io| spdy::direct(io, pod));
+    }
+    if upgrade.speaks(spdy::TUNNELED) {
+        return upgrade.accept(core, &[spdy::TUNNELED], |socket, _| {
+            spdy::tunneled(socket, pod)
+        });
+    }
     let ports = ports(call)?;
-    let (namespace, pod) = (call.target.namespace.clone(), call.target.name.clone());
-    websocket.accept(core, &[PROTOCOL], move |socket, _| async move {
-        serve(socket, dialer.as_ref(), &namespace, &pod, &ports).await;
+    upgrade.accept(core, &[PROTOCOL], move |socket, _| async move {
+        serve(socket, &pod, &ports).await;
     })
 }
 
@@ -65,13 +94,7 @@ fn ports(call: &Call) -> Result<Vec<u16>, ApiError> {
 }
 
 /// Carries bytes until the client closes or every port has ended.
-async fn serve(
-    socket: WebSocket,
-    dialer: &dyn PodDialer,
-    namespace: &str,
-    pod: &str,
-    ports: &[u16],
-) {
+async fn serve(socket: WebSocket, pod: &Pod, ports: &[u16]) {
     let (sink, stream) = socket.split();
     let (message_tx, message_rx) = mpsc::channel(QUEUE);
     let mut writers = Vec::new();
@@ -81,14 +104,13 @@ async fn serve(
         for channel in [data, data + 1] {
             let _ = message_tx.send(vec![channel, low, high]).await;
         }
-        writers.push(match dialer.dial(namespace, pod, *port).await {
+        writers.push(match pod.dial(*port).await {
             Ok(connection) => {
                 let (reader, writer) = connection.into_split();
                 tokio::spawn(from_pod(reader, data, message_tx.clone()));
                 Some(writer)
             }
-            Err(error) => {
-                let text = format!("cannot reach port {port} of pod {pod}: {error}");
+            Err(text) => {
                 let _ = message_tx
                     .send([&[data + 1], text.as_bytes()].concat())
                     .await;

@@ -227,8 +227,8 @@ pub(crate) struct Call {
     pub content_type: String,
     /// The body.
     pub body: Bytes,
-    /// The connection, where the request asks to make a WebSocket of it.
-    pub websocket: Option<Arc<super::websocket::WebSocketRequest>>,
+    /// The connection, where the request asks to make one of another protocol of it.
+    pub upgrade: Option<Arc<super::upgrade::UpgradeRequest>>,
 }
 
 impl Call {

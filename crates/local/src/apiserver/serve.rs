@@ -25,7 +25,7 @@ use super::core::Core;
 use super::error::ApiError;
 use super::reply::{self, Reply};
 use super::request::{self, Call, Form, Path, Target};
-use super::websocket::WebSocketRequest;
+use super::upgrade::UpgradeRequest;
 use super::{discovery, exec, logs, port_forward, read, strategy, watch, write};
 
 /// Bodies beyond this are refused, as Kubernetes does (3 MiB).
@@ -188,8 +188,9 @@ async fn dispatch(
                 .map(request::parse_query)
                 .unwrap_or_default();
             let verb = match target.subresource.as_str() {
-                // A WebSocket is opened by GET, but who may look at pods may not run programs in them.
-                "exec" => "create",
+                // A WebSocket is opened by GET, but who may look at pods may not run programs in them, nor
+                // connect to them.
+                "exec" | "portforward" => "create",
                 _ => request::verb(request.method(), &target, &query),
             };
             auth::authorize(core, &user, &target, verb)?;
@@ -204,8 +205,8 @@ async fn call(
     user: User,
     mut request: Request<Incoming>,
 ) -> Result<Call, ApiError> {
-    let websocket = match target.subresource.as_str() {
-        "portforward" | "exec" => WebSocketRequest::take(&mut request),
+    let upgrade = match target.subresource.as_str() {
+        "portforward" | "exec" => UpgradeRequest::take(&mut request),
         _ => None,
     };
     let (parts, body) = request.into_parts();
@@ -252,7 +253,7 @@ async fn call(
         user_agent,
         content_type,
         body,
-        websocket: websocket.map(Arc::new),
+        upgrade: upgrade.map(Arc::new),
     })
 }
 

@@ -61,7 +61,7 @@ async fn create(core: &Arc<Core>, object: Value) -> Result<(), ApiError> {
         content_type: "application/json".into(),
         body: Bytes::from(object.to_string()),
         command: Vec::new(),
-        websocket: None,
+        upgrade: None,
     };
     write::create(core, &call).await.map(drop)
 }

@@ -347,7 +347,7 @@ mod tests {
             content_type: "application/apply-patch+yaml".into(),
             body: bytes::Bytes::new(),
             command: Vec::new(),
-            websocket: None,
+            upgrade: None,
         }
     }
 
