@@ -1,6 +1,7 @@
 //! The controllers: each watches some kinds and brings the cluster to where they say it should be.
 
 mod accounts;
+mod aggregation;
 mod autoscaler;
 mod cache;
 mod deployment;
@@ -46,6 +47,7 @@ pub(crate) fn start(context: &Context, virtual_addresses: Pool, shutdown: &Cance
     spawn(Box::pin(autoscaler::run(shared)));
     spawn(Box::pin(endpoints::run(context.client.clone())));
     spawn(Box::pin(accounts::run(context.clone())));
+    spawn(Box::pin(aggregation::run(context.client.clone())));
     spawn(Box::pin(namespaces::run(context.client.clone())));
     spawn(Box::pin(garbage::run(context.client.clone())));
     spawn(Box::pin(load_balancer::run(

@@ -1,6 +1,7 @@
 //! Who asks, and whether they may.
 
 pub(super) mod escalation;
+mod impersonate;
 pub(super) mod rbac;
 pub(super) mod reviews;
 pub(super) mod token;
@@ -103,57 +104,7 @@ pub(super) fn authenticate(
         }
         _ => peer.ok_or_else(|| ApiError::unauthorized(NOBODY))?,
     };
-    impersonate(core, user, headers)
-}
-
-/// Lets those who may act as another user (`kubectl --as`).
-fn impersonate(core: &Core, user: User, headers: &HeaderMap) -> Result<User, ApiError> {
-    let values = |name: &str| -> Vec<String> {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .map(str::to_owned)
-            .collect()
-    };
-    let groups = values("impersonate-group");
-    let Some(name) = values("impersonate-user").into_iter().next() else {
-        return if groups.is_empty() {
-            Ok(user)
-        } else {
-            Err(ApiError::bad_request(
-                "requested groups to impersonate without a user",
-            ))
-        };
-    };
-    let wanted = std::iter::once(("users", name.clone()))
-        .chain(groups.iter().map(|group| ("groups", group.clone())));
-    for (resource, name) in wanted {
-        let wanted = Attributes {
-            verb: "impersonate".into(),
-            resource: resource.into(),
-            name,
-            ..Attributes::default()
-        };
-        if !rbac::allows(core, &user, &wanted) {
-            let message = format!(
-                "{resource} {:?} is forbidden: {}",
-                wanted.name,
-                wanted.refusal(&user)
-            );
-            return Err(ApiError::new(
-                http::StatusCode::FORBIDDEN,
-                "Forbidden",
-                message,
-            ));
-        }
-    }
-    let groups = if groups.is_empty() {
-        reviews::implied_groups(&name)
-    } else {
-        groups
-    };
-    Ok(User::new(name, groups))
+    impersonate::apply(core, user, headers)
 }
 
 /// Refuses what no role allows.

@@ -2,7 +2,7 @@
 //! its writer may do, unless the writer may `escalate` or `bind`.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::User;
 use super::rbac::{self, Attributes};
@@ -25,9 +25,13 @@ pub(in crate::apiserver) fn check(
     let is_binding = resource.plural.ends_with("bindings");
     let keys: &[&str] = match is_binding {
         true => &["roleRef", "subjects"],
-        false => &["rules"],
+        false => &["rules", "aggregationRule"],
     };
-    if old.is_some_and(|old| keys.iter().all(|key| old[*key] == new[*key])) {
+    // By their labels roles become part of others.
+    let labels = "/metadata/labels";
+    if old.is_some_and(|old| {
+        keys.iter().all(|key| old[*key] == new[*key]) && old.pointer(labels) == new.pointer(labels)
+    }) {
         return Ok(());
     }
     let namespace = call.target.namespace.as_str();
@@ -36,7 +40,7 @@ pub(in crate::apiserver) fn check(
             rbac::rules_of(core, new, namespace),
             binding(new, namespace),
         ),
-        false => (meta::list(new, "/rules").to_vec(), role(call, new)),
+        false => (role_rules(old, new), role(call, new)),
     };
     if rbac::allows(core, &call.user, &permission) {
         return Ok(());
@@ -46,6 +50,18 @@ pub(in crate::apiserver) fn check(
         None => Ok(()),
         Some(rule) => Err(refusal(call, new, rule)),
     }
+}
+
+/// What a role gives. One that takes the rules of others may come to give anything.
+fn role_rules(old: Option<&Value>, new: &Value) -> Vec<Value> {
+    let mut rules = meta::list(new, "/rules").to_vec();
+    let aggregation = |role: &Value| role.get("aggregationRule").cloned().unwrap_or_default();
+    let now = aggregation(new);
+    if !now.is_null() && old.map(aggregation) != Some(now) {
+        rules.push(json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}));
+        rules.push(json!({"nonResourceURLs": ["*"], "verbs": ["*"]}));
+    }
+    rules
 }
 
 /// The permission to write any role.
@@ -134,9 +150,21 @@ fn covers(own: &[Value], rule: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn a_role_that_takes_the_rules_of_others_may_give_anything() {
+        let own = [json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]})];
+        let plain =
+            json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});
+        let mut taking = plain.clone();
+        taking["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
+        let all_covered = |old, new| role_rules(old, new).iter().all(|rule| covers(&own, rule));
+        assert!(all_covered(None, &plain));
+        assert!(!all_covered(None, &taking));
+        assert!(!all_covered(Some(&plain), &taking));
+        assert!(all_covered(Some(&taking), &taking));
+    }
 
     #[test]
     fn rules_cover_what_they_hold() {

@@ -1,5 +1,7 @@
 //! What every cluster has from the start: namespaces, the `kubernetes` service, default roles.
 
+mod roles;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,76 +85,6 @@ fn objects() -> Vec<Value> {
         "endpoints": [{"addresses": ["10.96.0.1"], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": 443, "protocol": "TCP"}],
     }));
-    objects.extend(roles());
+    objects.extend(roles::all());
     objects
-}
-
-fn roles() -> Vec<Value> {
-    const READ: [&str; 3] = ["get", "list", "watch"];
-    const WRITE: [&str; 8] = [
-        "get",
-        "list",
-        "watch",
-        "create",
-        "update",
-        "patch",
-        "delete",
-        "deletecollection",
-    ];
-    let namespaced = |verbs: &[&str]| {
-        json!([
-            {"apiGroups": [""], "verbs": verbs, "resources": ["pods", "pods/log", "pods/status", "services", "services/status",
-                "endpoints", "configmaps", "serviceaccounts", "events"]},
-            {"apiGroups": [""], "verbs": READ, "resources": ["namespaces", "namespaces/status"]},
-            {"apiGroups": ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "discovery.k8s.io", "events.k8s.io"],
-             "resources": ["*"], "verbs": verbs},
-        ])
-    };
-    let with = |mut rules: Value, more: Value| {
-        rules.as_array_mut().expect("a list above").push(more);
-        rules
-    };
-    let secrets = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": WRITE});
-    let istio = json!({"apiGroups": ["networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
-        "gateway.networking.k8s.io"], "resources": ["*"], "verbs": WRITE});
-    let istio_read = json!({"apiGroups": ["networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
-        "gateway.networking.k8s.io"], "resources": ["*"], "verbs": READ});
-    let rbac = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": WRITE});
-    let edit = with(with(namespaced(&WRITE), secrets), istio);
-    let role = |name: &str, rules: Value| {
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": rules,
-               "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}})
-    };
-    let binding = |name: &str, role: &str, group: &str| {
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-               "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
-               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-               "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}]})
-    };
-    let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]);
-    let discovery = json!([{"nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz",
-        "/openapi", "/openapi/*", "/version", "/version/"], "verbs": ["get"]}]);
-    let reviews = json!([
-        {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
-    ]);
-    vec![
-        role("cluster-admin", everything),
-        role("admin", with(edit.clone(), rbac)),
-        role("edit", edit),
-        role("view", with(namespaced(&READ), istio_read)),
-        role("system:discovery", discovery),
-        role("system:basic-user", reviews),
-        binding("cluster-admin", "cluster-admin", MASTERS),
-        binding(
-            "system:discovery",
-            "system:discovery",
-            "system:authenticated",
-        ),
-        binding(
-            "system:basic-user",
-            "system:basic-user",
-            "system:authenticated",
-        ),
-    ]
 }
