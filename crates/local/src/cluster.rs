@@ -27,7 +27,9 @@ pub(crate) struct ClusterService {
     pub(crate) name: String,
     /// Cluster addresses; empty for headless services.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Addresses beside the cluster's own: of a load balancer, or external.
+    /// Addresses that the platform's load balancer gave.
+    pub(crate) balanced: Vec<IpAddr>,
+    /// Addresses that the user named, which may be somebody else's.
     pub(crate) external: Vec<IpAddr>,
     /// What `type: ExternalName` stands for.
     pub(crate) alias: Option<String>,
@@ -153,11 +155,8 @@ fn convert(service: &Service) -> ((String, String), ClusterService) {
     let ingress = balancer
         .and_then(|balancer| balancer.ingress.as_deref())
         .unwrap_or_default();
-    let mut external: Vec<String> = ingress
-        .iter()
-        .filter_map(|entry| entry.ip.clone())
-        .collect();
-    external.extend(spec.external_ips.unwrap_or_default());
+    let balanced = ingress.iter().filter_map(|entry| entry.ip.clone());
+    let balanced = balanced.collect();
     let mut addresses = spec.cluster_ips.unwrap_or_default();
     if addresses.is_empty() {
         addresses.extend(spec.cluster_ip);
@@ -166,7 +165,8 @@ fn convert(service: &Service) -> ((String, String), ClusterService) {
         namespace: namespace.clone(),
         name: name.clone(),
         addresses: parse(addresses),
-        external: parse(external),
+        balanced: parse(balanced),
+        external: parse(spec.external_ips.unwrap_or_default()),
         alias: spec
             .external_name
             .filter(|_| spec.type_.as_deref() == Some("ExternalName")),

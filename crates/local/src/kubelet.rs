@@ -43,7 +43,10 @@ pub(crate) use node::{register as register_node, renew_lease, schedule};
 use pod::Worker;
 
 /// Name of the only node.
-pub(crate) const NODE_NAME: &str = "lateen";
+pub const NODE_NAME: &str = "lateen";
+
+/// The node's annotation that names the pool of virtual addresses, `first-last`.
+pub const VIP_POOL: &str = "lateen.io/vip-pool";
 
 /// Longest grace that a pod gets when the whole platform stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

@@ -20,3 +20,4 @@ mod services;
 
 pub use entry::entry;
 pub use error::Error;
+pub use kubelet::{NODE_NAME, VIP_POOL};

@@ -10,7 +10,7 @@ mod node;
 mod pod;
 
 pub(crate) use addresses::Pool;
-pub(crate) use node::NodeNet;
+pub(crate) use node::{LocalRoutes, NodeNet};
 pub(crate) use pod::PodNet;
 
 use std::net::Ipv4Addr;

@@ -4,7 +4,12 @@
 //! The whole table is replaced in one transaction at each change. Connections that are open keep
 //! their translation, which the kernel tracks by connection. Session affinity is not supported.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::Client;
 use lateen_capture::nft::{
@@ -15,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::cluster::{self, ClusterService, Services};
+use crate::net::LocalRoutes;
 
 /// The table's name in the node's namespace.
 const TABLE: &str = "lateen-services";
@@ -24,12 +30,20 @@ const LOOKUP: &str = "services";
 const HAIRPIN: &str = "hairpin";
 
 /// Keeps the rules equal to the services until told to stop.
-pub(crate) async fn run(client: Client, node: IpAddr, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    client: Client,
+    node: IpAddr,
+    mut routes: LocalRoutes,
+    shutdown: CancellationToken,
+) {
     let mut services_rx = cluster::follow(&client);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let services = services_rx.borrow_and_update().clone();
+        // Before there is a route to an address, nothing on the node can be translated.
+        let routed = routes.keep(external_addresses(&services)).await;
         let written = write(services, node).await;
+        let written = routed.map_err(|error| error.to_string()).and(written);
         let retry = written.is_err();
         match written {
             Ok(()) => backoff.reset(),
@@ -44,6 +58,16 @@ pub(crate) async fn run(client: Client, node: IpAddr, shutdown: CancellationToke
             () = tokio::time::sleep(backoff.next_delay()), if retry => {}
         }
     }
+}
+
+/// What users named as addresses of their own.
+fn external_addresses(services: &Services) -> BTreeSet<Ipv4Addr> {
+    let all = services.values().flat_map(|service| &service.external);
+    all.filter_map(|ip| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    })
+    .collect()
 }
 
 async fn write(services: Arc<Services>, node: IpAddr) -> Result<(), String> {
@@ -83,10 +107,40 @@ fn table(services: &Services, node: IpAddr) -> Table {
         Hook::Postrouting,
         priority::SRCNAT,
     ));
-    for target in services.values().flat_map(targets) {
-        add(&mut table, &target, node);
+    let targets: Vec<_> = services.values().flat_map(targets).collect();
+    for target in &targets {
+        add(&mut table, target);
+        let own = target
+            .service
+            .addresses
+            .iter()
+            .chain(&target.service.balanced);
+        lookup(&mut table, target, own.map(|ip| (*ip, target.port)));
+        lookup(
+            &mut table,
+            target,
+            target.node_port.map(|port| (node, port)),
+        );
+    }
+    // Last, so that nobody takes over another service's address by naming it.
+    for target in &targets {
+        let external = target.service.external.iter();
+        lookup(&mut table, target, external.map(|ip| (*ip, target.port)));
     }
     table
+}
+
+/// Leads connections to these addresses to the target.
+fn lookup(table: &mut Table, target: &Target<'_>, at: impl IntoIterator<Item = (IpAddr, u16)>) {
+    for (ip, port) in at.into_iter().filter(|(ip, _)| ip.is_ipv4()) {
+        table.add_rule(
+            LOOKUP,
+            Rule::new()
+                .daddr(ip)
+                .dport(target.protocol, port)
+                .jump(&target.chain),
+        );
+    }
 }
 
 fn targets(service: &ClusterService) -> Vec<Target<'_>> {
@@ -120,7 +174,8 @@ fn targets(service: &ClusterService) -> Vec<Target<'_>> {
     targets
 }
 
-fn add(table: &mut Table, target: &Target<'_>, node: IpAddr) {
+/// Chooses one of the target's backends.
+fn add(table: &mut Table, target: &Target<'_>) {
     table.add_chain(Chain::regular(&target.chain));
     let mut verdicts = Vec::new();
     for (index, (ip, port)) in target.backends.iter().enumerate() {
@@ -147,22 +202,6 @@ fn add(table: &mut Table, target: &Target<'_>, node: IpAddr) {
         _ => Rule::new().random_of(verdicts),
     };
     table.add_rule(&target.chain, choose);
-    let service = target.service;
-    let addresses = service
-        .addresses
-        .iter()
-        .chain(&service.external)
-        .filter(|ip| ip.is_ipv4());
-    let ports = addresses.map(|ip| (*ip, target.port));
-    for (ip, port) in ports.chain(target.node_port.map(|port| (node, port))) {
-        table.add_rule(
-            LOOKUP,
-            Rule::new()
-                .daddr(ip)
-                .dport(target.protocol, port)
-                .jump(&target.chain),
-        );
-    }
 }
 
 #[cfg(test)]
@@ -178,7 +217,7 @@ mod tests {
             namespace: "n".into(),
             name: "a".into(),
             addresses: vec!["10.96.0.9".parse().unwrap()],
-            external: vec!["10.10.99.148".parse().unwrap()],
+            balanced: vec!["10.10.99.148".parse().unwrap()],
             ports: serde_json::from_value(json!([{"name": "http", "port": 80, "nodePort": 31380}]))
                 .unwrap(),
             slices: vec![(
@@ -202,6 +241,26 @@ mod tests {
         assert_eq!(table.rule_texts("n/a/0").len(), 1);
         assert!(table.rule_texts("n/a/0/1")[0].contains("10.244.0.1:8080"));
         assert_eq!(table.rule_texts(HAIRPIN).len(), 2);
+    }
+
+    #[test]
+    fn nobody_takes_over_an_address_by_naming_it() {
+        let mut services = service(1);
+        let mut other = services.values().next().cloned().unwrap();
+        other.namespace = "a".into();
+        other.addresses.clear();
+        other.external = std::mem::replace(&mut other.balanced, vec!["192.0.2.1".parse().unwrap()]);
+        services.insert(("a".into(), "a".into()), other);
+        let table = table(&services, "10.244.0.1".parse().unwrap());
+        let to_the_address: Vec<_> = table
+            .rule_texts(LOOKUP)
+            .into_iter()
+            .filter(|rule| rule.contains("10.10.99.148"))
+            .collect();
+        assert_eq!(to_the_address.len(), 2, "{to_the_address:?}");
+        assert!(to_the_address[0].contains("n/a/0"), "{to_the_address:?}");
+        let routed: Vec<_> = external_addresses(&services).into_iter().collect();
+        assert_eq!(routed, ["10.10.99.148".parse::<Ipv4Addr>().unwrap()]);
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<(), Error> {
     pivot_root(&root, &old).map_err(Error::sys("change the root"))?;
     chdir("/").map_err(Error::sys("enter the root"))?;
     own_proc()?;
-    hide(&spec.hidden)?;
+    for dir in &spec.hidden {
+        hide(dir)?;
+    }
     for program in PROGRAMS_IN_POD {
         bind_volume(&Mount {
             source: spec.lateen.clone(),
@@ -176,9 +178,9 @@ fn submounts(spec: &ContainerSpec, from: &Path, root: &Path) {
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(Path::new);
-    let inside = points.filter(|point| {
-        point.starts_with(from) && *point != from && !point.starts_with(&spec.hidden)
-    });
+    let is_hidden = |point: &Path| spec.hidden.iter().any(|dir| point.starts_with(dir));
+    let inside =
+        points.filter(|point| point.starts_with(from) && *point != from && !is_hidden(point));
     let mut bound: Vec<&Path> = Vec::new();
     for point in inside {
         // Binding is recursive.

@@ -11,8 +11,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) scratch: PathBuf,
     /// This program on the host.
     pub(crate) lateen: PathBuf,
-    /// A directory that containers must not see: it holds the platform's keys.
-    pub(crate) hidden: PathBuf,
+    /// Directories that containers must not see: they hold the keys of this platform, and of others here.
+    pub(crate) hidden: Vec<PathBuf>,
     /// Volumes and generated files.
     pub(crate) mounts: Vec<Mount>,
     /// Program and arguments.

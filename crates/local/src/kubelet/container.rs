@@ -21,6 +21,7 @@ use crate::Error;
 use crate::container::process::{self, Exit, Running};
 use crate::container::{Capabilities, ContainerSpec, scratch_dir};
 use crate::images::how_to_map;
+use crate::state::base_dir;
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
 /// How often an image without a mapping is looked up again.
@@ -279,7 +280,7 @@ impl ContainerTask {
         Ok(ContainerSpec {
             scratch,
             lateen: process::this_program()?,
-            hidden: context.kubelet.state.path().to_owned(),
+            hidden: vec![context.kubelet.state.path().to_owned(), base_dir()],
             mounts,
             argv,
             env,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::NODE_NAME;
+use super::{NODE_NAME, VIP_POOL};
 use crate::Error;
 use crate::events::Recorder;
 use crate::net::{NODE_IP, POD_CIDR};
@@ -24,8 +24,8 @@ const RENEW: Duration = Duration::from_secs(10);
 const REBIND: Duration = Duration::from_secs(1);
 const FIELD_MANAGER: &str = "lateen-node";
 
-/// Creates or refreshes the Node object.
-pub(crate) async fn register(client: &kube::Client) -> Result<(), Error> {
+/// Creates or refreshes the Node object, which also says which pool services get their addresses from.
+pub(crate) async fn register(client: &kube::Client, vip_pool: &str) -> Result<(), Error> {
     let api: Api<Node> = Api::all(client.clone());
     let (pods, prefix) = POD_CIDR;
     let cidr = format!("{pods}/{prefix}");
@@ -40,6 +40,9 @@ pub(crate) async fn register(client: &kube::Client) -> Result<(), Error> {
     if api.get_opt(NODE_NAME).await?.is_none() {
         api.create(&PostParams::default(), &node).await?;
     }
+    let pool = json!({"metadata": {"annotations": {VIP_POOL: vip_pool}}});
+    api.patch(NODE_NAME, &PatchParams::default(), &Patch::Merge(pool))
+        .await?;
     let patch = Patch::Merge(json!({"status": status()}));
     api.patch_status(NODE_NAME, &PatchParams::default(), &patch)
         .await?;

@@ -1,10 +1,11 @@
 //! The node's end: loopback with the services' fixed addresses, routing, and the routes to pods.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::{API_IP, DNS_IP, NODE_IP, NODE_MAC, SERVICE_CIDR, namespace};
@@ -59,19 +60,20 @@ impl NodeNet {
 
     /// Makes a virtual range routable on the node, so that a connection to it can be made and then translated.
     pub(crate) async fn route_to_loopback(&self, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
-        // Local, so that a connection that nothing translates is refused at once.
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(range, prefix)
-            .output_interface(LOOPBACK)
-            .kind(RouteType::Local)
-            .scope(RouteScope::Host)
-            .pref_source(NODE_IP)
-            .build();
+        let route = local_route(range, prefix);
         let request = self.handle.route().add(route).replace();
         request
             .execute()
             .await
             .map_err(Error::netlink("virtual route"))
+    }
+
+    /// The same for single addresses, which come and go.
+    pub(crate) fn local_routes(&self) -> LocalRoutes {
+        LocalRoutes {
+            handle: self.handle.clone(),
+            routed: BTreeSet::new(),
+        }
     }
 
     /// Brings up the node's end of a pod's veth pair and routes the pod's address to it.
@@ -115,6 +117,51 @@ impl NodeNet {
 
     pub(super) fn raw_namespace(&self) -> i32 {
         self.namespace.as_raw_fd()
+    }
+}
+
+/// A route that ends here, so that a connection that nothing translates is refused at once.
+fn local_route(range: Ipv4Addr, prefix: u8) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(range, prefix)
+        .output_interface(LOOPBACK)
+        .kind(RouteType::Local)
+        .scope(RouteScope::Host)
+        .pref_source(NODE_IP)
+        .build()
+}
+
+/// Addresses of the node that are no interface's.
+#[derive(Debug)]
+pub(crate) struct LocalRoutes {
+    handle: Handle,
+    routed: BTreeSet<Ipv4Addr>,
+}
+
+impl LocalRoutes {
+    /// Makes these the ones, and no others.
+    pub(crate) async fn keep(&mut self, wanted: BTreeSet<Ipv4Addr>) -> Result<(), Error> {
+        let gone: Vec<_> = self.routed.difference(&wanted).copied().collect();
+        for address in gone {
+            let request = self.handle.route().del(local_route(address, 32));
+            request
+                .execute()
+                .await
+                .map_err(Error::netlink("remove an address's route"))?;
+            self.routed.remove(&address);
+        }
+        for address in wanted {
+            if self.routed.contains(&address) {
+                continue;
+            }
+            let request = self.handle.route().add(local_route(address, 32)).replace();
+            request
+                .execute()
+                .await
+                .map_err(Error::netlink("an address's route"))?;
+            self.routed.insert(address);
+        }
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::controllers;
 use crate::dns::{self, Upstream};
 use crate::events::Recorder;
 use crate::kubelet::{self, ContainerLogs, Dialer, Executor, Kubelet};
-use crate::net::{DNS_IP, NODE_IP, NodeNet, Pool};
+use crate::net::{DNS_IP, LocalRoutes, NODE_IP, NodeNet, Pool};
 use crate::services;
 use crate::state::StateDir;
 
@@ -72,8 +72,8 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
     let (client, api_server, api_ca) =
         start_api(state, api, (&dialer, &executor), &api_stop).await?;
     let events = Recorder::start(client.clone());
-    kubelet::register_node(&client).await?;
-    start_network(&client, host, &shutdown);
+    kubelet::register_node(&client, &options.vip_pool).await?;
+    start_network(&client, host, net.local_routes(), &shutdown);
     let context = controllers::Context {
         client: client.clone(),
         events: events.clone(),
@@ -114,8 +114,13 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
 }
 
 /// DNS and the services' addresses.
-fn start_network(client: &kube::Client, host: HostResources, shutdown: &CancellationToken) {
-    let services = services::run(client.clone(), NODE_IP.into(), shutdown.clone());
+fn start_network(
+    client: &kube::Client,
+    host: HostResources,
+    routes: LocalRoutes,
+    shutdown: &CancellationToken,
+) {
+    let services = services::run(client.clone(), NODE_IP.into(), routes, shutdown.clone());
     tokio::spawn(services);
     let upstream = Upstream::new(host.dns, host.resolvers);
     let listen = vec![SocketAddr::from((DNS_IP, 53))];

@@ -1,6 +1,7 @@
 //! What is valid in a service.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::apiserver::error::FieldError;
 use crate::apiserver::meta;
 use crate::apiserver::strategy::checks::one_of;
 use crate::apiserver::strategy::names;
+use crate::net::{POD_CIDR, SERVICE_CIDR};
 
 pub(in crate::apiserver::strategy) fn validate(service: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -27,6 +29,7 @@ pub(in crate::apiserver::strategy) fn validate(service: &Value) -> Vec<FieldErro
         one_of(spec, name, "spec", &policies, &mut errors);
     }
     validate_address(service, &mut errors);
+    validate_external(service, &mut errors);
     validate_ports(service, &mut errors);
     let selector = service.pointer("/spec/selector");
     names::validate_labels(selector, "spec.selector", &mut errors);
@@ -63,6 +66,34 @@ fn validate_address(service: &Value, errors: &mut Vec<FieldError>) {
         }
         _ => {}
     }
+}
+
+/// Addresses that users name must not be those by which the cluster itself is reached: a service would take
+/// its connections over.
+fn validate_external(service: &Value, errors: &mut Vec<FieldError>) {
+    for (index, value) in meta::list(service, "/spec/externalIPs").iter().enumerate() {
+        let field = format!("spec.externalIPs[{index}]");
+        let address = value
+            .as_str()
+            .and_then(|text| text.parse::<Ipv4Addr>().ok());
+        let why = match address {
+            None => "must be a valid IPv4 address",
+            Some(ip) if ip.is_unspecified() => "may not be unspecified (0.0.0.0)",
+            Some(ip) if ip.is_loopback() => "may not be in the loopback range (127.0.0.0/8)",
+            Some(ip) if ip.is_link_local() => "may not be in the link-local range (169.254.0.0/16)",
+            Some(ip) if ip.is_multicast() => "may not be in the multicast range (224.0.0.0/4)",
+            Some(ip) if holds(POD_CIDR, ip) || holds(SERVICE_CIDR, ip) => {
+                "is of the range of this cluster's own pods or services"
+            }
+            Some(_) => continue,
+        };
+        errors.push(FieldError::invalid(field, value, why));
+    }
+}
+
+fn holds((network, prefix): (Ipv4Addr, u8), ip: Ipv4Addr) -> bool {
+    let shift = 32 - u32::from(prefix);
+    u32::from(network) >> shift == u32::from(ip) >> shift
 }
 
 fn validate_ports(service: &Value, errors: &mut Vec<FieldError>) {
@@ -176,6 +207,31 @@ mod tests {
                 "spec.ports[0].targetPort: Invalid value: \"UPPER\": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
             ],
         );
+    }
+
+    #[test]
+    fn external_addresses_are_not_the_clusters_own() {
+        let with = |ip: &str| json!({"ports": [{"port": 80}], "externalIPs": [ip]});
+        check(with("192.168.0.1"), &[]);
+        for (ip, why) in [
+            ("::1", "must be a valid IPv4 address"),
+            ("0.0.0.0", "may not be unspecified (0.0.0.0)"),
+            (
+                "127.0.0.1",
+                "may not be in the loopback range (127.0.0.0/8)",
+            ),
+            (
+                "10.96.0.1",
+                "is of the range of this cluster's own pods or services",
+            ),
+            (
+                "10.244.255.1",
+                "is of the range of this cluster's own pods or services",
+            ),
+        ] {
+            let expect = format!("spec.externalIPs[0]: Invalid value: \"{ip}\": {why}");
+            check(with(ip), &[&expect]);
+        }
     }
 
     #[test]
