@@ -2,7 +2,9 @@
 //! binary, requests through its gateway, and a look at the machine before and
 //! after.
 
+pub mod browser;
 pub mod exec;
+pub mod forward;
 pub mod grpc;
 pub mod http;
 pub mod idle;

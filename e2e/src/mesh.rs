@@ -51,7 +51,8 @@ impl Mesh {
         Ok(mesh)
     }
 
-    fn up_with(&mut self, more: &[&str]) -> anyhow::Result<()> {
+    /// Starts it with more flags.
+    pub fn up_with(&mut self, more: &[&str]) -> anyhow::Result<()> {
         let port = self.http.port().to_string();
         self.stopped = false;
         let args = ["up", "--detach", "--name", &self.name, "--http-port", &port];

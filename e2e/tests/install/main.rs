@@ -2,12 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+mod article;
 mod clusters;
 mod defaults;
 mod faults;
+mod forwarding;
 mod founding;
+mod page;
+mod platform;
 mod profiles;
 mod revisions;
+mod tenants;
 
 /// Platforms are heavy, and what is left behind is looked at: one test at a time.
 static ONE: Mutex<()> = Mutex::new(());

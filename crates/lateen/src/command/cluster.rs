@@ -1,8 +1,11 @@
 //! `lateen cluster`: clusters for tenants, on this machine.
 
+mod serve;
+mod tenant;
+
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -19,16 +22,19 @@ use crate::{
 /// The ingress gateway's Service.
 const INGRESS: &str = "istio-ingressgateway";
 /// What a cluster with a mesh takes virtual addresses for.
-const NEEDED: [&str; 3] = [
+pub(crate) const NEEDED: [&str; 3] = [
     "the Kubernetes API",
     "Kubernetes Ingress",
     "the Istio ingress gateway",
 ];
 
+/// The pool of virtual addresses of a cluster for which none is named.
+const DEFAULT_POOL: &str = "10.10.99.140-10.10.99.150";
+
 /// Create, list and delete clusters on this machine.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen cluster create team-a --istio --vip-pool 10.10.99.140-10.10.99.150\n  lateen cluster list\n  lateen cluster delete team-a"
+    after_help = "Examples:\n  lateen cluster create team-a --istio --vip-pool 10.10.99.140-10.10.99.150\n  lateen cluster list\n  lateen cluster tenant add team-a ann shop --file ann.kubeconfig\n  lateen cluster delete team-a"
 )]
 pub(crate) struct Cluster {
     #[command(subcommand)]
@@ -50,6 +56,10 @@ enum Command {
         /// Which.
         name: String,
     },
+    /// Let people write in their own namespaces of a cluster
+    Tenant(tenant::Tenant),
+    /// Serve a page that creates, lists and deletes clusters
+    Serve(serve::Serve),
 }
 
 /// Create a cluster.
@@ -61,11 +71,7 @@ struct Create {
     #[arg(long)]
     istio: bool,
     /// Virtual addresses for its services: `first-last`.
-    #[arg(
-        long,
-        default_value = "10.10.99.140-10.10.99.150",
-        value_name = "RANGE"
-    )]
+    #[arg(long, default_value = DEFAULT_POOL, value_name = "RANGE")]
     vip_pool: String,
     /// The port on 127.0.0.1 that leads to the ingress gateway; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
@@ -85,6 +91,24 @@ struct Row {
     vip_pool: String,
     ingress: Option<String>,
     kubeconfig: String,
+    /// Why it is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What of a new cluster is wrong.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Field {
+    Name,
+    VipPool,
+}
+
+/// Why there can be no such cluster.
+#[derive(Debug)]
+struct Refused {
+    field: Field,
+    why: anyhow::Error,
 }
 
 impl Cluster {
@@ -93,21 +117,15 @@ impl Cluster {
             Command::Create(create) => create.run().await,
             Command::List { output } => list(*output).await,
             Command::Delete { name } => delete(name).await,
+            Command::Tenant(tenant) => tenant.run().await,
+            Command::Serve(serve) => serve.run().await,
         }
     }
 }
 
 impl Create {
     async fn run(&self) -> anyhow::Result<()> {
-        let size = pool_size(&self.vip_pool)?;
-        if self.istio && size < NEEDED.len() as u64 {
-            bail!(
-                "--vip-pool {} has {size} addresses, and a cluster with Istio needs at least {}: one each for {}; give it a larger pool",
-                self.vip_pool,
-                NEEDED.len(),
-                NEEDED.join(", ")
-            );
-        }
+        check(&self.name, self.istio, &self.vip_pool).map_err(|refused| refused.why)?;
         let up = Up::cluster(&self.name, self.http_port, self.api_port, &self.vip_pool);
         match self.istio {
             true => up.with_mesh().run().await?,
@@ -122,8 +140,26 @@ impl Create {
     }
 }
 
-/// How many addresses `first-last` has.
-fn pool_size(range: &str) -> anyhow::Result<u64> {
+/// Whether there can be such a cluster.
+fn check(name: &str, istio: bool, vip_pool: &str) -> Result<(), Refused> {
+    let at = |field| move |why| Refused { field, why };
+    StateDir::of(name)
+        .map_err(anyhow::Error::new)
+        .map_err(at(Field::Name))?;
+    let size = pool_size(vip_pool).map_err(at(Field::VipPool))?;
+    if istio && size < NEEDED.len() as u64 {
+        let why = anyhow!(
+            "--vip-pool {vip_pool} has {size} addresses, and a cluster with Istio needs at least {}: one each for {}; give it a larger pool",
+            NEEDED.len(),
+            NEEDED.join(", ")
+        );
+        return Err(at(Field::VipPool)(why));
+    }
+    Ok(())
+}
+
+/// The first and the last address of a pool, written `first-last`, or one alone.
+pub(crate) fn pool(range: &str) -> anyhow::Result<(u32, u32)> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let address = |text: &str| -> anyhow::Result<u32> {
         let address: Ipv4Addr = text.trim().parse().with_context(|| {
@@ -135,20 +171,33 @@ fn pool_size(range: &str) -> anyhow::Result<u64> {
     if first > last {
         bail!("--vip-pool {range}: the last address is before the first");
     }
+    Ok((first, last))
+}
+
+/// How many addresses a pool has.
+fn pool_size(range: &str) -> anyhow::Result<u64> {
+    let (first, last) = pool(range)?;
     Ok(u64::from(last - first) + 1)
 }
 
-async fn list(format: Format) -> anyhow::Result<()> {
+/// The clusters that there are.
+async fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for name in state::names() {
         // One that does not answer is shown all the same.
         let row = row(&name).await.unwrap_or_else(|error| Row {
             name: name.clone(),
-            state: format!("{error:#}"),
+            state: "unknown".to_owned(),
+            error: Some(format!("{error:#}")),
             ..Row::default()
         });
         rows.push(row);
     }
+    rows
+}
+
+async fn list(format: Format) -> anyhow::Result<()> {
+    let rows = rows().await;
     if format != Format::Short {
         return output::structured(&serde_json::to_value(&rows)?, format);
     }
@@ -164,9 +213,10 @@ async fn list(format: Format) -> anyhow::Result<()> {
     for row in rows {
         let istio = if row.istio { "yes" } else { "no" };
         let ingress = row.ingress.unwrap_or_else(|| "-".to_owned());
+        let state = row.error.unwrap_or(row.state);
         let cells = [
             row.name,
-            row.state,
+            state,
             istio.to_owned(),
             row.vip_pool,
             ingress,
@@ -188,6 +238,7 @@ async fn row(name: &str) -> anyhow::Result<Row> {
         vip_pool: status.vip_pool,
         ingress: None,
         kubeconfig: status.kubeconfig,
+        error: None,
     };
     if state.running().is_none() {
         row.state = "dead".to_owned();

@@ -105,7 +105,7 @@ impl Install {
         lock.release().await;
         done?;
         if self.verify {
-            verify_install::verify(&mut applier, &parts).await?;
+            verify_install::verify(&mut applier, &parts, installation.namespace()).await?;
         }
         output::line("✔ Installation complete");
         Ok(())

@@ -1,4 +1,6 @@
-//! `lateen verify-install`: whether everything of an installation is there and ready.
+//! `lateen verify-install`: whether everything of an installation is there and ready, and does its work.
+
+mod steps;
 
 use anyhow::bail;
 use clap::Args;
@@ -26,12 +28,17 @@ impl VerifyInstall {
         let installation = self.layers.installation()?;
         let parts = lateen_install::parts(&installation)?;
         let client = client::connect(global).await?;
-        verify(&mut Applier::new(client), &parts).await
+        verify(&mut Applier::new(client), &parts, installation.namespace()).await
     }
 }
 
-/// Looks at each object, says what of it is missing, and fails if anything is.
-pub(crate) async fn verify(applier: &mut Applier, parts: &[Part]) -> anyhow::Result<()> {
+/// Looks at each object, says what of it is missing, goes through the steps by which one finds out why the
+/// mesh does not run, and fails if anything is wrong.
+pub(crate) async fn verify(
+    applier: &mut Applier,
+    parts: &[Part],
+    namespace: &str,
+) -> anyhow::Result<()> {
     let mut bad = 0;
     for part in parts {
         for object in &part.objects {
@@ -49,11 +56,29 @@ pub(crate) async fn verify(applier: &mut Applier, parts: &[Part]) -> anyhow::Res
             }
         }
     }
-    if bad > 0 {
-        bail!(
-            "{bad} objects of the installation are missing or not ready; `lateen install` mends it"
-        );
+    let mut failed = Vec::new();
+    for (index, step) in steps::all(applier.client(), namespace)
+        .await?
+        .iter()
+        .enumerate()
+    {
+        output::print(step.lines(index + 1));
+        if step.failed() {
+            failed.push(format!("{} ({})", index + 1, step.title));
+        }
     }
-    output::line("✔ Istio is installed and verified successfully");
-    Ok(())
+    let failed = failed.join(", ");
+    match (bad, failed.is_empty()) {
+        (0, true) => {
+            output::line("✔ Istio is installed and verified successfully");
+            Ok(())
+        }
+        (0, false) => bail!("everything is there, but it does not work: see step {failed}"),
+        (_, true) => bail!(
+            "{bad} objects of the installation are missing or not ready; `lateen install` mends it"
+        ),
+        (_, false) => bail!(
+            "{bad} objects of the installation are missing or not ready; see step {failed} for the cause, or let `lateen install` mend it"
+        ),
+    }
 }
