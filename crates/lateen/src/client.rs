@@ -8,7 +8,7 @@ use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, Discovery,
     api::{ApiResource, DynamicObject, ListParams, TypeMeta},
     config::{KubeConfigOptions, Kubeconfig},
     core::{GroupVersionKind, Selector},
@@ -88,6 +88,15 @@ pub(crate) async fn list(
         object.metadata.managed_fields = None;
     }
     Ok(found)
+}
+
+/// All kinds that the cluster has. They come in one answer where the API server can give one: group by
+/// group, one that has just gone ends the whole question.
+pub(crate) async fn kinds(client: &Client) -> kube::Result<Discovery> {
+    match Discovery::new(client.clone()).run_aggregated().await {
+        Ok(kinds) => Ok(kinds),
+        Err(_) => Discovery::new(client.clone()).run().await,
+    }
 }
 
 /// A client from a kubeconfig file alone.

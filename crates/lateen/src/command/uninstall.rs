@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
-    discovery::{Discovery, Scope, verbs},
+    discovery::{Scope, verbs},
 };
 use lateen_install::{TAG, is_owned, owned as installed, owned_by};
 use serde_json::json;
@@ -235,8 +235,8 @@ async fn remove_namespace(
 
 /// The first object in a namespace that neither an installation, nor the mesh, nor the platform made.
 async fn foreign_in(client: &Client, namespace: &str) -> anyhow::Result<Option<String>> {
-    let discovery = Discovery::new(client.clone()).run().await?;
-    for group in discovery.groups() {
+    let kinds = client::kinds(client).await?;
+    for group in kinds.groups() {
         for (resource, capabilities) in group.recommended_resources() {
             let is_listed = capabilities.supports_operation(verbs::LIST);
             let passes = matches!(resource.kind.as_str(), "Event" | "Lease" | "Endpoints");
@@ -245,7 +245,8 @@ async fn foreign_in(client: &Client, namespace: &str) -> anyhow::Result<Option<S
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(client.clone(), namespace, &resource);
-            for object in api.list(&ListParams::default()).await?.items {
+            // A definition that was just deleted may still be spoken of.
+            for object in client::list(&api, &resource).await? {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 if !is_expected(&resource.kind, &name, &object) {
                     return Ok(Some(format!("{} {name}", resource.kind)));

@@ -206,16 +206,18 @@ impl Deployer {
             return Ok(());
         }
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(&object));
-        match api.get_opt(CLASS).await? {
-            // Whoever has declared it knows why.
-            Some(_) => {}
-            None => {
-                let params = PatchParams::apply(FIELD_MANAGER).force();
-                match api.patch(CLASS, &params, &Patch::Apply(&object)).await {
-                    // The Gateway API is not installed.
-                    Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-                    applied => applied.map(drop)?,
-                }
+        let held = match api.get_opt(CLASS).await {
+            // The Gateway API is not installed, which an API server says in plain text.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            held => held?,
+        };
+        // Whoever has declared it knows why.
+        if held.is_none() {
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            match api.patch(CLASS, &params, &Patch::Apply(&object)).await {
+                // It is not installed either: some say it as they say of an object.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                applied => applied.map(drop)?,
             }
         }
         self.applied.insert(CLASS.to_owned(), object);

@@ -130,15 +130,9 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
-    /// 404 for a path that means nothing.
+    /// 404 for a path that means nothing. It has no reason, as no part of Kubernetes has heard of it.
     pub(crate) fn no_such_path() -> Self {
-        let mut error = Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource",
-        );
-        error.details = Some(json!({}));
-        error
+        Self::new(StatusCode::NOT_FOUND, "", "404 page not found")
     }
 
     /// 404 for an object.

@@ -53,8 +53,12 @@ pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Reply {
     bytes(code, "text/plain; charset=utf-8", body)
 }
 
-/// A refusal as a `Status`.
+/// A refusal as a `Status`; one without a reason in plain text, as Kubernetes has it, so that clients
+/// that count on a `Status` are found out here.
 pub(crate) fn refusal(error: &ApiError) -> Reply {
+    if error.reason.is_empty() {
+        return text(error.code, format!("{}\n", error.message));
+    }
     let mut reply = json(error.code, &error.status());
     if error.code == StatusCode::UNAUTHORIZED {
         reply
