@@ -1,0 +1,153 @@
+"""Installing, injecting and going over to another version, on a real Kubernetes.
+
+    cluster run python3 check.py LATEEN
+
+KUBECONFIG names a cluster without a mesh, whose nodes have the mesh's images and Bookinfo's, and whose
+services can be reached from here. Ends with an error at the first thing that is not as it should be.
+"""
+
+import http.client
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+LATEEN = sys.argv[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "samples/bookinfo"
+# What the API server of a cluster, or its controllers, put there by themselves.
+OF_PLATFORM = {"kube-root-ca.crt", "extension-apiserver-authentication",
+               "kube-apiserver-legacy-service-account-token-tracking"}
+
+
+def run(*command, text=None):
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kubectl(*arguments, text=None):
+    return run("kubectl", *arguments, text=text)
+
+
+def lateen(*arguments):
+    start = time.monotonic()
+    said = run(LATEEN, *arguments)
+    print(f"{time.monotonic() - start:6.1f} s  lateen {' '.join(arguments)}")
+    return said
+
+
+def address(service, namespace):
+    return kubectl("get", "service", service, "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+
+
+def page(host):
+    connection = http.client.HTTPConnection(host, timeout=20)
+    try:
+        connection.request("GET", "/productpage")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+class Requests(threading.Thread):
+    """Asks again and again until it is told to stop, and remembers what failed."""
+
+    def __init__(self, host):
+        super().__init__(daemon=True)
+        self.host, self.count, self.failed = host, 0, []
+        self.over = threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.02):
+            self.count += 1
+            try:
+                status, body = page(self.host)
+                if status != 200 or b"reviews-v" not in body:
+                    self.failed.append((time.strftime("%T"), status, body[:80]))
+            except OSError as error:
+                self.failed.append((time.strftime("%T"), repr(error)))
+
+    def end(self):
+        self.over.set()
+        self.join()
+        print(f"{self.count} requests, {len(self.failed)} failed")
+        if self.failed or self.count < 100:
+            sys.exit(f"requests failed: {self.failed[:5]}")
+
+
+def manifests():
+    """Every generated manifest is taken by the API server as it is."""
+    for profile in ["minimal", "default", "demo", "preview"]:
+        for more in [[], ["--set", "revision=canary"]]:
+            manifest = run(LATEEN, "manifest", "generate", "--set", f"profile={profile}", *more)
+            # Definitions and the namespace first: a dry run of the rest needs them.
+            kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifest)
+            kubectl("apply", "--dry-run=server", "-f", "-", text=manifest)
+    lateen("uninstall", "--purge", "-y")
+
+
+def nothing_is_left():
+    kinds = "crd,clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration,namespace"
+    left = kubectl("get", kinds, "-o", "name").split()
+    left += kubectl("get", "configmap,secret,service,deployment,role,rolebinding,serviceaccount", "-A", "-o", "name").split()
+    # The Gateway API's own definitions are nobody's business.
+    left = [name for name in left if ("istio" in name or "lateen" in name)
+            and name.split("/")[-1] not in OF_PLATFORM]
+    if left:
+        sys.exit(f"left behind: {left}")
+
+
+def profiles():
+    for profile in ["minimal", "default", "demo", "minimal"]:
+        lateen("install", "-y", "--set", f"profile={profile}")
+        lateen("verify-install", "--set", f"profile={profile}")
+
+
+def bookinfo():
+    kubectl("label", "namespace", "default", "istio-injection=enabled", "--overwrite")
+    kubectl("apply", "-f", str(SAMPLES / "platform/kube/bookinfo.yaml"))
+    kubectl("apply", "-f", str(SAMPLES / "networking/bookinfo-gateway.yaml"))
+    ready()
+    host = address("istio-ingressgateway", "istio-system")
+    for _ in range(100):
+        try:
+            if page(host)[0] == 200:
+                return host
+        except OSError:
+            pass
+        time.sleep(0.5)
+    sys.exit(f"the page is not there: {page(host)}")
+
+
+def ready():
+    for name in kubectl("get", "deployment", "-n", "default", "-o", "name").split():
+        kubectl("rollout", "status", name, "-n", "default", "--timeout=180s")
+
+
+def canary(host):
+    requests = Requests(host)
+    requests.start()
+    lateen("install", "-y", "--set", "revision=canary")
+    kubectl("label", "namespace", "default", "istio-injection-", "istio.io/rev=canary")
+    kubectl("rollout", "restart", "deployment", "-n", "default")
+    ready()
+    lateen("uninstall", "-y", "--revision", "default")
+    time.sleep(5)
+    requests.end()
+
+
+manifests()
+nothing_is_left()
+profiles()
+lateen("install", "-y")
+canary(bookinfo())
+kubectl("delete", "-f", str(SAMPLES / "networking/bookinfo-gateway.yaml"))
+kubectl("delete", "-f", str(SAMPLES / "platform/kube/bookinfo.yaml"))
+kubectl("label", "namespace", "default", "istio.io/rev-")
+lateen("uninstall", "--purge", "-y")
+nothing_is_left()
+print("all is as it should be")
