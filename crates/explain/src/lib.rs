@@ -7,6 +7,7 @@
 mod answer;
 mod ask;
 mod call;
+mod described;
 mod platform;
 mod recorded;
 mod served;
@@ -19,6 +20,10 @@ pub use answer::{
 };
 pub use ask::explain;
 pub use call::{BadCall, Call, Security};
+pub use described::{
+    Agreement, DescribedPort, DescribedRule, DescribedService, DescribedWorkload, Exposed, Leading,
+    Mode, TlsCheck,
+};
 pub use platform::{Caller, Platform};
 pub use recorded::{Group, Recorded, Recording, Replayer, changes, decisions};
 pub use served::{ServeError, Served};

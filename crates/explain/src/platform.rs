@@ -40,7 +40,7 @@ pub struct Platform {
     pub unused: Vec<String>,
     /// What is not in force, or not known, and why.
     pub notes: Vec<String>,
-    domain: String,
+    pub(crate) domain: String,
 }
 
 /// A workload whose proxy is asked.
@@ -112,7 +112,11 @@ impl Platform {
             rest.is_some_and(|rest| rest.starts_with('-'))
         };
         let found = exact.or_else(|| all.iter().filter(fits).find(begins));
-        let workload = (*found?).clone();
+        self.caller_of((*found?).clone())
+    }
+
+    /// A workload with the proxy that it would have.
+    pub(crate) fn caller_of(&self, workload: Arc<Workload>) -> Option<Caller> {
         let told = self.told_of_itself(&workload);
         let node = node_of(&workload, self.network_of(&workload), &told)?;
         let message: Node = json::from_value(node.clone()).ok()?;

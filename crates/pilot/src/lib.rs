@@ -56,7 +56,7 @@ pub use proxy::{Dialect, Kind, NotAProxy, Proxy};
 pub use registration::{Entries, EntriesError, Registering};
 pub use rights::ASK_AGAIN;
 pub use secret::{Credential, CredentialSource, Leave, NoCredentials};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, full_host};
 pub use source::{Client, Source};
 pub use trace::{
     ClusterTrace, Condition, L4Condition, L4Fate, L4Trace, Origin, PassedOver, RuleFate, RuleTrace,

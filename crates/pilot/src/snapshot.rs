@@ -450,7 +450,7 @@ impl Snapshot {
 
 /// A host of a configuration object in full: a name without dots is a service of the object's
 /// namespace.
-pub(crate) fn full_host(host: &str, namespace: &str, domain: &str) -> Hostname {
+pub fn full_host(host: &str, namespace: &str, domain: &str) -> Hostname {
     if host.contains('.') || host.contains('*') {
         Hostname::new(host)
     } else {

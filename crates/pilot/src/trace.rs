@@ -12,11 +12,12 @@ mod passed_over;
 mod route;
 
 use lateen_api::Meta;
-use lateen_core::ObjectRef;
+use lateen_core::{Labels, ObjectRef};
 use lateen_galley::Source;
 use lateen_registry::WATCHED_KINDS;
 
 use crate::engine::Vantage;
+use crate::mtls;
 use crate::offline::Offline;
 use crate::view::View;
 
@@ -125,6 +126,18 @@ impl Offline {
     pub fn trace_inbound_tls(&self, port: u16) -> Vec<(&'static str, Origin)> {
         let vantage = self.vantage();
         inbound::tls(View::new(&self.snapshot, &vantage), port)
+    }
+
+    /// How workloads of a namespace with some labels take TLS at a port, in a word, and what says so;
+    /// `None` where nothing does.
+    pub fn trace_tls_of(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        port: u16,
+    ) -> Option<(&'static str, Origin)> {
+        let said = mtls::said(&self.snapshot, namespace, labels, Some(port))?;
+        Some(inbound::of_policy(&said, port))
     }
 
     /// VirtualServices for a host that have no say in what becomes of its requests (or connections, where
