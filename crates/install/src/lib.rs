@@ -123,6 +123,16 @@ pub fn manifests(installation: &Installation) -> Result<Vec<Value>, InstallError
     Ok(parts.into_iter().flat_map(|part| part.objects).collect())
 }
 
+/// The accounts as which control planes of other clusters come, and what they may do: the one that
+/// reads, and with `control_plane` also that of a control plane which has the cluster as its own.
+pub fn accounts(installation: &Installation, control_plane: bool) -> Vec<Value> {
+    let mut objects = rbac::base(installation);
+    if control_plane {
+        objects.extend(rbac::control_plane(installation));
+    }
+    objects
+}
+
 /// Definitions of the Gateway API's kinds, for a platform that has none. Where the Gateway API is
 /// installed, its own must be left as they are.
 pub fn gateway_api_definitions() -> Vec<Value> {

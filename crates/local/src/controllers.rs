@@ -1,5 +1,6 @@
 //! The controllers: each watches some kinds and brings the cluster to where they say it should be.
 
+mod account_tokens;
 mod accounts;
 mod aggregation;
 mod autoscaler;
@@ -48,6 +49,7 @@ pub(crate) fn start(context: &Context, virtual_addresses: Pool, shutdown: &Cance
     spawn(Box::pin(endpoints::run(context.client.clone())));
     spawn(Box::pin(accounts::run(context.clone())));
     spawn(Box::pin(aggregation::run(context.client.clone())));
+    spawn(Box::pin(account_tokens::run(context.clone())));
     spawn(Box::pin(namespaces::run(context.client.clone())));
     spawn(Box::pin(garbage::run(context.client.clone())));
     spawn(Box::pin(load_balancer::run(
