@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::command;
+use crate::command::{self, refused::Refused};
+use experimental::Experimental;
+
+mod experimental;
 
 /// The service mesh that runs on Kubernetes, and whole on one Linux machine.
 #[derive(Debug, Parser)]
@@ -45,6 +48,31 @@ pub(crate) struct Global {
         default_value = "istio-system"
     )]
     pub(crate) istio_namespace: String,
+    /// The user as whom to come, `system:serviceaccount:NAMESPACE:NAME` for an account.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub(crate) impersonate: Option<String>,
+    /// A group of that user; several where it is given several times.
+    #[arg(
+        long = "as-group",
+        global = true,
+        value_name = "GROUP",
+        requires = "impersonate"
+    )]
+    pub(crate) impersonate_groups: Vec<String>,
+    /// The UID of that user.
+    #[arg(
+        long = "as-uid",
+        global = true,
+        value_name = "UID",
+        requires = "impersonate"
+    )]
+    pub(crate) impersonate_uid: Option<String>,
+    /// How long connecting to the API server may take.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "15s", value_parser = command::wait::duration)]
+    pub(crate) kubeclient_timeout: std::time::Duration,
+    /// How much the Kubernetes client says of what it does: from 6 on each request, from 9 on all.
+    #[arg(long, global = true, value_name = "LEVEL", default_value_t = 0)]
+    vklog: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +86,9 @@ enum Command {
     /// Install the mesh, or change what is installed
     Install(command::install::Install),
     /// Install another version, as `install` does
+    #[command(
+        after_help = "Examples:\n  lateen upgrade --dry-run\n  lateen upgrade -f mesh.yaml -y"
+    )]
     Upgrade(command::install::Install),
     /// Remove a revision of the mesh, or all of it
     Uninstall(command::uninstall::Uninstall),
@@ -95,6 +126,56 @@ enum Command {
     Analyze(command::analyze::Analyze),
     /// Check files of the mesh's objects, without a cluster
     Validate(command::validate::Validate),
+    /// Say what applies to a pod or to a service
+    Describe(command::describe::Describe),
+    /// Write a Secret by which another cluster's control plane reads this cluster
+    CreateRemoteSecret(command::create_remote_secret::CreateRemoteSecret),
+    /// List the clusters that the control plane reads services from
+    RemoteClusters(command::remote_clusters::RemoteClusters),
+    /// Look at how clients and servers prove who they are
+    #[command(arg_required_else_help = true)]
+    Authn(command::authn::Authn),
+    /// Create objects of the mesh from files
+    Create(command::objects::Create),
+    /// Replace objects of the mesh by those of files
+    Replace(command::objects::Replace),
+    /// Show objects of the mesh
+    Get(command::objects::Get),
+    /// Delete objects of the mesh
+    Delete(command::objects::Delete),
+    /// Make a workload outside of the cluster an endpoint of a service
+    Register(command::register::Register),
+    /// Take a workload outside of the cluster from a service
+    Deregister(command::register::Deregister),
+    /// Write the Gateways and VirtualServices that stand for Ingresses
+    ConvertIngress(command::convert_ingress::ConvertIngress),
+    /// Not supported: the operator that ran in clusters
+    Operator(command::refused::Operator),
+    /// Not supported: the manifests of Istio 1.0's components
+    #[command(
+        hide = true,
+        after_help = "Example:\n  lateen manifest generate --set profile=demo     Instead"
+    )]
+    GenDeploy(command::refused::Rest),
+    /// Not supported: a kubeconfig for Istio's own API server
+    #[command(
+        hide = true,
+        after_help = "Example:\n  kubectl config set-context NAME --cluster CLUSTER     Instead"
+    )]
+    ContextCreate(command::refused::Rest),
+    /// Not supported: proxies of ambient mode
+    #[command(
+        after_help = "Example:\n  kubectl label namespace default istio-injection=enabled     Instead"
+    )]
+    Waypoint(command::refused::Rest),
+    /// Not supported: proxies of ambient mode
+    #[command(
+        visible_alias = "zc",
+        after_help = "Example:\n  lateen proxy-config listener deploy/productpage-v1     Instead"
+    )]
+    ZtunnelConfig(command::refused::Rest),
+    /// Show the flags that every command has
+    Options(command::config_list::Options),
     /// Commands that `istioctl` has under this name
     #[command(visible_alias = "x", alias = "exp")]
     Experimental {
@@ -107,18 +188,9 @@ enum Command {
     Version(command::version::Version),
     /// Print a completion script for a shell
     Completion(Completion),
-}
-
-#[derive(Debug, Subcommand)]
-enum Experimental {
-    /// Check whether the mesh can be installed or upgraded
-    Precheck(command::precheck::Precheck),
-    /// Wait until an object is in force on the proxies
-    Wait(command::wait::Wait),
-    /// Say what is wrong with the cluster's objects, or with those of files
-    Analyze(command::analyze::Analyze),
-    /// Take the sidecar out of the workloads of a YAML file
-    KubeUninject(command::kube_inject::KubeUninject),
+    /// Write a page of documentation for each command
+    #[command(hide = true)]
+    Collateral(command::collateral::Collateral),
 }
 
 /// Print a completion script for a shell.
@@ -132,6 +204,9 @@ struct Completion {
 /// Parses the arguments and runs the command; errors go to standard error in one paragraph.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let cli = Cli::parse_from(args);
+    if let Err(error) = log_client(cli.global.vklog) {
+        return fail(&error);
+    }
     lateen_tls::install_provider();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -141,6 +216,16 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// What the Kubernetes client does, on standard error.
+fn log_client(level: u8) -> anyhow::Result<()> {
+    let directive = match level {
+        0..6 => return Ok(()),
+        6..9 => "kube_client=debug",
+        _ => "kube_client=trace",
+    };
+    lateen_telemetry::init(directive, false).map_err(|error| anyhow::anyhow!("--vklog: {error}"))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
@@ -175,23 +260,33 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dashboard(dashboard) => dashboard.run(global).await,
         Command::Admin(admin) => admin.run(global).await,
         Command::BugReport(report) => report.run(global).await,
-        Command::Wait(wait)
-        | Command::Experimental {
-            command: Experimental::Wait(wait),
-        } => wait.run(global).await,
-        Command::Analyze(analyze)
-        | Command::Experimental {
-            command: Experimental::Analyze(analyze),
-        } => analyze.run(global).await,
+        Command::Wait(wait) => wait.run(global).await,
+        Command::Analyze(analyze) => analyze.run(global).await,
         Command::Validate(validate) => validate.run(),
-        Command::Experimental {
-            command: Experimental::KubeUninject(uninject),
-        } => uninject.run(),
-        Command::Experimental {
-            command: Experimental::Precheck(precheck),
-        } => precheck.run(global).await,
+        Command::Describe(describe) => describe.run(global).await,
+        Command::CreateRemoteSecret(secret) => secret.run(global).await,
+        Command::RemoteClusters(clusters) => clusters.run(global).await,
+        Command::Authn(authn) => authn.run(global).await,
+        Command::Create(create) => create.run(global).await,
+        Command::Replace(replace) => replace.run(global).await,
+        Command::Get(get) => get.run(global).await,
+        Command::Delete(delete) => delete.run(global).await,
+        Command::Register(register) => register.run(global).await,
+        Command::Deregister(deregister) => deregister.run(global).await,
+        Command::ConvertIngress(convert) => convert.run(),
+        Command::Operator(operator) => operator.run(),
+        Command::GenDeploy(_) => Refused::GenDeploy.fail(),
+        Command::ContextCreate(_) => Refused::ContextCreate.fail(),
+        Command::Waypoint(_) => Refused::Waypoint.fail(),
+        Command::ZtunnelConfig(_) => Refused::ZtunnelConfig.fail(),
+        Command::Options(options) => {
+            options.run(&Cli::command());
+            Ok(())
+        }
+        Command::Experimental { command } => command.run(global).await,
         Command::Explain(explain) => explain.run(global).await,
         Command::Version(version) => version.run(global).await,
+        Command::Collateral(collateral) => collateral.run(Cli::command()),
         Command::Completion(completion) => {
             let mut command = Cli::command();
             clap_complete::generate(

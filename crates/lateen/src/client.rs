@@ -21,11 +21,16 @@ use crate::cli::Global;
 
 /// A client for the cluster that the flags, the environment or the local mesh name.
 pub(crate) async fn connect(global: &Global) -> anyhow::Result<Client> {
+    Ok(Client::try_from(config(global).await?)?)
+}
+
+/// How that cluster is reached, and as whom.
+pub(crate) async fn config(global: &Global) -> anyhow::Result<Config> {
     let options = KubeConfigOptions {
         context: global.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let config = match kubeconfig(global) {
+    let mut config = match kubeconfig(global) {
         Some(path) => {
             let file = Kubeconfig::read_from(&path)
                 .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
@@ -35,7 +40,20 @@ pub(crate) async fn connect(global: &Global) -> anyhow::Result<Client> {
             "no cluster to talk to: start one with `lateen up`, or name one with --kubeconfig",
         )?,
     };
-    Ok(Client::try_from(config)?)
+    config.connect_timeout = Some(global.kubeclient_timeout);
+    impersonate(global, &mut config);
+    Ok(config)
+}
+
+/// Comes as somebody else, where the flags say so.
+fn impersonate(global: &Global, config: &mut Config) {
+    let auth = &mut config.auth_info;
+    if let Some(user) = &global.impersonate {
+        auth.impersonate = Some(user.clone());
+        // Groups and UID of another user are not this one's.
+        auth.impersonate_groups = Some(global.impersonate_groups.clone());
+        auth.impersonate_uid = global.impersonate_uid.clone();
+    }
 }
 
 /// `--kubeconfig`, then `$KUBECONFIG` (read by the library), then the local mesh's own.
@@ -47,6 +65,20 @@ fn kubeconfig(global: &Global) -> Option<PathBuf> {
         return None;
     }
     running_kubeconfig()
+}
+
+/// The kubeconfig that commands go by, and who says so.
+pub(crate) fn kubeconfig_in_use(global: &Global) -> (String, &'static str) {
+    if let Some(path) = &global.kubeconfig {
+        return (path.display().to_string(), "command line");
+    }
+    if let Some(paths) = std::env::var_os("KUBECONFIG") {
+        return (paths.to_string_lossy().into_owned(), "$KUBECONFIG");
+    }
+    match running_kubeconfig() {
+        Some(path) => (path.display().to_string(), "the local mesh that runs"),
+        None => ("~/.kube/config".to_owned(), "default"),
+    }
 }
 
 /// The kubeconfig of the local mesh that runs: the default one, or the only one.

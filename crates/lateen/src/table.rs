@@ -7,6 +7,7 @@ const PADDING: usize = 5;
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     padding: usize,
+    least: usize,
 }
 
 impl Table {
@@ -14,12 +15,18 @@ impl Table {
         Table {
             rows: vec![header.map(str::to_owned).to_vec()],
             padding: PADDING,
+            least: 0,
         }
     }
 
     /// With so many spaces between the columns.
     pub(crate) fn padded(self, padding: usize) -> Self {
         Table { padding, ..self }
+    }
+
+    /// With columns of some width at least, the spaces behind them included.
+    pub(crate) fn at_least(self, least: usize) -> Self {
+        Table { least, ..self }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -57,7 +64,8 @@ impl std::fmt::Display for Table {
                 line.push_str(cell);
                 // As `istioctl` has it also before a last cell that is empty.
                 if column + 1 < row.len() {
-                    let pad = widths[column] + self.padding - cell.chars().count();
+                    let width = (widths[column] + self.padding).max(self.least);
+                    let pad = width - cell.chars().count();
                     line.extend(std::iter::repeat_n(' ', pad));
                 }
             }
@@ -65,6 +73,14 @@ impl std::fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// One line of cells, each at the right end of its column.
+pub(crate) fn right_aligned<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
+    let cells = cells.iter().zip(widths);
+    cells
+        .map(|(cell, width)| format!("{cell:>width$}"))
+        .collect()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::cli::Global;
 use crate::output::{self, Format};
 
+pub(super) use cluster::objects as of_cluster;
 pub(crate) use cluster::{api, kinds};
 pub(super) use files::documents;
 use suppress::Suppression;

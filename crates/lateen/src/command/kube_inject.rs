@@ -93,6 +93,31 @@ struct Settings {
 }
 
 impl KubeInject {
+    /// What a cluster's injector of a revision would do; there must be one.
+    pub(super) async fn of_cluster(
+        revision: Option<&str>,
+        global: &Global,
+    ) -> anyhow::Result<Params> {
+        let revision = revision.unwrap_or("default");
+        let mut flags = KubeInject {
+            files: Files {
+                filename: PathBuf::new(),
+                output: None,
+            },
+            inject_config_file: None,
+            values_file: None,
+            mesh_config_file: None,
+            inject_config_map: None,
+            mesh_config_map: None,
+            revision: Some(revision.to_owned()),
+            webhook_config: None,
+            settings: Settings::default(),
+        };
+        // Named, so that it must be there.
+        flags.inject_config_map = Some(flags.config_map(&None, "istio-sidecar-injector"));
+        flags.params(global).await
+    }
+
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let params = self.params(global).await?;
         self.files

@@ -26,7 +26,7 @@ use crate::{
 /// Give revisions other names, by which namespaces can be labelled.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen tag set prod --revision canary\n  lateen tag list\n  lateen tag set default --revision canary --overwrite\n  lateen tag remove prod"
+    after_help = "Examples:\n  lateen tag set prod --revision canary\n  lateen tag list\n  lateen tag set default --revision canary --overwrite\n  lateen tag generate prod --revision canary > prod.yaml\n  lateen tag remove prod"
 )]
 pub(crate) struct Tag {
     #[command(subcommand)]

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use kube::{Api, Client, api::DynamicObject};
-use lateen_api::kinds::{self, Kind};
+use kube::{Client, api::DynamicObject};
+use lateen_api::Kind;
 use lateen_pilot::{Refusal, Share};
-use lateen_registry::{WATCHED_KINDS, resource};
+use lateen_registry::WATCHED_KINDS;
 use tokio::time::Instant;
 
+use super::kinds;
 use crate::{cli::Global, client, output};
 
 /// How often the replicas are asked.
@@ -86,11 +87,7 @@ fn fraction(text: &str) -> Result<f64, String> {
 
 /// The kind that a user means, by any of its names.
 fn kind(text: &str) -> anyhow::Result<&'static Kind> {
-    let plain = text.replace('-', "").to_ascii_lowercase();
-    let is = |kind: &&Kind| {
-        kind.plural == plain || kind.singular == plain || kind.short_names.contains(&&*plain)
-    };
-    let Some(found) = kinds::ALL.iter().find(is) else {
+    let Some(found) = kinds::find(text) else {
         let all: Vec<_> = WATCHED_KINDS.iter().map(|kind| kind.singular).collect();
         bail!(
             "{text:?} is no kind of the mesh: there are {}",
@@ -179,8 +176,7 @@ impl Wait {
         };
         let end = Instant::now() + self.timeout;
         let client = client::connect(global).await?;
-        let resource = resource(kind);
-        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        let api = kinds::api(&client, kind, namespace);
         let called = format!("{} {name}.{namespace}", kind.kind);
         loop {
             let object = api.get_opt(name).await;
@@ -313,20 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_many_names() {
-        for name in [
-            "virtualservice",
-            "VirtualService",
-            "virtual-service",
-            "vs",
-            "virtualservices",
-        ] {
-            assert_eq!(
-                kind(name).map(|kind| kind.kind).ok(),
-                Some("VirtualService"),
-                "{name}"
-            );
-        }
+    fn kinds_that_no_proxy_is_sent_are_refused() {
+        assert_eq!(
+            kind("vs").map(|kind| kind.kind).ok(),
+            Some("VirtualService")
+        );
         let error = |name| {
             kind(name)
                 .err()

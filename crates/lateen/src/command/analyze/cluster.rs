@@ -46,17 +46,17 @@ const OF_PLATFORM: [(&str, &str, &str, &str); 12] = [
 const AT_ONCE: usize = 8;
 
 /// What a cluster has.
-pub(super) struct Read {
-    pub(super) objects: Vec<Written>,
+pub(in crate::command) struct Read {
+    pub(in crate::command) objects: Vec<Written>,
     /// What could not be read, and so is not looked at.
-    pub(super) notes: Vec<String>,
+    pub(in crate::command) notes: Vec<String>,
 }
 
 /// Every kind that an analyser asks for. What the user may not read is noted and left out.
 ///
 /// # Errors
 /// Where the cluster does not answer.
-pub(super) async fn objects(global: &Global) -> anyhow::Result<Read> {
+pub(in crate::command) async fn objects(global: &Global) -> anyhow::Result<Read> {
     let client = client::connect(global).await?;
     let lists = kinds().map(|resource| {
         let client = client.clone();
