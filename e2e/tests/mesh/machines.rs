@@ -5,7 +5,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject},
@@ -16,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::{shared, tokens};
+use super::shared;
 
 /// The node's own address, which no pod has.
 const ADDRESS: &str = "10.244.0.1";
@@ -36,50 +35,55 @@ impl Drop for Agent {
 }
 
 impl Agent {
-    /// Starts it below a folder with the files that `istioctl x workload entry configure` writes.
+    /// Starts it below a folder with the files that `lateen x workload entry configure` writes.
     async fn start(mesh: &Mesh, root: &Path) -> anyhow::Result<Agent> {
-        let put = |path: &str, text: &str| -> anyhow::Result<()> {
+        let made = root.join("made");
+        let folder = made.to_str().context("a path in letters")?;
+        mesh.lateen_ok(&[
+            "x",
+            "workload",
+            "entry",
+            "configure",
+            "--name",
+            "machines",
+            "--output",
+            folder,
+            "--internalIP",
+            ADDRESS,
+            "--ingressIP",
+            ADDRESS,
+            "--autoregister",
+            "--capture-dns=false",
+        ])?;
+        let hosts = std::fs::read_to_string(made.join("hosts"))?;
+        ensure!(hosts == format!("{ADDRESS} {TRUST}\n"), "{hosts}");
+        // The node has no /etc/hosts of its own to write that line to, so that addresses stand for names.
+        let services: Api<k8s_openapi::api::core::v1::Service> =
+            Api::namespaced(mesh.client().await?, "istio-system");
+        let istiod = services.get("istiod").await?.spec.unwrap_or_default();
+        let istiod = istiod.cluster_ip.context("no address")?;
+        for (name, path) in [
+            ("root-cert.pem", "var/run/secrets/istio/root-cert.pem"),
+            ("istio-token", "var/run/secrets/tokens/istio-token"),
+            ("mesh.yaml", "etc/istio/config/mesh"),
+            ("cluster.env", "cluster.env"),
+        ] {
+            let text = std::fs::read_to_string(made.join(name))?;
+            let text = text.replace(&format!("{TRUST}:15012"), &format!("{istiod}:15012"));
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().context("below the root")?)?;
-            Ok(std::fs::write(path, text)?)
-        };
-        let client = mesh.client().await?;
-        let roots: Api<ConfigMap> = Api::default_namespaced(client.clone());
-        let trusted = roots.get("istio-ca-root-cert").await?.data;
-        let trusted = trusted.unwrap_or_default();
-        let trusted = trusted.get("root-cert.pem").context("no root")?;
-        put("var/run/secrets/istio/root-cert.pem", trusted)?;
-        let token = tokens::of(mesh, "default", &["istio-ca"]).await?;
-        put("var/run/secrets/tokens/istio-token", &token)?;
-        let services: Api<k8s_openapi::api::core::v1::Service> =
-            Api::namespaced(client, "istio-system");
-        let istiod = services.get("istiod").await?.spec.unwrap_or_default();
-        let istiod = format!("{}:15012", istiod.cluster_ip.context("no address")?);
-        let settings = json!({"defaultConfig": {
-            "discoveryAddress": istiod,
-            "readinessProbe": {
-                "exec": {"command": ["/usr/bin/test", "-e", root.join("well")]},
-                "periodSeconds": 1,
-                "failureThreshold": 1,
-            },
-        }});
-        put("etc/istio/config/mesh", &settings.to_string())?;
+            std::fs::write(path, text)?;
+        }
         let log = std::fs::File::create(root.join("log"))?;
-        let mut command = Command::new(mesh.binary());
+        let mut command = Command::new("/bin/sh");
         command
+            .args(["-c", "set -a; . \"$0\"; exec \"$@\""])
+            .arg(root.join("cluster.env"))
+            .arg(mesh.binary())
             .args(["agent", "sidecar", "--root"])
             .arg(root)
             .env_clear()
-            .envs([
-                ("POD_NAME", "machine"),
-                ("POD_NAMESPACE", "default"),
-                ("SERVICE_ACCOUNT", "default"),
-                ("INSTANCE_IP", ADDRESS),
-                ("CA_ADDR", istiod.as_str()),
-                ("ISTIOD_SAN", TRUST),
-                ("ISTIO_META_AUTO_REGISTER_GROUP", "machines"),
-                ("ISTIO_METAJSON_LABELS", r#"{"version":"v1"}"#),
-            ])
+            .env("POD_NAME", "machine")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -146,8 +150,13 @@ pub(crate) async fn a_machine_registers_itself_and_serves_while_it_is_well(
         "kind": "WorkloadGroup",
         "metadata": {"name": "machines"},
         "spec": {
-            "metadata": {"labels": {"app": "machine"}},
+            "metadata": {"labels": {"app": "machine", "version": "v1"}},
             "template": {"serviceAccount": "default"},
+            "probe": {
+                "exec": {"command": ["/usr/bin/test", "-e", folder.path().join("well")]},
+                "periodSeconds": 1,
+                "failureThreshold": 1,
+            },
         },
     })
     .to_string();

@@ -17,6 +17,7 @@ mod bad_input;
 mod cli;
 mod cluster;
 mod control_plane;
+mod diagnosis;
 mod envoy;
 mod explain;
 mod failing;
@@ -153,6 +154,7 @@ fn with_envoy(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         tcp::bytes_pass_in_both_directions,
         traffic::copies_go_to_the_mirror,
         access_logs::they_are_as_asked_for,
+        diagnosis::policies_are_read_from_the_proxy,
         samples::helloworld_comes_in_two_versions,
         samples::httpbin_sees_who_asks,
         samples::tcp_echo_shifts_connections,
@@ -207,6 +209,12 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         cli::pages_are_opened_by_forwarded_ports,
         cli::a_report_holds_no_secrets,
         explain::requests_are_explained_as_the_proxy_serves_them,
+        diagnosis::pods_and_services_are_described,
+        diagnosis::the_mesh_is_looked_at,
+        diagnosis::objects_are_kept_as_in_1_0,
+        diagnosis::outside_workloads_are_registered,
+        diagnosis::deployments_leave_and_join,
+        diagnosis::remote_secrets_give_the_right_to_read,
         bad_input::malformed_documents_name_their_place,
         bad_input::weights_of_zero_are_refused,
         bad_input::bad_and_huge_regexes_are_refused,
