@@ -72,7 +72,7 @@ pub(crate) struct Global {
     pub(crate) kubeclient_timeout: std::time::Duration,
     /// How much the Kubernetes client says of what it does: from 6 on each request, from 9 on all.
     #[arg(long, global = true, value_name = "LEVEL", default_value_t = 0)]
-    vklog: u8,
+    pub(crate) vklog: u8,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,7 +9,7 @@ use lateen_api::networking::{
 };
 use lateen_core::Hostname;
 use lateen_pilot::full_host;
-use lateen_registry::{Service, Workload};
+use lateen_registry::{Service, TargetPort, Workload};
 
 use super::{DescribedService, has_all};
 use crate::platform::Platform;
@@ -269,13 +269,26 @@ fn addresses(platform: &Platform, key: &str, hosts: &[String]) -> Vec<String> {
         let Ok(number) = u16::try_from(port.number) else {
             continue;
         };
-        let own = services
-            .iter()
-            .filter(|service| service.port(number).is_some());
-        let addresses = own.flat_map(|service| &service.load_balancer);
-        found.extend(addresses.map(|address| url(&port.protocol, address, number)));
+        for service in &services {
+            let Some(outside) = port_before(service, number) else {
+                continue;
+            };
+            let addresses = service.load_balancer.iter();
+            found.extend(addresses.map(|address| url(&port.protocol, address, outside)));
+        }
     }
     found
+}
+
+/// The port of a gateway's service behind which a server is: that of the same number, or one that leads
+/// to that number at the gateway's pods.
+fn port_before(service: &Service, number: u16) -> Option<u16> {
+    let same = service.port(number).map(|port| port.port);
+    let leading = || {
+        let mut ports = service.ports.iter();
+        ports.find(|port| port.target_port == TargetPort::Number(number))
+    };
+    same.or_else(|| leading().map(|port| port.port))
 }
 
 /// Whether a server is for any of some hosts.

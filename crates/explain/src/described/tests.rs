@@ -126,6 +126,23 @@ fn rules_that_lead_to_a_service_are_told() {
 }
 
 #[test]
+fn a_gateway_is_found_at_the_port_of_its_service() {
+    // The service has 80, which leads to 8080 of its pods.
+    for (number, expect) in [
+        (80, "Gateway default/gw: http://10.10.99.148\n"),
+        (8080, "Gateway default/gw: http://10.10.99.148\n"),
+        (
+            81,
+            "Gateway default/gw, which has no address outside of the cluster\n",
+        ),
+    ] {
+        let gateway = EXPOSED.replace("number: 80", &format!("number: {number}"));
+        let told = told(&platform(&[SHOP, &gateway]), false);
+        assert!(told.contains(expect), "{number}: {told}");
+    }
+}
+
+#[test]
 fn rules_for_the_host_that_lead_elsewhere_are_named() {
     let away = ROUTED.replace("host: shop,", "host: other,");
     let told = told(&platform(&[SHOP, &away]), false);

@@ -21,6 +21,10 @@ use forward::Forward;
 #[command(after_help = "Examples:\n  \
                   lateen dashboard grafana\n  \
                   lateen dashboard prometheus -p 9091 --browser=false\n  \
+                  lateen dashboard kiali\n  \
+                  lateen dashboard jaeger\n  \
+                  lateen dashboard zipkin\n  \
+                  lateen dashboard skywalking\n  \
                   lateen dashboard proxy deploy/productpage-v1\n  \
                   lateen dashboard controlz\n  \
                   lateen dashboard istiod-debug")]

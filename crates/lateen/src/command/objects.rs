@@ -317,6 +317,8 @@ fn named(document: &Written, global: &Global) -> Result<Named, String> {
     };
     let mut value = value.clone();
     value["metadata"]["namespace"] = namespace.clone().into();
+    // All versions of a kind are of one shape, and the API server takes the one that it is asked in.
+    value["apiVersion"] = kind.api_version().into();
     Ok(Named {
         kind,
         namespace,
@@ -346,6 +348,9 @@ mod tests {
             std::fs::write(&path, text).expect("written");
             match (read(&[path], &global()), expect) {
                 (Ok(objects), Ok(expect)) => {
+                    let asked_in =
+                        |named: &Named| named.value["apiVersion"] == named.kind.api_version();
+                    assert!(objects.iter().all(asked_in), "{text}");
                     let paths: Vec<String> = objects.iter().map(Named::path).collect();
                     assert_eq!(paths, expect);
                 }

@@ -42,6 +42,10 @@ pub(crate) const ADMIN: u16 = lateen_core::ports::ADMIN;
                   lateen proxy-config route deploy/istio-ingressgateway.istio-system --name http.8080 -o json\n  \
                   lateen proxy-config cluster deploy/reviews-v1 --fqdn ratings.default.svc.cluster.local\n  \
                   lateen proxy-config endpoint reviews-v1-77bb --port 9080\n  \
+                  lateen proxy-config bootstrap deploy/reviews-v1 -o json\n  \
+                  lateen proxy-config secret deploy/reviews-v1\n  \
+                  lateen proxy-config rootca-compare deploy/reviews-v1 deploy/ratings-v1\n  \
+                  lateen proxy-config ecds deploy/reviews-v1\n  \
                   lateen proxy-config log deploy/reviews-v1 --level http:debug")]
 pub(crate) struct ProxyConfig {
     #[command(subcommand)]
