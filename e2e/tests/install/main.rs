@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+mod addons;
 mod article;
 mod clusters;
 mod defaults;

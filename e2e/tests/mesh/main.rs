@@ -26,6 +26,7 @@ mod gateway_tls;
 mod grpc;
 mod kubectl;
 mod machines;
+mod metrics;
 mod multicluster;
 mod names;
 mod pods;
@@ -208,6 +209,7 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         cli::versions_of_all_are_told,
         cli::pages_are_opened_by_forwarded_ports,
         cli::a_report_holds_no_secrets,
+        metrics::each_metric_is_listed_and_each_listed_one_is_there,
         explain::requests_are_explained_as_the_proxy_serves_them,
         diagnosis::pods_and_services_are_described,
         diagnosis::the_mesh_is_looked_at,
