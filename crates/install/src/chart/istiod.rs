@@ -15,6 +15,10 @@ pub(super) const IS_REVISION: &str =
     "(and $.Values.revision (ne (toString $.Values.revision) \"default\"))";
 /// Of the pods of the control plane.
 const AUTOSCALES: &str = "$.Values.pilot.autoscaleEnabled";
+/// Where statuses are told what analysis finds: the environment says it before the settings.
+const ANALYSES: &str = "(eq \"true\" (toString (default \
+    (dig \"global\" \"istiod\" \"enableAnalysis\" false (omit $.Values \"\")) \
+    (get (default (dict) $.Values.pilot.env) \"PILOT_ENABLE_ANALYSIS\"))))";
 const KEEPALIVE: &str = "$.Values.pilot.keepaliveMaxServerConnectionAge";
 pub(super) const LOGS_JSON: &str = "$.Values.global.logAsJson";
 pub(super) const CLUSTER: &str =
@@ -106,6 +110,7 @@ fn switches(common: &mut Common) -> Vec<Switch> {
             "values.sidecarInjectorWebhook.enableNamespacesByDefault",
         ),
         flag(LOGS_JSON, "values.global.logAsJson"),
+        flag(ANALYSES, "values.global.istiod.enableAnalysis"),
         Switch {
             condition: KEEPALIVE,
             path: "values.pilot.keepaliveMaxServerConnectionAge",

@@ -398,6 +398,14 @@ fn the_control_plane_has_what_it_is_told() {
         of_istiod("istio-system", json!({"pilot": {"autoscaleMin": 9}})),
         of_istiod(
             "istio-system",
+            json!({"global": {"istiod": {"enableAnalysis": true}}}),
+        ),
+        of_istiod(
+            "istio-system",
+            json!({"pilot": {"env": {"PILOT_ENABLE_ANALYSIS": "true"}}}),
+        ),
+        of_istiod(
+            "istio-system",
             json!({"revision": "x", "sidecarInjectorWebhook": {
                 "enableNamespacesByDefault": true, "reinvocationPolicy": "IfNeeded",
                 "neverInjectSelector": [named], "alwaysInjectSelector": [named],
