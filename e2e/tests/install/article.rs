@@ -261,7 +261,7 @@ async fn measure(mesh: &Mesh) -> anyhow::Result<()> {
         !said.contains("Non-2xx") && !said.contains("Socket errors"),
         "{said}"
     );
-    println!("{said}");
+    eprintln!("{said}");
     Ok(())
 }
 

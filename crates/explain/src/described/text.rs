@@ -27,7 +27,7 @@ impl fmt::Display for DescribedService {
         }
         self.rules.iter().try_for_each(|rule| write!(f, "{rule}"))?;
         self.within(f)?;
-        self.from_outside(f)
+        self.write_outside(f)
     }
 }
 
@@ -45,7 +45,7 @@ impl DescribedService {
     }
 
     /// Rules at gateways.
-    fn from_outside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_outside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for exposed in &self.exposed {
             match exposed.at.as_slice() {
                 [] => writeln!(
