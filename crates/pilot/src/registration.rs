@@ -249,17 +249,33 @@ impl Registrar {
         let registrar = self.this.upgrade();
         let registrar = registrar.ok_or_else(|| Refusal::Unavailable("stopping".to_owned()))?;
         // From here on the end of an earlier stream does not count as the workload's.
-        self.lock().entry(key.clone()).or_default().n_streams += 1;
+        let is_leaving = {
+            let mut held = self.lock();
+            let own = held.entry(key.clone()).or_default();
+            own.n_streams += 1;
+            own.is_leaving
+        };
+        // Whoever is at noting that it went must find another entry than it has read.
+        let fresh = if is_leaving {
+            Duration::ZERO
+        } else {
+            self.fresh
+        };
         let registration = Registration { registrar, key };
-        if self.write(workload, &registration.key).await? {
+        if self.write(workload, &registration.key, fresh).await? {
             health::write_again(&registration.registrar, &registration.key);
         }
         Ok(registration)
     }
 
-    /// Writes the entry, or that its proxy is here; whether what it says of health is to be looked at
-    /// anew.
-    async fn write(&self, workload: &Workload, key: &Key) -> Result<bool, Refusal> {
+    /// Writes the entry, or that its proxy is here unless it has said so for less than `fresh`; whether
+    /// what it says of health is to be looked at anew.
+    async fn write(
+        &self,
+        workload: &Workload,
+        key: &Key,
+        fresh: Duration,
+    ) -> Result<bool, Refusal> {
         let since = Timestamp::now();
         let Workload {
             namespace, group, ..
@@ -286,7 +302,7 @@ impl Registrar {
                 return Ok(true);
             };
             workload.check(&found)?;
-            let at = entry::arrival(&found, replica, since, Timestamp::now(), self.fresh);
+            let at = entry::arrival(&found, replica, since, Timestamp::now(), fresh);
             let at = at.ok_or_else(|| {
                 Refusal::Unavailable("it has come to another replica since".to_owned())
             })?;

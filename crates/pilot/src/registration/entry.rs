@@ -66,9 +66,14 @@ impl Workload {
         let address = proxy.ip.to_string();
         let mut labels = proxy.labels.0.clone();
         for name in locality::LABELS {
-            // No label of an object has the slashes that it may have here.
-            if let Some(place) = labels.get_mut(name) {
-                *place = place.replace('/', ".");
+            // No label of an object has the slashes that it may have here, nor dots at its ends.
+            let Some(place) = labels.remove(name) else {
+                continue;
+            };
+            let place = place.replace('/', ".");
+            let place = place.trim_matches('.');
+            if !place.is_empty() {
+                labels.insert(name.into(), place.into());
             }
         }
         Ok(Some(Workload {
