@@ -122,9 +122,14 @@ fn table(services: &Services, node: IpAddr) -> Table {
             target.node_port.map(|port| (node, port)),
         );
     }
-    // Last, so that nobody takes over another service's address by naming it.
+    // Nobody takes over another service's address by naming it, whatever ports that one has and whether
+    // or not it has backends.
+    let given = services.values();
+    let given = given.flat_map(|service| service.addresses.iter().chain(&service.balanced));
+    let given: BTreeSet<IpAddr> = given.copied().collect();
     for target in &targets {
         let external = target.service.external.iter();
+        let external = external.filter(|ip| !given.contains(ip));
         lookup(&mut table, target, external.map(|ip| (*ip, target.port)));
     }
     table
@@ -257,7 +262,7 @@ mod tests {
             .into_iter()
             .filter(|rule| rule.contains("10.10.99.148"))
             .collect();
-        assert_eq!(to_the_address.len(), 2, "{to_the_address:?}");
+        assert_eq!(to_the_address.len(), 1, "{to_the_address:?}");
         assert!(to_the_address[0].contains("n/a/0"), "{to_the_address:?}");
         let routed: Vec<_> = external_addresses(&services).into_iter().collect();
         assert_eq!(routed, ["10.10.99.148".parse::<Ipv4Addr>().unwrap()]);

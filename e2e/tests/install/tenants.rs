@@ -25,12 +25,12 @@ metadata: {name: web}
 spec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}
 ";
 
-/// Somebody's kind, which those who may look at a namespace may look at as well.
-const WIDGETS: &str = "
+/// A kind that no role of the platform has: `kubectl` asks for no kind that it does not know.
+const QUOTAS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
-metadata: {name: widgets, labels: {rbac.authorization.k8s.io/aggregate-to-view: 'true'}}
-rules: [{apiGroups: [example.com], resources: [widgets], verbs: [get]}]
+metadata: {name: quotas, labels: {rbac.authorization.k8s.io/aggregate-to-view: 'true'}}
+rules: [{apiGroups: [''], resources: [resourcequotas], verbs: [get]}]
 ";
 
 #[test]
@@ -249,16 +249,16 @@ async fn gets_what_is_added_to_its_role(
     anns: &[Kubectl],
 ) -> anyhow::Result<()> {
     for (admin, ann) in admins.iter().zip(anns) {
-        let asked = "get widgets.example.com";
+        let asked = "get resourcequotas";
         ensure!(!can(ann, asked)?);
-        admin.feed(&["apply", "-f", "-"], WIDGETS)?;
+        admin.feed(&["apply", "-f", "-"], QUOTAS)?;
         eventually("the role to have the new rule", async || {
             ensure!(can(ann, asked)?);
             Ok(())
         })
         .await?;
-        ensure!(!can(ann, "delete widgets.example.com")?);
-        admin.feed(&["delete", "-f", "-"], WIDGETS)?;
+        ensure!(!can(ann, "delete resourcequotas")?);
+        admin.feed(&["delete", "-f", "-"], QUOTAS)?;
         eventually("the role to have lost it", async || {
             ensure!(!can(ann, asked)?);
             Ok(())

@@ -50,25 +50,27 @@ struct Wanted {
 
 impl Wanted {
     fn of(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
-        let values = |name: &str| -> Vec<String> {
+        // Names may be in any script. What cannot be read must not count as not said: the request would
+        // run with the caller's own rights.
+        let values = |name: &str| -> Result<Vec<String>, ApiError> {
             let values = headers.get_all(name).iter();
-            values
-                .filter_map(|value| value.to_str().ok())
-                .map(str::to_owned)
-                .collect()
+            let texts = values.map(|value| String::from_utf8(value.as_bytes().to_vec()));
+            texts
+                .collect::<Result<_, _>>()
+                .map_err(|_| ApiError::bad_request(format!("the header {name} is no UTF-8")))
         };
         let mut wanted = Wanted {
-            uid: values(UID).into_iter().next(),
-            groups: values(GROUP),
+            uid: values(UID)?.into_iter().next(),
+            groups: values(GROUP)?,
             ..Wanted::default()
         };
         for name in headers.keys() {
             if let Some(key) = name.as_str().strip_prefix(EXTRA) {
                 let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-                wanted.extra.insert(key, values(name.as_str()));
+                wanted.extra.insert(key, values(name.as_str())?);
             }
         }
-        match values(USER).into_iter().next() {
+        match values(USER)?.into_iter().next() {
             Some(name) if !name.is_empty() => wanted.name = name,
             _ if wanted.groups.is_empty() && wanted.uid.is_none() && wanted.extra.is_empty() => {
                 return Ok(None);
@@ -127,6 +129,8 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn wanted(pairs: &[(&'static str, &'static str)]) -> Result<Option<Wanted>, ApiError> {
@@ -135,6 +139,18 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         Wanted::of(&headers)
+    }
+
+    #[test]
+    fn names_of_any_script_count_and_what_cannot_be_read_is_refused() {
+        let of = |bytes: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.append(USER, HeaderValue::from_bytes(bytes).unwrap());
+            Wanted::of(&headers)
+        };
+        let named = of("jürgen".as_bytes()).unwrap().unwrap();
+        assert_eq!(named.name, "jürgen");
+        assert!(of(b"j\xfcrgen").is_err(), "not the caller's own rights");
     }
 
     #[test]

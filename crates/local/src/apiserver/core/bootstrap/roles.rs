@@ -117,13 +117,14 @@ fn viewing() -> Value {
 
 fn editing() -> Value {
     json!([
-        {"apiGroups": [""], "verbs": WRITE, "resources": ["pods", "services", "endpoints", "configmaps",
-            "secrets", "serviceaccounts", "events"]},
+        // Not where services lead: whoever writes that reaches other namespaces' pods through a gateway.
+        {"apiGroups": [""], "verbs": WRITE, "resources": ["pods", "services", "configmaps", "secrets",
+            "serviceaccounts", "events"]},
         // To run programs in pods and to reach their ports.
         {"apiGroups": [""], "verbs": ["create"], "resources": ["pods/exec", "pods/attach", "pods/portforward",
             "pods/eviction", "serviceaccounts/token"]},
         {"apiGroups": WORKLOADS, "resources": ["*"], "verbs": WRITE},
-        {"apiGroups": ["discovery.k8s.io", "events.k8s.io"], "resources": ["*"], "verbs": WRITE},
+        {"apiGroups": ["events.k8s.io"], "resources": ["*"], "verbs": WRITE},
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": WRITE},
         {"apiGroups": MESH, "resources": ["*"], "verbs": WRITE},
     ])
