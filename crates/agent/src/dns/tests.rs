@@ -68,7 +68,15 @@ async fn serve(hosts: &[(&str, &str)], servers: &[SocketAddr], parallel: bool) -
         search: Vec::new(),
     };
     let (tables_tx, tables) = watch::channel(Arc::new(table(hosts)));
-    let dns = Dns::bind(&config, &resolv, tables).await.expect("bound");
+    let mut tries = 0;
+    // The port that is free for datagrams may be taken for connections.
+    let dns = loop {
+        match Dns::bind(&config, &resolv, tables.clone()).await {
+            Ok(dns) => break dns,
+            Err(error) => assert!(tries < 20, "{error}"),
+        }
+        tries += 1;
+    };
     let address = dns.sockets[0].0.local_addr().expect("bound");
     tokio::spawn(async move {
         dns.serve().await;

@@ -211,7 +211,9 @@ mod tests {
         let before = peak();
         let why = check(&probe, own, limit).await.expect_err("it says so");
         assert!(why.starts_with("sh: exit status: 3 wrong"), "{why}");
-        assert!(peak() - before < 200 << 10, "{} kB more", peak() - before);
+        // The kernel's figure is near the truth alone, and may be less than before.
+        let more = peak().saturating_sub(before);
+        assert!(more < 200 << 10, "{more} kB more");
         let probe = serde_json::json!({"exec": {"command": ["sh", "-c", "yes | head -c 1M"]}});
         assert_eq!(check(&probe, own, limit).await, Ok(()));
     }
