@@ -44,7 +44,7 @@ pub(crate) struct Dashboard {
     #[arg(long, global = true, default_value = "localhost")]
     address: String,
     /// Open a browser.
-    #[arg(long, global = true, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, global = true, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     browser: bool,
 }
 

@@ -26,10 +26,10 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
                   lateen version -o json")]
 pub(crate) struct Version {
     /// Ask the control planes too.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     remote: bool,
     /// Only the version numbers; `false` tells of each replica and each proxy.
-    #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     short: bool,
     /// Only control planes of this revision, and their proxies.
     #[arg(short, long)]

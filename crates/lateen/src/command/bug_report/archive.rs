@@ -31,10 +31,17 @@ impl Archive {
     /// When the file cannot be made.
     pub(super) fn create(path: &Path, folder: &str) -> anyhow::Result<Self> {
         let partial = path.with_extension("gz.partial");
+        // Somebody else's file of this name would keep its owner.
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("cannot take {} away", partial.display()));
+            }
+            _ => {}
+        }
         let file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&partial)
             .with_context(|| format!("cannot write {}", partial.display()))?;

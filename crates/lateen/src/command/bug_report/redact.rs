@@ -83,9 +83,12 @@ static BEARER: LazyLock<Regex> =
 /// Fields and settings by name, in YAML, JSON or the environment's form.
 static FIELD: LazyLock<Regex> = LazyLock::new(|| {
     let names = "client-key-data|id-token|refresh-token|access_token|refresh_token|client_secret|\
-                 clientSecret|password|passwd|token|secret_key|secretKey|api_key|apiKey|privateKey";
+                 clientSecret|password|passwd|token|secret_key|secretKey|api_key|api-key|apiKey|\
+                 access_key|accessKey|privateKey";
+    // In quotes a value may hold anything; those of JSON within a text are escaped.
+    let value = r#"\\"[^"\n]*?\\"|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?:\\?["'])?[^\s"'\\,;{}\[\]&<]+"#;
     pattern(&format!(
-        r#"(?i)(\b[a-z0-9_.-]*(?:{names})(?:\\?["'])?[ \t]*[:=][ \t]*(?:\\?["'])?)([^\s"'\\,;{{}}\[\]&<]+)"#
+        r#"(?i)(\b[a-z0-9_.-]*(?:{names})(?:\\?["'])?[ \t]*[:=][ \t]*)({value})"#
     ))
 });
 /// A password in an address.
@@ -107,14 +110,28 @@ pub(super) fn text(text: &str) -> String {
     });
     let text = TOKEN.replace_all(&text, REDACTED);
     let text = BEARER.replace_all(&text, format!("${{1}}{REDACTED}"));
-    let text = FIELD.replace_all(&text, |found: &Captures<'_>| match is_name(&found[2]) {
-        true => found[0].to_owned(),
-        false => format!("{}{REDACTED}", &found[1]),
+    let text = FIELD.replace_all(&text, |found: &Captures<'_>| {
+        let value = &found[2];
+        if is_name(value.trim_matches(QUOTES)) {
+            return found[0].to_owned();
+        }
+        let begin = value.len() - value.trim_start_matches(QUOTES).len();
+        let end = value.trim_end_matches(QUOTES).len();
+        // The quotes stay, so that JSON stays JSON.
+        format!(
+            "{}{}{REDACTED}{}",
+            &found[1],
+            &value[..begin],
+            &value[end..]
+        )
     });
     ADDRESS
         .replace_all(&text, format!("${{1}}{REDACTED}@"))
         .into_owned()
 }
+
+/// What a value may stand in, also escaped.
+const QUOTES: [char; 3] = ['"', '\'', '\\'];
 
 /// The padding that a text of this length needs.
 fn padding(encoded: &str) -> &'static str {
@@ -129,7 +146,7 @@ fn padding(encoded: &str) -> &'static str {
 fn is_name(value: &str) -> bool {
     matches!(
         value.to_ascii_lowercase().as_str(),
-        "string" | "true" | "false" | "null" | "none" | "object" | "array" | "|" | "-"
+        "" | "string" | "true" | "false" | "null" | "none" | "object" | "array" | "|" | "-"
     )
 }
 
@@ -162,6 +179,10 @@ mod tests {
             ("    token: abc.def".to_owned(), "abc.def"),
             ("\"password\": \"hunter2\"".to_owned(), "hunter2"),
             ("{\\\"password\\\":\\\"hunter2\\\"}".to_owned(), "hunter2"),
+            ("password: \"correct horse battery\"".to_owned(), "horse"),
+            ("\"password\":\"a,hunter2\"".to_owned(), "hunter2"),
+            ("x-api-key: 'a b'".to_owned(), " b"),
+            ("AWS_SECRET_ACCESS_KEY=hunter2".to_owned(), "hunter2"),
             ("client-key-data: QUJD".to_owned(), "QUJD"),
             ("CONSUL_HTTP_TOKEN=hunter2 X=y".to_owned(), "hunter2"),
             ("redis://user:hunter2@cache:6379".to_owned(), "hunter2"),

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -161,7 +161,8 @@ impl Add {
     }
 
     async fn make_objects(&self, client: &Client) -> anyhow::Result<()> {
-        let params = PatchParams::apply("lateen").force();
+        // Not the manager of installations: it would take away the labels that those gave a namespace.
+        let params = PatchParams::apply("lateen-tenant").force();
         let all: Api<Namespace> = Api::all(client.clone());
         for namespace in self.namespaces.iter().map(String::as_str).chain([HOME]) {
             let patch = object("v1", "Namespace", namespace, json!({}));
@@ -265,9 +266,11 @@ fn kubeconfig(
 fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(path).and_then(|mut file| {
+        // The mode above is for files that were not there.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(text.as_bytes())
+    });
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -69,12 +69,14 @@ impl Forward {
         pod: &str,
         port: u16,
     ) -> anyhow::Result<()> {
+        // Once for all rounds: a signal that comes between two of them is not to be lost.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 Some(_) = connections.join_next() => continue,
             };

@@ -37,7 +37,7 @@ pub(super) struct All {
     #[arg(long)]
     port: Option<u16>,
     /// The names of clusters and listeners, and each route.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     verbose: bool,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Listener {
     #[arg(long)]
     port: Option<u16>,
     /// What each listener matches and where it sends that; `false` shows the listeners' kinds alone.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     verbose: bool,
     /// The filter chains by name, which is what a waypoint's listeners are told apart by.
     #[arg(long)]

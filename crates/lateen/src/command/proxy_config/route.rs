@@ -27,7 +27,7 @@ pub(super) struct Route {
     #[command(flatten)]
     filter: Filter,
     /// Each route; `false` counts the virtual hosts alone.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     verbose: bool,
 }
 
