@@ -71,7 +71,7 @@ fn described(mesh: &Mesh) -> anyhow::Result<()> {
             "Service: productpage.default",
             "Exposed on Gateway default/bookinfo-gateway: http://10.10.99.1",
             "VirtualService: default/bookinfo for *",
-            "/productpage; or /static*",
+            "/; or /productpage; or /login; or /logout; or /static*",
             "Pods: productpage-v1-",
         ],
     )?;
