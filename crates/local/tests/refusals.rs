@@ -187,7 +187,10 @@ async fn send(
         .await
         .expect("a body")
         .to_bytes();
-    (code, warnings, serde_json::from_slice(&body).expect("JSON"))
+    // What no part of Kubernetes has heard of is refused in plain text.
+    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
+    (code, warnings, body)
 }
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

@@ -191,10 +191,7 @@ async fn nobody_gives_rights_that_they_do_not_have() {
     };
     role("pods", "pods").await.expect("one's own");
     assert_eq!(
-        role("tokens", "serviceaccounts/token")
-            .await
-            .expect_err("not one's own")
-            .0,
+        role("nodes", "nodes").await.expect_err("not one's own").0,
         403
     );
 
