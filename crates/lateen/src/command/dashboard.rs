@@ -124,31 +124,31 @@ const PROMETHEUS: Addon = Addon {
     name: "prometheus",
     labels: &["app.kubernetes.io/name=prometheus", "app=prometheus"],
     port: 9090,
-    install: "install it by `lateen install --addon prometheus`",
+    install: "add it by `lateen manifest addon prometheus | kubectl apply -f -`",
 };
 const GRAFANA: Addon = Addon {
     name: "grafana",
     labels: &["app.kubernetes.io/name=grafana", "app=grafana"],
     port: 3000,
-    install: "install it by `lateen install --addon grafana`",
+    install: "add it by `lateen manifest addon grafana | kubectl apply -f -`",
 };
 const KIALI: Addon = Addon {
     name: "kiali",
     labels: &["app=kiali", "app.kubernetes.io/name=kiali"],
     port: 20001,
-    install: "install it by `lateen install --addon kiali`",
+    install: "add it by `lateen manifest addon kiali | kubectl apply -f -`",
 };
 const JAEGER: Addon = Addon {
     name: "jaeger",
     labels: &["app=jaeger", "app.kubernetes.io/name=jaeger"],
     port: 16686,
-    install: "install it by `lateen install --addon tracing`",
+    install: "add it by `lateen manifest addon tracing | kubectl apply -f -`",
 };
 const ZIPKIN: Addon = Addon {
     name: "zipkin",
     labels: &["app=zipkin", "app.kubernetes.io/name=zipkin"],
     port: 9411,
-    install: "install it by `lateen install --addon zipkin`",
+    install: "add it by `lateen manifest addon zipkin | kubectl apply -f -`",
 };
 const SKYWALKING: Addon = Addon {
     name: "skywalking",

@@ -33,7 +33,7 @@ pub(crate) use ready::{is_ready, missing};
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary\n  lateen install --addon prometheus --addon grafana"
+    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary\n  lateen install -f mesh.yaml --addon prometheus --addon grafana"
 )]
 pub(crate) struct Install {
     #[command(flatten)]
