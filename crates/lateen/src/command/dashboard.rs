@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn an_addon_that_is_missing_says_how_to_get_it() {
         let told = GRAFANA.missing(&["istio-system", "default"]);
-        assert!(told.contains("lateen install --addon grafana"), "{told}");
+        assert!(told.contains("lateen manifest addon grafana"), "{told}");
         assert!(told.contains("istio-system or default"), "{told}");
     }
 }
