@@ -1,15 +1,20 @@
 """Installing, injecting and going over to another version, on a real Kubernetes.
 
+    cargo xtask image && cargo xtask image bookinfo
+    cluster load target/images/*.tar
     cluster run python3 check.py LATEEN
 
 KUBECONFIG names a cluster without a mesh, whose nodes have the mesh's images and Bookinfo's, and whose
-services can be reached from here. Ends with an error at the first thing that is not as it should be.
+services can be reached from here. Charts are installed where `helm` is on the path. Ends with an error
+at the first thing that is not as it should be.
 """
 
 import http.client
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -140,14 +145,57 @@ def canary(host):
     requests.end()
 
 
+def bookinfo_ends():
+    kubectl("delete", "-f", str(SAMPLES / "networking/bookinfo-gateway.yaml"))
+    kubectl("delete", "-f", str(SAMPLES / "platform/kube/bookinfo.yaml"))
+    kubectl("label", "namespace", "default", "istio-injection-", "istio.io/rev-")
+
+
+def tenants():
+    """Who may change one namespace changes nothing of the mesh's."""
+    kubectl("create", "namespace", "team")
+    kubectl("create", "rolebinding", "team", "-n", "team", "--clusterrole=edit", "--user=tenant")
+    asked = [("yes", "create", "deployments.apps", "team"), ("yes", "patch", "services", "team"),
+             ("no", "create", "deployments.apps", "istio-system"), ("no", "get", "secrets", "istio-system"),
+             ("no", "patch", "configmaps", "istio-system"), ("no", "create", "pods", "default"),
+             ("no", "patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io", None)]
+    for want, verb, kind, namespace in asked:
+        where = ["-n", namespace] if namespace else []
+        said = subprocess.run(["kubectl", "auth", "can-i", verb, kind, "--as=tenant", *where],
+                              capture_output=True, text=True).stdout.strip()
+        if said != want:
+            sys.exit(f"a tenant may {verb} {kind} in {namespace}: {said}, not {want}")
+    kubectl("delete", "namespace", "team")
+
+
+def charts():
+    if not shutil.which("helm"):
+        print("charts are not tried: no helm")
+        return
+    releases = [("istio-base", "base", ["--create-namespace"]), ("istiod", "istiod", []),
+                ("istio-ingressgateway", "gateway", [])]
+    with tempfile.TemporaryDirectory() as folder:
+        lateen("manifest", "chart", "-o", folder)
+        for name, chart, more in releases:
+            run("helm", "install", name, f"{folder}/{chart}", "-n", "istio-system", "--wait", *more)
+    lateen("verify-install")
+    bookinfo()
+    bookinfo_ends()
+    for name, _, _ in reversed(releases):
+        run("helm", "uninstall", name, "-n", "istio-system", "--wait")
+    # Helm leaves definitions, and what only the control plane's own pods made.
+    lateen("uninstall", "--purge", "-y")
+    kubectl("delete", "namespace", "istio-system", "--ignore-not-found")
+
+
 manifests()
 nothing_is_left()
 profiles()
 lateen("install", "-y")
+tenants()
 canary(bookinfo())
-kubectl("delete", "-f", str(SAMPLES / "networking/bookinfo-gateway.yaml"))
-kubectl("delete", "-f", str(SAMPLES / "platform/kube/bookinfo.yaml"))
-kubectl("label", "namespace", "default", "istio.io/rev-")
+bookinfo_ends()
 lateen("uninstall", "--purge", "-y")
 nothing_is_left()
+charts()
 print("all is as it should be")

@@ -14,7 +14,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bench::commit;
 use archive::{Archive, Labels};
 use layer::Layer;
 use program::Program;
@@ -38,12 +37,17 @@ struct Image {
     program: Program,
     /// Names of the program below `/usr/local/bin`; a container starts the first one.
     commands: &'static [&'static str],
+    /// What the program is started with.
+    arguments: &'static [&'static str],
+    /// User and group that a container runs as.
+    user: u32,
     /// Folders that the program writes to, which are volumes where the root is read-only.
     folders: &'static [&'static str],
     /// In bytes of the archive, for a build with optimisation.
     limit: Option<u64>,
 }
 
+/// Those of the mesh, which are made when none is named.
 const IMAGES: [Image; 2] = [
     Image {
         name: "pilot",
@@ -53,6 +57,8 @@ const IMAGES: [Image; 2] = [
             binary: "lateen",
         },
         commands: &["pilot-discovery", "lateen", "istioctl"],
+        arguments: &[],
+        user: USER,
         folders: &["var/run/secrets/istio-dns"],
         limit: None,
     },
@@ -64,10 +70,61 @@ const IMAGES: [Image; 2] = [
             binary: "lateen-proxy",
         },
         commands: &["pilot-agent", "lateen-proxy"],
+        arguments: &[],
+        user: USER,
         folders: &["etc/istio/proxy", "var/lib/istio/data"],
         limit: Some(PROXY_LIMIT),
     },
 ];
+
+/// The name that stands for all images of the sample.
+const BOOKINFO: &str = "bookinfo";
+/// The sample's services do not run as the proxy does, whose connections are left alone.
+const BOOKINFO_USER: u32 = 1000;
+/// As the sample's pods ask for them.
+const BOOKINFO_TAG: &str = "latest";
+const BOOKINFO_IMAGES: [Image; 6] = [
+    bookinfo(
+        "examples-bookinfo-details-v1",
+        &["details", "--version", "v1"],
+    ),
+    bookinfo(
+        "examples-bookinfo-ratings-v1",
+        &["ratings", "--version", "v1"],
+    ),
+    bookinfo(
+        "examples-bookinfo-reviews-v1",
+        &["reviews", "--version", "v1"],
+    ),
+    bookinfo(
+        "examples-bookinfo-reviews-v2",
+        &["reviews", "--version", "v2"],
+    ),
+    bookinfo(
+        "examples-bookinfo-reviews-v3",
+        &["reviews", "--version", "v3"],
+    ),
+    bookinfo(
+        "examples-bookinfo-productpage-v1",
+        &["productpage", "--version", "v1"],
+    ),
+];
+
+const fn bookinfo(name: &'static str, arguments: &'static [&'static str]) -> Image {
+    Image {
+        name,
+        title: "A service of Bookinfo",
+        program: Program {
+            package: "lateen-bookinfo",
+            binary: "bookinfo",
+        },
+        commands: &["bookinfo"],
+        arguments,
+        user: BOOKINFO_USER,
+        folders: &[],
+        limit: None,
+    }
+}
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -75,8 +132,9 @@ struct Options {
     out: PathBuf,
     profile: String,
     hub: String,
-    tag: String,
-    /// Images by name; none are all.
+    /// Without one, the version for the mesh and `latest` for the sample.
+    tag: Option<String>,
+    /// Images by name; none are the mesh's.
     names: Vec<String>,
 }
 
@@ -86,7 +144,7 @@ impl Options {
             out: root.join(OUT),
             profile: "release".to_owned(),
             hub: HUB.to_owned(),
-            tag: env!("CARGO_PKG_VERSION").to_owned(),
+            tag: None,
             names: Vec::new(),
         };
         let mut args = args.iter();
@@ -99,13 +157,13 @@ impl Options {
                 "--out" => options.out = value()?.into(),
                 "--profile" => options.profile = value()?,
                 "--hub" => options.hub = value()?,
-                "--tag" => options.tag = value()?,
-                name if IMAGES.iter().any(|image| image.name == name) => {
+                "--tag" => options.tag = Some(value()?),
+                name if name == BOOKINFO || IMAGES.iter().any(|image| image.name == name) => {
                     options.names.push(name.to_owned());
                 }
                 other => bail!(
                     "{other} is neither an image nor an option\n\nusage: cargo xtask image [--out DIRECTORY] \
-                     [--profile NAME] [--hub HUB] [--tag TAG] [{}]…",
+                     [--profile NAME] [--hub HUB] [--tag TAG] [{}|{BOOKINFO}]…",
                     IMAGES.map(|image| image.name).join("|")
                 ),
             }
@@ -113,35 +171,42 @@ impl Options {
         Ok(options)
     }
 
-    fn wants(&self, image: &Image) -> bool {
-        self.names.is_empty() || self.names.iter().any(|name| name == image.name)
+    /// What is to be made, each with its tag.
+    fn wanted(&self) -> Vec<(Image, &str)> {
+        let named = |name: &str| self.names.iter().any(|it| it == name);
+        let tag = |default| self.tag.as_deref().unwrap_or(default);
+        let mesh = IMAGES
+            .into_iter()
+            .filter(|image| self.names.is_empty() || named(image.name))
+            .map(|image| (image, tag(env!("CARGO_PKG_VERSION"))));
+        let sample = BOOKINFO_IMAGES
+            .into_iter()
+            .filter(|_| named(BOOKINFO))
+            .map(|image| (image, tag(BOOKINFO_TAG)));
+        mesh.chain(sample).collect()
     }
 }
 
 /// Builds the programs and writes an archive for each image.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
     let options = Options::parse(root, args)?;
-    let wanted: Vec<Image> = IMAGES.into_iter().filter(|it| options.wants(it)).collect();
     let time = time(root)?;
-    let programs: Vec<Program> = wanted.iter().map(|image| image.program).collect();
-    let built = program::build(root, &options.profile, &programs)?;
     let system = layer::system(USER, time)?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
-    for (image, binary) in wanted.iter().zip(built) {
+    for (image, tag) in options.wanted() {
+        let binary = program::build(root, &options.profile, image.program)?;
         let program =
             std::fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
         let size = program.len();
-        let archive = image.archive(&system, program, &options, root, time)?;
+        let name = format!("{}/{}", options.hub, image.name);
+        let archive = image.archive(&system, program, name.clone(), tag, commit(root), time)?;
         let file = options.out.join(format!("{}.tar", image.name));
         std::fs::write(&file, &archive.bytes)
             .with_context(|| format!("cannot write {}", file.display()))?;
         eprintln!(
-            "{}\n  {}/{}:{}\n  {}, {} of archive, {} of program",
+            "{}\n  {name}:{tag}\n  {}, {} of archive, {} of program",
             file.display(),
-            options.hub,
-            image.name,
-            options.tag,
             archive.digest,
             mebibytes(archive.bytes.len()),
             mebibytes(size),
@@ -156,24 +221,27 @@ impl Image {
         &self,
         system: &Layer,
         program: Vec<u8>,
-        options: &Options,
-        root: &Path,
+        reference: String,
+        tag: &str,
+        revision: Option<String>,
         time: u64,
     ) -> Result<Archive> {
-        let own = layer::program(program, self.commands, self.folders, USER, time)?;
+        let own = layer::program(program, self.commands, self.folders, self.user, time)?;
         let labels = Labels {
             title: self.title,
             version: env!("CARGO_PKG_VERSION"),
-            revision: commit(root),
+            revision,
             source: env!("CARGO_PKG_REPOSITORY"),
             licenses: env!("CARGO_PKG_LICENSE"),
             created: archive::timestamp(time)?,
         };
         archive::Contents {
-            reference: format!("{}/{}", options.hub, self.name),
-            tag: &options.tag,
-            entrypoint: format!("/usr/local/bin/{}", self.commands[0]),
-            user: USER,
+            reference,
+            tag,
+            entrypoint: std::iter::once(format!("/usr/local/bin/{}", self.commands[0]))
+                .chain(self.arguments.iter().map(|argument| (*argument).to_owned()))
+                .collect(),
+            user: self.user,
             labels,
             layers: &[system, &own],
             time,
@@ -192,6 +260,20 @@ impl Image {
         );
         Ok(())
     }
+}
+
+/// The commit in full, and whether there are changes on top of it: nothing that depends on what else a
+/// clone has, such as tags, as the same commit is to give the same digest.
+fn commit(root: &Path) -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(args).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let dirty = if changes.is_empty() { "" } else { "-dirty" };
+    Some(format!("{commit}{dirty}"))
 }
 
 /// When what is built was written, in seconds since 1970.
@@ -238,13 +320,25 @@ mod tests {
                 out: "/r/target/images".into(),
                 profile: "dev".into(),
                 hub: "h".into(),
-                tag: "v".into(),
+                tag: Some("v".into()),
                 names: vec!["proxyv2".into()],
             }
         );
-        let wanted = |options: &Options| IMAGES.iter().filter(|it| options.wants(it)).count();
-        assert_eq!(wanted(&options), 1);
-        assert_eq!(wanted(&parse(&[]).expect("options")), 2);
+        let wanted = |args: &[&str]| -> Vec<String> {
+            let options = parse(args).expect("options");
+            let wanted = options.wanted();
+            let names = wanted.iter().map(|(it, tag)| format!("{}:{tag}", it.name));
+            names.collect()
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(wanted(&["proxyv2", "--tag", "v"]), ["proxyv2:v"]);
+        assert_eq!(
+            wanted(&[]),
+            [format!("pilot:{version}"), format!("proxyv2:{version}")]
+        );
+        let sample = wanted(&["bookinfo"]);
+        assert_eq!(sample.len(), 6);
+        assert_eq!(sample[0], "examples-bookinfo-details-v1:latest");
         for (args, words) in [
             (&["envoy"][..], "envoy is neither an image nor an option"),
             (&["--out"], "--out wants a value"),

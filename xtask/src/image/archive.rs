@@ -50,7 +50,8 @@ pub(super) struct Contents<'a> {
     /// The image's name with its registry.
     pub(super) reference: String,
     pub(super) tag: &'a str,
-    pub(super) entrypoint: String,
+    /// The program and what it is started with.
+    pub(super) entrypoint: Vec<String>,
     /// User and group.
     pub(super) user: u32,
     pub(super) labels: Labels,
@@ -124,7 +125,7 @@ impl Contents<'_> {
             "config": {
                 "User": format!("{0}:{0}", self.user),
                 "Env": ["PATH=/usr/local/bin"],
-                "Entrypoint": [self.entrypoint],
+                "Entrypoint": self.entrypoint,
                 "WorkingDir": "/",
                 "Labels": self.labels.all(),
             },
@@ -230,7 +231,7 @@ mod tests {
         let contents = Contents {
             reference: "h/proxy".into(),
             tag: "v",
-            entrypoint: "/usr/local/bin/p".into(),
+            entrypoint: vec!["/usr/local/bin/p".into(), "serve".into()],
             user: 1337,
             labels,
             layers: &[&lower, &upper],
@@ -280,7 +281,10 @@ mod tests {
         let manifest = json(follow(&files, descriptor));
         let config = json(follow(&files, &manifest["config"]));
         assert_eq!(config["config"]["User"], "1337:1337");
-        assert_eq!(config["config"]["Entrypoint"], json!(["/usr/local/bin/p"]));
+        assert_eq!(
+            config["config"]["Entrypoint"],
+            json!(["/usr/local/bin/p", "serve"])
+        );
         assert_eq!(config["created"], "1970-01-02T00:00:00Z");
         let title = "org.opencontainers.image.title";
         assert_eq!(config["config"]["Labels"][title], "Proxy");

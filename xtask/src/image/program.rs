@@ -12,11 +12,13 @@ pub(super) struct Program {
     pub(super) binary: &'static str,
 }
 
-/// Builds programs with their libraries inside; says where they are, in the same order.
+/// Builds a program with its libraries inside; says where it is. It is built alone: together with
+/// others, libraries would have what any of them asks of them, and the program would depend on what
+/// else was built.
 ///
 /// # Errors
 /// A build that fails, or a program that came out otherwise than static.
-pub(super) fn build(root: &Path, profile: &str, programs: &[Program]) -> Result<Vec<PathBuf>> {
+pub(super) fn build(root: &Path, profile: &str, program: Program) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -26,8 +28,7 @@ pub(super) fn build(root: &Path, profile: &str, programs: &[Program]) -> Result<
         .current_dir(root)
         .args(["build", "--locked", "--profile", profile])
         // Named, so that what runs while building (macros, scripts) is built as usual.
-        .args(["--target", &triple])
-        .args(programs.iter().flat_map(|it| ["-p", it.package]))
+        .args(["--target", &triple, "-p", program.package])
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_INCREMENTAL", "0")
         // Not the flags of whoever builds: the same commit is to give the same program.
@@ -41,15 +42,10 @@ pub(super) fn build(root: &Path, profile: &str, programs: &[Program]) -> Result<
     ensure!(status.success(), "the build failed");
     // What cargo calls the profile `dev` is in `debug`.
     let folder = if profile == "dev" { "debug" } else { profile };
-    let built = target.join(&triple).join(folder);
-    let mut found = Vec::new();
-    for program in programs {
-        let path = built.join(program.binary);
-        let bytes = std::fs::read(&path).with_context(|| format!("no {}", path.display()))?;
-        ensure_static(&bytes).with_context(|| path.display().to_string())?;
-        found.push(path);
-    }
-    Ok(found)
+    let path = target.join(&triple).join(folder).join(program.binary);
+    let bytes = std::fs::read(&path).with_context(|| format!("no {}", path.display()))?;
+    ensure_static(&bytes).with_context(|| path.display().to_string())?;
+    Ok(path)
 }
 
 /// Folders of this machine, with what stands for them in programs; the wider before the narrower, as
