@@ -221,16 +221,31 @@ async fn ended(client: &Client, namespace: &str) -> anyhow::Result<()> {
 async fn remove_namespace(
     client: &Client,
     applier: &mut Applier,
-    namespace: &str,
+    name: &str,
 ) -> anyhow::Result<()> {
-    if let Some(foreign) = foreign_in(client, namespace).await? {
+    if let Some(foreign) = foreign_in(client, name).await? {
         output::line(format_args!(
-            "Namespace {namespace} stays: {foreign} in it is not the mesh's"
+            "Namespace {name} stays: {foreign} in it is not the mesh's"
         ));
         return Ok(());
     }
-    let namespace = json!({"apiVersion": "v1", "kind": NAMESPACE, "metadata": {"name": namespace}});
-    applier.delete(&namespace).await.map(drop)
+    let namespace = json!({"apiVersion": "v1", "kind": NAMESPACE, "metadata": {"name": name}});
+    applier.delete(&namespace).await?;
+    let mut progress = Progress::new();
+    progress.step("The namespace ends");
+    let start = Instant::now();
+    // Kubernetes empties it afterwards, and until then nothing can be installed into it.
+    while applier.get(&namespace).await?.is_some() {
+        if start.elapsed() > PATIENCE {
+            bail!(
+                "namespace {name} is still ending after {} s; see what holds it: kubectl get namespace {name} -o yaml",
+                PATIENCE.as_secs()
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    progress.finish();
+    Ok(())
 }
 
 /// The first object in a namespace that neither an installation, nor the mesh, nor the platform made.
