@@ -22,7 +22,7 @@ pub struct TagRequest<'a> {
     pub tag: &'a str,
     /// Name of its webhook; none is the usual one.
     pub name: Option<&'a str>,
-    /// Whether pods are injected whose namespaces say nothing.
+    /// Whether pods are injected whose namespaces say nothing, which the default tag alone may do.
     pub everywhere: bool,
     /// The webhook of the revision that it stands for, as the cluster has it.
     pub injector: &'a Value,
@@ -32,11 +32,17 @@ pub struct TagRequest<'a> {
 /// too.
 ///
 /// # Errors
-/// The webhook says nothing of who is asked.
+/// The tag cannot be of this name or do what it is asked, or the webhook says nothing of who is asked.
 pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
     if !is_revision(request.tag) {
         return Err(format!(
             "{:?} is no name of a tag: use letters of lower case, digits and -",
+            request.tag
+        ));
+    }
+    if request.everywhere && request.tag != DEFAULT_REVISION {
+        return Err(format!(
+            "tag {:?} cannot inject into namespaces that say nothing: they are the default revision's; ask it of tag default",
             request.tag
         ));
     }
@@ -78,7 +84,7 @@ pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
                 "apiVersion": "admissionregistration.k8s.io/v1",
                 "kind": "ValidatingWebhookConfiguration",
                 "metadata": {"name": "istiod-default-validator", "labels": labels},
-                "webhooks": webhooks::validation(&client, &json!({})),
+                "webhooks": webhooks::validation(&client, &[webhooks::Judged::OfNone]),
             }));
         }
     }
@@ -91,7 +97,6 @@ pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
 /// # Errors
 /// What an overlay left of the webhook says nothing of who is asked.
 pub fn add_default_tag(installation: &Installation, parts: &mut [Part]) -> Result<(), String> {
-    let is_injector = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
     let found = parts.iter_mut().find_map(|part| {
         let at = part.objects.iter().position(is_injector)?;
         Some((part, at))
@@ -114,6 +119,10 @@ pub fn add_default_tag(installation: &Installation, parts: &mut [Part]) -> Resul
     // Before the revision's own webhook, by which it is known that this has been done.
     part.objects.splice(at..at, wanted);
     Ok(())
+}
+
+fn is_injector(object: &Value) -> bool {
+    object["kind"] == "MutatingWebhookConfiguration"
 }
 
 #[cfg(test)]
@@ -160,6 +169,61 @@ mod tests {
         }
         let namespaces = &hooks[0]["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(namespaces["values"], json!(["prod"]));
+    }
+
+    #[test]
+    fn namespaces_that_say_nothing_are_the_default_tags() {
+        let injector = canary();
+        let of = |name| {
+            tag(&TagRequest {
+                tag: name,
+                name: None,
+                everywhere: true,
+                injector: &injector,
+            })
+        };
+        let refused = of("prod").expect_err("refused");
+        assert!(refused.contains("ask it of tag default"), "{refused}");
+        let objects = of("default").expect("a tag");
+        assert_eq!(objects[0]["webhooks"].as_array().map(Vec::len), Some(5));
+        let everywhere = "values.sidecarInjectorWebhook.enableNamespacesByDefault=true";
+        let of_revision = |revision| {
+            let all = manifests(&of_revision(revision, &[everywhere])).expect("manifests");
+            let hooks = all.into_iter().find(is_injector).expect("a webhook");
+            let hooks = hooks["webhooks"].as_array().cloned().unwrap_or_default();
+            let is_auto = |hook: &Value| hook["name"] == "auto.sidecar-injector.istio.io";
+            hooks.iter().any(is_auto)
+        };
+        assert!(of_revision("default"));
+        assert!(!of_revision("canary"), "two would inject");
+    }
+
+    #[test]
+    fn an_object_is_judged_by_one_revision() {
+        let picks = |webhooks: &Value| {
+            let mut picks = Vec::new();
+            for hook in webhooks.as_array().expect("webhooks") {
+                assert_eq!(hook["failurePolicy"], "Ignore", "nobody serves yet");
+                let selector = &hook["objectSelector"]["matchExpressions"][0];
+                assert_eq!(selector["key"], REVISION);
+                picks.push(match selector["operator"].as_str() {
+                    Some("In") => selector["values"][0]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    operator => operator.unwrap_or_default().to_owned(),
+                });
+            }
+            picks
+        };
+        let of_revision = |revision| {
+            let all = manifests(&of_revision(revision, &[])).expect("manifests");
+            let judges = |it: &&Value| it["kind"] == "ValidatingWebhookConfiguration";
+            picks(&all.iter().find(judges).expect("a webhook")["webhooks"])
+        };
+        assert_eq!(of_revision("default"), ["default", "DoesNotExist"]);
+        assert_eq!(of_revision("canary"), ["canary"]);
+        assert_eq!(picks(&of("default")[1]["webhooks"]), ["DoesNotExist"]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub(crate) fn injector(installation: &Installation) -> Value {
 }
 
 /// A namespace or a pod asks for injection, by revision or at all: selectors that no pod meets twice.
-/// Pods that name no revision are the default one's; `everywhere` is for those whose namespaces say
+/// Pods that name no revision are the default one's; with `everywhere`, those whose namespaces say
 /// nothing, too.
 pub(crate) fn injection(
     revision: &str,
@@ -115,7 +115,8 @@ pub(crate) fn injection(
             json!([one_of(INJECT, "true"), absent(REVISION)]),
         ));
     }
-    if everywhere {
+    // Of two revisions one alone may take what names none.
+    if everywhere && revision == DEFAULT_REVISION {
         let name = "kubernetes.io/metadata.name";
         let elsewhere = json!({"key": name, "operator": "NotIn", "values": SYSTEM});
         selectors.push((
@@ -143,11 +144,10 @@ pub(crate) fn injection(
 fn validator(installation: &Installation) -> Value {
     let name = installation.revisioned("istio-validator");
     let url = installation.values().base.validation_url.as_ref();
-    // Objects that name a revision are judged by that one alone.
-    let objects = match installation.revision() {
-        DEFAULT_REVISION => json!({}),
-        revision => json!({"matchExpressions": [one_of(REVISION, revision)]}),
-    };
+    let mut judged = vec![Judged::OfRevision(installation.revision())];
+    if installation.revision() == DEFAULT_REVISION {
+        judged.push(Judged::OfNone);
+    }
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -155,25 +155,45 @@ fn validator(installation: &Installation) -> Value {
             "name": format!("{name}-{}", installation.namespace()),
             "labels": {"app": "istiod", "istio": "istiod"},
         },
-        "webhooks": validation(&client(installation, url, "/validate"), &objects),
+        "webhooks": validation(&client(installation, url, "/validate"), &judged),
     })
 }
 
-/// Judges objects of the mesh's kinds, those that the selector picks.
-pub(crate) fn validation(client: &Value, objects: &Value) -> Value {
+/// Objects that a control plane judges. Those that name a revision are left to that one alone.
+pub(crate) enum Judged<'a> {
+    OfRevision(&'a str),
+    /// What names no revision.
+    OfNone,
+}
+
+/// Judges objects of the mesh's kinds. What asks a Service lets objects pass that nobody answers for:
+/// it is made before the control plane runs, which closes it when it serves. Nobody does that for
+/// what is asked by its address.
+pub(crate) fn validation(client: &Value, judged: &[Judged<'_>]) -> Value {
     let groups = [
         "security.istio.io",
         "networking.istio.io",
         "telemetry.istio.io",
         "extensions.istio.io",
     ];
-    json!([{
-        "name": "rev.validation.istio.io",
-        "clientConfig": client,
-        "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}],
-        "objectSelector": objects,
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }])
+    let policy = match client["service"].is_object() {
+        true => "Ignore",
+        false => "Fail",
+    };
+    let webhooks = judged.iter().map(|judged| {
+        let (name, objects) = match judged {
+            Judged::OfRevision(revision) => ("rev.validation", one_of(REVISION, revision)),
+            Judged::OfNone => ("validation", absent(REVISION)),
+        };
+        json!({
+            "name": format!("{name}.istio.io"),
+            "clientConfig": client,
+            "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": groups, "apiVersions": ["*"], "resources": ["*"]}],
+            "objectSelector": {"matchExpressions": [objects]},
+            "failurePolicy": policy,
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        })
+    });
+    webhooks.collect()
 }

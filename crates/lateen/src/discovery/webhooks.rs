@@ -1,4 +1,5 @@
-//! Gives the API server the root that the webhooks' certificate chains to.
+//! Gives the API server the root that the webhooks' certificate chains to, and closes those that judge
+//! objects: until there was somebody to ask, they let everything pass.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -28,7 +29,7 @@ pub(super) struct Service {
     pub(super) namespace: String,
 }
 
-/// Keeps `caBundle` of every webhook of ours equal to the root.
+/// Keeps `caBundle` of every webhook of ours equal to the root, and no object unjudged.
 pub(super) async fn keep_trusted(client: Client, service: Service, root_pem: String) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
@@ -53,13 +54,21 @@ async fn patch_all(client: &Client, service: &Service, root: &str) -> Result<(),
     let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     for config in all.list(&ListParams::default()).await? {
         let hooks = config.webhooks.iter().flatten();
-        let hooks = hooks.map(|hook| (hook.name.as_str(), &hook.client_config));
+        let hooks = hooks.map(|hook| Hook {
+            name: &hook.name,
+            client: &hook.client_config,
+            is_open: false,
+        });
         trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
     }
     let all: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     for config in all.list(&ListParams::default()).await? {
         let hooks = config.webhooks.iter().flatten();
-        let hooks = hooks.map(|hook| (hook.name.as_str(), &hook.client_config));
+        let hooks = hooks.map(|hook| Hook {
+            name: &hook.name,
+            client: &hook.client_config,
+            is_open: hook.failure_policy.as_deref() == Some("Ignore"),
+        });
         trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
     }
     Ok(())
@@ -77,6 +86,14 @@ where
     Ok(())
 }
 
+/// A webhook as it is.
+struct Hook<'a> {
+    name: &'a str,
+    client: &'a WebhookClientConfig,
+    /// Whether it lets objects pass that nobody has judged.
+    is_open: bool,
+}
+
 /// What webhooks of ours should hold.
 struct Wanted<'a> {
     service: &'a Service,
@@ -85,16 +102,18 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// A strategic merge by webhook name, or nothing where all are right already.
-    fn patch<'a>(
-        &self,
-        hooks: impl Iterator<Item = (&'a str, &'a WebhookClientConfig)>,
-    ) -> Option<Patch<Value>> {
-        let stale: Vec<Value> = hooks
-            .filter(|(_, config)| {
-                self.is_ours(config) && config.ca_bundle.as_ref() != Some(&self.bundle)
-            })
-            .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": self.bundle}}))
-            .collect();
+    fn patch<'a>(&self, hooks: impl Iterator<Item = Hook<'a>>) -> Option<Patch<Value>> {
+        let mut stale = Vec::new();
+        for hook in hooks.filter(|hook| self.is_ours(hook.client)) {
+            if !hook.is_open && hook.client.ca_bundle.as_ref() == Some(&self.bundle) {
+                continue;
+            }
+            let mut right = json!({"name": hook.name, "clientConfig": {"caBundle": self.bundle}});
+            if hook.is_open {
+                right["failurePolicy"] = json!("Fail");
+            }
+            stale.push(right);
+        }
         (!stale.is_empty()).then(|| Patch::Strategic(json!({"webhooks": stale})))
     }
 

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+        },
+        apps::v1::Deployment,
         core::v1::Pod,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -71,15 +74,26 @@ pub(crate) async fn missing(client: &Client, object: &Value) -> anyhow::Result<O
             let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
             let hooks = api.get_opt(name).await?.and_then(|it| it.webhooks);
             let mut hooks = hooks.into_iter().flatten();
-            // A webhook elsewhere has a certificate that everybody trusts.
-            let is_trusted = hooks.all(|hook| {
-                let client = hook.client_config;
-                client.url.is_some() || client.ca_bundle.is_some()
-            });
+            let is_trusted = hooks.all(|hook| is_trusted(&hook.client_config));
             Ok((!is_trusted).then(|| format!("webhook {name} has no root certificate yet")))
+        }
+        "ValidatingWebhookConfiguration" => {
+            let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+            let hooks = api.get_opt(name).await?.and_then(|it| it.webhooks);
+            let mut hooks = hooks.into_iter().flatten();
+            // The control plane closes them when it serves.
+            let is_closed = hooks.all(|hook| {
+                is_trusted(&hook.client_config) && hook.failure_policy.as_deref() != Some("Ignore")
+            });
+            Ok((!is_closed).then(|| format!("webhook {name} does not refuse anything yet")))
         }
         _ => Ok(None),
     }
+}
+
+/// A webhook elsewhere has a certificate that everybody trusts.
+fn is_trusted(client: &WebhookClientConfig) -> bool {
+    client.url.is_some() || client.ca_bundle.is_some()
 }
 
 /// Whether every pod is one of the newest kind, and does its work; an old one that still does is none.

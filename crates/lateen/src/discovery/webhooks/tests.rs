@@ -28,17 +28,31 @@ fn only_stale_webhooks_of_ours_are_patched() {
     let right = config("istio-system", Some("root"));
     let stale = config("istio-system", Some("old"));
     let foreign = config("elsewhere", None);
-    assert!(
-        wanted
-            .patch([("a", &right), ("b", &foreign)].into_iter())
-            .is_none()
-    );
-    let Some(Patch::Strategic(value)) = wanted.patch([("a", &right), ("b", &stale)].into_iter())
-    else {
-        panic!("nothing is patched");
+    let patched = |hooks: &[(&WebhookClientConfig, bool)]| {
+        let hooks = hooks.iter().map(|(client, is_open)| Hook {
+            name: "a",
+            client,
+            is_open: *is_open,
+        });
+        match wanted.patch(hooks) {
+            Some(Patch::Strategic(value)) => value["webhooks"].clone(),
+            _ => Value::Null,
+        }
     };
-    assert_eq!(value["webhooks"].as_array().unwrap().len(), 1);
-    assert_eq!(value["webhooks"][0]["clientConfig"]["caBundle"], "cm9vdA==");
+    assert_eq!(
+        patched(&[(&right, false), (&foreign, true)]),
+        Value::Null,
+        "somebody else's may be open"
+    );
+    let bundle = json!({"caBundle": "cm9vdA=="});
+    assert_eq!(
+        patched(&[(&right, false), (&stale, false)]),
+        json!([{"name": "a", "clientConfig": bundle}])
+    );
+    assert_eq!(
+        patched(&[(&right, true)]),
+        json!([{"name": "a", "clientConfig": bundle, "failurePolicy": "Fail"}])
+    );
 }
 
 /// Webhook configurations of both kinds: ours, that of a tag that leads here, and somebody else's.
@@ -49,6 +63,7 @@ fn configurations() -> Vec<Value> {
             "clientConfig": {"service": {"name": service, "namespace": "istio-system", "path": "/x"}},
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
+            "failurePolicy": "Ignore",
         }])
     };
     let of = |kind: &str, name: &str, service: &str| {
@@ -67,6 +82,18 @@ fn configurations() -> Vec<Value> {
         of("Validating", "istiod-default-validator", "istiod"),
         of("Validating", "foreign", "other"),
     ]
+}
+
+/// Webhooks that judge objects, and let pass what nobody has judged.
+async fn open(client: &Client) -> Vec<String> {
+    let all: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let all = all.list(&ListParams::default()).await.expect("a list");
+    let is_open = |config: &ValidatingWebhookConfiguration| {
+        let mut hooks = config.webhooks.iter().flatten();
+        hooks.any(|hook| hook.failure_policy.as_deref() == Some("Ignore"))
+    };
+    let open = all.into_iter().filter(is_open);
+    open.map(|config| config.name_any()).collect()
 }
 
 /// What each webhook trusts, by the kind and name of its configuration.
@@ -127,5 +154,6 @@ async fn a_rotated_root_ends_in_every_webhook_of_ours() {
         keeping.abort();
         let n_right = last.iter().filter(|(_, bundle)| bundle == root).count();
         assert_eq!((last.len(), n_right), (6, 4), "{last:?}");
+        assert_eq!(open(&client).await, ["foreign"]);
     }
 }
