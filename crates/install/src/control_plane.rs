@@ -183,7 +183,8 @@ fn container(installation: &Installation, pilot: &Component) -> Value {
     container
 }
 
-fn args(installation: &Installation) -> Vec<String> {
+/// What it is started with.
+pub(crate) fn args(installation: &Installation) -> Vec<String> {
     let values = installation.values();
     let domain = first_text([values.global.proxy.cluster_domain.as_deref()]);
     let level = first_text([values.global.logging.level.as_deref()]);

@@ -11,7 +11,9 @@ use lateen_injector::InjectorConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{InstallError, Layers, config, merge::merge, operator};
+use crate::{
+    InstallError, Layers, config, control_plane, environment, merge::merge, operator, scale,
+};
 
 /// Where images come from, unless it is said.
 pub(crate) const HUB: &str = "docker.io/lateen";
@@ -68,7 +70,38 @@ impl Installation {
         let (config, values) = config::injector_texts(&installation);
         let injector = InjectorConfig::parse(&config, &values);
         installation.injector = injector.map_err(|error| together("values", error))?;
+        let mut unread = installation.unread_variables();
+        unread.extend(
+            installation
+                .pilot()
+                .and(scale::without_effect(&installation.values.pilot)),
+        );
+        installation.warnings.extend(unread);
         Ok(installation)
+    }
+
+    /// Variables of the control plane's environment that it does not act on.
+    fn unread_variables(&self) -> Vec<String> {
+        let Some(pilot) = self.pilot() else {
+            return Vec::new();
+        };
+        let mut unread = Vec::new();
+        for (name, value) in &self.values.pilot.env {
+            let value = text(value);
+            if environment::is_unread(name, &value) {
+                unread.push(format!("spec.values.pilot.env.{name}={value}"));
+            }
+        }
+        for variable in k8s(pilot.k8s.as_ref()).env {
+            let name = variable["name"].as_str().unwrap_or_default();
+            let value = text(&variable["value"]);
+            if environment::is_unread(name, &value) {
+                unread.push(format!("spec.components.pilot.k8s.env: {name}={value}"));
+            }
+        }
+        let told = unread.into_iter();
+        told.map(|variable| format!("{variable}: not supported, has no effect"))
+            .collect()
     }
 
     /// A profile alone.
@@ -177,6 +210,11 @@ impl Installation {
     pub(crate) fn is_remote(&self) -> bool {
         let of_values = self.values.istiod_remote.enabled == Some(true);
         is_on(self.operator.components.istiod_remote.as_ref()) || of_values
+    }
+
+    /// What the control plane is started with, if it is here.
+    pub fn control_plane_arguments(&self) -> Option<Vec<String>> {
+        self.pilot().map(|_| control_plane::args(self))
     }
 
     /// The gateways that are there.

@@ -8,6 +8,7 @@ mod chart;
 mod config;
 mod control_plane;
 mod crds;
+mod environment;
 mod error;
 mod gateway_api;
 mod gateways;
@@ -35,6 +36,7 @@ use serde_json::{Value, json};
 
 pub use addons::{Addon, addon_parts};
 pub use chart::{Chart, charts};
+pub use environment::{flag, is_unread};
 pub use error::InstallError;
 pub use gateway_api::gateway_manifests;
 pub use installation::Installation;

@@ -1,6 +1,6 @@
 //! How many pods there are, and how many of them may be missing.
 
-use lateen_api::install::{Autoscaled, KubernetesResources};
+use lateen_api::install::{Autoscaled, KubernetesResources, PilotValues};
 use serde_json::{Value, json};
 
 use crate::{Installation, merge::merge};
@@ -31,7 +31,10 @@ pub(crate) fn beside(
 ) -> Vec<Value> {
     let mut beside = Vec::new();
     if bounds.scales() {
-        beside.push(autoscaler(deployment, bounds, cpu, settings));
+        // Whoever asks for so many pods wants no fewer.
+        let least = bounds.least.unwrap_or(1);
+        let least = least.max(settings.replica_count.unwrap_or(1));
+        beside.push(autoscaler(deployment, least, bounds, cpu, settings));
     } else {
         let number = settings.replica_count.or(bounds.replicas).unwrap_or(1);
         deployment["spec"]["replicas"] = json!(number);
@@ -41,6 +44,18 @@ pub(crate) fn beside(
         beside.push(budget(deployment, settings));
     }
     beside
+}
+
+/// A number of pods that is left to the autoscaler, with what to say instead.
+pub(crate) fn without_effect(values: &PilotValues) -> Option<String> {
+    let least = values.autoscale_min.unwrap_or(1);
+    let is_scaled = values.autoscale_enabled != Some(false);
+    let asked = values
+        .replica_count
+        .filter(|asked| is_scaled && *asked > least)?;
+    Some(format!(
+        "spec.values.pilot.replicaCount={asked}: has no effect while load decides; say values.pilot.autoscaleMin={asked}, or turn values.pilot.autoscaleEnabled off"
+    ))
 }
 
 fn named(deployment: &Value, api_version: &str, kind: &str, spec: Value) -> Value {
@@ -57,11 +72,11 @@ fn named(deployment: &Value, api_version: &str, kind: &str, spec: Value) -> Valu
 
 fn autoscaler(
     deployment: &Value,
+    least: u32,
     bounds: &Bounds,
     cpu: &Autoscaled,
     settings: &KubernetesResources,
 ) -> Value {
-    let least = bounds.least.unwrap_or(1);
     let target = cpu.target_average_utilization.unwrap_or(80);
     let utilization = json!({"type": "Utilization", "averageUtilization": target});
     let mut spec = json!({
@@ -94,4 +109,43 @@ fn budget(deployment: &Value, settings: &KubernetesResources) -> Value {
         spec["selector"] = deployment["spec"]["selector"].clone();
     }
     named(deployment, "policy/v1", "PodDisruptionBudget", spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Installation, Layers, manifests};
+
+    #[test]
+    fn as_many_pods_as_were_asked_for() {
+        let of = |sets: &[&str]| {
+            let installation = Installation::of(&Layers {
+                sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+                ..Layers::default()
+            });
+            let installation = installation.expect("an installation");
+            let all = manifests(&installation).expect("manifests");
+            let is_own = |it: &&serde_json::Value| {
+                it["kind"] == "HorizontalPodAutoscaler" && it["metadata"]["name"] == "istiod"
+            };
+            let scaler = all.iter().find(is_own).map(|it| it["spec"].clone());
+            (scaler.unwrap_or_default(), installation.warnings().to_vec())
+        };
+        let (scaler, warnings) = of(&["components.pilot.k8s.replicaCount=7"]);
+        assert_eq!(
+            (&scaler["minReplicas"], &scaler["maxReplicas"]),
+            (&7.into(), &7.into())
+        );
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let (scaler, warnings) = of(&["values.pilot.replicaCount=2"]);
+        assert_eq!(scaler["minReplicas"], 1);
+        assert!(
+            warnings[0].contains("say values.pilot.autoscaleMin=2"),
+            "{warnings:?}"
+        );
+        let off = [
+            "values.pilot.replicaCount=2",
+            "values.pilot.autoscaleEnabled=false",
+        ];
+        assert_eq!(of(&off), (serde_json::Value::Null, Vec::new()));
+    }
 }

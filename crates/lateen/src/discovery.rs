@@ -1,20 +1,13 @@
 //! `pilot-discovery`: the control plane in one process. It wires the crates
 //! together and decides nothing itself.
 
-use std::{
-    ffi::OsString,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use kube::Client;
 use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
-use lateen_core::{Backoff, SpiffeId, ports};
+use lateen_core::{Backoff, SpiffeId};
 use lateen_registry::{Consul, FieldFault, Files, Registry};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
@@ -24,12 +17,14 @@ mod analysis;
 mod control;
 mod credentials;
 mod entries;
+mod environment;
 mod gateways;
 pub(crate) mod injection;
 mod leader;
 mod led;
+mod options;
 #[cfg(test)]
-mod platform;
+pub(crate) mod platform;
 mod replicas;
 mod revisions;
 mod roots;
@@ -40,8 +35,12 @@ mod statuses;
 mod tokens;
 mod webhooks;
 
+use environment::Environment;
+pub(crate) use gateways::FIELD_MANAGER as GATEWAY_CONTROLLER;
+pub(crate) use leader::is_lease;
 use leader::{Elections, Task};
 use led::Led;
+use options::{DEFAULT_REVISION, Options};
 
 /// The control plane of the mesh.
 #[derive(Debug, Parser)]
@@ -57,94 +56,6 @@ enum Command {
     Discovery(Options),
 }
 
-/// The flags are those of Istio's `pilot-discovery discovery`.
-#[derive(Clone, Debug, Args)]
-struct Options {
-    /// Debug interface and readiness.
-    #[arg(long = "httpAddr", default_value_t = any(ports::CONTROL_PLANE_DEBUG), value_parser = address)]
-    http: SocketAddr,
-    /// Webhooks.
-    #[arg(long = "httpsAddr", default_value_t = any(ports::WEBHOOK), value_parser = address)]
-    https: SocketAddr,
-    /// xDS in plaintext.
-    #[arg(long = "grpcAddr", default_value_t = any(ports::XDS_PLAINTEXT), value_parser = address)]
-    grpc: SocketAddr,
-    /// xDS and certificates over TLS.
-    #[arg(long = "secureGRPCAddr", default_value_t = any(ports::XDS_TLS), value_parser = address)]
-    secure_grpc: SocketAddr,
-    /// Metrics and version.
-    #[arg(long = "monitoringAddr", default_value_t = any(ports::CONTROL_PLANE_METRICS), value_parser = address)]
-    monitoring: SocketAddr,
-    /// Address of ControlZ, where the log's levels are changed; only a loopback address is taken.
-    #[arg(long = "ctrlz_address", default_value = "localhost", value_parser = loopback)]
-    control_address: IpAddr,
-    /// Port of ControlZ.
-    #[arg(long = "ctrlz_port", default_value_t = ports::CONTROLZ)]
-    control_port: u16,
-    /// Domain of the cluster's services.
-    #[arg(long, default_value = "cluster.local")]
-    domain: String,
-    /// What this cluster is called in the mesh.
-    #[arg(long = "clusterID", default_value = "Kubernetes", env = "CLUSTER_ID")]
-    cluster_id: String,
-    /// The control plane's own namespace.
-    #[arg(long, default_value = "istio-system", env = "POD_NAMESPACE")]
-    namespace: String,
-    /// Revision of the control plane; `default` has none in the names of its objects.
-    #[arg(long, default_value = DEFAULT_REVISION, env = "REVISION")]
-    revision: String,
-    /// The mesh's trust domain; without it, that of the mesh's configuration.
-    #[arg(long = "trustDomain", env = "TRUST_DOMAIN")]
-    trust_domain: Option<String>,
-    /// How long requests in flight may take at the end.
-    #[arg(long = "shutdownDuration", default_value = "10s", value_parser = seconds)]
-    shutdown: Duration,
-    /// A directory of files that the mesh's objects are read from, instead of the API server.
-    #[arg(long = "configDir", visible_alias = "config-dir")]
-    config_dir: Option<PathBuf>,
-    /// A Consul agent whose services are added to the cluster's: `http://host:port`. Its token is read
-    /// from CONSUL_HTTP_TOKEN.
-    #[arg(long = "consulserverURL", visible_alias = "consul-server-url")]
-    consul: Option<String>,
-    /// What is logged: a level, levels of scopes as `default:info,ads:debug`, or of modules as
-    /// `info,lateen_pilot=debug`.
-    #[arg(long = "log_output_level", default_value = "info")]
-    log: String,
-    /// Log one JSON object a line.
-    #[arg(long = "log_as_json")]
-    log_as_json: bool,
-    /// How long a proxy's stream may last before it has to be opened anew: `30m`.
-    #[arg(long = "keepaliveMaxServerConnectionAge", default_value = "30m", value_parser = duration)]
-    stream_lifetime: Duration,
-}
-
-/// The revision of a control plane that has no other.
-const DEFAULT_REVISION: &str = "default";
-
-impl Options {
-    /// The revision's name, where it has none of its own too.
-    fn revision_name(&self) -> &str {
-        match self.revision.as_str() {
-            "" => DEFAULT_REVISION,
-            revision => revision,
-        }
-    }
-
-    /// A name as the revision has it: `istiod`, `istiod-canary`.
-    fn revisioned(&self, name: &str) -> String {
-        match self.revision_name() {
-            DEFAULT_REVISION => name.to_owned(),
-            revision => format!("{name}-{revision}"),
-        }
-    }
-}
-
-/// As Go writes durations.
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: lateen_api::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    Ok(duration.to_std())
-}
-
 /// What is wrong with a document of a file, in the words of the webhook.
 fn check(document: &serde_json::Value) -> Vec<FieldFault> {
     let faults = lateen_galley::validate(document).into_iter();
@@ -155,40 +66,22 @@ fn check(document: &serde_json::Value) -> Vec<FieldFault> {
     faults.map(in_words).collect()
 }
 
-fn any(port: u16) -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], port))
-}
-
-/// `:15010` listens on every address, as Go's flags have it.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
-    } else {
-        text.to_owned()
-    };
-    full.parse()
-        .map_err(|error| format!("{text:?} is not address:port or :port ({error})"))
-}
-
-/// Whoever reaches it may change what is logged, without saying who they are.
-fn loopback(text: &str) -> Result<IpAddr, String> {
-    let address = match text {
-        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
-        text => text.parse::<IpAddr>(),
-    };
-    match address {
-        Ok(address) if address.is_loopback() => Ok(address),
-        _ => Err(format!("{text:?} is no loopback address")),
+/// Whether the control plane can be started with these arguments. What the platform puts into them is not
+/// known before.
+///
+/// # Errors
+/// What is wrong with them, in words.
+pub(crate) fn check_arguments(arguments: &[String]) -> Result<(), String> {
+    if arguments.iter().any(|argument| argument.contains("$(")) {
+        return Ok(());
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text
-        .strip_suffix('s')
-        .and_then(|number| number.parse().ok());
-    number
-        .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is not like 10s"))
+    let name = "pilot-discovery".to_owned();
+    let parsed = Cli::try_parse_from(std::iter::once(&name).chain(arguments));
+    parsed.map(drop).map_err(|error| {
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default();
+        first.trim_start_matches("error: ").to_owned()
+    })
 }
 
 /// Runs the control plane until it is told to stop.
@@ -227,7 +120,9 @@ fn consul(options: &Options) -> anyhow::Result<Option<Consul>> {
     Ok(Some(consul))
 }
 
-async fn run(options: Options) -> anyhow::Result<()> {
+async fn run(mut options: Options) -> anyhow::Result<()> {
+    options.environment = Environment::read()?;
+    options.tell_unread();
     let client = Client::try_default()
         .await
         .context("cannot find the API server")?;
@@ -240,6 +135,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
             mesh_config: options.revisioned(lateen_registry::MESH_CONFIG),
             files: options.config_dir.clone().map(|dir| Files { dir, check }),
             consul,
+            gateway_api: options.environment.gateway_api,
             ..lateen_registry::Options::default()
         },
     );
@@ -345,7 +241,8 @@ async fn authority(client: &Client, options: &Options, trust_domain: &str) -> Ce
         let ca = CaOptions {
             namespace: options.namespace.clone(),
             trust_domain: trust_domain.to_owned(),
-            ..CaOptions::default()
+            default_ttl: options.environment.default_ttl,
+            max_ttl: options.environment.max_ttl,
         };
         match CertificateAuthority::load_or_create(&store, ca).await {
             Ok(authority) => return authority,
@@ -368,34 +265,5 @@ async fn terminated() {
             warn!(%error, "cannot wait for SIGTERM");
             std::future::pending().await
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn istios_flags_are_taken() {
-        let cli = Cli::try_parse_from([
-            "pilot-discovery",
-            "discovery",
-            "--monitoringAddr=:15014",
-            "--log_output_level=default:info",
-            "--domain",
-            "cluster.local",
-            "--grpcAddr",
-            "127.0.0.1:1",
-            "--keepaliveMaxServerConnectionAge",
-            "1h30m",
-        ]);
-        let Command::Discovery(options) = cli.unwrap().command;
-        assert_eq!(options.monitoring, any(15014));
-        let control = (options.control_address, options.control_port);
-        assert_eq!(control, (IpAddr::from([127, 0, 0, 1]), 9876));
-        assert!(loopback("0.0.0.0").is_err());
-        assert_eq!(options.stream_lifetime, Duration::from_secs(90 * 60));
-        assert_eq!(options.revisioned("istiod"), "istiod");
-        assert_eq!(options.grpc, SocketAddr::from(([127, 0, 0, 1], 1)));
     }
 }

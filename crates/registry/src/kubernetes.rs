@@ -38,6 +38,8 @@ const RETRY_ABSENT: Duration = Duration::from_secs(1);
 
 /// The ConfigMap with the mesh's configuration, where the control plane has no revision of its own.
 pub const MESH_CONFIG: &str = "istio";
+/// The group of its kinds.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Updates that wait for the scope to be decided by them.
 const DECIDING: usize = 64;
 
@@ -60,6 +62,8 @@ pub(crate) struct Kubernetes {
     pub(crate) mesh_config: String,
     /// Whether the mesh's own objects are watched there too.
     pub(crate) objects: bool,
+    /// Whether those of the Gateway API are.
+    pub(crate) gateway_api: bool,
 }
 
 impl Source for Kubernetes {
@@ -71,7 +75,7 @@ impl Source for Kubernetes {
         let node = |object: PartialObjectMeta<Node>| convert::node(&object.metadata);
         watch.typed(tasks, nodes, state::NODE, node, Update::Node);
         for kind in self.kinds().filter(|kind| !kind.is_namespaced()) {
-            tasks.spawn(watch.clone().objects(kind));
+            tasks.spawn(watch.clone().objects(kind, self.reads(kind)));
         }
         // What these two say decides what else is watched.
         let (deciding_tx, deciding) = mpsc::channel(DECIDING);
@@ -97,6 +101,10 @@ impl Kubernetes {
         kinds.iter()
     }
 
+    fn reads(&self, kind: &Kind) -> bool {
+        self.gateway_api || kind.group != GATEWAY_API
+    }
+
     /// Watches what a namespace holds, or all of them, until the result is dropped.
     fn watch(&self, namespace: Option<&str>, updates_tx: &mpsc::Sender<Update>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
@@ -114,7 +122,7 @@ impl Kubernetes {
         let pods = watch.within::<Pod>();
         watch.typed(into, pods, state::POD, convert::workload, Update::Pod);
         for kind in self.kinds().filter(|kind| kind.is_namespaced()) {
-            tasks.spawn(watch.clone().objects(kind));
+            tasks.spawn(watch.clone().objects(kind, self.reads(kind)));
         }
         tasks
     }
@@ -187,8 +195,13 @@ impl Watch {
     }
 
     /// Watches the objects of a kind whose definition may be missing, come later, or serve only some
-    /// of the versions.
-    async fn objects(self, kind: &'static Kind) {
+    /// of the versions. One that is not to be read has none.
+    async fn objects(self, kind: &'static Kind, is_read: bool) {
+        if !is_read {
+            // Only a writer that is gone does not hear of it.
+            let _ = self.updates_tx.send(Update::Absent(kind)).await;
+            return;
+        }
         loop {
             for version in kind.versions {
                 let api = self.dynamic(&in_version(kind, version));

@@ -62,6 +62,8 @@ pub struct Options {
     pub patience: Duration,
     /// Where the mesh's own objects come from instead of the platform.
     pub files: Option<Files>,
+    /// Whether objects of the Gateway API are read.
+    pub gateway_api: bool,
     /// A catalogue that adds services to the platform's.
     pub consul: Option<Consul>,
 }
@@ -79,6 +81,7 @@ impl Default for Options {
             mesh_config: MESH_CONFIG.into(),
             patience: Self::PATIENCE,
             files: None,
+            gateway_api: true,
             consul: None,
         }
     }
@@ -104,6 +107,7 @@ impl Registry {
             namespace: options.namespace,
             mesh_config: options.mesh_config,
             objects: options.files.is_none(),
+            gateway_api: options.gateway_api,
         };
         platform.start(&mut tasks, updates_tx.clone());
         if let Some(files) = options.files {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::{Acceptor, ClientAuth, Error, IdentityStore, PeerInfo, ServerOptions, Stream};
+use crate::{Acceptor, ClientAuth, Error, IdentityStore, PeerInfo, ServerOptions, Stream, Version};
 
 /// How long a client may take for its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,10 +69,25 @@ impl Listener {
         store: Arc<IdentityStore>,
         client_auth: ClientAuth,
     ) -> io::Result<Self> {
+        let lowest = ServerOptions::default().min_version;
+        Self::http_from(lowest, listeners, store, client_auth)
+    }
+
+    /// The same, which speaks no version lower than this one.
+    ///
+    /// # Errors
+    /// As [`Listener::new`].
+    pub fn http_from(
+        min_version: Version,
+        listeners: Vec<TcpListener>,
+        store: Arc<IdentityStore>,
+        client_auth: ClientAuth,
+    ) -> io::Result<Self> {
         let alpn = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let options = ServerOptions {
             client_auth,
             alpn,
+            min_version,
             ..ServerOptions::default()
         };
         Self::new(listeners, Acceptor::new(store, options))

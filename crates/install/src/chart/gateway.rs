@@ -141,11 +141,12 @@ fn spec(common: &mut Common, name: &str) -> Value {
         "$.Values.global.hub",
         "$.Values.global.tag",
     );
+    let least = slots.number("$.Values.autoscaling.minReplicas");
+    // Never less than the least.
+    let most = "(max $.Values.autoscaling.maxReplicas $.Values.autoscaling.minReplicas)";
+    let most = slots.number(most);
     let gateway = json!({
         "labels": labels,
-        "autoscaleMin": slots.number("$.Values.autoscaling.minReplicas"),
-        // Never less than the least.
-        "autoscaleMax": slots.number("(max $.Values.autoscaling.maxReplicas $.Values.autoscaling.minReplicas)"),
         "cpu": {"targetAverageUtilization": slots.number("$.Values.autoscaling.targetCPUUtilizationPercentage")},
         "env": slots.entries(Kind::Variables, "$.Values.env"),
         "externalIPs": slots.each("$.Values.service.externalIPs"),
@@ -161,7 +162,12 @@ fn spec(common: &mut Common, name: &str) -> Value {
     });
     let k8s = json!({
         "affinity": slots.mark(Kind::Optional, "$.Values.affinity"),
-        "hpaSpec": {"behavior": slots.mark(Kind::Optional, "$.Values.autoscaling.autoscaleBehavior")},
+        // Where load decides, the chart's number of pods says nothing, as with the public charts.
+        "hpaSpec": {
+            "minReplicas": least,
+            "maxReplicas": most,
+            "behavior": slots.mark(Kind::Optional, "$.Values.autoscaling.autoscaleBehavior"),
+        },
         "imagePullPolicy": slots.mark(
             Kind::Optional,
             "(default $.Values.global.imagePullPolicy $.Values.imagePullPolicy)",

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use lateen_install::{Installation, Layers};
 use serde_json::Value;
+
+use crate::discovery;
 
 /// What an installation is to be: a profile, changed by files, changed by flags.
 #[derive(Clone, Debug, Default, Args)]
@@ -37,6 +39,12 @@ impl LayerArgs {
         let installation = Installation::of(&self.layers()?)?;
         for warning in installation.warnings() {
             eprintln!("Warning: {warning}");
+        }
+        // One that it does not know ends the control plane, which is known too late in the cluster.
+        if let Some(arguments) = installation.control_plane_arguments() {
+            discovery::check_arguments(&arguments).map_err(|reason| {
+                anyhow!("spec.values.pilot.extraContainerArgs: {reason}; take it out, or see `pilot-discovery discovery --help`")
+            })?;
         }
         Ok(installation)
     }

@@ -21,13 +21,13 @@ pub(super) fn registering(
     options: &Options,
     leading: watch::Receiver<bool>,
 ) -> Option<Registering> {
-    if options.config_dir.is_some() {
+    if options.config_dir.is_some() || !options.environment.registers {
         return None;
     }
     Some(Registering {
         entries: Arc::new(Stored(client.clone())),
         replica: leader::identity(),
-        grace: Registering::GRACE,
+        grace: options.environment.grace,
         leading,
     })
 }

@@ -29,7 +29,7 @@ const OWNER: StatusOwner = StatusOwner {
     controller: CONTROLLER,
 };
 /// Who the API server notes as the one who made a gateway's objects.
-const FIELD_MANAGER: &str = "istio.io/gateway-controller";
+pub(crate) const FIELD_MANAGER: &str = "istio.io/gateway-controller";
 /// How often everything is applied again, since others may have changed it.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -108,6 +108,8 @@ pub(super) struct Deployer {
     params: watch::Receiver<Arc<Params>>,
     revisions: Known,
     leading: watch::Receiver<bool>,
+    /// Whether the class is declared as well.
+    declares_class: bool,
     /// What was applied last, by kind, namespace and name.
     applied: BTreeMap<String, Value>,
 }
@@ -119,6 +121,7 @@ impl Deployer {
         params: watch::Receiver<Arc<Params>>,
         revisions: Known,
         leading: watch::Receiver<bool>,
+        declares_class: bool,
     ) -> Self {
         Deployer {
             client: client.clone(),
@@ -126,6 +129,7 @@ impl Deployer {
             params,
             revisions,
             leading,
+            declares_class,
             applied: BTreeMap::new(),
         }
     }
@@ -137,8 +141,17 @@ impl Deployer {
             let params = self.params.borrow_and_update().clone();
             // Until tags are known, nobody can say whose a Gateway is.
             let revisions = self.revisions.borrow_and_update().clone();
+            let mut leading = self.leading.clone();
             let applied = match &revisions {
-                Some(revisions) => self.apply_all(&gateways, &params, revisions).await,
+                Some(revisions) => tokio::select! {
+                    biased;
+                    // What is under way is left as it is: whoever leads now applies everything.
+                    _ = leading.wait_for(|leads| !*leads) => {
+                        self.applied.clear();
+                        continue;
+                    }
+                    applied = self.apply_all(&gateways, &params, revisions) => applied,
+                },
                 None => Ok(()),
             };
             let wait = match applied {
@@ -159,6 +172,10 @@ impl Deployer {
                 changed = self.gateways.changed() => changed.is_err(),
                 changed = self.params.changed() => changed.is_err(),
                 changed = self.revisions.changed() => changed.is_err(),
+                _ = leading.wait_for(|leads| !*leads) => {
+                    self.applied.clear();
+                    false
+                }
             };
             if closed {
                 return;
@@ -173,7 +190,10 @@ impl Deployer {
         params: &Params,
         revisions: &Revisions,
     ) -> Result<(), kube::Error> {
-        let mut outcome = self.declare_class().await;
+        let mut outcome = match self.declares_class {
+            true => self.declare_class().await,
+            false => Ok(()),
+        };
         for gateway in &state.deployments {
             if !revisions.owns(&gateway.revision) {
                 self.forget(gateway);
@@ -266,7 +286,59 @@ fn resource(object: &Value) -> ApiResource {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::Body;
+    use tokio::sync::mpsc;
+
     use super::*;
+
+    /// Where a request is answered, if ever; it is gone with whoever asked.
+    type Answer = mpsc::Sender<()>;
+
+    /// An API server that tells of each request, and answers none.
+    fn silent() -> (Client, mpsc::UnboundedReceiver<Answer>) {
+        let (asked_tx, asked) = mpsc::unbounded_channel();
+        let serve = move |_: hyper::Request<Body>| {
+            let asked_tx = asked_tx.clone();
+            async move {
+                let (answer, mut waits) = mpsc::channel::<()>(1);
+                asked_tx.send(answer).expect("the test looks on");
+                waits.recv().await;
+                Err::<hyper::Response<Body>, _>(std::io::Error::other("the test ends"))
+            }
+        };
+        (Client::new(tower::service_fn(serve), "default"), asked)
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_more_writes_nothing_more() {
+        let (client, mut asked) = silent();
+        let (leading_tx, leading) = watch::channel(true);
+        let (_gateways_tx, gateways) = watch::channel(Arc::default());
+        let (_params_tx, params) = watch::channel(Arc::default());
+        let (_revisions_tx, revisions) = watch::channel(Some(Revisions::default()));
+        let deployer = Deployer {
+            client,
+            gateways,
+            params,
+            revisions,
+            leading,
+            declares_class: true,
+            applied: BTreeMap::new(),
+        };
+        let deploying = tokio::spawn(deployer.run());
+        let within = Duration::from_secs(60);
+        let mut next = async || {
+            let next = tokio::time::timeout(within, asked.recv()).await;
+            next.expect("it asks").expect("it runs")
+        };
+        let first = next().await;
+        leading_tx.send_replace(false);
+        let given_up = tokio::time::timeout(within, first.closed()).await;
+        given_up.expect("what is under way ends with leadership");
+        leading_tx.send_replace(true);
+        drop(next().await);
+        deploying.abort();
+    }
 
     #[test]
     fn statuses_go_to_the_kinds_that_are_meant() {

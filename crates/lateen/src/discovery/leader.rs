@@ -30,6 +30,7 @@ use super::revisions::{Known, Revisions};
 
 mod elections;
 
+pub(crate) use elections::is_lease;
 pub(super) use elections::{Elections, Task};
 
 /// On a Lease: the revision of its holder. The name is Istio's.

@@ -58,16 +58,32 @@ impl Led<'_> {
         params: watch::Receiver<Arc<Params>>,
         revisions: Known,
     ) {
-        let leading = self.elections.stand(Task::GatewayDeployment);
-        let deployer =
-            gateways::Deployer::new(self.client, self.galley, params, revisions, leading);
-        tokio::spawn(deployer.run());
+        let environment = &self.options.environment;
+        let (deploys, has_statuses) = (
+            environment.gateway_deployments,
+            environment.gateway_statuses,
+        );
+        if deploys {
+            let leading = self.elections.stand(Task::GatewayDeployment);
+            let deployer = gateways::Deployer::new(
+                self.client,
+                self.galley,
+                params,
+                revisions,
+                leading,
+                environment.gateway_class,
+            );
+            tokio::spawn(deployer.run());
+        }
         let mode = self.galley.config().borrow().mesh.ingress_controller_mode;
         let ingresses = match mode {
             Some(IngressControllerMode::Off) => watch::channel(false).1,
             _ => self.stand(Task::Ingress),
         };
-        let gateways = self.stand(Task::GatewayStatus);
+        let gateways = match has_statuses {
+            true => self.stand(Task::GatewayStatus),
+            false => watch::channel(false).1,
+        };
         let writer = |leading| statuses.beside(self.client, leading, StatusPace::default());
         let writers = gateways::Writers {
             gateways: writer(&gateways),

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// A client of a server that keeps everything in this directory.
-pub(super) async fn server(directory: &Path) -> Client {
+pub(crate) async fn server(directory: &Path) -> Client {
     lateen_tls::install_provider();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("an address"));

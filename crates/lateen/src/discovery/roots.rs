@@ -37,9 +37,14 @@ impl RootTarget for ConfigMaps {
         let leads = *self.leading.borrow();
         let published = if leads {
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(NAME, &params, &Patch::Apply(&wanted))
-                .await
-                .map(drop)
+            let patch = Patch::Apply(&wanted);
+            let mut leading = self.leading.clone();
+            tokio::select! {
+                biased;
+                // All is published anew when that changes.
+                _ = leading.wait_for(|leads| !*leads) => return Ok(()),
+                applied = api.patch(NAME, &params, &patch) => applied.map(drop),
+            }
         } else {
             create_absent(&api, &wanted).await
         };

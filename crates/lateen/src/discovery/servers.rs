@@ -11,7 +11,7 @@ use lateen_galley::Galley;
 use lateen_injector::{Owner, Params};
 use lateen_pilot::{Anonymous, Discovery, Registering, Settings};
 use lateen_registry::{Registry, SourceStatus, StatusWriter};
-use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
+use lateen_tls::{ClientAuth, IdentityStore, PeerRule, Version, https};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -23,10 +23,6 @@ use tracing::{error, info, warn};
 use super::{
     Options, access::Identified, control, credentials::Credentials, sources, tokens::Tokens,
 };
-
-/// Istio's figures.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What stands behind the listeners.
 pub(super) struct Parts {
@@ -180,6 +176,17 @@ pub(super) struct Servers {
     monitoring: TcpListener,
     /// Only an aid: a control plane serves without it.
     control: Option<TcpListener>,
+    ways: Ways,
+}
+
+/// How they are served.
+#[derive(Clone, Copy)]
+struct Ways {
+    keepalive_interval: Duration,
+    keepalive_timeout: Duration,
+    tls_min_version: Version,
+    /// Whether debug pages are served without TLS.
+    debug_pages: bool,
 }
 
 impl Servers {
@@ -191,6 +198,12 @@ impl Servers {
             secure_grpc: bind(options.secure_grpc, "--secureGRPCAddr")?,
             monitoring: bind(options.monitoring, "--monitoringAddr")?,
             control: control_listener(options),
+            ways: Ways {
+                keepalive_interval: options.keepalive_interval,
+                keepalive_timeout: options.keepalive_timeout,
+                tls_min_version: options.tls_min_version,
+                debug_pages: options.environment.debug_pages,
+            },
         })
     }
 
@@ -207,7 +220,7 @@ impl Servers {
             trust_domain: trust_domain.clone(),
         };
         let open = parts.discovery.ads_service(Anonymous);
-        let open = server().add_service(open);
+        let open = self.ways.server().add_service(open);
         // Without it the end of a large push waits for an acknowledgement that is held back.
         let incoming = TcpIncoming::from(self.grpc).with_nodelay(Some(true));
         running.spawn("xDS", |stop| {
@@ -220,19 +233,26 @@ impl Servers {
         let secure = Routes::new(parts.discovery.ads_service(access)).add_service(citadel);
         // Replicas ask each other where each has to say who it is.
         let secure = secure.into_axum_router().merge(pages.clone());
-        let secure = server().add_routes(secure.into());
+        let secure = self.ways.server().add_routes(secure.into());
         let serving = Arc::clone(&parts.serving);
         let workloads = ClientAuth::Optional(PeerRule::TrustDomains(vec![trust_domain]));
-        let incoming = https::Listener::http(vec![self.secure_grpc], serving, workloads)?;
+        let lowest = self.ways.tls_min_version;
+        let incoming = vec![self.secure_grpc];
+        let incoming = https::Listener::http_from(lowest, incoming, serving, workloads)?;
         let incoming = Box::pin(incoming.into_incoming());
         running.spawn("secure xDS", |stop| {
             secure.serve_with_incoming_shutdown(incoming, stop)
         });
 
-        let webhooks = https::Listener::http(vec![self.https], parts.serving, ClientAuth::None)?;
+        let webhooks = vec![self.https];
+        let nobody = ClientAuth::None;
+        let webhooks = https::Listener::http_from(lowest, webhooks, parts.serving, nobody)?;
         running.serve("webhooks", webhooks, parts.webhooks);
         // Who asks from this very machine is known by the address.
-        let pages = pages.merge(rest);
+        let pages = match self.ways.debug_pages {
+            true => pages.merge(rest),
+            false => Router::new().route("/ready", get(async || "ready")),
+        };
         let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
         let http = axum::serve(self.http, pages);
         running.spawn("debug", |stop| {
@@ -246,12 +266,14 @@ impl Servers {
     }
 }
 
-/// A gRPC server that notices when a client is gone without a word: the network of a pod that was
-/// killed says nothing, and its streams would stay.
-fn server() -> transport::Server {
-    transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+impl Ways {
+    /// A gRPC server that notices when a client is gone without a word: the network of a pod that was
+    /// killed says nothing, and its streams would stay.
+    fn server(&self) -> transport::Server {
+        transport::Server::builder()
+            .http2_keepalive_interval(Some(self.keepalive_interval))
+            .http2_keepalive_timeout(Some(self.keepalive_timeout))
+    }
 }
 
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -40,6 +40,24 @@ impl Task {
     }
 }
 
+/// Whether a Lease of this name is that of a task.
+pub(crate) fn is_lease(name: &str) -> bool {
+    let tasks = [
+        Task::Status,
+        Task::GatewayStatus,
+        Task::Ingress,
+        Task::Namespaces,
+        Task::GatewayDeployment,
+    ];
+    tasks
+        .into_iter()
+        .any(|task| match name.strip_prefix(task.lease()) {
+            Some("") => true,
+            Some(revision) => task.is_of_revision() && revision.starts_with('-'),
+            None => false,
+        })
+}
+
 /// The elections in which a replica stands.
 pub(in crate::discovery) struct Elections {
     client: Client,
