@@ -26,7 +26,7 @@ use super::{layers::LayerArgs, precheck, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use addon::{AddonArgs, parse as parse_addon};
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Lock, holding};
 pub(crate) use plan::{Plan, Removal, owned, revisions, spread};
 pub(crate) use ready::{is_ready, missing};
 
@@ -92,16 +92,17 @@ impl Install {
             return Ok(());
         }
         let lock = Lock::take(&client, installation.namespace()).await?;
-        // While the question was open, somebody else may have installed something.
-        let done = match self.plan(&mut applier, &installation, &parts).await {
-            Ok(now) if now.removals() == plan.removals() => {
-                self.carry_out(&client, &mut applier, &parts, &now).await
+        let work = async {
+            // While the question was open, somebody else may have installed something.
+            let now = self.plan(&mut applier, &installation, &parts).await?;
+            if now.removals() != plan.removals() {
+                bail!(
+                    "the cluster is no longer what it was when you were asked; run the command again"
+                );
             }
-            Ok(_) => Err(anyhow::anyhow!(
-                "the cluster is no longer what it was when you were asked; run the command again"
-            )),
-            Err(error) => Err(error),
+            self.carry_out(&client, &mut applier, &parts, &now).await
         };
+        let done = holding(std::slice::from_ref(&lock), work).await;
         lock.release().await;
         done?;
         if self.verify {

@@ -139,6 +139,34 @@ async fn found(client: &Client) -> anyhow::Result<Vec<Found>> {
     Ok(all.0.into_values().collect())
 }
 
+/// Who relies on a revision, in words.
+pub(crate) async fn users(client: &Client, revision: &str) -> anyhow::Result<Vec<String>> {
+    let found = found(client).await?;
+    let found = found.iter().find(|of| of.revision == revision);
+    Ok(found.map(Found::users).unwrap_or_default())
+}
+
+impl Found {
+    fn users(&self) -> Vec<String> {
+        let mut users = Vec::new();
+        if !self.namespaces.is_empty() {
+            let names = joined(&self.namespaces, "");
+            users.push(format!("namespaces whose new pods it injects: {names}"));
+        }
+        let proxies = self.proxies.iter();
+        let proxies: Vec<_> = proxies
+            .map(|(space, n)| format!("{n} in {space}"))
+            .collect();
+        if !proxies.is_empty() {
+            let where_they_are = proxies.join(", ");
+            users.push(format!(
+                "pods whose proxies it configures: {where_they_are}"
+            ));
+        }
+        users
+    }
+}
+
 /// Revisions by name.
 #[derive(Default)]
 struct All(BTreeMap<String, Found>);
@@ -283,6 +311,21 @@ mod tests {
             table(&[found]).to_string(),
             "REVISION     TAG          ISTIO-OPERATOR-CR     REQD-COMPONENTS\n\
              default      <no-tag>     <no-iop>              Pilot\n"
+        );
+    }
+
+    #[test]
+    fn who_relies_on_a_revision_is_told() {
+        let mut found = Found::default();
+        assert_eq!(found.users(), [""; 0]);
+        found.namespaces = BTreeSet::from(["shop".to_owned(), "web".to_owned()]);
+        found.proxies = BTreeMap::from([("istio-system".to_owned(), 1), ("shop".to_owned(), 3)]);
+        assert_eq!(
+            found.users(),
+            [
+                "namespaces whose new pods it injects: shop,web",
+                "pods whose proxies it configures: 1 in istio-system, 3 in shop",
+            ]
         );
     }
 }

@@ -17,7 +17,7 @@ use lateen_install::{TAG, is_owned, owned as installed, owned_by};
 use serde_json::json;
 
 use super::{
-    install::{AddonArgs, Lock, Removal, agreed, owned, revisions, spread},
+    install::{AddonArgs, Lock, Removal, agreed, holding, owned, revisions, spread},
     layers::LayerArgs,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
@@ -55,7 +55,8 @@ impl Uninstall {
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         let mut all = Vec::new();
-        for selector in self.selectors(&mut applier, global).await? {
+        let (selectors, revision) = self.selectors(&mut applier, global).await?;
+        for selector in selectors {
             all.extend(owned(&mut applier, &selector).await?);
         }
         if all.is_empty() {
@@ -66,6 +67,23 @@ impl Uninstall {
         for removal in &all {
             output::line(format_args!("  - {removal}"));
         }
+        let homes = homes(&all);
+        if self.purge {
+            for removal in spread(&mut applier, &homes).await? {
+                output::line(format_args!("  - {removal}"));
+            }
+        }
+        if let Some(revision) = revision {
+            let users = super::revision::users(&client, &revision).await?;
+            for user in &users {
+                output::line(format_args!("Revision {revision} is used: {user}"));
+            }
+            if !users.is_empty() {
+                output::line(
+                    "Lead them to another revision first: proxies keep what they have, and their certificates run out.",
+                );
+            }
+        }
         if self.dry_run {
             return Ok(());
         }
@@ -73,12 +91,12 @@ impl Uninstall {
             output::line("Cancelled.");
             return Ok(());
         }
-        let homes = homes(&all);
         let mut locks = Vec::new();
         for home in &homes {
             locks.push(Lock::take(&client, home).await?);
         }
-        let removed = self.remove(&client, &mut applier, &all, &homes).await;
+        let work = self.remove(&client, &mut applier, &all, &homes);
+        let removed = holding(&locks, work).await;
         for lock in locks {
             lock.release().await;
         }
@@ -95,25 +113,28 @@ impl Uninstall {
         Ok(())
     }
 
-    /// Selects what goes: everything, a revision, or the addons that are named and nothing else.
+    /// Selects what goes: everything, a revision, or the addons that are named and nothing else. The
+    /// revision is told as well.
     async fn selectors(
         &self,
         applier: &mut Applier,
         global: &Global,
-    ) -> anyhow::Result<Vec<String>> {
+    ) -> anyhow::Result<(Vec<String>, Option<String>)> {
         let namespace = &global.istio_namespace;
         if self.purge {
-            return Ok(vec![installed()]);
+            return Ok((vec![installed()], None));
         }
         let addons = self.addons.addons().iter();
         let mut selectors: Vec<_> = addons.map(|addon| addon.selector(namespace)).collect();
+        let mut named = None;
         if self.addons.is_empty() || !self.layers.is_empty() {
             let (revision, is_last) = self.revision(applier, global).await?;
             let selector = owned_by(namespace, &revision);
             without_tags(applier, &selector, &revision, is_last).await?;
             selectors.push(selector);
+            named = Some(revision);
         }
-        Ok(selectors)
+        Ok((selectors, named))
     }
 
     /// Everything but the namespaces.
@@ -135,7 +156,7 @@ impl Uninstall {
             for home in homes {
                 ended(client, home).await?;
             }
-            for removal in spread(applier).await? {
+            for removal in spread(applier, homes).await? {
                 applier.delete(&removal.manifest()).await?;
             }
         }

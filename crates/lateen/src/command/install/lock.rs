@@ -1,8 +1,13 @@
 //! One installation at a time.
+//!
+//! Clocks of two machines may differ, so that a Lease is never taken for what its time says alone: who
+//! finds it old looks on for as long as it holds, and takes it if nobody has renewed it meanwhile. Who
+//! loses it ends what was done under it.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -15,7 +20,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 /// The Lease that whoever installs holds.
 const NAME: &str = "lateen-install";
@@ -23,6 +28,8 @@ const NAME: &str = "lateen-install";
 const HELD: Duration = Duration::from_secs(30);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(10);
+/// How soon an attempt that failed is followed by another one, and how often others look.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A Lease in the control plane's namespace, held while something is installed or taken away. Whoever
 /// dies with it loses it after half a minute.
@@ -30,10 +37,31 @@ pub(crate) struct Lock {
     leases: Api<Lease>,
     holder: String,
     renewing: JoinHandle<()>,
+    /// Whether somebody else may have it by now.
+    lost: watch::Receiver<bool>,
+}
+
+/// Does something for as long as all locks are held.
+///
+/// # Errors
+/// What was done failed, or was ended in the middle since a lock was lost.
+pub(crate) async fn holding<T>(
+    locks: &[Lock],
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let mut lost: FuturesUnordered<_> = locks.iter().map(Lock::lost).collect();
+    tokio::select! {
+        biased;
+        Some(()) = lost.next() => bail!(
+            "the installation's lock is lost: somebody else has taken it, or the API server has not answered for too long; what is done so far stays. Wait until nobody else installs, then run the command again"
+        ),
+        done = work => done,
+    }
 }
 
 impl Lock {
-    /// Takes it, or says who has it. The namespace is made where there is none.
+    /// Takes it, or says who has it. Where the holder seems to be gone, it is waited until that is sure.
+    /// The namespace is made where there is none.
     pub(crate) async fn take(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         make_namespace(client, namespace).await?;
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
@@ -44,16 +72,19 @@ impl Lock {
             .get_opt(NAME)
             .await
             .context("cannot read the installation's lock")?;
+        let held = match held {
+            Some(held) => abandoned(&leases, held).await?,
+            None => None,
+        };
         let lease = match held {
             None => {
                 let lease = lease(&holder, None);
                 leases.create(&PostParams::default(), &lease).await
             }
-            Some(held) if is_free(&held) => {
+            Some(held) => {
                 let lease = lease(&holder, held.metadata.resource_version);
                 leases.replace(NAME, &PostParams::default(), &lease).await
             }
-            Some(held) => bail!("{}", taken(&held)),
         };
         match lease {
             Ok(_) => {}
@@ -66,12 +97,21 @@ impl Lock {
             }
             Err(error) => return Err(error).context("cannot take the installation's lock"),
         }
-        let renewing = tokio::spawn(renew(leases.clone(), holder.clone()));
+        let (lost, is_lost) = watch::channel(false);
+        let renewing = renew(leases.clone(), holder.clone(), Instant::now(), lost);
         Ok(Lock {
             leases,
             holder,
-            renewing,
+            renewing: tokio::spawn(renewing),
+            lost: is_lost,
         })
+    }
+
+    /// Ends when somebody else may have it.
+    async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        // It ends by itself when it is lost, and with this when it is released.
+        let _ = lost.wait_for(|lost| *lost).await;
     }
 
     /// Gives it back. What goes wrong costs the next one half a minute.
@@ -138,15 +178,52 @@ fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
 }
 
-fn is_free(lease: &Lease) -> bool {
-    let renewed = lease
+fn renewed(lease: &Lease) -> Option<&MicroTime> {
+    lease.spec.as_ref()?.renew_time.as_ref()
+}
+
+/// Whether it was renewed a moment ago, by the clock of this machine. To refuse is always safe.
+fn is_fresh(lease: &Lease) -> bool {
+    renewed(lease).is_some_and(|MicroTime(at)| {
+        let age = Timestamp::now().duration_since(*at);
+        !age.is_negative() && age.unsigned_abs() <= HELD
+    })
+}
+
+/// A Lease whose holder is gone: nobody renews it for as long as it holds. None is left where it is
+/// given back meanwhile.
+async fn abandoned(leases: &Api<Lease>, held: Lease) -> anyhow::Result<Option<Lease>> {
+    let Some(holder) = holder(&held).filter(|holder| !holder.is_empty()) else {
+        return Ok(Some(held));
+    };
+    if is_fresh(&held) {
+        bail!("{}", taken(&held));
+    }
+    let holds = held
         .spec
         .as_ref()
-        .and_then(|spec| spec.renew_time.as_ref());
-    renewed.is_none_or(|MicroTime(at)| {
-        let age = Timestamp::now().duration_since(*at);
-        age.as_secs() > HELD.as_secs() as i64
-    })
+        .and_then(|spec| spec.lease_duration_seconds);
+    let holds = holds.and_then(|seconds| u64::try_from(seconds).ok());
+    let holds = holds.map_or(HELD, Duration::from_secs);
+    eprintln!(
+        "{holder} has left an installation unfinished, or is at it: looking on for {} s",
+        holds.as_secs()
+    );
+    let until = Instant::now() + holds;
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let asked = Instant::now();
+        let now = leases.get_opt(NAME).await;
+        let Some(now) = now.context("cannot read the installation's lock")? else {
+            return Ok(None);
+        };
+        if renewed(&now) != renewed(&held) {
+            bail!("{}", taken(&now));
+        }
+        if asked >= until {
+            return Ok(Some(now));
+        }
+    }
 }
 
 fn taken(lease: &Lease) -> String {
@@ -156,36 +233,126 @@ fn taken(lease: &Lease) -> String {
     )
 }
 
-/// Ends when somebody else has it, who must have thought this one dead.
-async fn renew(leases: Api<Lease>, own: String) {
+/// Ends when somebody else has it, or may soon think this one dead.
+async fn renew(leases: Api<Lease>, own: String, mut renewed: Instant, lost: watch::Sender<bool>) {
+    let mut wait = RENEW;
     loop {
-        tokio::time::sleep(RENEW).await;
-        let Ok(held) = leases.get(NAME).await else {
-            continue;
+        tokio::time::sleep(wait).await;
+        let began = Instant::now();
+        let until = renewed + HELD - RENEW;
+        wait = match tokio::time::timeout_at(until, renew_once(&leases, &own)).await {
+            Ok(Ok(true)) => {
+                renewed = began;
+                RENEW
+            }
+            Ok(Ok(false)) | Err(_) => break,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the installation's lock is not renewed");
+                AGAIN
+            }
         };
-        if holder(&held) != Some(&own) {
-            return;
-        }
-        let lease = lease(&own, held.metadata.resource_version);
-        if let Err(error) = leases.replace(NAME, &PostParams::default(), &lease).await {
-            tracing::debug!(%error, "the installation's lock is not renewed");
-        }
     }
+    lost.send_replace(true);
+}
+
+/// Whether it is still held.
+async fn renew_once(leases: &Api<Lease>, own: &str) -> Result<bool, kube::Error> {
+    let held = leases.get_opt(NAME).await?;
+    let Some(held) = held.filter(|held| holder(held) == Some(own)) else {
+        return Ok(false);
+    };
+    let lease = lease(own, held.metadata.resource_version);
+    leases.replace(NAME, &PostParams::default(), &lease).await?;
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::platform;
 
-    #[test]
-    fn a_lock_that_is_old_is_free() {
-        let mut lease = lease("me", None);
-        assert!(!is_free(&lease));
-        assert!(taken(&lease).contains("by me"));
+    const NAMESPACE: &str = "istio-system";
+
+    /// A Lease of somebody whose clock is wrong by so many seconds.
+    fn of_ann(wrong_by: i64, version: Option<String>) -> Lease {
+        let mut lease = lease("ann", version);
         if let Some(spec) = &mut lease.spec {
-            let old = Timestamp::now() - HELD - Duration::from_secs(2);
-            spec.renew_time = Some(MicroTime(old));
+            let now = Timestamp::now() + jiff::SignedDuration::from_secs(wrong_by);
+            spec.renew_time = Some(MicroTime(now));
+            spec.lease_duration_seconds = Some(3);
         }
-        assert!(is_free(&lease));
+        lease
+    }
+
+    async fn with(lease: &Lease) -> (tempfile::TempDir, Client, Api<Lease>) {
+        let directory = tempfile::tempdir().expect("a folder");
+        let client = platform::server(directory.path()).await;
+        make_namespace(&client, NAMESPACE).await.expect("made");
+        let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+        let made = leases.create(&PostParams::default(), lease).await;
+        made.expect("it is made");
+        (directory, client, leases)
+    }
+
+    #[tokio::test]
+    async fn what_somebody_holds_is_told() {
+        let (_directory, client, _leases) = with(&of_ann(0, None)).await;
+        let refused = Lock::take(&client, NAMESPACE).await.err();
+        let refused = refused.expect("it is held").to_string();
+        assert!(
+            refused.contains("under way in this cluster, by ann"),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_renews_has_it_though_the_clock_says_otherwise() {
+        let (_directory, client, leases) = with(&of_ann(-3600, None)).await;
+        let renewing = tokio::spawn(async move {
+            loop {
+                let held = leases.get(NAME).await.expect("it is there");
+                assert_eq!(holder(&held), Some("ann"), "it is taken from who renews it");
+                let lease = of_ann(-3600, held.metadata.resource_version);
+                let replaced = leases.replace(NAME, &PostParams::default(), &lease).await;
+                replaced.expect("it is renewed");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        let refused = Lock::take(&client, NAMESPACE).await.err();
+        assert!(!renewing.is_finished(), "it was renewed all the time");
+        renewing.abort();
+        assert!(refused.expect("it is held").to_string().contains("by ann"));
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_loses_it_though_the_clock_says_otherwise() {
+        let (_directory, client, leases) = with(&of_ann(3600, None)).await;
+        let lock = Lock::take(&client, NAMESPACE).await.expect("it is taken");
+        lock.release().await;
+        assert_eq!(leases.get_opt(NAME).await.expect("an answer"), None);
+    }
+
+    #[tokio::test]
+    async fn who_loses_it_ends_the_work() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let client = platform::server(directory.path()).await;
+        let lock = Lock::take(&client, NAMESPACE).await.expect("it is taken");
+        let done = holding(std::slice::from_ref(&lock), async { Ok(1) }).await;
+        assert_eq!(done.expect("it is done"), 1);
+        let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+        let held = leases.get(NAME).await.expect("it is there");
+        let lease = of_ann(0, held.metadata.resource_version);
+        let replaced = leases.replace(NAME, &PostParams::default(), &lease).await;
+        replaced.expect("it is taken away");
+        let never = std::future::pending::<anyhow::Result<()>>();
+        let lost = holding(std::slice::from_ref(&lock), never).await;
+        assert!(
+            lost.expect_err("it is lost")
+                .to_string()
+                .contains("lock is lost")
+        );
+        lock.release().await;
+        let held = leases.get(NAME).await.expect("it is there");
+        assert_eq!(holder(&held), Some("ann"));
     }
 }
