@@ -42,28 +42,45 @@ pub(super) async fn run(client: kube::Client) {
 
 /// Writes each role whose rules are not those of its parts. That is news which wakes this up again, so
 /// a role that is itself a part passes on what it got.
+///
+/// # Errors
+/// Names every role that could not be written; the others are.
 async fn write_all(api: &Api<ClusterRole>, roles: &Cache<ClusterRole>) -> Result<(), Error> {
+    let mut failed = Vec::new();
     for role in roles.objects.values() {
-        let Some(rules) = aggregated(role, roles.objects.values()) else {
-            continue;
-        };
-        if role.rules.as_ref() == Some(&rules) {
-            continue;
-        }
-        let patch = Patch::Merge(json!({
-            "metadata": {"resourceVersion": role.resource_version()},
-            "rules": rules,
-        }));
-        let written = api
-            .patch(&role.name_any(), &PatchParams::default(), &patch)
-            .await;
-        match ignore_missing(written) {
-            // There is news of it under way.
-            Err(Error::Api(error)) if super::is_conflict(&error) => {}
-            written => drop(written?),
+        if let Err(error) = write(api, role, roles).await {
+            failed.push(format!("{}: {error}", role.name_any()));
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Container(failed.join("; ")))
+}
+
+async fn write(
+    api: &Api<ClusterRole>,
+    role: &ClusterRole,
+    roles: &Cache<ClusterRole>,
+) -> Result<(), Error> {
+    let Some(rules) = aggregated(role, roles.objects.values()) else {
+        return Ok(());
+    };
+    if role.rules.as_ref() == Some(&rules) {
+        return Ok(());
+    }
+    let patch = Patch::Merge(json!({
+        "metadata": {"resourceVersion": role.resource_version()},
+        "rules": rules,
+    }));
+    let written = api
+        .patch(&role.name_any(), &PatchParams::default(), &patch)
+        .await;
+    match ignore_missing(written) {
+        // There is news of it under way.
+        Err(Error::Api(error)) if super::is_conflict(&error) => Ok(()),
+        written => written.map(drop),
+    }
 }
 
 /// The rules of the roles that this one selects, without those that say the same; none if it selects none.
@@ -101,6 +118,8 @@ fn aggregated<'a>(
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event;
+
     use super::*;
 
     fn role(name: &str, label: &str, resource: &str) -> ClusterRole {
@@ -133,5 +152,47 @@ mod tests {
             .collect();
         assert_eq!(names, ["apples", "plums"]);
         assert_eq!(aggregated(&all[0], all.iter()), None);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_cannot_be_written_keeps_no_other_from_its_rules() {
+        use std::sync::{Arc, Mutex};
+
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let path = request.uri().path().to_owned();
+            let (code, answer) = match path.ends_with("/first") {
+                true => (
+                    500,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+                           "message": "no room", "reason": "InternalError"}),
+                ),
+                false => (200, json!({"metadata": {"name": "second"}})),
+            };
+            heard.lock().unwrap().push(path);
+            async move {
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                http::Response::builder().status(code).body(body)
+            }
+        });
+        let client = kube::Client::new(server, "default");
+        let mut roles = Cache::default();
+        for name in ["first", "second"] {
+            let mut whole = role(name, "other", "forgotten");
+            whole.aggregation_rule = serde_json::from_value(
+                json!({"clusterRoleSelectors": [{"matchLabels": {"to-view": "true"}}]}),
+            )
+            .unwrap();
+            roles.take(Event::Apply(whole));
+        }
+        roles.take(Event::Apply(role("a", "to-view", "apples")));
+        let error = write_all(&Api::all(client), &roles).await.unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("first") && error.contains("no room") && !error.contains("second"),
+            "{error}"
+        );
+        assert_eq!(asked.lock().unwrap().len(), 2);
     }
 }
