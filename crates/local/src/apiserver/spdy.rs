@@ -32,6 +32,8 @@ const CONTROL: u8 = 0x80;
 const VERSION: u8 = 3;
 /// The flag that ends a stream's direction.
 const FIN: u8 = 1;
+/// Why a stream is reset that was not served at all: the client may try again (section 2.6.3).
+const REFUSED_STREAM: u32 = 3;
 
 const SYN_STREAM: u8 = 1;
 const SYN_REPLY: u8 = 2;
@@ -206,8 +208,11 @@ impl<R: AsyncRead + Unpin> Session<R> {
             .ok_or_else(|| invalid("a stream is cut short"))?;
         let headers = self.decoder.decode(block)?;
         self.streams.retain(|_, piece_tx| !piece_tx.is_closed());
-        if id % 2 == 0 || self.streams.contains_key(&id) || self.streams.len() >= MAX_STREAMS {
+        if id % 2 == 0 || self.streams.contains_key(&id) {
             return Err(invalid(format!("stream {id} cannot be opened")));
+        }
+        if self.streams.len() >= MAX_STREAMS {
+            return self.refuse(id).await;
         }
         self.reply(id).await?;
         let (piece_tx, pieces) = mpsc::channel(QUEUE);
@@ -228,6 +233,15 @@ impl<R: AsyncRead + Unpin> Session<R> {
             give(&self.streams, id, Piece::End).await;
         }
         Ok(())
+    }
+
+    /// Says that a stream is one too many; the others go on.
+    async fn refuse(&mut self, id: u32) -> io::Result<()> {
+        let mut frame = vec![CONTROL, VERSION, 0, RST_STREAM];
+        frame.extend(flags_and_length(0, 8));
+        frame.extend(id.to_be_bytes());
+        frame.extend(REFUSED_STREAM.to_be_bytes());
+        write(&self.frame_tx, frame).await
     }
 
     /// Says that a stream is accepted.

@@ -2,7 +2,6 @@
 //!
 //! Both name the port and the connection in their headers: `streamtype`, `port`, `requestid`.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt, TryStreamExt, future};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use indexmap::IndexMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,7 +28,7 @@ use crate::apiserver::upgrade::WebSocket;
 pub(super) const PROTOCOL: &str = "portforward.k8s.io";
 pub(super) const TUNNELED: &str = "SPDY/3.1+portforward.k8s.io";
 
-/// Connections of which one stream has come and the other not.
+/// Connections of which one stream has come and the other not; the oldest is given up for one more.
 const MAX_HALVES: usize = 64;
 
 /// SPDY over the connection itself.
@@ -71,7 +71,7 @@ fn log(ended: io::Result<()>) {
 /// Joins the two streams of each connection and carries its bytes. The connections end with this.
 async fn forward_all(mut stream_rx: mpsc::Receiver<Stream>, pod: Pod) {
     let pod = Arc::new(pod);
-    let mut halves: HashMap<String, Stream> = HashMap::new();
+    let mut halves: IndexMap<String, Stream> = IndexMap::new();
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -80,9 +80,9 @@ async fn forward_all(mut stream_rx: mpsc::Receiver<Stream>, pod: Pod) {
         };
         let Some(stream) = stream else { return };
         let id = stream.headers.get("requestid").cloned().unwrap_or_default();
-        let Some(other) = halves.remove(&id) else {
+        let Some(other) = halves.shift_remove(&id) else {
             if halves.len() >= MAX_HALVES {
-                return;
+                halves.shift_remove_index(0);
             }
             halves.insert(id, stream);
             continue;

@@ -133,6 +133,39 @@ async fn pings_come_back_and_resets_arrive() {
 }
 
 #[tokio::test]
+async fn a_stream_too_many_is_refused_alone_and_those_that_ended_do_not_count() {
+    let mut client = Client::new();
+    let mut held = Vec::new();
+    let mut ids = (1u32..).step_by(2);
+    let mut decoder = Decoder::new();
+    // More than there may be at once, one after the other.
+    for (n, id) in ids.by_ref().take(2 * MAX_STREAMS).enumerate() {
+        client.open(id, FIN, "port", "80").await;
+        let (head, payload) = client.frame().await;
+        assert_eq!(head[3], SYN_REPLY);
+        decoder.decode(&payload[4..]).unwrap();
+        let stream = client.stream_rx.recv().await.unwrap();
+        if n >= MAX_STREAMS {
+            held.push(stream);
+        }
+    }
+    let id = ids.next().unwrap();
+    client.open(id, 0, "port", "80").await;
+    let (head, payload) = client.frame().await;
+    assert_eq!(head[..4], [CONTROL, VERSION, 0, RST_STREAM]);
+    assert_eq!(payload, [id.to_be_bytes(), 3u32.to_be_bytes()].concat());
+    // The others go on, and there is room again when one has ended.
+    let first = held.remove(0);
+    first.writer.send(b"still here").await.unwrap();
+    assert_eq!(client.frame().await.1, b"still here");
+    drop(first);
+    let id = ids.next().unwrap();
+    client.open(id, 0, "port", "80").await;
+    let (head, payload) = client.frame().await;
+    assert_eq!((head[3], &payload[..4]), (SYN_REPLY, &id.to_be_bytes()[..]));
+}
+
+#[tokio::test]
 async fn what_is_not_spdy_ends_the_connection() {
     for bytes in [
         // Another version.
