@@ -41,7 +41,7 @@ pub(crate) async fn run(
     loop {
         let services = services_rx.borrow_and_update().clone();
         // Before there is a route to an address, nothing on the node can be translated.
-        let routed = routes.keep(external_addresses(&services)).await;
+        let routed = routes.keep(&external_addresses(&services)).await;
         let written = write(services, node).await;
         let written = routed.map_err(|error| error.to_string()).and(written);
         let retry = written.is_err();

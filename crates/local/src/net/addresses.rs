@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Subnets;
+
 /// A range of addresses of which some are taken.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -31,20 +33,14 @@ impl Pool {
         (first <= last).then(|| Self::new(first, last))
     }
 
-    /// The smallest prefix that covers the range.
-    pub(crate) fn prefix(&self) -> (Ipv4Addr, u8) {
-        let shared = (self.first ^ self.last).leading_zeros().min(32);
-        let mask = u32::MAX.checked_shl(32 - shared).unwrap_or(0);
-        (
-            (self.first & mask).into(),
-            u8::try_from(shared).unwrap_or(32),
-        )
+    /// The fewest networks that have the range's addresses and no others.
+    pub(crate) fn networks(&self) -> Ipv4Subnets {
+        Ipv4Subnets::new(self.first.into(), self.last.into(), 0)
     }
 
     /// Takes a free address.
     pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
-        let size = self.last - self.first + 1;
-        for _ in 0..size {
+        for _ in self.first..=self.last {
             let candidate = self.next;
             self.next = if candidate == self.last {
                 self.first
@@ -88,13 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn prefix_covers() {
-        let prefix = |text: &str| Pool::parse(text).unwrap().prefix();
-        assert_eq!(
-            prefix("10.10.99.148-10.10.99.155"),
-            (Ipv4Addr::new(10, 10, 99, 144), 28)
+    fn networks_hold_the_range_and_nothing_beside_it() {
+        let check = |text: &str, expect: &[&str]| {
+            let networks = Pool::parse(text).unwrap().networks();
+            let shown: Vec<String> = networks.map(|net| net.to_string()).collect();
+            assert_eq!(shown, expect);
+        };
+        check(
+            "10.10.99.148-10.10.99.155",
+            &["10.10.99.148/30", "10.10.99.152/30"],
         );
-        assert_eq!(prefix("10.0.0.1"), (Ipv4Addr::new(10, 0, 0, 1), 32));
+        check("10.0.0.127-10.0.0.128", &["10.0.0.127/32", "10.0.0.128/32"]);
+        check("10.0.0.1", &["10.0.0.1/32"]);
+    }
+
+    #[test]
+    fn a_pool_may_be_as_large_as_can_be() {
+        let mut pool = Pool::parse("0.0.0.0-255.255.255.255").unwrap();
+        assert_eq!(pool.take(), Some(Ipv4Addr::UNSPECIFIED));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use super::{API_IP, DNS_IP, NODE_IP, NODE_MAC, SERVICE_CIDR, namespace};
+use super::{API_IP, DNS_IP, NODE_IP, NODE_MAC, Pool, SERVICE_CIDR, namespace};
 use crate::Error;
 
 /// Index of the loopback interface, fixed by the kernel.
@@ -58,8 +58,17 @@ impl NodeNet {
         self.route_to_loopback(SERVICE_CIDR.0, SERVICE_CIDR.1).await
     }
 
+    /// Makes the addresses of a pool routable on the node, and none beside them.
+    pub(crate) async fn route_pool(&self, pool: &Pool) -> Result<(), Error> {
+        for net in pool.networks() {
+            self.route_to_loopback(net.network(), net.prefix_len())
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Makes a virtual range routable on the node, so that a connection to it can be made and then translated.
-    pub(crate) async fn route_to_loopback(&self, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
+    async fn route_to_loopback(&self, range: Ipv4Addr, prefix: u8) -> Result<(), Error> {
         let route = local_route(range, prefix);
         let request = self.handle.route().add(route).replace();
         request
@@ -139,30 +148,63 @@ pub(crate) struct LocalRoutes {
 }
 
 impl LocalRoutes {
-    /// Makes these the ones, and no others.
-    pub(crate) async fn keep(&mut self, wanted: BTreeSet<Ipv4Addr>) -> Result<(), Error> {
-        let gone: Vec<_> = self.routed.difference(&wanted).copied().collect();
-        for address in gone {
-            let request = self.handle.route().del(local_route(address, 32));
-            request
-                .execute()
-                .await
-                .map_err(Error::netlink("remove an address's route"))?;
-            self.routed.remove(&address);
-        }
-        for address in wanted {
-            if self.routed.contains(&address) {
-                continue;
+    /// Makes these the ones, and no others. One that cannot be had keeps no other from its place.
+    ///
+    /// # Errors
+    /// Names every address whose route could not be changed; the others' are as they should be.
+    pub(crate) async fn keep(&mut self, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), Error> {
+        let handle = self.handle.clone();
+        let change = move |change| {
+            let handle = handle.clone();
+            async move {
+                let route = |address| local_route(address, 32);
+                match change {
+                    Change::Add(address) => {
+                        let request = handle.route().add(route(address)).replace();
+                        request.execute().await
+                    }
+                    Change::Remove(address) => handle.route().del(route(address)).execute().await,
+                }
             }
-            let request = self.handle.route().add(local_route(address, 32)).replace();
-            request
-                .execute()
-                .await
-                .map_err(Error::netlink("an address's route"))?;
-            self.routed.insert(address);
-        }
-        Ok(())
+        };
+        change_all(&mut self.routed, wanted, change).await
     }
+}
+
+/// What becomes of an address's route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Add(Ipv4Addr),
+    Remove(Ipv4Addr),
+}
+
+/// Makes every change that leads from what is routed to what is wanted, and notes those that succeed.
+async fn change_all<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
+    routed: &mut BTreeSet<Ipv4Addr>,
+    wanted: &BTreeSet<Ipv4Addr>,
+    mut change: impl FnMut(Change) -> F,
+) -> Result<(), Error> {
+    let gone = routed.difference(wanted).copied().map(Change::Remove);
+    let new = wanted.difference(routed).copied().map(Change::Add);
+    let changes: Vec<Change> = gone.chain(new).collect();
+    let mut failed = Vec::new();
+    for one in changes {
+        let (address, done) = match one {
+            Change::Add(address) | Change::Remove(address) => (address, change(one).await),
+        };
+        match (done, one) {
+            (Ok(()), Change::Add(_)) => drop(routed.insert(address)),
+            (Ok(()), Change::Remove(_)) => drop(routed.remove(&address)),
+            (Err(error), _) => failed.push(format!("{address}: {error}")),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Container(format!(
+        "addresses without a route: {}",
+        failed.join("; ")
+    )))
 }
 
 /// The index of the link called `name`.
@@ -184,5 +226,40 @@ pub(super) fn sysctl(name: &str, value: &str) -> Result<(), Error> {
         Ok(()) => Ok(()),
         Err(_) if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) => Ok(()),
         Err(error) => Err(Error::io(format!("set {path} to {value}"))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_routed_keeps_no_other_from_its_route() {
+        let ip = |last| Ipv4Addr::new(203, 0, 113, last);
+        let mut routed = BTreeSet::from([ip(1), ip(2)]);
+        let wanted = BTreeSet::from([ip(2), ip(3), ip(4), ip(5)]);
+        let bad = [Change::Remove(ip(1)), Change::Add(ip(3))];
+        let mut tried = Vec::new();
+        let done = change_all(&mut routed, &wanted, |change| {
+            tried.push(change);
+            std::future::ready(match bad.contains(&change) {
+                true => Err("Invalid argument"),
+                false => Ok(()),
+            })
+        });
+        let error = done.await.unwrap_err().to_string();
+        assert_eq!(routed, BTreeSet::from([ip(1), ip(2), ip(4), ip(5)]));
+        for part in ["203.0.113.1: Invalid argument", "203.0.113.3: Invalid"] {
+            assert!(error.contains(part), "{error}");
+        }
+        // What is as it should be is left alone; the rest is tried again.
+        tried.clear();
+        let done = change_all(&mut routed, &wanted, |change| {
+            tried.push(change);
+            std::future::ready(Ok::<_, String>(()))
+        });
+        done.await.unwrap();
+        assert_eq!(tried, bad);
+        assert_eq!(routed, wanted);
     }
 }

@@ -64,8 +64,7 @@ async fn serve(options: &Options, host: HostResources, state: &StateDir) -> Resu
             options.vip_pool
         ))
     })?;
-    let (range, prefix) = pool.prefix();
-    net.route_to_loopback(range, prefix).await?;
+    net.route_pool(&pool).await?;
     let api_stop = CancellationToken::new();
     let dialer = Dialer::default();
     let executor = Executor::default();
