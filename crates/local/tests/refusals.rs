@@ -5,11 +5,11 @@ mod server;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use lateen_tls::SigningKey;
 use serde_json::{Value, json};
-use server::{Server, code, config_map};
+use server::{Server, code, config_map, send};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -105,6 +105,59 @@ async fn tokens_that_are_not_good_are_refused_with_the_reason() {
     server.stop().await;
 }
 
+/// A token that ends with its Secret, and one that was of another account of the same name.
+#[tokio::test]
+async fn tokens_end_with_what_they_were_made_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path()).await;
+    let admin = server.admin().await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "default");
+    let secrets: Api<Secret> = Api::namespaced(admin, "default");
+    let post = PostParams::default();
+    let make = async || {
+        let account = serde_json::from_value(json!({"metadata": {"name": "app"}}));
+        let account = account.expect("an account");
+        accounts.create(&post, &account).await.expect("created");
+        let secret = serde_json::from_value(json!({"metadata": {"name": "held"}}));
+        let secret = secret.expect("a Secret");
+        secrets.create(&post, &secret).await.expect("created")
+    };
+    let ask = async |uid: Option<String>| {
+        let bound = json!({"kind": "Secret", "apiVersion": "v1", "name": "held", "uid": uid});
+        let request = json!({"spec": {"audiences": [], "boundObjectRef": bound}});
+        let request = serde_json::from_value(request).expect("a request");
+        let issued = accounts.create_token_request("app", &post, &request).await;
+        issued.map(|issued| issued.status.expect("a status").token.expect("a token"))
+    };
+    let status = async |token: &str| refusal(with_token(&server, Some(token))).await;
+    let delete = DeleteParams::default();
+
+    let secret = make().await;
+    let other = ask(Some("another".into())).await.expect_err("refused");
+    assert_eq!(code(other).0, 409);
+    let token = ask(secret.metadata.uid).await.expect("issued");
+    assert_eq!(status(&token).await.0, 403, "known, and not allowed");
+    secrets.delete("held", &delete).await.expect("deleted");
+    let gone = "the secret \"held\" that the token is bound to is gone";
+    let (number, message) = status(&token).await;
+    assert!(number == 401 && message.contains(gone), "{message}");
+    accounts.delete("app", &delete).await.expect("deleted");
+    let secret = make().await;
+    // A Secret and an account of the same names are not those of before.
+    assert_eq!(status(&token).await.0, 401);
+    let token = ask(secret.metadata.uid).await.expect("issued");
+    assert_eq!(status(&token).await.0, 403);
+    accounts.delete("app", &delete).await.expect("deleted");
+    secrets.delete("held", &delete).await.expect("deleted");
+    make().await;
+    let (number, message) = status(&token).await;
+    assert!(
+        number == 401 && message.contains("deleted or replaced"),
+        "{message}"
+    );
+    server.stop().await;
+}
+
 async fn post(client: &kube::Client, media: &str, body: impl Into<Vec<u8>>) -> (u16, String) {
     let request = http::Request::post(MAPS).header("content-type", media);
     let request = request.body(body.into()).expect("a request");
@@ -157,40 +210,6 @@ async fn bodies_that_cannot_be_are_refused_with_place_and_reason() {
     let maps: Api<ConfigMap> = Api::namespaced(admin, "default");
     assert_eq!(code(maps.get("large").await.expect_err("not there")).0, 404);
     server.stop().await;
-}
-
-/// The answer's code, `Warning` headers and body.
-async fn send(
-    client: &kube::Client,
-    method: http::Method,
-    path: &str,
-    body: &str,
-) -> (u16, Vec<String>, Value) {
-    use http_body_util::BodyExt;
-    let media = match method {
-        http::Method::PATCH => "application/merge-patch+json",
-        _ => "application/json",
-    };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("content-type", media)
-        .body(kube::client::Body::from(body.as_bytes().to_vec()))
-        .expect("a request");
-    let reply = client.send(request).await.expect("an answer");
-    let warnings = reply.headers().get_all("warning").iter();
-    let warnings = warnings.map(|value| value.to_str().expect("text").to_owned());
-    let (code, warnings) = (reply.status().as_u16(), warnings.collect());
-    let body = reply
-        .into_body()
-        .collect()
-        .await
-        .expect("a body")
-        .to_bytes();
-    // What no part of Kubernetes has heard of is refused in plain text.
-    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
-    let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
-    (code, warnings, body)
 }
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

@@ -15,7 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use lateen_local::apiserver::pki::Pki;
 use lateen_local::apiserver::{ApiServer, Config};
 use lateen_local::store::StoreError;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Server {
@@ -92,4 +92,38 @@ pub(crate) fn config_map(name: &str, value: &str) -> ConfigMap {
         json!({"metadata": {"name": name, "labels": {"v": value}}, "data": {"key": value}}),
     )
     .expect("a config map")
+}
+
+/// The answer's code, `Warning` headers and body.
+pub(crate) async fn send(
+    client: &kube::Client,
+    method: http::Method,
+    path: &str,
+    body: &str,
+) -> (u16, Vec<String>, Value) {
+    use http_body_util::BodyExt;
+    let media = match method {
+        http::Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", media)
+        .body(kube::client::Body::from(body.as_bytes().to_vec()))
+        .expect("a request");
+    let reply = client.send(request).await.expect("an answer");
+    let warnings = reply.headers().get_all("warning").iter();
+    let warnings = warnings.map(|value| value.to_str().expect("text").to_owned());
+    let (code, warnings) = (reply.status().as_u16(), warnings.collect());
+    let body = reply
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    // What no part of Kubernetes has heard of is refused in plain text.
+    let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+    let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());
+    (code, warnings, body)
 }

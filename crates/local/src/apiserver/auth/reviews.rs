@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::rbac::{self, Attributes};
-use super::token::{self, Claims};
+use super::token::{self, Bound, BoundKind, Claims};
 use super::{ACCOUNT_GROUPS, User};
 use crate::apiserver::core::Core;
 use crate::apiserver::error::{ApiError, FieldError};
@@ -151,7 +151,7 @@ pub(in crate::apiserver) fn token_request(
         account: &account.key.name,
         account_uid: meta::text(&account.value, "/metadata/uid").unwrap_or_default(),
         audiences: &audiences,
-        pod: bound_pod(core, call, &request)?,
+        bound: bound(core, call, &request)?,
         seconds: seconds.min(MAX_SECONDS),
     };
     let (token, expires) = token::sign(&pki.tokens, &claims).map_err(ApiError::internal)?;
@@ -167,53 +167,58 @@ pub(in crate::apiserver) fn token_request(
     Ok(request)
 }
 
-fn bound_pod(
-    core: &Core,
-    call: &Call,
-    request: &Value,
-) -> Result<Option<(String, String, String)>, ApiError> {
-    let Some(bound) = request
+/// The object that a token is asked for, checked to be there.
+fn bound(core: &Core, call: &Call, request: &Value) -> Result<Option<Bound>, ApiError> {
+    let Some(asked) = request
         .pointer("/spec/boundObjectRef")
-        .filter(|bound| bound.is_object())
+        .filter(|asked| asked.is_object())
     else {
         return Ok(None);
     };
     let resource = &call.target.resource;
-    if bound["kind"] != "Pod" {
+    let kind = meta::text(asked, "/kind").and_then(BoundKind::named);
+    let Some(kind) = kind else {
         let error = FieldError::invalid(
             "spec.boundObjectRef.kind",
-            &bound["kind"],
-            "only pods are supported",
+            &asked["kind"],
+            "only pods and secrets are supported",
         );
         return Err(ApiError::invalid(resource, &call.target.name, &[error]));
-    }
-    let name = meta::text(bound, "/name").unwrap_or_default();
-    let pods = core.kinds().find("", "v1", "pods").expect("builtin");
-    let pod = core
-        .get("pods", &call.target.namespace, name)
-        .ok_or_else(|| ApiError::not_found(&pods, name))?;
-    let uid = meta::text(&pod.value, "/metadata/uid").unwrap_or_default();
-    if meta::text(bound, "/uid").is_some_and(|asked| !asked.is_empty() && asked != uid) {
+    };
+    let name = meta::text(asked, "/name").unwrap_or_default();
+    let kinds = core.kinds();
+    let of_kind = kinds.find("", "v1", kind.plural()).expect("builtin");
+    let object = core
+        .get(kind.plural(), &call.target.namespace, name)
+        .ok_or_else(|| ApiError::not_found(&of_kind, name))?;
+    let uid = meta::text(&object.value, "/metadata/uid").unwrap_or_default();
+    if meta::text(asked, "/uid").is_some_and(|asked| !asked.is_empty() && asked != uid) {
         return Err(ApiError::conflict(
-            &pods,
+            &of_kind,
             name,
             &format!(
                 "the UID in the bound object reference does not match the UID in record ({uid})"
             ),
         ));
     }
-    let own = meta::text(&pod.value, "/spec/serviceAccountName").unwrap_or("default");
-    if own != call.target.name {
-        let why = format!(
-            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name {own:?}",
-            call.target.name
-        );
-        return Err(ApiError::bad_request(why));
+    let mut node = "";
+    if kind == BoundKind::Pod {
+        let own = meta::text(&object.value, "/spec/serviceAccountName").unwrap_or("default");
+        if own != call.target.name {
+            let why = format!(
+                "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name {own:?}",
+                call.target.name
+            );
+            return Err(ApiError::bad_request(why));
+        }
+        node = meta::text(&object.value, "/spec/nodeName").unwrap_or_default();
     }
-    let node = meta::text(&pod.value, "/spec/nodeName")
-        .unwrap_or_default()
-        .to_owned();
-    Ok(Some((name.to_owned(), uid.to_owned(), node)))
+    Ok(Some(Bound {
+        kind,
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        node: node.to_owned(),
+    }))
 }
 
 /// The groups of a service account's name, if it is one.

@@ -1,4 +1,5 @@
-//! Tokens of service accounts: JWTs signed with the cluster's key, bound to an audience and a pod.
+//! Tokens of service accounts: JWTs signed with the cluster's key, bound to an audience and to a pod or a
+//! Secret, with which they end.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,9 +22,53 @@ pub(in crate::apiserver) struct Claims<'a> {
     pub(in crate::apiserver) account: &'a str,
     pub(in crate::apiserver) account_uid: &'a str,
     pub(in crate::apiserver) audiences: &'a [String],
-    /// Name, uid and node of the pod that it is for.
-    pub(in crate::apiserver) pod: Option<(String, String, String)>,
+    pub(in crate::apiserver) bound: Option<Bound>,
     pub(in crate::apiserver) seconds: i64,
+}
+
+/// The object that a token is for, and ends with.
+pub(in crate::apiserver) struct Bound {
+    pub(in crate::apiserver) kind: BoundKind,
+    pub(in crate::apiserver) name: String,
+    pub(in crate::apiserver) uid: String,
+    /// The pod's node; empty where there is none.
+    pub(in crate::apiserver) node: String,
+}
+
+/// What a token may be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::apiserver) enum BoundKind {
+    Pod,
+    Secret,
+}
+
+impl BoundKind {
+    const ALL: [Self; 2] = [Self::Pod, Self::Secret];
+
+    /// By the name of the kind in a request.
+    pub(in crate::apiserver) fn named(kind: &str) -> Option<Self> {
+        match kind {
+            "Pod" => Some(Self::Pod),
+            "Secret" => Some(Self::Secret),
+            _ => None,
+        }
+    }
+
+    /// The member of the token's claims that names it.
+    fn claim(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// Its resource.
+    pub(in crate::apiserver) fn plural(self) -> &'static str {
+        match self {
+            Self::Pod => "pods",
+            Self::Secret => "secrets",
+        }
+    }
 }
 
 fn segment(value: &Value) -> String {
@@ -41,10 +86,10 @@ pub(in crate::apiserver) fn sign(
         "namespace": claims.namespace,
         "serviceaccount": {"name": claims.account, "uid": claims.account_uid},
     });
-    if let Some((name, uid, node)) = &claims.pod {
-        bound["pod"] = json!({"name": name, "uid": uid});
-        if !node.is_empty() {
-            bound["node"] = json!({"name": node});
+    if let Some(to) = &claims.bound {
+        bound[to.kind.claim()] = json!({"name": to.name, "uid": to.uid});
+        if !to.node.is_empty() {
+            bound["node"] = json!({"name": to.node});
         }
     }
     let payload = json!({
@@ -132,7 +177,7 @@ fn check_times(payload: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The user, if the account and the pod that the token is bound to are still there.
+/// The user, if the account and the object that the token is bound to are still there.
 fn bound_user(core: &Core, payload: &Value) -> Result<User, String> {
     let bound = &payload["kubernetes.io"];
     let text = |pointer: &str| meta::text(bound, pointer).unwrap_or_default();
@@ -145,35 +190,42 @@ fn bound_user(core: &Core, payload: &Value) -> Result<User, String> {
     if uid.is_empty() || uid != text("/serviceaccount/uid") {
         return Err("service account has been deleted or replaced since the token was made".into());
     }
+    for kind in BoundKind::ALL {
+        still_there(core, namespace, bound, kind)?;
+    }
     let mut user = User::service_account(namespace, account);
     user.uid = uid.to_owned();
-    let mut extra = |key: &str, value: &str| {
+    let credential = payload["jti"].as_str().map(|id| format!("JTI={id}"));
+    for (key, value) in [
+        ("credential-id", credential.as_deref().unwrap_or_default()),
+        ("pod-name", text("/pod/name")),
+        ("pod-uid", text("/pod/uid")),
+        ("node-name", text("/node/name")),
+    ] {
         if !value.is_empty() {
-            user.extra.insert(
-                format!("authentication.kubernetes.io/{key}"),
-                vec![value.to_owned()],
-            );
+            let key = format!("authentication.kubernetes.io/{key}");
+            user.extra.insert(key, vec![value.to_owned()]);
         }
-    };
-    extra(
-        "credential-id",
-        &payload["jti"]
-            .as_str()
-            .map(|id| format!("JTI={id}"))
-            .unwrap_or_default(),
-    );
-    if let Some(pod) = bound.get("pod") {
-        let (name, pod_uid) = (text("/pod/name"), text("/pod/uid"));
-        let stored = core.get("pods", namespace, name);
-        if stored.is_none_or(|stored| meta::text(&stored.value, "/metadata/uid") != Some(pod_uid)) {
-            return Err(format!(
-                "the pod {} that the token is bound to is gone",
-                pod["name"]
-            ));
-        }
-        extra("pod-name", name);
-        extra("pod-uid", pod_uid);
     }
-    extra("node-name", text("/node/name"));
     Ok(user)
+}
+
+/// Refuses a token that is bound to an object of the kind which has gone.
+fn still_there(core: &Core, namespace: &str, bound: &Value, kind: BoundKind) -> Result<(), String> {
+    let Some(to) = bound.get(kind.claim()) else {
+        return Ok(());
+    };
+    let name = meta::text(to, "/name").unwrap_or_default();
+    let stored = core.get(kind.plural(), namespace, name);
+    let same = stored.is_some_and(|stored| {
+        let uid = meta::text(&stored.value, "/metadata/uid");
+        uid.is_some() && uid == meta::text(to, "/uid")
+    });
+    match same {
+        true => Ok(()),
+        false => Err(format!(
+            "the {} {name:?} that the token is bound to is gone",
+            kind.claim()
+        )),
+    }
 }
