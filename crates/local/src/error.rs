@@ -44,6 +44,9 @@ pub enum Error {
     /// The API server refused or failed a request.
     #[error("API server: {0}")]
     Api(#[from] Box<kube::Error>),
+    /// Somebody else starts a mesh in this directory.
+    #[error("it is being started by another command")]
+    Taken,
     /// An option of the platform makes no sense.
     #[error("bad option: {0}")]
     Option(String),

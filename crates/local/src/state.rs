@@ -5,11 +5,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
@@ -130,9 +132,43 @@ impl StateDir {
             .map_err(Error::io(format!("create {}", self.path.display())))
     }
 
+    /// Creates the directory as [`StateDir::create`] does, and keeps everybody else from starting a mesh in it.
+    ///
+    /// # Errors
+    /// When the file system refuses; [`Error::Taken`] when somebody else is at it.
+    pub fn claim(&self) -> Result<Claim, Error> {
+        loop {
+            self.create()?;
+            let path = self.path.join("starting");
+            let failed = || Error::io(format!("open {}", path.display()));
+            let mut options = fs::OpenOptions::new();
+            let file = match options.create(true).append(true).open(&path) {
+                // Somebody removed the directory meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(failed())?,
+            };
+            let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Taken),
+                Err((_, errno)) => return Err(Error::sys("lock the mesh's directory")(errno)),
+            };
+            // It may be the lock of a mesh that is gone, of which the next one knows nothing.
+            let held = lock.metadata().map_err(failed())?.ino();
+            if fs::metadata(&path).is_ok_and(|meta| meta.ino() == held) {
+                return Ok(Claim { _lock: lock });
+            }
+        }
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The mesh's name, by which its directory is called.
+    pub fn name(&self) -> &str {
+        let name = self.path.file_name().and_then(std::ffi::OsStr::to_str);
+        name.unwrap_or(DEFAULT_NAME)
     }
 
     /// `status.json`.
@@ -250,6 +286,12 @@ pub fn stop_and_clean(name: &str) -> Result<bool, Error> {
     Ok(stopped || existed)
 }
 
+/// The right to start a mesh in its directory, until it is dropped or its process ends.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: Flock<fs::File>,
+}
+
 impl ProcessId {
     /// The identity of process `pid`, when it exists.
     pub fn of(pid: i32) -> Option<Self> {
@@ -360,6 +402,20 @@ mod tests {
             assert!(StateDir::of(name).is_err(), "{name}");
         }
         assert!(StateDir::of("other-2").is_ok());
+    }
+
+    #[test]
+    fn one_at_a_time_starts_a_mesh() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::at(dir.path().join("m"));
+        let claim = state.claim().unwrap();
+        assert!(matches!(state.claim(), Err(Error::Taken)));
+        // The mesh is removed while it starts: the next one does not wait for that.
+        state.clean().unwrap();
+        let next = state.claim().unwrap();
+        assert!(matches!(state.claim(), Err(Error::Taken)));
+        drop((claim, next));
+        state.claim().unwrap();
     }
 
     #[test]

@@ -66,6 +66,9 @@ pub(crate) struct Up {
     /// Start the platform alone, for `lateen install`.
     #[arg(long)]
     no_mesh: bool,
+    /// Whether this is `lateen cluster create`.
+    #[arg(skip)]
+    is_cluster: bool,
 }
 
 impl Up {
@@ -79,6 +82,7 @@ impl Up {
             vip_pool: vip_pool.to_owned(),
             no_bookinfo: true,
             no_mesh: true,
+            is_cluster: true,
         }
     }
 
@@ -92,18 +96,20 @@ impl Up {
 
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         let state = StateDir::of(&self.name)?;
-        if state.running().is_some() {
-            bail!(
-                "a mesh named {0} runs already: stop it with `lateen down --name {0}`, or start another with --name",
-                self.name
-            );
-        }
+        self.check_is_not_running(&state)?;
         let api = bind(self.api_port, "--api-port")?;
         let http = bind(self.http_port, "--http-port")?;
         let http_address = http.local_addr()?;
         // What a mesh that was killed left is its state, which a failed start must not cost.
         let resumed = state.path().exists();
-        state.create()?;
+        let _claim = match state.claim() {
+            Err(lateen_local::Error::Taken) => {
+                bail!("{} is being started by another command", self.noun())
+            }
+            claim => claim?,
+        };
+        // Another command may just have been done.
+        self.check_is_not_running(&state)?;
         forget_status(&state)?;
         let mut progress = Progress::new();
         progress.step("Start the platform");
@@ -126,6 +132,29 @@ impl Up {
             return Ok(());
         }
         self.stay(&state, platform).await
+    }
+
+    /// What the user calls it.
+    fn noun(&self) -> String {
+        match self.is_cluster {
+            true => format!("cluster {}", self.name),
+            false => format!("mesh {}", self.name),
+        }
+    }
+
+    fn check_is_not_running(&self, state: &StateDir) -> anyhow::Result<()> {
+        if state.running().is_none() {
+            return Ok(());
+        }
+        let name = &self.name;
+        if self.is_cluster {
+            bail!(
+                "there is a cluster {name} already, see `lateen cluster list`; choose another name, or remove it with `lateen cluster delete {name}`"
+            );
+        }
+        bail!(
+            "a mesh named {name} runs already: stop it with `lateen down --name {name}`, or start another with --name"
+        );
     }
 
     fn launch(
@@ -186,6 +215,7 @@ impl Up {
 
     fn say_where(&self, state: &StateDir, http: SocketAddr) {
         let down = match self.name == DEFAULT_NAME {
+            _ if self.is_cluster => format!("lateen cluster delete {}", self.name),
             true => "lateen down".to_owned(),
             false => format!("lateen down --name {}", self.name),
         };
