@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::state::{read_json, write_json};
+use crate::state::{DEFAULT_NAME, read_json, write_json};
 
 /// Where a container finds this program.
 pub const LATEEN_IN_POD: &str = "/usr/local/bin/lateen";
@@ -137,9 +137,13 @@ fn without_tag(image: &str) -> &str {
 }
 
 /// What the event of an unmapped image tells the user.
-pub(crate) fn how_to_map(image: &str) -> String {
+pub(crate) fn how_to_map(image: &str, mesh: &str) -> String {
+    let name = match mesh {
+        DEFAULT_NAME => String::new(),
+        other => format!(" --name {other}"),
+    };
     format!(
-        "image {image:?} is not mapped to a local command; run: lateen image add {} -- COMMAND",
+        "image {image:?} is not mapped to a local command, and this platform pulls no images; if the program is on this machine, run: lateen image add {}{name} -- COMMAND",
         without_tag(image)
     )
 }
@@ -192,6 +196,18 @@ mod tests {
         for unknown in ["nginx:1", "app", "health:example"] {
             assert_eq!(images.resolve(unknown).unwrap(), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn the_advice_is_for_the_mesh_at_hand() {
+        let said = how_to_map("docker.io/grafana/grafana:13", "team-a");
+        let command = "run: lateen image add docker.io/grafana/grafana --name team-a -- COMMAND";
+        assert!(said.ends_with(command), "{said}");
+        let said = how_to_map("web", DEFAULT_NAME);
+        assert!(
+            said.ends_with("run: lateen image add web -- COMMAND"),
+            "{said}"
+        );
     }
 
     #[test]

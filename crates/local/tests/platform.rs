@@ -185,7 +185,7 @@ fn an_unmapped_image_says_how_to_map_it() {
         };
         mesh.wait("the image to be missed", "unmapped", waits).await;
         let events = mesh.events("unmapped").await;
-        let how = "run: lateen image add registry.example/app -- COMMAND";
+        let how = "run: lateen image add registry.example/app --name state -- COMMAND";
         assert!(
             events.iter().any(|message| message.contains(how)),
             "{events:?}"

@@ -206,7 +206,7 @@ impl ContainerTask {
             let entrypoint = match self.context.kubelet.images.resolve(&image) {
                 Ok(Some(command)) => command,
                 Ok(None) => {
-                    let message = how_to_map(&image);
+                    let message = how_to_map(&image, self.context.kubelet.state.name());
                     if told {
                         self.waiting("ImagePullBackOff", Some(message));
                     } else {
