@@ -36,6 +36,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use admission::pod_security::HOST_USERS;
 pub use auth::User;
 pub use error::ApiError;
 pub use exec::{Command, PodExec, Session};

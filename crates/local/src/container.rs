@@ -10,6 +10,8 @@ mod root;
 pub(crate) mod shim;
 mod spec;
 mod user;
+pub(crate) mod users;
 
 pub(crate) use root::scratch_dir;
 pub(crate) use spec::{Capabilities, ContainerSpec, Mount};
+pub(crate) use users::OwnUsers;

@@ -13,6 +13,7 @@ pub fn entry(args: &[OsString]) -> Option<ExitCode> {
         "platform" => Some(crate::platform::main(&args[1..])),
         "container" => Some(crate::container::shim::main()),
         "container-exec" => Some(crate::container::exec::main()),
+        "pod-users" => Some(crate::container::users::main()),
         _ => None,
     }
 }

@@ -18,6 +18,8 @@ mod kubelet;
 mod net;
 mod services;
 
+pub use apiserver::HOST_USERS;
 pub use entry::entry;
 pub use error::Error;
 pub use kubelet::{NODE_NAME, VIP_POOL};
+pub use net::taken_range;

@@ -15,6 +15,8 @@ mod containers;
 mod health;
 #[path = "platform/mesh.rs"]
 mod mesh;
+#[path = "platform/users.rs"]
+mod users;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,6 +89,18 @@ const TESTS: &[Test] = &[
     (
         "pods_come_back_after_a_restart",
         pods_come_back_after_a_restart,
+    ),
+    (
+        "a_pod_with_users_of_its_own_is_nobody_on_the_machine",
+        users::a_pod_with_users_of_its_own_is_nobody_on_the_machine,
+    ),
+    (
+        "no_volume_makes_a_pod_the_machines_root",
+        users::no_volume_makes_a_pod_the_machines_root,
+    ),
+    (
+        "no_link_leads_out_of_a_volume",
+        users::no_link_leads_out_of_a_volume,
     ),
     ("nothing_is_left_behind", nothing_is_left_behind),
 ];

@@ -1,6 +1,8 @@
-//! Admission webhooks: those that change an object, and then those that may only refuse it.
+//! Admission webhooks: those that change an object, and then those that may only refuse it; and what the
+//! server itself refuses by the labels of a namespace.
 
 mod call;
+pub(super) mod pod_security;
 mod select;
 pub(super) mod warnings;
 

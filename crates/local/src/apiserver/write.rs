@@ -67,6 +67,7 @@ async fn store_new(core: &Arc<Core>, call: &Call, mut object: Value) -> Result<V
     strategy::service::allocate(core, resource, &mut object, None)?;
     check(resource, &object, strategy::validate(resource, &object))?;
     escalation::check(core, call, None, &object)?;
+    admission::pod_security::check(core, call, operation, &object)?;
     if resource.storage == DEFINITIONS {
         crd::establish(&mut object, None);
     }
@@ -228,6 +229,7 @@ async fn replace(
     errors.extend(strategy::validate_update(resource, &old.value, &new));
     check(resource, &new, errors)?;
     escalation::check(core, call, Some(&old.value), &new)?;
+    admission::pod_security::check(core, call, operation, &new)?;
     if resource.storage == DEFINITIONS && call.target.subresource != "status" {
         crd::establish(&mut new, Some(&old.value));
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::spec::ContainerSpec;
+use super::users::Users;
 use super::{shim, user};
 use crate::Error;
 use crate::platform::isolate::fork_process;
@@ -162,6 +163,7 @@ fn enter_and_run() -> Result<i32, Error> {
         nix::fcntl::open(path, options, Mode::empty()).map_err(Error::sys("open the terminal"))
     });
     let terminal = terminal.transpose()?;
+    let users = request.spec.users.as_ref().map(Users::open).transpose()?;
     // All are opened before any is entered: the mount namespace takes the host's /proc away.
     let kinds = [
         ("net", CloneFlags::CLONE_NEWNET),
@@ -186,7 +188,7 @@ fn enter_and_run() -> Result<i32, Error> {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             let taken = terminal.as_ref().map_or(Ok(()), terminal::take);
             let error = match taken {
-                Ok(()) => user::exec(&request.spec),
+                Ok(()) => user::exec(&request.spec, users.as_ref()),
                 Err(error) => error,
             };
             use std::io::Write;

@@ -4,8 +4,10 @@
 //! kernel refuses it to a user namespace whenever a mount inherited from the host lies beneath. A directory
 //! with such a mount is bound as it is instead.
 
+mod devices;
+mod staging;
+
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,7 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<(), Error> {
     tmpfs(&spec.scratch, "mode=0755")?;
     let root = spec.scratch.join("root");
     fs::create_dir(&root).map_err(Error::io("create the root"))?;
+    give(spec, &root)?;
     bind(&root, &root)?;
     for entry in fs::read_dir("/").map_err(Error::io("read /"))?.flatten() {
         top_level(spec, &root, &entry)?;
@@ -40,18 +43,17 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<(), Error> {
     for dir in &spec.hidden {
         hide(dir)?;
     }
-    for program in PROGRAMS_IN_POD {
-        bind_volume(&Mount {
-            source: spec.lateen.clone(),
-            target: program.into(),
-            read_only: true,
-        })?;
-    }
-    for volume in &spec.mounts {
-        bind_volume(volume)?;
-    }
+    let programs = PROGRAMS_IN_POD.map(|program| Mount {
+        source: spec.lateen.clone(),
+        target: program.into(),
+        read_only: true,
+        ..Mount::default()
+    });
+    let mounts: Vec<&Mount> = programs.iter().chain(&spec.mounts).collect();
+    let staged = staging::stage(spec, &mounts)?;
     umount2(OLD, MntFlags::MNT_DETACH).map_err(Error::sys("leave the old root"))?;
-    fs::remove_dir(OLD).map_err(Error::io("remove the old root"))
+    fs::remove_dir(OLD).map_err(Error::io("remove the old root"))?;
+    staging::place(staged)
 }
 
 fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<(), Error> {
@@ -66,20 +68,35 @@ fn top_level(spec: &ContainerSpec, root: &Path, entry: &fs::DirEntry) -> Result<
     }
     let permissions = fs::metadata(&from).map(|meta| meta.permissions());
     fs::create_dir(&to).map_err(Error::io(format!("create {}", to.display())))?;
+    // What others may not look into is not looked into by way of an overlay that is the pod's.
+    let is_closed = permissions
+        .as_ref()
+        .map_or(true, |permissions| permissions.mode() & 0o005 != 0o005);
     if let Ok(permissions) = permissions {
         let _ = fs::set_permissions(&to, permissions);
     }
     match entry.file_name().to_str() {
         // Mounted once the root has changed.
         Some("proc") => Ok(()),
+        Some("dev") if spec.users.is_some() => devices::own(&to),
         Some("dev" | "sys") => bind(&from, &to),
-        Some("run") => tmpfs(&to, "mode=0755"),
+        Some("run") => tmpfs(&to, "mode=0755").and_then(|()| give(spec, &to)),
+        _ if is_closed && spec.users.is_some() => give(spec, &to),
         Some(name) if overlay(spec, name, &from, &to).is_ok() => {
-            submounts(spec, &from, root);
+            // Not for pods with users of their own: what they mount there would be made on the machine.
+            if spec.users.is_none() {
+                submounts(spec, &from, root);
+            }
             Ok(())
         }
         // Also for directories that the kernel does not take as a lower layer.
-        _ => bind(&from, &to),
+        _ => {
+            bind(&from, &to)?;
+            match spec.users {
+                Some(_) => make_read_only(&to),
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -96,11 +113,12 @@ fn overlay(spec: &ContainerSpec, name: &str, lower: &Path, to: &Path) -> Result<
         mount_point(lower, &upper, Path::new(program), false)?;
     }
     for volume in &spec.mounts {
-        mount_point(lower, &upper, &volume.target, volume.source.is_dir())?;
+        mount_point(lower, &upper, &volume.target, volume.is_dir())?;
     }
     if let Ok(meta) = fs::metadata(lower) {
         let _ = fs::set_permissions(&upper, meta.permissions());
     }
+    give(spec, &upper)?;
     let options = |extra: &str| {
         format!(
             "lowerdir={},upperdir={},workdir={}{extra}",
@@ -122,6 +140,11 @@ fn overlay(spec: &ContainerSpec, name: &str, lower: &Path, to: &Path) -> Result<
     attempt(options(""))
         .or_else(|_| attempt(options(",userxattr")))
         .map_err(Error::sys("overlay"))
+}
+
+/// Gives a directory of the container's own to the pod's root, where that is not the machine's.
+fn give(spec: &ContainerSpec, dir: &Path) -> Result<(), Error> {
+    spec.users.as_ref().map_or(Ok(()), |users| users.give(dir))
 }
 
 /// Makes a mount point in the upper layer. In the mounted overlay a user namespace could not: a directory of
@@ -237,33 +260,10 @@ fn hide(dir: &Path) -> Result<(), Error> {
     tmpfs(dir, "mode=0000,size=4k")
 }
 
-fn bind_volume(volume: &Mount) -> Result<(), Error> {
-    let relative = volume.source.strip_prefix("/").unwrap_or(&volume.source);
-    let source = Path::new(OLD).join(relative);
-    let target = &volume.target;
-    prepare_target(&source, target)
-        .map_err(Error::io(format!("mount point {}", target.display())))?;
-    bind(&source, target)?;
-    if volume.read_only {
-        let flags =
-            MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target);
-        mount(NONE, target, NONE, flags, NONE)
-            .map_err(Error::sys(format!("make {} read-only", target.display())))?;
-    }
-    Ok(())
-}
-
-fn prepare_target(source: &Path, target: &Path) -> io::Result<()> {
-    if fs::metadata(source)?.is_dir() {
-        return fs::create_dir_all(target);
-    }
-    if target.exists() {
-        return Ok(());
-    }
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    File::create(target)?.set_permissions(fs::Permissions::from_mode(0o644))
+fn make_read_only(target: &Path) -> Result<(), Error> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept_flags(target);
+    mount(NONE, target, NONE, flags, NONE)
+        .map_err(Error::sys(format!("make {} read-only", target.display())))
 }
 
 /// Flags that a remount must repeat: a user namespace may not clear those of the mount it was cloned from.

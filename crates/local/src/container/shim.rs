@@ -13,6 +13,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::spec::{ContainerSpec, Report};
+use super::users::Users;
 use super::{root, user};
 use crate::Error;
 use crate::platform::isolate::{block_signals, fork_process, reap};
@@ -40,6 +41,7 @@ fn run(socket: &mut UnixStream) -> Result<u8, Error> {
     let proc: OwnedFd = open("/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(Error::sys("open /proc"))?;
     let spec = read_spec(socket)?;
+    let users = spec.users.as_ref().map(Users::open).transpose()?;
     fcntl(&*socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(Error::sys("close-on-exec"))?;
     report(socket, &Report::Init(self_pid(&proc)));
     unshare(CloneFlags::CLONE_NEWNS).map_err(Error::sys("unshare mounts"))?;
@@ -48,7 +50,7 @@ fn run(socket: &mut UnixStream) -> Result<u8, Error> {
     let mask = block_signals()?;
     match fork_process()? {
         ForkResult::Child => {
-            let error = start(&spec, &mask, &proc, socket);
+            let error = start(&spec, users.as_ref(), &mask, proc, socket);
             report(socket, &Report::Failed(error.to_string()));
             std::process::exit(i32::from(CANNOT_START))
         }
@@ -61,13 +63,21 @@ fn run(socket: &mut UnixStream) -> Result<u8, Error> {
 }
 
 /// Replaces this (child) process by the program; returns only on failure.
-fn start(spec: &ContainerSpec, mask: &SigSet, proc: &OwnedFd, socket: &mut UnixStream) -> Error {
+fn start(
+    spec: &ContainerSpec,
+    users: Option<&OwnedFd>,
+    mask: &SigSet,
+    proc: OwnedFd,
+    socket: &mut UnixStream,
+) -> Error {
     if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None) {
         return Error::sys("unblock signals")(errno);
     }
     let _ = nix::unistd::setsid();
-    report(socket, &Report::Started(self_pid(proc)));
-    user::exec(spec)
+    report(socket, &Report::Started(self_pid(&proc)));
+    // A working directory could be named by way of it, and would be on the host.
+    drop(proc);
+    user::exec(spec, users)
 }
 
 fn supervise(child: Pid, socket: &mut UnixStream) -> u8 {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::users::Users;
+
 /// Everything that a container needs to be started.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct ContainerSpec {
@@ -25,6 +27,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    /// The pod's own users, of which these numbers are; without them they are the machine's.
+    pub(crate) users: Option<Users>,
     /// What of root's powers remains.
     pub(crate) capabilities: Capabilities,
 }
@@ -38,13 +42,26 @@ pub(crate) struct Capabilities {
 }
 
 /// One bind mount.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Mount {
     /// File or directory in the platform's mount namespace.
     pub(crate) source: PathBuf,
+    /// The part of it that is meant: plain names, made as directories if they are not there.
+    pub(crate) sub_path: Option<PathBuf>,
     /// Absolute path in the container.
     pub(crate) target: PathBuf,
     pub(crate) read_only: bool,
+}
+
+impl Mount {
+    /// Whether it is a directory, or will be.
+    pub(super) fn is_dir(&self) -> bool {
+        let part = self.sub_path.as_ref().map(|sub| self.source.join(sub));
+        part.map_or_else(
+            || self.source.is_dir(),
+            |part| part.is_dir() || !part.exists(),
+        )
+    }
 }
 
 /// What a container's first process reports.

@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, chdir, execve, fchown, setgid, setgroups, setuid};
 
 use super::spec::{Capabilities, ContainerSpec};
@@ -33,9 +34,9 @@ const DEFAULT_CAPABILITIES: [Capability; 14] = [
     Capability::CAP_AUDIT_WRITE,
 ];
 
-/// Becomes the program; returns only on failure.
-pub(super) fn exec(spec: &ContainerSpec) -> Error {
-    match prepare(spec) {
+/// Becomes the program; returns only on failure. `users` is the user namespace of the pod, if it has one.
+pub(super) fn exec(spec: &ContainerSpec, users: Option<&OwnedFd>) -> Error {
+    match prepare(spec, users) {
         Ok((program, argv, env)) => match execve(&program, &argv, &env) {
             Ok(never) => match never {},
             Err(errno) => Error::Container(format!("exec {}: {}", spec.argv[0], errno.desc())),
@@ -46,15 +47,24 @@ pub(super) fn exec(spec: &ContainerSpec) -> Error {
 
 type Exec = (CString, Vec<CString>, Vec<CString>);
 
-fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
+fn prepare(spec: &ContainerSpec, users: Option<&OwnedFd>) -> Result<Exec, Error> {
     let cwd = spec.cwd.as_deref().unwrap_or("/");
     chdir(cwd).map_err(Error::sys(format!("enter the working directory {cwd}")))?;
     let program = find(spec)?;
-    // A namespace that maps root alone has no other user to become; such a process keeps its powers,
-    // since it needs them for what its user would have been recognised by.
-    if maps_many_users() {
-        let keep = kept(&spec.capabilities)?;
+    if let Some(users) = users {
+        // From within, nothing that is the machine's can be given away.
         own_outputs(spec)?;
+        setns(users, CloneFlags::CLONE_NEWUSER)
+            .map_err(Error::sys("enter the pod's user namespace"))?;
+    }
+    // A namespace that maps root alone has no other user to become; such a process keeps its powers,
+    // since it needs them for what its user would have been recognised by. What a pod with users of its own
+    // has at /proc may be a volume, and is not asked.
+    if users.is_some() || maps_many_users() {
+        let keep = kept(&spec.capabilities)?;
+        if users.is_none() {
+            own_outputs(spec)?;
+        }
         setgroups(
             &spec
                 .groups
@@ -86,7 +96,11 @@ fn prepare(spec: &ContainerSpec) -> Result<Exec, Error> {
 /// Gives the pipes to the user, as container runtimes do: who opens `/dev/stdout` opens the pipe anew,
 /// by its owner's rights.
 fn own_outputs(spec: &ContainerSpec) -> Result<(), Error> {
-    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
+    let first = spec.users.as_ref().map_or(0, |users| users.first);
+    let (uid, gid) = (
+        Uid::from_raw(first.saturating_add(spec.uid)),
+        Gid::from_raw(first.saturating_add(spec.gid)),
+    );
     for fd in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
         fchown(fd, Some(uid), Some(gid)).map_err(Error::sys("give the outputs to the user"))?;
     }

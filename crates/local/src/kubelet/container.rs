@@ -288,6 +288,7 @@ impl ContainerTask {
             uid: id_of(own.run_as_user, pod.run_as_user),
             gid: id_of(own.run_as_group, pod.run_as_group),
             groups: groups.filter_map(|gid| u32::try_from(gid).ok()).collect(),
+            users: context.net.users()?,
             capabilities: capabilities(&own),
         })
     }

@@ -249,7 +249,7 @@ impl Worker {
             .dialer
             .enlist(pod.namespace().unwrap_or_default(), pod.name_any(), &net);
         let dir: PathBuf = self.kubelet.pod_dir(&pod.uid().unwrap_or_default());
-        let volumes = || Volumes::prepare(&self.kubelet, pod, net.ip, &dir);
+        let volumes = || Volumes::prepare(&self.kubelet, pod, &net, &dir);
         let volumes = retry(stop, volumes, |error| warn("FailedMount", error)).await;
         let Some(volumes) = volumes else {
             self.kubelet.give_back(net.ip);
@@ -305,7 +305,9 @@ async fn sandbox(kubelet: &Kubelet, pod: &Pod, spec: &PodSpec) -> Result<PodNet,
     let hostname = spec.hostname.clone().unwrap_or_else(|| pod.name_any());
     // The kernel's limit; Kubernetes cuts there as well.
     let hostname: String = hostname.chars().take(63).collect();
-    let net = PodNet::create(&kubelet.net, hostname.trim_end_matches(['-', '.']), ip).await;
+    let hostname = hostname.trim_end_matches(['-', '.']);
+    let own_users = spec.host_users == Some(false);
+    let net = PodNet::create(&kubelet.net, hostname, ip, own_users).await;
     net.inspect_err(|_| kubelet.give_back(ip))
 }
 

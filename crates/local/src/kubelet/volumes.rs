@@ -7,7 +7,6 @@ mod etc;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Permissions};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +25,8 @@ use super::Kubelet;
 use super::env::{expand, pod_field, resource_field};
 use super::pod::PodContext;
 use crate::Error;
-use crate::container::Mount;
+use crate::container::{Mount, users};
+use crate::net::PodNet;
 use etc::write_etc;
 
 /// How often sources are looked at again.
@@ -45,18 +45,19 @@ impl Volumes {
     pub(super) async fn prepare(
         kubelet: &Kubelet,
         pod: &Pod,
-        ip: Ipv4Addr,
+        net: &PodNet,
         dir: &Path,
     ) -> Result<Self, Error> {
         let mut volumes = Self {
             etc: dir.join("etc"),
             paths: HashMap::new(),
         };
-        write_etc(pod, ip, &volumes.etc)?;
+        write_etc(pod, net.ip, &volumes.etc)?;
         let filler = Filler {
             kubelet,
             pod,
-            ip: ip.to_string(),
+            ip: net.ip.to_string(),
+            owner: owner(net),
         };
         for volume in filler.volumes() {
             let path = filler.make(&volume, dir).await?;
@@ -74,7 +75,7 @@ impl Volumes {
         let file = |name: &str| Mount {
             source: self.etc.join(name),
             target: Path::new("/etc").join(name),
-            read_only: false,
+            ..Mount::default()
         };
         let mut mounts = vec![file("hosts"), file("hostname"), file("resolv.conf")];
         for mount in container.volume_mounts.iter().flatten() {
@@ -87,12 +88,10 @@ impl Volumes {
                 .as_deref()
                 .map(|expr| expand(expr, env))
                 .or_else(|| mount.sub_path.clone());
-            let source = match sub.filter(|sub| !sub.is_empty()) {
-                None => path.clone(),
-                Some(sub) => sub_path(path, &sub)?,
-            };
+            let sub = sub.filter(|sub| !sub.is_empty());
             mounts.push(Mount {
-                source,
+                source: path.clone(),
+                sub_path: sub.as_deref().map(sub_path).transpose()?,
                 target: mount.mount_path.clone().into(),
                 read_only: mount.read_only == Some(true),
             });
@@ -103,7 +102,8 @@ impl Volumes {
     }
 }
 
-fn sub_path(path: &Path, sub: &str) -> Result<PathBuf, Error> {
+/// Checks the path of a part of a volume.
+fn sub_path(sub: &str) -> Result<PathBuf, Error> {
     if Path::new(sub)
         .components()
         .any(|part| !matches!(part, std::path::Component::Normal(_)))
@@ -112,11 +112,7 @@ fn sub_path(path: &Path, sub: &str) -> Result<PathBuf, Error> {
             "subPath {sub:?} must stay within its volume"
         )));
     }
-    let path = path.join(sub);
-    if !path.exists() {
-        fs::create_dir_all(&path).map_err(Error::io("create a subPath"))?;
-    }
-    Ok(path)
+    Ok(sub.into())
 }
 
 /// Keeps ConfigMaps, Secrets and tokens of a running pod as new as their sources.
@@ -130,6 +126,7 @@ pub(super) async fn keep_fresh(context: Arc<PodContext>) {
             kubelet: &context.kubelet,
             pod: &context.pod,
             ip: context.net.ip.to_string(),
+            owner: owner(&context.net),
         };
         for volume in filler.volumes() {
             if volume.empty_dir.is_none()
@@ -149,6 +146,17 @@ struct Filler<'a> {
     kubelet: &'a Kubelet,
     pod: &'a Pod,
     ip: String,
+    /// Whose the files are, if not the machine's root's.
+    owner: Option<u32>,
+}
+
+/// The root of a pod that has users of its own.
+fn owner(net: &PodNet) -> Option<u32> {
+    net.namespaces.users.as_ref().map(|users| users.first)
+}
+
+fn give(owner: Option<u32>, path: &Path) -> Result<(), Error> {
+    owner.map_or(Ok(()), |owner| users::give(owner, path))
 }
 
 impl Filler<'_> {
@@ -174,10 +182,11 @@ impl Filler<'_> {
         if volume.empty_dir.is_some() {
             fs::set_permissions(&path, Permissions::from_mode(0o777))
                 .map_err(Error::io("open a volume to all"))?;
+            give(self.owner, &path)?;
             return Ok(path);
         }
         let files = self.files(volume, &path).await?;
-        place(&path, files)?;
+        place(&path, files, self.owner)?;
         Ok(path)
     }
 
@@ -404,7 +413,7 @@ fn select(
 }
 
 /// Writes what differs; what is no longer there stays until the pod ends.
-fn place(dir: &Path, files: Files) -> Result<(), Error> {
+fn place(dir: &Path, files: Files, owner: Option<u32>) -> Result<(), Error> {
     for (name, (bytes, mode)) in files {
         let path = dir.join(&name);
         if Path::new(&name)
@@ -421,7 +430,7 @@ fn place(dir: &Path, files: Files) -> Result<(), Error> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::io("create a volume"))?;
         }
-        write_file(&path, &bytes, mode)?;
+        write_owned(&path, &bytes, mode, owner)?;
     }
     Ok(())
 }
@@ -440,14 +449,21 @@ fn is_fresh(path: &Path, seconds: i64) -> bool {
 
 /// Replaces a file in one step.
 fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    write_owned(path, bytes, mode, None)
+}
+
+/// The same for the root of a pod.
+fn write_owned(path: &Path, bytes: &[u8], mode: u32, owner: Option<u32>) -> Result<(), Error> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
+    let failed = || Error::io(format!("write {}", path.display()));
     let write = || {
         fs::write(&new, bytes)?;
-        fs::set_permissions(&new, Permissions::from_mode(mode))?;
-        fs::rename(&new, path)
+        fs::set_permissions(&new, Permissions::from_mode(mode))
     };
-    write().map_err(Error::io(format!("write {}", path.display())))
+    write().map_err(failed())?;
+    give(owner, Path::new(&new))?;
+    fs::rename(&new, path).map_err(failed())
 }
 
 #[cfg(test)]
@@ -485,11 +501,13 @@ mod tests {
         place(
             dir.path(),
             Files::from([("d/f".into(), (b"x".to_vec(), 0o640))]),
+            None,
         )
         .unwrap();
         let meta = fs::metadata(dir.path().join("d/f")).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-        assert!(place(dir.path(), Files::from([("../f".into(), (vec![], 0o644))])).is_err());
-        assert!(sub_path(dir.path(), "a/../../b").is_err());
+        let outside = Files::from([("../f".into(), (vec![], 0o644))]);
+        assert!(place(dir.path(), outside, None).is_err());
+        assert!(sub_path("a/../../b").is_err());
     }
 }

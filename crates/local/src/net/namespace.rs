@@ -11,15 +11,39 @@ use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::container::OwnUsers;
 
 /// The namespaces that the containers of one pod share.
 #[derive(Debug)]
 pub(crate) struct PodNamespaces {
     pub(crate) net: OwnedFd,
     pub(crate) uts: OwnedFd,
+    /// Where the pod has users of its own, whose both then are.
+    pub(crate) users: Option<OwnUsers>,
 }
 
 impl PodNamespaces {
+    /// Makes both, with `hostname` set, as namespaces of the pod's own users, and runs `then` inside them.
+    pub(crate) async fn create_owned<T, F>(
+        (users, net, uts): (OwnUsers, OwnedFd, OwnedFd),
+        hostname: String,
+        then: F,
+    ) -> Result<(Self, T), Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, Error> + Send + 'static,
+    {
+        let users = Some(users);
+        let this = Self { net, uts, users };
+        on_thread(move || {
+            this.enter()?;
+            nix::unistd::sethostname(&hostname).map_err(Error::sys("set the pod's host name"))?;
+            let value = then()?;
+            Ok((this, value))
+        })
+        .await
+    }
+
     /// Makes both, with `hostname` set, and runs `then` inside them.
     pub(crate) async fn create<T, F>(hostname: String, then: F) -> Result<(Self, T), Error>
     where
@@ -33,6 +57,7 @@ impl PodNamespaces {
             let this = Self {
                 net: open("net")?,
                 uts: open("uts")?,
+                users: None,
             };
             let value = then()?;
             Ok((this, value))

@@ -8,6 +8,7 @@ use super::namespace::PodNamespaces;
 use super::node::{NodeNet, link_index, sysctl};
 use super::{GATEWAY, NODE_MAC};
 use crate::Error;
+use crate::container::{OwnUsers, users, users::Users};
 
 const INTERFACE: &str = "eth0";
 /// Index of the loopback interface, fixed by the kernel.
@@ -21,30 +22,45 @@ pub(crate) struct PodNet {
 }
 
 impl PodNet {
-    /// Makes the namespaces and connects them to the node.
+    /// Makes the namespaces and connects them to the node; with users of the pod's own if it wants them.
     pub(crate) async fn create(
         node: &NodeNet,
         hostname: &str,
         ip: Ipv4Addr,
+        own_users: bool,
     ) -> Result<Self, Error> {
         let runtime = tokio::runtime::Handle::current();
-        let (namespaces, (connection, handle)) =
-            PodNamespaces::create(hostname.to_owned(), move || {
-                // Any user may listen on low ports, as in most container runtimes.
-                sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
-                sysctl("net/ipv4/conf/all/rp_filter", "0")?;
-                let _guard = runtime.enter();
-                let (connection, handle, _) =
-                    rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
-                Ok((connection, handle))
-            })
-            .await?;
+        let inside = move || {
+            // Any user may listen on low ports, as in most container runtimes.
+            sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
+            sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+            let _guard = runtime.enter();
+            let (connection, handle, _) =
+                rtnetlink::new_connection().map_err(Error::io("open netlink"))?;
+            Ok((connection, handle))
+        };
+        let hostname = hostname.to_owned();
+        let (namespaces, (connection, handle)) = match own_users {
+            true => {
+                let made = users::create(ip).await?;
+                PodNamespaces::create_owned(made, hostname, inside).await?
+            }
+            false => PodNamespaces::create(hostname, inside).await?,
+        };
         let task = tokio::spawn(connection);
         let result = connect(node, &handle, ip).await;
         // The socket would keep the namespace alive.
         task.abort();
         result?;
         Ok(Self { namespaces, ip })
+    }
+}
+
+impl PodNet {
+    /// The pod's own users as its containers find them, if it has any.
+    pub(crate) fn users(&self) -> Result<Option<Users>, Error> {
+        let users = self.namespaces.users.as_ref();
+        users.map(OwnUsers::to_containers).transpose()
     }
 }
 

@@ -5,6 +5,7 @@ mod validate;
 
 use serde_json::{Value, json};
 
+use crate::apiserver::admission::pod_security;
 use crate::apiserver::core::Core;
 use crate::apiserver::error::ApiError;
 use crate::apiserver::kinds::Resource;
@@ -50,6 +51,10 @@ pub(super) fn for_create(
         .unwrap_or(true);
     if wanted {
         mount_token(pod);
+    }
+    let in_namespace = core.get("namespaces", "", &namespace);
+    if in_namespace.is_some_and(|namespace| pod_security::has_own_users(&namespace.value)) {
+        meta::default(meta::child(pod, "spec"), "hostUsers", false);
     }
     let qos = qos_class(pod);
     pod["status"] = json!({"phase": "Pending", "qosClass": qos});
