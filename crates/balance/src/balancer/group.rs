@@ -1,7 +1,9 @@
 //! Hosts that are chosen among by weight alone: all of a priority, or those of one locality or zone.
 //!
-//! While no host is ejected, nothing that a choice needs depends on the number of hosts: what can be
-//! used was counted when the group was made.
+//! While no host is ejected, a choice in turn or by chance does not depend on the number of hosts: what
+//! the control plane says is healthy was put apart and counted when the group was made. With ejected
+//! hosts, in a panic and during a slow start the hosts are looked at one by one, and on a ring those are
+//! passed over that cannot be used, as their neighbours take their place there.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,11 +17,14 @@ use crate::HostSpec;
 #[derive(Debug)]
 pub(super) struct Group {
     weight: u32,
+    /// Those that are healthy come first.
     hosts: Vec<usize>,
     equal: bool,
     next: AtomicUsize,
-    /// Hosts in turn by weight; empty where the weights are equal.
+    /// Healthy hosts in turn by weight; empty where the weights are equal.
     schedule: Vec<usize>,
+    /// All hosts so, where some are not healthy: for a panic.
+    whole_schedule: Vec<usize>,
     /// Points and hosts of a ring, or the slots of a Maglev table.
     ring: Vec<(u64, usize)>,
     /// The hosts that are healthy.
@@ -104,21 +109,26 @@ impl Group {
         policy: Policy,
         hosts: &[HostSpec],
         weight: u32,
-        members: Vec<usize>,
+        mut members: Vec<usize>,
     ) -> Self {
+        members.sort_by_key(|index| !hosts[*index].healthy);
+        let n_healthy = members.partition_point(|index| hosts[*index].healthy);
+        let able = &members[..n_healthy];
         let equal = members
             .windows(2)
             .all(|pair| hosts[pair[0]].weight == hosts[pair[1]].weight);
-        let schedule = match policy {
-            Policy::RoundRobin if !equal => schedule(hosts, &members),
+        let in_turn = |members: &[usize]| match policy {
+            Policy::RoundRobin if !equal && !members.is_empty() => schedule(hosts, members),
             _ => Vec::new(),
+        };
+        let whole_schedule = match n_healthy < members.len() {
+            true => in_turn(&members),
+            false => Vec::new(),
         };
         let sums = match policy {
-            Policy::Random | Policy::LeastRequest { .. } if !equal => sums(hosts, &members),
+            Policy::Random | Policy::LeastRequest { .. } if !equal => sums(hosts, able),
             _ => Vec::new(),
         };
-        let healthy = members.iter().map(|index| &hosts[*index]);
-        let healthy = Share::of(healthy.filter(|host| host.healthy));
         let ring = match policy {
             Policy::RingHash { min, max } => ring(hosts, &members, min, max),
             Policy::Maglev { size } => maglev(hosts, &members, size),
@@ -126,13 +136,22 @@ impl Group {
         };
         Group {
             weight,
-            hosts: members,
             equal,
             next: AtomicUsize::new(0),
-            schedule,
+            schedule: in_turn(able),
+            whole_schedule,
             ring,
-            healthy,
+            healthy: Share::of(able.iter().map(|index| &hosts[*index])),
             sums,
+            hosts: members,
+        }
+    }
+
+    /// The hosts that may be used now, where they are not ejected.
+    fn able(&self, at: Moment<'_>) -> &[usize] {
+        match at.panic {
+            true => &self.hosts,
+            false => &self.hosts[..self.healthy.count as usize],
         }
     }
 
@@ -141,15 +160,18 @@ impl Group {
         if at.is_calm && !at.panic {
             return self.healthy;
         }
-        let usable = self.hosts.iter().filter(|index| at.usable(**index));
+        let usable = self.able(at).iter().filter(|index| at.usable(**index));
         Share::of(usable.map(|index| &at.hosts[*index]))
     }
 
     pub(super) fn in_turn(&self, at: Moment<'_>) -> Option<usize> {
-        let order = if self.schedule.is_empty() {
-            &self.hosts
-        } else {
-            &self.schedule
+        let schedule = match at.panic && !self.whole_schedule.is_empty() {
+            true => &self.whole_schedule,
+            false => &self.schedule,
+        };
+        let order = match schedule.is_empty() {
+            true => self.able(at),
+            false => schedule,
         };
         for _ in 0..order.len() {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % order.len();
@@ -166,10 +188,11 @@ impl Group {
         at: Moment<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<usize> {
+        let able = self.able(at);
         // Most of the time the first draw is good, and nothing needs counting.
-        if weights.slow_start.is_none() {
+        if weights.slow_start.is_none() && !able.is_empty() {
             if self.equal {
-                let first = self.hosts[random() as usize % self.hosts.len()];
+                let first = able[random() as usize % able.len()];
                 if at.usable(first) {
                     return Some(first);
                 }
@@ -179,7 +202,7 @@ impl Group {
                 return self.sums.get(place).map(|(_, index)| *index);
             }
         }
-        let candidates = || self.hosts.iter().copied().filter(|index| at.usable(*index));
+        let candidates = || able.iter().copied().filter(|index| at.usable(*index));
         let total: u64 = candidates().map(|index| weights.of(index)).sum();
         let mut left = random().checked_rem(total)?;
         candidates().find(|index| {
@@ -199,11 +222,10 @@ impl Group {
     }
 }
 
-/// The healthy hosts, each with the weight of it and of all before it.
+/// Hosts, each with the weight of it and of all before it.
 fn sums(hosts: &[HostSpec], members: &[usize]) -> Vec<(u64, usize)> {
     let mut sum = 0;
-    let healthy = members.iter().filter(|index| hosts[**index].healthy);
-    let with_sum = healthy.map(|index| {
+    let with_sum = members.iter().map(|index| {
         sum += u64::from(hosts[*index].weight.max(1));
         (sum, *index)
     });

@@ -63,6 +63,39 @@ fn weights_are_kept() {
     check(Policy::Maglev { size: 65_537 }, &[3, 1], &[7500, 2500], 300);
 }
 
+/// Those that are not healthy are not walked over, so that their neighbours do not get their share.
+#[test]
+fn what_is_not_healthy_leaves_its_share_to_all() {
+    for policy in [
+        Policy::RoundRobin,
+        Policy::Random,
+        Policy::LeastRequest { choices: 2 },
+    ] {
+        for (weights, expect) in [
+            ([1; 6], [2500; 4]),
+            ([3, 3, 3, 1, 1, 1], [3750, 3750, 1250, 1250]),
+        ] {
+            // Of two, the heavier one is the less busy one.
+            if weights[0] != weights[5] && matches!(policy, Policy::LeastRequest { .. }) {
+                continue;
+            }
+            let mut hosts = hosts(&weights);
+            for index in [1, 5] {
+                hosts[index].healthy = false;
+            }
+            let counts = counts(policy, &hosts, 10_000);
+            let slack = if policy == Policy::RoundRobin { 4 } else { 300 };
+            for (index, expect) in [0, 2, 3, 4].into_iter().zip(expect) {
+                assert!(
+                    counts[index].abs_diff(expect) <= slack,
+                    "{policy:?} {weights:?} {counts:?}"
+                );
+            }
+            assert_eq!(counts[1] + counts[5], 0, "{policy:?} {counts:?}");
+        }
+    }
+}
+
 #[test]
 fn the_busy_host_gets_less() {
     let hosts = hosts(&[1, 1]);
