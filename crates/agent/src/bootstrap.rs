@@ -31,6 +31,8 @@ pub(crate) async fn write(config: &AgentConfig) -> Result<PathBuf, Error> {
     let path = directory.join(FILE);
     let text = format!("{bootstrap:#}\n");
     std::fs::write(&path, text).map_err(Error::file(&path))?;
+    // Beside Envoy, or without a proxy, nothing here needs it for as long as the pod lives.
+    lateen_xds::json::release();
     Ok(path)
 }
 

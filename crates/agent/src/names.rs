@@ -44,7 +44,10 @@ pub(crate) async fn follow(
 
 /// A stream of the agent's own.
 pub(crate) fn open(config: &AgentConfig) -> Result<client::Client, lateen_xds::Error> {
-    let node = node(config)?;
+    let node = node(config);
+    // Many megabytes, for one message.
+    lateen_xds::json::release();
+    let node = node?;
     let socket = config.paths.xds_socket.clone();
     Ok(client::spawn(node, move || {
         let socket = socket.clone();

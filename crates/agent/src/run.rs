@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use lateen_tls::IdentityStore;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -26,6 +26,9 @@ const ADMIN_LIMIT: Duration = Duration::from_secs(2);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
+    // A signal counts from the first moment on: as the first process of its container the agent would
+    // never hear of one that came before.
+    let mut signals = Signals::listen()?;
     let config = Arc::new(config);
     let identity = Arc::new(IdentityStore::empty());
     // Dropped, and with it every part aborted, when this function returns.
@@ -50,14 +53,21 @@ pub(crate) async fn run(config: AgentConfig) -> Result<(), Error> {
     if let Some(folder) = config.grpc.certificates.clone() {
         parts.spawn(grpc::keep_certificates(folder, identity.clone()));
     }
-    let bootstrap = bootstrap::write(&config).await?;
+    // The control plane may be waited for.
+    let bootstrap = tokio::select! {
+        written = bootstrap::write(&config) => written?,
+        reason = asked_to_end(&config, &status, &mut signals) => {
+            tracing::info!(reason, "asked to end before the proxy was started");
+            return Ok(());
+        }
+    };
     let mut proxy = Proxy::start(&config, &bootstrap, &identity)?;
     tracing::info!(node = config.node_id(), "agent started");
-    let asked = tokio::select! {
+    let reason = tokio::select! {
         error = proxy.ended() => return Err(error),
-        asked = asked_to_end(&config, &status) => asked,
+        reason = asked_to_end(&config, &status, &mut signals) => reason,
     };
-    tracing::info!(reason = asked?, drain = ?config.termination_drain, "draining");
+    tracing::info!(reason, drain = ?config.termination_drain, "draining");
     status.drain();
     drain_listeners(&config).await;
     tokio::select! {
@@ -85,16 +95,40 @@ async fn answer_names(
     Ok(Some(tables))
 }
 
+/// What the platform tells the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(|e| Error::Proxy(format!("no signals: {e}")));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
 /// Resolves when the pod is to end. A drain alone is carried out on the way.
-async fn asked_to_end(config: &AgentConfig, status: &Status) -> Result<&'static str, Error> {
-    let listen = |kind| signal(kind).map_err(|e| Error::Proxy(format!("no signals: {e}")));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+async fn asked_to_end(
+    config: &AgentConfig,
+    status: &Status,
+    signals: &mut Signals,
+) -> &'static str {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok("SIGTERM"),
-            _ = interrupt.recv() => return Ok("SIGINT"),
-            () = status.quit_asked() => return Ok("/quitquitquit"),
+            name = signals.next() => return name,
+            () = status.quit_asked() => return "/quitquitquit",
             () = status.drain_asked() => {
                 tracing::info!("drain asked for");
                 drain_listeners(config).await;

@@ -226,15 +226,19 @@ struct Pod {
 }
 
 async fn start(proxy_binary: Option<&str>) -> Pod {
+    start_with(proxy_binary, "good", &[]).await
+}
+
+async fn start_with(proxy_binary: Option<&str>, token: &str, env: &[(&str, &str)]) -> Pod {
     let [admin, status, ready, metrics, inbound] = free_ports();
     let (ca, port) = control_plane(inbound).await;
     let root = tempfile::tempdir().expect("a directory");
     put(
         root.path(),
         "var/run/secrets/istio/root-cert.pem",
-        ca.root_pem(),
+        &ca.root_pem(),
     );
-    put(root.path(), "var/run/secrets/tokens/istio-token", "good\n");
+    put(root.path(), "var/run/secrets/tokens/istio-token", token);
     put(root.path(), "etc/istio/pod/labels", "app=\"reviews\"\n");
     let config = format!(
         "discoveryAddress: localhost:{port}\nproxyAdminPort: {admin}\nstatusPort: {status}\n\
@@ -251,7 +255,8 @@ async fn start(proxy_binary: Option<&str>) -> Pod {
         .env("SERVICE_ACCOUNT", "bookinfo-reviews")
         .env("PROXY_CONFIG", config)
         .env("ENVOY_STATUS_PORT", ready.to_string())
-        .env("ENVOY_PROMETHEUS_PORT", metrics.to_string());
+        .env("ENVOY_PROMETHEUS_PORT", metrics.to_string())
+        .envs(env.iter().copied());
     if let Some(binary) = proxy_binary {
         command.args(["--proxy-binary", binary]);
     }
@@ -310,6 +315,19 @@ impl Pod {
             .map_err(|e| e.to_string())
     }
 
+    async fn ends_well(mut self) {
+        let status = tokio::task::spawn_blocking(move || {
+            let status = self.agent.0.wait().expect("it ends");
+            drop(self.root);
+            status
+        });
+        let status = tokio::time::timeout(PATIENCE, status)
+            .await
+            .expect("in time")
+            .expect("no panic");
+        assert!(status.success(), "{status}");
+    }
+
     fn terminate(&self) {
         let pid = i32::try_from(self.agent.0.id()).expect("a process id");
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the agent runs");
@@ -332,7 +350,7 @@ where
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-async fn lives_and_ends(mut pod: Pod) {
+async fn lives_and_ends(pod: Pod) {
     pod.ready(true).await;
     let answer = pod
         .call(PRODUCTPAGE)
@@ -361,16 +379,26 @@ async fn lives_and_ends(mut pod: Pod) {
 
     pod.terminate();
     pod.ready(false).await;
-    let status = tokio::task::spawn_blocking(move || {
-        let status = pod.agent.0.wait().expect("it ends");
-        drop(pod.root);
-        status
-    });
-    let status = tokio::time::timeout(PATIENCE, status)
-        .await
-        .expect("in time")
-        .expect("no panic");
-    assert!(status.success(), "{status}");
+    pod.ends_well().await;
+}
+
+/// The control plane does not let it in, so that patches of its bootstrap are waited for, for as long
+/// as this test waits for anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_is_heard_before_there_is_a_proxy() {
+    let asks = [("BOOTSTRAP_XDS_AGENT", "true")];
+    let pod = start_with(None, "bad", &asks).await;
+    let started = Instant::now();
+    while pod.get(pod.status, "/healthz/ready").await.is_err() {
+        assert!(started.elapsed() < PATIENCE, "the agent does not serve");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let waits = pod.get(pod.ready, "/healthz/ready").await;
+    assert!(waits.is_err(), "there is a proxy already: {waits:?}");
+    pod.terminate();
+    let asked = Instant::now();
+    pod.ends_well().await;
+    assert!(asked.elapsed() < PATIENCE / 2, "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
