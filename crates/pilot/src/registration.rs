@@ -120,7 +120,8 @@ impl From<Refusal> for Status {
         match refusal {
             Refusal::Denied(why) => Status::permission_denied(say(why)),
             Refusal::Malformed(why) => Status::invalid_argument(say(why)),
-            // Not `UNAVAILABLE`, at which clients try again and again.
+            // Proxies try again whatever the code. It tells whoever reads their logs that time alone
+            // mends nothing, as `UNAVAILABLE` would promise.
             Refusal::Missing(why) | Refusal::Refused(why) => Status::failed_precondition(say(why)),
             Refusal::Unavailable(why) => Status::unavailable(say(why)),
         }

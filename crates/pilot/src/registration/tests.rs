@@ -2,6 +2,7 @@ use lateen_api::networking::WorkloadEntry;
 use lateen_api::{Object, annotations};
 use lateen_registry::WorkloadOwner;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::leaving::SWEEP;
 use super::*;
@@ -29,8 +30,16 @@ struct Stored {
     refuses_entries: Mutex<bool>,
     /// How often an entry was asked for.
     n_asked: Mutex<u32>,
+    /// Holds up whoever replaces an entry next.
+    gate: Mutex<Option<Gate>>,
     /// What the watch has of them.
     config: watch::Sender<Arc<ConfigSet>>,
+}
+
+/// Between reading an entry and replacing it.
+struct Gate {
+    reached_tx: oneshot::Sender<()>,
+    opened: oneshot::Receiver<()>,
 }
 
 fn key_of(entry: &Value) -> Key {
@@ -99,6 +108,15 @@ impl Stored {
         *self.is_down.lock().expect("whole") = is_down;
     }
 
+    /// The next replacement tells that it has come, and waits until it may go on.
+    fn hold_up(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (reached_tx, reached) = oneshot::channel();
+        let (open_tx, opened) = oneshot::channel();
+        let gate = Gate { reached_tx, opened };
+        *self.gate.lock().expect("whole") = Some(gate);
+        (reached, open_tx)
+    }
+
     fn one(&self) -> Option<Value> {
         self.entries.lock().expect("whole").values().next().cloned()
     }
@@ -138,7 +156,14 @@ impl Entries for Stored {
     }
 
     fn replace(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
-        ready(self.put(entry, false))
+        let gate = self.gate.lock().expect("whole").take();
+        Box::pin(async move {
+            if let Some(Gate { reached_tx, opened }) = gate {
+                reached_tx.send(()).expect("the test waits");
+                opened.await.expect("the test opens it");
+            }
+            self.put(entry, false)
+        })
     }
 
     fn set_conditions<'a>(
@@ -439,6 +464,41 @@ async fn who_comes_back_keeps_its_entry() {
     assert_eq!(note(&entry, annotations::WORKLOAD_CONTROLLER), Some("one"));
     assert!(note(&entry, annotations::CONNECTED_AT).is_some());
     drop(again);
+}
+
+/// The entry is fresh, so that a further stream had no need to write it: but somebody has read it and is
+/// about to write that the workload went.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_while_its_end_is_being_noted_keeps_its_entry() {
+    let stored = Arc::new(Stored::default());
+    stored.group(json!({"template": {}}));
+    let registrar = replica(&stored, "one", false);
+    let node = node(&[]);
+    let held = register(&registrar, &node, Some("sa")).await;
+    let (reached, open_tx) = stored.hold_up();
+    drop(held.expect("registered"));
+    reached.await.expect("its end is noted");
+    let version = stored.version();
+    let again = register(&registrar, &node, Some("sa")).await;
+    let again = again.expect("registered");
+    assert!(stored.version() > version, "the entry is another one now");
+    open_tx.send(()).expect("it waits");
+    let is_over = || {
+        let held = registrar.lock();
+        held.values().all(|own| !own.is_leaving)
+    };
+    until("over", is_over).await;
+    tokio::time::sleep(Registering::GRACE * 3).await;
+    let entry = stored.one().expect("the workload is here");
+    assert_eq!(note(&entry, annotations::DISCONNECTED_AT), None);
+    assert!(note(&entry, annotations::CONNECTED_AT).is_some());
+    // And it goes when that stream does.
+    drop(again);
+    let left = || {
+        let entry = stored.one();
+        entry.is_none_or(|entry| note(&entry, annotations::DISCONNECTED_AT).is_some())
+    };
+    until("left", left).await;
 }
 
 #[tokio::test(start_paused = true)]
