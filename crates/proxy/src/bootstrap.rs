@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use lateen_decode::address;
 use lateen_xds::json;
 use lateen_xds::types::bootstrap::Bootstrap;
 use lateen_xds::types::{cluster, core, listener};
 
 use crate::error::Error;
+use crate::redact::redact;
 
 /// Where the control plane answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,55 +78,6 @@ fn shown(bootstrap: &Bootstrap) -> Result<String, lateen_xds::Error> {
     Ok(shown.to_string())
 }
 
-/// What stands in the place of keys, as in Envoy's dumps.
-pub(crate) const REDACTED: &str = "[redacted]";
-
-/// Fields whose whole value nobody may see.
-const SENSITIVE: [&str; 5] = [
-    "private_key",
-    "password",
-    "pkcs12",
-    "session_ticket_keys",
-    "generic_secret",
-];
-
-/// Puts a word in the place of everything that is written in fields which hold keys; where they only
-/// name a file, that stays.
-pub(crate) fn redact(value: &mut serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if SENSITIVE.contains(&name.as_str()) {
-                    redact_texts(value);
-                } else {
-                    redact(value);
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(redact),
-        _ => {}
-    }
-}
-
-fn redact_texts(value: &mut serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::Object(fields) => {
-            let texts = fields.iter_mut().filter(|(name, _)| *name != "filename");
-            for (name, value) in texts {
-                match name.as_str() {
-                    // Its form is base64, and readers of the dump count on that.
-                    "inline_bytes" => *value = STANDARD.encode(REDACTED).into(),
-                    _ => redact_texts(value),
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(redact_texts),
-        other => *other = REDACTED.into(),
-    }
-}
-
 fn ads_target(
     source: &core::ApiConfigSource,
     clusters: &[cluster::Cluster],
@@ -185,19 +136,11 @@ mod tests {
     #[test]
     fn keys_are_not_shown() {
         let text = r#"{"node": {"id": "a"}, "static_resources": {"secrets": [
-            {"name": "s", "tls_certificate": {
-                "certificate_chain": {"inline_string": "chain"},
-                "private_key": {"inline_string": "key"}, "password": {"filename": "/p"}}},
-                {"name": "b", "tls_certificate": {"private_key": {"inline_bytes": "a2V5"}}}]}}"#;
-        let shown: serde_json::Value =
-            serde_json::from_str(&parse(text).expect("a bootstrap").shown).expect("JSON");
-        assert_eq!(shown["node"]["id"], "a");
-        let secret = &shown["static_resources"]["secrets"][0]["tls_certificate"];
-        assert_eq!(secret["certificate_chain"]["inline_string"], "chain");
-        assert_eq!(secret["private_key"]["inline_string"], REDACTED);
-        assert_eq!(secret["password"]["filename"], "/p");
-        // Whoever reads the dump by its types can still do so.
-        let read = json::from_value::<Bootstrap>(shown).expect("a bootstrap");
-        assert!(!format!("{read:?}").contains("a2V5"));
+            {"name": "s", "tls_certificate": {"private_key": {"inline_string": "hidden"}}}]}}"#;
+        let shown = parse(text).expect("a bootstrap").shown;
+        assert!(
+            shown.contains("private_key") && !shown.contains("hidden"),
+            "{shown}"
+        );
     }
 }

@@ -18,6 +18,7 @@ mod memory;
 mod network;
 mod node;
 mod peer;
+mod redact;
 mod run;
 mod secrets;
 mod snapshot;

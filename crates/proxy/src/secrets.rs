@@ -16,6 +16,7 @@ use lateen_tls::{
 use lateen_xds::names::{SECRET_DEFAULT, SECRET_ROOT};
 
 use crate::cluster::TlsUpstream;
+use crate::redact::certificates_of;
 
 /// ALPN names that mark traffic inside the mesh (the inbound listener's chains match on them).
 const MESH_ALPN: [&str; 4] = ["istio-http/1.1", "istio-h2", "istio", "istio-http/1.0"];
@@ -93,7 +94,7 @@ enum Text {
     },
 }
 
-/// What of a secret may be seen.
+/// What of a secret may be seen: certificates, and no key that may stand among them.
 pub(crate) enum Shown {
     /// A certificate with those that lead to its root.
     Certificate(String),
@@ -196,18 +197,18 @@ impl Secrets {
         let own = [
             (
                 SECRET_DEFAULT,
-                own.map(|own| Shown::Certificate(own.chain_pem().to_owned())),
+                own.map(|own| Shown::Certificate(certificates_of(own.chain_pem()))),
             ),
             (
                 SECRET_ROOT,
-                own.map(|own| Shown::Roots(own.roots_pem().to_owned())),
+                own.map(|own| Shown::Roots(certificates_of(own.roots_pem()))),
             ),
         ];
         let own = own.map(|(name, shown)| (name.to_owned(), shown));
         let others = wanted.into_iter().map(|name| {
             let shown = inner.texts.get(&name).map(|text| match text {
-                Text::Certificate { chain, .. } => Shown::Certificate(chain.clone()),
-                Text::Roots { roots, .. } => Shown::Roots(roots.clone()),
+                Text::Certificate { chain, .. } => Shown::Certificate(certificates_of(chain)),
+                Text::Roots { roots, .. } => Shown::Roots(certificates_of(roots)),
             });
             (name, shown)
         });

@@ -11,7 +11,7 @@ use lateen_xds::json::any_to_value;
 use serde_json::{Value, json};
 
 use super::{Context, Params};
-use crate::bootstrap::{REDACTED, redact};
+use crate::redact::{REDACTED, redact};
 use crate::secrets::Shown;
 use crate::state::RawKind;
 

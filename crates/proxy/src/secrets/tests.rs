@@ -81,3 +81,36 @@ async fn lists_of_a_context_and_of_its_secret_both_count() {
     // By the list of the secret the client is known to be good.
     served.expect("the client is trusted");
 }
+
+#[test]
+fn a_key_in_the_text_of_a_chain_is_not_shown() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+    let authority = Authority::self_signed("cluster.local", DAY).expect("a root");
+    let leaf = LeafRequest::server(["a.test"], DAY);
+    let own = authority.identity(&leaf).expect("a leaf");
+    let identity = authority.identity(&leaf).expect("a leaf");
+    let both = format!("{}{}", identity.key_pem(), identity.chain_pem());
+    let secrets = Secrets::new(Arc::new(IdentityStore::new(own)));
+    let context = TlsSpec {
+        roots: RootSource::Sds("roots".to_owned()),
+        ..spec()
+    };
+    let _acceptor = secrets.acceptor(&context).expect("a context");
+    let inline = |text: &str| Data::Inline(text.as_bytes().to_vec());
+    let certificate = SecretData::Certificate(CertSource::Given {
+        chain: inline(&both),
+        key: inline(identity.key_pem()),
+    });
+    secrets.set("cert", certificate).expect("a certificate");
+    let pem = inline(&format!("{}{}", authority.root_pem(), authority.key_pem()));
+    secrets
+        .set("roots", SecretData::Roots { pem, crl: None })
+        .expect("roots");
+    for (name, shown) in secrets.shown() {
+        let text = match shown.expect("it has come") {
+            Shown::Certificate(text) | Shown::Roots(text) => text,
+        };
+        assert!(!text.contains("PRIVATE KEY"), "{name}");
+        assert!(text.contains("BEGIN CERTIFICATE"), "{name}");
+    }
+}
