@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    WATCHED_KINDS,
+    WATCHED_KINDS, revision,
     source::Source,
     state::{self, Update},
     store::{Event, Key},
@@ -60,6 +60,8 @@ pub(crate) struct Kubernetes {
     pub(crate) namespace: String,
     /// The name of that ConfigMap.
     pub(crate) mesh_config: String,
+    /// The control plane's revision; empty where objects of all are read.
+    pub(crate) revision: Arc<str>,
     /// Whether the mesh's own objects are watched there too.
     pub(crate) objects: bool,
     /// Whether those of the Gateway API are.
@@ -101,8 +103,10 @@ impl Kubernetes {
         kinds.iter()
     }
 
-    fn reads(&self, kind: &Kind) -> bool {
-        self.gateway_api || kind.group != GATEWAY_API
+    /// The revision whose objects of a kind are read, if any are.
+    fn reads(&self, kind: &Kind) -> Option<Arc<str>> {
+        let is_read = self.gateway_api || kind.group != GATEWAY_API;
+        is_read.then(|| self.revision.clone())
     }
 
     /// Watches what a namespace holds, or all of them, until the result is dropped.
@@ -195,17 +199,22 @@ impl Watch {
     }
 
     /// Watches the objects of a kind whose definition may be missing, come later, or serve only some
-    /// of the versions. One that is not to be read has none.
-    async fn objects(self, kind: &'static Kind, is_read: bool) {
-        if !is_read {
+    /// of the versions. One that is not to be read has none; of others, what is not of revision `own`
+    /// counts as not there.
+    async fn objects(self, kind: &'static Kind, own: Option<Arc<str>>) {
+        let Some(own) = own else {
             // Only a writer that is gone does not hear of it.
             let _ = self.updates_tx.send(Update::Absent(kind)).await;
             return;
-        }
+        };
         loop {
             for version in kind.versions {
                 let api = self.dynamic(&in_version(kind, version));
-                let convert = move |object| convert::raw(kind, object);
+                let own = own.clone();
+                let convert = move |object: DynamicObject| {
+                    let is_read = revision::reads(&own, kind, object.labels());
+                    is_read.then(|| convert::raw(kind, object)).flatten()
+                };
                 let wrap = move |event| Update::Object(kind, event);
                 let events = watcher(api, watcher::Config::default());
                 let watch = self

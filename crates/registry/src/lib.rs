@@ -12,6 +12,7 @@ mod kubernetes;
 mod model;
 mod offline;
 mod raw;
+mod revision;
 mod service_entry;
 mod shared_map;
 mod source;
@@ -58,6 +59,9 @@ pub struct Options {
     pub namespace: String,
     /// The name of that ConfigMap.
     pub mesh_config: String,
+    /// Revision of the control plane: objects that are labelled with another one are not read.
+    /// Empty, all are.
+    pub revision: String,
     /// How long the first state may wait for a source that can be done without.
     pub patience: Duration,
     /// Where the mesh's own objects come from instead of the platform.
@@ -79,6 +83,7 @@ impl Default for Options {
             domain: "cluster.local".into(),
             namespace: "istio-system".into(),
             mesh_config: MESH_CONFIG.into(),
+            revision: String::new(),
             patience: Self::PATIENCE,
             files: None,
             gateway_api: true,
@@ -106,6 +111,7 @@ impl Registry {
             client,
             namespace: options.namespace,
             mesh_config: options.mesh_config,
+            revision: options.revision.into(),
             objects: options.files.is_none(),
             gateway_api: options.gateway_api,
         };

@@ -293,6 +293,66 @@ fn impatient() -> Options {
     }
 }
 
+/// A rule as a watch or a list has it, for a revision or for all.
+fn rule(name: &str, revision: Option<&str>) -> Value {
+    let labels = revision.map(|revision| json!({"istio.io/rev": revision}));
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": name, "namespace": "default", "resourceVersion": "7",
+            "labels": labels.unwrap_or_default()},
+        "spec": {"hosts": [name]}})
+}
+
+#[tokio::test]
+async fn objects_of_other_revisions_are_not_read() {
+    const ENTRIES: &str = "/apis/networking.istio.io/v1/serviceentries";
+    let server = bookinfo();
+    let rules = [
+        rule("all", None),
+        rule("own", Some("canary")),
+        rule("other", Some("default")),
+    ];
+    server.list(RULES, rules.into());
+    let entry = |name: &str, revision: &str| {
+        json!({"metadata": {"name": name, "namespace": "default",
+                "labels": {"istio.io/rev": revision}},
+            "spec": {"hosts": [format!("{name}.example")], "resolution": "DNS",
+                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}})
+    };
+    server.list(ENTRIES, vec![entry("a", "canary"), entry("b", "default")]);
+    let options = Options {
+        revision: "canary".to_owned(),
+        ..Options::default()
+    };
+    let registry = Registry::kubernetes(server.client(), options);
+    registry.synced().await;
+    let named = |config: &lateen_registry::RawConfig| -> Vec<String> {
+        let rules = config
+            .objects
+            .keys()
+            .filter(|of| of.kind == "VirtualService");
+        rules.map(|of| of.name.to_string()).collect()
+    };
+    let mut config = registry.config();
+    assert_eq!(named(&config.borrow_and_update()), ["all", "own"]);
+    let world = registry.world().borrow().clone();
+    assert_eq!(world.named("a.example").count(), 1);
+    assert_eq!(world.named("b.example").count(), 0);
+
+    // An object comes with its label, and goes with it.
+    for (object, expect) in [
+        (rule("other", Some("canary")), vec!["all", "other", "own"]),
+        (rule("all", Some("default")), vec!["other", "own"]),
+        (rule("own", None), vec!["other", "own"]),
+        (rule("other", Some("green")), vec!["own"]),
+    ] {
+        let modified = json!({"type": "MODIFIED", "object": object});
+        server.send(RULES, modified).await;
+        let is_so = config.wait_for(|config| named(config) == expect);
+        let is_so = tokio::time::timeout(Duration::from_secs(30), is_so).await;
+        drop(is_so.unwrap_or_else(|_| panic!("never {expect:?}")));
+    }
+}
+
 #[tokio::test]
 async fn a_refused_watch_does_not_block_the_others() {
     const NODES: &str = "/api/v1/nodes";
