@@ -46,6 +46,8 @@ const RENEW_WITHIN: Duration = Duration::from_secs(15);
 const EVERY: Duration = Duration::from_millis(7_500);
 /// How soon an attempt that failed is followed by another one.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often the Lease is read anew at once because somebody else has written to it.
+const LOOKS: u32 = 4;
 
 /// Whether this process leads, for as long as this lives. Ended with [`Election::resign`], another
 /// replica need not wait.
@@ -115,7 +117,7 @@ enum Turn {
     /// Another one does, and has been asked to let this one do so.
     Asks,
     /// This one does, and is asked for the Lease.
-    Asked(Box<Lease>, Asker),
+    Asked(Asker),
 }
 
 /// Who is to have a Lease.
@@ -144,11 +146,11 @@ impl Candidate {
                     leads_until = Some(began + RENEW_WITHIN);
                     began + EVERY
                 }
-                Ok(Ok(Turn::Asked(lease, asker))) => {
+                Ok(Ok(Turn::Asked(asker))) => {
                     leads_until = None;
                     // First the end of this leadership, then the beginning of the next.
                     self.tell(&leading, &mut leads_until);
-                    self.hand_over(*lease, asker).await;
+                    self.hand_over(&asker).await;
                     began + EVERY
                 }
                 Ok(Ok(Turn::Follows)) => {
@@ -191,30 +193,45 @@ impl Candidate {
 
     /// Renews the Lease, takes it if nobody has it, or asks for it where that is right.
     async fn renew(&self, seen: &mut Option<Seen>) -> Result<Turn, kube::Error> {
+        let mut looks = LOOKS;
+        loop {
+            looks -= 1;
+            match self.look(seen).await {
+                Err(error) if is_disputed(&error) && looks > 0 => {}
+                turn => return turn,
+            }
+        }
+    }
+
+    /// What to do by what the Lease says now. It fails where somebody else writes to it at the same
+    /// time: each write names the version that was read, so that of two that find it free one gets it,
+    /// and the other one sees so when it looks again.
+    async fn look(&self, seen: &mut Option<Seen>) -> Result<Turn, kube::Error> {
         let params = PostParams::default();
-        let Some(lease) = self.leases.get_opt(&self.name).await? else {
+        let Some(mut lease) = self.leases.get_opt(&self.name).await? else {
             let mut new = Lease::default();
             new.metadata.name = Some(self.name.clone());
             self.hold(&mut new);
-            return taken(self.leases.create(&params, &new).await);
+            self.leases.create(&params, &new).await?;
+            return Ok(Turn::Leads);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.is_free(&spec, seen) {
             return self.ask(lease).await;
         }
-        let is_mine = spec.holder_identity.as_deref() == Some(&self.identity);
+        let is_mine = self.holds(&lease);
         match self.asker(&lease) {
-            Some(asker) if is_mine => return Ok(Turn::Asked(Box::new(lease), asker)),
+            Some(asker) if is_mine => return Ok(Turn::Asked(asker)),
             _ => {}
         }
-        let mut held = lease;
-        self.hold(&mut held);
-        // It names the version that was read: of two that find it free, one gets it.
-        match self.leases.replace(&self.name, &params, &held).await {
-            // Who has asked for it has written to it: that is no loss.
-            Err(error) if is_mine => Err(error),
-            replaced => taken(replaced),
-        }
+        self.hold(&mut lease);
+        self.leases.replace(&self.name, &params, &lease).await?;
+        Ok(Turn::Leads)
+    }
+
+    fn holds(&self, lease: &Lease) -> bool {
+        let spec = lease.spec.as_ref();
+        spec.and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.identity)
     }
 
     /// Whether the Lease is this candidate's own, nobody's, or of one that has not renewed it.
@@ -268,8 +285,7 @@ impl Candidate {
             let notes = lease.metadata.annotations.get_or_insert_default();
             notes.insert(ASKED_BY.to_owned(), by);
             let params = PostParams::default();
-            let asked = self.leases.replace(&self.name, &params, &lease).await;
-            taken(asked)?;
+            self.leases.replace(&self.name, &params, &lease).await?;
             info!(lease = self.name, "asked for the Lease");
         }
         Ok(Turn::Asks)
@@ -286,41 +302,48 @@ impl Candidate {
     }
 
     /// If that fails, the Lease is still this candidate's, and it is asked again.
-    async fn hand_over(&self, mut lease: Lease, asker: Asker) {
-        give(&mut lease, &asker);
-        let params = PostParams::default();
-        let replaced = self.leases.replace(&self.name, &params, &lease);
-        match timeout(EVERY, replaced).await {
-            Ok(Ok(_)) => info!(lease = self.name, to = asker.identity, "handed over"),
+    async fn hand_over(&self, asker: &Asker) {
+        let handed = self.let_go(|lease| give(lease, asker));
+        match timeout(EVERY, handed).await {
+            Ok(Ok(())) => info!(lease = self.name, to = asker.identity, "handed over"),
             Ok(Err(error)) => warn!(lease = self.name, %error, "the Lease was not handed over"),
             Err(_) => warn!(lease = self.name, "handing the Lease over has no answer"),
         }
     }
 
     async fn release(&self) -> Result<(), kube::Error> {
-        let Some(mut lease) = self.leases.get_opt(&self.name).await? else {
-            return Ok(());
+        let free = |lease: &mut Lease| {
+            let spec = lease.spec.get_or_insert_default();
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
         };
-        let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_deref() != Some(&self.identity) {
-            return Ok(());
-        }
-        spec.holder_identity = Some(String::new());
-        spec.lease_duration_seconds = Some(1);
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        self.let_go(free).await
+    }
+
+    /// Writes the Lease as somebody else's, while it is this candidate's; who asks for it may write to
+    /// it at the same time.
+    async fn let_go(&self, change: impl Fn(&mut Lease)) -> Result<(), kube::Error> {
         let params = PostParams::default();
-        self.leases.replace(&self.name, &params, &lease).await?;
-        Ok(())
+        let mut looks = LOOKS;
+        loop {
+            looks -= 1;
+            let found = self.leases.get_opt(&self.name).await?;
+            let Some(mut lease) = found.filter(|lease| self.holds(lease)) else {
+                return Ok(());
+            };
+            change(&mut lease);
+            match self.leases.replace(&self.name, &params, &lease).await {
+                Err(error) if is_disputed(&error) && looks > 0 => {}
+                replaced => return replaced.map(drop),
+            }
+        }
     }
 }
 
-/// Whether this one leads now; somebody else was faster where the API server says so.
-fn taken(result: Result<Lease, kube::Error>) -> Result<Turn, kube::Error> {
-    match result {
-        Ok(_) => Ok(Turn::Leads),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Turn::Follows),
-        Err(error) => Err(error),
-    }
+/// Whether somebody else has written to the Lease since it was read.
+fn is_disputed(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
 fn note<'a>(lease: &'a Lease, name: &str) -> Option<&'a String> {

@@ -21,6 +21,8 @@ struct Stored {
     revision: u64,
     /// Whose requests are not answered.
     cut_off: Vec<String>,
+    /// How often yet somebody else writes to the Lease right after it was read.
+    n_disputes: u32,
 }
 
 impl Server {
@@ -80,8 +82,16 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 impl Stored {
     fn answer(&mut self, method: &Method, body: &[u8]) -> (u16, Value) {
         if *method == Method::GET {
-            return match &self.lease {
-                Some(lease) => (200, lease.clone()),
+            return match &mut self.lease {
+                Some(lease) => {
+                    let read = lease.clone();
+                    if self.n_disputes > 0 {
+                        self.n_disputes -= 1;
+                        self.revision += 1;
+                        lease["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+                    }
+                    (200, read)
+                }
                 None => failure(404, "NotFound"),
             };
         }
@@ -183,6 +193,26 @@ async fn who_resigns_is_followed_at_once() {
     assert_eq!(server.spec("holderIdentity"), "");
     seconds(EVERY.as_secs() + 1).await;
     assert!(leads(&second));
+}
+
+/// Who asks for a Lease writes to it, as do tools that note something.
+#[tokio::test(start_paused = true)]
+async fn a_write_in_between_loses_nothing() {
+    let server = Server::default();
+    let first = server.candidate("first");
+    seconds(1).await;
+    let renewed = server.spec("renewTime");
+    server.with(|stored| stored.n_disputes = 1);
+    seconds(EVERY.as_secs()).await;
+    assert!(leads(&first));
+    assert_ne!(
+        server.spec("renewTime"),
+        renewed,
+        "at the first look, not after a pause"
+    );
+    server.with(|stored| stored.n_disputes = LOOKS - 1);
+    first.resign().await;
+    assert_eq!(server.spec("holderIdentity"), "");
 }
 
 /// What control planes of revisions `default` and `canary` know, and who changes it: to which of them
