@@ -133,6 +133,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
             domain: options.domain.clone(),
             namespace: options.namespace.clone(),
             mesh_config: options.revisioned(lateen_registry::MESH_CONFIG),
+            revision: options.revision_name().to_owned(),
             files: options.config_dir.clone().map(|dir| Files { dir, check }),
             consul,
             gateway_api: options.environment.gateway_api,
