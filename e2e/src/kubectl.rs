@@ -50,6 +50,16 @@ impl Kubectl {
         Ok(all)
     }
 
+    /// As [`Kubectl::all`], for tests that show nothing without one: that there is none is an error.
+    pub fn needed(kubeconfig: &std::path::Path) -> anyhow::Result<Vec<Self>> {
+        let all = Self::all(kubeconfig)?;
+        ensure!(
+            !all.is_empty(),
+            "this test takes kubectl, which is not on this machine: put it on the path, or name it by {VARIABLE}"
+        );
+        Ok(all)
+    }
+
     /// Where it is.
     pub fn program(&self) -> &std::path::Path {
         &self.program

@@ -111,6 +111,11 @@ impl Mesh {
         Kubectl::all(&self.kubeconfig()?)
     }
 
+    /// The same, at least one.
+    pub fn needed_kubectls(&self) -> anyhow::Result<Vec<Kubectl>> {
+        Kubectl::needed(&self.kubeconfig()?)
+    }
+
     /// `lateen status -o json`.
     pub fn status(&self) -> anyhow::Result<Value> {
         let json = self.lateen_ok(&["status", "--name", &self.name, "-o", "json"])?;

@@ -30,7 +30,7 @@ fn ports_of_pods_are_forwarded() -> anyhow::Result<()> {
     mesh.lateen_ok(&["image", "add", "--name", &mesh.name, IMAGE, "--", "sh"])?;
     block_on(async {
         mesh.apply(POD).await?;
-        for kubectl in mesh.kubectls()? {
+        for kubectl in mesh.needed_kubectls()? {
             kubectl.run(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])?;
             whole_answers_come_through(&kubectl).await?;
             what_does_not_listen_is_said(&kubectl).await?;

@@ -34,7 +34,7 @@ fn an_installation_is_customised_and_applied_by_kubectl() -> anyhow::Result<()> 
     std::fs::write(file("all_istio_manifests.yaml"), &all)?;
     mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
     block_on(async {
-        for kubectl in mesh.kubectls()? {
+        for kubectl in mesh.needed_kubectls()? {
             // The namespace and the definitions come first, so that one go is enough.
             eventually("the cluster to take everything", async || {
                 kubectl.run(&["apply", "-f", &file("all_istio_manifests.yaml")])

@@ -32,7 +32,7 @@ fn a_cluster_is_made_looked_at_and_used() -> anyhow::Result<()> {
 }
 
 fn steps(mesh: &Mesh) -> anyhow::Result<()> {
-    for kubectl in mesh.kubectls()? {
+    for kubectl in mesh.needed_kubectls()? {
         pods_run(&kubectl)?;
         let address = gateway_address(&kubectl)?;
         let last: u8 = address.rsplit_once('.').context("an address")?.1.parse()?;
@@ -121,7 +121,7 @@ fn bookinfo(mesh: &Mesh) -> anyhow::Result<()> {
         std::fs::write(&path, lateen_bookinfo::manifest(name).context("a sample")?)?;
         Ok(path.display().to_string())
     };
-    let kubectls = mesh.kubectls()?;
+    let kubectls = mesh.needed_kubectls()?;
     let kubectl = kubectls.first().context("this step takes kubectl")?;
     kubectl.run(&["label", "namespace", "default", "istio-injection=enabled"])?;
     kubectl.run(&["apply", "-f", &file("bookinfo.yaml")?])?;
@@ -171,7 +171,7 @@ fn what_is_wrong_is_found_at_its_step() -> anyhow::Result<()> {
     let _alone = alone();
     let mut mesh = Mesh::prepare("checklist")?;
     mesh.up_with(&["--no-mesh", "--vip-pool", "10.10.99.140"])?;
-    let kubectls = mesh.kubectls()?;
+    let kubectls = mesh.needed_kubectls()?;
     let kubectl = kubectls.first().context("this test takes kubectl")?;
     // Somebody else has the only address.
     kubectl.run(&["create", "service", "loadbalancer", "other", "--tcp=80"])?;
