@@ -147,6 +147,20 @@ fn clusters_are_made_and_deleted_by_the_api() -> anyhow::Result<()> {
             row["istio"] == true && row["vipPool"] == "10.10.99.140-10.10.99.142",
             "{row}"
         );
+        let path = format!("/api/clusters/{}/checks", mesh.name);
+        let (status, checked) = served.ask("GET", &path, Value::Null).await?;
+        ensure!(
+            status == 200 && checked["passed"] == true,
+            "{status} {checked}"
+        );
+        let text = checked["text"].as_str().unwrap_or_default();
+        ensure!(
+            text.contains("Virtual addresses") || text.contains("virtual addresses"),
+            "{text}"
+        );
+        let path = "/api/clusters/nonesuch/checks";
+        let (status, refused) = served.ask("GET", path, Value::Null).await?;
+        ensure!(status == 404, "{status} {refused}");
         let address = row["ingress"].as_str().unwrap_or_default();
         ensure!(address.starts_with("10.10.99.14"), "{row}");
 

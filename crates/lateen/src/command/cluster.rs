@@ -161,17 +161,19 @@ fn check(name: &str, istio: bool, vip_pool: &str) -> Result<(), Refused> {
 /// The first and the last address of a pool, written `first-last`, or one alone.
 pub(crate) fn pool(range: &str) -> anyhow::Result<(u32, u32)> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let address = |text: &str| -> anyhow::Result<u32> {
-        let address: Ipv4Addr = text.trim().parse().with_context(|| {
+    let address = |text: &str| -> anyhow::Result<Ipv4Addr> {
+        text.trim().parse().with_context(|| {
             format!("--vip-pool {range}: {text:?} is no IPv4 address; write first-last")
-        })?;
-        Ok(address.into())
+        })
     };
     let (first, last) = (address(first)?, address(last)?);
     if first > last {
         bail!("--vip-pool {range}: the last address is before the first");
     }
-    Ok((first, last))
+    if let Some((whose, taken)) = lateen_local::taken_range(first, last) {
+        bail!("--vip-pool {range}: {taken} is {whose}; choose addresses beside it");
+    }
+    Ok((first.into(), last.into()))
 }
 
 /// How many addresses a pool has.
@@ -276,6 +278,9 @@ mod tests {
         for (range, reason) in [
             ("10.0.0.3-10.0.0.1", "the last address is before the first"),
             ("10.0.0.x-10.0.0.1", "\"10.0.0.x\" is no IPv4 address"),
+            ("10.244.0.5-10.244.0.9", "10.244.0.0/16 is the pods'"),
+            ("10.90.0.0-10.120.0.0", "10.96.0.0/12 is the services'"),
+            ("0.0.0.0-255.255.255.255", "0.0.0.0/8 is nobody's"),
         ] {
             let error = pool_size(range).expect_err("refused").to_string();
             assert!(error.contains(reason), "{error}");

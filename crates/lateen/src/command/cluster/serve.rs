@@ -94,6 +94,7 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api/clusters", get(list).post(create))
         .route("/api/clusters/{name}", delete(remove))
+        .route("/api/clusters/{name}/checks", get(checks))
         .route_layer(by_page)
         .route("/", get(page::page))
         .layer(by_name)
@@ -197,20 +198,26 @@ async fn create(
         let why = format!("{:#}", refused.why);
         return refusal(StatusCode::UNPROCESSABLE_ENTITY, Some(refused.field), why);
     }
-    let is_there = StateDir::of(&new.name).is_ok_and(|state| state.path().exists());
-    if is_there || shared.jobs.is_busy(&new.name) {
-        let why = format!("there is a cluster {} already", new.name);
-        return refusal(StatusCode::CONFLICT, Some(Field::Name), why);
-    }
-    if new.dry_run {
-        return StatusCode::NO_CONTENT.into_response();
-    }
+    let is_free = || StateDir::of(&new.name).is_ok_and(|state| !state.path().exists());
     let mut args = vec!["create", &new.name, "--vip-pool", &new.vip_pool];
     if new.istio {
         args.push("--istio");
     }
-    shared.jobs.start(&new.name, "creating", &args);
-    StatusCode::ACCEPTED.into_response()
+    let (taken, code) = match new.dry_run {
+        true => (
+            is_free() && !shared.jobs.is_busy(&new.name),
+            StatusCode::NO_CONTENT,
+        ),
+        false => (
+            shared.jobs.start(&new.name, "creating", &args, is_free),
+            StatusCode::ACCEPTED,
+        ),
+    };
+    if taken {
+        return code.into_response();
+    }
+    let why = format!("there is a cluster {} already", new.name);
+    refusal(StatusCode::CONFLICT, Some(Field::Name), why)
 }
 
 async fn remove(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
@@ -218,19 +225,43 @@ async fn remove(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> 
         Ok(state) => state,
         Err(error) => return refusal(StatusCode::UNPROCESSABLE_ENTITY, Some(Field::Name), error),
     };
+    let is_there = || state.path().exists();
+    if shared
+        .jobs
+        .start(&name, "deleting", &["delete", &name], is_there)
+    {
+        return StatusCode::ACCEPTED.into_response();
+    }
     if shared.jobs.is_busy(&name) {
         let why = format!("cluster {name} is being created or deleted");
         return refusal(StatusCode::CONFLICT, None, why);
     }
     // What could not be created is there no more than its message.
-    let was_told = shared.jobs.forget(&name);
-    if state.path().exists() {
-        shared.jobs.start(&name, "deleting", &["delete", &name]);
-    } else if !was_told {
-        let why = format!("there is no cluster {name}");
-        return refusal(StatusCode::NOT_FOUND, None, why);
+    if shared.jobs.forget(&name) {
+        return StatusCode::ACCEPTED.into_response();
     }
-    StatusCode::ACCEPTED.into_response()
+    let why = format!("there is no cluster {name}");
+    refusal(StatusCode::NOT_FOUND, None, why)
+}
+
+/// The checklist of a cluster with a mesh, as `lateen verify-install` goes through it.
+async fn checks(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    let state = match StateDir::of(&name) {
+        Ok(state) => state,
+        Err(error) => return refusal(StatusCode::UNPROCESSABLE_ENTITY, Some(Field::Name), error),
+    };
+    if state.running().is_none() || shared.jobs.is_busy(&name) {
+        let code = match state.path().exists() {
+            true => StatusCode::CONFLICT,
+            false => StatusCode::NOT_FOUND,
+        };
+        return refusal(code, None, format!("cluster {name} does not run"));
+    }
+    let kubeconfig = state.kubeconfig();
+    match jobs::verify_install(&kubeconfig).await {
+        Ok((passed, text)) => Json(json!({"passed": passed, "text": text})).into_response(),
+        Err(why) => refusal(StatusCode::INTERNAL_SERVER_ERROR, None, why),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
+    path::Path,
     process::{Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,15 +27,35 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Runs `lateen cluster` with these arguments.
-    pub(super) fn start(&self, name: &str, what: &'static str, args: &[&str]) {
-        self.note(name, Some(Job::Busy(what)));
+    /// Runs `lateen cluster` with these arguments, unless something is done to the cluster already or it is
+    /// not as it `must_be`; whether it does. Both are looked at and noted in one step, so that of two
+    /// requests at once only one is taken.
+    pub(super) fn start(
+        &self,
+        name: &str,
+        what: &'static str,
+        args: &[&str],
+        must_be: impl FnOnce() -> bool,
+    ) -> bool {
+        if !self.begin(name, what, must_be) {
+            return false;
+        }
         let (jobs, name) = (self.clone(), name.to_owned());
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         tokio::spawn(async move {
             let failed = run(&args).await.err();
             jobs.note(&name, failed.map(Job::Failed));
         });
+        true
+    }
+
+    fn begin(&self, name: &str, what: &'static str, must_be: impl FnOnce() -> bool) -> bool {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(all.get(name), Some(Job::Busy(_))) || !must_be() {
+            return false;
+        }
+        all.insert(name.to_owned(), Job::Busy(what));
+        true
     }
 
     pub(super) fn is_busy(&self, name: &str) -> bool {
@@ -80,20 +102,40 @@ impl Jobs {
 
 /// Runs the command; what it said if it failed.
 async fn run(args: &[String]) -> Result<(), String> {
-    let program =
-        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let output = tokio::process::Command::new(program)
-        .arg("cluster")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .await;
+    let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
     let Output { status, stderr, .. } =
-        output.map_err(|error| format!("cannot start this program: {error}"))?;
+        lateen(&[&[OsStr::new("cluster")], &args[..]].concat()).await?;
     if status.success() {
         return Ok(());
     }
     Err(reason(&String::from_utf8_lossy(&stderr)).to_owned())
+}
+
+/// Whether everything in a cluster is as it should be, and what is said of it.
+pub(super) async fn verify_install(kubeconfig: &Path) -> Result<(bool, String), String> {
+    let args = [
+        OsStr::new("-c"),
+        kubeconfig.as_os_str(),
+        OsStr::new("verify-install"),
+    ];
+    let output = lateen(&args).await?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        said.push_str(reason(&String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok((output.status.success(), said))
+}
+
+/// Runs this program.
+async fn lateen(args: &[&OsStr]) -> Result<Output, String> {
+    let program =
+        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let output = tokio::process::Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output();
+    let output = output.await;
+    output.map_err(|error| format!("cannot start this program: {error}"))
 }
 
 /// What a command says at its end when it fails, behind the name of the program; before it, it may have
@@ -122,6 +164,26 @@ mod tests {
         ] {
             assert_eq!(reason(said), why);
         }
+    }
+
+    #[test]
+    fn of_two_at_once_one_is_taken() {
+        let jobs = Jobs::default();
+        let barrier = std::sync::Barrier::new(8);
+        let taken = std::thread::scope(|scope| {
+            let each = || {
+                barrier.wait();
+                jobs.begin("a", "creating", || true)
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(each)).collect();
+            let taken = threads.into_iter().map(|one| one.join().expect("no panic"));
+            taken.filter(|taken| *taken).count()
+        });
+        assert_eq!(taken, 1);
+        assert!(!jobs.begin("b", "creating", || false) && !jobs.is_busy("b"));
+        // One that failed may be tried again.
+        jobs.note("a", Some(Job::Failed("no room".into())));
+        assert!(jobs.begin("a", "creating", || true));
     }
 
     #[test]

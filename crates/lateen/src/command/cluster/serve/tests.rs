@@ -79,6 +79,8 @@ async fn others_are_refused() {
             let (answered, body) = ask(method, path, headers, "{}").await;
             assert_eq!(answered, code, "{method} {headers:?}: {body}");
         }
+        let (answered, _) = ask("GET", "/api/clusters/a/checks", headers, "").await;
+        assert_eq!(answered, code, "{headers:?}");
         let (answered, _) = ask("DELETE", "/api/clusters/a", headers, "").await;
         assert_eq!(answered, code, "DELETE {headers:?}");
     }
