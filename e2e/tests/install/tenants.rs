@@ -33,6 +33,19 @@ metadata: {name: quotas, labels: {rbac.authorization.k8s.io/aggregate-to-view: '
 rules: [{apiGroups: [''], resources: [resourcequotas], verbs: [get]}]
 ";
 
+/// A pod of a tenant in the mesh, which looks for a file of the machine.
+const LOOKS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: looks}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: example.com/busybox
+    command: [sh, -c, 'id -u; cat FILE; echo looked; sleep 1000']
+";
+
 #[test]
 fn tenants_write_their_namespaces_and_no_others() -> anyhow::Result<()> {
     let _alone = alone();
@@ -56,6 +69,7 @@ fn tenants_write_their_namespaces_and_no_others() -> anyhow::Result<()> {
             add("kube-system")?,
             "namespace kube-system is the cluster's own",
         ),
+        (add("default")?, "namespace default is the cluster's own"),
         (
             mesh.lateen(&["cluster", "tenant", "add", "nonesuch", "ann", "shop"])?,
             "no cluster nonesuch runs",
@@ -81,10 +95,18 @@ fn tenants_write_their_namespaces_and_no_others() -> anyhow::Result<()> {
         "{}",
         text(&added)
     );
-    for (admin, ann) in mesh.kubectls()?.iter().zip(Kubectl::all(&file)?) {
+    for (admin, ann) in mesh.needed_kubectls()?.iter().zip(Kubectl::needed(&file)?) {
         writes_its_own(&ann)?;
         is_kept_out_of_the_rest(&ann)?;
         takes_on_nobody(admin, &ann)?;
+        stays_off_the_machine(admin, &ann, path)?;
+        // Whose a right is does not go by what its holder may write.
+        ann.run(&[
+            "label",
+            "rolebinding",
+            "lateen-tenant-ann",
+            "lateen.io/tenant-",
+        ])?;
     }
     let list = mesh.lateen_ok(&["cluster", "tenant", "list", name])?;
     ensure!(
@@ -92,13 +114,13 @@ fn tenants_write_their_namespaces_and_no_others() -> anyhow::Result<()> {
             .any(|line| line.split_whitespace().eq(["ann", "shop:admin"])),
         "{list}"
     );
-    let admins = mesh.kubectls()?;
+    let admins = mesh.needed_kubectls()?;
     block_on(gets_what_is_added_to_its_role(
         &admins,
-        &Kubectl::all(&file)?,
+        &Kubectl::needed(&file)?,
     ))?;
     mesh.lateen_ok(&["cluster", "tenant", "remove", name, "ann"])?;
-    for ann in Kubectl::all(&file)? {
+    for ann in Kubectl::needed(&file)? {
         // What was handed out is no good any more, and nobody is somebody without it.
         let said = ann.refused(&["get", "configmaps"], "")?;
         ensure!(
@@ -222,6 +244,76 @@ fn is_kept_out_of_the_rest(ann: &Kubectl) -> anyhow::Result<()> {
         ensure!(said.contains(&expect), "{line}: {said}");
     }
     Ok(())
+}
+
+/// Pods are let in as far as they keep to themselves, those of the mesh among them.
+fn stays_off_the_machine(admin: &Kubectl, ann: &Kubectl, file: &str) -> anyhow::Result<()> {
+    for line in ["patch namespaces", "update namespaces", "delete namespaces"] {
+        ensure!(!can(ann, line)?, "{line}");
+    }
+    let said = ann.refused(
+        &[
+            "label",
+            "namespace",
+            "shop",
+            "pod-security.kubernetes.io/enforce-",
+        ],
+        "",
+    )?;
+    ensure!(
+        said.contains("cannot patch resource \"namespaces\""),
+        "{said}"
+    );
+    let with = |field: &str| format!("{LOOKS}  {field}\n");
+    for (field, why) in [
+        ("hostNetwork: true", "host namespaces (hostNetwork=true)"),
+        (
+            "volumes: [{name: machine, hostPath: {path: /}}]",
+            "hostPath volumes (volume \"machine\")",
+        ),
+        (
+            "initContainers: [{name: i, image: x, securityContext: {privileged: true}}]",
+            "privileged (container \"i\" must not set securityContext.privileged=true)",
+        ),
+    ] {
+        let said = ann.refused(&["create", "-f", "-"], &with(field))?;
+        let why = format!("violates PodSecurity \"baseline:latest\": {why}");
+        ensure!(
+            said.contains("pods \"looks\" is forbidden") && said.contains(&why),
+            "{said}"
+        );
+    }
+    admin.run(&[
+        "label",
+        "namespace",
+        "shop",
+        "istio-injection=enabled",
+        "--overwrite",
+    ])?;
+    ann.feed(&["create", "-f", "-"], &LOOKS.replace("FILE", file))?;
+    ann.run(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/looks",
+        "--timeout=120s",
+    ])?;
+    let containers = ann.run(&[
+        "get",
+        "pod",
+        "looks",
+        "-o",
+        "jsonpath={.spec.initContainers[*].name} {.spec.containers[*].name}",
+    ])?;
+    ensure!(
+        containers.contains("istio-init") && containers.contains("istio-proxy"),
+        "{containers}"
+    );
+    let said = ann.run(&["logs", "looks", "-c", "app"])?;
+    ensure!(
+        said.starts_with("0\n") && said.contains("looked") && !said.contains("token"),
+        "{said}"
+    );
+    ann.run(&["delete", "pod", "looks"]).map(drop)
 }
 
 /// An administrator may look at the cluster as a tenant, and not the other way round.

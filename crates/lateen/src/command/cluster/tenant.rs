@@ -4,8 +4,10 @@
 //! tenant's namespaces. Its kubeconfig carries a token, which ends with the account: what was handed out
 //! can be taken back, which is not so with a certificate.
 
+mod reserved;
+mod rights;
+
 use std::{
-    collections::BTreeMap,
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -15,7 +17,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use k8s_openapi::api::{
     authentication::v1::TokenRequest,
-    core::v1::{Namespace, ServiceAccount},
+    core::v1::{Namespace, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::{
@@ -23,7 +25,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::Kubeconfig,
 };
-use lateen_local::state::StateDir;
+use lateen_local::{HOST_USERS, state::StateDir};
 use serde_json::{Value, json};
 
 use crate::{
@@ -36,9 +38,8 @@ use crate::{
 const HOME: &str = "lateen-tenants";
 /// Says of a binding whose it is.
 const TENANT: &str = "lateen.io/tenant";
-/// Namespaces that are the cluster's own or the mesh's.
-const RESERVED: [&str; 2] = ["istio-system", HOME];
-const RESERVED_PREFIX: &str = "kube-";
+/// The account that every namespace has, and is no tenant's.
+const EVERYBODYS: &str = "default";
 /// Hours in a day, for the flag.
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// The longest that a token may be good, as the platform has it.
@@ -133,9 +134,10 @@ impl Add {
     async fn run(&self) -> anyhow::Result<()> {
         check_name(&self.name)?;
         for namespace in &self.namespaces {
-            check_namespace(namespace)?;
+            reserved::check_name(namespace)?;
         }
         let (client, admin) = connect(&self.cluster).await?;
+        reserved::check_use(&client, &self.namespaces).await?;
         self.make_objects(&client).await?;
         let token = self.token(&client).await?;
         let text = kubeconfig(
@@ -165,7 +167,12 @@ impl Add {
         let params = PatchParams::apply("lateen-tenant").force();
         let all: Api<Namespace> = Api::all(client.clone());
         for namespace in self.namespaces.iter().map(String::as_str).chain([HOME]) {
-            let patch = object("v1", "Namespace", namespace, json!({}));
+            let mut patch = object("v1", "Namespace", namespace, json!({}));
+            // Who may make pods would otherwise reach the machine; no role lets tenants change it.
+            patch["metadata"]["labels"] = json!({
+                "pod-security.kubernetes.io/enforce": "baseline",
+                HOST_USERS: "false",
+            });
             all.patch(namespace, &params, &Patch::Apply(patch)).await?;
         }
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), HOME);
@@ -174,6 +181,7 @@ impl Add {
         let applied = accounts.patch(&self.name, &params, &patch).await;
         applied.context("cannot make the tenant's account")?;
         for namespace in &self.namespaces {
+            check_pods(client, namespace).await?;
             let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
             self.bind(&bindings, &params).await?;
         }
@@ -182,7 +190,7 @@ impl Add {
 
     /// A binding cannot change its role: one that has another is replaced.
     async fn bind(&self, bindings: &Api<RoleBinding>, params: &PatchParams) -> anyhow::Result<()> {
-        let name = format!("lateen-tenant-{}", self.name);
+        let name = rights::binding_of(&self.name);
         let role = self.role.name();
         if let Some(found) = bindings.get_opt(&name).await?
             && found.role_ref.name != role
@@ -194,6 +202,7 @@ impl Add {
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
             "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": HOME}],
         });
+        // For people who look; the tenant may change it, so that nothing here goes by it.
         let mut binding = object(&format!("{group}/v1"), "RoleBinding", &name, more);
         binding["metadata"]["labels"] = json!({TENANT: self.name});
         let applied = bindings.patch(&name, params, &Patch::Apply(binding)).await;
@@ -214,6 +223,25 @@ impl Add {
             .context("the API server gave no token")?;
         status.token.context("the API server gave an empty token")
     }
+}
+
+/// Refuses a namespace with pods from before it was a tenant's: whoever may run programs in them is on the
+/// machine.
+async fn check_pods(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods = pods.list(&ListParams::default()).await?.items;
+    let is_old = |pod: &&Pod| {
+        let spec = pod.spec.as_ref();
+        spec.and_then(|spec| spec.host_users) != Some(false)
+    };
+    let old: Vec<String> = pods.iter().filter(is_old).map(Pod::name_any).collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "namespace {namespace} has pods that run as users of the machine ({}): delete them, so that new ones get users of their own, and run this again",
+        old.join(", ")
+    );
 }
 
 /// An object with its kind and name, and more.
@@ -286,53 +314,29 @@ fn check_name(name: &str) -> anyhow::Result<()> {
             "tenant {name:?}: a name is at most 40 lower-case letters, digits and dashes between them"
         );
     }
-    Ok(())
-}
-
-/// What protects the control plane: whoever writes its namespace is its master.
-fn check_namespace(namespace: &str) -> anyhow::Result<()> {
-    if RESERVED.contains(&namespace) || namespace.starts_with(RESERVED_PREFIX) {
-        bail!(
-            "namespace {namespace} is the cluster's own or the mesh's, and no tenant's; name another"
-        );
+    if name == EVERYBODYS {
+        bail!("tenant {name:?}: every namespace has an account of this name; choose another");
     }
     Ok(())
-}
-
-/// The tenants' bindings, by tenant.
-async fn bindings(client: &Client) -> anyhow::Result<BTreeMap<String, Vec<RoleBinding>>> {
-    let all: Api<RoleBinding> = Api::all(client.clone());
-    let mut tenants: BTreeMap<String, Vec<RoleBinding>> = BTreeMap::new();
-    for binding in all.list(&ListParams::default().labels(TENANT)).await?.items {
-        let name = binding.labels()[TENANT].clone();
-        tenants.entry(name).or_default().push(binding);
-    }
-    Ok(tenants)
 }
 
 async fn list(cluster: &str, format: Format) -> anyhow::Result<()> {
     let (client, _) = connect(cluster).await?;
-    let tenants = bindings(&client).await?;
-    let rights = |bindings: &[RoleBinding]| -> Vec<String> {
-        let right = |one: &RoleBinding| {
-            format!(
-                "{}:{}",
-                one.namespace().unwrap_or_default(),
-                one.role_ref.name
-            )
-        };
-        bindings.iter().map(right).collect()
-    };
+    let tenants = rights::all(&client).await?;
     if format != Format::Short {
         let rows: Vec<Value> = tenants
             .iter()
-            .map(|(name, bindings)| json!({"name": name, "rights": rights(bindings)}))
+            .map(|(name, rights)| json!({"name": name, "rights": rights}))
             .collect();
         return output::structured(&json!(rows), format);
     }
     let mut table = Table::new(["TENANT", "NAMESPACE:ROLE"]);
-    for (name, bindings) in tenants {
-        table.row([name, rights(&bindings).join(",")]);
+    for (name, rights) in tenants {
+        let rights = match rights.is_empty() {
+            true => "-".to_owned(),
+            false => rights.join(","),
+        };
+        table.row([name, rights]);
     }
     output::print(table);
     Ok(())
@@ -348,17 +352,11 @@ async fn remove(cluster: &str, name: &str) -> anyhow::Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => false,
         Err(error) => return Err(error.into()),
     };
-    let mine = bindings(&client).await?.remove(name).unwrap_or_default();
-    if !found && mine.is_empty() {
+    let taken = rights::take_away(&client, name).await?;
+    if !found && !taken {
         bail!(
             "cluster {cluster} has no tenant {name}; `lateen cluster tenant list {cluster}` shows those that there are"
         );
-    }
-    for binding in &mine {
-        let namespace = binding.namespace().unwrap_or_default();
-        let api: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
-        api.delete(&binding.name_any(), &DeleteParams::default())
-            .await?;
     }
     output::line(format_args!(
         "tenant {name} of cluster {cluster} has no rights any more"
@@ -371,13 +369,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_control_planes_namespaces_are_no_tenants() {
-        for namespace in ["istio-system", "kube-system", "kube-public", HOME] {
-            assert!(check_namespace(namespace).is_err(), "{namespace}");
-        }
-        check_namespace("shop").expect("a tenant's");
-        for name in ["", "-a", "a-", "A", "a/b", "a.b"] {
+    fn tenants_have_names_of_labels_that_are_nobody_elses() {
+        for name in ["", "-a", "a-", "A", "a/b", "a.b", EVERYBODYS] {
             assert!(check_name(name).is_err(), "{name}");
         }
+        check_name("ann").expect("a name");
     }
 }
