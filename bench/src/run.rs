@@ -165,7 +165,7 @@ pub(crate) async fn prepare() -> Result<Stage> {
     Ok(Stage {
         client: identity::write(&ca, &scratch, CLIENT)?,
         server: identity::write(&ca, &scratch, SERVER)?,
-        roots: ca.root_pem().to_owned(),
+        roots: ca.root_pem(),
         plane: Plane::start(ca).await?,
         scratch,
     })

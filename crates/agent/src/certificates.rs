@@ -1,4 +1,5 @@
-//! The workload's certificate: asked for with the pod's token, renewed at half life.
+//! The workload's certificate: asked for with the pod's token, renewed at half life, and as soon as the
+//! platform mounts other roots: whoever has a certificate of an added one is trusted from then on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Renewals are spread by this part of the lifetime, so that pods that started together do not
 /// all come back at once.
 const JITTER: f64 = 0.01;
+/// How often the mounted roots are looked at. The platform takes a minute to mount what has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Never sooner than this, whatever the lifetime.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,7 @@ impl Certificates {
     pub(crate) async fn keep(self, store: Arc<IdentityStore>) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
+            let roots = self.mounted_roots();
             let wait = match self.fetch().await {
                 Ok(identity) => {
                     backoff.reset();
@@ -61,7 +65,28 @@ impl Certificates {
                     wait
                 }
             };
-            lateen_tls::sleep_until(SystemTime::now() + wait).await;
+            tokio::select! {
+                () = lateen_tls::sleep_until(SystemTime::now() + wait) => {}
+                () = self.others_than(roots) => {
+                    tracing::info!("the mesh's roots have changed: the certificate is renewed");
+                }
+            }
+        }
+    }
+
+    /// What the control plane is verified by, if that can be read.
+    fn mounted_roots(&self) -> Option<String> {
+        std::fs::read_to_string(&self.upstream.root).ok()
+    }
+
+    /// Resolves when other roots are mounted than these.
+    async fn others_than(&self, roots: Option<String>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.mounted_roots();
+            if now.is_some() && now != roots {
+                return;
+            }
         }
     }
 

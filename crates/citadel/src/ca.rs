@@ -1,10 +1,16 @@
-//! The authority itself: plugged in, loaded, or created once.
+//! The authority itself: plugged in, loaded, or created once; and replaced when what is plugged in is.
+//!
+//! Invariant: whoever has a certificate of this authority is trusted by whoever has its newest roots.
+//! So roots are only added to those in force, or taken from them, and an authority of roots that
+//! nobody trusts yet is refused while this one runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lateen_core::SpiffeId;
-use lateen_tls::{Authority, CsrKey, Identity, IdentityStore, Issued, LeafRequest};
+use lateen_tls::{Authority, CsrKey, Identity, IdentityStore, Issued, LeafRequest, pem};
+use tokio::sync::watch;
 
 use crate::store::{Creation, SecretData, SecretStore};
 use crate::{Error, Metrics};
@@ -12,8 +18,8 @@ use crate::{Error, Metrics};
 /// The Secret with a root that we made.
 const SELF_SIGNED_SECRET: &str = "istio-ca-secret";
 const SELF_SIGNED_KIND: &str = "istio.io/ca-root";
-/// The Secret with an authority that the operator brings.
-const PLUGGED_SECRET: &str = "cacerts";
+/// The Secret with an authority that the operator brings, in the control plane's namespace.
+pub const PLUGGED_SECRET: &str = "cacerts";
 
 const CA_CERT: &str = "ca-cert.pem";
 const CA_KEY: &str = "ca-key.pem";
@@ -64,10 +70,29 @@ pub enum Origin {
 /// Signs certificates for the mesh.
 #[derive(Debug)]
 pub struct CertificateAuthority {
-    authority: Authority,
+    /// Replaced as a whole, so that what one answer says is of one authority.
+    current: watch::Sender<Arc<Current>>,
+    roots_tx: watch::Sender<Arc<str>>,
     options: CaOptions,
-    origin: Origin,
     metrics: Metrics,
+}
+
+/// What is in force.
+#[derive(Debug)]
+struct Current {
+    authority: Authority,
+    origin: Origin,
+}
+
+/// A certificate, with what its owner shows and trusts.
+#[derive(Debug)]
+pub struct Signed {
+    /// The certificate.
+    pub issued: Issued,
+    /// What stands between it and the roots, PEM.
+    pub intermediates_pem: String,
+    /// The roots that peers' certificates lead to, PEM.
+    pub root_pem: String,
 }
 
 impl CertificateAuthority {
@@ -84,12 +109,64 @@ impl CertificateAuthority {
         let (authority, origin) = find_or_create(store, &options).await?;
         let metrics = Metrics::default();
         metrics.root_expires(root_expiry(&authority)?, authority.info().not_after);
+        let roots = Arc::from(authority.root_pem());
         Ok(Self {
-            authority,
+            current: watch::Sender::new(Arc::new(Current { authority, origin })),
+            roots_tx: watch::Sender::new(roots),
             options,
-            origin,
             metrics,
         })
+    }
+
+    fn current(&self) -> Arc<Current> {
+        self.current.borrow().clone()
+    }
+
+    /// Takes in what the operator's Secret holds now; whether that is another authority than before.
+    ///
+    /// # Errors
+    /// When the Secret is gone or broken, or has other roots and none of those in force. What was in
+    /// force stays so.
+    pub fn replug(&self, secret: Option<&SecretData>) -> Result<bool, Error> {
+        let before = self.current();
+        let namespace = self.options.namespace.as_str();
+        let name = || format!("{namespace}/{PLUGGED_SECRET}");
+        let Some(data) = secret else {
+            return match before.origin {
+                Origin::Plugged => Err(Error::Unplugged { secret: name() }),
+                _ => Ok(false),
+            };
+        };
+        let authority = plugged(namespace, data)?;
+        let is_same = |of: fn(&Authority) -> &str| of(&authority) == of(&before.authority);
+        if [
+            Authority::cert_pem,
+            Authority::key_pem,
+            Authority::intermediates_pem,
+            Authority::root_pem,
+        ]
+        .into_iter()
+        .all(is_same)
+        {
+            return Ok(false);
+        }
+        let [old, new] = [&before.authority, &authority].map(|of| pem::split_certs(of.root_pem()));
+        let (old, new) = (BTreeSet::from_iter(old?), BTreeSet::from_iter(new?));
+        if !old.is_subset(&new) && !new.is_subset(&old) {
+            return Err(Error::ForeignRoot { secret: name() });
+        }
+        self.metrics
+            .root_expires(root_expiry(&authority)?, authority.info().not_after);
+        let roots: Arc<str> = authority.root_pem().into();
+        let origin = Origin::Plugged;
+        self.current
+            .send_replace(Arc::new(Current { authority, origin }));
+        self.roots_tx.send_if_modified(|held| {
+            let is_new = *held != roots;
+            *held = roots;
+            is_new
+        });
+        Ok(true)
     }
 
     /// Issues a certificate for `caller` on the key of a signing request (PEM).
@@ -97,7 +174,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// [`Error::TooLong`], or [`Error::Tls`] for a bad request.
-    pub fn sign(&self, caller: &SpiffeId, csr: &str, validity: Duration) -> Result<Issued, Error> {
+    pub fn sign(&self, caller: &SpiffeId, csr: &str, validity: Duration) -> Result<Signed, Error> {
         let validity = if validity.is_zero() {
             self.options.default_ttl
         } else {
@@ -111,7 +188,12 @@ impl CertificateAuthority {
             });
         }
         let request = LeafRequest::spiffe(caller, validity);
-        Ok(self.authority.issue(&request, CsrKey::FromCsr(csr))?)
+        let authority = &self.current().authority;
+        Ok(Signed {
+            issued: authority.issue(&request, CsrKey::FromCsr(csr))?,
+            intermediates_pem: authority.intermediates_pem().to_owned(),
+            root_pem: authority.root_pem().to_owned(),
+        })
     }
 
     /// An identity with a fresh key for a workload of the control plane itself.
@@ -119,9 +201,8 @@ impl CertificateAuthority {
     /// # Errors
     /// When issuing fails.
     pub fn workload_identity(&self, id: &SpiffeId) -> Result<Identity, Error> {
-        Ok(self
-            .authority
-            .identity(&LeafRequest::spiffe(id, self.options.default_ttl))?)
+        let request = LeafRequest::spiffe(id, self.options.default_ttl);
+        Ok(self.current().authority.identity(&request)?)
     }
 
     /// The serving certificate of the control plane, for 15012 and the webhooks.
@@ -131,9 +212,8 @@ impl CertificateAuthority {
     pub fn serving_identity(&self, extra_hosts: &[String]) -> Result<Identity, Error> {
         let hosts = serving_hosts(&self.options.namespace).into_iter();
         let hosts = hosts.chain(extra_hosts.iter().cloned());
-        Ok(self
-            .authority
-            .identity(&LeafRequest::server(hosts, self.options.default_ttl))?)
+        let request = LeafRequest::server(hosts, self.options.default_ttl);
+        Ok(self.current().authority.identity(&request)?)
     }
 
     /// Keeps `store` filled with a fresh serving certificate; never returns.
@@ -148,7 +228,9 @@ impl CertificateAuthority {
     }
 
     async fn keep(&self, store: &IdentityStore, issue: impl Fn() -> Result<Identity, Error>) {
+        let mut current = self.current.subscribe();
         loop {
+            current.mark_unchanged();
             let wait = match issue() {
                 Ok(identity) => {
                     store.set(identity);
@@ -159,18 +241,22 @@ impl CertificateAuthority {
                     RENEW_RETRY
                 }
             };
-            lateen_tls::sleep_until(SystemTime::now() + wait).await;
+            tokio::select! {
+                () = lateen_tls::sleep_until(SystemTime::now() + wait) => {}
+                // The sender is this authority's, so that this is another one.
+                _ = current.changed() => {}
+            }
         }
     }
 
     /// The roots that workloads must trust, PEM; also the webhooks' `caBundle`.
-    pub fn root_pem(&self) -> &str {
-        self.authority.root_pem()
+    pub fn root_pem(&self) -> String {
+        self.current().authority.root_pem().to_owned()
     }
 
-    /// What stands between a leaf and the roots, PEM.
-    pub fn intermediates_pem(&self) -> &str {
-        self.authority.intermediates_pem()
+    /// The same, as they change.
+    pub fn roots(&self) -> watch::Receiver<Arc<str>> {
+        self.roots_tx.subscribe()
     }
 
     /// The trust domain whose identities are issued.
@@ -180,7 +266,7 @@ impl CertificateAuthority {
 
     /// Where the signing certificate comes from.
     pub fn origin(&self) -> Origin {
-        self.origin
+        self.current().origin
     }
 
     /// The counters of this authority.

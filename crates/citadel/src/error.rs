@@ -27,6 +27,26 @@ pub enum Error {
         /// What is wrong.
         source: lateen_tls::Error,
     },
+    /// The operator's Secret is not there any more.
+    #[error(
+        "secret {secret} is gone: its authority goes on signing until the control plane is restarted, \
+         and another one would then; put the Secret back, or bring a new one that trusts both roots"
+    )]
+    Unplugged {
+        /// `namespace/name`.
+        secret: String,
+    },
+    /// The operator's Secret has roots that no workload trusts.
+    #[error(
+        "secret {secret}: key root-cert.pem has none of the roots in force, so that workloads would \
+         not trust each other; the authority before it goes on signing. Put both roots into \
+         root-cert.pem, the old one first, and take the old one out when every workload has a \
+         certificate of the new one"
+    )]
+    ForeignRoot {
+        /// `namespace/name`.
+        secret: String,
+    },
     /// The caller asked for a longer validity than is allowed.
     #[error("requested validity of {requested:?} is longer than the longest allowed, {longest:?}")]
     TooLong {

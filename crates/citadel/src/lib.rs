@@ -17,7 +17,7 @@ mod service;
 mod store;
 
 pub use auth::{Authenticator, Caller, Denied, Proof, identify};
-pub use ca::{CaOptions, CertificateAuthority, Origin};
+pub use ca::{CaOptions, CertificateAuthority, Origin, PLUGGED_SECRET, Signed};
 pub use error::Error;
 pub use metrics::Metrics;
 pub use publish::{RootPublisher, RootTarget};

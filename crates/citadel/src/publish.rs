@@ -26,31 +26,31 @@ pub trait RootTarget: Send + Sync + 'static {
 /// Keeps every namespace supplied with the root.
 #[derive(Debug)]
 pub struct RootPublisher<T> {
-    root_pem: String,
+    roots_rx: watch::Receiver<Arc<str>>,
     namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
     leading_rx: watch::Receiver<bool>,
     target: T,
 }
 
 impl<T: RootTarget> RootPublisher<T> {
-    /// A publisher of `root_pem` for the namespaces of the watch. The target does another thing
+    /// A publisher of the roots, PEM, for the namespaces of the watch. The target does another thing
     /// where it leads, so that all is published anew when that changes.
     pub fn new(
-        root_pem: String,
+        roots_rx: watch::Receiver<Arc<str>>,
         namespaces_rx: watch::Receiver<Arc<BTreeSet<String>>>,
         leading_rx: watch::Receiver<bool>,
         target: T,
     ) -> Self {
         Self {
-            root_pem,
+            roots_rx,
             namespaces_rx,
             leading_rx,
             target,
         }
     }
 
-    /// Publishes at once to new namespaces and from time to time to all; returns when the watch
-    /// closes.
+    /// Publishes at once to new namespaces, other roots and from time to time to all; returns when
+    /// a watch closes.
     pub async fn run(mut self) {
         let mut done = BTreeSet::new();
         let mut retry = Backoff::new(RETRY_BASE, RETRY_MAX);
@@ -59,12 +59,17 @@ impl<T: RootTarget> RootPublisher<T> {
             let namespaces = self.namespaces_rx.borrow_and_update().clone();
             // A namespace that is deleted and comes back needs the root again.
             done.retain(|n| namespaces.contains(n));
-            let failed = self.publish_missing(&namespaces, &mut done).await;
+            let roots = self.roots_rx.borrow_and_update().clone();
+            let failed = self.publish_missing(&roots, &namespaces, &mut done).await;
             if !failed {
                 retry.reset();
             }
             tokio::select! {
                 changed = self.namespaces_rx.changed() => if changed.is_err() { return },
+                changed = self.roots_rx.changed() => match changed {
+                    Ok(()) => done.clear(),
+                    Err(_) => return,
+                },
                 () = tokio::time::sleep(retry.next_delay()), if failed => {}
                 Ok(()) = self.leading_rx.changed() => done.clear(),
                 _ = resync.tick() => done.clear(),
@@ -72,13 +77,18 @@ impl<T: RootTarget> RootPublisher<T> {
         }
     }
 
-    async fn publish_missing(&self, all: &BTreeSet<String>, done: &mut BTreeSet<String>) -> bool {
+    async fn publish_missing(
+        &self,
+        roots: &str,
+        all: &BTreeSet<String>,
+        done: &mut BTreeSet<String>,
+    ) -> bool {
         let mut failed = false;
         for namespace in all {
             if done.contains(namespace) {
                 continue;
             }
-            match self.target.publish(namespace, &self.root_pem).await {
+            match self.target.publish(namespace, roots).await {
                 Ok(()) => {
                     done.insert(namespace.clone());
                 }
@@ -101,6 +111,7 @@ mod tests {
     use super::*;
 
     struct Recorder {
+        /// Namespaces, and the roots where they are not the first ones.
         published_tx: mpsc::UnboundedSender<String>,
         fail_once: Mutex<BTreeSet<String>>,
     }
@@ -108,12 +119,14 @@ mod tests {
     #[async_trait]
     impl RootTarget for Recorder {
         async fn publish(&self, namespace: &str, root_pem: &str) -> Result<(), StoreError> {
-            assert_eq!(root_pem, "ROOT");
             if self.fail_once.lock().expect("no panic").remove(namespace) {
                 return Err(StoreError("conflict".to_owned()));
             }
             // The test may have seen enough.
-            let _ = self.published_tx.send(namespace.to_owned());
+            let _ = self.published_tx.send(match root_pem {
+                "ROOT" => namespace.to_owned(),
+                other => format!("{namespace} {other}"),
+            });
             Ok(())
         }
     }
@@ -132,7 +145,8 @@ mod tests {
             fail_once,
         };
         let (leading_tx, leading_rx) = watch::channel(false);
-        let publisher = RootPublisher::new("ROOT".to_owned(), namespaces_rx, leading_rx, target);
+        let (roots_tx, roots_rx) = watch::channel(Arc::from("ROOT"));
+        let publisher = RootPublisher::new(roots_rx, namespaces_rx, leading_rx, target);
         tokio::spawn(publisher.run());
         let mut seen = BTreeSet::new();
         while seen.len() < 2 {
@@ -152,5 +166,19 @@ mod tests {
             again.insert(published_rx.recv().await.expect("the publisher runs"));
         }
         assert!(led.elapsed() < RESYNC / 4);
+        // Neither do those who are to trust another root.
+        tokio::time::sleep(RESYNC / 4).await;
+        while published_rx.try_recv().is_ok() {}
+        let rotated = tokio::time::Instant::now();
+        roots_tx
+            .send(Arc::from("BOTH"))
+            .expect("the publisher watches");
+        let mut again = BTreeSet::new();
+        while again.len() < 3 {
+            let published = published_rx.recv().await.expect("the publisher runs");
+            assert!(published.ends_with(" BOTH"), "{published}");
+            again.insert(published);
+        }
+        assert!(rotated.elapsed() < RESYNC / 4);
     }
 }

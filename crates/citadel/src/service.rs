@@ -8,7 +8,7 @@ use lateen_xds::ca::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Authenticator, Caller, CertificateAuthority, Error, identify};
+use crate::{Authenticator, Caller, CertificateAuthority, Error, Signed, identify};
 
 /// Metadata of a request by which node proxies act for workloads.
 const IMPERSONATED: &str = "ImpersonatedIdentity";
@@ -47,7 +47,7 @@ impl Citadel {
         let validity =
             validity.map_err(|_| Status::invalid_argument("validity_duration is negative"))?;
         let metrics = self.ca.metrics();
-        let issued = self
+        let signed = self
             .ca
             .sign(&caller.spiffe, &request.csr, validity)
             .map_err(|e| match e {
@@ -62,14 +62,19 @@ impl Citadel {
                 }
             })?;
         metrics.issued.increment();
+        let Signed {
+            issued,
+            intermediates_pem,
+            root_pem,
+        } = signed;
         tracing::info!(
             caller = %caller.spiffe, proof = ?caller.proof, serial = issued.info.serial,
             "certificate issued"
         );
         let mut chain = vec![issued.cert_pem];
         // There are none when we sign with the root itself.
-        chain.extend(lateen_tls::pem::split_certs(self.ca.intermediates_pem()).unwrap_or_default());
-        chain.push(self.ca.root_pem().to_owned());
+        chain.extend(lateen_tls::pem::split_certs(&intermediates_pem).unwrap_or_default());
+        chain.push(root_pem);
         Ok(chain)
     }
 }

@@ -11,8 +11,8 @@ use lateen_citadel::{
 };
 use lateen_core::SpiffeId;
 use lateen_tls::{
-    CertInfo, ClientAuth, ClientOptions, Connector, GrpcConnector, Identity, IdentityStore,
-    PeerRule, ServerCheck, https,
+    Acceptor, CertInfo, ClientAuth, ClientOptions, Connector, GrpcConnector, Identity,
+    IdentityStore, LeafRequest, PeerRule, ServerCheck, ServerOptions, https,
 };
 use lateen_xds::ca::{CertificateClient, IstioCertificateRequest};
 use tonic::{Code, Request, Status};
@@ -89,7 +89,7 @@ async fn serve() -> Server {
         .await
         .expect("loopback");
     let rule = PeerRule::TrustDomains(vec!["cluster.local".to_owned()]);
-    let store = Arc::new(IdentityStore::new(with_roots(&serving, ca.root_pem())));
+    let store = Arc::new(IdentityStore::new(with_roots(&serving, &ca.root_pem())));
     let listener = https::Listener::http(vec![tcp], store, ClientAuth::Optional(rule));
     let listener = listener.expect("a listener");
     let address = listener.address().to_string();
@@ -136,7 +136,7 @@ impl Server {
     }
 
     fn nobody(&self) -> Identity {
-        Identity::roots_only(self.ca.root_pem()).expect("valid roots")
+        Identity::roots_only(&self.ca.root_pem()).expect("valid roots")
     }
 }
 
@@ -277,7 +277,7 @@ async fn a_plugged_in_authority_comes_first_and_a_broken_secret_is_named() {
         .expect("in memory");
     let ca = load(&store).await;
     assert_eq!(
-        (ca.origin(), ca.root_pem()),
+        (ca.origin(), ca.root_pem().as_str()),
         (Origin::Plugged, own.root_pem())
     );
 
@@ -290,4 +290,102 @@ async fn a_plugged_in_authority_comes_first_and_a_broken_secret_is_named() {
     let error = CertificateAuthority::load_or_create(&store, CaOptions::default()).await;
     let error = error.expect_err("a key is missing").to_string();
     assert_eq!(error, "secret istio-system/cacerts has no key ca-key.pem");
+}
+
+/// What the operator brings: an authority, and the roots that are to be trusted.
+fn plugged(signer: &lateen_tls::Authority, roots: &[&lateen_tls::Authority]) -> SecretData {
+    let roots: String = roots.iter().map(|root| root.root_pem()).collect();
+    SecretData::from([
+        ("ca-cert.pem".to_owned(), signer.cert_pem().into()),
+        ("ca-key.pem".to_owned(), signer.key_pem().into()),
+        ("cert-chain.pem".to_owned(), signer.cert_pem().into()),
+        ("root-cert.pem".to_owned(), roots.into()),
+    ])
+}
+
+/// Whether two workloads take each other for what they are, whoever calls.
+async fn trust_each_other(one: &Arc<IdentityStore>, other: &Arc<IdentityStore>) -> bool {
+    for (server, client) in [(one, other), (other, one)] {
+        let rule = || PeerRule::exact([REVIEWS]);
+        let options = ServerOptions {
+            client_auth: ClientAuth::Required(rule()),
+            ..ServerOptions::default()
+        };
+        let acceptor = Acceptor::new(server.clone(), options);
+        let options = ClientOptions {
+            check: ServerCheck::Peer(rule()),
+            ..ClientOptions::default()
+        };
+        let connector = Connector::new(client.clone(), options);
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let met = tokio::join!(acceptor.accept(far), connector.connect(near, None));
+        if met.0.is_err() || met.1.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn a_root_is_rotated_in_steps_in_which_all_trust_each_other() {
+    let root = || lateen_tls::Authority::self_signed("corp", Duration::from_secs(3600));
+    let (old, new) = (root().expect("a root"), root().expect("a root"));
+    let store = Memory::default();
+    let first = plugged(&old, &[&old]);
+    let created = store.create("istio-system", "cacerts", "Opaque", first.clone());
+    created.await.expect("in memory");
+    let ca = Arc::new(load(&store).await);
+    let mut roots = ca.roots();
+    let serving = Arc::new(IdentityStore::empty());
+    let keeping = tokio::spawn(ca.clone().keep_serving(serving.clone(), Vec::new()));
+    serving.ready().await;
+    let mut served = serving.subscribe();
+    let reviews = REVIEWS.parse().expect("an identity");
+    let workload = || {
+        let identity = ca.workload_identity(&reviews).expect("a certificate");
+        Arc::new(IdentityStore::new(identity))
+    };
+    let mut before = workload();
+
+    // What is the same is no change, and what would part the mesh is refused.
+    assert!(!ca.replug(Some(&first)).expect("it is in force"));
+    let foreign = plugged(&new, &[&new]);
+    let mut half = first.clone();
+    half.remove("ca-key.pem");
+    for (secret, reason) in [
+        (Some(&foreign), "Put both roots into root-cert.pem"),
+        (Some(&half), "has no key ca-key.pem"),
+        (None, "secret istio-system/cacerts is gone"),
+    ] {
+        let refused = ca.replug(secret).expect_err("refused").to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    assert!(!roots.has_changed().expect("it lives"));
+    assert_eq!(ca.root_pem(), old.root_pem());
+
+    let both = format!("{}{}", old.root_pem(), new.root_pem());
+    for (secret, trusted) in [
+        (plugged(&old, &[&old, &new]), both.as_str()),
+        (plugged(&new, &[&old, &new]), &both),
+        (plugged(&new, &[&new]), new.root_pem()),
+    ] {
+        assert!(ca.replug(Some(&secret)).expect("a step"));
+        assert_eq!(&**roots.borrow_and_update(), trusted);
+        let is_served = served.wait_for(|_| {
+            let current = serving.current().expect("it is ready");
+            current.roots_pem() == trusted
+        });
+        drop(is_served.await.expect("the store lives"));
+        let after = workload();
+        assert!(trust_each_other(&before, &after).await, "{trusted}");
+        before = after;
+    }
+    let minute = Duration::from_secs(60);
+    let stranger = old.identity(&LeafRequest::spiffe(&reviews, minute));
+    let stranger = Arc::new(IdentityStore::new(stranger.expect("a certificate")));
+    assert!(
+        !trust_each_other(&before, &stranger).await,
+        "the old root is out"
+    );
+    keeping.abort();
 }

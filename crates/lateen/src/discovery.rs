@@ -167,14 +167,19 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
 
     let revisions = revisions::follow(&client, &options.revision);
     let mut elections = Elections::new(&client, &options, &revisions);
-    let root = authority.root_pem().to_owned();
+    tokio::spawn(secrets::keep_plugged(
+        client.clone(),
+        options.namespace.clone(),
+        authority.clone(),
+    ));
+    let roots = authority.roots();
     let namespaces = roots::namespaces(registry.world());
     let leading = elections.stand(Task::Namespaces);
     let target = roots::ConfigMaps {
         client: client.clone(),
         leading: leading.clone(),
     };
-    tokio::spawn(RootPublisher::new(root.clone(), namespaces, leading, target).run());
+    tokio::spawn(RootPublisher::new(roots.clone(), namespaces, leading, target).run());
 
     let mut led = Led {
         client: &client,
@@ -209,7 +214,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
             name: options.revisioned("istiod"),
             namespace: options.namespace.clone(),
         },
-        root,
+        roots,
     ));
     terminated().await;
     info!("stopping");

@@ -1,3 +1,4 @@
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lateen_tls::{Authority, CsrKey, LeafRequest};
@@ -18,6 +19,8 @@ fn renewal_is_at_half_life_give_or_take() {
 /// A control plane that signs for the bearer of "good" and fails the first call.
 struct FakeAuthority {
     authority: Authority,
+    /// Roots that are trusted beside the authority's own.
+    added: Mutex<String>,
     calls: AtomicU32,
     lifetime: Duration,
 }
@@ -46,7 +49,11 @@ impl CertificateService for FakeAuthority {
             .authority
             .issue(&leaf, CsrKey::FromCsr(&csr))
             .expect("a CSR");
-        let cert_chain = vec![issued.cert_pem, self.authority.root_pem().to_owned()];
+        let added = self.added.lock().expect("no panic").clone();
+        let cert_chain = vec![
+            issued.cert_pem,
+            self.authority.root_pem().to_owned() + &added,
+        ];
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
 }
@@ -57,6 +64,7 @@ async fn serve(pod: &Pod, lifetime: Duration) -> (Arc<FakeAuthority>, Arc<AgentC
     let authority = Authority::from_pem(cert, key, "", "").expect("the same authority");
     let fake = Arc::new(FakeAuthority {
         authority,
+        added: Mutex::default(),
         calls: AtomicU32::new(0),
         lifetime,
     });
@@ -88,6 +96,26 @@ async fn a_certificate_is_obtained_after_a_failure_and_renewed_in_time() {
         second.key_pem(),
         "each certificate has its own key"
     );
+    keeping.abort();
+}
+
+/// Long before half its life, since others may have certificates of the added root already.
+#[tokio::test]
+async fn an_added_root_is_trusted_when_it_is_mounted() {
+    let pod = Pod::new();
+    let (fake, config) = serve(&pod, DAY).await;
+    let store = Arc::new(IdentityStore::empty());
+    let keeping = tokio::spawn(Certificates::new(config).keep(store.clone()));
+    let first = store.ready().await;
+    let other = Authority::self_signed("cluster.local", DAY).expect("a root");
+    *fake.added.lock().expect("no panic") = other.root_pem().to_owned();
+    let both = format!("{}{}", pod.authority.root_pem(), other.root_pem());
+    assert_ne!(first.roots_pem(), both);
+    pod.put("var/run/secrets/istio/root-cert.pem", &both);
+    let mut changed = store.subscribe();
+    let renewed = changed.wait_for(|_| store.current().is_ok_and(|now| now.roots_pem() == both));
+    let renewed = tokio::time::timeout(Duration::from_secs(60), renewed).await;
+    drop(renewed.expect("in time").expect("the store lives"));
     keeping.abort();
 }
 

@@ -1,7 +1,7 @@
 //! Gives the API server the root that the webhooks' certificate chains to, and closes those that judge
 //! objects: until there was somebody to ask, they let everything pass.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     ByteString,
@@ -10,12 +10,13 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use lateen_core::Backoff;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How often the configurations are looked at again, since others may overwrite them.
@@ -29,61 +30,87 @@ pub(super) struct Service {
     pub(super) namespace: String,
 }
 
-/// Keeps `caBundle` of every webhook of ours equal to the root, and no object unjudged.
-pub(super) async fn keep_trusted(client: Client, service: Service, root_pem: String) {
+/// Keeps `caBundle` of every webhook of ours equal to the roots, and no object unjudged.
+pub(super) async fn keep_trusted(
+    client: Client,
+    service: Service,
+    mut roots: watch::Receiver<Arc<str>>,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
-        match patch_all(&client, &service, &root_pem).await {
-            Ok(()) => {
+        let root = roots.borrow_and_update().clone();
+        let faults = patch_all(&client, &service, &root).await;
+        let wait = match faults.is_empty() {
+            true => {
                 backoff.reset();
-                tokio::time::sleep(RECHECK).await;
+                RECHECK
             }
-            Err(error) => {
-                warn!(%error, "cannot give the webhooks their root certificate; trying again");
-                tokio::time::sleep(backoff.next_delay()).await;
+            false => {
+                let faults = faults.join("; ");
+                warn!(%faults, "cannot give all webhooks their root certificate; trying again");
+                backoff.next_delay()
             }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = roots.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn patch_all(client: &Client, service: &Service, root: &str) -> Result<(), kube::Error> {
+/// What could not be done; one that fails keeps nobody from the others.
+async fn patch_all(client: &Client, service: &Service, root: &str) -> Vec<String> {
     let wanted = Wanted {
         service,
         bundle: ByteString(root.as_bytes().to_vec()),
     };
-    let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    for config in all.list(&ListParams::default()).await? {
+    let mut faults = Vec::new();
+    let mutating = |config: &MutatingWebhookConfiguration| {
         let hooks = config.webhooks.iter().flatten();
-        let hooks = hooks.map(|hook| Hook {
+        wanted.patch(hooks.map(|hook| Hook {
             name: &hook.name,
             client: &hook.client_config,
             is_open: false,
-        });
-        trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
-    }
-    let all: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    for config in all.list(&ListParams::default()).await? {
+        }))
+    };
+    trust_each(Api::all(client.clone()), mutating, &mut faults).await;
+    let validating = |config: &ValidatingWebhookConfiguration| {
         let hooks = config.webhooks.iter().flatten();
-        let hooks = hooks.map(|hook| Hook {
+        wanted.patch(hooks.map(|hook| Hook {
             name: &hook.name,
             client: &hook.client_config,
             is_open: hook.failure_policy.as_deref() == Some("Ignore"),
-        });
-        trust(&all, &config.name_any(), wanted.patch(hooks)).await?;
-    }
-    Ok(())
+        }))
+    };
+    trust_each(Api::all(client.clone()), validating, &mut faults).await;
+    faults
 }
 
-/// Patches a configuration, where there is something to patch.
-async fn trust<K>(all: &Api<K>, name: &str, patch: Option<Patch<Value>>) -> Result<(), kube::Error>
-where
-    K: Clone + Debug + DeserializeOwned,
+/// Patches each configuration of a kind in which there is something to patch.
+async fn trust_each<K>(
+    all: Api<K>,
+    patch: impl Fn(&K) -> Option<Patch<Value>>,
+    faults: &mut Vec<String>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    if let Some(patch) = patch {
-        all.patch(name, &PatchParams::default(), &patch).await?;
-        info!(webhook = name, "webhook trusts the root certificate");
+    let kind = K::kind(&());
+    let configs = match all.list(&ListParams::default()).await {
+        Ok(configs) => configs,
+        Err(error) => return faults.push(format!("{kind}: {error}")),
+    };
+    for config in configs {
+        let name = config.name_any();
+        let Some(patch) = patch(&config) else {
+            continue;
+        };
+        match all.patch(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => info!(webhook = name, "webhook trusts the root certificate"),
+            // Somebody has removed it since.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => faults.push(format!("{kind} {name}: {error}")),
+        }
     }
-    Ok(())
 }
 
 /// A webhook as it is.

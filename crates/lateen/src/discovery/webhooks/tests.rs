@@ -1,4 +1,8 @@
+use std::{convert::Infallible, sync::Mutex, time::Instant};
+
+use hyper::{Request, Response, body::Bytes};
 use k8s_openapi::api::admissionregistration::v1::ServiceReference;
+use kube::client::Body;
 
 use super::*;
 use crate::discovery::platform;
@@ -132,15 +136,18 @@ async fn a_rotated_root_ends_in_every_webhook_of_ours() {
     let client = platform::server(directory.path()).await;
     let mut applier = crate::apply::Applier::new(client.clone());
     applier.apply_all(&configurations()).await.expect("applied");
-    // A control plane begins with each root, as the authority is read when it starts.
+    let service = Service {
+        name: "istiod".to_owned(),
+        namespace: "istio-system".to_owned(),
+    };
+    let (roots_tx, roots) = watch::channel(Arc::from(""));
+    let keeping = tokio::spawn(keep_trusted(client.clone(), service, roots));
     for root in ["first root", "second root"] {
-        let service = Service {
-            name: "istiod".to_owned(),
-            namespace: "istio-system".to_owned(),
-        };
-        let keeping = tokio::spawn(keep_trusted(client.clone(), service, root.to_owned()));
+        roots_tx.send(Arc::from(root)).expect("it watches");
         let mut last = Vec::new();
-        for _ in 0..600 {
+        // Well within the time after which all are looked at again.
+        let limit = Instant::now() + RECHECK / 2;
+        while Instant::now() < limit {
             last = trusted(&client).await;
             let is_right = |(name, bundle): &(String, String)| match name.ends_with("foreign") {
                 true => bundle.is_empty(),
@@ -151,9 +158,64 @@ async fn a_rotated_root_ends_in_every_webhook_of_ours() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        keeping.abort();
         let n_right = last.iter().filter(|(_, bundle)| bundle == root).count();
         assert_eq!((last.len(), n_right), (6, 4), "{last:?}");
         assert_eq!(open(&client).await, ["foreign"]);
+    }
+    keeping.abort();
+}
+
+/// An API server that does not let the control plane do everything; it notes what was patched.
+fn strict(patched: &Arc<Mutex<Vec<String>>>) -> Client {
+    let patched = patched.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let (base, last) = path.rsplit_once('/').expect("a path");
+        let forbidden = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "reason": "Forbidden", "code": 403, "message": "not for you"});
+        let (status, body) = match (request.method().as_str(), last) {
+            ("GET", "validatingwebhookconfigurations") => {
+                let items: Vec<Value> = configurations()
+                    .into_iter()
+                    .filter(|object| object["kind"] == "ValidatingWebhookConfiguration")
+                    .collect();
+                let list =
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items});
+                (200, list)
+            }
+            ("PATCH", name) if name != "istio-validator-istio-system" => {
+                let name = format!("{} {name}", base.rsplit('/').next().unwrap_or_default());
+                patched.lock().expect("whole").push(name);
+                (200, json!({"metadata": {"name": last}}))
+            }
+            _ => (403, forbidden),
+        };
+        let body = Body::from(Bytes::from(body.to_string()));
+        let response = Response::builder().status(status).body(body);
+        async move { Ok::<_, Infallible>(response.expect("a response")) }
+    });
+    Client::new(service, "istio-system")
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_patched_keeps_nobody_from_the_others() {
+    let patched = Arc::new(Mutex::new(Vec::new()));
+    let service = Service {
+        name: "istiod".to_owned(),
+        namespace: "istio-system".to_owned(),
+    };
+    let faults = patch_all(&strict(&patched), &service, "root").await;
+    let of_others = "validatingwebhookconfigurations istiod-default-validator";
+    assert_eq!(*patched.lock().expect("whole"), [of_others]);
+    let named = [
+        "MutatingWebhookConfiguration: ",
+        "ValidatingWebhookConfiguration istio-validator-istio-system: ",
+    ];
+    assert_eq!(faults.len(), named.len(), "{faults:?}");
+    for (fault, name) in faults.iter().zip(named) {
+        assert!(
+            fault.starts_with(name) && fault.contains("not for you"),
+            "{fault}"
+        );
     }
 }
