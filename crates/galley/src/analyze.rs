@@ -39,6 +39,7 @@ use lateen_registry::Written;
 use serde_json::Value;
 
 pub use analyzers::{ANALYZERS, Analyzer};
+pub use credential::without_secrets;
 pub use message::{Code, Level, Message, UnknownCode};
 
 use index::Index;

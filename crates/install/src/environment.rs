@@ -26,6 +26,7 @@ const READ: &[&str] = &[
 
 /// What is so whatever they say, and with which value they say so.
 const FIXED: &[(&str, &str)] = &[
+    ("AUTO_RELOAD_PLUGIN_CERTS", "true"),
     ("ENABLE_CA_SERVER", "true"),
     ("ENABLE_DEBUG_ENDPOINT_AUTH", "true"),
     ("ENABLE_LEADER_ELECTION", "true"),
@@ -48,7 +49,6 @@ const BEGINNINGS: &[&str] = &["CITADEL_", "ENABLE_", "INJECTION_", "PILOT_", "VA
 
 /// Those that begin otherwise.
 const OTHERS: &[&str] = &[
-    "AUTO_RELOAD_PLUGIN_CERTS",
     "CA_TRUSTED_NODE_ACCOUNTS",
     "CERT_SIGNER_DOMAIN",
     "COMPLIANCE_POLICY",

@@ -201,7 +201,7 @@ impl Installation {
     pub(crate) fn is_analysed(&self) -> bool {
         let by_switch = self.values.global.istiod.enable_analysis == Some(true);
         match self.values.pilot.env.get(ANALYSIS) {
-            Some(set) => text(set) == "true",
+            Some(set) => environment::flag(&text(set)) == Some(true),
             None => by_switch,
         }
     }

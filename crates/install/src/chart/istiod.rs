@@ -15,10 +15,12 @@ pub(super) const IS_REVISION: &str =
     "(and $.Values.revision (ne (toString $.Values.revision) \"default\"))";
 /// Of the pods of the control plane.
 const AUTOSCALES: &str = "$.Values.pilot.autoscaleEnabled";
-/// Where statuses are told what analysis finds: the environment says it before the settings.
-const ANALYSES: &str = "(eq \"true\" (toString (default \
+/// Where statuses are told what analysis finds: the environment says it before the settings, in the forms
+/// that [`crate::flag`] knows.
+const ANALYSES: &str = "(eq (toString (default \
     (dig \"global\" \"istiod\" \"enableAnalysis\" false (omit $.Values \"\")) \
-    (get (default (dict) $.Values.pilot.env) \"PILOT_ENABLE_ANALYSIS\"))))";
+    (get (default (dict) $.Values.pilot.env) \"PILOT_ENABLE_ANALYSIS\"))) \
+    \"true\" \"True\" \"TRUE\" \"t\" \"T\" \"1\")";
 const KEEPALIVE: &str = "$.Values.pilot.keepaliveMaxServerConnectionAge";
 pub(super) const LOGS_JSON: &str = "$.Values.global.logAsJson";
 pub(super) const CLUSTER: &str =

@@ -406,6 +406,14 @@ fn the_control_plane_has_what_it_is_told() {
         ),
         of_istiod(
             "istio-system",
+            json!({"pilot": {"env": {"PILOT_ENABLE_ANALYSIS": "1"}}}),
+        ),
+        of_istiod(
+            "istio-system",
+            json!({"pilot": {"env": {"PILOT_ENABLE_ANALYSIS": "yes"}}}),
+        ),
+        of_istiod(
+            "istio-system",
             json!({"revision": "x", "sidecarInjectorWebhook": {
                 "enableNamespacesByDefault": true, "reinvocationPolicy": "IfNeeded",
                 "neverInjectSelector": [named], "alwaysInjectSelector": [named],

@@ -4,17 +4,28 @@
 //! The replica that writes statuses looks at everything once all of it is known, and again after
 //! changes: a moment after the first one, so that a burst is one look, and with a rest that is long
 //! beside what the look before took. What the mesh itself writes into statuses of its objects is no
-//! change, so that nothing follows from what is told.
+//! change, so that nothing follows from what is told. Only what the mesh sees is looked at, where its
+//! configuration selects namespaces.
+//!
+//! Where it is not asked for, what it has said before is taken back.
 
 mod objects;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use kube::Client;
-use lateen_api::kinds;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams},
+};
+use lateen_api::{kinds, mesh::MeshConfig};
 use lateen_core::ObjectRef;
 use lateen_galley::analyze::{Message, Settings, analyze};
-use lateen_registry::{RawConfig, Registry};
+use lateen_registry::{RawConfig, Registry, WATCHED_KINDS, resource};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, error, info, warn};
@@ -39,28 +50,85 @@ pub(super) struct Analysed {
     pub(super) messages: Vec<Message>,
 }
 
-/// Whether this control plane is to look.
-fn is_wanted() -> bool {
-    let wish = std::env::var("PILOT_ENABLE_ANALYSIS").unwrap_or_default();
-    matches!(wish.as_str(), "true" | "TRUE" | "True" | "t" | "T" | "1")
-}
-
 /// Starts to look, if that is wanted, while this replica leads.
 pub(super) fn start(
     client: &Client,
     options: &Options,
     registry: &Registry,
     leading: &watch::Receiver<bool>,
-) -> Option<watch::Receiver<Arc<Told>>> {
-    is_wanted().then(|| {
-        info!("statuses are told what analysis finds");
-        let settings = Settings {
-            root_namespace: options.namespace.clone(),
-            domain: options.domain.clone(),
-            ..Settings::default()
+) -> watch::Receiver<Arc<Told>> {
+    // The installer gives the right to read all by the same rule.
+    let wish = std::env::var("PILOT_ENABLE_ANALYSIS").unwrap_or_default();
+    if lateen_install::flag(&wish) != Some(true) {
+        return take_back(client, leading);
+    }
+    info!("statuses are told what analysis finds");
+    let settings = Settings {
+        root_namespace: options.namespace.clone(),
+        domain: options.domain.clone(),
+        ..Settings::default()
+    };
+    follow(client, settings, registry, leading)
+}
+
+/// Says nothing of all that was told something, when this replica begins to lead. That is so of kinds of
+/// which nothing but analysis speaks: the others are told anew anyhow.
+pub(super) fn take_back(
+    client: &Client,
+    leading: &watch::Receiver<bool>,
+) -> watch::Receiver<Arc<Told>> {
+    let (told_tx, told_rx) = watch::channel(Arc::default());
+    let (client, mut leading) = (client.clone(), leading.clone());
+    tokio::spawn(async move {
+        while leading.wait_for(|leads| *leads).await.is_ok() {
+            let mut told = Told::new();
+            for kind in &kinds::ALL {
+                if !WATCHED_KINDS
+                    .iter()
+                    .any(|watched| watched.id() == kind.id())
+                {
+                    told.extend(was_told(&client, kind).await);
+                }
+            }
+            if !told.is_empty() {
+                info!(
+                    n_objects = told.len(),
+                    "what analysis said before is taken back"
+                );
+                told_tx.send_replace(Arc::new(told));
+            }
+            if leading.wait_for(|leads| !*leads).await.is_err() {
+                return;
+            }
+        }
+    });
+    told_rx
+}
+
+/// The objects of a kind whose status has messages, with none.
+async fn was_told(client: &Client, kind: &kinds::Kind) -> Told {
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
+    let found = match all.list(&ListParams::default()).await {
+        Ok(found) => found,
+        // A kind that is not installed was told nothing.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Told::new(),
+        Err(error) => {
+            warn!(kind = kind.kind, %error, "what analysis has said of it before may stay");
+            return Told::new();
+        }
+    };
+    let told = found.items.into_iter().filter(objects::has_messages);
+    told.map(|object| {
+        let meta = &object.metadata;
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let of = ObjectRef::new(kind.id(), name(&meta.namespace), name(&meta.name));
+        let nothing = Analysed {
+            generation: meta.generation.unwrap_or_default(),
+            messages: Vec::new(),
         };
-        follow(client, settings, registry, leading)
+        (of, nothing)
     })
+    .collect()
 }
 
 /// Looks while this replica leads; the mesh's configuration is the registry's.
@@ -152,7 +220,8 @@ impl Analysis {
         };
         let held = objects.all();
         let n_objects = held.len();
-        let told = tokio::task::spawn_blocking(move || told(&held, &settings)).await;
+        let before = self.told_tx.borrow().clone();
+        let told = tokio::task::spawn_blocking(move || told(&held, &settings, &before)).await;
         let took = began.elapsed();
         match told {
             Ok(told) => {
@@ -181,10 +250,12 @@ fn parsed(text: Option<&str>) -> Value {
     })
 }
 
-fn told(held: &[Arc<Held>], settings: &Settings) -> Told {
+/// `before` is what was told after the look before: the status that has it may not have been seen yet.
+fn told(held: &[Arc<Held>], settings: &Settings, before: &Told) -> Told {
     let mut told = Told::new();
     for held in held {
-        if let Some(object) = held.object.clone().filter(|_| held.was_told) {
+        let was_told = |object: &ObjectRef| held.was_told || before.contains_key(object);
+        if let Some(object) = held.object.clone().filter(was_told) {
             told.entry(object).or_default().generation = held.generation;
         }
     }
@@ -192,7 +263,8 @@ fn told(held: &[Arc<Held>], settings: &Settings) -> Told {
         .iter()
         .filter_map(|held| Some((held.object.as_ref()?, held.generation)))
         .collect();
-    for message in analyze(held.iter().map(|held| &held.written), settings) {
+    let seen = seen(held, settings);
+    for message in analyze(seen.iter().map(|held| &held.written), settings) {
         let Some(object) = object_of(&message) else {
             continue;
         };
@@ -202,6 +274,30 @@ fn told(held: &[Arc<Held>], settings: &Settings) -> Told {
         entry.messages.push(message);
     }
     told
+}
+
+/// What the mesh sees: all, or what is in the namespaces that it selects and in its own.
+fn seen<'a>(held: &'a [Arc<Held>], settings: &Settings) -> Vec<&'a Held> {
+    let all = held.iter().map(|held| &**held);
+    // What cannot be read selects nothing; that it cannot is told elsewhere.
+    let mesh = MeshConfig::deserialize(&settings.mesh).unwrap_or_default();
+    let selectors = mesh.discovery_selectors;
+    if selectors.is_empty() {
+        return all.collect();
+    }
+    let name = |held: &'a Held| held.written.value["metadata"]["name"].as_str();
+    let is_picked = |held: &&Held| {
+        let value = &held.written.value;
+        let label = |key: &str| value["metadata"]["labels"][key].as_str();
+        value["kind"] == "Namespace" && selectors.iter().any(|selector| selector.picks(label))
+    };
+    let picked = all.clone().filter(is_picked).filter_map(name);
+    let picked: BTreeSet<&str> = picked.chain([settings.root_namespace.as_str()]).collect();
+    all.filter(|held| {
+        let namespace = held.written.value["metadata"]["namespace"].as_str();
+        namespace.is_none_or(|namespace| picked.contains(namespace))
+    })
+    .collect()
 }
 
 /// The object of one of the mesh's kinds that a message is about.

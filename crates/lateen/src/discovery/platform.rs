@@ -86,10 +86,11 @@ impl Telling {
         let service = ServiceId::new("istio-system", istiod);
         let own = "istiod-a".to_owned();
         let replicas = Replicas::new("istio-system", service, own, Arc::default());
-        let analysis = is_analysed.then(|| {
-            let settings = lateen_galley::analyze::Settings::default();
-            analysis::follow(client, settings, &registry, &leading)
-        });
+        let settings = lateen_galley::analyze::Settings::default();
+        let analysis = match is_analysed {
+            true => analysis::follow(client, settings, &registry, &leading),
+            false => analysis::take_back(client, &leading),
+        };
         let to = writer.clone();
         let statuses = Statuses::new(&registry, &discovery, to, leading, replicas, analysis);
         tokio::spawn(statuses.run());

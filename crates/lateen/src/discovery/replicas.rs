@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow};
 use futures::future::join_all;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http2};
@@ -37,8 +37,15 @@ const ANSWER_MAX: usize = 4 << 20;
 pub(super) struct Said {
     /// Name of its pod.
     pub(super) replica: String,
+    /// Whether it is of this one's revision.
+    pub(super) is_alike: bool,
     pub(super) reports: anyhow::Result<BTreeMap<ObjectRef, Report>>,
 }
+
+/// What is there is no replica of a control plane of this mesh, so that asking it again is no use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct Foreign(anyhow::Error);
 
 /// The replicas beside this one.
 #[derive(Clone, Debug)]
@@ -127,19 +134,23 @@ impl Replicas {
         }
     }
 
-    /// Asks all of them at once. Of another revision that does not answer as replicas do, nothing is
-    /// said: it may be of another mesh, or of another program.
+    /// Asks all of them at once. Of another revision that answers otherwise than replicas do, nothing
+    /// is said: it is of another mesh, or of another program.
     pub(super) async fn ask(&self, others: Vec<Replica>, objects: &[ObjectRef]) -> Vec<Said> {
         let asked = others.into_iter().map(async |replica| {
             let reports = self.ask_one(&replica, objects).await;
             if let Err(error) = &reports
                 && !replica.is_alike
             {
-                debug!(replica = replica.name, %error, "of another revision, and says nothing");
-                return None;
+                let is_foreign = error.is::<Foreign>();
+                debug!(replica = replica.name, %error, is_foreign, "another revision says nothing");
+                if is_foreign {
+                    return None;
+                }
             }
             Some(Said {
                 reports,
+                is_alike: replica.is_alike,
                 replica: replica.name,
             })
         });
@@ -153,7 +164,11 @@ impl Replicas {
     ) -> anyhow::Result<BTreeMap<ObjectRef, Report>> {
         let connect = async {
             let stream = TcpStream::connect(replica.address).await?;
-            let stream = self.connector.connect(stream, Some(&self.host)).await?;
+            let stream = self.connector.connect(stream, Some(&self.host)).await;
+            let stream = stream.map_err(|error| match error {
+                lateen_tls::Error::Handshake(_) => Foreign(error.into()).into(),
+                error => anyhow::Error::new(error),
+            })?;
             let io = TokioIo::new(stream);
             Ok::<_, anyhow::Error>(http2::handshake(TokioExecutor::new(), io).await?)
         };
@@ -174,14 +189,18 @@ impl Replicas {
             };
             let answer = timeout(PATIENCE, answer).await;
             let (head, body) = answer.context("no answer in time")??;
-            ensure!(
-                head.status.is_success(),
-                "{}: {}",
-                head.status,
-                String::from_utf8_lossy(&body)
-            );
-            let shares: Vec<Share> =
-                serde_json::from_slice(&body).context("it answered in another form")?;
+            if !head.status.is_success() {
+                let text = String::from_utf8_lossy(&body);
+                let error = anyhow!("{}: {text}", head.status);
+                return Err(match head.status.is_client_error() {
+                    true => Foreign(error).into(),
+                    false => error,
+                });
+            }
+            let shares = serde_json::from_slice::<Vec<Share>>(&body);
+            let shares = shares
+                .context("it answered in another form")
+                .map_err(Foreign)?;
             reports.extend(shares.into_iter().filter_map(Share::report));
         }
         Ok(reports)

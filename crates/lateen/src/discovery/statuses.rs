@@ -64,11 +64,13 @@ pub(super) struct Statuses {
     replicas: Replicas,
     /// Whether this replica writes, and so has to know what the others have to say.
     leading: watch::Receiver<bool>,
-    /// What analysis says, where it is wanted.
-    analysis: Option<watch::Receiver<Arc<Told>>>,
+    /// What analysis says.
+    analysis: watch::Receiver<Arc<Told>>,
     seen: Seen,
     /// The other replicas, as the world was seen.
     others: Vec<Replica>,
+    /// Objects of which it was said how far they got while no other replica was known of.
+    said_alone: BTreeSet<ObjectRef>,
     /// Objects that other replicas are to be asked about: their generation, and since when.
     waiting: BTreeMap<ObjectRef, (i64, Instant)>,
     ask_at: Instant,
@@ -103,7 +105,7 @@ impl Statuses {
         writer: StatusWriter,
         leading: watch::Receiver<bool>,
         replicas: Replicas,
-        analysis: Option<watch::Receiver<Arc<Told>>>,
+        analysis: watch::Receiver<Arc<Told>>,
     ) -> Self {
         Statuses {
             raw: registry.config(),
@@ -116,6 +118,7 @@ impl Statuses {
             analysis,
             seen: Seen::default(),
             others: Vec::new(),
+            said_alone: BTreeSet::new(),
             waiting: BTreeMap::new(),
             ask_at: Instant::now(),
             pace: Backoff::new(ASK_AFTER, ASK_SELDOM),
@@ -134,7 +137,7 @@ impl Statuses {
                 changed = self.reports.changed() => changed,
                 changed = self.problems.changed() => changed,
                 changed = self.leading.changed() => changed,
-                changed = changed(&mut self.analysis) => changed,
+                changed = self.analysis.changed() => changed,
                 () = sleep_until(self.ask_at), if self.must_ask() => {
                     self.ask();
                     Ok(())
@@ -186,15 +189,17 @@ impl Statuses {
             raw: self.raw.borrow_and_update().clone(),
             reports: self.reports.borrow_and_update().clone(),
             problems: self.problems.borrow_and_update().clone(),
-            told: match &mut self.analysis {
-                Some(analysis) => analysis.borrow_and_update().clone(),
-                None => Arc::default(),
-            },
+            told: self.analysis.borrow_and_update().clone(),
         };
         let mut changed: BTreeSet<_> = now.raw.objects.changed(&self.seen.raw.objects);
         changed.extend(now.reports.changed(&self.seen.reports));
         changed.extend(differing(&now.problems, &self.seen.problems));
         changed.extend(differing(&now.told, &self.seen.told));
+        // A replica that has just started knows its own proxies before it knows of other replicas, and
+        // all proxies may be with those.
+        if !self.others.is_empty() {
+            changed.append(&mut self.said_alone);
+        }
         self.seen = now;
         for object in changed {
             self.say(object);
@@ -216,6 +221,7 @@ impl Statuses {
         let Some(document) = self.seen.raw.objects.get(&object).cloned() else {
             self.known.remove(&object);
             self.waiting.remove(&object);
+            self.said_alone.remove(&object);
             self.writer.forget(OWNER, &target);
             return;
         };
@@ -241,6 +247,9 @@ impl Statuses {
             }
             report => {
                 self.waiting.remove(&object);
+                if report.is_some() {
+                    self.said_alone.insert(object.clone());
+                }
                 let report = report.as_deref();
                 if let Some(status) = self.status(&object, generation, report) {
                     self.writer
@@ -295,18 +304,28 @@ impl Statuses {
             return;
         };
         let mut report = (*own).clone();
-        for Said { replica, reports } in said {
+        let mut is_whole = true;
+        for Said {
+            replica,
+            is_alike,
+            reports,
+        } in said
+        {
             match reports {
                 Ok(reports) => report.add(replica, reports.get(&object)),
-                Err(error) => report.add(&format!("{replica} ({error:#})"), None),
+                Err(error) if *is_alike => report.add(&format!("{replica} ({error:#})"), None),
+                // It may be no part of this mesh, and then is not to be named; but if it is, its
+                // proxies count as soon as it answers.
+                Err(_) => is_whole = false,
             }
         }
         let waiting = self.waiting.get(&object);
         let is_late = waiting.is_some_and(|(_, since)| since.elapsed() >= GRACE);
-        if !report.is_done() && !is_late {
+        let is_done = report.is_done() && is_whole;
+        if !is_done && !is_late {
             return;
         }
-        if report.is_done() {
+        if is_done {
             self.waiting.remove(&object);
         }
         let target = StatusTarget::new(kind, &object.namespace, &object.name);
@@ -364,16 +383,6 @@ fn differing<'a, T: PartialEq>(
 ) -> impl Iterator<Item = ObjectRef> + use<'a, T> {
     let differ = move |object: &&ObjectRef| now.get(*object) != before.get(*object);
     now.keys().chain(before.keys()).filter(differ).cloned()
-}
-
-/// Never, where analysis is not wanted.
-async fn changed(
-    analysis: &mut Option<watch::Receiver<Arc<Told>>>,
-) -> Result<(), watch::error::RecvError> {
-    match analysis {
-        Some(analysis) => analysis.changed().await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use kube::{
 };
 use lateen_api::kinds;
 use lateen_core::{Backoff, ObjectRef};
+use lateen_galley::analyze::without_secrets;
 use lateen_registry::Written;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
@@ -23,6 +24,12 @@ use crate::command::analyze;
 
 /// What `kubectl apply` notes of a document is the document once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Secrets of Kubernetes' own types that no server has its certificate from, and Helm's, which are
+/// large: they never leave the API server.
+const NO_SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,\
+                          type!=bootstrap.kubernetes.io/token,type!=kubernetes.io/dockercfg,\
+                          type!=kubernetes.io/dockerconfigjson,type!=kubernetes.io/basic-auth,\
+                          type!=kubernetes.io/ssh-auth";
 /// How soon a kind is asked for again that cannot be read, at first and in the end.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -121,7 +128,7 @@ impl Follower {
     async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut listed = Kept::new();
-        let events = watcher(self.api.clone(), watcher::Config::default());
+        let events = watcher(self.api.clone(), which(&self.resource));
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
@@ -209,6 +216,20 @@ impl Follower {
     }
 }
 
+fn which(resource: &ApiResource) -> watcher::Config {
+    let all = watcher::Config::default();
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Secret") => all.fields(NO_SECRETS),
+        _ => all,
+    }
+}
+
+/// Whether an object's status has messages of analysis or of the mesh.
+pub(super) fn has_messages(object: &DynamicObject) -> bool {
+    let messages = &object.data["status"]["validationMessages"];
+    messages.as_array().is_some_and(|all| !all.is_empty())
+}
+
 fn values(kept: &Kept) -> impl Iterator<Item = &Value> {
     kept.values().map(|held| &held.written.value)
 }
@@ -233,8 +254,9 @@ fn held(mut object: DynamicObject) -> serde_json::Result<Held> {
     let types = object.types.clone().unwrap_or_default();
     let kind = kinds::find(&types.api_version, &types.kind);
     let (namespace, name) = key(&object);
-    let was_told = kind.is_some() && !object.data["status"]["validationMessages"].is_null();
+    let was_told = kind.is_some() && has_messages(&object);
     let mut value = serde_json::to_value(&object)?;
+    without_secrets(&mut value);
     if kind.is_some()
         && let Some(fields) = value.as_object_mut()
     {

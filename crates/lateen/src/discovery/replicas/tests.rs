@@ -144,7 +144,7 @@ async fn each_says_what_it_knows_or_why_not() {
         .map(|n| ObjectRef::new("VirtualService", "default", format!("{n:0>253}")))
         .collect();
     let own = replicas(&authority);
-    let said = own.ask(vec![there.clone(), gone], &objects).await;
+    let said = own.ask(vec![there.clone(), gone.clone()], &objects).await;
     let names: Vec<_> = said.iter().map(|said| said.replica.as_str()).collect();
     assert_eq!(names, ["istiod-b", "istiod-c"]);
     let reports = said[0].reports.as_ref().expect("it answered");
@@ -179,11 +179,16 @@ async fn each_says_what_it_knows_or_why_not() {
         is_alike: false,
         ..replica.clone()
     };
-    let asked = vec![of_another(&foreign), of_another(&there)];
-    let said = own.ask(asked, &objects[..1]).await;
+    let all = [&foreign, &there, &gone].map(of_another);
+    let said = own.ask(all.into(), &objects[..1]).await;
     let names: Vec<_> = said.iter().map(|said| said.replica.as_str()).collect();
-    assert_eq!(names, ["istiod-b"]);
+    assert_eq!(names, ["istiod-b", "istiod-c"]);
     assert!(said[0].reports.is_ok());
+    // Whether one that does not answer is of this mesh is not known, so it is asked again.
+    assert!(said[1].reports.is_err() && !said[1].is_alike);
+    // One that does not let this one in will not do so later.
+    let said = stranger.ask(vec![of_another(&there)], &objects[..1]).await;
+    assert!(said.is_empty());
 }
 
 #[test]

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+
 use super::*;
 use crate::discovery::platform::{self, apply, condition, until};
 
@@ -112,4 +118,62 @@ async fn objects_are_told_where_they_are_and_what_is_wrong() {
         status["addresses"].is_null()
     })
     .await;
+}
+
+/// A pod of a control plane, behind the Service of its revision.
+fn replica(service: &str, name: &str, address: &str) -> [Value; 3] {
+    let meta = |name: &str| json!({"name": name, "namespace": "istio-system", "labels": {"app": "istiod"}});
+    let mut slice = meta(name);
+    slice["labels"]["kubernetes.io/service-name"] = service.into();
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": meta(service),
+            "spec": {"ports": [{"name": "grpc-xds", "port": 15010}]},
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": slice,
+            "addressType": "IPv4", "ports": [{"name": "grpc-xds", "port": 15010}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "name": name, "namespace": "istio-system"}}],
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": meta(name),
+            "spec": {"containers": [{"name": "discovery", "image": "pilot"}]},
+        }),
+    ]
+}
+
+/// A control plane that starts knows what it has published to nobody before it knows of the one beside
+/// it, which has all the proxies.
+#[tokio::test]
+async fn who_is_found_later_is_asked_too() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let client = platform::server(directory.path()).await;
+    platform::define_kinds(&client).await;
+    let _telling = platform::Telling::start(&client, false).await;
+    let service = &kinds::VIRTUAL_SERVICE;
+    let spec = json!({"hosts": ["a.example"], "http": [{"directResponse": {"status": 200}}]});
+    apply(&client, service, "one", spec).await;
+    let says = |text: &'static str| {
+        move |status: &Value| {
+            let message = condition(status, "Reconciled")["message"].as_str();
+            message.unwrap_or_default().contains(text)
+        }
+    };
+    until(&client, service, "one", says("0 of 0 proxies")).await;
+
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}});
+    let own = replica("istiod", "istiod-a", "192.0.2.1");
+    let other = replica("istiod", "istiod-b", "192.0.2.2");
+    let all: Vec<_> = [namespace].into_iter().chain(own).chain(other).collect();
+    let mut applier = crate::apply::Applier::new(client.clone());
+    applier.apply_all(&all).await.expect("replicas");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "istio-system");
+    let at = json!({"status": {"podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}});
+    let (at, params) = (Patch::Merge(at), PatchParams::default());
+    let patched = pods.patch_status("istiod-a", &params, &at);
+    patched.await.expect("it is there");
+    // By its address, since no pod says that it has it.
+    until(&client, service, "one", says("not known of 192.0.2.2 (")).await;
 }
