@@ -72,10 +72,19 @@ pub struct DescribedRule {
     pub subsets: Vec<String>,
     /// The other subsets.
     pub other_subsets: Vec<String>,
+    /// What it says of ports that it names nowhere.
+    pub policy: DescribedPolicy,
+    /// What it says of single ports of the service.
+    pub of_ports: Vec<(u16, DescribedPolicy)>,
+}
+
+/// What a DestinationRule says of a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DescribedPolicy {
     /// How it has connections secured, where it says so.
     pub tls: Option<ClientTlsMode>,
     /// What else it says something of: `loadBalancer`.
-    pub policies: Vec<&'static str>,
+    pub others: Vec<&'static str>,
 }
 
 /// How the mesh's TLS ends at a port.
@@ -199,11 +208,18 @@ impl Platform {
                 let Some(rule) = self.destination_rule(object) else {
                     continue;
                 };
-                if told.rules.iter().any(|known| known.object == rule.key()) {
-                    continue;
-                }
                 let own = trace.settings.iter().filter(|(_, by)| by.object == *object);
-                told.rules.push(described_rule(rule, workload, own));
+                let said = described_policy(rule, own);
+                let key = rule.key();
+                let at = told.rules.iter().position(|known| known.object == key);
+                let at = at.unwrap_or_else(|| {
+                    told.rules.push(described_rule(rule, workload));
+                    told.rules.len() - 1
+                });
+                match names_port(&rule.spec, port.port) {
+                    true => told.rules[at].of_ports.push((port.port, said)),
+                    false => told.rules[at].policy = said,
+                }
             }
         }
     }
@@ -216,11 +232,8 @@ impl Platform {
     }
 }
 
-fn described_rule<'a>(
-    rule: &Object<DestinationRule>,
-    workload: Option<&Workload>,
-    settings: impl Iterator<Item = &'a (&'static str, lateen_pilot::Origin)>,
-) -> DescribedRule {
+/// What a rule is, without what it says of ports.
+fn described_rule(rule: &Object<DestinationRule>, workload: Option<&Workload>) -> DescribedRule {
     let has = |labels| workload.is_none_or(|workload| has_all(&workload.labels, labels));
     let (own, others): (Vec<_>, Vec<_>) = rule
         .spec
@@ -230,22 +243,40 @@ fn described_rule<'a>(
     let names = |of: Vec<&lateen_api::networking::Subset>| {
         of.into_iter().map(|subset| subset.name.clone()).collect()
     };
-    let mut tls = None;
-    let mut policies = Vec::new();
-    for (what, by) in settings {
-        match *what {
-            "tls" => tls = tls_mode(rule, &by.field),
-            other => policies.push(other),
-        }
-    }
     DescribedRule {
         object: rule.key(),
         host: rule.spec.host.clone(),
         subsets: names(own),
         other_subsets: names(others),
-        tls,
-        policies,
+        policy: DescribedPolicy::default(),
+        of_ports: Vec::new(),
     }
+}
+
+/// What a rule says of a port, by the settings that the port's cluster has of it.
+fn described_policy<'a>(
+    rule: &Object<DestinationRule>,
+    settings: impl Iterator<Item = &'a (&'static str, lateen_pilot::Origin)>,
+) -> DescribedPolicy {
+    let mut policy = DescribedPolicy::default();
+    for (what, by) in settings {
+        match *what {
+            "tls" => policy.tls = tls_mode(rule, &by.field),
+            other => policy.others.push(other),
+        }
+    }
+    policy
+}
+
+/// Whether a rule says something of a port alone.
+fn names_port(rule: &DestinationRule, number: u16) -> bool {
+    let policy = rule.traffic_policy.iter();
+    let mut ports = policy.flat_map(|policy| &policy.port_level_settings);
+    ports.any(|of| {
+        of.port
+            .as_ref()
+            .is_some_and(|port| port.number == u32::from(number))
+    })
 }
 
 /// The names of a proxy's clusters: what a Sidecar leaves out is not among them.

@@ -21,8 +21,8 @@ pub use answer::{
 pub use ask::explain;
 pub use call::{BadCall, Call, Security};
 pub use described::{
-    Agreement, DescribedPort, DescribedRule, DescribedService, DescribedWorkload, Exposed, Leading,
-    Mode, TlsCheck,
+    Agreement, DescribedPolicy, DescribedPort, DescribedRule, DescribedService, DescribedWorkload,
+    Exposed, Leading, Mode, TlsCheck,
 };
 pub use platform::{Caller, Platform};
 pub use recorded::{Group, Recorded, Recording, Replayer, changes, decisions};

@@ -99,24 +99,35 @@ impl Platform {
         unused.chain(self.notes.iter().cloned()).collect()
     }
 
-    /// A workload by the name of its pod, by what its name begins with, or by `NAME.NAMESPACE`.
+    /// A workload by the name of its pod, by what its name begins with, or by `NAME.NAMESPACE`. Names of
+    /// pods may have dots themselves.
     pub fn caller(&self, name: &str) -> Option<Caller> {
-        let (short, namespace) = name.split_once('.').unwrap_or((name, ""));
-        let mut all: Vec<_> = self.world.workloads_by_ip.values().collect();
-        all.sort_by_key(|workload| (workload.namespace.clone(), workload.name.clone()));
-        let fits =
-            |workload: &&&Arc<Workload>| namespace.is_empty() || workload.namespace == namespace;
-        let exact = all.iter().filter(fits).find(|w| w.name == short);
-        let begins = |workload: &&&Arc<Workload>| {
+        let (short, namespace) = match name.rsplit_once('.') {
+            Some((short, namespace)) => (short, Some(namespace)),
+            None => (name, None),
+        };
+        let all = || self.world.workloads_by_ip.values();
+        let fits = |workload: &&Arc<Workload>| namespace.is_none_or(|of| workload.namespace == of);
+        let begins = |workload: &&Arc<Workload>| {
             let rest = workload.name.strip_prefix(short);
             rest.is_some_and(|rest| rest.starts_with('-'))
         };
-        let found = exact.or_else(|| all.iter().filter(fits).find(begins));
-        self.caller_of((*found?).clone())
+        let of_namespace = first(all().filter(fits).filter(|of| of.name == short));
+        let found = of_namespace
+            .or_else(|| first(all().filter(|of| of.name == name)))
+            .or_else(|| first(all().filter(fits).filter(begins)));
+        self.caller_of(found?.clone())
     }
 
-    /// A workload with the proxy that it would have.
-    pub(crate) fn caller_of(&self, workload: Arc<Workload>) -> Option<Caller> {
+    /// The pod of a name in a namespace, and no other.
+    pub fn pod(&self, name: &str, namespace: &str) -> Option<Caller> {
+        let mut all = self.world.workloads_by_ip.values();
+        let found = all.find(|of| of.name == name && of.namespace == namespace)?;
+        self.caller_of(found.clone())
+    }
+
+    /// A workload with the proxy that it would have; `None` for one without an address.
+    pub fn caller_of(&self, workload: Arc<Workload>) -> Option<Caller> {
         let told = self.told_of_itself(&workload);
         let node = node_of(&workload, self.network_of(&workload), &told)?;
         let message: Node = json::from_value(node.clone()).ok()?;
@@ -301,6 +312,11 @@ impl Caller {
     pub fn node(&self) -> &Value {
         &self.node
     }
+}
+
+/// The first by namespace and name.
+fn first<'a>(all: impl Iterator<Item = &'a Arc<Workload>>) -> Option<&'a Arc<Workload>> {
+    all.min_by_key(|workload| (&workload.namespace, &workload.name))
 }
 
 pub(crate) fn call_of(method: &str, url: &Url, source: IpAddr, destination: SocketAddr) -> Call {

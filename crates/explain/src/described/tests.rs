@@ -125,6 +125,46 @@ fn rules_that_lead_to_a_service_are_told() {
     assert_eq!(told(&platform, true), expect);
 }
 
+/// A rule that says something of one port says it of that port alone, whichever comes first.
+#[test]
+fn what_a_rule_says_of_single_ports_is_told() {
+    let shop = SHOP.replacen(
+        "ports: [{name: http, port: 80, targetPort: 8080}]",
+        "ports: [{name: http, port: 80}, {name: grpc, port: 90}]",
+        1,
+    );
+    for (named, expect) in [
+        (
+            90,
+            "   Policies: loadBalancer\n   Port Level Settings:\n      90:\n         \
+             TLS Mode: SIMPLE\n         Policies: connectionPool\n",
+        ),
+        (
+            80,
+            "   Policies: loadBalancer\n   Port Level Settings:\n      80:\n         \
+             TLS Mode: SIMPLE\n         Policies: connectionPool\n",
+        ),
+    ] {
+        let rule = format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: shop, namespace: default}}
+spec:
+  host: shop
+  trafficPolicy:
+    loadBalancer: {{simple: RANDOM}}
+    portLevelSettings:
+    - port: {{number: {named}}}
+      tls: {{mode: SIMPLE}}
+      connectionPool: {{tcp: {{maxConnections: 1}}}}
+"
+        );
+        let told = told(&platform(&[&shop, &rule]), false);
+        assert!(told.ends_with(expect), "{named}: {told}");
+    }
+}
+
 #[test]
 fn a_gateway_is_found_at_the_port_of_its_service() {
     // The service has 80, which leads to 8080 of its pods.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DescribedRule, DescribedService, DescribedWorkload, Leading};
+use super::{DescribedPolicy, DescribedRule, DescribedService, DescribedWorkload, Leading};
 
 impl fmt::Display for DescribedService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,14 +135,34 @@ impl fmt::Display for DescribedRule {
                 writeln!(f, "      (Non-matching subsets {})", others.join(", "))?;
             }
         }
-        if let Some(tls) = self.tls {
+        let DescribedPolicy { tls, others } = &self.policy;
+        if let Some(tls) = tls {
             writeln!(f, "   Traffic Policy TLS Mode: {tls}")?;
         }
-        if !self.policies.is_empty() {
-            writeln!(f, "   Policies: {}", self.policies.join(", "))?;
+        if !others.is_empty() {
+            writeln!(f, "   Policies: {}", others.join(", "))?;
         }
-        if self.tls.is_none() && self.policies.is_empty() {
+        if self.policy == DescribedPolicy::default() && self.of_ports.is_empty() {
             writeln!(f, "   No Traffic Policy")?;
+        }
+        self.write_ports(f)
+    }
+}
+
+impl DescribedRule {
+    /// What is said of single ports, which the rest of the policy does not hold for.
+    fn write_ports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.of_ports.is_empty() {
+            writeln!(f, "   Port Level Settings:")?;
+        }
+        for (port, DescribedPolicy { tls, others }) in &self.of_ports {
+            writeln!(f, "      {port}:")?;
+            if let Some(tls) = tls {
+                writeln!(f, "         TLS Mode: {tls}")?;
+            }
+            if !others.is_empty() {
+                writeln!(f, "         Policies: {}", others.join(", "))?;
+            }
         }
         Ok(())
     }

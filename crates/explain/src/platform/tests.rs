@@ -143,3 +143,46 @@ fn what_cannot_be_read_is_told_with_its_line() {
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("edge.yaml:5: spec: "), "{faults:?}");
 }
+
+/// A pod of the name, whatever else begins with it, and however many dots are in it.
+#[test]
+fn pods_are_found_by_their_whole_names() {
+    let pod = |name: &str, namespace: &str, ip: u8| {
+        format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{containers: [{{name: c}}]}}
+status: {{podIP: 10.244.0.{ip}, phase: Running}}
+---
+"
+        )
+    };
+    let all = [
+        pod("reviews-v2", "default", 1),
+        pod("db.shop", "default", 2),
+        pod("db", "shop.default", 3),
+        pod("db", "shop", 4),
+    ];
+    let platform = Platform::read(&[Documents::file("f.yaml", all.concat())], "cluster.local");
+    let platform = platform.expect("valid documents");
+    let told = |found: Option<Caller>| found.map(|of| of.address().to_string());
+    for (name, namespace, expect) in [
+        ("reviews", "default", None),
+        ("reviews-v2", "default", Some("10.244.0.1")),
+        ("db.shop", "default", Some("10.244.0.2")),
+        ("db", "shop", Some("10.244.0.4")),
+        ("db", "default", None),
+    ] {
+        let found = told(platform.pod(name, namespace));
+        assert_eq!(found.as_deref(), expect, "{name} {namespace}");
+    }
+    for (name, expect) in [
+        ("reviews", Some("10.244.0.1")),
+        ("db.shop", Some("10.244.0.4")),
+        ("db.shop.default", Some("10.244.0.2")),
+        ("nobody", None),
+    ] {
+        assert_eq!(told(platform.caller(name)).as_deref(), expect, "{name}");
+    }
+}

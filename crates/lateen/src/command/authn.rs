@@ -37,7 +37,7 @@ impl Authn {
         let client = client::connect(global).await?;
         let (pod, namespace) = client::find_pod(&client, pod, global).await?;
         let seen = Seen::of(global).await?;
-        let caller = seen.platform.caller(&format!("{pod}.{namespace}"));
+        let caller = seen.platform.pod(&pod, namespace);
         let caller =
             caller.with_context(|| format!("there is no pod {pod}.{namespace} with an address"))?;
         let mut checks = seen.platform.tls_checks(&caller);

@@ -102,12 +102,19 @@ impl Seen {
     }
 
     fn pod(&self, name: &str, namespace: &str) -> Option<&Value> {
-        let mut all = self.objects.iter().map(|object| &object.value);
-        all.find(|value| {
+        let mut all = self.pods(namespace);
+        all.find(|(of, _)| *of == name).map(|(_, value)| value)
+    }
+
+    /// The pods of a namespace by their names.
+    fn pods(&self, namespace: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.objects.iter().map(|object| &object.value);
+        let own = all.filter(move |value| {
             value["kind"] == "Pod"
-                && value["metadata"]["name"] == name
+                && value["apiVersion"] == "v1"
                 && value["metadata"]["namespace"] == namespace
-        })
+        });
+        own.filter_map(|value| Some((value["metadata"]["name"].as_str()?, value)))
     }
 
     /// What analysis has to say of any of some objects, `Kind namespace/name`.
@@ -181,7 +188,7 @@ async fn of_pod(name: &str, ignore_unmeshed: bool, global: &Global) -> anyhow::R
         return Ok(());
     }
     output::print(pod::head(value));
-    let Some(caller) = seen.platform.caller(&format!("{pod}.{namespace}")) else {
+    let Some(caller) = seen.platform.pod(&pod, namespace) else {
         output::line("   The pod has no address yet, so nothing leads to it");
         return Ok(());
     };
@@ -248,17 +255,14 @@ fn pods_by_policy(
             && !service.selector.is_empty()
             && service.selector.selects(&workload.labels)
     });
-    let mut names: Vec<String> = own.map(|workload| workload.name.clone()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let Some(caller) = seen
-            .platform
-            .caller(&format!("{name}.{}", service.namespace))
-        else {
+    // A pod with several addresses is one.
+    let own: BTreeMap<&str, _> = own.map(|workload| (&*workload.name, workload)).collect();
+    let objects: BTreeMap<&str, &Value> = seen.pods(&service.namespace).collect();
+    for (name, workload) in own {
+        let Some(caller) = seen.platform.caller_of(workload.clone()) else {
             continue;
         };
-        let pod = seen.pod(&name, &service.namespace);
+        let pod = objects.get(name).copied();
         let text = if pod.is_some_and(pod::has_sidecar) {
             let told = seen.platform.described_workload(&caller);
             name_policies(&told, about);
@@ -266,7 +270,7 @@ fn pods_by_policy(
         } else {
             "WARNING: no sidecar, so the mesh does nothing for these\n".to_owned()
         };
-        by_policy.entry(text).or_default().push(name);
+        by_policy.entry(text).or_default().push(name.to_owned());
     }
     by_policy
 }

@@ -161,7 +161,7 @@ impl Explain {
         });
         match platform {
             Ok(platform) => {
-                let caller = platform.caller(&format!("{pod}.{namespace}"));
+                let caller = platform.pod(&pod, namespace);
                 let offline = caller.map(|caller| platform.offline(&caller));
                 let behind = Behind {
                     offline: offline.as_ref(),
