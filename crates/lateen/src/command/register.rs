@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, PostParams},
@@ -31,6 +32,7 @@ pub(crate) struct Register {
     /// The service's name.
     service: String,
     /// The workload's address.
+    #[arg(value_parser = address)]
     address: IpAddr,
     #[command(flatten)]
     what: Registered,
@@ -60,40 +62,45 @@ pub(crate) struct Deregister {
     /// The service's name.
     service: String,
     /// The workload's address.
+    #[arg(value_parser = address)]
     address: IpAddr,
 }
 
-/// A port with its name, from which its protocol is known.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse();
+    address.map_err(|_| format!("{text:?} is no address; write one as 10.1.2.3 or fd00::1"))
+}
+
+/// A port as it is given; its name says what is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Port {
-    name: String,
+    name: Option<String>,
     number: u16,
 }
 
-/// `8080` is `http`, the others are named after what is spoken there.
 fn port(text: &str) -> Result<Port, String> {
     let (name, number) = match text.split_once(':') {
-        Some((name, number)) => (name.to_owned(), number),
-        None => (String::new(), text),
+        Some((name, number)) => (Some(name), number),
+        None => (None, text),
     };
     let number: u16 = number
         .parse()
         .ok()
         .filter(|number| *number > 0)
         .ok_or_else(|| format!("{text:?} is not PORT or PROTOCOL:PORT"))?;
-    let name = match name.as_str() {
-        "" => usual(number).to_owned(),
-        _ => name,
-    };
-    if !name
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    {
-        return Err(format!(
-            "{name:?} is no name of a port: use letters of lower case, digits and -"
-        ));
+    if let Some(name) = name {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_name = !name.is_empty() && !name.starts_with('-') && !name.ends_with('-');
+        if !is_name || !name.chars().all(fits) {
+            return Err(format!(
+                "{name:?} is no name of a port: use letters of lower case, digits and -"
+            ));
+        }
     }
-    Ok(Port { name, number })
+    Ok(Port {
+        name: name.map(str::to_owned),
+        number,
+    })
 }
 
 /// What is spoken at a port of which nobody says it.
@@ -129,20 +136,20 @@ impl Register {
         let services: Api<Service> = Api::namespaced(client.clone(), namespace);
         let there = services.get_opt(name).await;
         let there = there.with_context(|| format!("cannot read service {name}.{namespace}"))?;
-        let selector = match there {
-            Some(service) => selector(&service)?,
+        let service = match there {
+            Some(service) => service,
             None => {
-                let made: Service = serde_json::from_value(self.service(namespace))?;
+                let made: Service = serde_json::from_value(self.service(namespace)?)?;
                 let made = services.create(&PostParams::default(), &made).await;
                 let made =
                     made.with_context(|| format!("cannot create service {name}.{namespace}"))?;
                 output::line(format_args!(
                     "Created service {name} in namespace {namespace}"
                 ));
-                selector(&made)?
+                made
             }
         };
-        let entry = self.entry(namespace, &selector);
+        let entry = self.entry(namespace, &service)?;
         let entry: DynamicObject = serde_json::from_value(entry)?;
         let entries = api(&client, &WORKLOAD_ENTRY, namespace);
         let called = entry.name_any();
@@ -165,39 +172,99 @@ impl Register {
     }
 
     /// A service of its own.
-    fn service(&self, namespace: &str) -> Value {
-        let ports = self.what.ports.iter();
-        let ports = ports.map(|port| json!({"name": port.name, "port": port.number}));
-        let ports: Vec<Value> = ports.collect();
-        json!({
+    fn service(&self, namespace: &str) -> anyhow::Result<Value> {
+        let ports = names(&self.what.ports, &[])?.into_iter();
+        let ports: Vec<Value> = ports
+            .map(|(name, number)| json!({"name": name, "port": number}))
+            .collect();
+        Ok(json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": self.service, "namespace": namespace,
                 "labels": {REGISTERED.0: REGISTERED.1}},
             "spec": {"selector": {"app": self.service}, "ports": ports},
-        })
+        }))
     }
 
-    fn entry(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Value {
-        let mut labels = selector.clone();
+    fn entry(&self, namespace: &str, service: &Service) -> anyhow::Result<Value> {
+        let mut labels = selector(service)?;
         labels.extend(self.what.labels.iter().cloned());
-        let ports = self.what.ports.iter();
-        let ports: BTreeMap<&str, u16> = ports
-            .map(|port| (port.name.as_str(), port.number))
-            .collect();
+        let of_service = service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten());
+        let of_service: Vec<ServicePort> = of_service.cloned().collect();
+        let ports = names(&self.what.ports, &of_service)
+            .with_context(|| format!("service {}.{namespace}", self.service))?;
         let annotations: BTreeMap<&String, &String> = self
             .what
             .annotations
             .iter()
             .map(|(key, value)| (key, value))
             .collect();
-        json!({
+        Ok(json!({
             "apiVersion": WORKLOAD_ENTRY.api_version(), "kind": WORKLOAD_ENTRY.kind,
             "metadata": {"name": entry_name(&self.service, self.address), "namespace": namespace,
                 "labels": {REGISTERED.0: REGISTERED.1}, "annotations": annotations},
             "spec": {"address": self.address.to_string(), "labels": labels, "ports": ports,
                 "serviceAccount": self.what.service_account},
-        })
+        }))
     }
+}
+
+/// The ports by their names: those that are given; else those that the service has for the numbers;
+/// else what is usually spoken there. The port of a service that has one without a name is left out:
+/// it leads where the service says.
+fn names(given: &[Port], of_service: &[ServicePort]) -> anyhow::Result<BTreeMap<String, u16>> {
+    let mut ports = BTreeMap::new();
+    for port in given {
+        let number = port.number;
+        if let Some(name) = &port.name {
+            if let Some(other) = ports.insert(name.clone(), number) {
+                bail!(
+                    "ports {other} and {number} are both called {name:?}; call one {name}-{number}"
+                );
+            }
+        }
+    }
+    for Port { number, .. } in given.iter().filter(|port| port.name.is_none()) {
+        let name = match of_service {
+            [only] => only.name.clone().unwrap_or_default(),
+            several => {
+                let mut several = several.iter();
+                let same = several.find(|port| port.port == i32::from(*number));
+                let name = same.and_then(|port| port.name.clone());
+                name.unwrap_or_else(|| usual(*number).to_owned())
+            }
+        };
+        if name.is_empty() {
+            must_lead_to(&of_service[0], *number)?;
+            continue;
+        }
+        let name = match ports.contains_key(&name) {
+            true => format!("{name}-{number}"),
+            false => name,
+        };
+        if ports.insert(name.clone(), *number).is_some() {
+            bail!("port {number} is given twice");
+        }
+    }
+    Ok(ports)
+}
+
+/// A port without a name leads to one number at all workloads.
+fn must_lead_to(port: &ServicePort, number: u16) -> anyhow::Result<()> {
+    let target = match &port.target_port {
+        Some(IntOrString::String(_)) => return Ok(()),
+        Some(IntOrString::Int(target)) if *target != 0 => *target,
+        _ => port.port,
+    };
+    if target != i32::from(number) {
+        bail!(
+            "its port {} has no name and leads to port {target} of each workload, not to {number}: give it a name, or register port {target}",
+            port.port
+        );
+    }
+    Ok(())
 }
 
 /// `mysql-10-1-2-3`.
@@ -288,21 +355,76 @@ mod tests {
     }
 
     #[test]
-    fn ports_have_names() {
+    fn ports_are_numbers_with_names() {
         for (text, expect) in [
-            ("3306", Some(("mysql", 3306))),
-            ("8080", Some(("http", 8080))),
-            ("grpc:9000", Some(("grpc", 9000))),
-            ("tcp-db:1", Some(("tcp-db", 1))),
+            ("3306", Some((None, 3306))),
+            ("grpc:9000", Some((Some("grpc"), 9000))),
+            ("tcp-db:1", Some((Some("tcp-db"), 1))),
             ("0", None),
             ("http:", None),
+            (":80", None),
+            ("-:80", None),
             ("70000", None),
             ("HTTP:80", None),
         ] {
             let found = port(text).ok();
-            let found = found.as_ref().map(|port| (&*port.name, port.number));
+            let found = found
+                .as_ref()
+                .map(|port| (port.name.as_deref(), port.number));
             assert_eq!(found, expect, "{text}");
         }
+    }
+
+    #[test]
+    fn every_port_has_a_name_of_its_own() {
+        let check = |given: &[&str], of_service: Value, expect: Result<&[(&str, u16)], &str>| {
+            let given: Vec<Port> = given
+                .iter()
+                .map(|text| port(text).expect("a port"))
+                .collect();
+            let of_service: Vec<ServicePort> =
+                serde_json::from_value(of_service).expect("ports of a service");
+            let found = names(&given, &of_service);
+            match (found, expect) {
+                (Ok(found), Ok(expect)) => {
+                    let expect = expect
+                        .iter()
+                        .map(|(name, port)| ((*name).to_owned(), *port));
+                    assert_eq!(found, expect.collect(), "{given:?}");
+                }
+                (Err(error), Err(expect)) => {
+                    assert!(error.to_string().contains(expect), "{error}");
+                }
+                (found, _) => panic!("{given:?}: {found:?}"),
+            }
+        };
+        let none = || json!([]);
+        check(&["3306"], none(), Ok(&[("mysql", 3306)]));
+        check(
+            &["8080", "9090"],
+            none(),
+            Ok(&[("http", 8080), ("http-9090", 9090)]),
+        );
+        check(
+            &["9090", "http:80"],
+            none(),
+            Ok(&[("http", 80), ("http-9090", 9090)]),
+        );
+        check(&["tcp:1", "tcp:2"], none(), Err("both called \"tcp\""));
+        check(&["80", "81", "81"], none(), Err("port 81 is given twice"));
+        // What the service calls a port is what leads to it.
+        let two = || json!([{"name": "web", "port": 80}, {"name": "grpc-own", "port": 90}]);
+        check(&["90", "80"], two(), Ok(&[("web", 80), ("grpc-own", 90)]));
+        let one = || json!([{"name": "web", "port": 80}]);
+        check(&["8080"], one(), Ok(&[("web", 8080)]));
+        check(&["80", "81"], one(), Ok(&[("web", 80), ("web-81", 81)]));
+        let unnamed = || json!([{"port": 80, "targetPort": 8080}]);
+        check(&["8080"], unnamed(), Ok(&[]));
+        check(
+            &["80"],
+            unnamed(),
+            Err("has no name and leads to port 8080"),
+        );
     }
 
     #[test]
@@ -318,19 +440,19 @@ mod tests {
             "old",
         ];
         let register = Cli::try_parse_from(flags).expect("flags").register;
-        let selector = BTreeMap::from([("app".to_owned(), "legacy".to_owned())]);
-        let entry = register.entry("shop", &selector);
-        assert_eq!(entry["metadata"]["name"], "legacy-fd00--1");
-        let expect = json!({"address": "fd00::1", "labels": {"app": "legacy", "version": "v1"},
-            "ports": {"http": 8080}, "serviceAccount": "old"});
-        assert_eq!(entry["spec"], expect);
-        // Both are as the webhook wants them.
-        assert!(lateen_galley::validate(&entry).is_empty(), "{entry}");
-        let service = register.service("shop");
+        let service = register.service("shop").expect("a service");
         assert_eq!(
             service["spec"]["ports"],
             json!([{"name": "http", "port": 8080}])
         );
+        let service: Service = serde_json::from_value(service).expect("a service");
+        let entry = register.entry("shop", &service).expect("an entry");
+        assert_eq!(entry["metadata"]["name"], "legacy-fd00--1");
+        let expect = json!({"address": "fd00::1", "labels": {"app": "legacy", "version": "v1"},
+            "ports": {"http": 8080}, "serviceAccount": "old"});
+        assert_eq!(entry["spec"], expect);
+        // It is as the webhook wants it.
+        assert!(lateen_galley::validate(&entry).is_empty(), "{entry}");
     }
 
     #[test]
