@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod command;
 mod discovery;
+mod failures;
 mod output;
 mod progress;
 mod table;

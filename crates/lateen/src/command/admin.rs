@@ -11,6 +11,7 @@ use crate::{
     cli::Global,
     client,
     command::proxy_config::log::Levels,
+    failures::Failures,
     output::{self, Format},
     table::Table,
 };
@@ -85,7 +86,7 @@ impl Log {
         }
         let client = client::connect(global).await?;
         let pods = self.pods(&client, global).await?;
-        let mut all = Vec::new();
+        let (mut all, mut failures) = (Vec::new(), Failures::default());
         for (pod, namespace) in &pods {
             let replica = Replica {
                 client: &client,
@@ -93,14 +94,22 @@ impl Log {
                 pod,
                 port: self.ctrlz_port,
             };
-            self.change(&replica).await?;
-            all.push((pod.as_str(), replica.scopes().await?));
+            // A replica that fails keeps the others from nothing: they would log otherwise than it.
+            let listed = self.changed(&replica).await;
+            let listed = listed.with_context(|| format!("control plane {pod}.{namespace}"));
+            all.extend(failures.note(listed).map(|scopes| (pod.as_str(), scopes)));
         }
         match self.output {
+            _ if all.is_empty() => {}
             Format::Short => output::print(tables(&all)),
             format => output::structured(&scopes(all), format)?,
         }
-        Ok(())
+        failures.end()
+    }
+
+    async fn changed(&self, replica: &Replica<'_>) -> anyhow::Result<Vec<Value>> {
+        self.change(replica).await?;
+        replica.scopes().await
     }
 
     /// Names and namespaces.
@@ -148,10 +157,11 @@ impl Log {
                 replica.set(name, &level).await?;
             }
         }
+        let mut failures = Failures::default();
         for (scope, level) in single {
-            replica.set(&scope, &level).await?;
+            failures.note(replica.set(&scope, &level).await);
         }
-        Ok(())
+        failures.end()
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     kinds::{api, dashed, find},
     manifest::yaml,
 };
-use crate::{cli::Global, client, output};
+use crate::{cli::Global, client, failures::Failures, output};
 
 /// The files that objects are read from.
 #[derive(Debug, Args)]
@@ -120,19 +120,7 @@ impl Create {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let objects = read(&self.files.file, global)?;
         let client = client::connect(global).await?;
-        for named in objects {
-            let (api, object) = (named.api(&client), named.object()?);
-            let path = named.path();
-            let made = match api.create(&PostParams::default(), &object).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {
-                    bail!("{path} is there already; use `lateen replace`")
-                }
-                made => made.with_context(|| format!("cannot create {path}"))?,
-            };
-            let revision = made.metadata.resource_version.unwrap_or_default();
-            output::line(format_args!("Created config {path} at revision {revision}"));
-        }
-        Ok(())
+        each(objects, async |named: &Named| named.create(&client).await).await
     }
 }
 
@@ -140,26 +128,7 @@ impl Replace {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let objects = read(&self.files.file, global)?;
         let client = client::connect(global).await?;
-        for named in objects {
-            let path = named.path();
-            let api = named.api(&client);
-            let there = api.get_opt(&named.name).await;
-            let there = there.with_context(|| format!("cannot read {path}"))?;
-            let Some(there) = there else {
-                bail!("{path} is not there; use `lateen create`");
-            };
-            let mut object = named.object()?;
-            if object.metadata.resource_version.is_none() {
-                object.metadata.resource_version = there.metadata.resource_version;
-            }
-            let made = api
-                .replace(&named.name, &PostParams::default(), &object)
-                .await;
-            let made = made.with_context(|| format!("cannot replace {path}"))?;
-            let revision = made.metadata.resource_version.unwrap_or_default();
-            output::line(format_args!("Updated config {path} to revision {revision}"));
-        }
-        Ok(())
+        each(objects, async |named: &Named| named.replace(&client).await).await
     }
 }
 
@@ -179,21 +148,67 @@ impl Delete {
             }
         };
         let client = client::connect(global).await?;
-        for named in objects {
-            let path = named.path();
-            let api = named.api(&client);
-            match api.delete(&named.name, &DeleteParams::default()).await {
-                Ok(_) => output::line(format_args!("Deleted config: {path}")),
-                Err(kube::Error::Api(status)) if status.code == 404 => {
-                    let kind = named.kind.plural;
-                    bail!("{path} is not there; `lateen get {kind} -A` lists those that are");
-                }
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot delete {path}"));
-                }
-            }
+        each(objects, async |named: &Named| named.delete(&client).await).await
+    }
+}
+
+/// Does the same with every object, and says what became of each. One that fails does not keep the
+/// others from it.
+async fn each(
+    objects: Vec<Named>,
+    act: impl AsyncFn(&Named) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
+    for named in &objects {
+        if let Some(told) = failures.note(act(named).await) {
+            output::line(told);
         }
-        Ok(())
+    }
+    failures.end()
+}
+
+impl Named {
+    async fn create(&self, client: &Client) -> anyhow::Result<String> {
+        let (api, object, path) = (self.api(client), self.object()?, self.path());
+        let made = match api.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                bail!("{path} is there already; use `lateen replace`")
+            }
+            made => made.with_context(|| format!("cannot create {path}"))?,
+        };
+        let revision = made.metadata.resource_version.unwrap_or_default();
+        Ok(format!("Created config {path} at revision {revision}"))
+    }
+
+    async fn replace(&self, client: &Client) -> anyhow::Result<String> {
+        let (api, path) = (self.api(client), self.path());
+        let there = api.get_opt(&self.name).await;
+        let there = there.with_context(|| format!("cannot read {path}"))?;
+        let Some(there) = there else {
+            bail!("{path} is not there; use `lateen create`");
+        };
+        let mut object = self.object()?;
+        if object.metadata.resource_version.is_none() {
+            object.metadata.resource_version = there.metadata.resource_version;
+        }
+        let made = api
+            .replace(&self.name, &PostParams::default(), &object)
+            .await;
+        let made = made.with_context(|| format!("cannot replace {path}"))?;
+        let revision = made.metadata.resource_version.unwrap_or_default();
+        Ok(format!("Updated config {path} to revision {revision}"))
+    }
+
+    async fn delete(&self, client: &Client) -> anyhow::Result<String> {
+        let (api, path) = (self.api(client), self.path());
+        match api.delete(&self.name, &DeleteParams::default()).await {
+            Ok(_) => Ok(format!("Deleted config: {path}")),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let kind = self.kind.plural;
+                bail!("{path} is not there; `lateen get {kind} -A` lists those that are");
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot delete {path}")),
+        }
     }
 }
 
@@ -207,12 +222,21 @@ impl Get {
         };
         let client = client::connect(global).await?;
         let mut found = Vec::new();
+        let mut failures = Failures::default();
         for kind in wanted {
-            let objects = self.of(&client, kind, global).await?;
-            if !objects.is_empty() {
+            let objects = failures.note(self.of(&client, kind, global).await);
+            if let Some(objects) = objects.filter(|objects| !objects.is_empty()) {
                 found.push((kind, objects));
             }
         }
+        // That there are none is not known of what could not be read.
+        if !found.is_empty() || failures.is_empty() {
+            self.show(found)?;
+        }
+        failures.end()
+    }
+
+    fn show(&self, found: Vec<(&Kind, Vec<DynamicObject>)>) -> anyhow::Result<()> {
         if found.is_empty() {
             output::line("No resources found.");
             return Ok(());
@@ -338,6 +362,27 @@ mod tests {
         Cli::try_parse_from(["lateen", "options", "-n", "shop"])
             .expect("flags")
             .global
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_does_not_keep_the_others_from_it() {
+        let named = ["a", "b", "c"].map(|name| Named {
+            kind: &kinds::GATEWAY,
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            value: Value::Null,
+        });
+        let asked = std::cell::RefCell::new(Vec::new());
+        let done = each(named.into(), async |named: &Named| {
+            asked.borrow_mut().push(named.name.clone());
+            match named.name.as_str() {
+                "b" => Ok(String::new()),
+                name => bail!("{name} is refused"),
+            }
+        });
+        let told = done.await.expect_err("two failed").to_string();
+        assert_eq!(*asked.borrow(), ["a", "b", "c"]);
+        assert_eq!(told, "2 failures:\n  a is refused\n  c is refused");
     }
 
     #[test]
