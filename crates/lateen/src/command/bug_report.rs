@@ -34,11 +34,13 @@ const EXCLUDED: &str = "kube-node-lease,kube-public,kube-system,local-path-stora
 #[command(
     after_help = "A selection is NAMESPACES/DEPLOYMENTS/PODS/LABELS/ANNOTATIONS/CONTAINERS: each part a list \
                   divided by commas, with * for anything, and parts at the end may be left out. Labels \
-                  and annotations are KEY=VALUE, and all of them must be there.\n\n\
+                  and annotations are KEY=VALUE, and all of them must be there; the slash of a key such as \
+                  app.kubernetes.io/name divides no parts, as a dot is before it.\n\n\
                   Examples:\n  \
                   lateen bug-report\n  \
                   lateen bug-report --include shop,cart --duration 1h --dir /tmp\n  \
                   lateen bug-report --include 'shop/*/*/app=reviews' --exclude '*/*/*/private=true'\n  \
+                  lateen bug-report --include '*/*/*/app.kubernetes.io/part-of=shop'\n  \
                   lateen bug-report --dry-run"
 )]
 pub(crate) struct BugReport {
@@ -161,7 +163,13 @@ impl BugReport {
         let mut outcome = Outcome::default();
         let at_once = usize::from(self.rq_concurrency);
         let mut fetched = stream::iter(pieces)
-            .map(|piece| async move { (piece.path, piece.fetch.await) })
+            .map(|piece| async move {
+                let written = match piece.fetch.await {
+                    Ok(had) => self.written(had).await,
+                    Err(error) => Err(error),
+                };
+                (piece.path, written)
+            })
             .buffer_unordered(at_once);
         loop {
             let next = tokio::time::timeout_at(deadline, fetched.next()).await;
@@ -170,39 +178,45 @@ impl BugReport {
                 break;
             };
             let Some((path, result)) = next else { break };
-            let had = match result {
-                Ok(had) => had,
-                Err(error) => {
-                    outcome.failed.push(format!("{path}: {error:#}"));
-                    continue;
+            match result {
+                Ok(Some(text)) => {
+                    archive.add(&path, text).await?;
+                    outcome.n_files += 1;
                 }
-            };
-            if let Some(text) = self.written(had)? {
-                archive.add(&path, text).await?;
-                outcome.n_files += 1;
+                Ok(None) => {}
+                Err(error) => outcome.failed.push(format!("{path}: {error:#}")),
             }
         }
         outcome.failed.sort();
         Ok(outcome)
     }
 
-    /// A piece as it is written, without what opens doors.
-    fn written(&self, had: Had) -> anyhow::Result<Option<String>> {
-        let text = match had {
-            Had::Nothing => return Ok(None),
-            Had::Text(text) => text,
-            Had::Object(mut value) => {
-                if !self.full_secrets {
-                    redact::object(&mut value);
-                }
-                serde_yaml_ng::to_string(&value)?
-            }
-        };
-        Ok(Some(match self.full_secrets {
-            true => text,
-            false => redact::text(&text),
-        }))
+    /// A piece as it is written. Large ones take long, and meanwhile others are to be fetched.
+    async fn written(&self, had: Had) -> anyhow::Result<Option<String>> {
+        let full_secrets = self.full_secrets;
+        let written = tokio::task::spawn_blocking(move || written(had, full_secrets));
+        written
+            .await
+            .context("what was fetched cannot be written")?
     }
+}
+
+/// A piece without what opens doors.
+fn written(had: Had, full_secrets: bool) -> anyhow::Result<Option<String>> {
+    let text = match had {
+        Had::Nothing => return Ok(None),
+        Had::Text(text) => text,
+        Had::Object(mut value) => {
+            if !full_secrets {
+                redact::object(&mut value);
+            }
+            serde_yaml_ng::to_string(&value)?
+        }
+    };
+    Ok(Some(match full_secrets {
+        true => text,
+        false => redact::text(&text),
+    }))
 }
 
 impl Outcome {

@@ -1,9 +1,10 @@
 //! The pieces of a report: where each is in the archive, and how it is had.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use futures::{FutureExt, future::LocalBoxFuture};
+use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt, future::LocalBoxFuture};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -23,7 +24,7 @@ use crate::command::{analyze::Analyze, version};
 const PROXY: &str = "istio-proxy";
 const DISCOVERY: &str = "discovery";
 /// Lines of a log, the newest of them.
-const LINES: i64 = 100_000;
+const LINES: usize = 100_000;
 /// How long one question may take: a proxy that hangs must not hold up the others.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -260,21 +261,27 @@ impl Plan {
         let (namespace, name) = names(pod);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let range = self.range;
-        let params = LogParams {
-            container: Some(container.to_owned()),
-            previous,
-            tail_lines: Some(LINES),
-            since_seconds: range.start.map(seconds_since),
-            timestamps: range.end.is_some(),
-            ..LogParams::default()
-        };
+        let container = container.to_owned();
         piece(path, async move {
-            let log = pods.logs(&name, &params).await?;
-            Ok(Had::Text(match range.end {
-                Some(end) => until(&log, end),
-                None => log,
-            }))
+            let params = params(container, previous, range);
+            let log = match range.end {
+                None => pods.logs(&name, &params).await?,
+                Some(end) => until(pods.log_stream(&name, &params).await?, end).await?,
+            };
+            Ok(Had::Text(log))
         })
+    }
+}
+
+/// What is asked of a log. Where it ends before now, the newest lines are not those that are wanted.
+fn params(container: String, previous: bool, range: Range) -> LogParams {
+    LogParams {
+        container: Some(container),
+        previous,
+        tail_lines: range.end.is_none().then_some(LINES as i64),
+        since_seconds: range.start.map(seconds_since),
+        timestamps: range.end.is_some(),
+        ..LogParams::default()
     }
 }
 
@@ -320,28 +327,61 @@ fn seconds_since(start: SystemTime) -> i64 {
     i64::try_from(since).unwrap_or(i64::MAX).max(1)
 }
 
-/// The lines up to a time, by the time that the platform puts before each.
-fn until(log: &str, end: SystemTime) -> String {
-    let is_within = |line: &&str| {
+/// The newest lines up to a time, by the time that the platform puts before each. Lines come in their
+/// order, so that nothing is read behind it.
+async fn until(log: impl AsyncBufRead + Unpin, end: SystemTime) -> std::io::Result<String> {
+    let mut log = log;
+    let mut lines: VecDeque<String> = VecDeque::new();
+    loop {
+        let mut line = Vec::new();
+        if log.read_until(b'\n', &mut line).await? == 0 {
+            break;
+        }
+        let line = String::from_utf8_lossy(&line).into_owned();
         let at = line.split(' ').next().unwrap_or_default();
-        selection::time(at).map_or(true, |at| at <= end)
-    };
-    let lines = log.lines().filter(is_within);
-    lines.map(|line| format!("{line}\n")).collect()
+        if selection::time(at).is_ok_and(|at| at > end) {
+            break;
+        }
+        if lines.len() == LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+    Ok(lines.into_iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn logs_end_when_they_are_to() {
+    #[tokio::test]
+    async fn logs_end_when_they_are_to() {
         let log =
             "2026-11-26T18:00:00.5Z a\n2026-11-26T18:00:01Z b\nno time\n2026-11-26T19:00:00Z c\n";
         let end = selection::time("2026-11-26T18:00:01Z").unwrap();
+        let read = until(log.as_bytes(), end).await.unwrap();
         assert_eq!(
-            until(log, end),
+            read,
             "2026-11-26T18:00:00.5Z a\n2026-11-26T18:00:01Z b\nno time\n"
         );
+    }
+
+    /// The newest lines of a log may all be behind the end.
+    #[tokio::test]
+    async fn an_end_is_counted_from_and_not_cut_off() {
+        let line = |hour: u8, n: usize| format!("2026-11-26T{hour}:00:00Z line {n}\n");
+        let early = (0..LINES + 1).map(|n| line(18, n));
+        let late = (0..LINES).map(|n| line(20, n));
+        let log: String = early.chain(late).collect();
+        let end = selection::time("2026-11-26T19:00:00Z").unwrap();
+        let read = until(log.as_bytes(), end).await.unwrap();
+        assert_eq!(read.lines().count(), LINES);
+        assert!(read.starts_with(&line(18, 1)) && read.ends_with(&line(18, LINES)));
+
+        let range = |end| Range { start: None, end };
+        let asked = |end| params("c".to_owned(), false, range(end));
+        assert_eq!(asked(Some(end)).tail_lines, None);
+        assert!(asked(Some(end)).timestamps);
+        assert_eq!(asked(None).tail_lines, Some(LINES as i64));
     }
 }

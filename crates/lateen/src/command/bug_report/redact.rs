@@ -5,10 +5,11 @@
 
 use std::sync::LazyLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use regex::{Captures, Regex};
 use serde_json::Value;
+
+mod blocks;
+mod keys;
 
 /// What stands in the place of what is taken out.
 pub(super) const REDACTED: &str = "<redacted>";
@@ -16,8 +17,16 @@ pub(super) const REDACTED: &str = "<redacted>";
 /// What `kubectl apply` keeps of an object, its data included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Annotations of Secrets that hold nothing of their data.
+const HARMLESS: [&str; 3] = [
+    "kubernetes.io/service-account.name",
+    "kubernetes.io/service-account.uid",
+    "networking.istio.io/cluster",
+];
+
 /// Takes the data out of a Secret, or out of those of a list, and the values out of environment
-/// variables whose names say that they are secret.
+/// variables and flags whose names say that they are secret. Annotations of Secrets go too: tools keep
+/// the whole object there, each under a name of its own.
 pub(super) fn object(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -28,13 +37,43 @@ pub(super) fn object(value: &mut Value) {
                 match name.as_str() {
                     "data" | "stringData" if is_secret => every_text(value),
                     "value" if is_variable => every_text(value),
+                    "metadata" if is_secret => annotations(value),
                     LAST_APPLIED => *value = REDACTED.into(),
                     _ => object(value),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(object),
+        Value::Array(values) => {
+            arguments(values);
+            values.iter_mut().for_each(object);
+        }
         _ => {}
+    }
+}
+
+fn annotations(metadata: &mut Value) {
+    let all = metadata.get_mut("annotations");
+    for (name, value) in all.and_then(Value::as_object_mut).into_iter().flatten() {
+        if !HARMLESS.contains(&name.as_str()) {
+            *value = REDACTED.into();
+        }
+    }
+}
+
+/// The argument after a flag whose name says that it is secret.
+fn arguments(values: &mut [Value]) {
+    let is_flag = |value: &Value| {
+        value.as_str().is_some_and(|text| {
+            text.starts_with('-') && !text.contains('=') && is_secret_name(text)
+        })
+    };
+    for at in 1..values.len() {
+        let is_next_flag = values[at]
+            .as_str()
+            .is_some_and(|text| text.starts_with("--"));
+        if is_flag(&values[at - 1]) && values[at].is_string() && !is_next_flag {
+            values[at] = REDACTED.into();
+        }
     }
 }
 
@@ -49,7 +88,7 @@ fn every_text(value: &mut Value) {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
+    let name = name.to_ascii_uppercase().replace('-', "_");
     [
         "PASSWORD",
         "PASSWD",
@@ -58,6 +97,7 @@ fn is_secret_name(name: &str) -> bool {
         "API_KEY",
         "APIKEY",
         "PRIVATE_KEY",
+        "ACCESS_KEY",
         "CREDENTIAL",
     ]
     .iter()
@@ -68,12 +108,11 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the pattern is written here")
 }
 
-/// A private key as PEM, also with its line breaks written as `\n`.
-static KEY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)")
-});
-/// PEM in base64, as Secrets and Envoy hold it.
-static ENCODED: LazyLock<Regex> = LazyLock::new(|| pattern(r"LS0tLS1CRUdJTi[A-Za-z0-9+/=]+"));
+/// How names of fields, settings and flags end whose values are secret.
+const NAMES: &str = "client-key-data|id-token|refresh-token|access_token|access-token|refresh_token|\
+                     client_secret|client-secret|clientSecret|password|passwd|token|secret_key|\
+                     secret-key|secretKey|api_key|api-key|apiKey|access_key|access-key|accessKey|\
+                     privateKey|private-key|private_key|last-applied-configuration";
 /// A JSON web token.
 static TOKEN: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"));
@@ -82,13 +121,16 @@ static BEARER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9+/._~=-]{8,}"));
 /// Fields and settings by name, in YAML, JSON or the environment's form.
 static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-    let names = "client-key-data|id-token|refresh-token|access_token|refresh_token|client_secret|\
-                 clientSecret|password|passwd|token|secret_key|secretKey|api_key|api-key|apiKey|\
-                 access_key|accessKey|privateKey";
     // In quotes a value may hold anything; those of JSON within a text are escaped.
     let value = r#"\\"[^"\n]*?\\"|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?:\\?["'])?[^\s"'\\,;{}\[\]&<]+"#;
     pattern(&format!(
-        r#"(?i)(\b[a-z0-9_.-]*(?:{names})(?:\\?["'])?[ \t]*[:=][ \t]*)({value})"#
+        r#"(?i)(\b[a-z0-9_.-]*(?:{NAMES})(?:\\?["'])?[ \t]*[:=][ \t]*)({value})"#
+    ))
+});
+/// A flag and the argument after it, on a command line, or as items of a list in JSON or YAML.
+static FLAG: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r#"(?i)((?:^|[\s"'\[,])--?[a-z0-9_.-]*(?:{NAMES})(?:\\*["'])?(?:[ \t]+|\s*,\s*|\s*\n\s*-[ \t]+)(?:\\*["'])?)([^\s"'\\,;\[\]<][^\s"'\\,;\[\]]*)"#
     ))
 });
 /// A password in an address.
@@ -97,17 +139,7 @@ static ADDRESS: LazyLock<Regex> =
 
 /// Takes out what looks like a key or a token, and what is named so.
 pub(super) fn text(text: &str) -> String {
-    let text = KEY.replace_all(text, REDACTED);
-    let text = ENCODED.replace_all(&text, |found: &Captures<'_>| {
-        let bytes = STANDARD.decode(found[0].trim_end_matches('=').to_owned() + padding(&found[0]));
-        // What is cut off or is no base64 is not known to be harmless.
-        let is_harmless =
-            bytes.is_ok_and(|bytes| !String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"));
-        match is_harmless {
-            true => found[0].to_owned(),
-            false => REDACTED.to_owned(),
-        }
-    });
+    let text = blocks::take_out(&keys::take_out(text));
     let text = TOKEN.replace_all(&text, REDACTED);
     let text = BEARER.replace_all(&text, format!("${{1}}{REDACTED}"));
     let text = FIELD.replace_all(&text, |found: &Captures<'_>| {
@@ -125,6 +157,13 @@ pub(super) fn text(text: &str) -> String {
             &value[end..]
         )
     });
+    let text = FLAG.replace_all(&text, |found: &Captures<'_>| {
+        match found[2].starts_with("--") {
+            // Another flag: this one stood alone.
+            true => found[0].to_owned(),
+            false => format!("{}{REDACTED}", &found[1]),
+        }
+    });
     ADDRESS
         .replace_all(&text, format!("${{1}}{REDACTED}@"))
         .into_owned()
@@ -132,15 +171,6 @@ pub(super) fn text(text: &str) -> String {
 
 /// What a value may stand in, also escaped.
 const QUOTES: [char; 3] = ['"', '\'', '\\'];
-
-/// The padding that a text of this length needs.
-fn padding(encoded: &str) -> &'static str {
-    match encoded.trim_end_matches('=').len() % 4 {
-        2 => "==",
-        3 => "=",
-        _ => "",
-    }
-}
 
 /// Values that are no secrets: of types, switches and nothing.
 fn is_name(value: &str) -> bool {
@@ -152,6 +182,8 @@ fn is_name(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
 
     use super::*;
@@ -187,6 +219,22 @@ mod tests {
             ("CONSUL_HTTP_TOKEN=hunter2 X=y".to_owned(), "hunter2"),
             ("redis://user:hunter2@cache:6379".to_owned(), "hunter2"),
             ("https://x/?access_token=hunter2&a=b".to_owned(), "hunter2"),
+            ("db: {}\npassword: |\n  hunter2\n".to_owned(), "hunter2"),
+            ("x --token hunter2 --y".to_owned(), "hunter2"),
+            ("args: [\"--api-key\", \"hunter2\"]".to_owned(), "hunter2"),
+            (
+                "args:\n- --client-secret\n- hunter2\n".to_owned(),
+                "hunter2",
+            ),
+            (
+                r#""a": "[\"-password\",\"hunter2\"]""#.to_owned(),
+                "hunter2",
+            ),
+            (
+                r#""kubectl.kubernetes.io/last-applied-configuration":"{\"data\":\"hunter2\"}""#
+                    .to_owned(),
+                "hunter2",
+            ),
         ] {
             let told = text(&given);
             assert!(
@@ -209,6 +257,8 @@ mod tests {
             "outbound|9080||reviews.default.svc.cluster.local".to_owned(),
             "http://10.0.0.1:80/a@b".to_owned(),
             "spiffe://cluster.local/ns/default/sa/x".to_owned(),
+            "run --no-token --verbose".to_owned(),
+            "args: [--require-token, --port=80]".to_owned(),
         ] {
             assert_eq!(text(&given), given);
         }
@@ -218,12 +268,14 @@ mod tests {
     fn secrets_keep_their_keys_alone() {
         let mut list = json!({"kind": "List", "items": [
             {"kind": "Secret", "metadata": {"name": "s",
-                "annotations": {LAST_APPLIED: "{\"data\": \"x\"}", "a": "b"}},
+                "annotations": {LAST_APPLIED: "{\"data\": \"x\"}", "tool/applied": "eJy",
+                    "kubernetes.io/service-account.name": "x"}},
              "data": {"tls.key": "a2V5"}, "stringData": {"p": "q"}, "type": "Opaque"},
             {"kind": "ConfigMap", "data": {"k": "v"}},
             {"kind": "Pod", "spec": {"containers": [{"name": "c", "env": [
                 {"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "HOST", "value": "h"},
-                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}},
+                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+                "args": ["--db-password", "hunter2", "--token", "--port", "80"]}]}},
         ]});
         object(&mut list);
         let items = &list["items"];
@@ -231,11 +283,15 @@ mod tests {
         assert_eq!(items[0]["stringData"], json!({"p": REDACTED}));
         assert_eq!(
             items[0]["metadata"]["annotations"],
-            json!({LAST_APPLIED: REDACTED, "a": "b"})
+            json!({LAST_APPLIED: REDACTED, "tool/applied": REDACTED,
+                "kubernetes.io/service-account.name": "x"})
         );
         assert_eq!(items[0]["type"], "Opaque");
         assert_eq!(items[1]["data"], json!({"k": "v"}));
-        let env = &items[2]["spec"]["containers"][0]["env"];
+        let container = &items[2]["spec"]["containers"][0];
+        let args = json!(["--db-password", REDACTED, "--token", "--port", "80"]);
+        assert_eq!(container["args"], args);
+        let env = &container["env"];
         assert_eq!(env[0]["value"], REDACTED);
         assert_eq!(env[1]["value"], "h");
         assert_eq!(env[2]["valueFrom"]["secretKeyRef"]["name"], "s");

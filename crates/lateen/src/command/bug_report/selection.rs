@@ -35,14 +35,14 @@ impl FromStr for Selection {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('/').collect();
+        let parts = parts(text);
         if parts.len() > 6 {
             return Err(format!(
                 "{text:?} has more than six parts: \
                  NAMESPACES/DEPLOYMENTS/PODS/LABELS/ANNOTATIONS/CONTAINERS"
             ));
         }
-        let part = |at: usize| parts.get(at).copied().unwrap_or_default();
+        let part = |at: usize| parts.get(at).map_or("", String::as_str);
         Ok(Selection {
             namespaces: patterns(part(0)),
             deployments: patterns(part(1)),
@@ -52,6 +52,35 @@ impl FromStr for Selection {
             containers: patterns(part(5)),
         })
     }
+}
+
+/// Which parts are of labels and of annotations.
+const PAIRS: [usize; 2] = [3, 4];
+
+/// The parts. In those of labels and annotations a key may have a slash of its own, behind a name with
+/// a dot: `app.kubernetes.io/name=x`.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for piece in text.split('/') {
+        let is_pairs = parts
+            .len()
+            .checked_sub(1)
+            .is_some_and(|at| PAIRS.contains(&at));
+        match parts.last_mut().filter(|last| is_pairs && is_prefix(last)) {
+            Some(last) => {
+                last.push('/');
+                last.push_str(piece);
+            }
+            None => parts.push(piece.to_owned()),
+        }
+    }
+    parts
+}
+
+/// Whether pairs end with what stands before the slash of a key.
+fn is_prefix(pairs: &str) -> bool {
+    let last = pairs.rsplit(',').next().unwrap_or_default();
+    last.contains('.') && !last.contains(['=', '/', '*'])
 }
 
 fn patterns(part: &str) -> Vec<String> {
@@ -159,7 +188,8 @@ mod tests {
         let pod = json!({
             "metadata": {
                 "name": "reviews-v1-77bb-x1", "namespace": "shop",
-                "labels": {"app": "reviews", "version": "v1"}, "annotations": {"rev": "1.6.2"},
+                "labels": {"app": "reviews", "version": "v1", "app.kubernetes.io/name": "reviews"},
+                "annotations": {"rev": "1.6.2", "sidecar.istio.io/inject": "true"},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
                     "name": "reviews-v1-77bb", "uid": "u", "controller": true}]},
             "spec": {"initContainers": [{"name": "istio-init"},
@@ -190,6 +220,17 @@ mod tests {
             ("*/*/*/*/*/istio-proxy", true),
             ("*/*/*/*/*/istio-init", false),
             ("shop/reviews-v1/*/app=ratings", false),
+            ("*/*/*/app.kubernetes.io/name=reviews", true),
+            ("*/*/*/app.kubernetes.io/name=ratings", false),
+            ("*/*/*/app.kubernetes.io/name", true),
+            ("*/*/*/app.kubernetes.io/part-of", false),
+            (
+                "*/*/*/app=reviews,app.kubernetes.io/name=rev*/rev=1.6*",
+                true,
+            ),
+            ("*/*/*/*/sidecar.istio.io/inject=true/istio-proxy", true),
+            ("*/*/*/*/sidecar.istio.io/inject=true/other", false),
+            ("*/*/*/app.kubernetes.io/name=reviews,x.y/z=1", false),
         ] {
             let selection: Selection = text.parse().unwrap();
             assert_eq!(selection.has(&pod()), expect, "{text}");
