@@ -53,13 +53,20 @@ pub fn init(level: &str, json: bool) -> Result<(), LogError> {
 
 /// Changes the level.
 pub fn set_level(level: &str) -> Result<(), LogError> {
-    let filter = parse(level)?;
+    change(|_| Ok(level.to_owned()))
+}
+
+/// Replaces the level by what is made of it. Whoever changes one scope keeps the others, so nobody else
+/// may change the level between.
+fn change(to: impl FnOnce(&str) -> Result<String, LogError>) -> Result<(), LogError> {
     let not_ready = || LogError::Setup("it was not set up here".to_owned());
     let (handle, current) = CONTROL.get().ok_or_else(not_ready)?;
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    let level = to(&current)?;
     handle
-        .reload(filter)
+        .reload(parse(&level)?)
         .map_err(|error| LogError::Setup(error.to_string()))?;
-    level.clone_into(&mut current.lock().unwrap_or_else(PoisonError::into_inner));
+    *current = level;
     Ok(())
 }
 
@@ -90,14 +97,13 @@ pub fn set_levels(
     all: Option<Level>,
     changes: &[(&str, Level)],
 ) -> Result<(), LogError> {
-    let mut directives = match all {
-        Some(level) => level.as_str().to_owned(),
-        None => level(),
-    };
-    for (name, level) in changes {
-        directives = scopes::with_level(&directives, scopes::find(scopes, name)?, *level);
-    }
-    set_level(&directives)
+    change(|current| {
+        let mut directives = all.map_or(current, |level| level.as_str()).to_owned();
+        for (name, level) in changes {
+            directives = scopes::with_level(&directives, scopes::find(scopes, name)?, *level);
+        }
+        Ok(directives)
+    })
 }
 
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
@@ -108,4 +114,46 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
         level => level,
     };
     EnvFilter::try_new(level).map_err(|_| LogError::Level(level.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    const SCOPES: &[Scope] = &[
+        Scope {
+            name: "one",
+            about: "",
+            targets: &["lateen_one"],
+        },
+        Scope {
+            name: "two",
+            about: "",
+            targets: &["lateen_two"],
+        },
+    ];
+
+    /// Two who change different scopes at once both have what they asked for.
+    #[test]
+    fn changes_at_once_all_hold() {
+        init("info", false).expect("the log of this test");
+        for round in 0..500 {
+            set_level("info").expect("a level");
+            let barrier = Barrier::new(SCOPES.len());
+            std::thread::scope(|threads| {
+                for scope in SCOPES {
+                    threads.spawn(|| {
+                        barrier.wait();
+                        let changes = [(scope.name, Level::Debug)];
+                        set_levels(SCOPES, None, &changes).expect("scopes that there are");
+                    });
+                }
+            });
+            for (scope, level) in levels(SCOPES) {
+                assert_eq!(level, Level::Debug, "{} in round {round}", scope.name);
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! port that is forwarded for as long as the command runs.
 
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::process::Stdio;
 
 use anyhow::{Context, bail};
@@ -167,6 +168,7 @@ struct Place {
 
 impl Dashboard {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        self.check_address()?;
         let client = client::connect(global).await?;
         let place = self.place(&client, global).await?;
         let forward = Forward::bind(&self.address, self.port, place.port).await?;
@@ -184,6 +186,21 @@ impl Dashboard {
         forward
             .serve(&client, &place.namespace, &place.pod, place.port)
             .await
+    }
+
+    /// ControlZ answers whoever asks for this machine by a name of its own, and nobody else: its page
+    /// would open at another address, and be refused.
+    fn check_address(&self) -> anyhow::Result<()> {
+        let address: Option<IpAddr> = self.address.parse().ok();
+        let is_elsewhere = address.is_some_and(|address| !address.is_loopback());
+        if is_elsewhere && matches!(self.page, Page::Controlz(_)) {
+            bail!(
+                "--address {}: ControlZ answers on this machine's loopback alone, as whoever reaches it \
+                 changes what is logged; leave --address out, or use `lateen admin log`",
+                self.address
+            );
+        }
+        Ok(())
     }
 
     async fn place(&self, client: &Client, global: &Global) -> anyhow::Result<Place> {
@@ -332,6 +349,30 @@ fn open(url: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        dashboard: Dashboard,
+    }
+
+    #[test]
+    fn controlz_is_for_this_machine_alone() {
+        use clap::Parser as _;
+        for (page, address, is_taken) in [
+            ("controlz", "localhost", true),
+            ("controlz", "127.0.0.2", true),
+            ("controlz", "::1", true),
+            ("controlz", "0.0.0.0", false),
+            ("controlz", "192.0.2.1", false),
+            ("grafana", "0.0.0.0", true),
+        ] {
+            let flags = ["dashboard", page, "--address", address];
+            let dashboard = Cli::try_parse_from(flags).expect("flags").dashboard;
+            let checked = dashboard.check_address();
+            assert_eq!(checked.is_ok(), is_taken, "{page} {address}: {checked:?}");
+        }
+    }
 
     #[test]
     fn an_addon_that_is_missing_says_how_to_get_it() {

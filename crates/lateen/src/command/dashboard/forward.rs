@@ -1,6 +1,8 @@
 //! A port of this machine whose connections go on to a port in a pod.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kube::Client;
@@ -10,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::client;
+
+/// When connections are tried again after none could be taken.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A port that is open.
 pub(super) struct Forward {
@@ -58,10 +63,11 @@ impl Forward {
         format!("http://{host}:{port}{path}")
     }
 
-    /// Passes connections on until Ctrl-C or SIGTERM.
+    /// Passes connections on until Ctrl-C or SIGTERM. What keeps one from being taken, such as too many
+    /// open files, passes.
     ///
     /// # Errors
-    /// When no more connections can be taken.
+    /// When signals cannot be waited for.
     pub(super) async fn serve(
         self,
         client: &Client,
@@ -74,13 +80,12 @@ impl Forward {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let stream = tokio::select! {
+                stream = taken(async || Ok(self.listener.accept().await?.0)) => stream,
                 _ = interrupt.recv() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 Some(_) = connections.join_next() => continue,
             };
-            let (stream, _) = accepted.context("cannot take connections")?;
             let (client, namespace, pod) = (client.clone(), namespace.to_owned(), pod.to_owned());
             connections.spawn(async move {
                 if let Err(error) = pass(stream, &client, &namespace, &pod, port).await {
@@ -89,6 +94,31 @@ impl Forward {
             });
         }
     }
+}
+
+/// The next connection that can be taken.
+async fn taken<T>(accept: impl AsyncFn() -> io::Result<T>) -> T {
+    loop {
+        match accept().await {
+            Ok(connection) => return connection,
+            Err(error) => {
+                eprintln!("lateen: a connection was not taken: {error}");
+                if !is_of_connection(&error) {
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether it was the connection that failed, and not this process: the next one may be taken at once.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
 }
 
 /// Carries one connection to its end.
@@ -111,6 +141,21 @@ async fn pass(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_are_taken_again_after_one_that_failed() {
+        let errors = [
+            io::Error::from_raw_os_error(nix::libc::EMFILE),
+            io::ErrorKind::ConnectionAborted.into(),
+        ];
+        let left = std::cell::RefCell::new(Vec::from(errors));
+        let accept = async || match left.borrow_mut().pop() {
+            Some(error) => Err(error),
+            None => Ok("a connection"),
+        };
+        assert_eq!(taken(accept).await, "a connection");
+        assert!(left.borrow().is_empty());
+    }
 
     #[tokio::test]
     async fn a_port_in_use_is_told_or_another_is_taken() {
