@@ -22,25 +22,31 @@ mod injection;
 mod injector;
 mod jwt;
 mod matches;
+mod maturity;
 mod mesh_networks;
 mod message;
+mod multicluster;
 mod object;
 mod schema;
 mod service;
 mod service_entry;
 mod sidecar;
 mod telemetry;
+mod upgrade;
 mod virtual_service;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use lateen_registry::Written;
 use serde_json::Value;
 
-pub use analyzers::{ANALYZERS, Analyzer};
+pub use analyzers::{ANALYZERS, Analyzer, PRECHECKS};
 pub use credential::without_secrets;
 pub use message::{Code, Level, Message, UnknownCode};
+pub use upgrade::untold as untold_changes;
 
 use index::Index;
 use object::{Obj, text};
@@ -61,8 +67,14 @@ pub struct Settings {
     pub domain: String,
     /// The revision whose objects count beside those that name none; empty for all.
     pub revision: String,
-    /// Names of analysers that are to run; empty for all.
+    /// Names of analysers that are to run; empty for all of [`ANALYZERS`].
     pub only: Vec<String>,
+    /// The release of Istio whose control plane gives way to this one: the 20 of 1.20.
+    pub from_minor: Option<u32>,
+    /// What the cluster is called, of which the objects are, where there are others.
+    pub cluster: String,
+    /// Objects of the other clusters of the mesh, by their names.
+    pub others: Vec<(String, Arc<[Written]>)>,
 }
 
 impl Default for Settings {
@@ -74,6 +86,9 @@ impl Default for Settings {
             domain: "cluster.local".to_owned(),
             revision: String::new(),
             only: Vec::new(),
+            from_minor: None,
+            cluster: String::new(),
+            others: Vec::new(),
         }
     }
 }
@@ -122,11 +137,15 @@ pub fn analyze<'a>(
 ) -> Vec<Message> {
     let index = Index::new(counted(objects, settings), settings);
     let mut findings = Findings::default();
-    let wanted = |analyzer: &&Analyzer| {
-        settings.only.is_empty() || settings.only.iter().any(|name| name == analyzer.name)
-    };
-    for analyzer in ANALYZERS.iter().filter(wanted) {
-        (analyzer.run)(&index, &mut findings);
+    match settings.only.as_slice() {
+        [] => ANALYZERS
+            .iter()
+            .for_each(|of| run(of, &index, &mut findings)),
+        only => {
+            let all = ANALYZERS.iter().chain(PRECHECKS);
+            let wanted = all.filter(|of| only.iter().any(|name| name == of.name));
+            wanted.for_each(|of| run(of, &index, &mut findings));
+        }
     }
     let mut messages: Vec<Message> = findings
         .0
@@ -149,6 +168,22 @@ pub fn analyze<'a>(
     };
     messages.sort_by_cached_key(order);
     messages
+}
+
+/// Runs one. An analyser that fails is a fault of this program, and is told as such: what the others
+/// find is true all the same.
+fn run<'a>(analyzer: &Analyzer, index: &Index<'a>, findings: &mut Findings<'a>) {
+    let run = AssertUnwindSafe(|| (analyzer.run)(index, findings));
+    let Err(reason) = std::panic::catch_unwind(run) else {
+        return;
+    };
+    let text = reason.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| reason.downcast_ref::<String>().map(String::as_str));
+    let what = format!(
+        "the analyser failed ({}): this is a fault of the program, and what it looks for may be there",
+        text.unwrap_or("for no reason that it told")
+    );
+    findings.add_named(("Analyzer", "", analyzer.name), Code::InternalError, what);
 }
 
 /// Those that take part.

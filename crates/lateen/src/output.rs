@@ -1,7 +1,7 @@
 //! Standard output, the one place that prints results; and the forms that several commands share.
 
 use std::{
-    io::{Read, Write},
+    io::{IsTerminal, Read, Write},
     path::Path,
     time::SystemTime,
 };
@@ -19,6 +19,14 @@ pub(crate) fn print(text: impl std::fmt::Display) {
 /// Prints a result and ends the line.
 pub(crate) fn line(text: impl std::fmt::Display) {
     print(format_args!("{text}\n"));
+}
+
+/// Whether results may have colours: a terminal reads, and the user does not say otherwise (`NO_COLOR`,
+/// see no-color.org).
+pub(crate) fn has_colors() -> bool {
+    let says = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let is_plain = says("NO_COLOR").is_some() || says("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_plain
 }
 
 /// How results are written.

@@ -2,8 +2,9 @@
 
 use super::{
     Code, Findings, annotations, authn, authz, conditions, crds, deployment, deprecation,
-    destination_rule, envoy_filter, external, gateway, index::Index, injection, jwt, mesh_networks,
-    schema, service, service_entry, sidecar, telemetry, virtual_service, webhook,
+    destination_rule, envoy_filter, external, gateway, index::Index, injection, jwt, maturity,
+    mesh_networks, multicluster, schema, service, service_entry, sidecar, telemetry, upgrade,
+    virtual_service, webhook,
 };
 
 /// One of the things that are looked for.
@@ -189,6 +190,12 @@ pub const ANALYZERS: &[Analyzer] = &[
         run: mesh_networks::check,
     },
     Analyzer {
+        name: "multicluster.ServiceAnalyzer",
+        about: "Services that other clusters of the mesh have otherwise",
+        codes: &[Code::MultiClusterInconsistentService],
+        run: multicluster::services,
+    },
+    Analyzer {
         name: "schemaValidation.CollectionValidationAnalyzer",
         about: "Each object by itself, and rules of VirtualServices that nothing comes to",
         codes: &[
@@ -296,5 +303,28 @@ pub const ANALYZERS: &[Analyzer] = &[
         about: "Webhooks that call nobody, or that are called for one pod both",
         codes: &[Code::InvalidWebhook],
         run: webhook::check,
+    },
+];
+
+/// Those that are asked for by name, before the mesh is installed or upgraded: of a mesh that runs they
+/// would say too much.
+pub const PRECHECKS: &[Analyzer] = &[
+    Analyzer {
+        name: "annotations.AlphaAnalyzer",
+        about: "Annotations that later versions may read otherwise",
+        codes: &[Code::AlphaAnnotation],
+        run: maturity::check,
+    },
+    Analyzer {
+        name: "k8sgateway.ServedVersionAnalyzer",
+        about: "Definitions of the Gateway API of which no version is read",
+        codes: &[Code::UnsupportedGatewayAPIVersion],
+        run: crds::served,
+    },
+    Analyzer {
+        name: "upgrade.CompatibilityAnalyzer",
+        about: "Objects that did something else under an earlier release of Istio",
+        codes: &[Code::UpdateIncompatibility],
+        run: upgrade::check,
     },
 ];

@@ -148,6 +148,11 @@ const TEMPLATES: [&str; 6] = [
     "Pod",
 ];
 
+/// Whether the mesh reads an annotation.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.iter().any(|known| known.name == name)
+}
+
 /// Annotations of everything that the mesh reads some of.
 pub(super) fn check<'a>(index: &Index<'a>, findings: &mut Findings<'a>) {
     for (kind, on) in [

@@ -56,6 +56,46 @@ pub(super) fn check<'a>(index: &Index<'a>, findings: &mut Findings<'a>) {
     }
 }
 
+/// Kinds without which there is no Gateway API.
+const CORE: [&str; 4] = ["GatewayClass", "Gateway", "HTTPRoute", "ReferenceGrant"];
+/// The versions of them that are read. A ReferenceGrant is the same in both.
+const READ: [&str; 2] = ["v1", "v1beta1"];
+
+/// Definitions of these that serve no version that is read.
+pub(super) fn served<'a>(index: &Index<'a>, findings: &mut Findings<'a>) {
+    for object in index.of("CustomResourceDefinition") {
+        let kind = text(&object.spec()["names"]["kind"]);
+        let is_core = CORE.contains(&kind);
+        if !is_core || object.spec()["group"] != lateen_api::gateway_api::GROUP {
+            continue;
+        }
+        let all = list(&object.spec()["versions"]).iter();
+        let served = all.filter(|of| of["served"] == true);
+        let served: Vec<&str> = served.map(|of| text(&of["name"])).collect();
+        let read = match kind {
+            "ReferenceGrant" => &READ[..],
+            _ => &READ[..1],
+        };
+        if !served.iter().any(|version| read.contains(version)) {
+            let has = match served.is_empty() {
+                true => "none".to_owned(),
+                false => served.join(", "),
+            };
+            let what = format!(
+                "definition {:?} serves {has}, and v1 is the least that is read: apply a release of the \
+                 Gateway API that serves it",
+                object.name
+            );
+            findings.add(
+                object,
+                Code::UnsupportedGatewayAPIVersion,
+                "spec.versions",
+                what,
+            );
+        }
+    }
+}
+
 /// `v1.4.1` or `v1.5.0-rc.1`.
 fn release(text: &str) -> Option<[u64; 3]> {
     let bare = text.strip_prefix('v')?;

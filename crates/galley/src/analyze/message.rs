@@ -55,8 +55,8 @@ macro_rules! codes {
     };
 }
 
-// Those that can be told from objects alone.
 codes! {
+    InternalError = 1, Error;
     Deprecated = 2, Warning;
     ReferencedResourceNotFound = 101, Error;
     NamespaceNotInjected = 102, Info;
@@ -82,10 +82,13 @@ codes! {
     SchemaWarning = 133, Warning;
     ServiceEntryAddressesRequired = 134, Warning;
     DeprecatedAnnotation = 135, Info;
+    AlphaAnnotation = 136, Info;
     DeploymentConflictingPorts = 137, Warning;
     GatewayDuplicateCertificate = 138, Warning;
     InvalidWebhook = 139, Error;
     IngressRouteRulesNotAffected = 140, Warning;
+    InsufficientPermissions = 141, Error;
+    UnsupportedKubernetesVersion = 142, Error;
     InvalidApplicationUID = 144, Warning;
     ConflictingGateways = 145, Error;
     ImageAutoWithoutInjectionWarning = 146, Warning;
@@ -98,6 +101,7 @@ codes! {
     EnvoyFilterUsesAddOperationIncorrectly = 153, Error;
     EnvoyFilterUsesRemoveOperationIncorrectly = 154, Error;
     EnvoyFilterUsesRelativeOperationWithProxyVersion = 155, Warning;
+    UnsupportedGatewayAPIVersion = 156, Error;
     InvalidTelemetryProvider = 157, Warning;
     PodsIstioProxyImageMismatchInNamespace = 158, Warning;
     ConflictingTelemetryWorkloadSelectors = 159, Error;
@@ -109,6 +113,9 @@ codes! {
     ReferencedInternalGateway = 165, Warning;
     IneffectiveSelector = 166, Warning;
     IneffectivePolicy = 167, Warning;
+    UnknownUpgradeCompatibility = 168, Warning;
+    UpdateIncompatibility = 169, Warning;
+    MultiClusterInconsistentService = 170, Warning;
     NegativeConditionStatus = 171, Warning;
     DestinationRuleSubsetNotSelectPods = 173, Error;
     UnknownDestinationRuleHost = 174, Warning;
@@ -161,6 +168,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// Of the cluster as a whole.
+    pub fn of_cluster(code: Code, text: String) -> Message {
+        Message {
+            code,
+            text,
+            group: String::new(),
+            kind: "Cluster".to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+            field: String::new(),
+            reference: None,
+        }
+    }
+
     /// `VirtualService default/reviews`.
     pub fn origin(&self) -> String {
         let Message {
@@ -169,8 +190,9 @@ impl Message {
             name,
             ..
         } = self;
-        match namespace.as_str() {
-            "" => format!("{kind} {name}"),
+        match (namespace.as_str(), name.as_str()) {
+            ("", "") => kind.clone(),
+            ("", _) => format!("{kind} {name}"),
             _ => format!("{kind} {namespace}/{name}"),
         }
     }

@@ -107,9 +107,9 @@ fn check_with(documents: &str, only: &str, settings: Settings, expect: &[&str]) 
         only: vec![only.to_owned()],
         ..settings
     };
-    assert!(ANALYZERS.iter().any(|of| of.name == only), "{only}");
+    let mut all = ANALYZERS.iter().chain(PRECHECKS);
+    let declared = all.find(|of| of.name == only).expect(only);
     let found = analyze(&read("a.yaml", documents), &settings);
-    let declared = ANALYZERS.iter().find(|of| of.name == only).expect("one");
     let found: Vec<_> = found
         .iter()
         .map(|m| {
@@ -204,15 +204,42 @@ fn the_later_of_two_counts_and_revisions_are_told_apart() {
     check_with(&of_revision, hosts, settings("canary"), &found);
 }
 
+/// What is told of a cluster or of an analyser, and not of objects.
+const OF_NO_ANALYSER: [Code; 4] = [
+    Code::InternalError,
+    Code::InsufficientPermissions,
+    Code::UnsupportedKubernetesVersion,
+    Code::UnknownUpgradeCompatibility,
+];
+
 #[test]
 fn each_code_is_some_analysers() {
     for code in Code::ALL {
-        let n = ANALYZERS
-            .iter()
-            .filter(|of| of.codes.contains(code))
-            .count();
-        assert!(n > 0, "{code} {}", code.name());
+        let all = ANALYZERS.iter().chain(PRECHECKS);
+        let n = all.filter(|of| of.codes.contains(code)).count();
+        let is_told = n > 0 || OF_NO_ANALYSER.contains(code);
+        assert!(is_told, "{code} {}", code.name());
         assert_eq!(code.to_string().parse::<Code>().expect("a code"), *code);
     }
     assert!("IST9999".parse::<Code>().is_err());
+}
+
+/// One that fails is told, and keeps the others from nothing.
+#[test]
+fn an_analyser_that_fails_is_told() {
+    let failing = Analyzer {
+        name: "test.Analyzer",
+        about: "",
+        codes: &[],
+        run: |_, _| panic!("no such field"),
+    };
+    let settings = Settings::default();
+    let index = Index::new(Vec::new(), &settings);
+    let mut findings = Findings::default();
+    run(&failing, &index, &mut findings);
+    let (message, _) = &findings.0[0];
+    let told = message.to_string();
+    let expect =
+        "Error [IST0001] (Analyzer test.Analyzer) the analyser failed (no such field): this is";
+    assert!(told.starts_with(expect), "{told}");
 }

@@ -4,8 +4,8 @@ mod cluster;
 mod files;
 mod suppress;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -31,7 +31,7 @@ const UNREADABLE: u8 = 65;
 /// Say what is wrong with the cluster's objects, with those of files, or with both together.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen analyze                                   The cluster's objects of the namespace\n  lateen analyze -A                                Those of all namespaces\n  lateen analyze -n shop new.yaml                  The cluster as it would be with these files\n  lateen analyze --use-kube=false -R deploy/       Files alone\n  lateen analyze -S 'IST0102=Namespace shop' -A    All but that\n\nExit status: 79 where a message is at or above --failure-threshold, 65 where a file cannot be read as objects."
+    after_help = "Examples:\n  lateen analyze                                   The cluster's objects of the namespace\n  lateen analyze -A                                Those of all namespaces\n  lateen analyze -n shop new.yaml                  The cluster as it would be with these files\n  lateen analyze --use-kube=false -R deploy/       Files alone\n  lateen analyze -S 'IST0102=Namespace shop' -A    All but that\n  lateen analyze -A --remote-contexts east,west    With the Services of other clusters\n\nExit status: 79 where a message is at or above --failure-threshold, 65 where a file cannot be read as objects."
 )]
 pub(crate) struct Analyze {
     /// Files, directories, or `-` for standard input; their objects take the place of the cluster's.
@@ -60,6 +60,10 @@ pub(crate) struct Analyze {
     /// The revision of the control plane whose objects are looked at.
     #[arg(long, default_value = "")]
     revision: String,
+    /// Contexts of the kubeconfig by which the mesh's other clusters are reached: their Services are
+    /// compared with those of this one.
+    #[arg(long, value_delimiter = ',', value_name = "CONTEXT")]
+    remote_contexts: Vec<String>,
     /// Leave out what cannot be read as objects, without a word.
     #[arg(long)]
     ignore_unknown: bool,
@@ -86,7 +90,7 @@ struct Whole {
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// A line each.
     #[default]
     Log,
@@ -99,14 +103,14 @@ enum Output {
 /// Levels as `istioctl` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum Threshold {
+pub(super) enum Threshold {
     Info,
     Warning,
     Error,
 }
 
 impl Threshold {
-    fn level(self) -> Level {
+    pub(super) fn level(self) -> Level {
         match self {
             Threshold::Info => Level::Info,
             Threshold::Warning => Level::Warning,
@@ -132,6 +136,9 @@ impl Analyze {
         }
         if self.files.is_empty() && !self.use_kube {
             bail!("nothing to look at: name files, or leave out --use-kube=false");
+        }
+        if !self.remote_contexts.is_empty() && !self.use_kube {
+            bail!("--remote-contexts compares clusters; leave out --use-kube=false");
         }
         let (mut objects, mut settings) = self.of_cluster(global).await?;
         let (written, faults) = self.of_files(global)?;
@@ -175,7 +182,34 @@ impl Analyze {
         for note in &read.notes {
             eprintln!("lateen: {note}");
         }
+        let settings = Settings {
+            cluster: global
+                .context
+                .clone()
+                .unwrap_or_else(|| "this cluster".to_owned()),
+            others: self.others(global).await?,
+            ..settings
+        };
         Ok((read.objects, settings))
+    }
+
+    /// The Services of the mesh's other clusters.
+    async fn others(&self, global: &Global) -> anyhow::Result<Vec<(String, Arc<[Written]>)>> {
+        let mut others = Vec::new();
+        for context in &self.remote_contexts {
+            let there = Global {
+                context: Some(context.clone()),
+                ..global.clone()
+            };
+            let reading = tokio::time::timeout(self.timeout, cluster::services(&there));
+            let services = reading
+                .await
+                .with_context(|| format!("was not read within {:?}", self.timeout))
+                .flatten()
+                .with_context(|| format!("the cluster of --remote-contexts {context}"))?;
+            others.push((context.clone(), services.into()));
+        }
+        Ok(others)
     }
 
     fn of_files(&self, global: &Global) -> anyhow::Result<(Vec<Written>, Vec<String>)> {
@@ -198,34 +232,14 @@ impl Analyze {
         Ok((objects, faults))
     }
 
-    /// From its file, else from the last of the ConfigMaps that have it.
+    /// From its file, else from the ConfigMap that has it.
     fn mesh_config(
         &self,
         objects: &[Written],
         global: &Global,
         settings: &mut Settings,
     ) -> anyhow::Result<()> {
-        let name = match self.revision.as_str() {
-            "" | "default" => MESH_CONFIG.to_owned(),
-            revision => format!("{MESH_CONFIG}-{revision}"),
-        };
-        let is_map = |object: &&Written| {
-            let meta = &object.value["metadata"];
-            object.value["kind"] == "ConfigMap"
-                && meta["name"] == *name
-                && meta["namespace"] == *global.istio_namespace
-        };
-        let map = objects.iter().rev().find(is_map);
-        let key = |key: &str| map.and_then(|map| map.value["data"][key].as_str());
-        let parse = |what: &str, text: &str| -> anyhow::Result<Value> {
-            serde_yaml_ng::from_str(text).with_context(|| format!("cannot read {what}"))
-        };
-        if let Some(text) = key("mesh") {
-            settings.mesh = parse("the mesh's configuration in its ConfigMap", text)?;
-        }
-        if let Some(text) = key("meshNetworks") {
-            settings.networks = parse("the mesh's networks in its ConfigMap", text)?;
-        }
+        mesh_of_map(objects, &self.revision, global, settings)?;
         if let Some(path) = &self.mesh_config_file {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
@@ -256,7 +270,7 @@ impl Analyze {
             Output::Json => output::structured(&Value::Array(all()), Format::Json),
             Output::Yaml => output::structured(&Value::Array(all()), Format::Yaml),
             Output::Log => {
-                let in_color = self.color && std::io::stdout().is_terminal();
+                let in_color = self.color && output::has_colors();
                 for message in messages {
                     output::line(line(message, in_color));
                 }
@@ -314,6 +328,38 @@ impl Analyze {
     }
 }
 
+/// The mesh's configuration and its networks, by the last of the ConfigMaps that have them.
+pub(super) fn mesh_of_map(
+    objects: &[Written],
+    revision: &str,
+    global: &Global,
+    settings: &mut Settings,
+) -> anyhow::Result<()> {
+    let name = match revision {
+        "" | "default" => MESH_CONFIG.to_owned(),
+        revision => format!("{MESH_CONFIG}-{revision}"),
+    };
+    let is_map = |object: &&Written| {
+        let meta = &object.value["metadata"];
+        object.value["kind"] == "ConfigMap"
+            && meta["name"] == *name
+            && meta["namespace"] == *global.istio_namespace
+    };
+    let map = objects.iter().rev().find(is_map);
+    let key = |key: &str| map.and_then(|map| map.value["data"][key].as_str());
+    if let Some(text) = key("mesh") {
+        settings.mesh = parse("the mesh's configuration in its ConfigMap", text)?;
+    }
+    if let Some(text) = key("meshNetworks") {
+        settings.networks = parse("the mesh's networks in its ConfigMap", text)?;
+    }
+    Ok(())
+}
+
+fn parse(what: &str, text: &str) -> anyhow::Result<Value> {
+    serde_yaml_ng::from_str(text).with_context(|| format!("cannot read {what}"))
+}
+
 fn listed() -> String {
     let each = ANALYZERS.iter().map(|analyzer| {
         let codes: Vec<_> = analyzer.codes.iter().map(ToString::to_string).collect();
@@ -328,7 +374,7 @@ fn listed() -> String {
 }
 
 /// With its level in colour.
-fn line(message: &Message, in_color: bool) -> String {
+pub(super) fn line(message: &Message, in_color: bool) -> String {
     let plain = message.to_string();
     let level = message.code.level();
     let Some(rest) = plain.strip_prefix(&level.to_string()).filter(|_| in_color) else {

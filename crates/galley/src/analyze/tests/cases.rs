@@ -1,6 +1,6 @@
 //! Codes that the public cases do not have, one by one.
 
-use super::{Settings, check, check_with};
+use super::{Settings, check, check_with, read};
 use serde_json::json;
 
 /// An object in one line.
@@ -591,4 +591,152 @@ fn addresses_of_control_planes_outside_are_names() {
     check(&hook("url: 'https://plane.example/inject'"), of, &[]);
     check(&hook("service: {name: istiod}"), of, &[]);
     check(&hook("url: nothing"), of, &[&format!("IST0163 {at}")]);
+}
+
+#[test]
+fn services_of_several_clusters_must_be_alike() {
+    let of = "multicluster.ServiceAnalyzer";
+    let service = |spec: &str| object("v1", "Service", "name: s, namespace: a", spec);
+    let own = "spec: {type: ClusterIP, ports: [{name: http, port: 80}]}";
+    let check = |other: &str, expect: &[&str]| {
+        let elsewhere = service(other) + &net("VirtualService", "name: s, namespace: a", "{}");
+        let settings = Settings {
+            cluster: "west".to_owned(),
+            others: vec![("east".to_owned(), read("east.yaml", &elsewhere).into())],
+            ..Settings::default()
+        };
+        check_with(&service(own), of, settings, expect);
+    };
+    let found: &[&str] = &["IST0170 Service a/s spec"];
+    check(own, &[]);
+    // What a cluster fills in is no difference.
+    check(
+        "spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 80, protocol: TCP}]}",
+        &[],
+    );
+    check("spec: {ports: [{name: http, port: 81}]}", found);
+    check(
+        "spec: {ports: [{name: http, port: 80, targetPort: 8080}]}",
+        found,
+    );
+    check(
+        "spec: {type: LoadBalancer, ports: [{name: http, port: 80}]}",
+        found,
+    );
+    check(
+        "spec: {clusterIP: None, ports: [{name: http, port: 80}]}",
+        found,
+    );
+    super::check(&service(own), of, &[]);
+}
+
+#[test]
+fn annotations_that_may_change_are_told_before_an_upgrade() {
+    let of = "annotations.AlphaAnalyzer";
+    let pod = |annotation: &str, init: &str| {
+        let meta = format!("name: p, namespace: a, annotations: {{{annotation}}}");
+        let spec = format!("spec: {{containers: [{{name: c}}], initContainers: [{init}]}}");
+        object("v1", "Pod", &meta, &spec)
+    };
+    let cpu = "sidecar.istio.io/proxyCPU: 100m";
+    let found = ["IST0136 Pod a/p metadata.annotations[sidecar.istio.io/proxyCPU]"];
+    check(&pod(cpu, ""), of, &found);
+    check(&pod("proxy.istio.io/config: '{}'", ""), of, &[]);
+    check(&pod("sidecar.istio.io/status: '{}'", ""), of, &[]);
+    check(&pod("example.com/a: b", ""), of, &[]);
+    let mode = "sidecar.istio.io/interceptionMode: TPROXY";
+    let found = ["IST0136 Pod a/p metadata.annotations[sidecar.istio.io/interceptionMode]"];
+    check(&pod(mode, "{name: istio-init}"), of, &found);
+    check(&pod(mode, ""), of, &[]);
+}
+
+#[test]
+fn definitions_of_the_gateway_api_serve_what_is_read() {
+    let of = "k8sgateway.ServedVersionAnalyzer";
+    let definition = |kind: &str, version: &str, served: bool| {
+        let spec = format!(
+            "spec: {{group: gateway.networking.k8s.io, names: {{kind: {kind}, plural: x}}, \
+             versions: [{{name: {version}, served: {served}}}]}}"
+        );
+        object(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "name: x.gateway.networking.k8s.io",
+            &spec,
+        )
+    };
+    let found = ["IST0156 CustomResourceDefinition x.gateway.networking.k8s.io spec.versions"];
+    check(&definition("Gateway", "v1alpha2", true), of, &found);
+    check(&definition("Gateway", "v1", false), of, &found);
+    check(&definition("Gateway", "v1", true), of, &[]);
+    check(&definition("ReferenceGrant", "v1beta1", true), of, &[]);
+    check(&definition("TCPRoute", "v1alpha2", true), of, &[]);
+}
+
+#[test]
+fn what_earlier_releases_did_otherwise_is_told() {
+    let of = "upgrade.CompatibilityAnalyzer";
+    let check = |documents: &str, from: u32, expect: &[&str]| {
+        let settings = Settings {
+            from_minor: Some(from),
+            mesh: json!({"discoverySelectors": [{"matchLabels": {"a": "b"}}]}),
+            ..Settings::default()
+        };
+        check_with(documents, of, settings, expect);
+    };
+    let meta = "name: o, namespace: a";
+    let alias = object(
+        "v1",
+        "Service",
+        meta,
+        "spec: {type: ExternalName, externalName: b}",
+    );
+    check(&alias, 20, &["IST0169 Service a/o"]);
+    check(&alias, 21, &[]);
+    let tls = |tls: &str| {
+        net(
+            "DestinationRule",
+            meta,
+            &format!("{{host: h, trafficPolicy: {tls}}}"),
+        )
+    };
+    let rule = ["IST0169 DestinationRule a/o"];
+    check(&tls("{tls: {mode: SIMPLE}}"), 20, &rule);
+    check(&tls("{tls: {mode: SIMPLE, sni: h}}"), 20, &[]);
+    check(&tls("{tls: {mode: SIMPLE, sni: h}}"), 21, &rule);
+    check(
+        &tls("{portLevelSettings: [{tls: {mode: MUTUAL}}]}"),
+        22,
+        &rule,
+    );
+    check(&tls("{tls: {mode: SIMPLE, caCertificates: /r}}"), 22, &[]);
+    check(&tls("{tls: {mode: ISTIO_MUTUAL}}"), 22, &[]);
+    let hosts = |host: &str| net("VirtualService", meta, &format!("{{hosts: ['{host}']}}"));
+    check(&hosts("*.b"), 19, &["IST0169 VirtualService a/o"]);
+    check(&hosts("a.b"), 19, &[]);
+    check(&hosts("*.b"), 24, &[]);
+    let entry = net(
+        "ServiceEntry",
+        meta,
+        "{resolution: NONE, ports: [{number: 80, targetPort: 81}]}",
+    );
+    check(&entry, 22, &["IST0169 ServiceEntry a/o"]);
+    check(&entry, 21, &[]);
+    check(
+        &namespace("istio-system", ""),
+        21,
+        &["IST0169 Namespace istio-system"],
+    );
+    check(&namespace("istio-system", ""), 22, &[]);
+    let zipkin = object(
+        "v1",
+        "Service",
+        "name: zipkin, namespace: istio-system",
+        "spec: {}",
+    );
+    check(&zipkin, 21, &["IST0169 Service istio-system/zipkin"]);
+    // Nobody says where they come from.
+    super::check(&alias, of, &[]);
+    assert_eq!(super::untold_changes(21, "DestinationRule").len(), 1);
+    assert_eq!(super::untold_changes(21, "Pod").len(), 0);
 }

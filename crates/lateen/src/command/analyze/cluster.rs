@@ -50,6 +50,8 @@ pub(in crate::command) struct Read {
     pub(in crate::command) objects: Vec<Written>,
     /// What could not be read, and so is not looked at.
     pub(in crate::command) notes: Vec<String>,
+    /// The kinds of these.
+    pub(in crate::command) unread: Vec<String>,
 }
 
 /// Every kind that an analyser asks for. What the user may not read is noted and left out.
@@ -60,20 +62,37 @@ pub(in crate::command) async fn objects(global: &Global) -> anyhow::Result<Read>
     let client = client::connect(global).await?;
     let lists = kinds().map(|resource| {
         let client = client.clone();
-        async move { list(client, resource, global).await }
+        let kind = resource.kind.clone();
+        async move { Ok::<_, kube::Error>((kind, list(client, resource, global).await?)) }
     });
     let lists: Vec<_> = stream::iter(lists).buffered(AT_ONCE).try_collect().await?;
     let mut read = Read {
         objects: Vec::new(),
         notes: Vec::new(),
+        unread: Vec::new(),
     };
-    for list in lists {
+    for (kind, list) in lists {
         match list {
             Ok(objects) => read.objects.extend(objects),
-            Err(note) => read.notes.push(note),
+            Err(note) => {
+                read.notes.push(note);
+                read.unread.push(kind);
+            }
         }
     }
     Ok(read)
+}
+
+/// The Services of a cluster, all of which must be readable: others would look as if they were not there.
+///
+/// # Errors
+/// Where the cluster does not answer, or does not let them be read.
+pub(in crate::command) async fn services(global: &Global) -> anyhow::Result<Vec<Written>> {
+    let client = client::connect(global).await?;
+    let kind = GroupVersionKind::gvk("", "v1", "Service");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "services");
+    let read = list(client, resource, global).await?;
+    read.map_err(|note| anyhow::anyhow!("{note}"))
 }
 
 /// Every kind that an analyser asks for.
