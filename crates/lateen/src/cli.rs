@@ -67,7 +67,8 @@ pub(crate) struct Global {
         requires = "impersonate"
     )]
     pub(crate) impersonate_uid: Option<String>,
-    /// How long connecting to the API server may take.
+    /// How long an answer of the API server may take; 0s for as long as it takes. Streams, as logs are, need only
+    /// begin in that time.
     #[arg(long, global = true, value_name = "DURATION", default_value = "15s", value_parser = command::wait::duration)]
     pub(crate) kubeclient_timeout: std::time::Duration,
     /// How much the Kubernetes client says of what it does: from 6 on each request, from 9 on all.
@@ -105,7 +106,7 @@ enum Command {
     /// Say which local command an image name runs
     Image(command::image::Image),
     /// Add the sidecar to the workloads of a YAML file
-    KubeInject(command::kube_inject::KubeInject),
+    KubeInject(Box<command::kube_inject::KubeInject>),
     /// Show which proxies have the newest configuration
     #[command(visible_alias = "ps")]
     ProxyStatus(command::proxy_status::ProxyStatus),
@@ -151,18 +152,18 @@ enum Command {
     ConvertIngress(command::convert_ingress::ConvertIngress),
     /// Not supported: the operator that ran in clusters
     Operator(command::refused::Operator),
-    /// Not supported: the manifests of Istio 1.0's components
+    /// Write the objects of an installation, by a file of Helm's values
+    #[command(hide = true)]
+    GenDeploy(command::gen_deploy::GenDeploy),
+    /// Add a context for an API server without users to a kubeconfig
+    #[command(hide = true)]
+    ContextCreate(command::context_create::ContextCreate),
+    /// Not supported: rules of Mixer
     #[command(
         hide = true,
-        after_help = "Example:\n  lateen manifest generate --set profile=demo     Instead"
+        after_help = "Example:\n  lateen proxy-config cluster deploy/productpage-v1     What a proxy has instead"
     )]
-    GenDeploy(command::refused::Rest),
-    /// Not supported: a kubeconfig for Istio's own API server
-    #[command(
-        hide = true,
-        after_help = "Example:\n  kubectl config set-context NAME --cluster CLUSTER     Instead"
-    )]
-    ContextCreate(command::refused::Rest),
+    Mixer(command::refused::Rest),
     /// Not supported: proxies of ambient mode
     #[command(
         after_help = "Example:\n  kubectl label namespace default istio-injection=enabled     Instead"
@@ -233,11 +234,24 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         eprintln!("Error: {failed}");
         return ExitCode::from(failed.status);
     }
-    eprintln!("lateen: {error:#}");
+    eprintln!("lateen: {}", told(error));
     if error.is::<command::wait::TimedOut>() {
         return ExitCode::from(command::wait::TIMED_OUT);
     }
     ExitCode::FAILURE
+}
+
+/// An error with its causes. Those that an error tells itself are not told again.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -275,8 +289,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Deregister(deregister) => deregister.run(global).await,
         Command::ConvertIngress(convert) => convert.run(),
         Command::Operator(operator) => operator.run(),
-        Command::GenDeploy(_) => Refused::GenDeploy.fail(),
-        Command::ContextCreate(_) => Refused::ContextCreate.fail(),
+        Command::GenDeploy(generate) => generate.run(),
+        Command::ContextCreate(context) => context.run(global),
+        Command::Mixer(_) => Refused::Mixer.fail(),
         Command::Waypoint(_) => Refused::Waypoint.fail(),
         Command::ZtunnelConfig(_) => Refused::ZtunnelConfig.fail(),
         Command::Options(options) => {
@@ -303,6 +318,20 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = || anyhow::anyhow!("no such file");
+        let again = cause()
+            .context("cannot read x: no such file")
+            .context("no cluster");
+        assert_eq!(told(&again), "no cluster: cannot read x: no such file");
+        assert_eq!(
+            told(&cause().context("no cluster")),
+            "no cluster: no such file"
+        );
+        assert_eq!(told(&cause()), "no such file");
+    }
 
     /// Names and flags that do not go together are found by the parser only when they are used.
     #[test]

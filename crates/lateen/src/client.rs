@@ -1,6 +1,8 @@
 //! Finding the cluster that a command means, and reaching a pod's ports through its API server.
 
-use std::path::PathBuf;
+mod deadline;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full};
@@ -10,6 +12,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSe
 use kube::{
     Api, Client, Config, Discovery,
     api::{ApiResource, DynamicObject, ListParams, TypeMeta},
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
     core::{GroupVersionKind, Selector},
 };
@@ -18,10 +21,22 @@ use lateen_local::state::{self, DEFAULT_NAME, StateDir};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::Global;
+use deadline::Deadline;
 
 /// A client for the cluster that the flags, the environment or the local mesh name.
 pub(crate) async fn connect(global: &Global) -> anyhow::Result<Client> {
-    Ok(Client::try_from(config(global).await?)?)
+    of(config(global).await?, global)
+}
+
+/// A client by which every answer comes in the time that the flags give it.
+pub(crate) fn of(config: Config, global: &Global) -> anyhow::Result<Client> {
+    let builder = ClientBuilder::try_from(config)?;
+    let limit = global.kubeclient_timeout;
+    // Nothing is no bound, as for `istioctl`.
+    Ok(match limit.is_zero() {
+        true => builder.build(),
+        false => builder.with_layer(&Deadline(limit)).build(),
+    })
 }
 
 /// How that cluster is reached, and as whom.
@@ -32,17 +47,52 @@ pub(crate) async fn config(global: &Global) -> anyhow::Result<Config> {
     };
     let mut config = match kubeconfig(global) {
         Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &options).await?
+            let config = Config::from_custom_kubeconfig(read(&path)?, &options).await;
+            config.with_context(|| format!("kubeconfig {}", path.display()))?
         }
-        None => Config::from_kubeconfig(&options).await.context(
-            "no cluster to talk to: start one with `lateen up`, or name one with --kubeconfig",
-        )?,
+        None => {
+            must_be_there()?;
+            Config::from_kubeconfig(&options)
+                .await
+                .context(NO_CLUSTER)?
+        }
     };
-    config.connect_timeout = Some(global.kubeclient_timeout);
+    config.connect_timeout = Some(global.kubeclient_timeout).filter(|limit| !limit.is_zero());
     impersonate(global, &mut config);
     Ok(config)
+}
+
+/// What to do where no cluster is named.
+const NO_CLUSTER: &str =
+    "no cluster to talk to: start one with `lateen up`, or name one with --kubeconfig";
+
+/// A kubeconfig that is named.
+fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
+    // The library's own words name the file and the reason twice.
+    std::fs::metadata(path)
+        .and_then(|_| std::fs::File::open(path))
+        .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
+    Kubeconfig::read_from(path).with_context(|| format!("{} is no kubeconfig", path.display()))
+}
+
+/// Where neither a flag nor `$KUBECONFIG` names a file, the usual one must be there.
+fn must_be_there() -> anyhow::Result<()> {
+    let usual = std::env::home_dir().map(|home| home.join(".kube/config"));
+    let is_named = std::env::var_os("KUBECONFIG").is_some();
+    let running: Vec<String> = running_names();
+    match usual {
+        _ if is_named => Ok(()),
+        Some(path) if path.exists() => Ok(()),
+        _ if !running.is_empty() => bail!(
+            "several local meshes run ({}): name the kubeconfig of one with --kubeconfig; `lateen cluster list` \
+             has them",
+            running.join(", ")
+        ),
+        usual => bail!(
+            "{NO_CLUSTER} (there is no {})",
+            usual.unwrap_or_else(|| "~/.kube/config".into()).display()
+        ),
+    }
 }
 
 /// Comes as somebody else, where the flags say so.
@@ -91,14 +141,19 @@ fn running_kubeconfig() -> Option<PathBuf> {
     if let Some(state) = running(DEFAULT_NAME) {
         return Some(state.kubeconfig());
     }
-    let all: Vec<StateDir> = state::names()
-        .iter()
-        .filter_map(|name| running(name))
-        .collect();
-    match &all[..] {
-        [only] => Some(only.kubeconfig()),
+    match &running_names()[..] {
+        [only] => running(only).map(|state| state.kubeconfig()),
         _ => None,
     }
+}
+
+/// The local meshes that run.
+fn running_names() -> Vec<String> {
+    let is_running = |name: &String| {
+        let state = StateDir::of(name);
+        state.is_ok_and(|state| state.running().is_some())
+    };
+    state::names().into_iter().filter(is_running).collect()
 }
 
 /// All objects of a kind, with what they are, which items of a list do not say. A kind that the
@@ -133,9 +188,7 @@ pub(crate) async fn kinds(client: &Client) -> kube::Result<Discovery> {
 
 /// A client from a kubeconfig file alone.
 pub(crate) async fn from_file(path: &std::path::Path) -> anyhow::Result<Client> {
-    let file = Kubeconfig::read_from(path)
-        .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    let config = Config::from_custom_kubeconfig(read(path)?, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 

@@ -141,6 +141,28 @@ pub(crate) async fn proxy_config_is_read_by_programs_and_from_files(
     Ok(())
 }
 
+/// Figures of the proxy alone, and with those of its application.
+pub(crate) async fn figures_of_a_proxy_are_shown(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let stats = |args: &[&str]| mesh.lateen_ok(&[&["x", "envoy-stats", PROXY], args].concat());
+    let lines = stats(&[])?;
+    ensure!(
+        lines.lines().any(|line| line == "server.live: 1"),
+        "{lines}"
+    );
+    let json: Value = serde_json::from_str(&stats(&["-o", "json"])?)?;
+    let figures = json["stats"].as_array().context("no list")?;
+    let live = figures.iter().find(|of| of["name"] == "server.live");
+    ensure!(live.is_some_and(|live| live["value"] == 1), "{json}");
+    let clusters: Value = serde_json::from_str(&stats(&["-t", "clusters", "-o", "json"])?)?;
+    ensure!(clusters["cluster_statuses"].is_array(), "{clusters}");
+    for format in ["prom", "prom-merged"] {
+        let metrics = stats(&["-o", format])?;
+        ensure!(metrics.contains("# TYPE istio_requests_total"), "{metrics}");
+    }
+    Ok(())
+}
+
 /// The line of a logger.
 fn level_of<'a>(listing: &'a str, logger: &str) -> Option<&'a str> {
     let mut lines = listing.lines().map(str::trim);
@@ -150,6 +172,22 @@ fn level_of<'a>(listing: &'a str, logger: &str) -> Option<&'a str> {
 pub(crate) async fn levels_of_a_proxy_are_changed(mesh: &Option<Mesh>) -> anyhow::Result<()> {
     let mesh = shared(mesh);
     let log = |args: &[&str]| mesh.lateen_ok(&[&["proxy-config", "log", PROXY], args].concat());
+    let changed = proxy_levels(mesh, &log);
+    // Whatever was found: tests after this one are to find the levels that they know.
+    let reset = log(&["--reset"])?;
+    changed?;
+    ensure!(level_of(&reset, "http") == Some("warning"), "{reset}");
+    let json: Value = serde_json::from_str(&log(&["-o", "json"])?)?;
+    let mut proxies = json.as_object().context("no object")?.values();
+    let levels = proxies.next().context("no proxy")?;
+    ensure!(levels["http"] == "warning", "{json:#}");
+    Ok(())
+}
+
+fn proxy_levels(
+    mesh: &Mesh,
+    log: &impl Fn(&[&str]) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
     let before = log(&[])?;
     ensure!(before.contains("active loggers:"), "{before}");
     ensure!(level_of(&before, "http") == Some("warning"), "{before}");
@@ -165,12 +203,6 @@ pub(crate) async fn levels_of_a_proxy_are_changed(mesh: &Option<Mesh>) -> anyhow
     ensure!(level_of(&all, "admin") == Some("error"), "{all}");
     let refused = mesh.lateen(&["pc", "log", PROXY, "--level", "nothing:debug"])?;
     ensure!(!refused.status.success(), "an unknown logger was taken");
-    let reset = log(&["--reset"])?;
-    ensure!(level_of(&reset, "http") == Some("warning"), "{reset}");
-    let json: Value = serde_json::from_str(&log(&["-o", "json"])?)?;
-    let mut proxies = json.as_object().context("no object")?.values();
-    let levels = proxies.next().context("no proxy")?;
-    ensure!(levels["http"] == "warning", "{json:#}");
     Ok(())
 }
 
@@ -179,21 +211,50 @@ pub(crate) async fn levels_of_the_control_plane_are_changed(
 ) -> anyhow::Result<()> {
     let mesh = shared(mesh);
     let log = |args: &[&str]| mesh.lateen_ok(&[&["admin", "log"], args].concat());
-    let level = |table: &str, scope: &str| {
-        let line = table.lines().find(|line| line.starts_with(scope));
-        let word = line.and_then(|line| line.split_whitespace().last());
-        word.map(str::to_owned)
-    };
+    let changed = control_plane_levels(mesh, &log);
+    let reset = log(&["--reset"])?;
+    changed?;
+    ensure!(
+        level_in(&reset, "ads").as_deref() == Some("info"),
+        "{reset}"
+    );
+    Ok(())
+}
+
+/// The level of a scope in the table of `admin log`.
+fn level_in(table: &str, scope: &str) -> Option<String> {
+    let line = table.lines().find(|line| line.starts_with(scope));
+    let word = line.and_then(|line| line.split_whitespace().last());
+    word.map(str::to_owned)
+}
+
+fn control_plane_levels(
+    mesh: &Mesh,
+    log: &impl Fn(&[&str]) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
     let before = log(&[])?;
     ensure!(
         header(&before) == "ACTIVE SCOPE DESCRIPTION LOG LEVEL",
         "{before}"
     );
-    ensure!(level(&before, "ads").as_deref() == Some("info"), "{before}");
+    ensure!(
+        level_in(&before, "ads").as_deref() == Some("info"),
+        "{before}"
+    );
     let after = log(&["--level", "ads:debug"])?;
-    ensure!(level(&after, "ads").as_deref() == Some("debug"), "{after}");
-    ensure!(level(&after, "ca").as_deref() == Some("info"), "{after}");
-    let told = mesh.lateen(&["admin", "log", "--level", "nothing:debug"])?;
+    ensure!(
+        level_in(&after, "ads").as_deref() == Some("debug"),
+        "{after}"
+    );
+    ensure!(level_in(&after, "ca").as_deref() == Some("info"), "{after}");
+    // What cannot be set keeps nothing else from being set.
+    let told = mesh.lateen(&["admin", "log", "--level", "nothing:debug,ca:debug"])?;
+    ensure!(!told.status.success(), "an unknown scope was taken");
+    let table = log(&[])?;
+    ensure!(
+        level_in(&table, "ca").as_deref() == Some("debug"),
+        "{table}"
+    );
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     ensure!(told.contains("there are: ads, ca"), "{told}");
     let told = mesh.lateen(&["admin", "log", "--stack-trace-level", "ads:error"])?;
@@ -202,8 +263,6 @@ pub(crate) async fn levels_of_the_control_plane_are_changed(
         told.contains("--stack-trace-level is not supported"),
         "{told}"
     );
-    let reset = log(&["--reset"])?;
-    ensure!(level(&reset, "ads").as_deref() == Some("info"), "{reset}");
     Ok(())
 }
 

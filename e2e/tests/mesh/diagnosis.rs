@@ -4,6 +4,7 @@ use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Secret, Service},
+    rbac::v1::ClusterRoleBinding,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -135,6 +136,24 @@ pub(crate) async fn the_mesh_is_looked_at(mesh: &Option<Mesh>) -> anyhow::Result
         &["x", "internal-debug", "krtz"],
         &["there are no krt collections"],
     )?;
+    // The cluster is as it itself is; another one is not there.
+    let kubeconfig = std::fs::read_to_string(mesh.kubeconfig()?)?;
+    let kubeconfig: Value = serde_yaml_ng::from_str(&kubeconfig)?;
+    let context = kubeconfig["current-context"]
+        .as_str()
+        .context("a context")?;
+    let told = mesh.lateen(&["analyze", "-A", "-o", "json", "--remote-contexts", context])?;
+    let told: Value = serde_json::from_slice(&told.stdout)?;
+    let messages = told.as_array().context("messages")?;
+    ensure!(
+        messages.iter().all(|message| message["code"] != "IST0170"),
+        "{told}"
+    );
+    refused(
+        mesh,
+        &["analyze", "-A", "--remote-contexts", "nowhere"],
+        &["--remote-contexts nowhere"],
+    )?;
     let told = mesh.lateen_ok(&["x", "config", "list"])?;
     has(&told, &["istioNamespace", "the local mesh that runs"])?;
     refused(
@@ -229,6 +248,14 @@ pub(crate) async fn objects_are_kept_as_in_1_0(mesh: &Option<Mesh>) -> anyhow::R
         "{told}"
     );
     refused(mesh, &["delete", "-f", path], &["is not there"])?;
+    let told = mesh.lateen_ok(&["get", "vs", "kept"])?;
+    ensure!(told == "No resources found.\n", "{told}");
+    let both = format!("{}---\n{rule}", rule.replace("kept", "kept-too"));
+    std::fs::write(&file, &both)?;
+    // One that is not there keeps nobody from deleting the other.
+    mesh.lateen_ok(&["create", "-f", path])?;
+    mesh.lateen_ok(&["delete", "vs", "kept-too"])?;
+    refused(mesh, &["delete", "-f", path], &["kept-too is not there"])?;
     let told = mesh.lateen_ok(&["get", "vs", "kept"])?;
     ensure!(told == "No resources found.\n", "{told}");
     std::fs::write(&file, rule.replace("timeout", "timeuot"))?;
@@ -363,6 +390,12 @@ pub(crate) async fn remote_secrets_give_the_right_to_read(
     // The same again goes by the Secret that is there.
     let again = mesh.lateen_ok(&["create-remote-secret", "--name", "east"])?;
     ensure!(again == told, "another token");
+    // An account that may read nothing is given back what it may.
+    let bindings: Api<ClusterRoleBinding> = Api::all(mesh.client().await?);
+    let binding = "istio-reader-clusterrole-istio-system";
+    bindings.delete(binding, &DeleteParams::default()).await?;
+    mesh.lateen_ok(&["create-remote-secret", "--name", "east"])?;
+    bindings.get(binding).await.context("no binding was made")?;
     // What was made for it.
     let secrets: Api<Secret> = Api::namespaced(mesh.client().await?, "istio-system");
     let name = "istio-reader-service-account-istio-remote-secret-token";

@@ -206,6 +206,7 @@ fn with_ours(mesh: &Arc<Option<Mesh>>) -> Vec<Trial> {
         cli::levels_of_a_proxy_are_changed,
         cli::a_proxy_is_compared_with_what_it_was_sent,
         cli::levels_of_the_control_plane_are_changed,
+        cli::figures_of_a_proxy_are_shown,
         cli::versions_of_all_are_told,
         cli::pages_are_opened_by_forwarded_ports,
         cli::a_report_holds_no_secrets,

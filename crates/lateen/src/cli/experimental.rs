@@ -33,6 +33,14 @@ pub(super) enum Experimental {
     Config(command::config_list::Config),
     /// Show a debug page of the control plane
     InternalDebug(command::internal_debug::InternalDebug),
+    /// Show the figures of a proxy
+    #[command(alias = "es")]
+    EnvoyStats(command::envoy_stats::EnvoyStats),
+    /// Show which proxies have the newest configuration
+    #[command(visible_alias = "ps")]
+    ProxyStatus(command::proxy_status::ProxyStatus),
+    /// Print the versions of the command, the control plane and the proxies
+    Version(command::version::Version),
     /// Show rates and latencies of workloads
     #[command(visible_alias = "m")]
     Metrics(command::metrics::Metrics),
@@ -78,6 +86,9 @@ impl Experimental {
                 Ok(())
             }
             Experimental::InternalDebug(debug) => debug.run(global).await,
+            Experimental::EnvoyStats(stats) => stats.run(global).await,
+            Experimental::ProxyStatus(status) => status.run(global).await,
+            Experimental::Version(version) => version.run(global).await,
             Experimental::Metrics(metrics) => metrics.run(global).await,
             Experimental::Workload(workload) => workload.run(global).await,
             Experimental::AddToMesh(add) => add.run(global).await,

@@ -117,7 +117,7 @@ impl CreateRemoteSecret {
             );
         }
         let config = client::config(global).await?;
-        let client = Client::try_from(config.clone())?;
+        let client = client::of(config.clone(), global)?;
         let namespace = self.namespace(global);
         let cluster = match &self.name {
             Some(name) => name.clone(),
@@ -201,26 +201,30 @@ impl CreateRemoteSecret {
         filled(client, namespace, &name).await
     }
 
+    /// The account, and what it may do. Of the mesh's own account each part is made that is missing: an
+    /// account alone, which may read nothing, would give a Secret that is of no use.
     async fn ensure_account(
         &self,
         client: &Client,
         namespace: &str,
         account: &str,
     ) -> anyhow::Result<()> {
+        if self.create_service_account && account == self.kind.account() {
+            return self.make(client, namespace).await;
+        }
         let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let there = api.get_opt(account).await;
-        if there
-            .with_context(|| format!("cannot read service account {account}.{namespace}"))?
-            .is_some()
-        {
-            return Ok(());
-        }
-        let may_make = self.create_service_account && account == self.kind.account();
-        if !may_make {
+        let there =
+            there.with_context(|| format!("cannot read service account {account}.{namespace}"))?;
+        if there.is_none() {
             bail!(
                 "there is no service account {account} in namespace {namespace}; make it, name another with --service-account, or leave out --create-service-account=false"
             );
         }
+        Ok(())
+    }
+
+    async fn make(&self, client: &Client, namespace: &str) -> anyhow::Result<()> {
         let sets = vec![format!("values.global.istioNamespace={namespace}")];
         let installation = Installation::of(&Layers {
             sets,

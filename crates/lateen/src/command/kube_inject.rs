@@ -1,20 +1,20 @@
 //! `lateen kube-inject`: the webhook's work on a file, as the cluster's injector or files say.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use lateen_injector::{InjectorConfig, Params};
-use serde_json::Value;
 
 use crate::{cli::Global, output};
 
 mod cluster;
+mod operator;
+mod settings;
 
 use cluster::Cluster;
+use operator::Operator;
+use settings::Settings;
 
 /// Where a command reads and writes workloads.
 #[derive(Debug, Args)]
@@ -46,6 +46,9 @@ pub(crate) struct KubeInject {
     /// The mesh's configuration: key `mesh` of its ConfigMap.
     #[arg(long = "meshConfigFile", value_name = "FILE")]
     mesh_config_file: Option<PathBuf>,
+    /// An IstioOperator file: what an installation of it would have in its ConfigMaps.
+    #[arg(long = "operatorFileName", value_name = "FILE")]
+    operator_file: Option<PathBuf>,
     /// The ConfigMap of the injector.
     #[arg(long = "injectConfigMapName", value_name = "NAME")]
     inject_config_map: Option<String>,
@@ -60,36 +63,6 @@ pub(crate) struct KubeInject {
     webhook_config: Option<String>,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// Settings of their own, as `istioctl` 1.0 took them; they count over those of files and ConfigMaps.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Settings")]
-struct Settings {
-    /// Registry and folder of the images.
-    #[arg(long)]
-    hub: Option<String>,
-    /// Version of the images.
-    #[arg(long)]
-    tag: Option<String>,
-    /// When images are pulled.
-    #[arg(long = "imagePullPolicy", value_name = "POLICY")]
-    pull_policy: Option<String>,
-    /// Destinations whose connections are taken.
-    #[arg(long = "includeIPRanges", value_name = "CIDRS")]
-    include_ip_ranges: Option<String>,
-    /// Destinations whose connections are left alone.
-    #[arg(long = "excludeIPRanges", value_name = "CIDRS")]
-    exclude_ip_ranges: Option<String>,
-    /// Ports of the pod whose connections are taken.
-    #[arg(long = "includeInboundPorts", value_name = "PORTS")]
-    include_inbound_ports: Option<String>,
-    /// Ports of the pod whose connections are left alone.
-    #[arg(long = "excludeInboundPorts", value_name = "PORTS")]
-    exclude_inbound_ports: Option<String>,
-    /// The agent's port; 0 is none.
-    #[arg(long = "statusPort", value_name = "PORT")]
-    status_port: Option<u16>,
 }
 
 impl KubeInject {
@@ -107,6 +80,7 @@ impl KubeInject {
             inject_config_file: None,
             values_file: None,
             mesh_config_file: None,
+            operator_file: None,
             inject_config_map: None,
             mesh_config_map: None,
             revision: Some(revision.to_owned()),
@@ -119,9 +93,14 @@ impl KubeInject {
     }
 
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
+        self.settings.check()?;
+        let text = self.files.read()?;
         let params = self.params(global).await?;
-        self.files
-            .change(|text| lateen_injector::kube_inject(text, &params), "inject")
+        self.files.change(
+            &text,
+            |text| lateen_injector::kube_inject(text, &params),
+            "inject",
+        )
     }
 
     async fn params(&self, global: &Global) -> anyhow::Result<Params> {
@@ -129,6 +108,12 @@ impl KubeInject {
         let mut config = read(&self.inject_config_file)?;
         let mut values = read(&self.values_file)?;
         let mut mesh = read(&self.mesh_config_file)?;
+        if let Some(path) = &self.operator_file {
+            let operator = Operator::read(path, self.revision.as_deref())?;
+            config = config.or(Some(operator.config));
+            values = values.or(Some(operator.values));
+            mesh = mesh.or(Some(operator.mesh));
+        }
         let mut base = Params {
             revision: self.revision.clone().unwrap_or_else(|| "default".into()),
             ..Params::default()
@@ -206,65 +191,6 @@ impl KubeInject {
     }
 }
 
-impl Settings {
-    /// The text of the settings with these over it.
-    fn over(&self, values: &str) -> Result<String, serde_json::Error> {
-        let mut all: Value = match values.trim() {
-            "" => Value::Object(serde_json::Map::new()),
-            text => serde_json::from_str(text)?,
-        };
-        let own = [
-            ("/global/hub", self.hub.clone().map(Value::from)),
-            ("/global/tag", self.tag.clone().map(Value::from)),
-            (
-                "/global/imagePullPolicy",
-                self.pull_policy.clone().map(Value::from),
-            ),
-            (
-                "/global/proxy/includeIPRanges",
-                self.include_ip_ranges.clone().map(Value::from),
-            ),
-            (
-                "/global/proxy/excludeIPRanges",
-                self.exclude_ip_ranges.clone().map(Value::from),
-            ),
-            (
-                "/global/proxy/includeInboundPorts",
-                self.include_inbound_ports.clone().map(Value::from),
-            ),
-            (
-                "/global/proxy/excludeInboundPorts",
-                self.exclude_inbound_ports.clone().map(Value::from),
-            ),
-            (
-                "/global/proxy/statusPort",
-                self.status_port.map(Value::from),
-            ),
-        ];
-        for (path, value) in own {
-            if let Some(value) = value {
-                put(&mut all, path, value);
-            }
-        }
-        // An image that was a whole reference says registry and version itself.
-        if self.hub.is_some() || self.tag.is_some() {
-            put(&mut all, "/global/proxy/image", "proxyv2".into());
-        }
-        Ok(all.to_string())
-    }
-}
-
-fn put(all: &mut Value, path: &str, value: Value) {
-    let mut at = all;
-    for part in path.split('/').skip(1) {
-        if !at.is_object() {
-            *at = Value::Object(serde_json::Map::new());
-        }
-        at = &mut at[part];
-    }
-    *at = value;
-}
-
 /// Take the sidecar out of the workloads of a YAML file.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  lateen x kube-uninject -f injected.yaml | kubectl apply -f -")]
@@ -275,27 +201,25 @@ pub(crate) struct KubeUninject {
 
 impl KubeUninject {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let text = self.files.read()?;
         self.files
-            .change(lateen_injector::kube_uninject, "uninject")
+            .change(&text, lateen_injector::kube_uninject, "uninject")
     }
 }
 
 impl Files {
+    fn read(&self) -> anyhow::Result<String> {
+        output::read(&self.filename)
+    }
+
     fn change(
         &self,
+        text: &str,
         change: impl FnOnce(&str) -> Result<String, lateen_injector::KubeInjectError>,
         verb: &str,
     ) -> anyhow::Result<()> {
         let name = self.filename.display();
-        let mut text = String::new();
-        if self.filename.as_os_str() == "-" {
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("cannot read standard input")?;
-        } else {
-            text = read(&self.filename)?;
-        }
-        let changed = change(&text).with_context(|| format!("cannot {verb} {name}"))?;
+        let changed = change(text).with_context(|| format!("cannot {verb} {name}"))?;
         match &self.output {
             Some(path) => std::fs::write(path, changed)
                 .with_context(|| format!("cannot write {}", path.display())),
@@ -326,19 +250,6 @@ mod tests {
     fn inject(flags: &[&str]) -> KubeInject {
         let all = ["kube-inject", "-f", "-"].iter().chain(flags);
         Cli::try_parse_from(all).expect("flags").inject
-    }
-
-    #[test]
-    fn flags_count_over_settings() {
-        let flags = ["--hub=h", "--tag=1", "--includeIPRanges=10.0.0.0/8"];
-        let values = r#"{"global": {"proxy": {"image": "x/y:z", "logLevel": "debug"}}}"#;
-        let values = inject(&flags).settings.over(values).expect("JSON");
-        let values: Value = serde_json::from_str(&values).expect("JSON");
-        assert_eq!(values["global"]["hub"], "h");
-        assert_eq!(
-            values["global"]["proxy"],
-            serde_json::json!({"image": "proxyv2", "logLevel": "debug", "includeIPRanges": "10.0.0.0/8"})
-        );
     }
 
     #[test]

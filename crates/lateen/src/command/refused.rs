@@ -56,8 +56,7 @@ enum RbacCommand {
 /// A command that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    GenDeploy,
-    ContextCreate,
+    Mixer,
     OperatorInit,
     OperatorDump,
     OperatorRemove,
@@ -96,15 +95,10 @@ impl Refused {
             "no operator runs in the cluster, the command itself installs and removes";
         const NO_AMBIENT: &str = "proxies of ambient mode are not part of this mesh";
         match self {
-            Refused::GenDeploy => (
-                "gen-deploy",
-                "it wrote the manifests of Istio 1.0's components, which are one control plane today",
-                "use `lateen manifest generate`, and `--set profile=demo` for everything",
-            ),
-            Refused::ContextCreate => (
-                "context-create",
-                "it wrote a kubeconfig for Istio's own API server, which is gone",
-                "name a cluster with --kubeconfig and --context, or make a context with `kubectl config set-context`",
+            Refused::Mixer => (
+                "mixer",
+                "there is no Mixer, and so no rules of it",
+                "metrics come from the proxies: use `lateen x metrics` and `lateen dashboard prometheus`",
             ),
             Refused::OperatorInit => (
                 "operator init",
@@ -147,8 +141,7 @@ mod tests {
     #[test]
     fn each_says_what_to_do_instead() {
         for (refused, name, instead) in [
-            (Refused::GenDeploy, "gen-deploy", "manifest generate"),
-            (Refused::ContextCreate, "context-create", "--context"),
+            (Refused::Mixer, "mixer", "x metrics"),
             (Refused::OperatorInit, "operator init", "install -f"),
             (Refused::OperatorDump, "operator dump", "manifest generate"),
             (Refused::OperatorRemove, "operator remove", "uninstall"),

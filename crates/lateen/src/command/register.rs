@@ -218,12 +218,10 @@ fn names(given: &[Port], of_service: &[ServicePort]) -> anyhow::Result<BTreeMap<
     let mut ports = BTreeMap::new();
     for port in given {
         let number = port.number;
-        if let Some(name) = &port.name {
-            if let Some(other) = ports.insert(name.clone(), number) {
-                bail!(
-                    "ports {other} and {number} are both called {name:?}; call one {name}-{number}"
-                );
-            }
+        if let Some(name) = &port.name
+            && let Some(other) = ports.insert(name.clone(), number)
+        {
+            bail!("ports {other} and {number} are both called {name:?}; call one {name}-{number}");
         }
     }
     for Port { number, .. } in given.iter().filter(|port| port.name.is_none()) {

@@ -64,13 +64,28 @@ impl std::str::FromStr for Levels {
         for part in text.split(',').map(str::trim) {
             match part.split_once([':', '=']) {
                 Some((name, level)) if !name.is_empty() && !level.is_empty() => {
-                    levels.single.push((name.to_owned(), level.to_owned()));
+                    levels.single.push((name.to_owned(), known(level)?));
                 }
-                None if !part.is_empty() => levels.all = Some(part.to_owned()),
+                None if !part.is_empty() => levels.all = Some(known(part)?),
                 _ => return Err(format!("{part:?} is no LEVEL or LOGGER:LEVEL")),
             }
         }
         Ok(levels)
+    }
+}
+
+/// Levels by the names that Envoy and Istio have for them.
+const LEVELS: [&str; 9] = [
+    "off", "none", "critical", "error", "warning", "warn", "info", "debug", "trace",
+];
+
+fn known(level: &str) -> Result<String, String> {
+    match LEVELS.contains(&level) {
+        true => Ok(level.to_owned()),
+        false => Err(format!(
+            "{level:?} is no level; levels are {}",
+            LEVELS.join(", ")
+        )),
     }
 }
 
@@ -216,6 +231,13 @@ mod tests {
             ),
             ("", Err("\"\" is no LEVEL or LOGGER:LEVEL")),
             ("http:", Err("\"http:\" is no LEVEL or LOGGER:LEVEL")),
+            (
+                "http:loud",
+                Err(
+                    "\"loud\" is no level; levels are off, none, critical, error, warning, warn, info, \
+                     debug, trace",
+                ),
+            ),
         ] {
             let given = text.parse::<Levels>().map(|levels| levels.paths());
             let expect = expect.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
