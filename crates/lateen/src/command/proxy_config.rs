@@ -21,6 +21,8 @@ pub(crate) mod dump;
 mod ecds;
 mod eds;
 mod endpoint;
+#[cfg(test)]
+mod goldens;
 mod listener;
 pub(crate) mod log;
 mod root;

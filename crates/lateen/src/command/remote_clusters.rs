@@ -43,7 +43,7 @@ impl RemoteClusters {
             let revision = pod.and_then(|pod| pod.labels().get("istio.io/rev"));
             revision.cloned().unwrap_or_else(|| "default".to_owned())
         };
-        let mut table = Table::new(["NAME", "SECRET", "STATUS", "ISTIOD", "REVISION"]);
+        let mut rows = Vec::new();
         for pod in client::control_plane_pods(&client, global).await? {
             let revision = revision_of(&pod);
             if self
@@ -55,20 +55,28 @@ impl RemoteClusters {
             }
             let (namespace, port) = (&global.istio_namespace, CONTROL_PLANE_DEBUG);
             let text = client::pod_get(&client, namespace, &pod, port, "/debug/clusterz").await?;
-            for cluster in clusters(&text)? {
-                table.row([
-                    cluster.id,
-                    cluster.secret_name,
-                    cluster.sync_status,
-                    pod.clone(),
-                    revision.clone(),
-                ]);
-            }
+            let found = clusters(&text)?.into_iter();
+            rows.extend(found.map(|cluster| (cluster, pod.clone(), revision.clone())));
         }
-        table.sort();
-        output::print(table);
+        output::print(table(rows));
         Ok(())
     }
+}
+
+/// Clusters, each with the replica that reads it and that one's revision.
+fn table(rows: Vec<(Cluster, String, String)>) -> Table {
+    let mut table = Table::new(["NAME", "SECRET", "STATUS", "ISTIOD", "REVISION"]);
+    for (cluster, pod, revision) in rows {
+        table.row([
+            cluster.id,
+            cluster.secret_name,
+            cluster.sync_status,
+            pod,
+            revision,
+        ]);
+    }
+    table.sort();
+    table
 }
 
 fn clusters(text: &str) -> anyhow::Result<Vec<Cluster>> {
@@ -91,5 +99,14 @@ mod tests {
         let secret = "istio-system/istio-remote-secret-east";
         assert_eq!(told, [("Kubernetes", "", "synced"), ("east", secret, "")]);
         assert!(clusters("{}").is_err());
+        let rows = found
+            .into_iter()
+            .map(|cluster| (cluster, "istiod-1".to_owned(), "default".to_owned()));
+        assert_eq!(
+            table(rows.collect()).to_string(),
+            "NAME           SECRET                                    STATUS     ISTIOD       REVISION\n\
+             Kubernetes                                               synced     istiod-1     default\n\
+             east           istio-system/istio-remote-secret-east                istiod-1     default\n"
+        );
     }
 }

@@ -132,7 +132,7 @@ fn kinds(listeners: &[&Value]) -> Table {
     table
 }
 
-fn chains_by_name(listeners: &[&Value]) -> Table {
+pub(super) fn chains_by_name(listeners: &[&Value]) -> Table {
     let mut table = Table::new(["LISTENER", "CHAIN", "MATCH", "DESTINATION"]).padded(PADDING);
     for listener in listeners {
         for chain in chains(listener) {

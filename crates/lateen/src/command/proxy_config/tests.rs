@@ -295,17 +295,22 @@ fn endpoints_as_they_were_sent() {
     assert_eq!(table(draining).len(), 2);
 }
 
-#[test]
-fn endpoints_as_they_are() {
+/// What the admin page of hosts says.
+pub(super) fn hosts() -> Value {
     let host = |address: Value, health: Value| json!({"address": address, "health_status": health});
     let at = |ip: &str, port: u16| json!({"socket_address": {"address": ip, "port_value": port}});
-    let answer = json!({"cluster_statuses": [
+    json!({"cluster_statuses": [
         {"name": "b", "host_statuses": [
             host(at("10.0.0.2", 80), json!({"eds_health_status": "UNHEALTHY"})),
             host(at("10.0.0.1", 80), json!({"eds_health_status": "HEALTHY", "failed_outlier_check": true}))]},
         {"name": "a", "host_statuses": [host(json!({"pipe": {"path": "/run/x"}}), json!({}))]},
         {"name": "none"},
-    ]});
+    ]})
+}
+
+#[test]
+fn endpoints_as_they_are() {
+    let answer = hosts();
     let table = |filter: endpoint::Filter| {
         let all = endpoint::select(&answer, &filter);
         cells(&endpoint::table(&all.iter().collect::<Vec<_>>()))
