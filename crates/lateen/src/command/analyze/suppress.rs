@@ -4,10 +4,23 @@ use std::str::FromStr;
 
 use lateen_galley::analyze::{Code, Message};
 
+/// Codes that are public, from one to another. Of some of them this analysis has no message; whoever
+/// has them in a script need not take them out.
+const PUBLIC: [(u16, u16); 7] = [
+    (1, 2),
+    (101, 103),
+    (106, 112),
+    (116, 116),
+    (118, 118),
+    (123, 123),
+    (125, 177),
+];
+
 /// `IST0103=Pod *.testing`: the code, the kind, the name and the namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Suppression {
-    code: Code,
+    /// None is one of which there is no message.
+    code: Option<Code>,
     resource: String,
 }
 
@@ -20,10 +33,11 @@ impl FromStr for Suppression {
                 "is not of the form CODE=RESOURCE, as in 'IST0102=Namespace shop'".to_owned(),
             );
         };
-        let code = code
-            .trim()
-            .parse::<Code>()
-            .map_err(|error| error.to_string())?;
+        let code = match code.trim().parse::<Code>() {
+            Ok(code) => Some(code),
+            Err(_) if is_public(code.trim()) => None,
+            Err(error) => return Err(error.to_string()),
+        };
         let resource = resource.trim().to_owned();
         Ok(Suppression { code, resource })
     }
@@ -42,9 +56,20 @@ impl Suppression {
             "" => format!("{kind} {name}"),
             namespace => format!("{kind} {name}.{namespace}"),
         };
-        message.code == self.code
+        self.code == Some(message.code)
             && (is_like(&self.resource, &dotted) || is_like(&self.resource, &message.origin()))
     }
+}
+
+fn is_public(code: &str) -> bool {
+    let digits = code
+        .get(..3)
+        .filter(|start| start.eq_ignore_ascii_case("IST"))
+        .and_then(|_| code.get(3..))
+        .filter(|digits| digits.len() == 4 && digits.bytes().all(|it| it.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse::<u16>().ok());
+    let mut ranges = PUBLIC.iter();
+    number.is_some_and(|number| ranges.any(|(first, last)| (*first..=*last).contains(&number)))
 }
 
 /// Whether a text is as a pattern says, in which `*` stands for anything.
@@ -87,6 +112,13 @@ mod tests {
         check("IST0103=Pod web-2.testing", false);
         check("IST0103=Deployment *", false);
         check("IST0102=*", false);
+        // Public codes of which there is no message here match nothing.
+        for public in ["IST0001=*", "IST0136=*", "ist0141=Pod *", "IST0170=*"] {
+            check(public, false);
+        }
+        for unknown in ["IST0104=*", "IST0178=*", "IST1=*", "IST+001=*", "XST0101=*"] {
+            assert!(unknown.parse::<Suppression>().is_err(), "{unknown}");
+        }
         assert!("IST0103".parse::<Suppression>().is_err());
         assert!("IST9999=*".parse::<Suppression>().is_err());
     }
