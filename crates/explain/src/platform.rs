@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lateen_api::annotations::PROXY_CONFIG;
 use lateen_api::labels::{GATEWAY_NAME, NETWORK};
-use lateen_core::{Hostname, Protocol};
+use lateen_core::{Hostname, Labels, Locality, Protocol};
 use lateen_galley::ConfigSet;
 use lateen_pilot::{Offline, Proxy};
 use lateen_registry::{Documents, Places, Service, ServicePort, TargetPort, Workload, World};
@@ -124,6 +124,25 @@ impl Platform {
         let mut all = self.world.workloads_by_ip.values();
         let found = all.find(|of| of.name == name && of.namespace == namespace)?;
         self.caller_of(found.clone())
+    }
+
+    /// A workload that is not there: one without labels in a namespace, as clients are of which
+    /// nothing else is known.
+    pub fn anybody(&self, namespace: &str) -> Option<Caller> {
+        self.caller_of(Arc::new(Workload {
+            name: "anybody".to_owned(),
+            namespace: namespace.to_owned(),
+            ips: vec![STRANGER],
+            labels: Labels::default(),
+            annotations: BTreeMap::new(),
+            service_account: "default".to_owned(),
+            node: String::new(),
+            locality: Locality::default(),
+            ports: BTreeMap::new(),
+            owner: None,
+            mtls: true,
+            ready: true,
+        }))
     }
 
     /// A workload with the proxy that it would have; `None` for one without an address.

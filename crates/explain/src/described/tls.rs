@@ -220,6 +220,8 @@ spec: {template: {metadata: {labels: {app: shop}}, spec: {containers: [{name: c}
             let platform = Platform::read(&all, "cluster.local").expect("valid");
             let caller = platform.caller("shop").expect("a pod");
             let checks = platform.tls_checks(&caller);
+            let anybody = platform.anybody("default").expect("a client");
+            assert_eq!(platform.tls_checks(&anybody), checks, "{texts:?}");
             let [told] = &checks[..] else {
                 panic!("{checks:?}")
             };

@@ -3,6 +3,8 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
 use lateen_core::{Hostname, ObjectRef};
 use lateen_explain::TlsCheck;
 
@@ -12,7 +14,7 @@ use crate::{cli::Global, client, output, table::Table};
 /// Look at how clients and servers prove who they are.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen authn tls-check productpage-v1-77bb.default\n  lateen authn tls-check deploy/productpage-v1 reviews.default.svc.cluster.local"
+    after_help = "Examples:\n  lateen authn tls-check\n  lateen authn tls-check reviews.default.svc.cluster.local\n  lateen authn tls-check productpage-v1-77bb.default\n  lateen authn tls-check deploy/productpage-v1 reviews.default.svc.cluster.local"
 )]
 pub(crate) struct Authn {
     #[command(subcommand)]
@@ -21,35 +23,103 @@ pub(crate) struct Authn {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Say for each service whether a pod and the service agree on TLS
+    /// Say for each service whether clients and the service agree on TLS
     #[command(after_help = "Example:\n  lateen authn tls-check deploy/productpage-v1 reviews")]
     TlsCheck {
-        /// The client: `name[.namespace]`, or `deploy/name[.namespace]` for a pod of a Deployment.
-        pod: String,
+        /// The client: `name[.namespace]`, or `deploy/name[.namespace]` for a pod of a Deployment. A
+        /// service alone may be named instead; the client is then any pod of the namespace of -n.
+        #[arg(value_name = "POD|SERVICE")]
+        pod: Option<String>,
         /// Only this service: `name[.namespace]`, or its full name.
         service: Option<String>,
     },
+}
+
+/// Who asks, and after what.
+struct Question {
+    /// None is any client of the namespace.
+    pod: Option<String>,
+    namespace: String,
+    /// None are all services.
+    service: Option<Hostname>,
 }
 
 impl Authn {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let What::TlsCheck { pod, service } = &self.what;
         let client = client::connect(global).await?;
-        let (pod, namespace) = client::find_pod(&client, pod, global).await?;
-        let seen = Seen::of(global).await?;
-        let caller = seen.platform.pod(&pod, namespace);
-        let caller =
-            caller.with_context(|| format!("there is no pod {pod}.{namespace} with an address"))?;
-        let mut checks = seen.platform.tls_checks(&caller);
-        if let Some(service) = service {
-            let host = full(service, namespace);
-            checks.retain(|check| check.host == host.as_str());
-            if checks.is_empty() {
-                bail!("{pod}.{namespace} sees no service {host}");
+        let question = match (pod, service) {
+            (Some(named), None) => Question::of_one(&client, named, global).await?,
+            (Some(pod), Some(service)) => {
+                let (pod, namespace) = client::find_pod(&client, pod, global).await?;
+                Question {
+                    service: Some(full(service, namespace)),
+                    pod: Some(pod),
+                    namespace: namespace.to_owned(),
+                }
             }
-        }
-        output::print(table(&checks));
+            (None, _) => Question {
+                pod: None,
+                namespace: global.namespace.clone(),
+                service: None,
+            },
+        };
+        output::print(table(&question.answer(&Seen::of(global).await?)?));
         Ok(())
+    }
+}
+
+impl Question {
+    /// A pod, where there is one of the name; until Istio 1.0 it was a service.
+    async fn of_one(client: &Client, named: &str, global: &Global) -> anyhow::Result<Self> {
+        let (pod, namespace) = client::find_pod(client, named, global).await?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let is_pod = named.contains('/') || pods.get_opt(&pod).await?.is_some();
+        Ok(match is_pod {
+            true => Question {
+                pod: Some(pod),
+                namespace: namespace.to_owned(),
+                service: None,
+            },
+            false => Question {
+                pod: None,
+                namespace: global.namespace.clone(),
+                service: Some(full(named, &global.namespace)),
+            },
+        })
+    }
+
+    fn answer(&self, seen: &Seen) -> anyhow::Result<Vec<TlsCheck>> {
+        let Question { pod, namespace, .. } = self;
+        let (who, caller) = match pod {
+            Some(pod) => {
+                let name = format!("{pod}.{namespace}");
+                let caller = seen.platform.pod(pod, namespace);
+                (format!("pod {name}"), caller)
+            }
+            None => {
+                let who = format!("a client of namespace {namespace}");
+                (who, seen.platform.anybody(namespace))
+            }
+        };
+        let caller =
+            caller.with_context(|| format!("nothing is known of {who}: it has no address"))?;
+        let mut checks = seen.platform.tls_checks(&caller);
+        let Some(service) = &self.service else {
+            return Ok(checks);
+        };
+        checks.retain(|check| check.host == service.as_str());
+        if checks.is_empty() {
+            let or_pod = if pod.is_none() {
+                ", nor is there a pod of that name"
+            } else {
+                ""
+            };
+            bail!(
+                "{who} sees no service {service}{or_pod}; `kubectl get services -A` lists the services"
+            );
+        }
+        Ok(checks)
     }
 }
 
