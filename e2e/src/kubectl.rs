@@ -42,7 +42,10 @@ impl Kubectl {
             match kubectl.output(&["version", "--client"], None) {
                 Ok(_) => all.push(kubectl),
                 Err(error) if listed.is_empty() => {
-                    eprintln!("kubectl is not on this machine, its output is not checked: {error}");
+                    lateen_testkit::lacks(
+                        "what kubectl says",
+                        &format!("it cannot be run: {error}"),
+                    );
                 }
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,5 @@
 //! What tests of generators start from: the services of a small mesh, and configuration as YAML.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -151,17 +150,10 @@ fn proxy(kind: Kind, name: &str, namespace: &str) -> Proxy {
     }
 }
 
-/// A public sample: under `LATEEN_CONFORMANCE`, or beside the workspace.
+/// A public sample of routing.
 pub(crate) fn sample(file: &str) -> Option<String> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder =
-        std::env::var_os("LATEEN_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
-    let path = folder.join("samples/bookinfo/networking").join(file);
-    let text = std::fs::read_to_string(&path).ok();
-    if text.is_none() {
-        eprintln!("no sample at {}: it was not checked", path.display());
-    }
-    text
+    let path = lateen_testkit::conformance(&format!("samples/bookinfo/networking/{file}"))?;
+    Some(std::fs::read_to_string(path).expect("file is readable"))
 }
 
 /// Asserts that `found` has all that `want` has. Lists have the same length; objects may have more.

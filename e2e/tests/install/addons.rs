@@ -9,6 +9,7 @@ use lateen_e2e::{
     Mesh, eventually,
     mesh::{documents, text},
 };
+use lateen_testkit::{find_tool, not_checked};
 use serde_json::{Value, json};
 
 use super::{alone, block_on};
@@ -58,17 +59,14 @@ fn addons_stay_until_they_are_named() -> anyhow::Result<()> {
 #[test]
 fn prometheus_scrapes_the_mesh() -> anyhow::Result<()> {
     let _alone = alone();
-    if Command::new("prometheus")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("NOT TESTED: prometheus is not on the path; Debian's package prometheus has it");
+    let what = "what Prometheus scrapes";
+    let Some(prometheus) = find_tool("prometheus", "Debian's package prometheus", what) else {
         return Ok(());
-    }
+    };
     let mesh = Mesh::platform("scraped")?;
     block_on(async {
-        let image = ["add", "docker.io/prom/prometheus", "--", "prometheus"];
+        let prometheus = prometheus.to_str().context("a path")?;
+        let image = ["add", "docker.io/prom/prometheus", "--", prometheus];
         mesh.lateen_ok(&[&["image", "--name", &mesh.name], &image[..]].concat())?;
         let sleep = ["add", "idle", "--", "/bin/sleep", "infinity"];
         mesh.lateen_ok(&[&["image", "--name", &mesh.name], &sleep[..]].concat())?;
@@ -152,7 +150,7 @@ async fn start(mesh: &Mesh) -> anyhow::Result<()> {
         mesh.lateen_ok(&["install", "-y", "--addon", "prometheus"])?;
         return Ok(());
     }
-    eprintln!("NOT TESTED: kubernetes_sd_configs, which this prometheus does not know");
+    not_checked("kubernetes_sd_configs, which this prometheus does not know");
     let mut config: Value = serde_yaml_ng::from_str(config)?;
     for job in config["scrape_configs"].as_array_mut().context("jobs")? {
         let job = job.as_object_mut().context("a job")?;

@@ -1,19 +1,12 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lateen_registry::Documents;
+use lateen_testkit::conformance;
 use serde_json::json;
 
 use super::*;
 
 mod cases;
-
-/// Public cases that the test only reads: `LATEEN_CONFORMANCE`, or beside the workspace.
-fn conformance() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let root = std::env::var_os("LATEEN_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
-    let dir = root.join("analysis");
-    dir.is_dir().then_some(dir)
-}
 
 fn read(name: &str, text: &str) -> Vec<Written> {
     let (written, faults) = Written::read(&Documents::file(name, text));
@@ -69,8 +62,7 @@ fn case(dir: &Path, case: &Value) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn public_cases_hold() {
-    let Some(dir) = conformance() else {
-        eprintln!("not checked: there are no public cases of analysis; set LATEEN_CONFORMANCE");
+    let Some(dir) = conformance("analysis") else {
         return;
     };
     let cases = yaml(&dir, &json!("cases.json"));

@@ -1,20 +1,13 @@
 //! The public samples' documents.
 
-use std::path::PathBuf;
+use lateen_testkit::conformance;
 
 use super::*;
 
-/// A file of the public samples: under `LATEEN_CONFORMANCE`, or beside the workspace.
+/// A file of the public samples.
 fn sample(file: &str) -> Option<String> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder =
-        std::env::var_os("LATEEN_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
-    let path = folder.join("samples").join(file);
-    let text = std::fs::read_to_string(&path).ok();
-    if text.is_none() {
-        eprintln!("no sample at {}: it was not checked", path.display());
-    }
-    text
+    let path = conformance(&format!("samples/{file}"))?;
+    Some(std::fs::read_to_string(path).expect("file is readable"))
 }
 
 #[test]

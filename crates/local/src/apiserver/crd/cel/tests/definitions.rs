@@ -319,21 +319,6 @@ fn each_rule_accepts_and_refuses() {
     }
 }
 
-/// Public documents that tests only read: `LATEEN_CONFORMANCE`, or beside the workspace.
-fn conformance() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/conformance");
-    let folder =
-        std::env::var_os("LATEEN_CONFORMANCE").map_or_else(|| beside.into(), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "conformance data is not at {}: nothing was checked",
-        folder.display()
-    );
-    None
-}
-
 fn documents(folder: &Path) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("folder is readable") {
@@ -358,10 +343,12 @@ const LEFT_TO_THE_WEBHOOK: &[&str] = &[];
 
 #[test]
 fn conformance_documents_are_judged_by_the_definitions() {
-    let Some(folder) = conformance() else { return };
+    let Some(folder) = lateen_testkit::conformance("validation") else {
+        return;
+    };
     let versions = versions();
     let (mut n_valid, mut n_invalid, mut wrong) = (0, 0, Vec::new());
-    for (name, mut document) in documents(&folder.join("validation")) {
+    for (name, mut document) in documents(&folder) {
         let cause = document
             .as_object_mut()
             .and_then(|map| map.shift_remove("_err"));
