@@ -8,8 +8,19 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Below the repository's root, unless it is said.
 const OUT: &str = "deploy";
-/// Profiles that need nothing that only whoever installs them knows.
-const PROFILES: [&str; 4] = ["default", "demo", "minimal", "preview"];
+/// Manifests by the names of their files, with the settings of each: profiles that need nothing that only
+/// whoever installs them knows, and the demo under the name that it had in releases of 1.0 where workloads
+/// take mutual TLS alone.
+const MANIFESTS: [(&str, &[&str]); 5] = [
+    ("default", &["profile=default"]),
+    ("demo", &["profile=demo"]),
+    (
+        "istio-demo-auth",
+        &["profile=demo", "meshConfig.authPolicy=MUTUAL_TLS"],
+    ),
+    ("minimal", &["profile=minimal"]),
+    ("preview", &["profile=preview"]),
+];
 
 /// Writes charts to `helm/` and manifests to `manifests/`.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
@@ -31,15 +42,17 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
     ensure!(status.success(), "the charts cannot be made");
     std::fs::create_dir_all(&manifests)
         .with_context(|| format!("cannot make {}", manifests.display()))?;
-    for profile in PROFILES {
-        let set = format!("profile={profile}");
-        let mut generate = lateen(root, &["manifest", "generate", "--set", &set]);
+    for (name, settings) in MANIFESTS {
+        let mut generate = lateen(root, &["manifest", "generate"]);
+        for setting in settings {
+            generate.args(["--set", setting]);
+        }
         let output = generate
             .stderr(Stdio::inherit())
             .output()
             .context("cannot run cargo")?;
-        ensure!(output.status.success(), "{profile} cannot be generated");
-        let file = manifests.join(format!("{profile}.yaml"));
+        ensure!(output.status.success(), "{name} cannot be generated");
+        let file = manifests.join(format!("{name}.yaml"));
         std::fs::write(&file, output.stdout)
             .with_context(|| format!("cannot write {}", file.display()))?;
         eprintln!("{}", file.display());

@@ -84,6 +84,8 @@ message! {
         pub outbound_cluster_stat_name: String,
         /// Mutual TLS where both sides can; unset is yes.
         pub enable_auto_mtls: Option<bool>,
+        /// What workloads take where no PeerAuthentication says it. Of Istio 1.0; unset is `NONE`.
+        pub auth_policy: Option<AuthPolicy>,
         /// Merge the application's metrics with the proxy's; unset is yes.
         pub enable_prometheus_merge: Option<bool>,
         /// Named providers.
@@ -283,6 +285,14 @@ message! {
 }
 
 enumeration! {
+    /// What workloads take that no policy speaks of.
+    pub enum AuthPolicy {
+        /// Plain text and mutual TLS.
+        None = "NONE",
+        /// Mutual TLS alone.
+        MutualTls = "MUTUAL_TLS",
+    }
+
     /// Where traffic to unknown inbound ports goes.
     pub enum InboundTrafficMode {
         /// To the address that was asked for.

@@ -334,7 +334,9 @@ fn mode(offline: &Offline, port: u16) -> Mode {
     });
     Mode {
         port,
-        mode: mutual.map_or("PERMISSIVE", |(mode, _)| mode).to_owned(),
+        mode: mutual
+            .map_or_else(|| offline.unsaid_tls(), |(mode, _)| mode)
+            .to_owned(),
         by: mutual.map_or_else(String::new, |(_, by)| named(&by.object)),
     }
 }

@@ -1,20 +1,30 @@
 //! Which transport security a workload takes, from PeerAuthentication.
 
 use lateen_api::Object;
+use lateen_api::mesh::AuthPolicy;
 use lateen_api::security::{MtlsMode, PeerAuthentication};
 use lateen_core::Labels;
 
 use crate::listener::Mode;
 use crate::snapshot::Snapshot;
 
-/// The mode of a port: permissive where no policy says otherwise.
+/// The mode of a port: what policies say of it, else what the mesh says.
 pub(crate) fn mode(
     snapshot: &Snapshot,
     namespace: &str,
     labels: &Labels,
     port: Option<u16>,
 ) -> Mode {
-    said(snapshot, namespace, labels, port).map_or(Mode::Permissive, |said| said.mode)
+    let said = said(snapshot, namespace, labels, port);
+    said.map_or_else(|| unsaid(snapshot), |said| said.mode)
+}
+
+/// The mode of ports that no policy speaks of: permissive unless the mesh says otherwise.
+pub(crate) fn unsaid(snapshot: &Snapshot) -> Mode {
+    match snapshot.config.mesh.auth_policy {
+        Some(AuthPolicy::MutualTls) => Mode::Strict,
+        Some(AuthPolicy::None) | None => Mode::Permissive,
+    }
 }
 
 /// A mode, and what says it.
@@ -114,5 +124,41 @@ fn known(mode: MtlsMode) -> Option<Mode> {
         MtlsMode::Disable => Some(Mode::Disable),
         MtlsMode::Permissive => Some(Mode::Permissive),
         MtlsMode::Strict => Some(Mode::Strict),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fixture;
+
+    /// The mode of port 80 of `a`, in a mesh that says this, with these policies.
+    fn of(mesh: Value, policies: &str) -> Mode {
+        let mut config = fixture::config(policies);
+        config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+        let world = Arc::new(fixture::world());
+        let snapshot = Snapshot::new(1, world, Arc::new(config), fixture::DOMAIN);
+        mode(&snapshot, "default", &Labels::default(), Some(80))
+    }
+
+    #[test]
+    fn the_mesh_says_what_no_policy_says() {
+        let policy = |mode: &str| {
+            format!(
+                "kind: PeerAuthentication\nmetadata: {{name: p}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+            )
+        };
+        let mutual = || json!({"authPolicy": "MUTUAL_TLS"});
+        assert_eq!(of(json!({}), ""), Mode::Permissive);
+        assert_eq!(of(json!({"authPolicy": "NONE"}), ""), Mode::Permissive);
+        assert_eq!(of(mutual(), ""), Mode::Strict);
+        // One that says nothing leaves it to the mesh.
+        assert_eq!(of(mutual(), &policy("UNSET")), Mode::Strict);
+        assert_eq!(of(mutual(), &policy("PERMISSIVE")), Mode::Permissive);
+        assert_eq!(of(mutual(), &policy("DISABLE")), Mode::Disable);
     }
 }

@@ -17,6 +17,7 @@ use lateen_galley::Source;
 use lateen_registry::WATCHED_KINDS;
 
 use crate::engine::Vantage;
+use crate::listener::Mode;
 use crate::mtls;
 use crate::offline::Offline;
 use crate::view::View;
@@ -126,6 +127,15 @@ impl Offline {
     pub fn trace_inbound_tls(&self, port: u16) -> Vec<(&'static str, Origin)> {
         let vantage = self.vantage();
         inbound::tls(View::new(&self.snapshot, &vantage), port)
+    }
+
+    /// What workloads take of which no policy speaks: `PERMISSIVE` or `STRICT`.
+    pub fn unsaid_tls(&self) -> &'static str {
+        match mtls::unsaid(&self.snapshot) {
+            Mode::Strict => "STRICT",
+            Mode::Permissive => "PERMISSIVE",
+            Mode::Disable => "DISABLE",
+        }
     }
 
     /// How workloads of a namespace with some labels take TLS at a port, in a word, and what says so;

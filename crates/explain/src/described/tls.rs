@@ -159,9 +159,10 @@ impl Server {
         let said = offline.trace_tls_of(namespace, labels, port);
         let mode = said.as_ref().map(|(what, _)| *what);
         Server {
-            mode: mode.map_or("PERMISSIVE", |what| {
-                what.strip_prefix("mutual TLS ").unwrap_or(what)
-            }),
+            mode: mode.map_or_else(
+                || offline.unsaid_tls(),
+                |what| what.strip_prefix("mutual TLS ").unwrap_or(what),
+            ),
             policy: said.map(|(_, by)| by.object),
         }
     }
@@ -195,6 +196,13 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: shop, namespace: default}
 spec: {template: {metadata: {labels: {app: shop}}, spec: {containers: [{name: c}]}}}
+";
+
+    const MUTUAL: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'authPolicy: MUTUAL_TLS'}
 ";
 
     fn policy(mode: &str) -> String {
@@ -239,6 +247,14 @@ spec: {template: {metadata: {labels: {app: shop}}, spec: {containers: [{name: c}
             assert_eq!(found, expect, "{texts:?}");
         };
         check(&[], ("AUTO", "PERMISSIVE", "ISTIO_MUTUAL", false, false));
+        check(
+            &[MUTUAL.to_owned()],
+            ("AUTO", "STRICT", "ISTIO_MUTUAL", false, false),
+        );
+        check(
+            &[MUTUAL.to_owned(), rule("DISABLE")],
+            ("CONFLICT", "STRICT", "DISABLE", false, true),
+        );
         let strict = policy("STRICT");
         check(
             std::slice::from_ref(&strict),
