@@ -35,6 +35,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What is deployed of the sample: the services, and their way in.
 const BOOKINFO: [&str; 2] = ["bookinfo.yaml", "bookinfo-gateway.yaml"];
 
+/// The profile of a mesh, and of that of a tenants' cluster, which has an egress gateway, and 31400 among
+/// the ports of its ingress gateway.
+const PROFILE: &str = "default";
+const TENANTS_PROFILE: &str = "demo";
+
 /// Start a mesh with Bookinfo on this machine.
 #[derive(Debug, Args)]
 #[command(
@@ -69,6 +74,9 @@ pub(crate) struct Up {
     /// Whether this is `lateen cluster create`.
     #[arg(skip)]
     is_cluster: bool,
+    /// What the mesh consists of.
+    #[arg(skip = PROFILE)]
+    profile: &'static str,
 }
 
 impl Up {
@@ -83,13 +91,15 @@ impl Up {
             no_bookinfo: true,
             no_mesh: true,
             is_cluster: true,
+            profile: PROFILE,
         }
     }
 
-    /// The same with a mesh.
+    /// The same with the mesh that platforms give their tenants.
     pub(crate) fn with_mesh(self) -> Self {
         Up {
             no_mesh: false,
+            profile: TENANTS_PROFILE,
             ..self
         }
     }
@@ -187,7 +197,7 @@ impl Up {
             return Ok(());
         }
         progress.step("Install the control plane");
-        let installation = lateen_install::Installation::default();
+        let installation = lateen_install::Installation::of_profile(self.profile)?;
         applier
             .apply_missing(&lateen_install::gateway_api_definitions())
             .await?;

@@ -9,13 +9,14 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    core::v1::{Event, Node, Pod, Service},
+    core::v1::{Event, Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
-use lateen_local::{NODE_NAME, VIP_POOL};
 
-use super::super::cluster::{NEEDED, pool};
+use super::super::cluster::pool;
+
+mod addresses;
 
 /// The label by which a slice names its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -84,46 +85,17 @@ async fn once(client: &Client, namespace: &str) -> anyhow::Result<Vec<Step>> {
     let services = services.list(&all).await?.items;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let range = pool_of(client).await?;
+    let range = addresses::pool_of(client).await?;
+    let held = match &range {
+        Some(range) => addresses::held(client, range, namespace).await?,
+        None => Vec::new(),
+    };
     Ok(vec![
-        addresses(range.as_deref()),
+        addresses::enough(range.as_deref(), &held),
         running(&pods.list(&all).await?.items, &events, namespace),
         served(&services, &slices.list(&all).await?.items, namespace),
         reached(&services, range.as_deref(), &events, namespace),
     ])
-}
-
-/// The pool of virtual addresses, which only the local platform has.
-async fn pool_of(client: &Client) -> anyhow::Result<Option<String>> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let node = match nodes.get_opt(NODE_NAME).await {
-        // Who may not read nodes is on no platform of one machine.
-        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(None),
-        node => node?,
-    };
-    Ok(node.and_then(|node| node.annotations().get(VIP_POOL).cloned()))
-}
-
-/// Whether the pool has an address for everything that takes one.
-fn addresses(range: Option<&str>) -> Step {
-    let mut step = Step::new("Virtual addresses");
-    let Some(range) = range else {
-        step.good = "the cluster has a load balancer of its own".to_owned();
-        return step;
-    };
-    let size = pool(range).map_or(0, |(first, last)| u64::from(last) - u64::from(first) + 1);
-    let needed = NEEDED.len() as u64;
-    if size < needed {
-        step.fault(
-            format!(
-                "the pool {range} has {size}, and at least {needed} are needed: one each for {}",
-                NEEDED.join(", ")
-            ),
-            "create the cluster with a larger pool: `lateen cluster create NAME --istio --vip-pool FIRST-LAST`",
-        );
-    }
-    step.good = format!("the pool {range} has {size}, and {needed} are needed");
-    step
 }
 
 /// Whether every pod runs, or has done what it had to.
