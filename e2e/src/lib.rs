@@ -3,6 +3,7 @@
 //! after.
 
 pub mod browser;
+pub mod desk;
 pub mod exec;
 pub mod forward;
 pub mod grpc;
@@ -17,6 +18,7 @@ pub mod tls;
 pub mod web;
 pub mod wire;
 
+pub use desk::Desk;
 pub use idle::Idle;
 pub use kubectl::Kubectl;
 pub use mesh::Mesh;
