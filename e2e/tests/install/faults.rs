@@ -1,12 +1,15 @@
 //! What can go wrong, each with its message; run again when the cause is gone, it succeeds.
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::ServiceAccount};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Pod, ServiceAccount},
+};
 use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use lateen_e2e::{Mesh, mesh::text};
+use lateen_e2e::{Mesh, eventually, mesh::text};
 use serde_json::json;
 
 use super::{alone, block_on};
@@ -89,7 +92,67 @@ async fn without_permissions(mesh: &Mesh) -> anyhow::Result<()> {
             && said.contains("takes an administrator"),
         "{said}"
     );
+    mesh.apply(GRANTED).await?;
+    mesh.lateen_ok(&["-c", path, "install", "--set", "profile=minimal", "-y"])?;
+    mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
+    mesh.delete(GRANTED).await
+}
+
+/// What the one without permissions lacks.
+const GRANTED: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: tenant}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: tenant, namespace: default}]
+";
+
+/// What others see while the webhooks' Service is not there: who it is that does not answer. Pods that
+/// are not asked about go on being made.
+async fn webhooks_without_their_service(mesh: &Mesh) -> anyhow::Result<()> {
+    let pod = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, namespace: {namespace}}}\n\
+             spec: {{containers: [{{name: c, image: idle}}]}}\n"
+        )
+    };
+    mesh.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: injected, labels: {istio-injection: enabled}}\n")
+        .await?;
+    mesh.apply(&pod("default")).await?;
+    mesh.delete(&pod("default")).await?;
+    let refused = mesh.apply(&pod("injected")).await;
+    let said = format!("{:#}", refused.err().context("a pod without a sidecar")?);
+    ensure!(
+        said.contains("failed calling webhook \"namespace.sidecar-injector.istio.io\"")
+            && said.contains("istiod"),
+        "{said}"
+    );
     Ok(())
+}
+
+/// The same pod, now that there is somebody to ask.
+async fn is_injected_now(mesh: &Mesh) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(mesh.client().await?, "injected");
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "idle"}]},
+    });
+    let pod: Pod = serde_json::from_value(pod)?;
+    eventually("the webhook to answer", async || {
+        let made = pods.create(&PostParams::default(), &pod).await?;
+        let names = made.spec.into_iter().flat_map(|spec| {
+            let init = spec.init_containers.into_iter().flatten();
+            init.chain(spec.containers).map(|container| container.name)
+        });
+        let names: Vec<String> = names.collect();
+        ensure!(names.iter().any(|name| name == "istio-proxy"), "{names:?}");
+        Ok(())
+    })
+    .await?;
+    mesh.delete("apiVersion: v1\nkind: Namespace\nmetadata: {name: injected}\n")
+        .await
 }
 
 async fn two_at_once(mesh: &Mesh) -> anyhow::Result<()> {
@@ -143,6 +206,7 @@ async fn half_an_installation(mesh: &Mesh) -> anyhow::Result<()> {
     let services: Api<k8s_openapi::api::core::v1::Service> =
         Api::namespaced(client.clone(), "istio-system");
     services.delete("istiod", &params).await?;
+    webhooks_without_their_service(mesh).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "istio-system");
     accounts.delete("istiod", &params).await?;
     let said = refused(mesh, &["x", "precheck"])?;
@@ -158,6 +222,7 @@ async fn half_an_installation(mesh: &Mesh) -> anyhow::Result<()> {
     mesh.lateen_ok(&["install", "--set", "profile=minimal", "-y"])?;
     mesh.lateen_ok(&["verify-install", "--set", "profile=minimal"])?;
     mesh.lateen_ok(&["x", "precheck"])?;
+    is_injected_now(mesh).await?;
     services.delete("istiod", &params).await?;
     mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
     mesh.lateen_ok(&["install", "--set", "profile=minimal", "-y"])

@@ -6,12 +6,14 @@ mod addons;
 mod article;
 mod clusters;
 mod defaults;
+mod dry_run;
 mod faults;
 mod forwarding;
 mod founding;
 mod page;
 mod platform;
 mod profiles;
+mod races;
 mod revisions;
 mod tenants;
 

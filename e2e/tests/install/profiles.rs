@@ -17,6 +17,18 @@ use lateen_e2e::{Mesh, eventually};
 
 use super::{alone, block_on};
 
+/// A control plane that is elsewhere, by its address and by its name.
+const ELSEWHERE: [&[&str]; 2] = [
+    &[
+        "values.global.remotePilotAddress=192.0.2.7",
+        "values.istiodRemote.injectionURL=https://192.0.2.7:15017/inject",
+    ],
+    &[
+        "values.global.remotePilotAddress=istiod.example.com",
+        "values.istiodRemote.injectionURL=https://istiod.example.com:15017/inject",
+    ],
+];
+
 #[test]
 fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
     let _alone = alone();
@@ -26,19 +38,25 @@ fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
         settled(&client).await?;
         let before = everything(&client).await?;
         let mut held = BTreeSet::new();
-        for (profile, parts) in [
-            ("minimal", &["istiod"][..]),
+        for (profile, more, parts) in [
+            ("minimal", &[][..], &["istiod"][..]),
             (
                 "demo",
+                &[],
                 &["istiod", "istio-egressgateway", "istio-ingressgateway"],
             ),
-            ("default", &["istiod", "istio-ingressgateway"]),
-            ("preview", &["istiod", "istio-ingressgateway"]),
-            ("empty", &[]),
-            ("default", &["istiod", "istio-ingressgateway"]),
+            ("default", &[], &["istiod", "istio-ingressgateway"]),
+            ("preview", &[], &["istiod", "istio-ingressgateway"]),
+            // The webhook and the way to the control plane: nobody is asked yet.
+            ("remote", ELSEWHERE[0], &[]),
+            ("external", ELSEWHERE[1], &[]),
+            ("empty", &[], &[]),
+            ("default", &[], &["istiod", "istio-ingressgateway"]),
         ] {
-            let set = format!("profile={profile}");
-            let said = mesh.lateen_ok(&["install", "--set", &set, "-y"])?;
+            let first = format!("profile={profile}");
+            let sets = std::iter::once(first.as_str()).chain(more.iter().copied());
+            let sets: Vec<&str> = sets.flat_map(|set| ["--set", set]).collect();
+            let said = mesh.lateen_ok(&[&["install", "-y"], &sets[..]].concat())?;
             ensure!(
                 said.contains("✔ Installation complete"),
                 "{profile}: {said}"
@@ -53,7 +71,7 @@ fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
                     "{profile}: {said}"
                 );
             }
-            mesh.lateen_ok(&["verify-install", "--set", &set])?;
+            mesh.lateen_ok(&[&["verify-install"], &sets[..]].concat())?;
             held = now;
         }
         let said = mesh.lateen_ok(&["uninstall", "--purge", "-y"])?;
@@ -111,7 +129,7 @@ data: {a: b}
 }
 
 /// Every namespace has what the platform gives it.
-async fn settled(client: &Client) -> anyhow::Result<()> {
+pub(super) async fn settled(client: &Client) -> anyhow::Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     eventually("the platform's own objects", async || {
         for namespace in namespaces.list(&ListParams::default()).await?.items {
@@ -137,7 +155,7 @@ async fn deployments(client: &Client) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// Every object of every kind that can be listed, but for those that pass by themselves.
-async fn everything(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+pub(super) async fn everything(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     let discovery = discovery::Discovery::new(client.clone()).run().await?;
     for group in discovery.groups() {
