@@ -1,4 +1,4 @@
-//! Images of the control plane and of the proxy, as archives that container runtimes load. Docker is
+//! Images of the control plane, of the proxy and of the plugin of nodes, as archives that container runtimes load. Docker is
 //! not needed to make them.
 //!
 //! An image holds one static program and the few files that it reads, and no shell. The same commit
@@ -47,19 +47,33 @@ struct Image {
     limit: Option<u64>,
 }
 
+/// The program that is everything but the sidecar alone.
+const LATEEN: Program = Program {
+    package: "lateen",
+    binary: "lateen",
+};
+
 /// Those of the mesh, which are made when none is named.
-const IMAGES: [Image; 2] = [
+const IMAGES: [Image; 3] = [
     Image {
         name: "pilot",
         title: "Lateen control plane",
-        program: Program {
-            package: "lateen",
-            binary: "lateen",
-        },
+        program: LATEEN,
         commands: &["pilot-discovery", "lateen", "istioctl"],
         arguments: &[],
         user: USER,
         folders: &["var/run/secrets/istio-dns"],
+        limit: None,
+    },
+    Image {
+        name: "install-cni",
+        title: "Lateen plugin of nodes",
+        program: LATEEN,
+        commands: &["install-cni", "istio-cni"],
+        arguments: &[],
+        // It writes into folders of the node.
+        user: 0,
+        folders: &[],
         limit: None,
     },
     Image {
@@ -334,7 +348,7 @@ mod tests {
         assert_eq!(wanted(&["proxyv2", "--tag", "v"]), ["proxyv2:v"]);
         assert_eq!(
             wanted(&[]),
-            [format!("pilot:{version}"), format!("proxyv2:{version}")]
+            ["pilot", "install-cni", "proxyv2"].map(|name| format!("{name}:{version}"))
         );
         let sample = wanted(&["bookinfo"]);
         assert_eq!(sample.len(), 6);
@@ -349,8 +363,32 @@ mod tests {
     }
 
     #[test]
+    fn clones_of_a_commit_name_it_alike() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let git = |args: &[&str]| {
+            let user = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+            let mut git = Command::new("git");
+            let output = git.current_dir(root).args(user).args(args).output();
+            assert!(output.expect("git runs").status.success(), "git {args:?}");
+        };
+        git(&["init", "-q"]);
+        std::fs::write(root.join("a"), "1").expect("written");
+        git(&["add", "a"]);
+        git(&["-c", "commit.gpgsign=false", "commit", "-q", "-m", "a"]);
+        let named = commit(root).expect("a commit");
+        assert!(named.len() == 40 && named.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        // A tag, and how far git shortens, are of a clone and not of the commit.
+        git(&["tag", "-a", "-m", "v", "v9"]);
+        git(&["config", "core.abbrev", "5"]);
+        assert_eq!(commit(root).as_ref(), Some(&named));
+        std::fs::write(root.join("a"), "2").expect("written");
+        assert_eq!(commit(root), Some(format!("{named}-dirty")));
+    }
+
+    #[test]
     fn a_proxy_that_is_too_heavy_is_refused() {
-        let [_, proxy] = IMAGES;
+        let [.., proxy] = IMAGES;
         assert!(proxy.check_size(PROXY_LIMIT, "release").is_ok());
         assert!(proxy.check_size(PROXY_LIMIT + 1, "dev").is_ok());
         let error = proxy.check_size(PROXY_LIMIT + 1, "release");

@@ -33,6 +33,7 @@ pub(super) fn build(root: &Path, profile: &str, program: Program) -> Result<Path
         .env("CARGO_INCREMENTAL", "0")
         // Not the flags of whoever builds: the same commit is to give the same program.
         .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&places))
         .env(
             format!("CFLAGS_{}", triple.replace('-', "_")),
