@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use lateen_api::kinds;
+use lateen_api::{Meta, kinds};
 use lateen_core::SpiffeId;
 use lateen_galley::ConfigSet;
 use lateen_registry::World;
@@ -49,6 +49,9 @@ pub trait Entries: Send + Sync + 'static {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<Option<Value>, EntriesError>>;
+
+    /// Metadata of all WorkloadEntries, also of namespaces that the mesh has no interest in.
+    fn metas(&self) -> BoxFuture<'_, Result<Vec<Meta>, EntriesError>>;
 
     /// Writes a new WorkloadEntry.
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>>;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures::{FutureExt, future::BoxFuture};
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use lateen_api::{Kind, kinds};
+use lateen_api::{Kind, Meta, kinds};
 use lateen_pilot::{Entries, EntriesError, Registering};
 use lateen_registry::resource;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -71,9 +72,20 @@ impl Entries for Stored {
         self.get(&kinds::WORKLOAD_ENTRY, namespace, name).boxed()
     }
 
+    fn metas(&self) -> BoxFuture<'_, Result<Vec<Meta>, EntriesError>> {
+        async move {
+            let resource = resource(&kinds::WORKLOAD_ENTRY);
+            let api: Api<DynamicObject> = Api::all_with(self.0.clone(), &resource);
+            let list = api.list_metadata(&ListParams::default()).await;
+            let metas = list.map_err(failed)?.items.into_iter();
+            metas.map(|of| read(json!(of.metadata))).collect()
+        }
+        .boxed()
+    }
+
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
         async move {
-            let entry = object(entry)?;
+            let entry = read::<DynamicObject>(entry)?;
             let api = self.entries(entry.metadata.namespace.as_deref().unwrap_or_default());
             let created = api.create(&PostParams::default(), &entry).await;
             created.map(drop).map_err(failed)
@@ -83,7 +95,7 @@ impl Entries for Stored {
 
     fn replace(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
         async move {
-            let entry = object(entry)?;
+            let entry = read::<DynamicObject>(entry)?;
             let api = self.entries(entry.metadata.namespace.as_deref().unwrap_or_default());
             let name = entry.metadata.name.clone().unwrap_or_default();
             let replaced = api.replace(&name, &PostParams::default(), &entry).await;
@@ -134,7 +146,7 @@ fn document(object: &DynamicObject) -> Result<Value, EntriesError> {
     serde_json::to_value(object).map_err(|error| EntriesError::Failed(error.to_string()))
 }
 
-fn object(document: Value) -> Result<DynamicObject, EntriesError> {
+fn read<T: DeserializeOwned>(document: Value) -> Result<T, EntriesError> {
     serde_json::from_value(document).map_err(|error| EntriesError::Failed(error.to_string()))
 }
 

@@ -104,13 +104,28 @@ impl Registrar {
         }
     }
 
-    /// The entries that seem to be left, as the watch has them.
-    fn seem_left(&self) -> Vec<Key> {
+    /// The entries that seem to be left, as the watch has them. It leaves namespaces out that the mesh does
+    /// not select, though workloads may have registered there: then the API server is asked for all.
+    async fn seem_left(&self) -> Vec<Key> {
+        let config = self.config.borrow().clone();
+        if config.mesh.discovery_selectors.is_empty() {
+            let metas = config.workload_entries.iter();
+            return self.left_of(metas.map(|entry| &entry.meta));
+        }
+        match self.with.entries.metas().await {
+            Ok(metas) => self.left_of(&metas),
+            Err(error) => {
+                self.counts.errors.inc();
+                warn!(%error, "what workloads left behind is not looked for now");
+                Vec::new()
+            }
+        }
+    }
+
+    fn left_of<'a>(&self, metas: impl IntoIterator<Item = &'a Meta>) -> Vec<Key> {
         let now = Timestamp::now();
         let (grace, connected_max) = (self.with.grace, self.connected_max);
-        let config = self.config.borrow().clone();
-        let metas = config.workload_entries.iter().map(|entry| &entry.meta);
-        let left = metas.filter(|meta| {
+        let left = metas.into_iter().filter(|meta| {
             let note = |key: &str| meta.annotations.get(key).map(String::as_str);
             entry::is_left(note, now, grace, connected_max)
         });
@@ -146,7 +161,7 @@ impl Registrar {
 }
 
 /// Looks now and then for entries whose replica is gone, while this one leads. The API server is asked
-/// for those alone that the watch has as left.
+/// for those alone that seem to be left.
 pub(super) async fn sweep(registrar: Weak<Registrar>) {
     let Some(with) = registrar.upgrade().map(|registrar| registrar.with.clone()) else {
         return;
@@ -161,7 +176,7 @@ pub(super) async fn sweep(registrar: Weak<Registrar>) {
         if !*leading.borrow() {
             continue;
         }
-        for key in registrar.seem_left() {
+        for key in registrar.seem_left().await {
             registrar.remove_if_left(&key).await;
         }
     }

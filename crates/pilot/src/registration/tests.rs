@@ -1,3 +1,4 @@
+use lateen_api::mesh::{MeshConfig, NamespaceSelector};
 use lateen_api::networking::WorkloadEntry;
 use lateen_api::{Object, annotations};
 use lateen_registry::WorkloadOwner;
@@ -32,6 +33,8 @@ struct Stored {
     n_asked: Mutex<u32>,
     /// Holds up whoever replaces an entry next.
     gate: Mutex<Option<Gate>>,
+    /// The mesh selects no namespace, so that the watch has none of them.
+    selects_none: Mutex<bool>,
     /// What the watch has of them.
     config: watch::Sender<Arc<ConfigSet>>,
 }
@@ -87,8 +90,19 @@ impl Stored {
             meta: serde_json::from_value(entry["metadata"].clone()).expect("metadata"),
             spec: WorkloadEntry::default(),
         };
-        let workload_entries = entries.values().map(|entry| Arc::new(object(entry)));
+        let selects_none = *self.selects_none.lock().expect("whole");
+        let seen = entries.values().filter(|_| !selects_none);
+        let workload_entries = seen.map(|entry| Arc::new(object(entry)));
+        let selector = || NamespaceSelector {
+            match_labels: [("no".to_owned(), "where".to_owned())].into(),
+            ..NamespaceSelector::default()
+        };
+        let mesh = MeshConfig {
+            discovery_selectors: selects_none.then(selector).into_iter().collect(),
+            ..MeshConfig::default()
+        };
         self.config.send_replace(Arc::new(ConfigSet {
+            mesh: Arc::new(mesh),
             workload_entries: workload_entries.collect(),
             ..ConfigSet::default()
         }));
@@ -146,6 +160,13 @@ impl Entries for Stored {
         let key = (namespace.to_owned(), name.to_owned());
         let found = self.entries.lock().expect("whole").get(&key).cloned();
         ready(self.up().map(|()| found))
+    }
+
+    fn metas(&self) -> BoxFuture<'_, Result<Vec<Meta>, EntriesError>> {
+        let entries = self.entries.lock().expect("whole");
+        let meta = |entry: &Value| serde_json::from_value(entry["metadata"].clone());
+        let metas = entries.values().map(|entry| meta(entry).expect("metadata"));
+        ready(Ok(metas.collect()))
     }
 
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
@@ -539,4 +560,24 @@ async fn the_leader_removes_what_replicas_left_behind() {
     );
     assert_eq!(n_asked(), 2, "the watch says which are left");
     drop((follower, leader));
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_the_mesh_does_not_select_are_removed_too() {
+    let stored = Arc::new(Stored::default());
+    *stored.selects_none.lock().expect("whole") = true;
+    let mut notes = json!({annotations::AUTO_REGISTRATION_GROUP: "vms"});
+    notes[annotations::DISCONNECTED_AT] = "2020-01-01T00:00:00Z".into();
+    for (name, notes) in [("gone", notes), ("by-hand", json!({}))] {
+        let entry = json!({"metadata": {"namespace": "ns", "name": name, "annotations": notes}});
+        stored.put(entry, true).expect("new");
+    }
+    let leader = replica(&stored, "leader", true);
+    let n_entries = || stored.entries.lock().expect("whole").len();
+    until("swept", || n_entries() == 1).await;
+    assert_eq!(
+        stored.one().expect("an entry")["metadata"]["name"],
+        "by-hand"
+    );
+    drop(leader);
 }

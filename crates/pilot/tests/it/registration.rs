@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use lateen_api::Meta;
 use lateen_core::SpiffeId;
 use lateen_pilot::{Authenticate, Discovery, Entries, EntriesError, Options, Peer, Registering};
 use lateen_xds::client::{self, Client, ConnectError, Connection};
@@ -66,6 +67,12 @@ impl Entries for Stored {
         _: &'a str,
     ) -> BoxFuture<'a, Result<Option<Value>, EntriesError>> {
         ready(self.now())
+    }
+
+    fn metas(&self) -> BoxFuture<'_, Result<Vec<Meta>, EntriesError>> {
+        let meta = |entry: Value| serde_json::from_value(entry["metadata"].clone());
+        let meta = self.now().map(|entry| meta(entry).expect("metadata"));
+        ready(meta.into_iter().collect())
     }
 
     fn create(&self, entry: Value) -> BoxFuture<'_, Result<(), EntriesError>> {
