@@ -6,7 +6,7 @@ use lateen_api::labels::GATEWAY_NAME;
 use lateen_injector::{Owner, Params, inject_gateway};
 use serde_json::{Value, json};
 
-use crate::gateways;
+use crate::{gateways, ports};
 
 /// On everything that is made for a Gateway: the name of its class.
 const CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
@@ -62,7 +62,7 @@ fn object(of: &GatewayDeployment, api_version: &str, kind: &str) -> Value {
     })
 }
 
-fn service(of: &GatewayDeployment) -> Value {
+fn service_ports(of: &GatewayDeployment) -> Vec<Value> {
     let status = json!({"name": "status-port", "port": STATUS_PORT, "protocol": "TCP", "appProtocol": "tcp"});
     let listeners = of.ports.iter().map(|(name, port, protocol)| {
         let mut listener = json!({"name": name, "port": port, "protocol": transport(protocol)});
@@ -72,7 +72,10 @@ fn service(of: &GatewayDeployment) -> Value {
         }
         listener
     });
-    let ports: Vec<Value> = [status].into_iter().chain(listeners).collect();
+    [status].into_iter().chain(listeners).collect()
+}
+
+fn service(of: &GatewayDeployment) -> Value {
     let kind = match of.service_type.as_str() {
         "" => "LoadBalancer",
         named => named,
@@ -81,7 +84,7 @@ fn service(of: &GatewayDeployment) -> Value {
     service["spec"] = json!({
         "type": kind,
         "selector": {GATEWAY_NAME: of.gateway},
-        "ports": ports,
+        "ports": service_ports(of),
     });
     if !of.address.is_empty() {
         service["spec"]["loadBalancerIP"] = json!(of.address);
@@ -99,9 +102,7 @@ fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
     annotations["prometheus.io/port"] = json!("15020");
     annotations["prometheus.io/scrape"] = json!("true");
     annotations["prometheus.io/path"] = json!("/stats/prometheus");
-    let ports = of.ports.iter();
-    let ports = ports.map(|(_, port, protocol)| (*port, transport(protocol)));
-    let ports = ports.chain([(u32::from(STATUS_PORT), "TCP")]);
+    let ports = ports::of_container(&service_ports(of));
     let resources = json!({
         "requests": {"cpu": "100m", "memory": "128Mi"},
         "limits": {"cpu": "2000m", "memory": "1024Mi"},

@@ -10,13 +10,10 @@ use crate::{
     Installation,
     installation::{Gateway, Source, first_text},
     labels::REVISION,
-    rbac,
+    ports, rbac,
     scale::{self, Bounds},
     settings,
 };
-
-/// Where a gateway says that it is ready.
-const STATUS_PORT: u32 = 15021;
 
 pub(crate) fn all(
     installation: &Installation,
@@ -172,21 +169,10 @@ impl Place<'_> {
     }
 
     fn container(&self) -> Value {
-        let targets = self.ports().into_iter().filter_map(|port| {
-            let target = port["targetPort"].as_u64().or(port["port"].as_u64())?;
-            let protocol = match port["protocol"].as_str() {
-                Some("UDP") => "UDP",
-                _ => "TCP",
-            };
-            Some((u32::try_from(target).ok()?, protocol))
-        });
-        let mut ports: Vec<_> = targets.collect();
-        if !ports.contains(&(STATUS_PORT, "TCP")) {
-            ports.push((STATUS_PORT, "TCP"));
-        }
+        let ports = ports::of_container(&self.ports());
         let resources = self.gateway.values.resources.as_ref();
         let resources = resources.or(self.installation.values().global.default_resources.as_ref());
-        let mut container = proxy(ports.into_iter(), resources.unwrap_or(&Value::Null));
+        let mut container = proxy(ports, resources.unwrap_or(&Value::Null));
         if let Some(env) = container["env"].as_array_mut() {
             settings::set_env(env, &self.gateway.values.env);
         }
@@ -219,10 +205,11 @@ fn port(port: &PortValues) -> Value {
     let mut out = json!({
         "name": port.name,
         "port": port.port,
-        "targetPort": port.target_port.unwrap_or(port.port),
+        "targetPort": port.target_port.clone().unwrap_or_else(|| json!(port.port)),
         "protocol": port.protocol.as_deref().unwrap_or("TCP"),
     });
     settings::replace(&mut out, "nodePort", port.node_port);
+    settings::replace(&mut out, "appProtocol", port.app_protocol.as_ref());
     out
 }
 
@@ -235,12 +222,11 @@ pub(crate) fn forget_injection(pod: &mut Value) {
 }
 
 /// The container, to be filled in by the injector.
-pub(crate) fn proxy(ports: impl Iterator<Item = (u32, &'static str)>, resources: &Value) -> Value {
-    let ports = ports.map(|(port, protocol)| json!({"containerPort": port, "protocol": protocol}));
+pub(crate) fn proxy(ports: Vec<Value>, resources: &Value) -> Value {
     json!({
         "name": "istio-proxy",
         "image": "auto",
-        "ports": ports.collect::<Vec<_>>(),
+        "ports": ports,
         "env": [{"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"}],
         "readinessProbe": {"failureThreshold": 30, "periodSeconds": 1, "timeoutSeconds": 1},
         "resources": resources,

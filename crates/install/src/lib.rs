@@ -19,6 +19,7 @@ mod merge;
 mod operator;
 mod overlay;
 mod path;
+mod ports;
 pub mod profile;
 mod rbac;
 mod remote;

@@ -293,12 +293,14 @@ message! {
         pub name: String,
         /// What clients ask for.
         pub port: u32,
-        /// Where the proxy listens; unset is the same.
-        pub target_port: Option<u32>,
+        /// Where the proxy listens, a number or the name of a port of the container; unset is the same.
+        pub target_port: Option<Value>,
         /// On every node; unset is given out.
         pub node_port: Option<u32>,
         /// `TCP` or `UDP`; unset is TCP.
         pub protocol: Option<String>,
+        /// What is spoken, as Kubernetes names it; unset is what the name says.
+        pub app_protocol: Option<String>,
     }
 
     /// Injection.

@@ -19,21 +19,36 @@ const NETWORK: &str = "$.Values.global.network";
 /// With `defaultPodDisruptionBudget` alone, one pod stays.
 const BUDGET: &str = "(default (dict \"minAvailable\" 1) $.Values.podDisruptionBudget)";
 
-/// Ports of the container: its metrics', those that the Service leads to, and its readiness'.
+/// Ports of the container: its metrics', those that the Service leads to, and its readiness'. A name
+/// that the Service leads to stands for the number that clients ask for, and no port is there twice.
 const CONTAINER_PORTS: &str = "\
 - containerPort: 15090
   name: http-envoy-prom
   protocol: TCP
-{{- $tells := false }}
+{{- $names := dict }}
+{{- $given := dict \"http-envoy-prom\" \"15090/TCP\" }}
 {{- range $.Values.service.ports }}
-{{- $target := int (default .port .targetPort) }}
-- containerPort: {{ $target }}
-  protocol: {{ default \"TCP\" .protocol }}
-{{- if eq $target 15021 }}{{- $tells = true }}{{- end }}
+{{- if kindIs \"string\" .targetPort }}
+{{- $key := printf \"%d/%s\" (int .port) (default \"TCP\" .protocol) }}
+{{- $given = merge $given (dict .targetPort $key) }}
+{{- if eq (get $given .targetPort) $key }}{{- $names = merge $names (dict $key .targetPort) }}{{- end }}
 {{- end }}
-{{- if not $tells }}
-- containerPort: 15021
-  protocol: TCP
+{{- end }}
+{{- $held := dict \"15090/TCP\" true }}
+{{- range append $.Values.service.ports (dict \"port\" 15021) }}
+{{- $isName := kindIs \"string\" .targetPort }}
+{{- $target := int (ternary .port (default .port .targetPort) $isName) }}
+{{- $protocol := default \"TCP\" .protocol }}
+{{- $key := printf \"%d/%s\" $target $protocol }}
+{{- $isElsewhere := and $isName (ne (get $given .targetPort) $key) }}
+{{- if not (or (hasKey $held $key) $isElsewhere) }}
+{{- $held = merge $held (dict $key true) }}
+- containerPort: {{ $target }}
+{{- with get $names $key }}
+  name: {{ . | toJson }}
+{{- end }}
+  protocol: {{ $protocol }}
+{{- end }}
 {{- end }}";
 
 /// Ports of the Service, whole.
@@ -45,6 +60,9 @@ const SERVICE_PORTS: &str = "\
   protocol: {{ default \"TCP\" .protocol }}
 {{- with .nodePort }}
   nodePort: {{ . | toJson }}
+{{- end }}
+{{- with .appProtocol }}
+  appProtocol: {{ . | toJson }}
 {{- end }}
 {{- end }}";
 

@@ -459,6 +459,11 @@ fn a_gateway_has_what_it_is_told() {
     let ports = json!([
         {"name": "http", "port": 80, "protocol": "TCP"},
         {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": 30053},
+        {"name": "web", "port": 81, "targetPort": 80, "appProtocol": "kubernetes.io/h2c"},
+        {"name": "named", "port": 82, "targetPort": "named"},
+        {"name": "again", "port": 83, "targetPort": "named"},
+        {"name": "number", "port": 84, "targetPort": 82},
+        {"name": "metrics", "port": 85, "targetPort": "http-envoy-prom"},
     ]);
     let values = json!({
         "service": {
