@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{Api, api::ListParams};
 use lateen_e2e::{
     Mesh, eventually,
@@ -19,15 +22,45 @@ fn addons_stay_until_they_are_named() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("addons")?;
     block_on(async {
-        // A pod of an image that nobody maps does not become ready, which is told with its reason.
-        let minimal = ["install", "--set", "profile=minimal", "-y"];
-        mesh.lateen_ok(&minimal)?;
-        let soon = ["--addon", "zipkin", "--readiness-timeout", "3s"];
-        let output = mesh.lateen(&[&minimal[..], &soon].concat())?;
+        // Alone, beside a mesh that is not there.
+        let zipkin = [
+            "install",
+            "-y",
+            "--addon",
+            "zipkin",
+            "--readiness-timeout",
+            "3s",
+        ];
+        let output = mesh.lateen(&zipkin)?;
         let said = text(&output);
         ensure!(!output.status.success(), "{said}");
+        let next = "`lateen install --set profile=default --addon zipkin`";
+        ensure!(
+            said.contains("there is no mesh in namespace istio-system"),
+            "{said}"
+        );
+        ensure!(said.contains(next), "{said}");
+        // Alone, beside one that has settings of its own, which stay.
+        let minimal = ["install", "--set", "profile=minimal", "-y"];
+        let logs = ["--set", "meshConfig.accessLogFile=/dev/stdout"];
+        mesh.lateen_ok(&[&minimal[..], &logs].concat())?;
+        // A pod of an image that nobody maps does not become ready, which is told with its reason.
+        let output = mesh.lateen(&zipkin)?;
+        let said = text(&output);
+        ensure!(!output.status.success(), "{said}");
+        ensure!(
+            said.contains("beside the mesh in namespace istio-system"),
+            "{said}"
+        );
         ensure!(said.contains("Zipkin is not ready"), "{said}");
         ensure!(said.contains("openzipkin/zipkin"), "{said}");
+        ensure!(deployments(&mesh).await? == ["istiod", "zipkin"]);
+        let maps: Api<ConfigMap> = Api::namespaced(mesh.client().await?, "istio-system");
+        let settings = maps.get("istio").await?.data.context("settings")?;
+        ensure!(
+            settings["mesh"].contains("accessLogFile: /dev/stdout"),
+            "{settings:?}"
+        );
         // It is there nevertheless, and stays.
         let said = mesh.lateen_ok(&minimal)?;
         ensure!(

@@ -15,6 +15,10 @@ use kube::{
 };
 use lateen_e2e::{Mesh, eventually};
 use serde_json::{Value, json};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task::JoinHandle,
+};
 
 use super::{alone, block_on};
 
@@ -67,10 +71,16 @@ fn the_first_revision_is_the_default_one_until_another_takes_its_place() -> anyh
         nothing_was_forbidden(&client).await?;
 
         // The one that is meant by its name takes over, at once and not when the other one ends.
+        let made = Arrivals::start(&client);
         let said = mesh.lateen_ok(&["install", "-y"])?;
+        let (n_pods, faults) = made.end().await;
         ensure!(
             said.contains("- MutatingWebhookConfiguration istio-revision-tag-default"),
             "{said}"
+        );
+        ensure!(
+            n_pods > 0 && faults.is_empty(),
+            "{n_pods} pods, {faults:#?}"
         );
         ensure!(tags(&mesh)?.is_empty(), "{:?}", tags(&mesh)?);
         led_by(&client, "default").await?;
@@ -93,6 +103,61 @@ fn the_first_revision_is_the_default_one_until_another_takes_its_place() -> anyh
         Ok(())
     })?;
     mesh.stop().map(drop)
+}
+
+/// Pods that are made while something changes, one after the other: each has to be injected, once.
+struct Arrivals {
+    end: oneshot::Sender<()>,
+    task: JoinHandle<(usize, Vec<String>)>,
+}
+
+impl Arrivals {
+    fn start(client: &Client) -> Self {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), "shop");
+        let (end, mut ended) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let (mut n_pods, mut faults) = (0, Vec::new());
+            while matches!(ended.try_recv(), Err(TryRecvError::Empty)) {
+                n_pods += 1;
+                if let Err(error) = Self::one(&pods, n_pods).await {
+                    faults.push(format!("{error:#}"));
+                }
+            }
+            (n_pods, faults)
+        });
+        Self { end, task }
+    }
+
+    /// How many pods were made, and what was wrong with which.
+    async fn end(self) -> (usize, Vec<String>) {
+        // Where nobody listens any more, the task has ended, which is told below.
+        let _ = self.end.send(());
+        self.task.await.expect("it does not panic")
+    }
+
+    /// Nothing runs: what would be there is what counts.
+    async fn one(pods: &Api<Pod>, n: usize) -> anyhow::Result<()> {
+        let pod = json!({
+            "metadata": {"name": format!("arrival-{n}"), "labels": {"app": "arrival"}},
+            "spec": {"containers": [{"name": "app", "image": "app"}]},
+        });
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let made = pods.create(&params, &serde_json::from_value(pod)?).await?;
+        let notes = made.metadata.annotations.unwrap_or_default();
+        let by = notes.get("istio.io/rev").map(String::as_str);
+        ensure!(
+            matches!(by, Some("stable" | "default")),
+            "injected by {by:?}"
+        );
+        let spec = made.spec.context("a pod has a spec")?;
+        let init = spec.init_containers.into_iter().flatten();
+        let names: Vec<_> = init.chain(spec.containers).map(|it| it.name).collect();
+        ensure!(names == ["istio-init", "app", "istio-proxy"], "{names:?}");
+        Ok(())
+    }
 }
 
 /// Tags, each with its revision.

@@ -125,31 +125,31 @@ const PROMETHEUS: Addon = Addon {
     name: "prometheus",
     labels: &["app.kubernetes.io/name=prometheus", "app=prometheus"],
     port: 9090,
-    install: "add it by `lateen manifest addon prometheus | kubectl apply -f -`",
+    install: "add it by `lateen install --addon prometheus`",
 };
 const GRAFANA: Addon = Addon {
     name: "grafana",
     labels: &["app.kubernetes.io/name=grafana", "app=grafana"],
     port: 3000,
-    install: "add it by `lateen manifest addon grafana | kubectl apply -f -`",
+    install: "add it by `lateen install --addon grafana`",
 };
 const KIALI: Addon = Addon {
     name: "kiali",
     labels: &["app=kiali", "app.kubernetes.io/name=kiali"],
     port: 20001,
-    install: "add it by `lateen manifest addon kiali | kubectl apply -f -`",
+    install: "add it by `lateen install --addon kiali`",
 };
 const JAEGER: Addon = Addon {
     name: "jaeger",
     labels: &["app=jaeger", "app.kubernetes.io/name=jaeger"],
     port: 16686,
-    install: "add it by `lateen manifest addon tracing | kubectl apply -f -`",
+    install: "add it by `lateen install --addon tracing`",
 };
 const ZIPKIN: Addon = Addon {
     name: "zipkin",
     labels: &["app=zipkin", "app.kubernetes.io/name=zipkin"],
     port: 9411,
-    install: "add it by `lateen manifest addon zipkin | kubectl apply -f -`",
+    install: "add it by `lateen install --addon zipkin`",
 };
 const SKYWALKING: Addon = Addon {
     name: "skywalking",
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn an_addon_that_is_missing_says_how_to_get_it() {
         let told = GRAFANA.missing(&["istio-system", "default"]);
-        assert!(told.contains("lateen manifest addon grafana"), "{told}");
+        assert!(told.contains("lateen install --addon grafana"), "{told}");
         assert!(told.contains("istio-system or default"), "{told}");
     }
 }

@@ -1,6 +1,7 @@
 //! `lateen install`: brings a cluster to what an installation says.
 
 mod addon;
+mod handover;
 mod lock;
 mod plan;
 mod ready;
@@ -21,6 +22,7 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use lateen_install::{Installation, Part};
+use serde_json::Value;
 
 use super::{layers::LayerArgs, precheck, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
@@ -33,7 +35,7 @@ pub(crate) use ready::{is_ready, missing};
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary\n  lateen install -f mesh.yaml --addon prometheus --addon grafana"
+    after_help = "Examples:\n  lateen install\n  lateen install --set profile=demo -y\n  lateen install -f mesh.yaml --dry-run\n  lateen install --set revision=canary\n  lateen install -f mesh.yaml --addon prometheus --addon grafana\n  lateen install --addon kiali                     Beside the mesh that is there"
 )]
 pub(crate) struct Install {
     #[command(flatten)]
@@ -57,30 +59,83 @@ pub(crate) struct Install {
     readiness_timeout: Duration,
 }
 
+/// What is to be there.
+pub(crate) struct Goal {
+    installation: Installation,
+    parts: Vec<Part>,
+    /// Whether the mesh is among it, rather than addons alone.
+    is_mesh: bool,
+}
+
+impl Goal {
+    /// A mesh without addons.
+    pub(crate) fn of_mesh(installation: Installation) -> anyhow::Result<Self> {
+        Ok(Goal {
+            parts: lateen_install::parts(&installation)?,
+            installation,
+            is_mesh: true,
+        })
+    }
+
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Value> {
+        self.parts.iter().flat_map(|part| &part.objects)
+    }
+}
+
 impl Install {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let installation = self.layers.installation()?;
-        let mut parts = self.addons.parts(&installation)?;
+        // Whoever only names addons has a mesh with settings of its own.
+        let is_mesh = self.addons.is_empty() || !self.layers.is_empty();
+        // What is wrong with files and flags is told before a cluster is asked for.
+        let mesh = match is_mesh {
+            true => {
+                let installation = self.layers.installation()?;
+                let parts = self.addons.parts(&installation)?;
+                Some((installation, parts))
+            }
+            false => None,
+        };
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         may_install(&client).await?;
+        let (installation, parts) = match mesh {
+            Some(mesh) => mesh,
+            None => self.addons.beside(&client, &global.istio_namespace).await?,
+        };
+        let mut goal = Goal {
+            installation,
+            parts,
+            is_mesh,
+        };
         self.addons
-            .refuse_clash(&mut applier, &installation)
+            .refuse_clash(&mut applier, &goal.installation)
             .await?;
-        for warning in precheck::not_enforced(&mut applier).await? {
-            eprintln!("Warning: {warning}");
+        if is_mesh {
+            for warning in precheck::not_enforced(&mut applier).await? {
+                eprintln!("Warning: {warning}");
+            }
+            if is_first(&client).await? {
+                lateen_install::add_default_tag(&goal.installation, &mut goal.parts)
+                    .map_err(anyhow::Error::msg)?;
+            }
         }
-        if is_first(&client).await? {
-            lateen_install::add_default_tag(&installation, &mut parts)
-                .map_err(anyhow::Error::msg)?;
-        }
-        let plan = self.plan(&mut applier, &installation, &parts).await?;
+        self.bring_about(&client, &mut applier, &goal).await
+    }
+
+    /// Says what is about to happen, asks, and does it.
+    async fn bring_about(
+        &self,
+        client: &Client,
+        applier: &mut Applier,
+        goal: &Goal,
+    ) -> anyhow::Result<()> {
+        let plan = self.plan(applier, goal).await?;
         if self.dry_run {
             output::print(&plan);
             return Ok(());
         }
-        say(&installation, &parts, &plan);
-        let others = self.addons.others(&mut applier, &installation).await?;
+        say(goal, &plan);
+        let others = self.addons.others(applier, &goal.installation).await?;
         if !others.is_empty() {
             output::line(format_args!(
                 "Addons that stay as they are: {}; --addon brings one up to date, `lateen uninstall --addon` removes it.",
@@ -91,34 +146,30 @@ impl Install {
             output::line("Cancelled.");
             return Ok(());
         }
-        let lock = Lock::take(&client, installation.namespace()).await?;
+        let namespace = goal.installation.namespace();
+        let lock = Lock::take(client, namespace).await?;
         let work = async {
             // While the question was open, somebody else may have installed something.
-            let now = self.plan(&mut applier, &installation, &parts).await?;
+            let now = self.plan(applier, goal).await?;
             if now.removals() != plan.removals() {
                 bail!(
                     "the cluster is no longer what it was when you were asked; run the command again"
                 );
             }
-            self.carry_out(&client, &mut applier, &parts, &now).await
+            self.carry_out(client, applier, &goal.parts, &now).await
         };
         let done = holding(std::slice::from_ref(&lock), work).await;
         lock.release().await;
         done?;
         if self.verify {
-            verify_install::verify(&mut applier, &parts, installation.namespace()).await?;
+            verify_install::verify(applier, &goal.parts, namespace).await?;
         }
         output::line("✔ Installation complete");
         Ok(())
     }
 
-    async fn plan(
-        &self,
-        applier: &mut Applier,
-        installation: &Installation,
-        parts: &[Part],
-    ) -> anyhow::Result<Plan> {
-        Plan::of(applier, installation, parts, &self.addons, self.force).await
+    async fn plan(&self, applier: &mut Applier, goal: &Goal) -> anyhow::Result<Plan> {
+        Plan::of(applier, goal, &self.addons, self.force).await
     }
 
     async fn carry_out(
@@ -131,26 +182,57 @@ impl Install {
         let mut progress = Progress::new();
         for part in parts {
             progress.step(format!("Install {}", part.title));
-            for object in &part.objects {
+            let ready = async |objects: &[Value], progress: &Progress| {
+                ready::wait(client, objects, self.readiness_timeout, progress)
+                    .await
+                    .with_context(|| format!("{} is not ready", part.title))
+            };
+            let injector = part
+                .objects
+                .iter()
+                .position(|it| it["kind"] == plan::INJECTOR);
+            let takes_over = injector.filter(|_| !plan.tags().is_empty());
+            for (n, object) in part.objects.iter().enumerate() {
                 progress.detail(&crate::apply::Named::of(object)?.to_string());
+                if takes_over == Some(n) {
+                    ready(&part.objects[..n], &progress).await?;
+                    handover::take_over(client, &part.objects[n..]).await?;
+                }
                 if !plan.is_kept(object)? {
                     applier.apply(object).await?;
                 }
             }
-            ready::wait(client, part, self.readiness_timeout, &progress)
-                .await
-                .with_context(|| format!("{} is not ready", part.title))?;
-        }
-        if !plan.removals().is_empty() {
-            progress.step("Remove what is no longer wanted");
-            for removal in plan.removals() {
-                progress.detail(&removal.to_string());
-                applier.delete(&removal.manifest()).await?;
+            ready(&part.objects, &progress).await?;
+            if takes_over.is_some() {
+                remove(applier, plan.tags(), &progress).await?;
             }
+        }
+        let is_tag = |removal: &&Removal| plan.tags().contains(removal);
+        let rest: Vec<Removal> = plan
+            .removals()
+            .iter()
+            .filter(|it| !is_tag(it))
+            .cloned()
+            .collect();
+        if !rest.is_empty() {
+            progress.step("Remove what is no longer wanted");
+            remove(applier, &rest, &progress).await?;
         }
         progress.finish();
         Ok(())
     }
+}
+
+async fn remove(
+    applier: &mut Applier,
+    removals: &[Removal],
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    for removal in removals {
+        progress.detail(&removal.to_string());
+        applier.delete(&removal.manifest()).await?;
+    }
+    Ok(())
 }
 
 /// Whether nothing injects yet: the first revision that does is the default one.
@@ -163,21 +245,28 @@ async fn is_first(client: &Client) -> anyhow::Result<bool> {
 }
 
 /// What is about to happen, in a sentence.
-fn say(installation: &Installation, parts: &[Part], plan: &Plan) {
-    let titles: Vec<&str> = parts.iter().map(|part| part.title.as_str()).collect();
-    let revision = match installation.revision() {
-        "default" => String::new(),
-        revision => format!(" as revision {revision}"),
+fn say(goal: &Goal, plan: &Plan) {
+    let titles: Vec<&str> = goal.parts.iter().map(|part| part.title.as_str()).collect();
+    let titles = match titles.is_empty() {
+        true => "nothing".to_owned(),
+        false => titles.join(", "),
     };
-    output::line(format_args!(
-        "This will install the {} profile{revision} into namespace {}: {}.",
-        installation.profile(),
-        installation.namespace(),
-        match titles.is_empty() {
-            true => "nothing".to_owned(),
-            false => titles.join(", "),
-        },
-    ));
+    let installation = &goal.installation;
+    let namespace = installation.namespace();
+    if goal.is_mesh {
+        let revision = match installation.revision() {
+            "default" => String::new(),
+            revision => format!(" as revision {revision}"),
+        };
+        output::line(format_args!(
+            "This will install the {} profile{revision} into namespace {namespace}: {titles}.",
+            installation.profile(),
+        ));
+    } else {
+        output::line(format_args!(
+            "This will install {titles} beside the mesh in namespace {namespace}, which stays as it is.",
+        ));
+    }
     if !plan.removals().is_empty() {
         output::line("It will remove what is no longer wanted:");
         for removal in plan.removals() {

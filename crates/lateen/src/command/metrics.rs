@@ -180,7 +180,7 @@ async fn prometheus(client: &Client, global: &Global) -> anyhow::Result<(String,
     let service = service.context("cannot read service prometheus")?;
     let Some(spec) = service.and_then(|service| service.spec) else {
         bail!(
-            "there is no service prometheus in namespace {namespace}; add it by `lateen manifest addon prometheus | kubectl apply -f -`, or name its namespace with --istioNamespace"
+            "there is no service prometheus in namespace {namespace}; add it by `lateen install --addon prometheus`, or name its namespace with --istioNamespace"
         );
     };
     let selector: Selector = spec.selector.unwrap_or_default().into_iter().collect();

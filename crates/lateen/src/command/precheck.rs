@@ -14,16 +14,15 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams, core::TypeMeta};
 use lateen_galley::analyze::{Code, Level, Message, Settings, analyze, untold_changes};
-use lateen_install::KINDS;
 use serde_json::{Value, json};
 
 use super::{
     analyze::{Output, Threshold, line, mesh_of_map, of_cluster},
-    install::{AddonArgs, Plan, may_install},
+    install::{AddonArgs, Goal, Plan, may_install},
     layers::LayerArgs,
 };
 use crate::{
-    apply::Applier,
+    apply::{Applier, Named},
     cli::Global,
     client,
     output::{self, Format},
@@ -91,12 +90,12 @@ impl Precheck {
     /// Whether an installation would go through.
     async fn of_cluster(&self, global: &Global, found: &mut Found) -> anyhow::Result<()> {
         let installation = self.layers.installation()?;
-        let parts = lateen_install::parts(&installation)?;
+        let goal = Goal::of_mesh(installation)?;
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
         found.messages.extend(of_version(&client).await?);
         let Found { faults, messages } = found;
-        faults.extend(of_kinds(&mut applier).await);
+        faults.extend(of_kinds(&mut applier, &goal).await?);
         if let Err(error) = may_install(&client).await {
             let code = Code::InsufficientPermissions;
             messages.push(Message::of_cluster(code, format!("{error:#}")));
@@ -106,14 +105,7 @@ impl Precheck {
         // What cannot be read is among the faults already.
         if faults.is_empty()
             && messages.is_empty()
-            && let Err(error) = Plan::of(
-                &mut applier,
-                &installation,
-                &parts,
-                &AddonArgs::default(),
-                false,
-            )
-            .await
+            && let Err(error) = Plan::of(&mut applier, &goal, &AddonArgs::default(), false).await
         {
             faults.push(format!("{error:#}"));
         }
@@ -228,18 +220,22 @@ async fn of_version(client: &Client) -> anyhow::Result<Option<Message>> {
     }))
 }
 
-async fn of_kinds(applier: &mut Applier) -> Vec<String> {
-    let mut faults = Vec::new();
-    for (api_version, kind) in KINDS {
-        let types = TypeMeta {
-            api_version: (*api_version).to_owned(),
-            kind: (*kind).to_owned(),
-        };
-        if let Err(error) = applier.knows(&types).await {
-            faults.push(format!("{api_version}: {error:#}"));
+/// Kinds of what would be installed; not every cluster has DaemonSets, or networks that pods name.
+async fn of_kinds(applier: &mut Applier, goal: &Goal) -> anyhow::Result<Vec<String>> {
+    let mut kinds = Vec::new();
+    for object in goal.objects() {
+        let kind = Named::of(object)?.kind;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
     }
-    faults
+    let mut faults = Vec::new();
+    for kind in kinds {
+        if let Err(error) = applier.knows(&kind).await {
+            faults.push(format!("{}: {error:#}", kind.api_version));
+        }
+    }
+    Ok(faults)
 }
 
 /// A webhook whose Service is gone refuses everything that it should judge.

@@ -1,9 +1,13 @@
 //! `--addon`: servers beside the mesh, which are installed with it and stay until they are named to
 //! `lateen uninstall --addon`.
 
-use anyhow::bail;
+use std::collections::BTreeSet;
+
+use anyhow::{Context, bail};
 use clap::Args;
-use lateen_install::{Addon, Installation, OWNER, Part, addon_parts};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use lateen_install::{Addon, Installation, Layers, OWNER, OWNER_NAMESPACE, Part, addon_parts};
 
 use super::{Removal, owned};
 use crate::apply::{Applier, Named};
@@ -36,6 +40,45 @@ impl AddonArgs {
         let mut parts = lateen_install::parts(installation)?;
         parts.extend(addon_parts(installation, &self.addons)?);
         Ok(parts)
+    }
+
+    /// An installation of nothing but these, for whoever names nothing else: the mesh in a namespace
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// No mesh is there, beside which they could be.
+    pub(super) async fn beside(
+        &self,
+        client: &Client,
+        namespace: &str,
+    ) -> anyhow::Result<(Installation, Vec<Part>)> {
+        let meshes = meshes(client).await?;
+        if !meshes.contains(namespace) {
+            let elsewhere = match meshes.is_empty() {
+                true => String::new(),
+                false => {
+                    let all: Vec<&str> = meshes.iter().map(String::as_str).collect();
+                    format!(
+                        ", or name the one there is with --istioNamespace ({})",
+                        all.join(", ")
+                    )
+                }
+            };
+            let flags = self
+                .addons
+                .iter()
+                .map(|addon| format!(" --addon {}", addon.name()));
+            bail!(
+                "there is no mesh in namespace {namespace}, and addons alone are installed beside one: install both with `lateen install --set profile=default{}`{elsewhere}",
+                flags.collect::<String>()
+            );
+        }
+        let installation = Installation::of(&Layers {
+            sets: vec![format!("namespace={namespace}")],
+            ..Layers::default()
+        })?;
+        let parts = addon_parts(&installation, &self.addons)?;
+        Ok((installation, parts))
     }
 
     /// Objects of these addons that an earlier version of them made and this one does not.
@@ -98,6 +141,22 @@ impl AddonArgs {
         }
         Ok(others)
     }
+}
+
+/// Namespaces of the meshes, whoever installed them: where their injectors are.
+async fn meshes(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let injectors = ListParams::default().labels("app=sidecar-injector");
+    let found = hooks.list(&injectors).await;
+    let mut meshes = BTreeSet::new();
+    for injector in found.context("cannot list webhooks")? {
+        // One whose control plane is elsewhere has no Service here.
+        meshes.extend(injector.labels().get(OWNER_NAMESPACE).cloned());
+        let hooks = injector.webhooks.into_iter().flatten();
+        let services = hooks.filter_map(|hook| hook.client_config.service);
+        meshes.extend(services.map(|service| service.namespace));
+    }
+    Ok(meshes)
 }
 
 /// Their names, for a sentence.

@@ -7,12 +7,11 @@ use kube::{api::DynamicObject, core::TypeMeta};
 use lateen_api::kinds::gateway_api::GATEWAY_CLASS;
 use lateen_galley::CLASS;
 use lateen_install::{
-    Installation, KINDS, OWNER_NAMESPACE, Part, REVISION, TAG, is_owned, owned as installed,
-    owned_alike,
+    KINDS, OWNER_NAMESPACE, REVISION, TAG, is_owned, owned as installed, owned_alike,
 };
 use serde_json::{Value, json};
 
-use super::AddonArgs;
+use super::{AddonArgs, Goal};
 use crate::{
     apply::{Applier, Named},
     discovery::{GATEWAY_CONTROLLER, is_lease},
@@ -23,6 +22,8 @@ const ROOT: &str = "istio-ca-root-cert";
 /// The Secret with the authority that a control plane made for itself.
 const AUTHORITY: &str = "istio-ca-secret";
 const AUTHORITY_TYPE: &str = "istio.io/ca-root";
+/// Kind of what has pods injected.
+pub(super) const INJECTOR: &str = "MutatingWebhookConfiguration";
 /// The revision, and the tag, that is meant where none is named.
 const DEFAULT: &str = "default";
 
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     /// There already, and somebody else's business.
     kept: BTreeSet<String>,
     removed: Vec<Removal>,
+    /// Of those, the tag whose place the revision takes.
+    tags: Vec<Removal>,
 }
 
 /// An object that goes.
@@ -94,15 +97,13 @@ impl Plan {
     /// over without being asked to: a namespace is used as it is, anything else is refused.
     pub(crate) async fn of(
         applier: &mut Applier,
-        installation: &Installation,
-        parts: &[Part],
+        goal: &Goal,
         addons: &AddonArgs,
         force: bool,
     ) -> anyhow::Result<Self> {
         let mut plan = Plan::default();
         let mut foreign = Vec::new();
-        let wanted = parts.iter().flat_map(|part| &part.objects);
-        for object in wanted {
+        for object in goal.objects() {
             let name = Named::of(object)?.to_string();
             match applier.get(object).await {
                 Ok(None) => plan.added.push(name),
@@ -122,7 +123,9 @@ impl Plan {
                 foreign.join(", ")
             );
         }
-        plan.removed = surplus(applier, installation, parts, addons).await?;
+        plan.tags = replaced_tags(applier, goal).await?;
+        plan.removed = surplus(applier, goal, addons).await?;
+        plan.removed.extend(plan.tags.iter().cloned());
         Ok(plan)
     }
 
@@ -133,6 +136,11 @@ impl Plan {
 
     pub(crate) fn removals(&self) -> &[Removal] {
         &self.removed
+    }
+
+    /// Those of the removals that are the tag whose place the revision takes.
+    pub(crate) fn tags(&self) -> &[Removal] {
+        &self.tags
     }
 }
 
@@ -170,31 +178,57 @@ fn is_ours(object: &DynamicObject) -> bool {
 /// that are named. The base stays, as other revisions need it, and so do other addons.
 async fn surplus(
     applier: &mut Applier,
-    installation: &Installation,
-    parts: &[Part],
+    goal: &Goal,
     addons: &AddonArgs,
 ) -> anyhow::Result<Vec<Removal>> {
     let mut wanted = BTreeSet::new();
-    for object in parts.iter().flat_map(|part| &part.objects) {
+    for object in goal.objects() {
         wanted.insert(Named::of(object)?.to_string());
     }
-    // A tag is of no installation, though it leads to one.
-    let selector = format!("{},!{TAG}", owned_alike(installation));
     let is_wanted = |removal: &Removal| wanted.contains(&removal.to_string());
-    let mut surplus = owned(applier, &selector).await?;
-    surplus.retain(|removal| !is_wanted(removal));
-    // This one is meant by the name: two webhooks for it would inject twice.
-    if installation.revision() == DEFAULT && makes_webhook(parts) {
-        let tag = format!("{},{TAG}={DEFAULT}", installed());
-        surplus.extend(owned(applier, &tag).await?);
+    let mut surplus = Vec::new();
+    if goal.is_mesh {
+        // A tag is of no installation, though it leads to one.
+        let selector = format!("{},!{TAG}", owned_alike(&goal.installation));
+        surplus = owned(applier, &selector).await?;
+        surplus.retain(|removal| !is_wanted(removal));
     }
-    surplus.extend(addons.surplus(applier, installation, is_wanted).await?);
+    let of_addons = addons.surplus(applier, &goal.installation, is_wanted);
+    surplus.extend(of_addons.await?);
     Ok(surplus)
 }
 
-fn makes_webhook(parts: &[Part]) -> bool {
-    let mut objects = parts.iter().flat_map(|part| &part.objects);
-    objects.any(|object| object["kind"] == "MutatingWebhookConfiguration")
+/// The tag `default`, where the revision of the name is installed: two webhooks for it would inject
+/// twice. One that leads to another mesh is not this one's to remove.
+async fn replaced_tags(applier: &mut Applier, goal: &Goal) -> anyhow::Result<Vec<Removal>> {
+    let makes_webhook = goal.objects().any(|object| object["kind"] == INJECTOR);
+    if goal.installation.revision() != DEFAULT || !makes_webhook {
+        return Ok(Vec::new());
+    }
+    let home = goal.installation.namespace();
+    let kind = TypeMeta {
+        api_version: "admissionregistration.k8s.io/v1".to_owned(),
+        kind: INJECTOR.to_owned(),
+    };
+    let tag = format!("{TAG}={DEFAULT}");
+    for held in applier.list(&kind, &tag).await? {
+        let labels = held.metadata.labels.unwrap_or_default();
+        if is_owned(&labels) && labels.get(OWNER_NAMESPACE).is_some_and(|own| own == home) {
+            continue;
+        }
+        let of = |label: &str| labels.get(label).map_or("unknown", String::as_str);
+        bail!(
+            "{INJECTOR} {} injects what names no revision, for revision {} of the mesh in namespace {}, and pods would be injected twice: remove it with `lateen tag remove {DEFAULT}`, or install this mesh with a --revision of its own",
+            held.metadata.name.unwrap_or_default(),
+            of(REVISION),
+            of(OWNER_NAMESPACE),
+        );
+    }
+    owned(
+        applier,
+        &format!("{},{OWNER_NAMESPACE}={home},{tag}", installed()),
+    )
+    .await
 }
 
 /// What control planes in these namespaces made by themselves: the root certificate everywhere, the

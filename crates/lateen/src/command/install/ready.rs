@@ -8,13 +8,12 @@ use k8s_openapi::{
         admissionregistration::v1::{
             MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
         },
-        apps::v1::Deployment,
+        apps::v1::{DaemonSet, Deployment},
         core::v1::Pod,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, Client, api::ListParams, core::Selector};
-use lateen_install::Part;
 use serde_json::Value;
 
 use crate::{apply::Named, progress::Progress};
@@ -22,15 +21,15 @@ use crate::{apply::Named, progress::Progress};
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Waits until every object of a part is ready, which only some kinds can say.
+/// Waits until every object is ready, which only some kinds can say.
 pub(crate) async fn wait(
     client: &Client,
-    part: &Part,
+    objects: &[Value],
     patience: Duration,
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    for object in &part.objects {
+    for object in objects {
         loop {
             let Some(why) = missing(client, object).await? else {
                 break;
@@ -70,6 +69,12 @@ pub(crate) async fn missing(client: &Client, object: &Value) -> anyhow::Result<O
                 Some(deployment) => why(client, &deployment, namespace, name).await.map(Some),
             }
         }
+        "DaemonSet" => {
+            let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+            let daemon = api.get_opt(name).await?;
+            Ok(waits_for_nodes(daemon.as_ref())
+                .map(|why| format!("DaemonSet {namespace}/{name} {why}")))
+        }
         "MutatingWebhookConfiguration" => {
             let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
             let hooks = api.get_opt(name).await?.and_then(|it| it.webhooks);
@@ -107,6 +112,21 @@ pub(crate) fn is_ready(deployment: &Deployment) -> bool {
     let all = status.replicas.unwrap_or(0);
     let available = status.available_replicas.unwrap_or(0);
     seen && updated >= wanted && all <= updated && available >= updated
+}
+
+/// What a DaemonSet lacks: a pod of the newest kind on each node that does its work.
+fn waits_for_nodes(daemon: Option<&DaemonSet>) -> Option<String> {
+    let Some(daemon) = daemon else {
+        return Some("is not there".to_owned());
+    };
+    let Some(status) = &daemon.status else {
+        return Some("has not been seen to yet".to_owned());
+    };
+    let wanted = status.desired_number_scheduled;
+    let updated = status.updated_number_scheduled.unwrap_or(0);
+    let ready = status.number_available.unwrap_or(0).min(updated);
+    let seen = status.observed_generation >= daemon.metadata.generation;
+    (!seen || ready < wanted).then(|| format!("is ready on {ready} of {wanted} nodes"))
 }
 
 /// What holds a Deployment up, in the words of its pods.
@@ -171,6 +191,7 @@ fn waits_for(pod: &Pod) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::apps::v1::DeploymentStatus;
+    use serde_json::json;
 
     use super::*;
 
@@ -192,5 +213,21 @@ mod tests {
         assert!(!of(2, 1, 1), "the one that is available is the old one");
         assert!(!of(1, 0, 1));
         assert!(!of(1, 1, 0));
+    }
+
+    #[test]
+    fn a_daemon_is_ready_on_every_node() {
+        let of = |wanted, updated, available| {
+            let status = json!({"desiredNumberScheduled": wanted, "updatedNumberScheduled": updated,
+                "numberAvailable": available, "currentNumberScheduled": 0, "numberMisscheduled": 0,
+                "numberReady": 0});
+            let daemon = json!({"metadata": {}, "status": status});
+            waits_for_nodes(Some(&serde_json::from_value(daemon).expect("a DaemonSet")))
+        };
+        assert_eq!(of(2, 2, 2), None);
+        assert_eq!(of(0, 0, 0), None);
+        assert_eq!(of(2, 1, 2).as_deref(), Some("is ready on 1 of 2 nodes"));
+        assert_eq!(of(2, 2, 0).as_deref(), Some("is ready on 0 of 2 nodes"));
+        assert!(waits_for_nodes(None).is_some());
     }
 }
