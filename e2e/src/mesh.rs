@@ -328,7 +328,7 @@ async fn api_for(
 }
 
 /// The binary under test: `LATEEN_BIN`, or the one that cargo built beside the tests.
-fn binary() -> anyhow::Result<PathBuf> {
+pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("LATEEN_BIN") {
         return Ok(path.into());
     }

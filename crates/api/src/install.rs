@@ -12,9 +12,10 @@ use crate::schema::message;
 mod values;
 
 pub use values::{
-    Autoscaled, BaseValues, EnabledFlag, GatewayValues, GatewaysValues, GlobalValues,
-    InjectorValues, IstiodRemoteValues, LoggingValues, MultiClusterValues, PilotValues, PortValues,
-    ProxyInitValues, ProxyValues, SdsValues, StartupProbeValues, TokenValues, Values,
+    Autoscaled, BaseValues, CniRepairValues, CniUseValues, CniValues, EnabledFlag, GatewayValues,
+    GatewaysValues, GlobalValues, InjectorValues, IstiodRemoteValues, LoggingValues,
+    MultiClusterValues, PilotValues, PortValues, ProxyInitValues, ProxyValues, SdsValues,
+    StartupProbeValues, TokenValues, Values,
 };
 
 /// API group and version of the files.

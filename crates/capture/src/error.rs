@@ -25,6 +25,9 @@ pub enum Error {
         /// What it should have been.
         expected: &'static str,
     },
+    /// Arguments that the command does not have.
+    #[error("istio-iptables does not take these arguments: {0}")]
+    Arguments(String),
     /// The check of the rules could not be made.
     #[error("cannot check the rules: {action}: {source}")]
     Check {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{Error, apply, cleanup, plan, validate};
+use crate::{Config, Error, apply, cleanup, plan, validate};
 use args::Args;
 
 /// The exit code by which the validating container tells its pod that the rules are missing.
@@ -39,6 +39,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     }
+}
+
+/// What the command with these arguments, the first of which is its name, would capture.
+///
+/// # Errors
+/// Arguments that it does not have, or that ask for what is not supported.
+pub fn config(args: impl IntoIterator<Item = OsString>) -> Result<Config, Error> {
+    let args = Args::try_parse_from(args).map_err(|error| {
+        // What comes after it is on usage.
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Error::Arguments(first.trim_start_matches("error: ").to_owned())
+    })?;
+    args.config()
 }
 
 fn run(args: &Args) -> Result<(), Error> {

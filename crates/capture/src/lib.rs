@@ -3,7 +3,8 @@
 //! A pod's connections reach the sidecar proxy because nf_tables rules in the pod's network
 //! namespace redirect them. [`Config`] says what to capture, [`apply`] writes the rules and
 //! [`cleanup`] removes them, [`original_dst`] tells the proxy where a captured connection was
-//! going, and [`iptables::main`] is the command that the init container runs. [`nft`] is the client
+//! going, and [`iptables::main`] is the command that the init container runs,
+//! whose flags [`iptables::config`] reads for whoever sets capture up in its place. [`nft`] is the client
 //! underneath, which the local platform also uses for its services.
 
 pub mod config;
@@ -18,5 +19,5 @@ mod validate;
 pub use config::{Config, Ranges};
 pub use error::Error;
 pub use original_dst::original_dst;
-pub use plan::{apply, cleanup, plan};
+pub use plan::{apply, cleanup, is_applied, plan};
 pub use validate::validate;

@@ -7,11 +7,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 
 use crate::config::{Config, Dns, Ranges};
 use crate::error::Error;
 use crate::loopback::{self, Change};
-use crate::nft::{Batch, Chain, ChainType, Family, Hook, L4, Rule, Table, ct_state, priority};
+use crate::nft::{
+    self, Batch, Chain, ChainType, Family, Hook, L4, Rule, Table, ct_state, priority,
+};
 
 /// The table with the address translation.
 const NAT_TABLE: &str = "istio-proxy-nat";
@@ -64,6 +67,22 @@ pub fn cleanup() -> Result<(), Error> {
         tracing::debug!(%error, "::6 is not taken from the loop-back interface");
     }
     Ok(())
+}
+
+/// Whether there are rules in the network namespace of the calling thread. As they are written at once,
+/// they are all there.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn is_applied() -> Result<bool, Error> {
+    // Nothing is asked, as a change that cannot be made says the same: a table that is made and deleted
+    // in one transaction never was there, and one that is there cannot be made.
+    let batch = Batch::new().create(Family::Inet, NAT_TABLE);
+    match batch.delete(Family::Inet, NAT_TABLE).commit() {
+        Ok(()) => Ok(false),
+        Err(nft::Error::Refused { errno, .. }) if errno == Errno::EEXIST => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The tables that [`apply`] writes.

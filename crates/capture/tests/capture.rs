@@ -14,7 +14,9 @@ use lateen_capture::config::Dns;
 use lateen_capture::nft::{
     Batch, Chain, ChainType, Family, Hook, L4, Policy, Rule, Table, Verdict, ct_state, priority,
 };
-use lateen_capture::{Config, Ranges, apply, cleanup, original_dst, validate};
+use lateen_capture::{
+    Config, Ranges, apply, cleanup, iptables, is_applied, original_dst, validate,
+};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 
@@ -567,5 +569,26 @@ fn without_privileges_the_error_says_what_is_missing() {
         caps::clear(None, caps::CapSet::Effective).expect("a thread may give up its powers");
         let error = apply(&Config::default()).expect_err("no capabilities");
         assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+    });
+}
+
+#[test]
+fn whether_there_are_rules_is_told_and_changes_nothing() {
+    in_namespace(|| {
+        let told = || is_applied().expect("an answer");
+        assert!(!told());
+        assert!(!told(), "asking made something");
+        let args = "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15020 \
+            --run-validation --skip-rule-apply";
+        let config = iptables::config(args.split(' ').map(Into::into)).expect("its flags");
+        assert_eq!(config.exclude_inbound_ports, [15020]);
+        apply(&config).expect("rules");
+        assert!(told());
+        validate(&config, 15002, PATIENCE).expect("they are as they were");
+        cleanup().expect("no rules");
+        assert!(!told());
+        let error = iptables::config(["istio-iptables", "--nonesuch"].map(Into::into));
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains("--nonesuch"), "{error}");
     });
 }

@@ -196,6 +196,19 @@ impl InjectorConfig {
         &self.values.global.proxy
     }
 
+    /// Whether a plugin of nodes captures traffic, instead of init containers.
+    pub(crate) fn is_cni(&self) -> bool {
+        let (own, older) = (&self.values.pilot.cni, &self.values.istio_cni);
+        own.enabled == Some(true) || older.enabled == Some(true)
+    }
+
+    /// Whether that is a network which pods name.
+    pub(crate) fn is_multus(&self) -> bool {
+        let uses = [&self.values.pilot.cni, &self.values.istio_cni];
+        let mut providers = uses.iter().filter_map(|it| it.provider.as_deref());
+        self.is_cni() && providers.any(|provider| provider == "multus")
+    }
+
     /// The image of the sidecar; `None` where the settings say nothing of it.
     pub(crate) fn image(&self) -> Option<String> {
         self.reference(self.proxy().image.as_deref(), "proxyv2")

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     gotemplate::{GoTemplate, TemplateError},
     overlay,
-    template::{Draft, INIT, PROXY},
+    template::{Draft, OWN, PROXY},
     values::{items, list, name},
 };
 
@@ -70,7 +70,7 @@ fn lay(patch: &Value, draft: &mut Draft<'_>) {
         for container in items(spec, field) {
             let name = name(container);
             let of_user = items(&draft.pod["spec"], field).iter();
-            let of_user = of_user.filter(|_| ![PROXY, INIT].contains(&name));
+            let of_user = of_user.filter(|_| !OWN.contains(&name));
             let of_user = of_user.filter(|held| crate::values::name(held) == name);
             let of_user: Vec<Value> = of_user.cloned().collect();
             for own in of_user {

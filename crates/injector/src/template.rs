@@ -4,6 +4,7 @@ mod container;
 mod gateway;
 mod grpc;
 mod iptables;
+mod multus;
 mod strip;
 mod volumes;
 
@@ -22,6 +23,10 @@ pub use strip::uninject;
 pub(crate) const PROXY: &str = "istio-proxy";
 /// Name of the container that sets capture up.
 pub(crate) const INIT: &str = "istio-init";
+/// Name of the container that looks whether capture is set up, where a plugin of nodes does it.
+pub(crate) const VALIDATION: &str = "istio-validation";
+/// Containers that the sidecar's template has, one or the other.
+pub(crate) const OWN: [&str; 3] = [PROXY, INIT, VALIDATION];
 
 /// Network of the pod, which its workload is told.
 pub(crate) const NETWORK_ENV: &str = "ISTIO_META_NETWORK";
@@ -96,9 +101,14 @@ fn sidecar(draft: &mut Draft<'_>) {
     }
     overrides.apply(&mut proxy, PROXY);
     if settings.intercepts() {
+        let config = &settings.params.config;
+        if config.is_multus() {
+            multus::add(pod);
+        }
+        let capture = if config.is_cni() { VALIDATION } else { INIT };
         let mut init = iptables::container(pod, settings);
-        overrides.apply(&mut init, INIT);
-        added.init(INIT);
+        overrides.apply(&mut init, capture);
+        added.init(capture);
         list(&mut pod["spec"], "initContainers").push(init);
     }
     list(&mut pod["spec"], settings.home()).push(proxy);
@@ -293,10 +303,10 @@ impl Overrides {
             };
             let (ours, theirs) = held
                 .drain(..)
-                .partition(|c: &Value| name(c) == PROXY || name(c) == INIT);
+                .partition(|container: &Value| OWN.contains(&name(container)));
             *held = theirs;
             for container in ours {
-                let init = name(&container) == INIT || home == "initContainers";
+                let init = name(&container) != PROXY || home == "initContainers";
                 if init {
                     &mut taken.init
                 } else {
@@ -374,8 +384,8 @@ fn tell_agent(pod: &mut Value, settings: &Settings<'_>, proxy: &mut Value) {
 }
 
 /// Where the order counts: capture starts last, so that the user's init containers still reach the
-/// network; with a native sidecar it starts first, since the sidecar then serves them too. A sidecar that
-/// is not native is last, so that `kubectl exec` means the user's container, or first where the
+/// network; with a native sidecar it starts first, since the sidecar then serves them too. Whether a
+/// plugin has set it up is looked at before anything runs. A sidecar that is not native is last, so that `kubectl exec` means the user's container, or first where the
 /// application must wait.
 fn arrange(pod: &mut Value, settings: &Settings<'_>) {
     let spec = &mut pod["spec"];
@@ -386,6 +396,7 @@ fn arrange(pod: &mut Value, settings: &Settings<'_>) {
         move_to(spec, "initContainers", INIT, false);
         move_to(spec, "containers", PROXY, settings.holds_application());
     }
+    move_to(spec, "initContainers", VALIDATION, true);
 }
 
 fn move_to(spec: &mut Value, field: &str, wanted: &str, first: bool) {

@@ -32,11 +32,12 @@ struct Case {
     /// Whether nodes have native sidecars.
     #[serde(default)]
     native: bool,
-    /// Of the pod, of `istio-proxy`, of `istio-init` and of the application's container: what must be
-    /// there. `null` must not; arguments are given as a part of their line.
+    /// Of the pod, of `istio-proxy`, `istio-init`, `istio-validation` and the application's container: what
+    /// must be there. `null` must not; arguments are given as a part of their line.
     want: Option<Value>,
     proxy: Option<Value>,
     init: Option<Value>,
+    validation: Option<Value>,
     app: Option<Value>,
     /// Names of all containers, those that begin first.
     order: Option<Vec<String>>,
@@ -140,6 +141,11 @@ impl Case {
             (&self.want, Some(pod), "pod"),
             (&self.proxy, named("istio-proxy"), "istio-proxy"),
             (&self.init, named("istio-init"), "istio-init"),
+            (
+                &self.validation,
+                named("istio-validation"),
+                "istio-validation",
+            ),
             (&self.app, named("app"), "app"),
         ];
         for (want, found, at) in parts {

@@ -49,11 +49,22 @@ pub(crate) fn injector_texts(installation: &Installation) -> (String, String) {
         "injectedAnnotations": webhook.injected_annotations,
     });
     let mut shown = installation.settings().clone();
-    for part in ["pilot", "gateways", "base", "meshConfig", "istiodRemote"] {
+    let all = [
+        "pilot",
+        "gateways",
+        "base",
+        "cni",
+        "meshConfig",
+        "istiodRemote",
+    ];
+    for part in all {
         if let Some(parts) = shown.as_object_mut() {
             parts.shift_remove(part);
         }
     }
+    // Of the control plane's settings, this one is the injector's.
+    shown["pilot"]["cni"] = installation.settings()["pilot"]["cni"].clone();
+    shown["pilot"]["cni"]["enabled"] = json!(installation.is_cni_used());
     shown["revision"] = json!(installation.revision());
     let image = installation.proxy_image(Source::default());
     shown["global"]["proxy"]["image"] = json!(image);

@@ -197,6 +197,20 @@ impl Installation {
         part.filter(|part| part.enabled == Some(true) && !is_off)
     }
 
+    /// The plugin of nodes, if it is here.
+    pub(crate) fn cni(&self) -> Option<&Component> {
+        let part = self.operator.components.cni.as_ref();
+        part.filter(|part| part.enabled == Some(true))
+    }
+
+    /// Whether a plugin of nodes captures traffic: one that is installed with the mesh, or that is said to
+    /// be there.
+    pub(crate) fn is_cni_used(&self) -> bool {
+        let (own, older) = (&self.values.pilot.cni, &self.values.istio_cni);
+        let is_said = [own, older].iter().any(|it| it.enabled == Some(true));
+        is_said || self.cni().is_some()
+    }
+
     /// Whether statuses are told what analysis finds, by the chart's switch or by the environment.
     pub(crate) fn is_analysed(&self) -> bool {
         let by_switch = self.values.global.istiod.enable_analysis == Some(true);
@@ -401,10 +415,17 @@ mod tests {
         );
         assert_eq!(
             refused(&format!(
-                "{head}spec:\n  components: {{cni: {{enabled: true}}}}\n"
+                "{head}spec:\n  components: {{ztunnel: {{enabled: true}}}}\n"
             )),
-            "components.cni is not supported: traffic is captured by an init container; turn the \
-             component off"
+            "components.ztunnel is not supported: proxies run in pods; turn the component off and label \
+             namespaces with istio-injection=enabled"
+        );
+        assert_eq!(
+            refused(&format!(
+                "{head}spec:\n  values: {{cni: {{repair: {{deletePods: true}}}}}}\n"
+            )),
+            "spec.values.cni.repair.deletePods: not supported; leave it out: capture is set up in the \
+             pods themselves"
         );
     }
 

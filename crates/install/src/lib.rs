@@ -5,6 +5,7 @@
 
 mod addons;
 mod chart;
+mod cni;
 mod config;
 mod control_plane;
 mod crds;
@@ -85,6 +86,16 @@ pub fn parts(installation: &Installation) -> Result<Vec<Part>, InstallError> {
         objects.extend(crds::all(installation));
         objects.extend(rbac::base(installation));
         add("Base", "Istio core", objects, &settings.overlays)?;
+    }
+    // Before pods that count on it.
+    if let Some(cni) = installation.cni() {
+        let settings = installation::k8s(cni.k8s.as_ref());
+        let mut objects = cni::all(installation, cni, &settings);
+        let own = cni.namespace.as_deref();
+        if let Some(own) = own.filter(|own| !own.is_empty() && spaces.insert((*own).to_owned())) {
+            objects.insert(0, namespace(own));
+        }
+        add("Cni", "CNI", objects, &settings.overlays)?;
     }
     if let Some(pilot) = installation.pilot() {
         let settings = installation::k8s(pilot.k8s.as_ref());

@@ -187,6 +187,7 @@ fn judge(operator: &IstioOperator, values: &Values) -> Vec<Fault> {
     if is_remote || values.istiod_remote.enabled == Some(true) {
         judge_remote(values, &mut faults);
     }
+    judge_cni(values, &mut faults);
     let components = spec.field("components");
     let gateways = &operator.components;
     for (list, gateways) in [
@@ -245,6 +246,31 @@ fn judge_remote(values: &Values, faults: &mut Faults) {
     }
 }
 
+/// Pods are neither labelled nor deleted: that takes rights to write, on every node.
+fn judge_cni(values: &Values, faults: &mut Faults) {
+    let repair = &values.cni.repair;
+    let root = Path::root("spec.values");
+    let (cni, global) = (root.field("cni"), root.field("global"));
+    let at = cni.field("repair");
+    for (name, is_on) in [
+        ("labelPods", repair.label_pods),
+        ("deletePods", repair.delete_pods),
+    ] {
+        if is_on == Some(true) {
+            let help = "leave it out: capture is set up in the pods themselves";
+            faults.add(&at.field(name), "not supported", help);
+        }
+    }
+    let platform = first_text([values.global.platform.as_deref()]);
+    if let Some(platform) = platform.filter(|name| !crate::cni::is_known(name)) {
+        faults.add(
+            &global.field("platform"),
+            format!("{platform:?} is not known"),
+            "leave it out, or say openshift, gke, k3s, k3d or microk8s",
+        );
+    }
+}
+
 /// With `istio-validator-` before it and the like, it still is a label's length.
 const REVISION_MAX: usize = 47;
 
@@ -274,19 +300,12 @@ fn supported(operator: &IstioOperator) -> Result<(), InstallError> {
     let is_on = |part: &Option<lateen_api::install::Component>| {
         part.as_ref().and_then(|part| part.enabled).unwrap_or(false)
     };
-    let refused = [
-        (
-            "components.cni",
-            is_on(&parts.cni),
-            "traffic is captured by an init container; turn the component off",
-        ),
-        (
-            "components.ztunnel",
-            is_on(&parts.ztunnel),
-            "proxies run in pods; turn the component off and label namespaces with \
-             istio-injection=enabled",
-        ),
-    ];
+    let refused = [(
+        "components.ztunnel",
+        is_on(&parts.ztunnel),
+        "proxies run in pods; turn the component off and label namespaces with \
+         istio-injection=enabled",
+    )];
     match refused.into_iter().find(|(_, is_on, _)| *is_on) {
         None => Ok(()),
         Some((what, _, help)) => Err(InstallError::NotSupported {

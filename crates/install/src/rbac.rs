@@ -57,6 +57,26 @@ pub(crate) fn gateway(gateway: &str, namespace: &str) -> Vec<Value> {
     ]
 }
 
+/// The account of whoever puts the plugin on nodes. The plugin comes as the same.
+pub(crate) fn cni(name: &str, namespace: &str, is_openshift: bool) -> Vec<Value> {
+    let more: &[Rule] = match is_openshift {
+        true => rules::CNI_OPENSHIFT,
+        false => &[],
+    };
+    let mut own = cluster_role(name, rules::manifests(rules::CNI.iter().chain(more)));
+    let mut bound = cluster_binding(name, name, namespace);
+    for object in [&mut own, &mut bound] {
+        object["metadata"]["labels"] = json!({"k8s-app": "istio-cni-node"});
+    }
+    vec![
+        service_account(name, namespace),
+        own,
+        bound,
+        role(name, namespace, rules::manifests(rules::CNI_OWN_NAMESPACE)),
+        binding(name, name, namespace),
+    ]
+}
+
 fn account(name: &str, installation: &Installation) -> Value {
     let mut account = service_account(name, installation.namespace());
     let secrets = installation.values().global.image_pull_secrets.iter();

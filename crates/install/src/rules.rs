@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 pub(crate) struct Rule {
     groups: &'static [&'static str],
     resources: &'static [&'static str],
+    /// Of those, by name; none are all.
+    names: &'static [&'static str],
     verbs: &'static [&'static str],
     /// What it is needed for.
     why: &'static str,
@@ -16,7 +18,12 @@ pub(crate) struct Rule {
 
 impl Rule {
     fn manifest(&self) -> Value {
-        json!({"apiGroups": self.groups, "resources": self.resources, "verbs": self.verbs})
+        let mut rule =
+            json!({"apiGroups": self.groups, "resources": self.resources, "verbs": self.verbs});
+        if !self.names.is_empty() {
+            rule["resourceNames"] = json!(self.names);
+        }
+        rule
     }
 }
 
@@ -43,90 +50,105 @@ pub(crate) const CONTROL_PLANE: &[Rule] = &[
     Rule {
         groups: CORE,
         resources: &["namespaces", "nodes", "pods", "services"],
+        names: &[],
         verbs: FOLLOW,
         why: "what proxies can call, and where it is",
     },
     Rule {
         groups: &["discovery.k8s.io"],
         resources: &["endpointslices"],
+        names: &[],
         verbs: FOLLOW,
         why: "the endpoints of Services",
     },
     Rule {
         groups: MESH,
         resources: &["*"],
+        names: &[],
         verbs: READ,
         why: "the mesh's configuration; each object once more before its status is written",
     },
     Rule {
         groups: MESH,
         resources: &["*/status"],
+        names: &[],
         verbs: &["patch"],
         why: "what objects are told of themselves",
     },
     Rule {
         groups: &["networking.istio.io"],
         resources: &["workloadentries"],
+        names: &[],
         verbs: &["create", "update", "delete"],
         why: "workloads that register themselves",
     },
     Rule {
         groups: GATEWAY_API,
         resources: &["*"],
+        names: &[],
         verbs: READ,
         why: "the Gateway API's objects; each once more before its status is written",
     },
     Rule {
         groups: GATEWAY_API,
         resources: &["*/status"],
+        names: &[],
         verbs: &["patch"],
         why: "what they are told of themselves",
     },
     Rule {
         groups: GATEWAY_API,
         resources: &["gatewayclasses"],
+        names: &[],
         verbs: &["create", "patch"],
         why: "class `istio`, where nobody has declared it",
     },
     Rule {
         groups: &["networking.k8s.io"],
         resources: &["ingresses", "ingressclasses"],
+        names: &[],
         verbs: READ,
         why: "Ingresses; each once more before its status is written",
     },
     Rule {
         groups: &["networking.k8s.io"],
         resources: &["ingresses/status"],
+        names: &[],
         verbs: &["patch"],
         why: "the addresses of Ingresses",
     },
     Rule {
         groups: &["apps"],
         resources: &["deployments"],
+        names: &[],
         verbs: &["get", "create", "patch"],
         why: "what Gateways run on, in their namespaces",
     },
     Rule {
         groups: CORE,
         resources: &["services", "serviceaccounts"],
+        names: &[],
         verbs: &["get", "create", "patch"],
         why: "what Gateways run on, in their namespaces",
     },
     Rule {
         groups: CORE,
         resources: &["secrets"],
+        names: &[],
         verbs: FOLLOW,
         why: "certificates that Gateways name, in any namespace",
     },
     Rule {
         groups: CORE,
         resources: &["configmaps"],
+        names: &[],
         verbs: READ,
         why: "the mesh's settings, the injector's, and roots that BackendTLSPolicies name",
     },
     Rule {
         groups: CORE,
         resources: &["configmaps"],
+        names: &[],
         verbs: &["create", "patch"],
         why: "the root certificate, `istio-ca-root-cert`, in every namespace",
     },
@@ -136,18 +158,21 @@ pub(crate) const CONTROL_PLANE: &[Rule] = &[
             "mutatingwebhookconfigurations",
             "validatingwebhookconfigurations",
         ],
+        names: &[],
         verbs: &["list", "watch", "patch"],
         why: "the root certificate in webhooks that lead here; which revisions and tags there are",
     },
     Rule {
         groups: &["authentication.k8s.io"],
         resources: &["tokenreviews"],
+        names: &[],
         verbs: &["create"],
         why: "who a proxy is that shows a token",
     },
     Rule {
         groups: &["authorization.k8s.io"],
         resources: &["subjectaccessreviews"],
+        names: &[],
         verbs: &["create"],
         why: "whether a gateway may read Secrets, before it is given a certificate",
     },
@@ -158,12 +183,14 @@ pub(crate) const ANALYSIS: &[Rule] = &[
     Rule {
         groups: &["apps"],
         resources: &["deployments", "statefulsets", "daemonsets"],
+        names: &[],
         verbs: FOLLOW,
         why: "workloads whose ports and users Services and the mesh contradict",
     },
     Rule {
         groups: &["apiextensions.k8s.io"],
         resources: &["customresourcedefinitions"],
+        names: &[],
         verbs: FOLLOW,
         why: "versions of the Gateway API's definitions",
     },
@@ -174,12 +201,14 @@ pub(crate) const OWN_NAMESPACE: &[Rule] = &[
     Rule {
         groups: CORE,
         resources: &["secrets"],
+        names: &[],
         verbs: &["get", "create"],
         why: "the certificate authority's key: `cacerts`, or `istio-ca-secret`, which it makes",
     },
     Rule {
         groups: &["coordination.k8s.io"],
         resources: &["leases"],
+        names: &[],
         verbs: &["get", "create", "update"],
         why: "which replica does what one does for all",
     },
@@ -188,48 +217,18 @@ pub(crate) const OWN_NAMESPACE: &[Rule] = &[
 /// What control planes of other clusters of the mesh read here.
 pub(crate) const READER: &[Rule] = &[
     Rule {
-        groups: MESH,
-        resources: &["*"],
-        verbs: READ,
-        why: "workloads that the mesh's objects describe",
-    },
-    Rule {
         groups: CORE,
-        resources: &[
-            "endpoints",
-            "pods",
-            "services",
-            "nodes",
-            "namespaces",
-            "secrets",
-            "replicationcontrollers",
-        ],
-        verbs: READ,
-        why: "what proxies can call, and where it is; certificates of gateways",
+        resources: &["namespaces", "nodes", "pods", "services"],
+        names: &[],
+        verbs: FOLLOW,
+        why: "what proxies can call, and where it is",
     },
     Rule {
         groups: &["discovery.k8s.io"],
         resources: &["endpointslices"],
-        verbs: READ,
+        names: &[],
+        verbs: FOLLOW,
         why: "the endpoints of Services",
-    },
-    Rule {
-        groups: &["apps"],
-        resources: &["replicasets"],
-        verbs: READ,
-        why: "which workload a pod is of",
-    },
-    Rule {
-        groups: &["authentication.k8s.io"],
-        resources: &["tokenreviews"],
-        verbs: &["create"],
-        why: "who a proxy of this cluster is",
-    },
-    Rule {
-        groups: &["authorization.k8s.io"],
-        resources: &["subjectaccessreviews"],
-        verbs: &["create"],
-        why: "whether a gateway of this cluster may read Secrets",
     },
 ];
 
@@ -237,8 +236,36 @@ pub(crate) const READER: &[Rule] = &[
 pub(crate) const GATEWAY: &[Rule] = &[Rule {
     groups: CORE,
     resources: &["secrets"],
+    names: &[],
     verbs: READ,
     why: "being let have the certificates of its namespace by the control plane",
+}];
+
+/// Of whoever puts the plugin on nodes, and of the plugin.
+pub(crate) const CNI: &[Rule] = &[Rule {
+    groups: CORE,
+    resources: &["pods"],
+    names: &[],
+    verbs: READ,
+    why: "what is to be captured in a pod; which pods of the node were there before the plugin",
+}];
+
+/// Beside those, on OpenShift.
+pub(crate) const CNI_OPENSHIFT: &[Rule] = &[Rule {
+    groups: &["security.openshift.io"],
+    resources: &["securitycontextconstraints"],
+    names: &["privileged"],
+    verbs: &["use"],
+    why: "folders of the node",
+}];
+
+/// The same account's, in its own namespace.
+pub(crate) const CNI_OWN_NAMESPACE: &[Rule] = &[Rule {
+    groups: &["apps"],
+    resources: &["daemonsets"],
+    names: &["istio-cni-node"],
+    verbs: &["get"],
+    why: "whether another one comes after it, for which the plugin stays",
 }];
 
 /// Who has rules, and a table of them with their reasons, as the documentation has it.
@@ -249,6 +276,9 @@ pub fn tables() -> impl Iterator<Item = (&'static str, String)> {
         ("own namespace", OWN_NAMESPACE),
         ("reader", READER),
         ("gateway", GATEWAY),
+        ("plugin of nodes", CNI),
+        ("plugin of nodes on OpenShift", CNI_OPENSHIFT),
+        ("plugin of nodes in its namespace", CNI_OWN_NAMESPACE),
     ];
     all.into_iter().map(|(whose, rules)| (whose, table(rules)))
 }
@@ -262,7 +292,8 @@ fn table(rules: &[Rule]) -> String {
         });
         let groups: Vec<_> = groups.collect();
         let resources = rule.resources.iter().map(|it| format!("`{it}`"));
-        let resources: Vec<_> = resources.collect();
+        let names = rule.names.iter().map(|it| format!("named `{it}`"));
+        let resources: Vec<_> = resources.chain(names).collect();
         format!(
             "| {} | {} | {} | {} |\n",
             groups.join(", "),
@@ -295,12 +326,22 @@ mod tests {
 
     #[test]
     fn nobody_may_write_what_grants_rights() {
-        let all = [CONTROL_PLANE, ANALYSIS, OWN_NAMESPACE, READER, GATEWAY];
-        for rule in all.into_iter().flatten() {
+        let of_mesh = [CONTROL_PLANE, ANALYSIS, OWN_NAMESPACE, READER, GATEWAY];
+        let of_nodes = [CNI, CNI_OPENSHIFT, CNI_OWN_NAMESPACE];
+        // Whoever takes a node over has its plugin's account, and with it nothing to write.
+        for rule in of_nodes.into_iter().flatten() {
+            let verbs = ["get", "list", "watch", "use"];
+            assert!(rule.verbs.iter().all(|verb| verbs.contains(verb)));
+        }
+        for rule in of_mesh.into_iter().chain(of_nodes).flatten() {
             let rights = ["rbac.authorization.k8s.io", "certificates.k8s.io"];
             assert!(!rule.groups.iter().any(|group| rights.contains(group)));
             assert!(!rule.verbs.contains(&"*") && !rule.groups.contains(&"*"));
         }
+        // Who comes from another cluster reads no secret and no settings.
+        let reads = READER.iter().flat_map(|rule| rule.resources);
+        let mut reads = reads.filter(|it| ["secrets", "configmaps", "*"].contains(it));
+        assert_eq!(reads.next(), None);
         // Elsewhere than at home, Secrets are read only.
         let secrets = CONTROL_PLANE
             .iter()

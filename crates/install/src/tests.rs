@@ -55,15 +55,12 @@ fn profiles_differ_in_their_parts() {
             "{error}"
         );
     }
-    for profile in ["ambient", "openshift"] {
-        let error = Installation::of_profile(profile)
-            .expect_err("refused")
-            .to_string();
-        assert!(
-            error.starts_with("components.cni is not supported: "),
-            "{error}"
-        );
-    }
+    let error = Installation::of_profile("ambient").expect_err("refused");
+    let error = error.to_string();
+    assert!(
+        error.starts_with("components.ztunnel is not supported: "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -249,6 +246,100 @@ fn a_cluster_without_its_control_plane_is_led_to_it() {
 }
 
 #[test]
+fn a_plugin_of_nodes_captures_where_it_is_asked_for() {
+    let of = |sets: &[&str]| {
+        let all = all("default", sets);
+        let daemon = names(&all, "DaemonSet");
+        let values = &find(&all, "ConfigMap", "istio-sidecar-injector")["data"]["values"];
+        let values: Value = serde_json::from_str(values.as_str().expect("a text")).expect("JSON");
+        (daemon, values["pilot"]["cni"]["enabled"].clone())
+    };
+    let node = vec!["istio-cni-node".to_owned()];
+    assert_eq!(of(&[]), (vec![], json!(false)));
+    assert_eq!(of(&["components.cni.enabled=true"]), (node, json!(true)));
+    // Somebody else put it on the nodes.
+    assert_eq!(
+        of(&["values.pilot.cni.enabled=true"]),
+        (vec![], json!(true))
+    );
+    assert_eq!(
+        of(&["values.istio_cni.enabled=true"]),
+        (vec![], json!(true))
+    );
+}
+
+#[test]
+fn nodes_have_their_folders_where_the_platform_has_them() {
+    let folders = |sets: &[&str]| {
+        let more = ["components.cni.enabled=true"];
+        let all = all("minimal", &[&more, sets].concat());
+        let pod = find(&all, "DaemonSet", "istio-cni-node")["spec"]["template"]["spec"].clone();
+        let path = |n: usize| pod["volumes"][n]["hostPath"]["path"].clone();
+        let mounts = &pod["containers"][0]["volumeMounts"];
+        for n in [0, 1] {
+            let at = mounts[n]["mountPath"].as_str().expect("a path");
+            assert_eq!(at.strip_prefix("/host"), path(n).as_str());
+        }
+        [path(0), path(1)].map(|path| path.as_str().expect("a path").to_owned())
+    };
+    assert_eq!(folders(&[]), ["/opt/cni/bin", "/etc/cni/net.d"]);
+    let microk8s = folders(&[
+        "values.global.platform=microk8s",
+        "values.cni.cniBinDir=/own",
+    ]);
+    assert_eq!(
+        microk8s,
+        ["/own", "/var/snap/microk8s/current/args/cni-network"]
+    );
+    let error = Installation::of(&Layers {
+        sets: vec!["values.global.platform=nonesuch".to_owned()],
+        ..Layers::default()
+    });
+    let error = error.expect_err("refused").to_string();
+    assert!(
+        error.contains("spec.values.global.platform: \"nonesuch\" is not known"),
+        "{error}"
+    );
+}
+
+#[test]
+fn openshift_has_a_network_that_pods_name() {
+    let all = all("openshift", &[]);
+    let daemon = find(&all, "DaemonSet", "istio-cni-node");
+    assert_eq!(daemon["metadata"]["namespace"], "kube-system");
+    let pod = &daemon["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(
+        container["securityContext"]["seLinuxOptions"]["type"],
+        "spc_t"
+    );
+    let env = container["env"].as_array().expect("a list");
+    for (name, value) in [
+        ("CHAINED_CNI_PLUGIN", "false"),
+        ("CNI_CONF_NAME", "istio-cni.conf"),
+        ("CNI_NET_DIR", "/etc/cni/multus/net.d"),
+        ("MOUNTED_CNI_NET_DIR", "/host/etc/cni/multus/net.d"),
+        ("MOUNTED_CNI_BIN_DIR", "/host/var/lib/cni/bin"),
+        ("EXCLUDE_NAMESPACES", "kube-system"),
+    ] {
+        assert!(
+            env.contains(&json!({"name": name, "value": value})),
+            "{name}: {env:?}"
+        );
+    }
+    let network = find(&all, "NetworkAttachmentDefinition", "istio-cni");
+    assert_eq!(network["metadata"]["namespace"], "default");
+    let role = &find(&all, "ClusterRole", "istio-cni")["rules"];
+    assert_eq!(role[1]["resourceNames"], json!(["privileged"]));
+    let values = &find(&all, "ConfigMap", "istio-sidecar-injector")["data"]["values"];
+    assert!(
+        values
+            .as_str()
+            .is_some_and(|text| text.contains("\"provider\": \"multus\""))
+    );
+}
+
+#[test]
 fn every_object_is_named_once_and_placed() {
     let cluster_wide = [
         "Namespace",
@@ -259,7 +350,11 @@ fn every_object_is_named_once_and_placed() {
         "ValidatingWebhookConfiguration",
     ];
     let mut seen = BTreeSet::new();
-    for manifest in all("demo", &["values.pilot.autoscaleEnabled=true"]) {
+    let more = [
+        "values.pilot.autoscaleEnabled=true",
+        "components.cni.enabled=true",
+    ];
+    for manifest in all("demo", &more) {
         let kind = manifest["kind"].as_str().expect("kind").to_owned();
         let name = manifest["metadata"]["name"]
             .as_str()
@@ -282,7 +377,7 @@ fn manifests_are_what_kubernetes_types_say() {
             admissionregistration::v1::{
                 MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
             },
-            apps::v1::Deployment,
+            apps::v1::{DaemonSet, Deployment},
             autoscaling::v2::HorizontalPodAutoscaler,
             core::v1::{ConfigMap, Service, ServiceAccount},
             policy::v1::PodDisruptionBudget,
@@ -295,9 +390,11 @@ fn manifests_are_what_kubernetes_types_say() {
         // What the type does not know would be missing from this.
         assert_eq!(serde_json::to_value(typed).expect("JSON"), *manifest);
     }
-    for manifest in all("demo", &["values.pilot.autoscaleEnabled=true"]) {
+    let demo = all("demo", &["values.pilot.autoscaleEnabled=true"]);
+    for manifest in demo.into_iter().chain(all("openshift", &[])) {
         match manifest["kind"].as_str().expect("kind") {
             "Deployment" => same::<Deployment>(&manifest),
+            "DaemonSet" => same::<DaemonSet>(&manifest),
             "Service" => same::<Service>(&manifest),
             "ConfigMap" => same::<ConfigMap>(&manifest),
             "ServiceAccount" => same::<ServiceAccount>(&manifest),

@@ -10,6 +10,7 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 mod apply;
 mod cli;
 mod client;
+mod cni;
 mod command;
 mod discovery;
 mod failures;
@@ -44,6 +45,8 @@ fn run(role: &str, args: &[OsString]) -> Option<ExitCode> {
         "pilot-agent" => lateen_agent::main(args.iter().cloned()),
         "agent" => lateen_agent::proxy(args.iter().skip(1).cloned()),
         "bookinfo" => lateen_bookinfo::main(args.iter().cloned()),
+        "istio-cni" => cni::plugin(),
+        "install-cni" => cni::agent(args),
         // As the echo sample's image calls it.
         "client" => {
             let words = ["sample", "client"].map(OsString::from);

@@ -21,6 +21,10 @@ message! {
         pub istiod_remote: IstiodRemoteValues,
         /// Resource definitions.
         pub base: BaseValues,
+        /// The plugin of nodes that captures traffic.
+        pub cni: CniValues,
+        /// Whether the plugin captures traffic, as older charts say it.
+        pub istio_cni as "istio_cni": CniUseValues,
         /// Revision of the control plane.
         pub revision: Option<String>,
         /// MeshConfig.
@@ -77,6 +81,8 @@ message! {
         pub istiod: IstiodValues,
         /// Whether configuration is judged when it is written.
         pub config_validation: Option<bool>,
+        /// Whose cluster it is, where that counts: `openshift`, `gke`, `k3s`, `k3d` or `microk8s`.
+        pub platform: Option<String>,
     }
 
     /// What the control plane does beside.
@@ -229,6 +235,68 @@ message! {
         pub extra_container_args: Vec<String>,
         /// Whether the ConfigMap of the mesh is made.
         pub config_map: Option<bool>,
+        /// Whether the plugin of nodes captures traffic, instead of init containers.
+        pub cni: CniUseValues,
+    }
+
+    /// Whether a plugin of nodes captures traffic.
+    pub struct CniUseValues {
+        /// Whether it does.
+        pub enabled: Option<bool>,
+        /// Who runs the plugin: `default` is the node's own network, `multus` a network that pods name.
+        pub provider: Option<String>,
+    }
+
+    /// The plugin of nodes.
+    pub struct CniValues {
+        /// Registry and folder of the image.
+        pub hub: Option<String>,
+        /// Version of the image; a number is read as text.
+        pub tag: Option<Value>,
+        /// Name of the image, or a whole reference.
+        pub image: Option<String>,
+        /// Where nodes have plugins; unset is what the platform has.
+        pub cni_bin_dir: Option<String>,
+        /// Where nodes have networks; unset is what the platform has.
+        pub cni_conf_dir: Option<String>,
+        /// The file of the network; unset is the one that the node uses.
+        pub cni_conf_file_name: Option<String>,
+        /// Whether the plugin comes after those of the file, rather than being a network by itself.
+        pub chained: Option<bool>,
+        /// `multus` for a network that pods name.
+        pub provider: Option<String>,
+        /// Namespaces whose pods are left alone.
+        pub exclude_namespaces: Vec<String>,
+        /// What is logged.
+        pub logging: LoggingValues,
+        /// What is done about pods that were there before the plugin.
+        pub repair: CniRepairValues,
+        /// Environment.
+        pub env: BTreeMap<String, Value>,
+        /// Whether the container may do everything.
+        pub privileged: Option<bool>,
+        /// Of the pods.
+        pub affinity: Option<Value>,
+        /// Of the pods.
+        pub pod_annotations: BTreeMap<String, String>,
+        /// Of the pods.
+        pub pod_labels: BTreeMap<String, String>,
+        /// Of the container.
+        pub resources: Option<Value>,
+        /// Nodes that may be without it while it is updated.
+        pub rolling_max_unavailable: Option<Value>,
+    }
+
+    /// What is done about pods that were there before the plugin.
+    pub struct CniRepairValues {
+        /// Whether they are looked for.
+        pub enabled: Option<bool>,
+        /// Whether their capture is set up.
+        pub repair_pods: Option<bool>,
+        /// Whether they are labelled.
+        pub label_pods: Option<bool>,
+        /// Whether they are deleted.
+        pub delete_pods: Option<bool>,
     }
 
     /// Load that an autoscaler aims at.

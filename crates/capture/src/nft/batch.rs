@@ -19,6 +19,7 @@ const NEW_SET_ELEMENT: u16 = 12;
 
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
+const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
@@ -75,6 +76,13 @@ impl Batch {
         self
     }
 
+    /// Adds an empty table; it is an error (`EEXIST`) if there is one of the name.
+    #[must_use]
+    pub fn create(mut self, family: Family, table: &str) -> Self {
+        self.add_table_with(EXCLUSIVE, family, table);
+        self
+    }
+
     /// Deletes a table; it is an error if it does not exist.
     #[must_use]
     pub fn delete(mut self, family: Family, table: &str) -> Self {
@@ -121,10 +129,14 @@ impl Batch {
     }
 
     fn add_table(&mut self, family: Family, table: &str) {
+        self.add_table_with(0, family, table);
+    }
+
+    fn add_table_with(&mut self, flags: u16, family: Family, table: &str) {
         const NAME: u16 = 1;
         const FLAGS: u16 = 2;
         let action = format!("add table {family} {table}");
-        self.message(NEW_TABLE, CREATE, family, action, |w| {
+        self.message(NEW_TABLE, CREATE | flags, family, action, |w| {
             w.string(NAME, table);
             w.be32(FLAGS, 0);
         });

@@ -1,30 +1,29 @@
-//! The init container that sets capture up.
+//! The init container that sets capture up, or looks whether a plugin of nodes has.
 
 use lateen_api::annotations;
+use lateen_core::ports::PROXY_UID;
 use serde_json::{Value, json};
 
 use super::{Settings, container};
 use crate::{config::said, values::annotation};
 
+/// With a plugin of nodes, the same container with the same flags, by which the plugin knows what is to
+/// be captured. It only checks, as the proxy's user, and ends with a status by which the pod is known
+/// where nothing is.
 pub(super) fn container(pod: &Value, settings: &Settings<'_>) -> Value {
     let config = &settings.params.config;
     let resources = config.global().proxy_init.resources.clone();
-    let privileged = config.proxy().privileged.unwrap_or(false);
     let image = config.init_image();
+    let (name, context) = match config.is_cni() {
+        true => (super::VALIDATION, checking()),
+        false => (super::INIT, capturing(config.proxy().privileged)),
+    };
     let mut container = json!({
-        "name": super::INIT,
+        "name": name,
         "image": image.unwrap_or_else(|| container::image(pod, settings)),
         "args": args(pod, settings),
         "resources": resources.unwrap_or_else(|| container::resources(pod, settings)),
-        "securityContext": {
-            "allowPrivilegeEscalation": privileged,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "privileged": privileged,
-            "readOnlyRootFilesystem": false,
-            "runAsGroup": 0,
-            "runAsNonRoot": false,
-            "runAsUser": 0,
-        },
+        "securityContext": context,
     });
     container::common(&mut container, settings);
     let env = container::metadata(settings);
@@ -34,13 +33,38 @@ pub(super) fn container(pod: &Value, settings: &Settings<'_>) -> Value {
     container
 }
 
+fn capturing(privileged: Option<bool>) -> Value {
+    let privileged = privileged.unwrap_or(false);
+    json!({
+        "allowPrivilegeEscalation": privileged,
+        "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+        "privileged": privileged,
+        "readOnlyRootFilesystem": false,
+        "runAsGroup": 0,
+        "runAsNonRoot": false,
+        "runAsUser": 0,
+    })
+}
+
+fn checking() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": false,
+        "readOnlyRootFilesystem": true,
+        "runAsGroup": PROXY_UID,
+        "runAsNonRoot": true,
+        "runAsUser": PROXY_UID,
+    })
+}
+
 fn args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {
     let or = |key: &str, default: &str| annotation(pod, key).unwrap_or(default).to_owned();
     let mut args: Vec<String> = vec!["istio-iptables".into()];
     let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
     flag("-p", "15001".into());
     flag("-z", "15006".into());
-    flag("-u", lateen_core::ports::PROXY_UID.to_string());
+    flag("-u", PROXY_UID.to_string());
     flag("-m", settings.interception.clone());
     let chart = settings.params.config.proxy();
     let by_default = |setting: &Option<String>, default: &str| match setting {
@@ -71,6 +95,9 @@ fn args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {
         if let Some(value) = said(annotation(pod, key).or(by_default.as_deref())) {
             flag(name, value.to_owned());
         }
+    }
+    if settings.params.config.is_cni() {
+        args.extend(["--run-validation", "--skip-rule-apply"].map(str::to_owned));
     }
     args.extend(container::log_args(pod, settings));
     args

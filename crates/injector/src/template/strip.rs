@@ -3,7 +3,7 @@
 use lateen_api::annotations;
 use serde_json::{Map, Value, json};
 
-use super::{INIT, PROXY};
+use super::{OWN, PROXY, multus};
 use crate::values::{annotation, items, list, name, object};
 
 /// Fields that other webhooks add to in every container they see, and what tells their items apart.
@@ -55,6 +55,7 @@ pub(super) fn take_out(pod: &mut Value) -> Previous {
     let Some(status) = status(pod) else {
         return Previous::default();
     };
+    multus::remove(pod);
     let mut previous = Previous::default();
     for field in ["initContainers", "containers"] {
         let names = names(&status, field);
@@ -63,7 +64,7 @@ pub(super) fn take_out(pod: &mut Value) -> Previous {
         };
         let (out, stay) = held.drain(..).partition(|container| {
             let name = name(container);
-            names.iter().any(|listed| listed == name) || [PROXY, INIT].contains(&name)
+            names.iter().any(|listed| listed == name) || OWN.contains(&name)
         });
         *held = stay;
         let out: Vec<Value> = out;
@@ -133,7 +134,7 @@ fn give_back_containers(pod: &mut Value, previous: &mut Previous) {
     // What templates had added to the user's own containers, they add again.
     previous.containers.retain(|(_, container)| {
         let name = name(container);
-        [PROXY, INIT].contains(&name) || !given.iter().any(|given| given == name)
+        OWN.contains(&name) || !given.iter().any(|given| given == name)
     });
 }
 

@@ -26,8 +26,12 @@ pub(super) const LOGS_JSON: &str = "$.Values.global.logAsJson";
 pub(super) const CLUSTER: &str =
     "(default \"Kubernetes\" $.Values.global.multiCluster.clusterName)";
 
+/// Whether a plugin of nodes captures traffic, as the charts say it now and said it before.
+const USES_CNI: &str = "(not (not (or $.Values.pilot.cni.enabled \
+    (dig \"istio_cni\" \"enabled\" false (omit $.Values \"\")))))";
+
 /// What the injector's settings leave out, which is other parts'.
-const PARTS: &str = "\"pilot\" \"gateways\" \"base\" \"meshConfig\" \"istiodRemote\"";
+const PARTS: &str = "\"pilot\" \"gateways\" \"base\" \"cni\" \"meshConfig\" \"istiodRemote\"";
 
 pub(super) fn chart() -> Result<Chart, InstallError> {
     let mut common = Common::new();
@@ -86,7 +90,8 @@ const IGNORED: [&str; 14] = [
 fn known() -> Value {
     let mut known = Values::schema();
     if let Some(parts) = known["properties"].as_object_mut() {
-        parts.retain(|part, _| ["global", "pilot", "sidecarInjectorWebhook"].contains(&&**part));
+        let own = ["global", "istio_cni", "pilot", "sidecarInjectorWebhook"];
+        parts.retain(|part, _| own.contains(&&**part));
     }
     known
 }
@@ -264,6 +269,7 @@ fn injector(object: &mut Entry) {
     );
     let values = format!(
         "mergeOverwrite (omit (deepCopy $.Values) {PARTS}) (dict \
+         \"pilot\" (dict \"cni\" (dict \"enabled\" {USES_CNI} \"provider\" (default \"default\" $.Values.pilot.cni.provider))) \
          \"revision\" (ternary (toString $.Values.revision) \"default\" (not (not {IS_REVISION}))) \
          \"global\" (dict \"proxy\" (dict \"image\" {image}) \
          \"multiCluster\" (dict \"clusterName\" {CLUSTER}))) | toPrettyJson"

@@ -630,7 +630,7 @@ fn a_misspelt_setting_is_refused() {
 
 #[test]
 fn what_was_set_without_effect_is_told() {
-    let values = json!({"telemetry": {"v2": {"enabled": true}}, "global": {"platform": "gke"}});
+    let values = json!({"telemetry": {"v2": {"enabled": true}}, "global": {"caName": "own"}});
     let files = release("istiod", "istiod", values).files();
     let notes = files
         .iter()
@@ -640,7 +640,7 @@ fn what_was_set_without_effect_is_told() {
     assert_eq!(
         told.collect::<Vec<_>>(),
         [
-            "WARNING: global.platform: not supported, has no effect",
+            "WARNING: global.caName: not supported, has no effect",
             "WARNING: telemetry: not supported, has no effect",
         ]
     );

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     },
     core::v1::Service,
 };
-use kube::{Api, Client, ResourceExt, api::ListParams, core::TypeMeta};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use lateen_galley::analyze::{Code, Level, Message, Settings, analyze, untold_changes};
 use serde_json::{Value, json};
 
