@@ -48,6 +48,10 @@ pub struct Config {
     pub proxy_gids: Vec<u32>,
     /// Mark of sockets that are the proxy's own; for where users cannot be told apart.
     pub proxy_mark: Option<u32>,
+    /// Groups whose sockets are captured.
+    pub owner_groups: Ranges<u32>,
+    /// Groups whose sockets are left alone, if those of all are captured.
+    pub exclude_owner_groups: Vec<u32>,
     /// Inbound ports to capture.
     pub inbound_ports: Ranges<u16>,
     /// Inbound ports to leave alone.
@@ -85,6 +89,8 @@ impl Default for Config {
             proxy_uids: vec![1337],
             proxy_gids: vec![1337],
             proxy_mark: Some(1337),
+            owner_groups: Ranges::All,
+            exclude_owner_groups: Vec::new(),
             inbound_ports: Ranges::All,
             exclude_inbound_ports: vec![15090, 15021, 15020],
             exclude_interfaces: Vec::new(),

@@ -125,6 +125,7 @@ fn nat(config: &Config) -> Table {
     }
     table.add_rule("output", Rule::new().jump(OUTPUT));
     output_own(&mut table, config);
+    output_groups(&mut table, config);
     output_dns(&mut table, config);
     output_rest(&mut table, config);
     table
@@ -269,6 +270,22 @@ fn self_calls(table: &mut Table, config: &Config, owner: Owner, except_dns: bool
     table.add_rule(OUTPUT, rule(config.loopback));
     if config.ipv6 {
         table.add_rule(OUTPUT, rule(loopback_v6()));
+    }
+}
+
+/// Of other sockets, those of some groups may be all that is captured, or what is left alone.
+fn output_groups(table: &mut Table, config: &Config) {
+    match &config.owner_groups {
+        Ranges::All => {
+            for gid in &config.exclude_owner_groups {
+                table.add_rule(OUTPUT, Owner::Group(*gid).is(Rule::new()).ret());
+            }
+        }
+        Ranges::Only(groups) => {
+            let owners = groups.iter().map(|gid| Owner::Group(*gid));
+            let others = owners.fold(Rule::new(), |rule, owner| owner.is_not(rule));
+            table.add_rule(OUTPUT, others.ret());
+        }
     }
 }
 

@@ -189,6 +189,34 @@ fn the_proxy_is_also_known_by_its_user() {
 }
 
 #[test]
+fn groups_are_captured_or_left_alone() {
+    for (only, except, captured) in [
+        (None, vec![7], [false, true]),
+        (Some(vec![7, 8]), vec![], [true, false]),
+        (Some(vec![]), vec![], [false, false]),
+    ] {
+        let config = Config {
+            owner_groups: only.map_or(Ranges::All, Ranges::Only),
+            exclude_owner_groups: except,
+            ..Config::default()
+        };
+        with_config(config, move || {
+            let proxy = listen(Ipv4Addr::UNSPECIFIED, 15001);
+            let found = [7, 9].map(|gid: u32| {
+                // As with users, above.
+                nix::unistd::setfsgid(gid.into());
+                let result =
+                    TcpStream::connect_timeout(&([198, 51, 100, 7], 80).into(), PATIENCE / 6);
+                nix::unistd::setfsgid(0.into());
+                assert_eq!(accepted(&proxy).is_some(), result.is_ok());
+                result.is_ok()
+            });
+            assert_eq!(found, captured);
+        });
+    }
+}
+
+#[test]
 fn an_inbound_connection_reaches_the_proxy_unless_its_port_is_excluded() {
     with_config(Config::default(), || {
         let inbound = listen(Ipv4Addr::UNSPECIFIED, 15006);

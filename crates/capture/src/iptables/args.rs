@@ -197,6 +197,22 @@ pub(super) struct Args {
         default_value = "127.0.0.1/32"
     )]
     loopback_cidr: String,
+    /// Groups whose connections are captured: numbers with commas between them, or *
+    #[arg(
+        long,
+        hide = true,
+        env = "ISTIO_OUTBOUND_OWNER_GROUPS",
+        default_value = "*"
+    )]
+    owner_groups: String,
+    /// Groups whose connections are left alone, if those of all are captured
+    #[arg(
+        long,
+        hide = true,
+        env = "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
+        default_value = ""
+    )]
+    owner_groups_exclude: String,
 }
 
 impl Args {
@@ -215,6 +231,13 @@ impl Args {
             proxy_uids: owners("--proxy-uid", &self.proxy_uid)?,
             proxy_gids: owners("--proxy-gid", &self.proxy_gid)?,
             proxy_mark: Some(self.proxy_mark).filter(|mark| *mark != 0),
+            owner_groups: ranges(&self.owner_groups, |text| {
+                groups("ISTIO_OUTBOUND_OWNER_GROUPS", text)
+            })?,
+            exclude_owner_groups: groups(
+                "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
+                &self.owner_groups_exclude,
+            )?,
             inbound_ports: ranges(&self.inbound_ports, |text| {
                 ports("--istio-inbound-ports", text)
             })?,
@@ -272,12 +295,17 @@ impl Args {
 const PROXY_OWNER: u32 = 1337;
 
 fn owners(option: &'static str, text: &str) -> Result<Vec<u32>, Error> {
-    let owners = list(option, text, "a list of user or group numbers")?;
+    let owners = groups(option, text)?;
     Ok(if owners.is_empty() {
         vec![PROXY_OWNER]
     } else {
         owners
     })
+}
+
+/// By number: a name would be that of the container that sets capture up, not of the application's.
+fn groups(option: &'static str, text: &str) -> Result<Vec<u32>, Error> {
+    list(option, text, "a list of user or group numbers")
 }
 
 fn ranges<T>(

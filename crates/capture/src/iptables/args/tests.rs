@@ -37,6 +37,17 @@ fn lists_are_read() {
 }
 
 #[test]
+fn groups_are_numbers_or_all() {
+    let got = config(&["--owner-groups", "7,8", "--owner-groups-exclude", "9"]);
+    let got = got.expect("the flags are right");
+    assert_eq!(got.owner_groups, Ranges::Only(vec![7, 8]));
+    assert_eq!(got.exclude_owner_groups, [9]);
+    let error = config(&["--owner-groups", "java"]).expect_err("a name");
+    let want = "ISTIO_OUTBOUND_OWNER_GROUPS: \"java\" is not a list of user or group numbers";
+    assert!(error.contains(want), "{error}");
+}
+
+#[test]
 fn bad_values_are_named() {
     let check = |flags: &[&str], needle: &str| {
         let error = config(flags).expect_err("the flags are wrong");
