@@ -240,7 +240,11 @@ impl Ports {
     fn new(mesh: &ProxyConfig, env: &Env) -> Result<Self, Error> {
         Ok(Self {
             admin: mesh.proxy_admin_port.unwrap_or(ports::ADMIN),
-            status: mesh.status_port.unwrap_or(ports::AGENT_STATUS),
+            // 0 keeps the kubelet's probes away; the proxy's readiness is asked for here all the same.
+            status: mesh
+                .status_port
+                .filter(|port| *port != 0)
+                .unwrap_or(ports::AGENT_STATUS),
             ready: parsed(env, "ENVOY_STATUS_PORT")?.unwrap_or(ports::PROXY_READY),
             metrics: parsed(env, "ENVOY_PROMETHEUS_PORT")?.unwrap_or(ports::PROXY_METRICS),
         })

@@ -25,6 +25,9 @@ use crate::{Error, http};
 
 /// How long the proxy may take to say whether it is ready; the kubelet's probe waits 3 s.
 const READY_LIMIT: Duration = Duration::from_secs(2);
+/// How long a hook of the application may take, which Kubernetes does not say: the kubelet hangs up when
+/// the pod's grace is over. This is far longer.
+const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What the status interface knows and tells.
 pub(crate) struct Status {
@@ -128,6 +131,7 @@ fn router(status: Arc<Status>) -> Router {
     Router::new()
         .route("/healthz/ready", get(ready))
         .route("/app-health/{container}/{probe}", get(app_health))
+        .route("/app-lifecycle/{container}/{hook}", get(app_lifecycle))
         .route("/stats/prometheus", get(merged_metrics))
         .route("/metrics", get(merged_metrics))
         .route("/quitquitquit", post(quit))
@@ -152,7 +156,25 @@ async fn app_health(
     let Some(original) = status.config.app_probers.get(&key) else {
         return (StatusCode::NOT_FOUND, format!("no probe {key}\n")).into_response();
     };
-    probe::run(original, status.config.ips[0], &headers).await
+    let limit = probe::limit(original);
+    probe::run(original, status.config.ips[0], &headers, limit).await
+}
+
+/// The kubelet does not look at what comes of an HTTP hook, so that is told here too.
+async fn app_lifecycle(
+    State(status): State<Arc<Status>>,
+    Path((container, hook)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let key = format!("/app-lifecycle/{container}/{hook}");
+    let Some(original) = status.config.app_probers.get(&key) else {
+        return (StatusCode::NOT_FOUND, format!("no hook {key}\n")).into_response();
+    };
+    let answer = probe::run(original, status.config.ips[0], &headers, HOOK_LIMIT).await;
+    if !answer.status().is_success() {
+        tracing::warn!(hook = key, status = %answer.status(), "the application's hook failed");
+    }
+    answer
 }
 
 async fn merged_metrics(State(status): State<Arc<Status>>) -> Response {

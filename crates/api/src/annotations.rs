@@ -1,5 +1,9 @@
 //! Annotations that mean something to the mesh.
 
+mod says;
+
+pub use says::Says;
+
 /// On an injected pod: what was injected, as JSON.
 pub const STATUS: &str = "sidecar.istio.io/status";
 /// On a pod: `true` or `false`; the label of the same name is stronger.

@@ -356,11 +356,14 @@ pub(crate) fn of_mesh(text: &str) -> Vec<String> {
     let paths = &fields.get("pathNormalization").unwrap_or(&Value::Null)["normalization"];
     let decodes = *paths == "DECODE_AND_MERGE_SLASHES";
     let decodes = decodes.then(|| "pathNormalization DECODE_AND_MERGE_SLASHES".to_owned());
+    let mode = &fields.get("defaultConfig").unwrap_or(&Value::Null)["interceptionMode"];
+    let captures = *mode == "TPROXY";
+    let captures = captures.then(|| "defaultConfig.interceptionMode TPROXY".to_owned());
     let unused = fields
         .into_iter()
         .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
     let unused = unused.map(|(name, _)| name);
-    unused.chain(decodes).collect()
+    unused.chain(decodes).chain(captures).collect()
 }
 
 /// Names parts of the mesh's networks that have no effect.
@@ -542,6 +545,10 @@ mod tests {
     fn fields_of_the_mesh() {
         let text = "trustDomain: a\nenableTracing: true\nmadeUp: 1\naccessLogFile: ''\n";
         assert_eq!(of_mesh(text), ["enableTracing", "madeUp"]);
+        assert_eq!(
+            of_mesh("defaultConfig: {interceptionMode: TPROXY}"),
+            ["defaultConfig.interceptionMode TPROXY"]
+        );
         let paths = |how: &str| of_mesh(&format!("pathNormalization: {{normalization: {how}}}"));
         assert_eq!(paths("MERGE_SLASHES"), Vec::<String>::new());
         assert_eq!(

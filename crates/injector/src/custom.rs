@@ -118,7 +118,7 @@ fn data(draft: &Draft<'_>) -> Value {
         &mut proxy_config,
         &Value::Object(settings.proxy_config.clone()),
     );
-    proxy_config["interceptionMode"] = json!(settings.interception);
+    proxy_config[crate::template::INTERCEPTION_MODE] = json!(settings.interception);
     let mesh = &*params.mesh;
     let mut mesh_config = serde_json::to_value(mesh).unwrap_or_default();
     mesh_config["trustDomain"] = json!(mesh.trust_domain());

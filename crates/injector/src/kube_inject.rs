@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::custom::Template;
 use crate::template::{BuiltIn, Draft, uninject};
-use crate::{Decision, InjectorConfig, Owner, Params, decide, values};
+use crate::{Decision, InjectorConfig, Owner, Params, checks, decide, values};
 
 /// Why a file cannot be injected.
 #[derive(Debug, thiserror::Error)]
@@ -138,13 +138,16 @@ pub(crate) fn inject_pod(pod: &mut Value, owner: &Owner, params: &Params) -> Res
         );
         return Ok(false);
     }
-    check_annotations(pod)?;
+    checks::annotations(pod)?;
     let templates = templates(pod, params)?;
     let built_in = templates.iter().find_map(|(_, template)| match template {
         Chosen::BuiltIn(template) => Some(*template),
         Chosen::Custom(_) => None,
     });
     let mut draft = Draft::of(pod, owner, params, built_in);
+    if built_in == Some(BuiltIn::Sidecar) {
+        checks::capture(&draft)?;
+    }
     for (name, template) in templates {
         match template {
             Chosen::BuiltIn(template) => template.fill(&mut draft),
@@ -214,61 +217,9 @@ fn find<'a>(name: &str, config: &'a InjectorConfig) -> Result<(&'a str, Chosen<'
     ))
 }
 
-/// What a pod asks for and cannot be understood must not be left out.
-fn check_annotations(pod: &Value) -> Result<(), String> {
-    check_proxy_config(pod)?;
-    for key in [annotations::USER_VOLUME, annotations::USER_VOLUME_MOUNT] {
-        let text = values::annotation(pod, key).unwrap_or_default();
-        if !text.is_empty() && !matches!(serde_json::from_str(text), Ok(Value::Object(_))) {
-            return Err(format!(
-                "annotation {key} is not a JSON object by names: {text:?}"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// A pod whose settings cannot be read must not run with others.
-fn check_proxy_config(pod: &Value) -> Result<(), String> {
-    let key = annotations::PROXY_CONFIG;
-    let Some(text) = values::annotation(pod, key).filter(|text| !text.trim().is_empty()) else {
-        return Ok(());
-    };
-    match serde_yaml_ng::from_str::<Value>(text) {
-        Ok(Value::Object(_)) => Ok(()),
-        Ok(_) => Err(format!(
-            "annotation {key} is not a list of fields: {text:?}"
-        )),
-        Err(error) => Err(format!("annotation {key} is not valid YAML: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_that_cannot_be_read_are_refused() {
-        let check = |config: &str, reason: Option<&str>| {
-            let mut pod = serde_json::json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "a", "annotations": {"proxy.istio.io/config": config}},
-                "spec": {"containers": [{"name": "c"}]},
-            });
-            let refused = inject_document(&mut pod, &Params::default()).err();
-            match reason {
-                None => assert_eq!(refused, None, "{config:?}"),
-                Some(reason) => {
-                    let refused = refused.unwrap_or_default();
-                    assert!(refused.contains(reason), "{config:?}: {refused}");
-                }
-            }
-        };
-        check("concurrency: 2", None);
-        check("", None);
-        check("concurrency", Some("is not a list of fields"));
-        check("concurrency: [2", Some("is not valid YAML"));
-    }
 
     #[test]
     fn other_documents_stay() {

@@ -3,6 +3,7 @@
 //! Pods are handled as JSON, so that what this version of Kubernetes' types does not know passes
 //! through untouched.
 
+mod checks;
 mod config;
 mod custom;
 mod decision;

@@ -9,7 +9,7 @@ use lateen_api::networking::ProxyConfig;
 use crate::{
     InjectorConfig,
     config::said,
-    template::{CLUSTER_ENV, NETWORK_ENV},
+    template::{CLUSTER_ENV, NETWORK_ENV, agent_port},
 };
 
 /// Everything that is the same for all pods of a mesh.
@@ -126,7 +126,7 @@ impl Params {
             .unwrap_or(self.mesh.trust_domain())
     }
 
-    /// The agent's port where no annotation says otherwise.
+    /// The agent's port where no pod says otherwise; 0 keeps probes away from it.
     pub(crate) fn status_port(&self) -> u16 {
         let of_mesh = self.mesh.default_config.as_ref();
         let port = of_mesh
@@ -134,6 +134,11 @@ impl Params {
             .or(self.config.proxy().status_port)
             .and_then(|port| u16::try_from(port).ok());
         port.unwrap_or(lateen_core::ports::AGENT_STATUS)
+    }
+
+    /// Where the agent has the metrics of a pod that does not say otherwise.
+    pub fn metrics_port(&self) -> u16 {
+        agent_port(self.status_port())
     }
 }
 

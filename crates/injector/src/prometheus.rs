@@ -4,7 +4,7 @@ use lateen_api::annotations;
 use serde_json::{Value, json};
 
 use crate::{
-    Params,
+    template::Settings,
     values::{annotation, object},
 };
 
@@ -22,11 +22,11 @@ fn find<'a>(pod: &'a Value, what: &str) -> Option<&'a str> {
 }
 
 /// Points the pod's annotations at the agent. Returns what the application's own said, for the agent.
-pub(crate) fn merge(pod: &mut Value, params: &Params) -> Option<String> {
+pub(crate) fn merge(pod: &mut Value, settings: &Settings<'_>) -> Option<String> {
     let off = annotation(pod, annotations::MERGE_METRICS) == Some("false");
     let scraped = find(pod, "scrape").is_none_or(|value| value != "false");
-    let enabled = params.mesh.enable_prometheus_merge.unwrap_or(true);
-    let port = params.status_port().to_string();
+    let enabled = settings.params.mesh.enable_prometheus_merge.unwrap_or(true);
+    let port = settings.agent_port().to_string();
     if off || !scraped || !enabled || find(pod, "port") == Some(&port) {
         return None;
     }

@@ -9,6 +9,7 @@ mod strip;
 mod volumes;
 
 use lateen_api::{annotations, labels};
+use lateen_core::ports::AGENT_STATUS;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -32,6 +33,11 @@ pub(crate) const OWN: [&str; 3] = [PROXY, INIT, VALIDATION];
 pub(crate) const NETWORK_ENV: &str = "ISTIO_META_NETWORK";
 /// Cluster of the pod, which its workload is told.
 pub(crate) const CLUSTER_ENV: &str = "ISTIO_META_CLUSTER_ID";
+
+/// How a ProxyConfig says that connections are captured.
+pub(crate) const INTERCEPTION_MODE: &str = "interceptionMode";
+/// The agent's port in a ProxyConfig.
+const STATUS_PORT: &str = "statusPort";
 
 /// Where the agent looks for the control plane by itself.
 pub(crate) const DISCOVERY: &str = "istiod.istio-system.svc:15012";
@@ -235,10 +241,9 @@ pub(crate) struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     pub(crate) fn of(pod: &Value, owner: &'a Owner, params: &'a Params) -> Self {
-        let port = annotation(pod, annotations::STATUS_PORT).and_then(|port| port.parse().ok());
         let mut proxy_config = proxy_config::of_pod(pod, &owner.namespace, params);
         let interception = annotation(pod, annotations::INTERCEPTION_MODE)
-            .or_else(|| proxy_config.get("interceptionMode")?.as_str())
+            .or_else(|| proxy_config.get(INTERCEPTION_MODE)?.as_str())
             .unwrap_or("REDIRECT")
             .to_owned();
         // Only what differs from the agent's own default is passed on.
@@ -248,7 +253,8 @@ impl<'a> Settings<'a> {
         {
             proxy_config.shift_remove("discoveryAddress");
         }
-        let status_port = port.unwrap_or_else(|| params.status_port());
+        let status_port = status_port(pod, &proxy_config, params);
+        tell_port(&mut proxy_config, agent_port(status_port));
         let node = text(pod, &["spec", "nodeName"]);
         let of_node = node.and_then(|node| params.nodes.get(node).copied());
         let native = annotation(pod, annotations::NATIVE_SIDECAR);
@@ -280,9 +286,48 @@ impl<'a> Settings<'a> {
     }
 
     pub(crate) fn holds_application(&self) -> bool {
-        self.proxy_config
-            .get("holdApplicationUntilProxyStarts")
-            .is_some_and(|hold| hold == true)
+        let field = "holdApplicationUntilProxyStarts";
+        let own = self
+            .proxy_config
+            .get(field)
+            .is_some_and(|hold| hold == true);
+        let by_chart = self
+            .params
+            .config
+            .proxy()
+            .hold_application_until_proxy_starts;
+        own || by_chart == Some(true)
+    }
+
+    /// Where the agent's interface is, whether or not the pod's probes lead there.
+    pub(crate) fn agent_port(&self) -> u16 {
+        agent_port(self.status_port)
+    }
+}
+
+/// The port that the kubelet and Prometheus find the agent at; 0 keeps them away.
+fn status_port(pod: &Value, proxy_config: &Map<String, Value>, params: &Params) -> u16 {
+    let own = annotation(pod, annotations::STATUS_PORT).and_then(|port| port.parse().ok());
+    let of_config = || u16::try_from(proxy_config.get(STATUS_PORT)?.as_u64()?).ok();
+    own.or_else(of_config)
+        .unwrap_or_else(|| params.status_port())
+}
+
+/// The agent listens in any case: the proxy's readiness is asked for there.
+pub(crate) fn agent_port(status_port: u16) -> u16 {
+    if status_port == 0 {
+        AGENT_STATUS
+    } else {
+        status_port
+    }
+}
+
+/// The agent has to listen where others ask. It knows its own default.
+fn tell_port(proxy_config: &mut Map<String, Value>, port: u16) {
+    let port = json!(port);
+    let told = proxy_config.get(STATUS_PORT).cloned();
+    if told.unwrap_or_else(|| json!(AGENT_STATUS)) != port {
+        proxy_config.insert(STATUS_PORT.to_owned(), port);
     }
 }
 
@@ -372,13 +417,13 @@ fn tell_agent(pod: &mut Value, settings: &Settings<'_>, proxy: &mut Value) {
     let wanted = annotation(pod, annotations::REWRITE_PROBERS);
     let is_wanted = wanted.map_or(by_default, |wanted| wanted != "false");
     if is_wanted && settings.status_port != 0 {
-        let probers = probes::rewrite(list(&mut pod["spec"], "containers"), settings.status_port);
+        let probers = probes::rewrite(&mut pod["spec"], settings.status_port, settings.native);
         if !probers.is_empty() {
             let value = Value::Object(probers).to_string();
             list(proxy, "env").push(json!({"name": "ISTIO_KUBE_APP_PROBERS", "value": value}));
         }
     }
-    if let Some(value) = prometheus::merge(pod, settings.params) {
+    if let Some(value) = prometheus::merge(pod, settings) {
         list(proxy, "env").push(json!({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value}));
     }
 }

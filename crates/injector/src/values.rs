@@ -49,6 +49,11 @@ pub(crate) fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
     text(pod, &["metadata", "labels", key])
 }
 
+/// Whether an init container stays beside the application: it restarts.
+pub(crate) fn stays(init: &Value) -> bool {
+    text(init, &["restartPolicy"]) == Some("Always")
+}
+
 pub(crate) fn name(value: &Value) -> &str {
     value
         .get("name")

@@ -99,7 +99,7 @@ fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
     // The webhook must leave it alone: it is complete.
     pod_labels["sidecar.istio.io/inject"] = json!("false");
     let mut annotations = json!(of.annotations);
-    annotations["prometheus.io/port"] = json!("15020");
+    annotations["prometheus.io/port"] = json!(params.metrics_port().to_string());
     annotations["prometheus.io/scrape"] = json!("true");
     annotations["prometheus.io/path"] = json!("/stats/prometheus");
     let ports = ports::of_container(&service_ports(of));

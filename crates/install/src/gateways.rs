@@ -125,11 +125,12 @@ impl Place<'_> {
         labels[REVISION] = json!(self.installation.revision());
         // The webhook must leave it alone: it is complete.
         labels["sidecar.istio.io/inject"] = json!("false");
+        let params = self.params();
         let mut pod = json!({
             "metadata": {
                 "labels": labels,
                 "annotations": {
-                    "prometheus.io/port": "15020",
+                    "prometheus.io/port": params.metrics_port().to_string(),
                     "prometheus.io/scrape": "true",
                     "prometheus.io/path": "/stats/prometheus",
                 },
@@ -145,7 +146,7 @@ impl Place<'_> {
             name: name.into(),
             namespace: self.namespace().to_owned(),
         };
-        inject_gateway(&mut pod, &owner, &self.params());
+        inject_gateway(&mut pod, &owner, &params);
         forget_injection(&mut pod);
         settings::add(&mut pod["metadata"], "annotations", &values.pod_annotations);
         settings::add(&mut pod["spec"], "nodeSelector", &values.node_selector);

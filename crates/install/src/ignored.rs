@@ -69,7 +69,6 @@ pub(crate) const IGNORED: &[&str] = &[
     "global.operatorManageWebhooks",
     "global.podDNSSearchNamespaces",
     "global.proxy.enableCoreDump",
-    "global.proxy.holdApplicationUntilProxyStarts",
     "global.proxy.outlierLogPath",
     "global.proxy.seccompProfile",
     "global.proxy.tracer",

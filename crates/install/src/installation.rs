@@ -5,7 +5,7 @@ use lateen_api::{
     install::{
         Component, GatewayComponent, GatewayValues, IstioOperator, KubernetesResources, Values,
     },
-    mesh::MeshConfig,
+    mesh::{InterceptionMode, MeshConfig},
 };
 use lateen_injector::InjectorConfig;
 use serde::Deserialize;
@@ -66,6 +66,14 @@ impl Installation {
         };
         let mesh = installation.mesh_config();
         let mesh = MeshConfig::deserialize(&mesh).map_err(|error| together("meshConfig", error))?;
+        let proxy = mesh.default_config.as_ref();
+        if proxy.and_then(|proxy| proxy.interception_mode) == Some(InterceptionMode::Tproxy) {
+            let field = "meshConfig.defaultConfig.interceptionMode";
+            return Err(together(
+                field,
+                "TPROXY is not supported; REDIRECT and NONE are",
+            ));
+        }
         installation.mesh = mesh;
         let (config, values) = config::injector_texts(&installation);
         let injector = InjectorConfig::parse(&config, &values);
@@ -412,6 +420,13 @@ mod tests {
             refused(&format!("{head}spec:\n  revision: Bad_One\n")),
             "spec.revision: \"Bad_One\" is no name of a revision; use letters of lower case, \
              digits and -, 47 at most"
+        );
+        assert_eq!(
+            refused(&format!(
+                "{head}spec:\n  meshConfig: {{defaultConfig: {{interceptionMode: TPROXY}}}}\n"
+            )),
+            "spec.meshConfig.defaultConfig.interceptionMode: TPROXY is not supported; REDIRECT and \
+             NONE are"
         );
         assert_eq!(
             refused(&format!(

@@ -1,10 +1,10 @@
 //! An application and its sidecar: who starts first, and who ends last.
 
 use anyhow::{Context, bail, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api,
-    api::{DeleteParams, LogParams},
+    api::{DeleteParams, ListParams, LogParams},
 };
 use lateen_e2e::{Mesh, eventually};
 use serde_json::{Value, json};
@@ -62,6 +62,44 @@ async fn remove(mesh: &Mesh, name: &str) -> anyhow::Result<()> {
         Some(_) => bail!("it is still there"),
     })
     .await
+}
+
+pub(crate) async fn a_hook_reaches_the_application(mesh: &Option<Mesh>) -> anyhow::Result<()> {
+    let mesh = shared(mesh);
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "hooked", "labels": {"app": "hooked"}, "annotations": {
+            // Not where the agent is by default, which it has to know.
+            "status.sidecar.istio.io/port": "15030",
+        }},
+        "spec": {"containers": [{
+            "name": "main",
+            "image": "docker.io/istio/examples-bookinfo-details-v1:1.20.3",
+            "ports": [{"containerPort": 9080}],
+            "readinessProbe": {"httpGet": {"port": 9080, "path": "/health"}},
+            "lifecycle": {"preStop": {"httpGet": {"port": 9080, "path": "/health"}}},
+        }]},
+    });
+    mesh.apply(&pod.to_string()).await?;
+    let asked = async {
+        mesh.wait_ready("default", "app=hooked", 1).await?;
+        let hook = "/app-lifecycle/main/prestopz";
+        mesh.pod_get("default", "hooked", 15030, hook).await
+    }
+    .await;
+    remove(mesh, "hooked").await?;
+    let answer = asked?;
+    ensure!(answer.contains("Details is healthy"), "{answer}");
+    let events: Api<Event> = Api::default_namespaced(mesh.client().await?);
+    let of_pod = ListParams::default().fields("involvedObject.name=hooked");
+    let events = events.list(&of_pod).await?.items;
+    let failed = events.iter().find(|event| {
+        let reason = event.reason.as_deref();
+        reason == Some("FailedPreStopHook")
+    });
+    ensure!(failed.is_none(), "{failed:?}");
+    Ok(())
 }
 
 pub(crate) async fn an_application_waits_for_its_proxy(mesh: &Option<Mesh>) -> anyhow::Result<()> {

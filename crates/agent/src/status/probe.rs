@@ -93,10 +93,19 @@ async fn run_to_end(mut command: Command) -> io::Result<(ExitStatus, Vec<u8>)> {
     Ok((child.wait().await?, said))
 }
 
-/// Runs a probe as it was before injection, and answers as the application did.
-pub(crate) async fn run(probe: &Value, pod: IpAddr, headers: &HeaderMap) -> Response {
+/// How long a probe may take.
+pub(crate) fn limit(probe: &Value) -> Duration {
     let seconds = probe["timeoutSeconds"].as_u64().filter(|s| *s > 0);
-    let limit = seconds.map_or(DEFAULT_LIMIT, Duration::from_secs);
+    seconds.map_or(DEFAULT_LIMIT, Duration::from_secs)
+}
+
+/// Runs a probe or a hook as it was before injection, and answers as the application did.
+pub(crate) async fn run(
+    probe: &Value,
+    pod: IpAddr,
+    headers: &HeaderMap,
+    limit: Duration,
+) -> Response {
     let outcome = if probe["httpGet"].is_object() {
         return http_get(&probe["httpGet"], pod, headers, limit).await;
     } else if probe["tcpSocket"].is_object() {

@@ -175,6 +175,34 @@ async fn probes_ask_the_application_what_the_kubelet_would_have_asked() {
 }
 
 #[tokio::test]
+async fn hooks_run_in_the_application() {
+    let pod = Pod::new();
+    let (asked_tx, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    // Longer than a probe may take by default.
+    let slow = move |headers: HeaderMap| {
+        let asked_tx = asked_tx.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let mine = headers.get("x-mine").and_then(|v| v.to_str().ok());
+            asked_tx.send(mine.map(str::to_owned)).expect("listened to");
+        }
+    };
+    let port = app(Router::new().route("/bye", get(slow))).await;
+    let hooks = serde_json::json!({
+        "/app-lifecycle/c/prestopz": { "httpGet": { "path": "/bye", "port": port } },
+        "/app-lifecycle/c/poststartz": { "tcpSocket": { "port": 1 } },
+    });
+    let status = status(&pod, &[("ISTIO_KUBE_APP_PROBERS", &hooks.to_string())]);
+    let get = async |path: &str| ask(&status, "GET", path, [10, 0, 0, 1]).await.0;
+    assert_eq!(get("/app-lifecycle/c/prestopz").await, StatusCode::OK);
+    assert_eq!(asked.recv().await, Some(Some("1".to_owned())));
+    let failed = get("/app-lifecycle/c/poststartz").await;
+    assert_eq!(failed, StatusCode::INTERNAL_SERVER_ERROR);
+    let unknown = get("/app-lifecycle/d/prestopz").await;
+    assert_eq!(unknown, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn metrics_are_merged_and_a_missing_part_costs_only_itself() {
     let pod = Pod::new();
     let application = || async { "# TYPE mine counter\nmine 1\n# EOF\n" };

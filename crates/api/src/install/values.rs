@@ -145,6 +145,8 @@ message! {
         pub include_outbound_ports: Option<String>,
         /// Ports elsewhere whose connections are left alone.
         pub exclude_outbound_ports: Option<String>,
+        /// Whether the application starts when the proxy is ready.
+        pub hold_application_until_proxy_starts: Option<bool>,
         /// Hooks of the container.
         pub lifecycle: Option<Value>,
         /// Whether the container may do everything.

@@ -1,5 +1,6 @@
 //! Annotations of the mesh: known ones, where they belong, and what they may say.
 
+use lateen_api::annotations::{self as named, Says};
 use serde_json::Value;
 
 use super::{
@@ -18,104 +19,78 @@ enum On {
     Any,
 }
 
-/// What it may say.
-#[derive(Clone, Copy)]
-enum Says {
-    Anything,
-    Bool,
-    Number,
-    Ports,
-    Ranges,
-    Mode,
-}
-
 struct Known {
     name: &'static str,
     on: &'static [On],
-    says: Says,
     /// What to write instead, of what is no longer used.
     old: &'static str,
 }
 
-const fn pod(name: &'static str, says: Says) -> Known {
-    let on = &[On::Pod];
-    Known {
-        name,
-        on,
-        says,
-        old: "",
-    }
+const fn pod(name: &'static str) -> Known {
+    on(name, &[On::Pod])
 }
 
 const fn on(name: &'static str, on: &'static [On]) -> Known {
-    let says = Says::Anything;
-    Known {
-        name,
-        on,
-        says,
-        old: "",
-    }
+    Known { name, on, old: "" }
 }
 
-use lateen_api::annotations as named;
-
 const KNOWN: &[Known] = &[
-    pod(named::STATUS, Says::Anything),
+    pod(named::STATUS),
     Known {
         old: "the label of the same name",
-        ..pod(named::INJECT, Says::Bool)
+        ..pod(named::INJECT)
     },
-    pod(named::REWRITE_PROBERS, Says::Bool),
-    pod(named::PROXY_IMAGE, Says::Anything),
-    pod(named::PROXY_IMAGE_TYPE, Says::Anything),
-    pod(named::PROXY_CPU, Says::Anything),
-    pod(named::PROXY_CPU_LIMIT, Says::Anything),
-    pod(named::PROXY_MEMORY, Says::Anything),
-    pod(named::PROXY_MEMORY_LIMIT, Says::Anything),
-    pod(named::INTERCEPTION_MODE, Says::Mode),
-    pod(named::BOOTSTRAP_OVERRIDE, Says::Anything),
-    pod("sidecar.istio.io/statsHistogramBuckets", Says::Anything),
-    pod("sidecar.istio.io/statsFlushInterval", Says::Anything),
-    pod("sidecar.istio.io/statsEvictionInterval", Says::Anything),
-    pod("sidecar.istio.io/statsInclusionPrefixes", Says::Anything),
-    pod("sidecar.istio.io/statsInclusionSuffixes", Says::Anything),
-    pod("sidecar.istio.io/statsInclusionRegexps", Says::Anything),
-    pod("sidecar.istio.io/extraStatTags", Says::Anything),
+    pod(named::REWRITE_PROBERS),
+    pod(named::PROXY_IMAGE),
+    pod(named::PROXY_IMAGE_TYPE),
+    pod(named::PROXY_CPU),
+    pod(named::PROXY_CPU_LIMIT),
+    pod(named::PROXY_MEMORY),
+    pod(named::PROXY_MEMORY_LIMIT),
+    pod(named::INTERCEPTION_MODE),
+    pod(named::BOOTSTRAP_OVERRIDE),
+    pod("sidecar.istio.io/statsHistogramBuckets"),
+    pod("sidecar.istio.io/statsFlushInterval"),
+    pod("sidecar.istio.io/statsEvictionInterval"),
+    pod("sidecar.istio.io/statsInclusionPrefixes"),
+    pod("sidecar.istio.io/statsInclusionSuffixes"),
+    pod("sidecar.istio.io/statsInclusionRegexps"),
+    pod("sidecar.istio.io/extraStatTags"),
     Known {
         old: "the annotation proxy.istio.io/config",
-        ..pod("sidecar.istio.io/discoveryAddress", Says::Anything)
+        ..pod("sidecar.istio.io/discoveryAddress")
     },
-    pod("sidecar.istio.io/capNetBindService", Says::Bool),
-    pod(named::USER_VOLUME, Says::Anything),
-    pod(named::USER_VOLUME_MOUNT, Says::Anything),
-    pod(named::LOG_LEVEL, Says::Anything),
-    pod(named::COMPONENT_LOG_LEVEL, Says::Anything),
-    pod(named::AGENT_LOG_LEVEL, Says::Anything),
-    pod(named::NATIVE_SIDECAR, Says::Bool),
-    pod(named::INCLUDE_OUTBOUND_IP_RANGES, Says::Ranges),
-    pod(named::EXCLUDE_OUTBOUND_IP_RANGES, Says::Ranges),
-    pod(named::INCLUDE_INBOUND_PORTS, Says::Ports),
-    pod(named::EXCLUDE_INBOUND_PORTS, Says::Ports),
-    pod(named::INCLUDE_OUTBOUND_PORTS, Says::Ports),
-    pod(named::EXCLUDE_OUTBOUND_PORTS, Says::Ports),
-    pod(named::EXCLUDE_INTERFACES, Says::Anything),
+    pod("sidecar.istio.io/capNetBindService"),
+    pod(named::USER_VOLUME),
+    pod(named::USER_VOLUME_MOUNT),
+    pod(named::LOG_LEVEL),
+    pod(named::COMPONENT_LOG_LEVEL),
+    pod(named::AGENT_LOG_LEVEL),
+    pod(named::NATIVE_SIDECAR),
+    pod(named::INCLUDE_OUTBOUND_IP_RANGES),
+    pod(named::EXCLUDE_OUTBOUND_IP_RANGES),
+    pod(named::INCLUDE_INBOUND_PORTS),
+    pod(named::EXCLUDE_INBOUND_PORTS),
+    pod(named::INCLUDE_OUTBOUND_PORTS),
+    pod(named::EXCLUDE_OUTBOUND_PORTS),
+    pod(named::EXCLUDE_INTERFACES),
     Known {
         old: "istio.io/reroute-virtual-interfaces",
-        ..pod(named::KUBEVIRT_INTERFACES, Says::Anything)
+        ..pod(named::KUBEVIRT_INTERFACES)
     },
-    pod(named::REROUTE_VIRTUAL_INTERFACES, Says::Anything),
-    pod(named::STATUS_PORT, Says::Number),
-    pod(named::READINESS_INITIAL_DELAY, Says::Number),
-    pod(named::READINESS_PERIOD, Says::Number),
-    pod(named::READINESS_FAILURE, Says::Number),
-    pod(named::READINESS_PORTS, Says::Ports),
-    pod(named::PROXY_CONFIG, Says::Anything),
-    pod(named::PROXY_OVERRIDES, Says::Anything),
-    pod(named::TEMPLATES, Says::Anything),
-    pod(named::MERGE_METRICS, Says::Bool),
-    pod("ambient.istio.io/redirection", Says::Anything),
-    pod("ambient.istio.io/bypass-inbound-capture", Says::Bool),
-    pod("ambient.istio.io/dns-capture", Says::Bool),
+    pod(named::REROUTE_VIRTUAL_INTERFACES),
+    pod(named::STATUS_PORT),
+    pod(named::READINESS_INITIAL_DELAY),
+    pod(named::READINESS_PERIOD),
+    pod(named::READINESS_FAILURE),
+    pod(named::READINESS_PORTS),
+    pod(named::PROXY_CONFIG),
+    pod(named::PROXY_OVERRIDES),
+    pod(named::TEMPLATES),
+    pod(named::MERGE_METRICS),
+    pod("ambient.istio.io/redirection"),
+    pod("ambient.istio.io/bypass-inbound-capture"),
+    pod("ambient.istio.io/dns-capture"),
     on(named::REVISION, &[On::Pod, On::Namespace]),
     on(named::EXPORT_TO, &[On::Service]),
     on(
@@ -217,7 +192,7 @@ fn annotations<'a>(
             findings.add(object, Code::MisplacedAnnotation, &field, what);
             continue;
         }
-        if let Some(fault) = fault(known.says, text(value)) {
+        if let Some(fault) = Says::of(name).fault(text(value)) {
             let what = format!("Invalid annotation {name}: {fault}");
             findings.add(object, Code::InvalidAnnotation, &field, what);
         }
@@ -257,34 +232,4 @@ fn is_of_mesh(name: &str) -> bool {
     let domain = name.split_once('/').map_or("", |(domain, _)| domain);
     let is = domain == "istio.io" || domain.ends_with(".istio.io");
     is && !domain.ends_with("internal.istio.io") && domain != "operator.istio.io"
-}
-
-fn fault(says: Says, value: &str) -> Option<String> {
-    let items = || {
-        value
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-    };
-    match says {
-        Says::Anything => None,
-        Says::Bool => value
-            .parse::<bool>()
-            .is_err()
-            .then(|| format!("{value:?} must be true or false")),
-        Says::Number => value
-            .parse::<u16>()
-            .is_err()
-            .then(|| format!("{value:?} must be a number from 0 to 65535")),
-        Says::Mode => (!["REDIRECT", "TPROXY", "NONE"].contains(&value))
-            .then(|| format!("{value:?} must be REDIRECT, TPROXY or NONE")),
-        Says::Ports => {
-            let bad = items().find(|item| *item != "*" && item.parse::<u16>().is_err());
-            bad.map(|item| format!("{item:?} is no port; write numbers with commas between"))
-        }
-        Says::Ranges => {
-            let bad = items().find(|item| *item != "*" && item.parse::<ipnet::IpNet>().is_err());
-            bad.map(|item| format!("{item:?} is no range of addresses, as 10.0.0.0/8 is"))
-        }
-    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{CLUSTER_ENV, NETWORK_ENV, PROXY, Settings, volumes};
 use crate::config::said;
 use crate::proxy_config;
-use crate::values::{annotation, items, list, name};
+use crate::values::{annotation, items, list, name, stays};
 
 pub(super) fn sidecar(pod: &Value, settings: &Settings<'_>, native: bool) -> Value {
     let mut container = json!({
@@ -146,9 +146,12 @@ pub(super) fn metadata(settings: &Settings<'_>) -> Vec<Value> {
         .collect()
 }
 
+/// The application's containers, those that start before the others last.
 fn app(pod: &Value) -> impl Iterator<Item = &Value> {
+    let init = items(&pod["spec"], "initContainers").iter();
     items(&pod["spec"], "containers")
         .iter()
+        .chain(init.filter(|container| stays(container)))
         .filter(|container| name(container) != PROXY)
 }
 
@@ -209,19 +212,9 @@ fn security(pod: &Value, settings: &Settings<'_>) -> Value {
         "runAsNonRoot": true,
         "runAsUser": uid,
     });
-    // Transparent sockets need one capability, ports below 1024 another.
-    let wanted = [
-        (settings.interception == "TPROXY", "NET_ADMIN"),
-        (
-            annotation(pod, annotations::CAP_NET_BIND_SERVICE) == Some("true"),
-            "NET_BIND_SERVICE",
-        ),
-    ];
-    let wanted = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted);
-    let capabilities: Vec<&str> = wanted.map(|(_, capability)| capability).collect();
-    if !capabilities.is_empty() {
-        // A container gets capabilities for its root user alone.
-        context["capabilities"]["add"] = json!(capabilities);
+    // Ports below 1024 need a capability, which a container gets for its root user alone.
+    if annotation(pod, annotations::CAP_NET_BIND_SERVICE) == Some("true") {
+        context["capabilities"]["add"] = json!(["NET_BIND_SERVICE"]);
         context["runAsNonRoot"] = json!(false);
         context["runAsUser"] = json!(0);
     }
@@ -234,7 +227,7 @@ fn lifecycle(settings: &Settings<'_>, native: bool) -> Value {
     }
     let mut hooks = json!({});
     if native {
-        let port = format!("--debug-port={}", settings.status_port);
+        let port = format!("--debug-port={}", settings.agent_port());
         hooks["preStop"] =
             json!({"exec": {"command": ["pilot-agent", "request", port, "POST", "drain"]}});
     } else if settings.holds_application() {

@@ -34,7 +34,7 @@ pub(super) fn fill(draft: &mut Draft<'_>) {
     if let Some(hooks) = &settings.params.config.proxy().lifecycle {
         proxy["lifecycle"] = hooks.clone();
     }
-    if let Some(value) = prometheus::merge(pod, settings.params) {
+    if let Some(value) = prometheus::merge(pod, settings) {
         list(&mut proxy, "env")
             .push(json!({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value}));
     }

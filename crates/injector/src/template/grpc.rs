@@ -32,10 +32,10 @@ pub(super) fn agent(draft: &mut Draft<'_>) {
         "image": container::image(pod, settings),
         "args": container::args("sidecar", pod, settings),
         "env": agent_env(pod, settings),
-        "ports": [{"containerPort": settings.status_port, "name": "mesh-metrics", "protocol": "TCP"}],
+        "ports": [{"containerPort": settings.agent_port(), "name": "mesh-metrics", "protocol": "TCP"}],
         "lifecycle": {"postStart": {"exec": {"command": [
             "pilot-agent", "wait",
-            format!("--url=http://localhost:{}/healthz/ready", settings.status_port),
+            format!("--url=http://localhost:{}/healthz/ready", settings.agent_port()),
         ]}}},
         "readinessProbe": readiness(pod, settings),
         "resources": container::resources(pod, settings),
@@ -50,7 +50,7 @@ pub(super) fn agent(draft: &mut Draft<'_>) {
         ]),
     });
     container::common(&mut agent, settings);
-    if let Some(value) = prometheus::merge(pod, settings.params) {
+    if let Some(value) = prometheus::merge(pod, settings) {
         list(&mut agent, "env")
             .push(json!({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value}));
     }
@@ -90,7 +90,7 @@ pub(super) fn simple(draft: &mut Draft<'_>) {
     } = draft;
     added.init(SIMPLE_INIT);
     app(pod).for_each(|container| added.container(name(container)));
-    prometheus::merge(pod, settings.params);
+    prometheus::merge(pod, settings);
     let bootstrap = format!("{SIMPLE_FOLDER}bootstrap.json");
     tell_application(
         pod,
@@ -165,7 +165,7 @@ fn agent_env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
 
 fn readiness(pod: &Value, settings: &Settings<'_>) -> Value {
     let mut probe = container::readiness(pod, settings);
-    probe["httpGet"]["port"] = json!(settings.status_port);
+    probe["httpGet"]["port"] = json!(settings.agent_port());
     probe
 }
 

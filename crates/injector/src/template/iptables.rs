@@ -90,11 +90,19 @@ fn args(pod: &Value, settings: &Settings<'_>) -> Vec<String> {
             &chart.exclude_outbound_ports,
         ),
         ("-c", annotations::EXCLUDE_INTERFACES, &None),
-        ("-k", annotations::REROUTE_VIRTUAL_INTERFACES, &None),
     ] {
         if let Some(value) = said(annotation(pod, key).or(by_default.as_deref())) {
             flag(name, value.to_owned());
         }
+    }
+    let interfaces = [
+        annotations::REROUTE_VIRTUAL_INTERFACES,
+        // As it was called before.
+        annotations::KUBEVIRT_INTERFACES,
+    ];
+    let mut interfaces = interfaces.into_iter();
+    if let Some(value) = interfaces.find_map(|key| said(annotation(pod, key))) {
+        flag("-k", value.to_owned());
     }
     if settings.params.config.is_cni() {
         args.extend(["--run-validation", "--skip-rule-apply"].map(str::to_owned));

@@ -145,20 +145,26 @@ fn give_back_probes(pod: &mut Value, proxy: &Value) {
     else {
         return;
     };
-    for container in list(&mut pod["spec"], "containers") {
-        let probes = ["livenessProbe", "readinessProbe", "startupProbe"];
-        for field in probes {
-            if let Some(probe) = container.get_mut(field) {
-                give_back(probe, &originals);
-            }
+    for field in ["initContainers", "containers"] {
+        let held = pod["spec"].get_mut(field).and_then(Value::as_array_mut);
+        for container in held.into_iter().flatten() {
+            give_back_actions(container, &originals);
         }
-        for hook in ["preStop", "postStart"] {
-            if let Some(hook) = container
-                .get_mut("lifecycle")
-                .and_then(|all| all.get_mut(hook))
-            {
-                give_back(hook, &originals);
-            }
+    }
+}
+
+fn give_back_actions(container: &mut Value, originals: &Map<String, Value>) {
+    for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(probe) = container.get_mut(field) {
+            give_back(probe, originals);
+        }
+    }
+    for hook in ["preStop", "postStart"] {
+        if let Some(hook) = container
+            .get_mut("lifecycle")
+            .and_then(|all| all.get_mut(hook))
+        {
+            give_back(hook, originals);
         }
     }
 }
@@ -269,7 +275,10 @@ mod tests {
             "metadata": {"labels": {"app": "a"}, "annotations": {
                 "prometheus.io/port": "9", "prometheus.io/scrape": "true",
             }},
-            "spec": {"containers": [
+            "spec": {"initContainers": [
+                {"name": "stays", "restartPolicy": "Always", "livenessProbe": {"tcpSocket": {"port": 81}},
+                 "ports": [{"containerPort": 81}]},
+            ], "containers": [
                 {"name": "main", "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 3},
                  "lifecycle": {"preStop": {"httpGet": {"port": 80, "path": "/bye"}}}},
                 {"name": "istio-proxy", "image": "auto", "env": [{"name": "A", "value": "1"}]},
@@ -295,7 +304,8 @@ mod tests {
                     .as_array_mut()
                     .expect("a list")
                     .pop();
-                want["spec"]["initContainers"] = json!([proxy]);
+                let init = want["spec"]["initContainers"].as_array_mut();
+                init.expect("a list").push(proxy);
             }
             assert_eq!(held, want);
             assert!(!uninject(&mut held));
