@@ -42,3 +42,7 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Set by ReplicaSets on their pods.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Set by ReplicaSets of Argo's Rollouts on their pods.
+pub const ROLLOUT_HASH: &str = "rollouts-pod-template-hash";
+/// Set by OpenShift's DeploymentConfigs on their pods: their name.
+pub const DEPLOYMENT_CONFIG: &str = "deploymentconfig";

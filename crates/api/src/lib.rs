@@ -20,6 +20,7 @@ pub mod mesh;
 pub mod mesh_networks;
 pub mod networking;
 pub mod object;
+pub mod owner;
 pub mod security;
 pub mod shape;
 pub mod status;
@@ -27,4 +28,9 @@ pub mod status;
 pub use duration::Duration;
 pub use kinds::Kind;
 pub use object::{Meta, Object, ObjectError};
+pub use owner::Maker;
 pub use schema::Schema;
+
+/// The most of an AdmissionReview that a webhook reads, in bytes: an object of 3 MiB, which is all that an
+/// API server takes, as it is and as it was, and what is around them.
+pub const REVIEW_MAX: usize = 8 << 20;

@@ -10,7 +10,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    routing::post,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -64,6 +69,7 @@ pub fn router(config: watch::Receiver<Arc<ConfigSet>>, counters: Arc<Counters>) 
     Router::new()
         .route("/validate", post(review))
         .route("/validate/{*rest}", post(review))
+        .layer(DefaultBodyLimit::max(lateen_api::REVIEW_MAX))
         .with_state(context)
 }
 

@@ -7,12 +7,12 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::StatusCode,
     routing::post,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use lateen_api::labels;
+use lateen_api::Maker;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -76,6 +76,7 @@ pub fn router(params: watch::Receiver<Arc<Params>>, counters: Arc<Counters>) -> 
     Router::new()
         .route("/inject", post(inject))
         .route("/inject/{*settings}", post(inject_with))
+        .layer(DefaultBodyLimit::max(lateen_api::REVIEW_MAX))
         .with_state(Context { params, counters })
 }
 
@@ -146,7 +147,7 @@ fn answer(context: &Context, params: &Params, review: Review) -> Answer {
     ))
 }
 
-/// The pod's controller; of a ReplicaSet, the Deployment that made it. A pod being made has no name
+/// What made the pod, as whoever wrote it knows it. A pod being made has no name
 /// yet, only the prefix of one.
 fn owner(pod: &Value, namespace: &str) -> Owner {
     let namespace = text(pod, &["metadata", "namespace"])
@@ -169,17 +170,16 @@ fn owner(pod: &Value, namespace: &str) -> Owner {
         };
     };
     let get = |key: &str| controller[key].as_str().unwrap_or_default();
-    let (mut kind, mut name) = (get("kind"), get("name"));
-    if kind == "ReplicaSet"
-        && let Some(hash) = label(pod, labels::POD_TEMPLATE_HASH)
-        && let Some(deployment) = name.strip_suffix(hash).and_then(|n| n.strip_suffix('-'))
-    {
-        (kind, name) = ("Deployment", deployment);
-    }
+    let controller = Maker {
+        api_version: get("apiVersion"),
+        kind: get("kind"),
+        name: get("name"),
+    };
+    let maker = controller.behind(|key| label(pod, key));
     Owner {
-        api_version: get("apiVersion").into(),
-        kind: kind.into(),
-        name: name.into(),
+        api_version: maker.api_version.into(),
+        kind: maker.kind.into(),
+        name: maker.name.into(),
         namespace,
     }
 }

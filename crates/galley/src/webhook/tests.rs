@@ -40,6 +40,22 @@ fn virtual_service(gateway: &str) -> Value {
     })
 }
 
+#[tokio::test]
+async fn an_object_as_large_as_the_api_server_takes_is_read() {
+    use tower::ServiceExt;
+
+    let mut object = virtual_service("default/held");
+    object["metadata"]["annotations"] = json!({"large": "x".repeat(3 << 20)});
+    let review = json!({"request": {"uid": "u", "namespace": "default", "object": object}});
+    let Context { config, counters } = context();
+    let request = axum::http::Request::post("/validate")
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(review.to_string()))
+        .expect("a request");
+    let answer = router(config, counters).oneshot(request).await;
+    assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+}
+
 #[test]
 fn a_port_in_use_is_refused() {
     let selector = json!({"istio": "ingressgateway"});

@@ -93,6 +93,41 @@ async fn patches_lead_to_the_injected_pod() {
     );
 }
 
+#[test]
+fn a_workload_has_the_name_that_its_author_knows() {
+    let check = |kind: &str, name: &str, label: &str, want: [&str; 2]| {
+        let pod = json!({"metadata": {
+            "labels": {label: "abc"},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": kind, "name": name, "controller": true}],
+        }});
+        let owner = owner(&pod, "default");
+        assert_eq!([owner.name.as_str(), &owner.uri()], want);
+    };
+    let tick = "kubernetes://apis/batch/v1/namespaces/default/cronjobs/tick";
+    check("Job", "tick-29681234", "app", ["tick", tick]);
+    let once = "kubernetes://apis/batch/v1/namespaces/default/jobs/once";
+    check("Job", "once", "app", ["once", once]);
+    let rollout = "kubernetes://apis/argoproj.io/v1alpha1/namespaces/default/rollouts/a";
+    let hash = "rollouts-pod-template-hash";
+    check("ReplicaSet", "a-abc", hash, ["a", rollout]);
+}
+
+#[tokio::test]
+async fn a_pod_as_large_as_the_api_server_takes_is_read() {
+    use tower::ServiceExt;
+
+    let mut pod = reviews_pod();
+    pod["metadata"]["annotations"] = json!({"large": "x".repeat(3 << 20)});
+    let review = json!({"request": {"uid": "u", "namespace": "default", "object": pod}});
+    let Context { params, counters } = context();
+    let request = axum::http::Request::post("/inject")
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(review.to_string()))
+        .expect("a request");
+    let answer = router(params, counters).oneshot(request).await;
+    assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn an_unknown_template_is_refused() {
     let mut pod = reviews_pod();

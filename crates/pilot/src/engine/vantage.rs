@@ -62,7 +62,7 @@ pub(crate) struct Vantage {
 /// The metadata field with the name of what owns the workload.
 const WORKLOAD_NAME: &str = "WORKLOAD_NAME";
 /// Labels of pods that are of one revision of what owns them. Only those of one send alike.
-const HASHES: [&str; 2] = [labels::POD_TEMPLATE_HASH, "rollouts-pod-template-hash"];
+const HASHES: [&str; 2] = [labels::POD_TEMPLATE_HASH, labels::ROLLOUT_HASH];
 
 /// Who sends as much as a proxy does: the workloads that are alike, in its region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::api::DynamicObject;
-use lateen_api::{Kind, annotations, kinds, labels, status};
+use lateen_api::{Kind, Maker, annotations, kinds, labels, status};
 use lateen_core::{Hostname, Labels, Locality, Protocol};
 use serde_json::{Value, json};
 
@@ -244,17 +244,16 @@ fn owner(meta: &ObjectMeta, labels: &Labels) -> Option<WorkloadOwner> {
         .iter()
         .flatten()
         .find(|owner| owner.controller == Some(true))?;
-    let (kind, name) = (owner.kind.clone(), owner.name.clone());
-    if kind == "ReplicaSet"
-        && let Some(hash) = labels.value(labels::POD_TEMPLATE_HASH)
-        && let Some(deployment) = name.strip_suffix(hash).and_then(|n| n.strip_suffix('-'))
-    {
-        return Some(WorkloadOwner {
-            kind: "Deployment".into(),
-            name: deployment.into(),
-        });
-    }
-    Some(WorkloadOwner { kind, name })
+    let controller = Maker {
+        api_version: &owner.api_version,
+        kind: &owner.kind,
+        name: &owner.name,
+    };
+    let maker = controller.behind(|key| labels.value(key));
+    Some(WorkloadOwner {
+        kind: maker.kind.to_owned(),
+        name: maker.name.to_owned(),
+    })
 }
 
 /// Of a node only its labels count.
@@ -332,6 +331,29 @@ fn used_status(kind: &Kind, status: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workload_is_named_as_its_proxy_is_told() {
+        let check = |kind: &str, name: &str, label: &str, want: (&str, &str)| {
+            let meta = json!({"ownerReferences": [
+                {"apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": true},
+            ]});
+            let meta: ObjectMeta = serde_json::from_value(meta).expect("metadata");
+            let labels = Labels([(label.to_owned(), "77bb".to_owned())].into());
+            let owner = owner(&meta, &labels).expect("an owner");
+            assert_eq!((&*owner.kind, &*owner.name), want);
+        };
+        let hash = labels::POD_TEMPLATE_HASH;
+        check("ReplicaSet", "a-77bb", hash, ("Deployment", "a"));
+        check("ReplicaSet", "a-88cc", hash, ("ReplicaSet", "a-88cc"));
+        check("Job", "tick-29681234", hash, ("CronJob", "tick"));
+        check(
+            "ReplicaSet",
+            "a-77bb",
+            labels::ROLLOUT_HASH,
+            ("Rollout", "a"),
+        );
+    }
 
     #[test]
     fn of_a_status_what_is_used_is_kept() {
