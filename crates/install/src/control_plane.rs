@@ -216,6 +216,7 @@ fn env(installation: &Installation) -> Vec<Value> {
         field("POD_NAMESPACE", "metadata.namespace"),
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         json!({"name": "CLUSTER_ID", "value": installation.cluster_id()}),
+        json!({"name": "TOKEN_AUDIENCES", "value": token_audience(installation)}),
     ];
     if installation.is_analysed() {
         env.push(json!({"name": installation::ANALYSIS, "value": "true"}));
@@ -223,9 +224,15 @@ fn env(installation: &Installation) -> Vec<Value> {
     settings::set_env(&mut env, &installation.values().pilot.env);
     env
 }
+
+/// For whom tokens of the mesh are made out.
+fn token_audience(installation: &Installation) -> &str {
+    let named = installation.values().global.sds.token.aud.as_deref();
+    first_text([named]).unwrap_or("istio-ca")
+}
+
 fn volumes(installation: &Installation) -> Value {
-    let audience = first_text([installation.values().global.sds.token.aud.as_deref()]);
-    let audience = audience.unwrap_or("istio-ca");
+    let audience = token_audience(installation);
     json!([
         {"name": "local-certs", "emptyDir": {"medium": "Memory"}},
         {"name": "istio-token", "projected": {"sources": [

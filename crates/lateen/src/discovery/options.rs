@@ -11,7 +11,7 @@ use lateen_core::ports;
 use lateen_tls::Version;
 use tracing::{info, warn};
 
-use super::environment::Environment;
+use super::{environment::Environment, tokens::AUDIENCE};
 
 /// The flags are those of Istio's `pilot-discovery discovery`.
 #[derive(Clone, Debug, Args)]
@@ -52,6 +52,9 @@ pub(super) struct Options {
     /// The mesh's trust domain; without it, that of the mesh's configuration.
     #[arg(long = "trustDomain", env = "TRUST_DOMAIN")]
     pub(super) trust_domain: Option<String>,
+    /// For whom tokens of proxies are made out (`sds.token.aud`), with commas between.
+    #[arg(long = "tokenAudiences", env = "TOKEN_AUDIENCES", value_delimiter = ',', default_value = AUDIENCE)]
+    pub(super) audiences: Vec<String>,
     /// How long requests in flight may take at the end.
     #[arg(long = "shutdownDuration", default_value = "10s", value_parser = duration)]
     pub(super) shutdown: Duration,
@@ -236,6 +239,7 @@ mod tests {
         ]);
         let Command::Discovery(options) = cli.unwrap().command;
         assert_eq!(options.monitoring, any(15014));
+        assert_eq!(options.audiences, [AUDIENCE]);
         let control = (options.control_address, options.control_port);
         assert_eq!(control, (IpAddr::from([127, 0, 0, 1]), 9876));
         assert!(loopback("0.0.0.0").is_err());

@@ -87,7 +87,11 @@ impl Parts {
             client: client.clone(),
             metrics: metrics(discovery.metrics_router(), counters),
             discovery,
-            authenticator: Arc::new(Tokens::new(client.clone(), authority.trust_domain())),
+            authenticator: Arc::new(Tokens::new(
+                client.clone(),
+                authority.trust_domain(),
+                &options.audiences,
+            )),
             authority,
             serving,
             webhooks: validate

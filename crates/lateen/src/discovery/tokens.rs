@@ -5,8 +5,8 @@ use kube::{Api, Client, api::PostParams};
 use lateen_citadel::{Authenticator, Denied};
 use lateen_core::SpiffeId;
 
-/// The audience that tokens for the mesh must carry (`sds.token.aud`).
-const AUDIENCE: &str = "istio-ca";
+/// The audience of tokens for the mesh where nothing else is said.
+pub(super) const AUDIENCE: &str = "istio-ca";
 /// What the API server calls a service account.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
@@ -15,15 +15,33 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 pub(super) struct Tokens {
     client: Client,
     trust_domain: String,
+    /// A token must be for one of them. Never empty: that would mean the API server's own.
+    audiences: Vec<String>,
 }
 
 impl Tokens {
-    pub(super) fn new(client: Client, trust_domain: impl Into<String>) -> Self {
+    /// `audiences` are those that tokens for the mesh carry (`sds.token.aud`).
+    pub(super) fn new(
+        client: Client,
+        trust_domain: impl Into<String>,
+        audiences: &[String],
+    ) -> Self {
         Tokens {
             client,
             trust_domain: trust_domain.into(),
+            audiences: or_usual(audiences),
         }
     }
+}
+
+/// Of a list that says nothing, the usual audience is left.
+fn or_usual(audiences: &[String]) -> Vec<String> {
+    let named = audiences.iter().map(|audience| audience.trim().to_owned());
+    let named: Vec<String> = named.filter(|audience| !audience.is_empty()).collect();
+    if named.is_empty() {
+        return vec![AUDIENCE.to_owned()];
+    }
+    named
 }
 
 #[async_trait::async_trait]
@@ -32,7 +50,7 @@ impl Authenticator for Tokens {
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let spec = TokenReviewSpec {
             token: token.to_owned(),
-            audiences: Some(vec![AUDIENCE.to_owned()]),
+            audiences: Some(self.audiences.clone()),
         };
         let review = TokenReview {
             spec,
@@ -50,11 +68,11 @@ impl Authenticator for Tokens {
             .audiences
             .iter()
             .flatten()
-            .any(|audience| audience == AUDIENCE);
+            .any(|audience| self.audiences.contains(audience));
         if status.authenticated != Some(true) || !ours {
             let why = status
                 .error
-                .unwrap_or_else(|| format!("it is not for audience {AUDIENCE}"));
+                .unwrap_or_else(|| format!("it is not for audience {}", self.audiences.join(", ")));
             return Err(Denied::Refused(why));
         }
         let user = status
@@ -73,7 +91,45 @@ fn identity(trust_domain: &str, user: &str) -> Option<SpiffeId> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+    use hyper::{Request, Response, body::Bytes};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// An API server at which every token is for audience `mine`.
+    async fn api(request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
+        let body = request.into_body().collect().await.expect("a body");
+        let mut review: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
+        let asked = review["spec"]["audiences"].as_array().into_iter().flatten();
+        let common: Vec<Value> = asked.filter(|it| *it == "mine").cloned().collect();
+        review["status"] = json!({
+            "authenticated": !common.is_empty(),
+            "audiences": common,
+            "user": {"username": "system:serviceaccount:ns:a"},
+        });
+        Ok(Response::new(Body::from(Bytes::from(review.to_string()))))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_for_one_of_the_audiences() {
+        for (audiences, is_taken) in [
+            (&["istio-ca", " mine"][..], true),
+            (&["mine"], true),
+            (&["istio-ca"], false),
+            // Nothing that is said must not mean anything.
+            (&[""], false),
+            (&[], false),
+        ] {
+            let named: Vec<String> = audiences.iter().map(|it| (*it).to_owned()).collect();
+            let client = Client::new(tower::service_fn(api), "default");
+            let found = Tokens::new(client, "cluster.local", &named)
+                .authenticate("t")
+                .await;
+            assert_eq!(found.is_ok(), is_taken, "{audiences:?}: {found:?}");
+        }
+    }
 
     #[test]
     fn only_service_accounts_are_workloads() {

@@ -66,7 +66,7 @@ pub(super) async fn caller(auth: &dyn Authenticate, head: Parts) -> Result<Calle
 }
 
 fn unknown(why: &str) -> Fault {
-    let help = "send a service account's token of audience istio-ca as `authorization: Bearer`, or \
+    let help = "send a service account's token for the mesh (audience istio-ca, or TOKEN_AUDIENCES) as `authorization: Bearer`, or \
                 ask from inside the pod (kubectl port-forward)";
     Fault(StatusCode::UNAUTHORIZED, format!("{why}; {help}"))
 }

@@ -21,7 +21,7 @@ use crate::{cli::Global, client, output};
 
 use files::{Machine, env, mesh};
 
-/// The audience of tokens for the mesh's authority.
+/// The audience of tokens for the mesh's authority where its settings name no other.
 const AUDIENCE: &str = "istio-ca";
 /// The ConfigMap with the mesh's root, and its key.
 const ROOT: (&str, &str) = ("istio-ca-root-cert", "root-cert.pem");
@@ -222,19 +222,25 @@ impl Cluster<'_> {
 
     /// What the cluster is called, by the injector's settings.
     async fn id(&self) -> anyhow::Result<String> {
+        let name = self.setting("/multiCluster/clusterName").await?;
+        Ok(name.unwrap_or_else(|| "Kubernetes".to_owned()))
+    }
+
+    /// A text of the injector's settings below `global`, where it is there and says something.
+    async fn setting(&self, path: &str) -> anyhow::Result<Option<String>> {
         let name = self.revisioned("istio-sidecar-injector");
         let data = self.map(self.istio_namespace, &name).await?;
         let values = data.get("values").map_or("", String::as_str);
         let values: Value = serde_json::from_str(values).unwrap_or_default();
-        let name = values["global"]["multiCluster"]["clusterName"].as_str();
-        let name = name.filter(|name| !name.is_empty());
-        Ok(name.unwrap_or("Kubernetes").to_owned())
+        let text = values["global"].pointer(path).and_then(Value::as_str);
+        Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
     async fn token(&self, namespace: &str, account: &str, seconds: i64) -> anyhow::Result<String> {
+        let audience = self.setting("/sds/token/aud").await?;
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
-                audiences: Some(vec![AUDIENCE.to_owned()]),
+                audiences: Some(vec![audience.unwrap_or_else(|| AUDIENCE.to_owned())]),
                 expiration_seconds: Some(seconds),
                 ..TokenRequestSpec::default()
             }),
