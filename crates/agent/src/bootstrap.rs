@@ -3,6 +3,7 @@
 
 mod overlay;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use lateen_core::{Locality, locality};
@@ -51,8 +52,10 @@ pub(crate) fn build(config: &AgentConfig) -> Value {
         "static_resources": {
             "clusters": clusters(config),
             "listeners": [
-                endpoint_listener("prometheus", config.ports.metrics, "/stats/prometheus", "prometheus_stats"),
-                endpoint_listener("ready", config.ports.ready, "/healthz/ready", "agent"),
+                endpoint_listener(
+                    "prometheus", everywhere(config, config.ports.metrics), "/stats/prometheus", "prometheus_stats",
+                ),
+                endpoint_listener("ready", everywhere(config, config.ports.ready), "/healthz/ready", "agent"),
             ],
         },
     });
@@ -202,7 +205,7 @@ fn grpc_cluster(name: &str, socket: &Path) -> Value {
 }
 
 /// A listener that answers one path from one cluster.
-fn endpoint_listener(name: &str, port: u16, path: &str, cluster: &str) -> Value {
+fn endpoint_listener(name: &str, address: Value, path: &str, cluster: &str) -> Value {
     let manager = json!({
         "@type": HCM,
         "codec_type": "AUTO",
@@ -218,12 +221,22 @@ fn endpoint_listener(name: &str, port: u16, path: &str, cluster: &str) -> Value 
     });
     json!({
         "name": name,
-        "address": tcp("0.0.0.0", port),
+        "address": address,
         "filter_chains": [{ "filters": [{
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": manager,
         }] }],
     })
+}
+
+/// All addresses of the pod; one socket is for both families where it has IPv6.
+fn everywhere(config: &AgentConfig, port: u16) -> Value {
+    if config.ips.iter().all(IpAddr::is_ipv4) {
+        return tcp("0.0.0.0", port);
+    }
+    let mut address = tcp("::", port);
+    address["socket_address"]["ipv4_compat"] = json!(true);
+    address
 }
 
 fn tcp(address: &str, port: u16) -> Value {
@@ -259,6 +272,30 @@ mod tests {
             json!({"topology.kubernetes.io/zone": "z", "istio-locality": "r"}),
             json!({"region": "r"}),
         );
+    }
+
+    #[test]
+    fn a_pod_is_asked_at_the_addresses_that_it_has() {
+        for (ips, want) in [
+            (
+                "10.0.0.7",
+                json!({"address": "0.0.0.0", "port_value": 15021}),
+            ),
+            (
+                "fd00::7",
+                json!({"address": "::", "port_value": 15021, "ipv4_compat": true}),
+            ),
+            (
+                "10.0.0.7,fd00::7",
+                json!({"address": "::", "port_value": 15021, "ipv4_compat": true}),
+            ),
+        ] {
+            let bootstrap = build(&sample(&[("INSTANCE_IPS", ips)]));
+            let ready = &bootstrap["static_resources"]["listeners"][1];
+            assert_eq!(ready["address"]["socket_address"], want, "{ips}");
+            let message: Result<Bootstrap, _> = lateen_xds::json::from_value(bootstrap);
+            assert!(message.is_ok(), "{ips}: {message:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A small HTTP client for the agent's own errands: probes, metrics, the administration interface.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 const MAX_BODY: usize = 64 << 20;
 /// The source address of connections within a pod that are not to be captured.
 const UNCAPTURED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+/// The same of IPv6, which capture adds to the loop-back interface.
+const UNCAPTURED_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// What came back.
 #[derive(Debug)]
@@ -69,19 +71,26 @@ async fn exchange(mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> 
 /// Connects, most often to this pod. A connection to the pod's own address would be captured as
 /// inbound traffic; Istio's capture rules leave those from [`UNCAPTURED`] alone.
 pub(crate) async fn dial(host: &str, port: u16) -> std::io::Result<TcpStream> {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) if is_own(ip) => {
-            let socket = TcpSocket::new_v4()?;
-            socket.bind(SocketAddr::from((UNCAPTURED, 0)))?;
-            socket.connect(SocketAddr::from((ip, port))).await
-        }
-        _ => TcpStream::connect((host, port)).await,
-    }
+    let ip = match host.parse::<IpAddr>() {
+        Ok(ip) if is_own(ip) => ip,
+        _ => return TcpStream::connect((host, port)).await,
+    };
+    let socket = if ip.is_ipv4() {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((UNCAPTURED, 0)))?;
+        socket
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        // Where capture could not add the address, the connection is one of any other.
+        let _ = socket.bind(SocketAddr::from((UNCAPTURED_V6, 0)));
+        socket
+    };
+    socket.connect(SocketAddr::from((ip, port))).await
 }
 
 /// Whether it is an address of this machine that is captured. Only those can be bound, and no other
 /// machine is reached from [`UNCAPTURED`], which is an address of loopback.
-fn is_own(ip: Ipv4Addr) -> bool {
+fn is_own(ip: IpAddr) -> bool {
     !ip.is_loopback() && UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -108,14 +117,17 @@ mod tests {
     #[test]
     fn only_own_addresses_are_called_from_the_address_that_is_not_captured() {
         // For documentation (RFC 5737): no machine has it.
-        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1)));
-        assert!(!is_own(Ipv4Addr::LOCALHOST), "it is not captured");
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()));
+        assert!(!is_own(Ipv4Addr::LOCALHOST.into()), "it is not captured");
+        // The same of IPv6 (RFC 3849).
+        let other = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        assert!(!is_own(other.into()) && !is_own(Ipv6Addr::LOCALHOST.into()));
         // The address by which this machine reaches others, where it has one.
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
         if socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).is_ok()
-            && let Ok(SocketAddr::V4(own)) = socket.local_addr()
+            && let Ok(own) = socket.local_addr()
         {
-            assert!(is_own(*own.ip()), "{own}");
+            assert!(is_own(own.ip()), "{own}");
         }
     }
 }

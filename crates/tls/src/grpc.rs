@@ -30,10 +30,15 @@ pub struct PeerInfo {
     pub cert: Option<Arc<CertInfo>>,
 }
 
+/// An IPv4 client is known as one at a socket for both families too.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl PeerInfo {
     pub(crate) fn of(stream: &Stream<TcpStream>) -> Self {
         Self {
-            address: stream.get_ref().peer_addr().ok(),
+            address: stream.get_ref().peer_addr().ok().map(plain),
             cert: stream.info().peer.clone(),
         }
     }

@@ -1,7 +1,7 @@
 //! The flags of the control plane.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -164,14 +164,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration.to_std())
 }
 
+/// Of both families, or of IPv4 where there is nothing else.
 fn any(port: u16) -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], port))
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
 
 /// `:15010` listens on every address, as Go's flags have it.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
+        format!("[::]{text}")
     } else {
         text.to_owned()
     };
@@ -239,6 +240,7 @@ mod tests {
         ]);
         let Command::Discovery(options) = cli.unwrap().command;
         assert_eq!(options.monitoring, any(15014));
+        assert_eq!(options.monitoring.to_string(), "[::]:15014");
         assert_eq!(options.audiences, [AUDIENCE]);
         let control = (options.control_address, options.control_port);
         assert_eq!(control, (IpAddr::from([127, 0, 0, 1]), 9876));

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, header};
@@ -40,7 +41,9 @@ impl<S: ResourceSource> AdsService<S> {
         let (parts, body) = request.into_parts();
         let requests = Requests::<P>::new(body);
         let request = Request::from_http(http::Request::from_parts(parts, ()));
+        // An IPv4 client is known as one at a socket for both families too.
         let address = request.remote_addr();
+        let address = address.map(|of| SocketAddr::new(of.ip().to_canonical(), of.port()));
         let (metadata, extensions, ()) = request.into_parts();
         let peer = Peer {
             metadata,
