@@ -19,11 +19,9 @@ const STATUS_PORT: u16 = 15021;
 
 /// The objects, in an order in which they can be applied one after the other.
 pub fn gateway_manifests(of: &GatewayDeployment, params: &Params) -> Vec<Value> {
-    vec![
-        object(of, "v1", "ServiceAccount"),
-        deployment(of, params),
-        service(of),
-    ]
+    let mut account = object(of, "v1", "ServiceAccount");
+    account["metadata"]["name"] = json!(of.account());
+    vec![account, deployment(of, params), service(of)]
 }
 
 /// What Kubernetes calls what a listener's protocol is carried by.
@@ -110,7 +108,7 @@ fn deployment(of: &GatewayDeployment, params: &Params) -> Value {
     let mut pod = json!({
         "metadata": {"labels": pod_labels, "annotations": annotations},
         "spec": {
-            "serviceAccountName": of.name,
+            "serviceAccountName": of.account(),
             "containers": [gateways::proxy(ports, &resources)],
         },
     });
@@ -170,6 +168,19 @@ mod tests {
             assert_eq!(meta["annotations"]["note"], "y");
             assert_eq!(meta["ownerReferences"][0]["uid"], "u1");
         }
+    }
+
+    #[test]
+    fn proxies_run_as_the_account_that_is_named() {
+        let of = GatewayDeployment {
+            account: "own".into(),
+            ..edge()
+        };
+        let all = gateway_manifests(&of, &Params::default());
+        assert_eq!(all[0]["metadata"]["name"], "own");
+        let pod = &all[1]["spec"]["template"]["spec"];
+        assert_eq!(pod["serviceAccountName"], "own");
+        assert_eq!(all[1]["metadata"]["name"], "edge-istio");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct GatewayDeployment {
     pub revision: String,
     /// Name of everything that is made.
     pub name: String,
+    /// Name of the account that its proxies run as; empty is that of everything that is made.
+    pub account: String,
     /// Type of the Service; empty is LoadBalancer.
     pub service_type: String,
     /// The address that the load balancer is asked for; empty is any.
@@ -27,4 +29,14 @@ pub struct GatewayDeployment {
     pub labels: BTreeMap<String, String>,
     /// Annotations of everything that is made.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl GatewayDeployment {
+    /// Name of the account that its proxies run as.
+    pub fn account(&self) -> &str {
+        match self.account.as_str() {
+            "" => &self.name,
+            named => named,
+        }
+    }
 }

@@ -28,6 +28,8 @@ use crate::{RootsKind, sources};
 
 /// On a Gateway: the name of what is made for it, instead of `NAME-CLASS`.
 const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+/// Annotation with the name of the account that the proxies run as.
+const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// On a Gateway: the type of the Service that is made for it.
 const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 
@@ -298,6 +300,7 @@ impl<'a> Gateways<'a> {
             class: known.object.spec.gateway_class_name.clone(),
             revision: revision(around, meta),
             name: deployed_name(known.object),
+            account: named_account(known.object).unwrap_or_default(),
             service_type: meta
                 .annotations
                 .get(SERVICE_TYPE)
@@ -366,6 +369,11 @@ fn fault(gateway: &Object<Gateway>, managed: bool) -> Option<Verdict> {
     Some(Verdict::new("UnsupportedAddress", message))
 }
 
+fn named_account(gateway: &Object<Gateway>) -> Option<String> {
+    let named = gateway.meta.annotations.get(SERVICE_ACCOUNT);
+    named.filter(|name| !name.is_empty()).cloned()
+}
+
 fn deployed_name(gateway: &Object<Gateway>) -> String {
     let named = gateway.meta.annotations.get(NAME_OVERRIDE).cloned();
     named.unwrap_or_else(|| format!("{}-{}", gateway.meta.name, gateway.spec.gateway_class_name))
@@ -402,7 +410,7 @@ fn services<'a>(around: Around<'a>, gateway: &Object<Gateway>) -> (bool, Vec<Ser
         let service = around.world.services.get(&id).map(AsRef::as_ref);
         let own = Served {
             host: own,
-            account: Some(deployed_name(gateway)),
+            account: Some(named_account(gateway).unwrap_or_else(|| deployed_name(gateway))),
             namespace: home.clone(),
             service,
         };

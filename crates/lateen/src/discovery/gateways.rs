@@ -246,6 +246,8 @@ impl Deployer {
 
     async fn apply(&mut self, of: &GatewayDeployment, object: Value) -> Result<(), kube::Error> {
         let kind = object["kind"].as_str().unwrap_or_default();
+        // The account may be called otherwise than the rest.
+        let name = object["metadata"]["name"].as_str().unwrap_or(&of.name);
         let key = format!("{kind} {}/{}", of.namespace, of.name);
         if self.applied.get(&key) == Some(&object) {
             return Ok(());
@@ -253,7 +255,7 @@ impl Deployer {
         let resource = resource(&object);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &of.namespace, &resource);
-        if let Some(held) = api.get_opt(&of.name).await? {
+        if let Some(held) = api.get_opt(name).await? {
             let owner = held
                 .metadata
                 .labels
@@ -269,7 +271,7 @@ impl Deployer {
             }
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(&of.name, &params, &Patch::Apply(&object)).await?;
+        api.patch(name, &params, &Patch::Apply(&object)).await?;
         info!(object = key, gateway = of.gateway, "applied");
         self.applied.insert(key, object);
         Ok(())

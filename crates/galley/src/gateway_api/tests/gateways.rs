@@ -64,6 +64,18 @@ fn what_is_deployed() {
 }
 
 #[test]
+fn an_account_may_be_named() {
+    let account = |annotations: &str| {
+        let meta = format!("metadata: {{annotations: {annotations}, ");
+        let out = read(&edge(HTTP).replace("metadata: {", &meta));
+        out.deployments[0].account().to_owned()
+    };
+    assert_eq!(account("{}"), "edge-istio");
+    let own = "{gateway.istio.io/service-account: own}";
+    assert_eq!(account(own), "own");
+}
+
+#[test]
 fn a_revision_runs_the_gateways_that_name_it() {
     let revisions = |labels: &str| {
         let yaml = edge(HTTP).replace("metadata: {", &format!("metadata: {{labels: {labels}, "));
@@ -209,6 +221,14 @@ fn certificates() {
         roots: None,
     };
     assert_eq!(out.granted, [granted("default")].into());
+    // Whoever runs the proxies is let at it.
+    let account = "metadata: {annotations: {gateway.istio.io/service-account: own}, ";
+    let out = read(&https("{name: cert}").replace("metadata: {", account));
+    let own = Granted {
+        account: Some("own".into()),
+        ..granted("default")
+    };
+    assert_eq!(out.granted, [own].into());
     wrong(&read(&https("{name: missing}")), "InvalidCertificateRef");
     wrong(&read(&https("{name: bad}")), "InvalidCertificateRef");
     wrong(&read(&https("")), "InvalidCertificateRef");
