@@ -80,7 +80,10 @@ pub fn is_applied() -> Result<bool, Error> {
     let batch = Batch::new().create(Family::Inet, NAT_TABLE);
     match batch.delete(Family::Inet, NAT_TABLE).commit() {
         Ok(()) => Ok(false),
-        Err(nft::Error::Refused { errno, .. }) if errno == Errno::EEXIST => Ok(true),
+        Err(nft::Error::Refused {
+            errno: Errno::EEXIST,
+            ..
+        }) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! The mesh's own definitions: their rules compile, are cheap enough, and refuse what the webhook
 //! refuses.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lateen_install::Installation;
 
