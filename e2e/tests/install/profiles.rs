@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace, ServiceAccount},
@@ -18,16 +19,7 @@ use lateen_e2e::{Mesh, eventually};
 use super::{alone, block_on};
 
 /// A control plane that is elsewhere, by its address and by its name.
-const ELSEWHERE: [&[&str]; 2] = [
-    &[
-        "values.global.remotePilotAddress=192.0.2.7",
-        "values.istiodRemote.injectionURL=https://192.0.2.7:15017/inject",
-    ],
-    &[
-        "values.global.remotePilotAddress=istiod.example.com",
-        "values.istiodRemote.injectionURL=https://istiod.example.com:15017/inject",
-    ],
-];
+const ELSEWHERE: [&str; 2] = ["192.0.2.7", "istiod.example.com"];
 
 #[test]
 fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
@@ -38,23 +30,28 @@ fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
         settled(&client).await?;
         let before = everything(&client).await?;
         let mut held = BTreeSet::new();
-        for (profile, more, parts) in [
-            ("minimal", &[][..], &["istiod"][..]),
+        for (profile, elsewhere, parts) in [
+            ("minimal", None, &["istiod"][..]),
             (
                 "demo",
-                &[],
+                None,
                 &["istiod", "istio-egressgateway", "istio-ingressgateway"],
             ),
-            ("default", &[], &["istiod", "istio-ingressgateway"]),
-            ("preview", &[], &["istiod", "istio-ingressgateway"]),
+            ("default", None, &["istiod", "istio-ingressgateway"]),
+            ("preview", None, &["istiod", "istio-ingressgateway"]),
             // The webhook and the way to the control plane: nobody is asked yet.
-            ("remote", ELSEWHERE[0], &[]),
-            ("external", ELSEWHERE[1], &[]),
-            ("empty", &[], &[]),
-            ("default", &[], &["istiod", "istio-ingressgateway"]),
+            ("remote", Some(ELSEWHERE[0]), &[]),
+            ("external", Some(ELSEWHERE[1]), &[]),
+            ("empty", None, &[]),
+            ("default", None, &["istiod", "istio-ingressgateway"]),
         ] {
-            let first = format!("profile={profile}");
-            let sets = std::iter::once(first.as_str()).chain(more.iter().copied());
+            let mut settings = vec![format!("profile={profile}")];
+            if let Some(address) = elsewhere {
+                let root = root(&client).await?;
+                settings.push(format!("values.global.remotePilotAddress={address}"));
+                settings.push(format!("values.istiodRemote.injectionCABundle={root}"));
+            }
+            let sets = settings.iter().map(String::as_str);
             let sets: Vec<&str> = sets.flat_map(|set| ["--set", set]).collect();
             let said = mesh.lateen_ok(&[&["install", "-y"], &sets[..]].concat())?;
             ensure!(
@@ -142,6 +139,14 @@ pub(super) async fn settled(client: &Client) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// The mesh's root certificate as webhooks have it.
+async fn root(client: &Client) -> anyhow::Result<String> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let map = maps.get("istio-ca-root-cert").await?;
+    let root = map.data.unwrap_or_default().remove("root-cert.pem");
+    Ok(STANDARD.encode(root.context("a root")?))
 }
 
 async fn deployments(client: &Client) -> anyhow::Result<BTreeSet<String>> {

@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
 };
 use kube::{Api, Client, api::ListParams};
+use lateen_install::Layers;
 use lateen_local::{
     launch::Launch,
     state::{DEFAULT_NAME, StateDir},
@@ -35,10 +36,25 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What is deployed of the sample: the services, and their way in.
 const BOOKINFO: [&str; 2] = ["bookinfo.yaml", "bookinfo-gateway.yaml"];
 
-/// The profile of a mesh, and of that of a tenants' cluster, which has an egress gateway, and 31400 among
-/// the ports of its ingress gateway.
-const PROFILE: &str = "default";
-const TENANTS_PROFILE: &str = "demo";
+/// What the mesh of a tenants' cluster has besides the default profile: an egress gateway, and TCP at 31400.
+const CLUSTER: &str = "
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components:
+    egressGateways:
+    - {name: istio-egressgateway, enabled: true}
+    ingressGateways:
+    - name: istio-ingressgateway
+      enabled: true
+      k8s:
+        service:
+          ports:
+          - {name: status-port, port: 15021, targetPort: 15021}
+          - {name: http2, port: 80, targetPort: 8080}
+          - {name: https, port: 443, targetPort: 8443}
+          - {name: tcp, port: 31400, targetPort: 31400}
+";
 
 /// Start a mesh with Bookinfo on this machine.
 #[derive(Debug, Args)]
@@ -74,9 +90,6 @@ pub(crate) struct Up {
     /// Whether this is `lateen cluster create`.
     #[arg(skip)]
     is_cluster: bool,
-    /// What the mesh consists of.
-    #[arg(skip = PROFILE)]
-    profile: &'static str,
 }
 
 impl Up {
@@ -91,15 +104,13 @@ impl Up {
             no_bookinfo: true,
             no_mesh: true,
             is_cluster: true,
-            profile: PROFILE,
         }
     }
 
-    /// The same with the mesh that platforms give their tenants.
+    /// The same with a mesh.
     pub(crate) fn with_mesh(self) -> Self {
         Up {
             no_mesh: false,
-            profile: TENANTS_PROFILE,
             ..self
         }
     }
@@ -197,7 +208,12 @@ impl Up {
             return Ok(());
         }
         progress.step("Install the control plane");
-        let installation = lateen_install::Installation::of_profile(self.profile)?;
+        let mut layers = Layers::default();
+        if self.is_cluster {
+            let file = ("the cluster's own".to_owned(), CLUSTER.to_owned());
+            layers.files.push(file);
+        }
+        let installation = lateen_install::Installation::of(&layers)?;
         applier
             .apply_missing(&lateen_install::gateway_api_definitions())
             .await?;
