@@ -107,13 +107,13 @@ pub(super) fn env(pod: &Value, settings: &Settings<'_>) -> Vec<Value> {
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         field("HOST_IP", "status.hostIP"),
         limit("ISTIO_CPU_LIMIT", "limits.cpu"),
-        limit("GOMEMLIMIT", "limits.memory"),
         value(
             "PROXY_CONFIG",
             Value::Object(settings.proxy_config.clone()).to_string(),
         ),
         value("ISTIO_META_POD_PORTS", pod_ports(pod)),
         value("ISTIO_META_APP_CONTAINERS", app_containers(pod)),
+        limit("GOMEMLIMIT", "limits.memory"),
         value(CLUSTER_ENV, params.cluster_id.clone()),
         field("ISTIO_META_NODE_NAME", "spec.nodeName"),
         value(

@@ -15,8 +15,9 @@ fn documents(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Brings both sides to one form: what Kubernetes' own serializer adds is left out, and texts that hold
-/// JSON are compared as JSON.
+/// Brings both sides to one form: what Kubernetes' own serializer adds is left out, sets are sorted,
+/// and texts that hold JSON are compared as JSON. Variables keep their order, as one may name those
+/// before it.
 fn normal(value: &Value, field: &str) -> Value {
     match value {
         Value::Object(map) => {
@@ -39,8 +40,11 @@ fn normal(value: &Value, field: &str) -> Value {
             out.into_iter().collect()
         }
         Value::Array(items) => {
-            let items = items.iter().map(|item| normal(item, field));
-            Value::Array(items.collect())
+            let mut items: Vec<Value> = items.iter().map(|item| normal(item, field)).collect();
+            if ["volumes", "volumeMounts", "ports"].contains(&field) {
+                items.sort_by_key(Value::to_string);
+            }
+            Value::Array(items)
         }
         Value::String(text) => normal_text(text),
         other => other.clone(),
@@ -124,6 +128,12 @@ fn conformance_workloads_are_injected_as_expected() {
                 assert!(script.as_str().is_some_and(|it| it.contains("xds_servers")));
                 let name = all.pointer_mut(BROKEN_LINE).expect("a name");
                 *name = json!(name.as_str().expect("a text").trim_end());
+            }
+            if case == "gateway" {
+                // Two variables are the other way round there, see `docs/differences.md`.
+                let env = all.pointer_mut("/0/spec/template/spec/containers/0/env");
+                let env = env.and_then(Value::as_array_mut).expect("variables");
+                env.sort_by_key(|variable| variable["name"].to_string());
             }
             normal(&all, "")
         });
