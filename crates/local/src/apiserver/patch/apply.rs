@@ -283,7 +283,8 @@ fn merge_items(typing: Typing<'_>, field: &str, target: &mut Value, items: &[Val
     *target = merged.into();
 }
 
-/// Takes fields out of an object; an item goes when it is itself among them.
+/// Takes fields out of an object; an item goes when it is itself among them, and a map with the last of
+/// its fields: an empty one is still there for whoever counts members.
 fn remove(typing: Typing<'_>, field: &str, value: &mut Value, dropped: &Fields) {
     let is_gone = |below: &Value| {
         below
@@ -297,6 +298,9 @@ fn remove(typing: Typing<'_>, field: &str, value: &mut Value, dropped: &Fields) 
                 members.shift_remove(key);
             } else if let (Some(value), Value::Object(below)) = (members.get_mut(key), below) {
                 remove(typing.member(key), key, value, below);
+                if value.as_object().is_some_and(Map::is_empty) {
+                    members.shift_remove(key);
+                }
             }
         }
         return;
@@ -371,6 +375,15 @@ mod tests {
             new["spec"],
             json!({"a": 5, "c": 3, "containers": [{"name": "x", "image": "2"}]})
         );
+    }
+
+    #[test]
+    fn a_map_goes_with_its_last_field() {
+        let service = pod(json!({"client": {"service": {"name": "s", "port": 443}}}));
+        let url = pod(json!({"client": {"url": "https://it"}}));
+        let live = apply(&call("me", false), &pod(json!({})), &service).expect("applies");
+        let new = apply(&call("me", false), &live, &url).expect("applies");
+        assert_eq!(new["spec"], json!({"client": {"url": "https://it"}}));
     }
 
     #[test]
