@@ -58,7 +58,12 @@ pub(crate) fn all(
         values: &installation.values().cni,
     };
     let mut daemon = place.daemon();
-    settings::of_deployment(&mut daemon, own, installation);
+    // What a DaemonSet calls it otherwise than a Deployment.
+    let mut own = own.clone();
+    if let Some(strategy) = own.strategy.take() {
+        daemon["spec"]["updateStrategy"] = strategy;
+    }
+    settings::of_deployment(&mut daemon, &own, installation);
     let mut all = rbac::cni(ACCOUNT, place.namespace(), place.is_openshift());
     all.push(daemon);
     if first_text([place.values.provider.as_deref()]) == Some("multus") {

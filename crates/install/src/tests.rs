@@ -271,8 +271,14 @@ fn a_plugin_of_nodes_captures_where_it_is_asked_for() {
 #[test]
 fn nodes_have_their_folders_where_the_platform_has_them() {
     let folders = |sets: &[&str]| {
-        let more = ["components.cni.enabled=true"];
+        let more = [
+            "components.cni.enabled=true",
+            "components.cni.k8s.strategy.type=OnDelete",
+        ];
         let all = all("minimal", &[&more, sets].concat());
+        let spec = &find(&all, "DaemonSet", "istio-cni-node")["spec"];
+        assert_eq!(spec["updateStrategy"]["type"], "OnDelete");
+        assert!(spec.get("strategy").is_none());
         let pod = find(&all, "DaemonSet", "istio-cni-node")["spec"]["template"]["spec"].clone();
         let path = |n: usize| pod["volumes"][n]["hostPath"]["path"].clone();
         let mounts = &pod["containers"][0]["volumeMounts"];
