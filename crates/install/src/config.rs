@@ -6,7 +6,7 @@ use crate::{Installation, installation::Source};
 
 pub(crate) fn all(installation: &Installation) -> Vec<Value> {
     let mut all = Vec::new();
-    if installation.values().pilot.config_map != Some(false) {
+    if installation.holds_configuration() {
         all.push(mesh(installation));
     }
     all.push(injector(installation));
@@ -24,7 +24,7 @@ fn mesh(installation: &Installation) -> Value {
 }
 
 /// How pods are injected, and the settings that the built-in templates are filled with.
-pub(crate) fn injector(installation: &Installation) -> Value {
+fn injector(installation: &Installation) -> Value {
     let (config, values) = injector_texts(installation);
     let data = json!({"config": config, "values": values});
     config_map("istio-sidecar-injector", installation, data)

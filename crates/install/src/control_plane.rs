@@ -39,8 +39,8 @@ pub(crate) fn all(
 }
 
 /// How the control plane's pods are told from others; of a revision, from those of another.
-pub(crate) fn selector(installation: &Installation) -> Value {
-    match installation.revision() {
+pub(crate) fn selector(revision: &str) -> Value {
+    match revision {
         DEFAULT_REVISION => json!({"app": "istiod", "istio": PILOT}),
         revision => json!({"app": "istiod", "istio.io/rev": revision}),
     }
@@ -60,16 +60,22 @@ fn pod_name(installation: &Installation) -> &'static str {
 /// The Service that proxies and the API server know; `selector` is null where the control plane is
 /// elsewhere.
 pub(crate) fn service(installation: &Installation) -> Value {
+    let name = installation.revisioned("istiod");
+    service_named(&name, installation.namespace(), installation.revision())
+}
+
+/// A Service that leads to the control plane of a revision.
+pub(crate) fn service_named(name: &str, namespace: &str, revision: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": installation.revisioned("istiod"),
-            "namespace": installation.namespace(),
+            "name": name,
+            "namespace": namespace,
             "labels": {"app": "istiod", "istio": "pilot"},
         },
         "spec": {
-            "selector": selector(installation),
+            "selector": selector(revision),
             "ports": [
                 {"name": "grpc-xds", "port": 15010, "protocol": "TCP"},
                 {"name": "https-dns", "port": 15012, "protocol": "TCP"},
@@ -94,7 +100,7 @@ fn deployment(installation: &Installation, pilot: &Component) -> Value {
             "labels": {"app": "istiod", "istio": "pilot"},
         },
         "spec": {
-            "selector": {"matchLabels": selector(installation)},
+            "selector": {"matchLabels": selector(installation.revision())},
             "strategy": {"rollingUpdate": {
                 "maxSurge": surge.unwrap_or_else(|| json!("100%")),
                 "maxUnavailable": unavailable.unwrap_or_else(|| json!("25%")),

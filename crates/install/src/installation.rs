@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    InstallError, Layers, config, control_plane, environment, merge::merge, operator, scale,
+    InstallError, Layers, config, control_plane, environment, merge::merge, operator, remote, scale,
 };
 
 /// Where images come from, unless it is said.
@@ -79,6 +79,7 @@ impl Installation {
         let injector = InjectorConfig::parse(&config, &values);
         installation.injector = injector.map_err(|error| together("values", error))?;
         let mut unread = installation.unread_variables();
+        unread.extend(remote::without_effect(&installation));
         unread.extend(
             installation
                 .pilot()
@@ -237,6 +238,11 @@ impl Installation {
     /// What the control plane is started with, if it is here.
     pub fn control_plane_arguments(&self) -> Option<Vec<String>> {
         self.pilot().map(|_| control_plane::args(self))
+    }
+
+    /// Whether the mesh's own objects are in this cluster.
+    pub(crate) fn holds_configuration(&self) -> bool {
+        self.values.pilot.config_map != Some(false)
     }
 
     /// The gateways that are there.

@@ -48,7 +48,7 @@ pub use labels::{
 };
 pub use operator::Layers;
 pub use rules::tables as rights;
-pub use tag::{TAG, TagRequest, add_default_tag, tag};
+pub use tag::{TAG, TagRequest, add_default_tag, tag, tag_service};
 
 /// Objects of one component.
 #[derive(Clone, Debug, PartialEq)]

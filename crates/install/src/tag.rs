@@ -1,10 +1,11 @@
 //! Tags: other names of revisions, by which namespaces need not be labelled anew when a revision
-//! takes the place of another.
+//! takes the place of another. A tag has a Service as well, by which proxies outside of the platform and
+//! other clusters can be led to whichever revision it stands for.
 
 use serde_json::{Value, json};
 
 use crate::{
-    Installation, Part,
+    Installation, Part, control_plane,
     installation::DEFAULT_REVISION,
     labels::{COMPONENT, OWNER_NAMESPACE, REVISION, of_owner},
     merge::merge,
@@ -14,6 +15,11 @@ use crate::{
 
 /// On a tag's webhook: the tag.
 pub const TAG: &str = "istio.io/tag";
+
+/// The name of a tag's Service.
+pub fn tag_service(tag: &str) -> String {
+    format!("istiod-revision-tag-{tag}")
+}
 
 /// What a tag is to be.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +82,14 @@ pub fn tag(request: &TagRequest<'_>) -> Result<Vec<Value>, String> {
         "metadata": {"name": name, "labels": labels},
         "webhooks": webhooks::injection(request.tag, client, reinvocation, request.everywhere),
     })];
+    // Where the control plane is elsewhere, its address is all that is known of it.
+    if let Some(namespace) = client["service"]["namespace"].as_str() {
+        let name = tag_service(request.tag);
+        let mut service = control_plane::service_named(&name, namespace, revision);
+        merge(&mut service["metadata"]["labels"], &labels);
+        service["metadata"]["labels"]["app"] = json!("istiod");
+        objects.push(service);
+    }
     if request.tag == DEFAULT_REVISION {
         let mut client = client.clone();
         if client["service"].is_object() {
@@ -115,7 +129,8 @@ pub fn add_default_tag(installation: &Installation, parts: &mut [Part]) -> Resul
         injector: &part.objects[at],
     })?;
     let judges = installation.values().global.config_validation != Some(false);
-    let wanted = objects.into_iter().filter(|it| judges || is_injector(it));
+    let is_judge = |it: &Value| it["kind"] == "ValidatingWebhookConfiguration";
+    let wanted = objects.into_iter().filter(|it| judges || !is_judge(it));
     // Before the revision's own webhook, by which it is known that this has been done.
     part.objects.splice(at..at, wanted);
     Ok(())
@@ -169,6 +184,14 @@ mod tests {
         }
         let namespaces = &hooks[0]["namespaceSelector"]["matchExpressions"][0];
         assert_eq!(namespaces["values"], json!(["prod"]));
+        let service = &of("prod")[1];
+        let meta = &service["metadata"];
+        assert_eq!(
+            (&service["kind"], &meta["name"]),
+            (&json!("Service"), &json!("istiod-revision-tag-prod"))
+        );
+        assert_eq!(meta["labels"][TAG], "prod");
+        assert_eq!(service["spec"]["selector"][REVISION], "canary");
     }
 
     #[test]
@@ -223,14 +246,14 @@ mod tests {
         };
         assert_eq!(of_revision("default"), ["default", "DoesNotExist"]);
         assert_eq!(of_revision("canary"), ["canary"]);
-        assert_eq!(picks(&of("default")[1]["webhooks"]), ["DoesNotExist"]);
+        assert_eq!(picks(&of("default")[2]["webhooks"]), ["DoesNotExist"]);
     }
 
     #[test]
     fn the_default_tag_is_what_names_no_revision() {
         let objects = of("default");
         assert_eq!(objects[0]["webhooks"].as_array().map(Vec::len), Some(4));
-        let validator = &objects[1];
+        let validator = &objects[2];
         assert_eq!(validator["metadata"]["name"], "istiod-default-validator");
         assert_eq!(
             validator["webhooks"][0]["clientConfig"]["service"]["path"],
@@ -266,10 +289,15 @@ mod tests {
         assert_eq!(added(&of_revision("default", &[])), [""; 0]);
         assert_eq!(
             added(&of_revision("canary", &[])),
-            ["istio-revision-tag-default", "istiod-default-validator"]
+            [
+                "istio-revision-tag-default",
+                "istiod-revision-tag-default",
+                "istiod-default-validator"
+            ]
         );
         let unjudged = of_revision("canary", &["values.global.configValidation=false"]);
-        assert_eq!(added(&unjudged), ["istio-revision-tag-default"]);
+        let without_judge = ["istio-revision-tag-default", "istiod-revision-tag-default"];
+        assert_eq!(added(&unjudged), without_judge);
         let remote = of_revision("canary", &["profile=empty"]);
         assert_eq!(added(&remote), [""; 0]);
     }

@@ -346,6 +346,40 @@ fn openshift_has_a_network_that_pods_name() {
 }
 
 #[test]
+fn a_cluster_that_holds_the_configuration_has_its_settings() {
+    let judge = "ValidatingWebhookConfiguration";
+    let by_service = [
+        "values.global.remotePilotAddress=10.0.0.1",
+        "values.istiodRemote.injectionCABundle=Um9vdA==",
+    ];
+    let remote = all("remote", &by_service);
+    assert_eq!(names(&remote, "ConfigMap"), ["istio-sidecar-injector"]);
+    assert_eq!(names(&remote, judge), [""; 0]);
+    let external = all("external", &by_service);
+    assert_eq!(
+        names(&external, "ConfigMap"),
+        ["istio", "istio-sidecar-injector"]
+    );
+    let hook = &find(&external, judge, "istio-validator-istio-system")["webhooks"][0];
+    assert_eq!(hook["clientConfig"]["caBundle"], "Um9vdA==");
+    assert_eq!(hook["clientConfig"]["service"]["path"], "/validate");
+    assert_eq!(hook["failurePolicy"], "Fail", "nobody closes it later");
+    let injects = "values.istiodRemote.injectionURL=https://mesh.example.com/inject";
+    let judges = "values.base.validationURL=https://mesh.example.com/validate";
+    let by_url = all("external", &[injects, judges]);
+    let hook = &find(&by_url, judge, "istio-validator-istio-system")["webhooks"][0];
+    assert_eq!(
+        hook["clientConfig"],
+        json!({"url": "https://mesh.example.com/validate"})
+    );
+    assert_eq!(hook["failurePolicy"], "Fail");
+    let unjudged = installation("external", &[injects]);
+    assert!(unjudged.warnings()[0].contains("without values.base.validationURL"));
+    let unjudged = manifests(&unjudged).expect("manifests");
+    assert_eq!(names(&unjudged, judge), [""; 0]);
+}
+
+#[test]
 fn every_object_is_named_once_and_placed() {
     let cluster_wide = [
         "Namespace",

@@ -141,9 +141,13 @@ pub(crate) fn injection(
     webhooks.collect()
 }
 
-fn validator(installation: &Installation) -> Value {
+pub(crate) fn validator(installation: &Installation) -> Value {
     let name = installation.revisioned("istio-validator");
-    let url = installation.values().base.validation_url.as_ref();
+    let values = installation.values();
+    let url = values.base.validation_url.as_ref();
+    let mut client = client(installation, url, "/validate");
+    let bundle = first_text([values.istiod_remote.injection_ca_bundle.as_deref()]);
+    settings::replace(&mut client, "caBundle", bundle);
     let mut judged = vec![Judged::OfRevision(installation.revision())];
     if installation.revision() == DEFAULT_REVISION {
         judged.push(Judged::OfNone);
@@ -155,7 +159,7 @@ fn validator(installation: &Installation) -> Value {
             "name": format!("{name}-{}", installation.namespace()),
             "labels": {"app": "istiod", "istio": "istiod"},
         },
-        "webhooks": validation(&client(installation, url, "/validate"), &judged),
+        "webhooks": validation(&client, &judged),
     })
 }
 
@@ -166,9 +170,8 @@ pub(crate) enum Judged<'a> {
     OfNone,
 }
 
-/// Judges objects of the mesh's kinds. What asks a Service lets objects pass that nobody answers for:
-/// it is made before the control plane runs, which closes it when it serves. Nobody does that for
-/// what is asked by its address.
+/// Judges objects of the mesh's kinds. What asks a Service that it cannot trust yet lets objects pass that
+/// nobody answers for: it is made before the control plane runs, which closes it when it serves.
 pub(crate) fn validation(client: &Value, judged: &[Judged<'_>]) -> Value {
     let groups = [
         "security.istio.io",
@@ -176,10 +179,8 @@ pub(crate) fn validation(client: &Value, judged: &[Judged<'_>]) -> Value {
         "telemetry.istio.io",
         "extensions.istio.io",
     ];
-    let policy = match client["service"].is_object() {
-        true => "Ignore",
-        false => "Fail",
-    };
+    let waits = client["service"].is_object() && client["caBundle"].is_null();
+    let policy = if waits { "Ignore" } else { "Fail" };
     let webhooks = judged.iter().map(|judged| {
         let (name, objects) = match judged {
             Judged::OfRevision(revision) => ("rev.validation", one_of(REVISION, revision)),

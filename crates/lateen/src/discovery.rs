@@ -41,6 +41,7 @@ pub(crate) use leader::is_lease;
 use leader::{Elections, Task};
 use led::Led;
 use options::{DEFAULT_REVISION, Options};
+use revisions::Revisions;
 
 /// The control plane of the mesh.
 #[derive(Debug, Parser)]
@@ -157,8 +158,6 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     let trust_domain = trust_domain.unwrap_or_else(|| mesh.trust_domain());
     let authority = Arc::new(authority(&client, &options, trust_domain).await);
     let serving = Arc::new(IdentityStore::empty());
-    let hosts = serving_hosts(&options);
-    tokio::spawn(Arc::clone(&authority).keep_serving(Arc::clone(&serving), hosts));
 
     let replica = Arc::new(IdentityStore::empty());
     let id = SpiffeId::new(trust_domain, &options.namespace, "istiod");
@@ -166,6 +165,12 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     tokio::spawn(Arc::clone(&authority).keep_workload(Arc::clone(&replica), id));
 
     let revisions = revisions::follow(&client, &options.revision);
+    tokio::spawn(keep_serving(
+        Arc::clone(&authority),
+        Arc::clone(&serving),
+        options.clone(),
+        revisions.clone(),
+    ));
     let mut elections = Elections::new(&client, &options, &revisions);
     tokio::spawn(secrets::keep_plugged(
         client.clone(),
@@ -223,20 +228,44 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names by which the control plane is reached beside those that every one has: those of its revision.
-fn serving_hosts(options: &Options) -> Vec<String> {
-    let (name, namespace) = (options.revisioned("istiod"), &options.namespace);
-    let forms = [
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}.svc.{}", options.domain),
-        format!("{name}.{namespace}"),
-    ];
+/// Keeps the serving certificate fresh, with the names of the tags that lead here.
+async fn keep_serving(
+    authority: Arc<CertificateAuthority>,
+    serving: Arc<IdentityStore>,
+    options: Options,
+    mut revisions: revisions::Known,
+) {
+    loop {
+        let known = revisions.borrow_and_update().clone();
+        let tags = known.iter().flat_map(Revisions::own_tags);
+        let hosts = serving_hosts(&options, tags);
+        let keeping = Arc::clone(&authority).keep_serving(Arc::clone(&serving), hosts);
+        tokio::select! {
+            () = keeping => return,
+            Ok(()) = revisions.changed() => {}
+        }
+    }
+}
+
+/// Names by which the control plane is reached beside those that every one has: those of its revision,
+/// and of the tags that lead to it.
+fn serving_hosts<'a>(options: &Options, tags: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let namespace = &options.namespace;
+    let names = [options.revisioned("istiod")].into_iter();
+    let names = names.chain(tags.map(lateen_install::tag_service));
+    let forms = names.flat_map(|name| {
+        [
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.{}", options.domain),
+            format!("{name}.{namespace}"),
+        ]
+    });
     let own = std::env::var("ISTIOD_CUSTOM_HOST").unwrap_or_default();
     let own = own
         .split(',')
         .map(str::trim)
         .filter(|host| !host.is_empty());
-    forms.into_iter().chain(own.map(str::to_owned)).collect()
+    forms.chain(own.map(str::to_owned)).collect()
 }
 
 /// The certificate authority; waits for the API server, since without it nothing works.
@@ -270,6 +299,24 @@ async fn terminated() {
         Err(error) => {
             warn!(%error, "cannot wait for SIGTERM");
             std::future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_has_the_names_of_tags() {
+        let arguments = ["pilot-discovery", "discovery", "--revision=canary"];
+        let Command::Discovery(options) = Cli::parse_from(arguments).command;
+        let hosts = serving_hosts(&options, ["prod"].into_iter());
+        for host in [
+            "istiod-canary.istio-system.svc",
+            "istiod-revision-tag-prod.istio-system.svc",
+        ] {
+            assert!(hosts.iter().any(|held| held == host), "{hosts:?}");
         }
     }
 }

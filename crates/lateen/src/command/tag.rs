@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use k8s_openapi::api::{
-    admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Namespace,
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    core::v1::{Namespace, Service},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -252,6 +253,12 @@ async fn remove(client: &Client, tag: &str, quietly: bool) -> anyhow::Result<()>
         k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration,
     > = Api::all(client.clone());
     validating.delete_collection(&params, &selector).await?;
+    let services: Api<Service> = Api::all(client.clone());
+    for service in services.list(&selector).await? {
+        let namespace = service.namespace().unwrap_or_default();
+        let own: Api<Service> = Api::namespaced(client.clone(), &namespace);
+        own.delete(&service.name_any(), &params).await?;
+    }
     output::line(format_args!("Revision tag {tag} removed"));
     Ok(())
 }

@@ -51,6 +51,15 @@ impl Revisions {
         &self.own
     }
 
+    /// Tags that lead to this control plane.
+    pub(super) fn own_tags(&self) -> impl Iterator<Item = &str> {
+        let own = self
+            .tags
+            .iter()
+            .filter(|(_, revision)| **revision == self.own);
+        own.map(|(tag, _)| tag.as_str())
+    }
+
     /// Whether this control plane is the one that is meant where no revision is named.
     pub(super) fn is_default(&self) -> bool {
         match self.tags.get(DEFAULT_REVISION) {
@@ -139,5 +148,20 @@ mod tests {
         check("canary", &[], "", true);
         check("canary", &["canary", "prod -> canary"], "", true);
         check("canary", &["green"], "", false);
+    }
+
+    #[test]
+    fn a_control_plane_knows_its_tags() {
+        let tag = |tag: &str, of: &str| Name::Tag(tag.into(), of.into());
+        let names = [
+            tag("prod", "canary"),
+            tag("old", "default"),
+            tag("default", "canary"),
+        ];
+        let revisions = Revisions::new("canary", names);
+        assert_eq!(
+            revisions.own_tags().collect::<Vec<_>>(),
+            ["default", "prod"]
+        );
     }
 }
