@@ -23,6 +23,7 @@ mod path;
 mod ports;
 pub mod profile;
 mod rbac;
+mod record;
 mod remote;
 mod rules;
 mod scale;
@@ -47,6 +48,7 @@ pub use labels::{
     owner_labels,
 };
 pub use operator::Layers;
+pub use record::{again, of_record, recorded_parts, records};
 pub use rules::tables as rights;
 pub use tag::{TAG, TagRequest, add_default_tag, tag, tag_service};
 

@@ -142,7 +142,8 @@ impl Applier {
         })
     }
 
-    async fn kind(&mut self, kind: &TypeMeta) -> anyhow::Result<(ApiResource, Scope)> {
+    /// What the API server calls a kind, and whether its objects are in namespaces.
+    pub(crate) async fn kind(&mut self, kind: &TypeMeta) -> anyhow::Result<(ApiResource, Scope)> {
         if let Some(known) = self.kinds.get(kind) {
             return Ok(known.clone());
         }

@@ -204,6 +204,7 @@ struct Completion {
 
 /// Parses the arguments and runs the command; errors go to standard error in one paragraph.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+    let called = called(&args);
     let cli = Cli::parse_from(args);
     if let Err(error) = log_client(cli.global.vklog) {
         return fail(&error);
@@ -213,7 +214,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start threads")),
     };
-    match runtime.block_on(run(cli)) {
+    match runtime.block_on(run(cli, &called)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -254,7 +255,14 @@ fn told(error: &anyhow::Error) -> String {
     told
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+/// The name under which the program was started: people have it as `istioctl`, too.
+fn called(args: &[OsString]) -> String {
+    let program = args.first().map(std::path::Path::new);
+    let name = program.and_then(|path| path.file_name()?.to_str());
+    name.unwrap_or("lateen").to_owned()
+}
+
+async fn run(cli: Cli, called: &str) -> anyhow::Result<()> {
     let global = &cli.global;
     match cli.command {
         Command::Up(up) => up.run().await,
@@ -307,7 +315,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(
                 completion.shell,
                 &mut command,
-                "lateen",
+                called,
                 &mut std::io::stdout(),
             );
             Ok(())

@@ -55,6 +55,41 @@ fn completion_covers_the_commands() {
     assert!(stdout(&["completion", "bash"]).contains("proxy-config"));
 }
 
+/// Under another name, the script completes that name.
+#[test]
+fn completion_is_for_the_name_that_is_typed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = folder.path().join("istioctl");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_lateen"), &link).expect("a link");
+    for (shell, line) in [
+        ("bash", "complete -F _istioctl"),
+        ("zsh", "#compdef istioctl"),
+        ("fish", "complete -c istioctl"),
+    ] {
+        let output = Command::new(&link).args(["completion", shell]).output();
+        let output = output.expect("the binary was built");
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(script.contains(line), "{shell}: {script:.400}");
+        let own = stdout(&["completion", shell]);
+        assert!(own.contains(&line.replace("istioctl", "lateen")), "{shell}");
+    }
+}
+
+#[test]
+fn components_are_chosen_by_either_flag() {
+    let all = stdout(&["manifest", "generate"]);
+    let pilot = stdout(&["manifest", "generate", "--component", "Pilot"]);
+    assert!(all.len() > pilot.len() && pilot.contains("kind: Deployment"));
+    assert_eq!(
+        stdout(&["manifest", "generate", "--filter", "Pilot"]),
+        pilot
+    );
+    let two = stdout(&["manifest", "generate", "--filter", "Pilot,IngressGateways"]);
+    assert!(two.len() > pilot.len() && two.len() < all.len());
+    // What was installed is written down beside it, once.
+    assert_eq!(all.matches("name: istio-installed-state").count(), 1);
+}
+
 #[test]
 fn status_of_no_mesh_says_how_to_start_one() {
     assert!(refusal(&["status"]).contains("lateen up"));

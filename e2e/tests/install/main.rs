@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 mod addons;
 mod article;
+mod asked;
 mod clusters;
 mod defaults;
 mod dry_run;

@@ -63,6 +63,15 @@ pub(super) enum Experimental {
     KubeUninject(command::kube_inject::KubeUninject),
     /// Not supported: roles of Istio 1.0 to 1.5
     Rbac(command::refused::Rbac),
+    /// Not supported: what Istio 1.5 installed by a second command
+    #[command(after_help = "Example:\n  lateen tag list     Which webhooks inject")]
+    PostInstall(command::refused::Rest),
+    /// Not supported: files for several clusters of Istio 1.5
+    #[command(
+        visible_alias = "mc",
+        after_help = "Example:\n  lateen create-remote-secret --name east     Instead"
+    )]
+    Multicluster(command::refused::Rest),
     /// Not supported: proxies of ambient mode
     #[command(
         after_help = "Example:\n  kubectl label namespace default istio-injection=enabled     Instead"
@@ -98,6 +107,8 @@ impl Experimental {
             Experimental::ConvertIngress(convert) => convert.run(),
             Experimental::KubeUninject(uninject) => uninject.run(),
             Experimental::Rbac(rbac) => rbac.run(),
+            Experimental::PostInstall(_) => Refused::PostInstall.fail(),
+            Experimental::Multicluster(_) => Refused::Multicluster.fail(),
             Experimental::Waypoint(_) => Refused::Waypoint.fail(),
         }
     }

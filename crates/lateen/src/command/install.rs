@@ -6,25 +6,16 @@ mod lock;
 mod plan;
 mod ready;
 
-use std::{
-    io::{BufRead, IsTerminal, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use k8s_openapi::api::{
-    admissionregistration::v1::MutatingWebhookConfiguration,
-    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
-};
-use kube::{
-    Api, Client,
-    api::{ListParams, PostParams},
-};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::{Api, Client, api::ListParams};
 use lateen_install::{Installation, Part};
 use serde_json::Value;
 
-use super::{layers::LayerArgs, precheck, verify_install};
+use super::{consent, layers::LayerArgs, precheck, rights::Rights, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use addon::{AddonArgs, parse as parse_addon};
@@ -71,10 +62,15 @@ impl Goal {
     /// A mesh without addons.
     pub(crate) fn of_mesh(installation: Installation) -> anyhow::Result<Self> {
         Ok(Goal {
-            parts: lateen_install::parts(&installation)?,
+            parts: lateen_install::recorded_parts(&installation)?,
             installation,
             is_mesh: true,
         })
+    }
+
+    /// The rights that it takes.
+    pub(crate) async fn rights(&self, applier: &mut Applier) -> anyhow::Result<Rights> {
+        Rights::to_install(applier, &self.parts, self.installation.namespace()).await
     }
 
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Value> {
@@ -97,7 +93,6 @@ impl Install {
         };
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
-        may_install(&client).await?;
         let (installation, parts) = match mesh {
             Some(mesh) => mesh,
             None => self.addons.beside(&client, &global.istio_namespace).await?,
@@ -107,6 +102,8 @@ impl Install {
             parts,
             is_mesh,
         };
+        let rights = goal.rights(&mut applier).await?;
+        rights.check(&client, "installing").await?;
         self.addons
             .refuse_clash(&mut applier, &goal.installation)
             .await?;
@@ -134,6 +131,10 @@ impl Install {
             output::print(&plan);
             return Ok(());
         }
+        Rights::to_remove(applier, plan.removals())
+            .await
+            .check(client, "removing what is no longer wanted")
+            .await?;
         say(goal, &plan);
         let others = self.addons.others(applier, &goal.installation).await?;
         if !others.is_empty() {
@@ -142,9 +143,8 @@ impl Install {
                 addon::names(&others)
             ));
         }
-        if !self.skip_confirmation && !agreed("Proceed?")? {
-            output::line("Cancelled.");
-            return Ok(());
+        if !self.skip_confirmation {
+            consent::ask("Proceed?")?;
         }
         let namespace = goal.installation.namespace();
         let lock = Lock::take(client, namespace).await?;
@@ -162,7 +162,14 @@ impl Install {
         lock.release().await;
         done?;
         if self.verify {
-            verify_install::verify(applier, &goal.parts, namespace).await?;
+            let addons = self.addons.addons().iter();
+            let addons = addons.map(|addon| format!(" --addon {}", addon.name()));
+            let flags = self.layers.flags() + &addons.collect::<String>();
+            let wanted = verify_install::Wanted {
+                parts: &goal.parts,
+                again: format!("lateen install{flags}"),
+            };
+            verify_install::verify(applier, &[wanted], namespace).await?;
         }
         output::line("✔ Installation complete");
         Ok(())
@@ -273,55 +280,4 @@ fn say(goal: &Goal, plan: &Plan) {
             output::line(format_args!("  - {removal}"));
         }
     }
-}
-
-/// Asks for a yes, which is not the default.
-pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
-    let mut err = std::io::stderr().lock();
-    write!(err, "{question} (y/N) ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if !std::io::stdin().is_terminal() {
-        writeln!(err)?;
-    }
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
-}
-
-/// Says at the beginning what would otherwise be said in the middle.
-pub(crate) async fn may_install(client: &Client) -> anyhow::Result<()> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    for (group, resource) in [
-        ("apiextensions.k8s.io", "customresourcedefinitions"),
-        ("rbac.authorization.k8s.io", "clusterroles"),
-        (
-            "admissionregistration.k8s.io",
-            "mutatingwebhookconfigurations",
-        ),
-        ("apps", "deployments"),
-    ] {
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    verb: Some("create".to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = reviews.create(&PostParams::default(), &review).await;
-        let answer = answer.context("cannot ask the API server what you may do")?;
-        let status = answer.status.unwrap_or_default();
-        if !status.allowed {
-            let why = status.reason.filter(|why| !why.is_empty());
-            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-            bail!(
-                "you may not create {resource}.{group} in this cluster{why}: installing takes an administrator; choose another --context, or ask for the role cluster-admin"
-            );
-        }
-    }
-    Ok(())
 }

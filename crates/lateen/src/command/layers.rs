@@ -34,6 +34,27 @@ impl LayerArgs {
         self.files.is_empty() && self.sets.is_empty() && self.revision.is_none()
     }
 
+    /// Whether nothing but a revision is said, if that.
+    pub(crate) fn names_at_most_a_revision(&self) -> bool {
+        self.files.is_empty() && self.sets.is_empty()
+    }
+
+    /// These flags as a shell takes them, each behind a space.
+    pub(crate) fn flags(&self) -> String {
+        let files = self
+            .files
+            .iter()
+            .map(|path| ("-f", path.display().to_string()));
+        let sets = self.sets.iter().map(|set| ("--set", set.clone()));
+        let revision = self
+            .revision
+            .iter()
+            .map(|name| ("--revision", name.clone()));
+        let all = files.chain(sets).chain(revision);
+        all.map(|(flag, value)| format!(" {flag} {}", quoted(&value)))
+            .collect()
+    }
+
     /// Works the installation out; what has no effect is told on standard error.
     pub(crate) fn installation(&self) -> anyhow::Result<Installation> {
         let installation = Installation::of(&self.layers()?)?;
@@ -60,12 +81,7 @@ impl LayerArgs {
     }
 
     fn layers(&self) -> anyhow::Result<Layers> {
-        if let Some(path) = &self.manifests {
-            bail!(
-                "--manifests {} is not supported: the manifests are part of the program; leave the flag out",
-                path.display()
-            );
-        }
+        refuse_manifests(self.manifests.as_deref())?;
         let files = self.files.iter().map(|path| {
             let text = read(path)?;
             Ok((path.display().to_string(), text))
@@ -78,10 +94,64 @@ impl LayerArgs {
     }
 }
 
+/// Charts of other programs say nothing of this one.
+pub(super) fn refuse_manifests(path: Option<&Path>) -> anyhow::Result<()> {
+    match path {
+        None => Ok(()),
+        Some(path) => bail!(
+            "--manifests {} is not supported: the manifests are part of the program; leave the flag out",
+            path.display()
+        ),
+    }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// A file, or standard input.
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         return std::io::read_to_string(std::io::stdin()).context("cannot read standard input");
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        layers: LayerArgs,
+    }
+
+    #[test]
+    fn flags_are_written_as_they_were_given() {
+        let check = |flags: &[&str], want: &str| {
+            let all = ["lateen"].iter().chain(flags);
+            let layers = Cli::try_parse_from(all).expect("flags").layers;
+            assert_eq!(layers.flags(), want);
+        };
+        check(&[], "");
+        check(
+            &[
+                "-r",
+                "canary",
+                "--set=profile=minimal",
+                "-f",
+                "my mesh.yaml",
+            ],
+            " -f 'my mesh.yaml' --set profile=minimal --revision canary",
+        );
+        check(&["--set", "a[0]=it's"], r" --set 'a[0]=it'\''s'");
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{
     install::{AddonArgs, parse_addon},
     layers::{LayerArgs, read},
+    refused::Refused,
 };
 use crate::{
     apply::{self, Named},
@@ -45,6 +46,12 @@ enum Command {
         /// The other.
         second: PathBuf,
     },
+    /// Not supported: settings for Helm out of an IstioOperator file
+    #[command(
+        hide = true,
+        after_help = "Example:\n  lateen manifest chart -o charts     Instead"
+    )]
+    Translate(super::refused::Rest),
     /// Install, as `lateen install` does
     #[command(hide = true)]
     Install(super::install::Install),
@@ -58,8 +65,16 @@ struct Generate {
     #[command(flatten)]
     addons: AddonArgs,
     /// Only these components, such as Base, Pilot or IngressGateways.
-    #[arg(long = "component", value_name = "NAME")]
+    #[arg(
+        long = "component",
+        visible_alias = "filter",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     components: Vec<String>,
+    /// Not supported: the manifests are the same for every cluster.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    cluster_specific: Option<bool>,
     /// A directory that the components are written to, a file each.
     #[arg(short, long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
@@ -95,6 +110,7 @@ impl Manifest {
             Command::Addon(addon) => addon.run(),
             Command::Chart(chart) => chart.run(),
             Command::Diff { first, second } => compare(first, second),
+            Command::Translate(_) => Refused::Translate.fail(),
             Command::Install(install) => install.run(global).await,
         }
     }
@@ -102,6 +118,11 @@ impl Manifest {
 
 impl Generate {
     fn run(&self) -> anyhow::Result<()> {
+        if self.cluster_specific == Some(true) {
+            bail!(
+                "not supported: --cluster-specific: manifests are the same for every cluster, and `lateen x precheck` looks at the one that is meant; leave the flag out"
+            );
+        }
         let mut parts = self.addons.parts(&self.layers.installation()?)?;
         for name in &self.components {
             if !parts.iter().any(|part| part.component == name) {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     analyze::{Output, Threshold, line, mesh_of_map, of_cluster},
-    install::{AddonArgs, Goal, Plan, may_install},
+    install::{AddonArgs, Goal, Plan},
     layers::LayerArgs,
 };
 use crate::{
@@ -96,7 +96,8 @@ impl Precheck {
         found.messages.extend(of_version(&client).await?);
         let Found { faults, messages } = found;
         faults.extend(of_kinds(&mut applier, &goal).await?);
-        if let Err(error) = may_install(&client).await {
+        let rights = goal.rights(&mut applier).await?;
+        if let Err(error) = rights.check(&client, "installing").await {
             let code = Code::InsufficientPermissions;
             messages.push(Message::of_cluster(code, format!("{error:#}")));
         }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use lateen_api::shape::suggestion;
 use lateen_install::profile;
 use serde_json::Value;
 
@@ -94,9 +95,7 @@ impl Dump {
         let (whole, below) = match &self.config_path {
             None => (&document, &document["spec"]),
             Some(path) => {
-                let pointer = format!("/spec/{}", path.replace('.', "/"));
-                let at = document.pointer(&pointer);
-                let at = at.with_context(|| format!("the profile has nothing at {path}"))?;
+                let at = below(&document["spec"], path)?;
                 (at, at)
             }
         };
@@ -112,6 +111,29 @@ impl Dump {
         }
         Ok(())
     }
+}
+
+/// What is at a path such as `components.pilot` or `components.ingressGateways.0`.
+fn below<'a>(spec: &'a Value, path: &str) -> anyhow::Result<&'a Value> {
+    let mut at = spec;
+    for step in path.split('.') {
+        let found = match at {
+            Value::Array(items) => step.parse().ok().and_then(|n: usize| items.get(n)),
+            other => other.get(step),
+        };
+        at = found.with_context(|| {
+            let known: Vec<&str> = match at {
+                Value::Object(fields) => fields.keys().map(String::as_str).collect(),
+                _ => Vec::new(),
+            };
+            let help = match known.is_empty() {
+                true => "nothing is below what is before it".to_owned(),
+                false => suggestion(step, &known),
+            };
+            format!("the profile has nothing at {path}: {step} is not there; {help}")
+        })?;
+    }
+    Ok(at)
 }
 
 /// Every leaf as `path=value`.
@@ -144,6 +166,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_path_that_is_not_there_is_told_with_the_nearest() {
+        let spec = json!({"components": {"pilot": {"enabled": true}, "gateways": [{"name": "a"}]}});
+        let found = below(&spec, "components.gateways.0.name").expect("a path");
+        assert_eq!(found, "a");
+        let refused = |path: &str| below(&spec, path).expect_err("no path").to_string();
+        assert!(refused("components.pilott").contains("did you mean pilot?"));
+        assert!(refused("component").contains("did you mean components?"));
+        assert!(refused("components.gateways.1").contains("1 is not there"));
+        assert!(refused("components.pilot.enabled.x").contains("x is not there"));
+    }
 
     #[test]
     fn settings_are_written_as_flags() {

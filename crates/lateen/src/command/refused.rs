@@ -63,6 +63,9 @@ pub(crate) enum Refused {
     Waypoint,
     ZtunnelConfig,
     RbacCan,
+    Translate,
+    PostInstall,
+    Multicluster,
 }
 
 impl Operator {
@@ -125,6 +128,21 @@ impl Refused {
                 NO_AMBIENT,
                 "use `lateen proxy-config` for sidecars and gateways",
             ),
+            Refused::Translate => (
+                "manifest translate",
+                "what is installed by this program is not taken over by Helm",
+                "write charts with `lateen manifest chart`, and give them the `values` of the IstioOperator file (docs/install.md)",
+            ),
+            Refused::PostInstall => (
+                "post-install",
+                "webhooks are installed with the control plane, which gives them their certificates",
+                "use `lateen install`, `lateen tag` for who injects where, and `lateen uninstall`",
+            ),
+            Refused::Multicluster => (
+                "multicluster",
+                "it wrote files for meshes of Istio 1.5",
+                "make clusters known to each other with `lateen create-remote-secret`, and look at them with `lateen remote-clusters`",
+            ),
             Refused::RbacCan => (
                 "rbac can",
                 "ServiceRole and ServiceRoleBinding are no kinds of the mesh any more",
@@ -148,6 +166,13 @@ mod tests {
             (Refused::Waypoint, "waypoint", "istio-injection"),
             (Refused::ZtunnelConfig, "ztunnel-config", "proxy-config"),
             (Refused::RbacCan, "rbac can", "authz check"),
+            (Refused::Translate, "manifest translate", "manifest chart"),
+            (Refused::PostInstall, "post-install", "lateen tag"),
+            (
+                Refused::Multicluster,
+                "multicluster",
+                "create-remote-secret",
+            ),
         ] {
             let told = refused.fail().expect_err("refused").to_string();
             assert!(

@@ -1,6 +1,6 @@
 //! `lateen tag`: other names of revisions.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -15,7 +15,7 @@ use kube::{
 use lateen_install::{REVISION, TAG, TagRequest};
 use serde::Serialize;
 
-use super::{install::agreed, manifest::yaml};
+use super::{consent, layers::refuse_manifests, manifest::yaml};
 use crate::{
     apply::Applier,
     cli::Global,
@@ -74,6 +74,9 @@ struct Set {
     /// Inject also into namespaces that say nothing.
     #[arg(long)]
     auto_inject_namespaces: bool,
+    /// Not supported: the manifests are part of the program.
+    #[arg(short = 'd', long, value_name = "DIRECTORY", hide = true)]
+    manifests: Option<PathBuf>,
     /// Ask nothing.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
@@ -135,9 +138,8 @@ impl Set {
                 "Pods of these namespaces will be injected by revision {}: {users}. Proceed?",
                 self.revision
             );
-            if !users.is_empty() && !self.skip_confirmation && !agreed(&question)? {
-                output::line("Cancelled.");
-                return Ok(());
+            if !users.is_empty() && !self.skip_confirmation {
+                consent::ask(&question)?;
             }
         }
         Applier::new(client.clone()).apply_all(&objects).await?;
@@ -150,6 +152,7 @@ impl Set {
     }
 
     async fn objects(&self, client: &Client) -> anyhow::Result<Vec<serde_json::Value>> {
+        refuse_manifests(self.manifests.as_deref())?;
         let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let named = format!("{REVISION}={}", self.revision);
         let own = format!("{named},!{TAG}");
@@ -196,12 +199,17 @@ async fn list(client: &Client, format: Format) -> anyhow::Result<()> {
         output::line("There are no revision tags.");
         return Ok(());
     }
-    let mut table = Table::new(["TAG", "REVISION", "NAMESPACES"]);
-    for row in tags {
-        table.row([row.tag, row.revision, row.namespaces.join(",")]);
-    }
-    output::print(table);
+    output::print(table(&tags));
     Ok(())
+}
+
+fn table(tags: &[Row]) -> Table {
+    let mut table = Table::new(["TAG", "REVISION", "NAMESPACES"]).padded(1);
+    for row in tags {
+        let namespaces = row.namespaces.join(",");
+        table.row([row.tag.clone(), row.revision.clone(), namespaces]);
+    }
+    table
 }
 
 /// All tags, in the order of the alphabet.
@@ -240,10 +248,7 @@ async fn remove(client: &Client, tag: &str, quietly: bool) -> anyhow::Result<()>
             "Pods of these namespaces will be injected no more: {}. Proceed?",
             row.namespaces.join(", ")
         );
-        if !agreed(&question)? {
-            output::line("Cancelled.");
-            return Ok(());
-        }
+        consent::ask(&question)?;
     }
     let selector = ListParams::default().labels(&format!("{TAG}={tag}"));
     let params = DeleteParams::default();
@@ -261,4 +266,28 @@ async fn remove(client: &Client, tag: &str, quietly: bool) -> anyhow::Result<()>
     }
     output::line(format_args!("Revision tag {tag} removed"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_those_of_istioctl() {
+        let row = |tag: &str, revision: &str, namespaces: &[&str]| Row {
+            tag: tag.to_owned(),
+            revision: revision.to_owned(),
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let rows = [
+            row("default", "stable", &["default", "shop"]),
+            row("prod", "canary", &[]),
+        ];
+        assert_eq!(
+            table(&rows).to_string(),
+            "TAG     REVISION NAMESPACES\n\
+             default stable   default,shop\n\
+             prod    canary   \n"
+        );
+    }
 }

@@ -17,8 +17,10 @@ use lateen_install::{TAG, is_owned, owned as installed, owned_by};
 use serde_json::json;
 
 use super::{
-    install::{AddonArgs, Lock, Removal, agreed, holding, owned, revisions, spread},
+    consent,
+    install::{AddonArgs, Lock, Removal, holding, owned, revisions, spread},
     layers::LayerArgs,
+    rights::Rights,
 };
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
@@ -42,6 +44,9 @@ pub(crate) struct Uninstall {
     layers: LayerArgs,
     #[command(flatten)]
     addons: AddonArgs,
+    /// Remove a revision though tags lead to it; the tags go with it.
+    #[arg(long)]
+    force: bool,
     /// Ask nothing.
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
@@ -87,9 +92,14 @@ impl Uninstall {
         if self.dry_run {
             return Ok(());
         }
-        if !self.skip_confirmation && !agreed("Proceed?")? {
-            output::line("Cancelled.");
-            return Ok(());
+        let rights = Rights::to_uninstall(&mut applier, &all, &homes).await;
+        let rights = match self.purge {
+            true => rights.clearing(),
+            false => rights,
+        };
+        rights.check(&client, "uninstalling").await?;
+        if !self.skip_confirmation {
+            consent::ask("Proceed?")?;
         }
         let mut locks = Vec::new();
         for home in &homes {
@@ -130,7 +140,9 @@ impl Uninstall {
         if self.addons.is_empty() || !self.layers.is_empty() {
             let (revision, is_last) = self.revision(applier, global).await?;
             let selector = owned_by(namespace, &revision);
-            without_tags(applier, &selector, &revision, is_last).await?;
+            if !self.force {
+                without_tags(applier, &selector, &revision, is_last).await?;
+            }
             selectors.push(selector);
             named = Some(revision);
         }
@@ -206,7 +218,7 @@ async fn without_tags(
         return Ok(());
     };
     bail!(
-        "{hook} is a tag that leads to revision {revision}: lead it to another with `lateen tag set`, or remove it with `lateen tag remove`"
+        "{hook} is a tag that leads to revision {revision}: lead it to another with `lateen tag set`, remove it with `lateen tag remove`, or remove both with --force"
     )
 }
 

@@ -217,9 +217,9 @@ impl Up {
         applier
             .apply_missing(&lateen_install::gateway_api_definitions())
             .await?;
-        applier
-            .apply_all(&lateen_install::manifests(&installation)?)
-            .await?;
+        for part in lateen_install::recorded_parts(&installation)? {
+            applier.apply_all(&part.objects).await?;
+        }
         control_plane_is_ready(&client, progress).await?;
         if !self.no_bookinfo {
             progress.step("Deploy Bookinfo");

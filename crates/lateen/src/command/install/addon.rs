@@ -37,7 +37,7 @@ impl AddonArgs {
 
     /// The parts of an installation, and behind them those of the addons.
     pub(crate) fn parts(&self, installation: &Installation) -> anyhow::Result<Vec<Part>> {
-        let mut parts = lateen_install::parts(installation)?;
+        let mut parts = lateen_install::recorded_parts(installation)?;
         parts.extend(addon_parts(installation, &self.addons)?);
         Ok(parts)
     }

@@ -56,6 +56,11 @@ impl Removal {
         })
     }
 
+    /// Its kind with the version.
+    pub(crate) fn types(&self) -> &TypeMeta {
+        &self.kind
+    }
+
     /// Its kind, as manifests have it.
     pub(crate) fn kind(&self) -> &str {
         &self.kind.kind

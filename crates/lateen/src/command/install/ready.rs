@@ -36,12 +36,35 @@ pub(crate) async fn wait(
             };
             progress.detail(&why);
             if start.elapsed() > patience {
-                bail!("waited {} s: {why}", patience.as_secs());
+                bail!("waited {} s: {why}{}", patience.as_secs(), next(object)?);
             }
             tokio::time::sleep(LOOK).await;
         }
     }
     Ok(())
+}
+
+/// What to do where an object does not become ready.
+fn next(object: &Value) -> anyhow::Result<String> {
+    let Named {
+        namespace, name, ..
+    } = Named::of(object)?;
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let place = namespace.map_or_else(String::new, |namespace| format!(" -n {namespace}"));
+    let look = match kind {
+        "Deployment" => {
+            let labels = object["spec"]["selector"]["matchLabels"].as_object();
+            let labels = labels.into_iter().flatten();
+            let labels =
+                labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+            let labels: Vec<String> = labels.collect();
+            format!("`kubectl describe pod -l {}{place}`", labels.join(","))
+        }
+        _ => format!("`kubectl describe {} {name}{place}`", kind.to_lowercase()),
+    };
+    Ok(format!(
+        "\n  next: {look} says more; then run the command again, which goes on where it ended (--readiness-timeout waits longer)"
+    ))
 }
 
 /// What an object lacks to be ready; none if it is, or cannot say.
@@ -194,6 +217,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn who_waits_too_long_is_told_where_to_look() {
+        let deployment = serde_json::json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "istiod", "namespace": "mesh"},
+            "spec": {"selector": {"matchLabels": {"app": "istiod", "istio.io/rev": "x"}}},
+        });
+        let told = next(&deployment).expect("a manifest");
+        assert!(
+            told.contains("`kubectl describe pod -l app=istiod,istio.io/rev=x -n mesh`")
+                && told.contains("run the command again"),
+            "{told}"
+        );
+        let webhook = serde_json::json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration", "metadata": {"name": "w"},
+        });
+        let told = next(&webhook).expect("a manifest");
+        assert!(
+            told.contains("`kubectl describe mutatingwebhookconfiguration w`"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn old_pods_do_not_make_a_new_version_ready() {
