@@ -96,6 +96,23 @@ const OWN_SCRIPT: (&str, &str) = (
 );
 const BROKEN_LINE: &str = "/0/spec/template/spec/initContainers/0/env/3/value";
 
+/// Where the agent has a port of its own, Istio's template names others than that at which it answers; see
+/// `docs/differences.md`.
+const STATUS_PORT: [(&str, &str); 3] = [
+    (
+        "status_annotations",
+        "/0/spec/template/metadata/annotations/prometheus.io/port",
+    ),
+    (
+        "status_annotations",
+        "/0/spec/template/spec/initContainers/1/env/8/value/statusPort",
+    ),
+    (
+        "status_annotations_zeroport",
+        "/0/spec/template/spec/initContainers/1/lifecycle/preStop/exec/command/2",
+    ),
+];
+
 #[test]
 fn conformance_workloads_are_injected_as_expected() {
     let Some(folder) = conformance("injection") else {
@@ -138,6 +155,12 @@ fn conformance_workloads_are_injected_as_expected() {
             normal(&all, "")
         });
         differences("", &both[0], &both[1], &mut found);
+        for (_, place) in STATUS_PORT.iter().filter(|(of, _)| *of == case) {
+            let known = found
+                .iter()
+                .position(|one| one.starts_with(&format!("{place}: ")));
+            found.remove(known.expect("a difference that is listed is one"));
+        }
         if found.is_empty() {
             same += 1;
         } else {

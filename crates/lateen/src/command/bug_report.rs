@@ -153,7 +153,8 @@ impl BugReport {
         })
     }
 
-    /// Fetches everything, and writes it as it comes.
+    /// Fetches everything, and writes it as it comes. The deadline ends fetching: what is there by then is
+    /// written, however long that takes.
     async fn collect(
         &self,
         archive: &Archive,
@@ -164,27 +165,23 @@ impl BugReport {
         let at_once = usize::from(self.rq_concurrency);
         let mut fetched = stream::iter(pieces)
             .map(|piece| async move {
-                let written = match piece.fetch.await {
-                    Ok(had) => self.written(had).await,
-                    Err(error) => Err(error),
+                let written = match tokio::time::timeout_at(deadline, piece.fetch).await {
+                    Ok(Ok(had)) => Some(self.written(had).await),
+                    Ok(Err(error)) => Some(Err(error)),
+                    Err(_) => None,
                 };
                 (piece.path, written)
             })
             .buffer_unordered(at_once);
-        loop {
-            let next = tokio::time::timeout_at(deadline, fetched.next()).await;
-            let Ok(next) = next else {
-                outcome.is_over_time = true;
-                break;
-            };
-            let Some((path, result)) = next else { break };
+        while let Some((path, result)) = fetched.next().await {
             match result {
-                Ok(Some(text)) => {
+                Some(Ok(Some(text))) => {
                     archive.add(&path, text).await?;
                     outcome.n_files += 1;
                 }
-                Ok(None) => {}
-                Err(error) => outcome.failed.push(format!("{path}: {error:#}")),
+                Some(Ok(None)) => {}
+                Some(Err(error)) => outcome.failed.push(format!("{path}: {error:#}")),
+                None => outcome.is_over_time = true,
             }
         }
         outcome.failed.sort();

@@ -343,7 +343,11 @@ const LEFT_TO_THE_WEBHOOK: &[&str] = &[];
 
 #[test]
 fn conformance_documents_are_judged_by_the_definitions() {
-    let Some(folder) = lateen_testkit::conformance("validation") else {
+    let conformance = lateen_testkit::conformance;
+    let (Some(folder), Some(samples)) = (
+        conformance("validation"),
+        conformance("samples/bookinfo/networking"),
+    ) else {
         return;
     };
     let versions = versions();
@@ -363,7 +367,7 @@ fn conformance_documents_are_judged_by_the_definitions() {
             (Some(_), true) => {}
         }
     }
-    for (name, document) in documents(&folder.join("samples/bookinfo/networking")) {
+    for (name, document) in documents(&samples) {
         let found = judge(&versions, &document);
         if !found.is_empty() {
             wrong.push(format!("{name} is valid, but: {found:?}"));
