@@ -155,6 +155,12 @@ impl CertificateAuthority {
         if !old.is_subset(&new) && !new.is_subset(&old) {
             return Err(Error::ForeignRoot { secret: name() });
         }
+        // Roots that come with this Secret reach the workloads later than what it signs.
+        let in_force = before.authority.root_pem();
+        let is_trusted = authority.is_trusted_by(in_force);
+        if !is_trusted.map_err(|error| bad(namespace, PLUGGED_SECRET, error))? {
+            return Err(Error::EarlySigner { secret: name() });
+        }
         self.metrics
             .root_expires(root_expiry(&authority)?, authority.info().not_after);
         let roots: Arc<str> = authority.root_pem().into();

@@ -36,12 +36,24 @@ pub enum Error {
         /// `namespace/name`.
         secret: String,
     },
+    /// The operator's Secret signs by a root that workloads do not trust yet.
+    #[error(
+        "secret {secret}: ca-cert.pem leads to a root that is not in force yet, so that nobody would trust \
+         what it signs; the authority before it goes on signing. Put the old ca-cert.pem, ca-key.pem and \
+         cert-chain.pem back beside the new root-cert.pem, and change them when every workload trusts both \
+         roots"
+    )]
+    EarlySigner {
+        /// `namespace/name`.
+        secret: String,
+    },
     /// The operator's Secret has roots that no workload trusts.
     #[error(
         "secret {secret}: key root-cert.pem has none of the roots in force, so that workloads would \
          not trust each other; the authority before it goes on signing. Put both roots into \
-         root-cert.pem, the old one first, and take the old one out when every workload has a \
-         certificate of the new one"
+         root-cert.pem, the old one first, and keep the old ca-cert.pem and ca-key.pem until every \
+         workload trusts both; take the old root out when every workload has a certificate of the \
+         new one"
     )]
     ForeignRoot {
         /// `namespace/name`.

@@ -7,6 +7,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::UnixTime;
+use rustls::server::ParsedCertificate;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use crate::{CertInfo, Error, pem};
@@ -200,6 +203,34 @@ impl Authority {
         crate::Identity::from_pem(&issued.chain_pem, &key, &self.root_pem)
     }
 
+    /// Whether what this authority issues is accepted by those who trust these roots, PEM.
+    ///
+    /// # Errors
+    /// [`Error::Pem`] for roots that cannot be read; as [`Authority::issue`].
+    pub fn is_trusted_by(&self, roots_pem: &str) -> Result<bool, Error> {
+        let roots = crate::identity::roots(roots_pem)?;
+        let request = LeafRequest::server(["probe"], Duration::from_secs(60));
+        let issued = self.issue(&request, CsrKey::Generate)?;
+        let chain = pem::certs("certificate", &issued.chain_pem)?;
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Ok(false);
+        };
+        let Ok(leaf) = ParsedCertificate::try_from(leaf) else {
+            return Ok(false);
+        };
+        let provider = crate::suites::provider();
+        let algorithms = provider.signature_verification_algorithms.all;
+        let now = UnixTime::now();
+        let verified = verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &roots,
+            intermediates,
+            now,
+            algorithms,
+        );
+        Ok(verified.is_ok())
+    }
+
     fn leaf_params(&self, request: &LeafRequest) -> Result<CertificateParams, Error> {
         let left = self.info.not_after.duration_since(SystemTime::now());
         let left = left.map_err(|_| Error::Issue("the authority has expired".to_owned()))?;
@@ -387,6 +418,14 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn roots_trust_what_they_signed() {
+        let (one, other) = (root(), root());
+        let both = format!("{}{}", one.root_pem(), other.root_pem());
+        let trusts = |roots: &str| one.is_trusted_by(roots).unwrap();
+        assert!(trusts(one.root_pem()) && trusts(&both) && !trusts(other.root_pem()));
+    }
 
     fn root() -> Authority {
         Authority::self_signed("cluster.local", DAY).expect("a root can be made")

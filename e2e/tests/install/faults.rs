@@ -44,7 +44,7 @@ fn each_fault_has_its_message() -> anyhow::Result<()> {
         ),
         (
             &["install", "--set", "profile=ambient", "-y"],
-            "components.cni is not supported",
+            "components.ztunnel is not supported",
         ),
         (
             &["uninstall", "--revision", "canary", "-y"],

@@ -4,7 +4,7 @@
 //! they would leave it. And nobody sits at a terminal: `y` is typed in advance where `istioctl` asks.
 
 use anyhow::ensure;
-use lateen_e2e::{Desk, Mesh};
+use lateen_e2e::{Desk, Mesh, eventually};
 
 use super::{alone, block_on};
 
@@ -85,7 +85,11 @@ fn apply(desk: &Desk, mesh: &Mesh) -> anyhow::Result<()> {
         }
         Ok(())
     })?;
-    let verified = desk.bash("istioctl verify-install -f demo_settings.yaml")?;
+    // What was applied opens the webhook that judges objects, and the control plane closes it again.
+    let verified = eventually("the installation to be verified", async || {
+        desk.bash("istioctl verify-install -f demo_settings.yaml")
+    });
+    let verified = block_on(verified)?;
     ensure!(verified.contains("verified successfully"), "{verified}");
     let file = desk.bash("kubectl get cm istio -n istio-system -o 'jsonpath={.data.mesh}'")?;
     ensure!(file.contains("accessLogFile: /dev/stderr"), "{file}");

@@ -141,6 +141,7 @@ mod tests {
         // What would part the mesh is passed over, and what comes after it is taken.
         for (signer, roots_pem, is_taken) in [
             (&new, new.root_pem(), false),
+            (&new, both.as_str(), false),
             (&old, both.as_str(), true),
             (&new, &both, true),
             (&new, new.root_pem(), true),

@@ -10,7 +10,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{
+    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, read, write,
+};
 
 use super::spec::{ContainerSpec, Report};
 use super::users::Users;
@@ -45,16 +47,27 @@ fn run(socket: &mut UnixStream) -> Result<u8, Error> {
     fcntl(&*socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(Error::sys("close-on-exec"))?;
     report(socket, &Report::Init(self_pid(&proc)));
     unshare(CloneFlags::CLONE_NEWNS).map_err(Error::sys("unshare mounts"))?;
-    root::build(&spec)?;
-    stdin_from_null()?;
     let mask = block_signals()?;
+    let (built, tell) = pipe2(OFlag::O_CLOEXEC).map_err(Error::sys("make a pipe"))?;
+    // Where a volume goes, and the working directory, are the pod's to say, and could be named by way of
+    // `proc`, which is the host's. So the child's pid is read, and `proc` closed, before the root is built.
     match fork_process()? {
         ForkResult::Child => {
-            let error = start(&spec, users.as_ref(), &mask, proc, socket);
+            drop(tell);
+            let pid = self_pid(&proc);
+            drop(proc);
+            let error = match wait_for_root(built) {
+                Ok(()) => start(&spec, users.as_ref(), &mask, pid, socket),
+                Err(error) => error,
+            };
             report(socket, &Report::Failed(error.to_string()));
             std::process::exit(i32::from(CANNOT_START))
         }
         ForkResult::Parent { child } => {
+            drop((built, proc));
+            root::build(&spec)?;
+            write(&tell, &[1]).map_err(Error::sys("tell that the root is there"))?;
+            stdin_from_null()?;
             // The pipes must end with the program's processes, not with this one.
             stdout_to_null()?;
             Ok(supervise(child, socket))
@@ -62,21 +75,30 @@ fn run(socket: &mut UnixStream) -> Result<u8, Error> {
     }
 }
 
+/// Waits until the root is built, and goes there.
+fn wait_for_root(built: OwnedFd) -> Result<(), Error> {
+    match read(&built, &mut [0]) {
+        Ok(1) => {}
+        // The one that builds it has told why, and takes this process with it.
+        _ => std::process::exit(i32::from(CANNOT_START)),
+    }
+    chdir("/").map_err(Error::sys("enter the root"))?;
+    stdin_from_null()
+}
+
 /// Replaces this (child) process by the program; returns only on failure.
 fn start(
     spec: &ContainerSpec,
     users: Option<&OwnedFd>,
     mask: &SigSet,
-    proc: OwnedFd,
+    pid: i32,
     socket: &mut UnixStream,
 ) -> Error {
     if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None) {
         return Error::sys("unblock signals")(errno);
     }
     let _ = nix::unistd::setsid();
-    report(socket, &Report::Started(self_pid(&proc)));
-    // A working directory could be named by way of it, and would be on the host.
-    drop(proc);
+    report(socket, &Report::Started(pid));
     user::exec(spec, users)
 }
 

@@ -48,15 +48,16 @@ pub(super) fn exec(spec: &ContainerSpec, users: Option<&OwnedFd>) -> Error {
 type Exec = (CString, Vec<CString>, Vec<CString>);
 
 fn prepare(spec: &ContainerSpec, users: Option<&OwnedFd>) -> Result<Exec, Error> {
-    let cwd = spec.cwd.as_deref().unwrap_or("/");
-    chdir(cwd).map_err(Error::sys(format!("enter the working directory {cwd}")))?;
-    let program = find(spec)?;
     if let Some(users) = users {
         // From within, nothing that is the machine's can be given away.
         own_outputs(spec)?;
         setns(users, CloneFlags::CLONE_NEWUSER)
             .map_err(Error::sys("enter the pod's user namespace"))?;
     }
+    // Behind the users, from where what others have open in /proc is out of reach.
+    let cwd = spec.cwd.as_deref().unwrap_or("/");
+    chdir(cwd).map_err(Error::sys(format!("enter the working directory {cwd}")))?;
+    let program = find(spec)?;
     // A namespace that maps root alone has no other user to become; such a process keeps its powers,
     // since it needs them for what its user would have been recognised by. What a pod with users of its own
     // has at /proc may be a volume, and is not asked.

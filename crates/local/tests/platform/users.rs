@@ -110,14 +110,34 @@ pub(crate) fn no_volume_makes_a_pod_the_machines_root() {
         spec["volumes"] = json!([]);
         spec["containers"][0]["volumeMounts"] = json!([]);
         spec["containers"][0]["args"] = json!(["-c", "pwd; ls 1/fd"]);
-        for fd in 3..10 {
-            let name = format!("fd{fd}");
-            spec["containers"][0]["workingDir"] = format!("/proc/self/fd/{fd}").into();
+        let of_processes = ["self", "1"];
+        let all = of_processes.map(|of| (3..10).map(move |fd| (of, fd)));
+        for (of, fd) in all.into_iter().flatten() {
+            let name = format!("fd-{of}-{fd}");
+            spec["containers"][0]["workingDir"] = format!("/proc/{of}/fd/{fd}/..").into();
             mesh.create(&pod(&name, spec.clone())).await;
             mesh.wait("the pod to end", &name, has_ended).await;
             let ended: Pod = mesh.api().get(&name).await.unwrap();
             let ended = serde_json::to_string(&ended.status).unwrap();
             assert!(ended.contains("enter the working directory"), "{ended}");
+        }
+
+        // Nor is anything made on the machine where a volume is to go by way of what is open.
+        spec["containers"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("workingDir");
+        spec["containers"][0]["args"] = json!(["-c", "true"]);
+        spec["volumes"] = json!([{"name": "map", "emptyDir": {}}]);
+        let made = format!("/var/tmp/lateen-test-{}", std::process::id());
+        for fd in 3..10 {
+            let name = format!("target-{fd}");
+            let target = format!("/proc/self/fd/{fd}/..{made}");
+            spec["containers"][0]["volumeMounts"] = json!([{"name": "map", "mountPath": target}]);
+            mesh.create(&pod(&name, spec.clone())).await;
+            mesh.wait("the pod to end", &name, has_ended).await;
+            let was_made = fs::remove_dir(&made).is_ok();
+            assert!(!was_made, "descriptor {fd} leads to the machine");
         }
     });
 }
