@@ -9,7 +9,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::{Config, Error, apply, cleanup, plan, validate};
 use args::Args;
@@ -41,18 +43,49 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What the command with these arguments, the first of which is its name, would capture.
+/// What the command with these arguments, the first of which is its name, would capture, with variables as
+/// they are in its container. This process has others, which say nothing of it.
 ///
 /// # Errors
-/// Arguments that it does not have, or that ask for what is not supported.
-pub fn config(args: impl IntoIterator<Item = OsString>) -> Result<Config, Error> {
-    let args = Args::try_parse_from(args).map_err(|error| {
-        // What comes after it is on usage.
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        Error::Arguments(first.trim_start_matches("error: ").to_owned())
-    })?;
-    args.config()
+/// Arguments or variables that it does not have, or that ask for what is not supported.
+pub fn config(
+    args: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Error> {
+    let own = Args::command();
+    let alone = || own.clone().mut_args(|arg| arg.env(Resettable::Reset));
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let said = alone().try_get_matches_from(&args).map_err(unread)?;
+    for arg in own.get_arguments() {
+        let name = arg.get_env().and_then(|name| name.to_str());
+        let value = name.and_then(&variable).filter(|value| !value.is_empty());
+        let (Some(long), Some(value)) = (arg.get_long(), value) else {
+            continue;
+        };
+        if said.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+            continue;
+        }
+        match arg.get_action() {
+            ArgAction::SetTrue if is_off(&value) => {}
+            ArgAction::SetTrue => args.push(format!("--{long}").into()),
+            _ => args.push(format!("--{long}={value}").into()),
+        }
+    }
+    let all = alone().try_get_matches_from(args).map_err(unread)?;
+    Args::from_arg_matches(&all).map_err(unread)?.config()
+}
+
+/// What `clap` takes for no in variables of flags.
+fn is_off(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    ["n", "no", "f", "false", "off", "0"].contains(&value.as_str())
+}
+
+fn unread(error: clap::Error) -> Error {
+    // What comes after it is on usage.
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    Error::Arguments(first.trim_start_matches("error: ").to_owned())
 }
 
 fn run(args: &Args) -> Result<(), Error> {

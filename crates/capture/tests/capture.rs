@@ -608,14 +608,15 @@ fn whether_there_are_rules_is_told_and_changes_nothing() {
         assert!(!told(), "asking made something");
         let args = "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15020 \
             --run-validation --skip-rule-apply";
-        let config = iptables::config(args.split(' ').map(Into::into)).expect("its flags");
+        let config =
+            iptables::config(args.split(' ').map(Into::into), |_| None).expect("its flags");
         assert_eq!(config.exclude_inbound_ports, [15020]);
         apply(&config).expect("rules");
         assert!(told());
         validate(&config, 15002, PATIENCE).expect("they are as they were");
         cleanup().expect("no rules");
         assert!(!told());
-        let error = iptables::config(["istio-iptables", "--nonesuch"].map(Into::into));
+        let error = iptables::config(["istio-iptables", "--nonesuch"].map(Into::into), |_| None);
         let error = error.expect_err("refused").to_string();
         assert!(error.contains("--nonesuch"), "{error}");
     });

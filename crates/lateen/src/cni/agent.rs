@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::Ipv4Addr,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -22,7 +22,6 @@ use lateen_telemetry::{
     metrics::{Counter, Family, Gauge, Registry},
 };
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::MissedTickBehavior,
 };
@@ -289,8 +288,8 @@ fn monitoring(state: &State) -> Router {
 }
 
 async fn serve(port: u16, pages: Router) -> anyhow::Result<()> {
-    let address = (Ipv4Addr::UNSPECIFIED, port);
-    let listener = TcpListener::bind(address).await;
+    // For IPv4 too, and for nothing else where the node has no IPv6.
+    let listener = lateen_xds::server::listen((Ipv6Addr::UNSPECIFIED, port).into());
     let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, pages).await {

@@ -5,9 +5,9 @@
 //! anew, and the token of the kubeconfig is renewed.
 
 use std::{
-    fs::{self, Permissions},
-    io::{self, ErrorKind},
-    os::unix::fs::PermissionsExt,
+    fs::{self, OpenOptions, Permissions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -126,6 +126,15 @@ impl Node {
         }
         // Runtimes read lists under another name alone. The file comes back when the plugin goes.
         let listed = path.with_extension("conflist");
+        let held = fs::read_to_string(&listed).ok();
+        if held.is_some_and(|text| conflist::remove(&text).is_none()) {
+            bail!(
+                "{} stands for no network, or for another one than {}: remove one of the two, or name the \
+                 network with CNI_CONF_NAME",
+                listed.display(),
+                path.display()
+            );
+        }
         write(&listed, list.as_bytes(), mode(&path))?;
         let kept = before(&path);
         fs::rename(&path, &kept).with_context(|| format!("cannot rename {}", path.display()))?;
@@ -223,9 +232,17 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<bool> {
     }
     // With a name that no runtime takes for a network.
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    let written = fs::write(&new, bytes)
-        .and_then(|()| fs::set_permissions(&new, Permissions::from_mode(mode)))
-        .and_then(|()| fs::rename(&new, path));
+    let written = gone(&new).and_then(|()| {
+        // Nobody else reads it at any moment: it may be a token.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(fs::rename(&new, path)?)
+    });
     if written.is_err() {
         // What is left of it is in nobody's way.
         let _ = fs::remove_file(&new);

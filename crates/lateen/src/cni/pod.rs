@@ -14,8 +14,6 @@ use lateen_capture::{Config, config::Dns, iptables};
 pub(super) const CHECK: &str = "istio-validation";
 /// How it ends where nothing is captured.
 pub(super) const NOT_CAPTURED: i32 = 126;
-/// In its environment: names are resolved in the pod.
-const DNS: &str = "ISTIO_META_DNS_CAPTURE";
 
 /// What is to be captured; `None` for a pod that is to be left alone.
 pub(super) fn capture(pod: &Pod) -> anyhow::Result<Option<Config>> {
@@ -24,20 +22,18 @@ pub(super) fn capture(pod: &Pod) -> anyhow::Result<Option<Config>> {
         return Ok(None);
     };
     let args = check.args.iter().flatten().map(OsString::from);
-    let config = iptables::config(args);
+    let config = iptables::config(args, |name| variable(check, name));
     let mut config = config.with_context(|| format!("container {CHECK}"))?;
     // The name servers of the pod's file are not known before there is a container.
-    config.dns = if is_dns_captured(check) {
-        Dns::All
-    } else {
-        Dns::Off
-    };
+    if config.dns != Dns::Off {
+        config.dns = Dns::All;
+    }
     Ok(Some(config))
 }
 
-fn is_dns_captured(check: &Container) -> bool {
-    let mut env = check.env.iter().flatten();
-    env.any(|variable| variable.name == DNS && variable.value.as_deref() == Some("true"))
+fn variable(container: &Container, name: &str) -> Option<String> {
+    let mut all = container.env.iter().flatten();
+    all.find(|variable| variable.name == name)?.value.clone()
 }
 
 /// Whether a pod waits because nothing is captured: it was made before the plugin was there.
@@ -93,13 +89,18 @@ mod tests {
             "--skip-rule-apply",
             "--log_output_level=default:info",
         ];
-        let check = json!({"name": CHECK, "args": args, "env": [{"name": DNS, "value": "true"}]});
+        let check = json!({"name": CHECK, "args": args, "env": [
+            {"name": "ISTIO_META_DNS_CAPTURE", "value": "1"},
+            {"name": "INVALID_DROP", "value": "true"},
+            // The argument says otherwise, and counts.
+            {"name": "ISTIO_LOCAL_EXCLUDE_PORTS", "value": "1"},
+        ]});
         let config = capture(&pod(json!([{"name": "own"}, check]))).expect("readable");
         let config = config.expect("captured");
         let range = "10.0.0.0/8".parse().expect("a range");
         assert_eq!(config.outbound_ranges, Ranges::Only(vec![range]));
         assert_eq!(config.exclude_inbound_ports, [15090, 15020]);
-        assert_eq!(config.dns, Dns::All);
+        assert_eq!((config.dns, config.drop_invalid), (Dns::All, true));
         for init in [json!([]), json!([{"name": "istio-init", "args": args}])] {
             assert_eq!(capture(&pod(init)).expect("readable"), None);
         }

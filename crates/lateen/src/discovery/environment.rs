@@ -45,7 +45,11 @@ impl Environment {
     /// # Errors
     /// A variable that cannot be understood: none of them may mean something else than was meant.
     pub(super) fn read() -> anyhow::Result<Self> {
-        for (name, value) in std::env::vars() {
+        // What is no text is no variable of ours.
+        let texts = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        for (name, value) in texts {
             if lateen_install::is_unread(&name, &value) {
                 warn!(name, "this variable is not supported and has no effect");
             }

@@ -4,11 +4,13 @@
 //! and no other pod is one of its users. The pod's network belongs to it, so that powers over a network count
 //! there and nowhere else.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -65,6 +67,8 @@ pub(crate) fn give(user: u32, path: &std::path::Path) -> Result<(), Error> {
 pub(crate) struct OwnUsers {
     user: OwnedFd,
     pub(crate) first: u32,
+    /// Kept, as long as there are processes of these users.
+    _range: Range,
 }
 
 impl OwnUsers {
@@ -79,9 +83,40 @@ impl OwnUsers {
     }
 }
 
-/// The first user of the pod with this address.
-fn first_user(pod: Ipv4Addr) -> u32 {
-    FIRST + (u32::from(pod) % PODS) * PER_POD
+/// Which of the ranges of users are somebody's.
+static TAKEN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// A range of users that one pod has for itself.
+#[derive(Debug)]
+struct Range(u32);
+
+impl Range {
+    /// The one that goes with an address, or the next one that is nobody's: there are more addresses than
+    /// ranges.
+    fn take(pod: Ipv4Addr) -> Result<Self, Error> {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = u32::from(pod) % PODS;
+        let mut all = (0..PODS).map(|index| (wanted + index) % PODS);
+        let free = all.find(|range| taken.insert(*range));
+        let none = || {
+            Error::Container(format!(
+                "{PODS} pods have users of their own, and no more can"
+            ))
+        };
+        free.map(Self).ok_or_else(none)
+    }
+
+    /// The machine's user that is 0 in it.
+    fn first(&self) -> u32 {
+        FIRST + self.0 * PER_POD
+    }
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(&self.0);
+    }
 }
 
 /// Makes the user namespace of a pod, with a network and a UTS namespace that belong to it.
@@ -89,7 +124,8 @@ fn first_user(pod: Ipv4Addr) -> u32 {
 /// # Errors
 /// When the kernel refuses, as it does where the platform is not started by root.
 pub(crate) async fn create(pod: Ipv4Addr) -> Result<(OwnUsers, OwnedFd, OwnedFd), Error> {
-    let first = first_user(pod);
+    let range = Range::take(pod)?;
+    let first = range.first();
     let mut helper = Command::new(this_program()?)
         .arg("pod-users")
         .stdin(Stdio::piped())
@@ -134,7 +170,12 @@ pub(crate) async fn create(pod: Ipv4Addr) -> Result<(OwnUsers, OwnedFd, OwnedFd)
         .await
         .map_err(Error::io("wait for a helper"))?;
     let (user, net, uts) = made;
-    Ok((OwnUsers { user, first }, net, uts))
+    let users = OwnUsers {
+        user,
+        first,
+        _range: range,
+    };
+    Ok((users, net, uts))
 }
 
 /// `lateen pod-users`: makes the namespaces, says where they are, and stays until they are held elsewhere.
@@ -161,9 +202,20 @@ mod tests {
 
     #[test]
     fn pods_have_users_apart_below_what_is_signed() {
-        let user = |last| first_user(Ipv4Addr::new(10, 244, 0, last));
-        assert!(user(2) + PER_POD <= user(3));
-        let last = first_user(Ipv4Addr::new(10, 244, 15, 255));
+        let take = |third, last| Range::take(Ipv4Addr::new(10, 244, third, last)).expect("free");
+        // The third address is a whole round behind the first one.
+        let all = [take(0, 2), take(0, 3), take(16, 2)];
+        let mut firsts = all.each_ref().map(Range::first);
+        firsts.sort_unstable();
+        assert!(
+            firsts.is_sorted_by(|one, next| one + PER_POD <= *next),
+            "{firsts:?}"
+        );
+        let last = take(15, 255).first();
         assert!(last.checked_add(PER_POD).is_some_and(|end| end <= 1 << 31));
+        let [first, ..] = all;
+        let had = first.first();
+        drop(first);
+        assert_eq!(take(0, 2).first(), had);
     }
 }
