@@ -7,12 +7,21 @@ use lateen_testkit::conformance;
 /// A routing sample of Bookinfo: the public file where it is present, our own
 /// of the same name otherwise.
 pub fn networking(name: &str) -> anyhow::Result<String> {
+    let public = conformance("samples/bookinfo/networking");
+    match public.filter(|folder| folder.join(name).exists()) {
+        Some(folder) => read(&folder.join(name)),
+        None => own_networking(name),
+    }
+}
+
+/// A file of the repository's own sample.
+pub fn own_networking(name: &str) -> anyhow::Result<String> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/bookinfo/networking");
-    let path = conformance("samples/bookinfo/networking")
-        .filter(|folder| folder.join(name).exists())
-        .unwrap_or(own)
-        .join(name);
-    std::fs::read_to_string(&path)
+    read(&own.join(name))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
         .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))
 }
 

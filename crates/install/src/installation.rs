@@ -358,10 +358,11 @@ pub(crate) fn k8s(of: Option<&KubernetesResources>) -> KubernetesResources {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn of(file: &str, sets: &[&str]) -> Installation {
+    /// The installation that a file, without its first two lines, and settings are.
+    pub(crate) fn of(file: &str, sets: &[&str]) -> Installation {
         let head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n";
         Installation::of(&Layers {
             files: vec![("f.yaml".into(), format!("{head}{file}"))],

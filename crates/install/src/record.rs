@@ -86,17 +86,7 @@ fn name(installation: &Installation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile;
-
-    fn of(file: &str, sets: &[&str]) -> Installation {
-        let head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n";
-        Installation::of(&Layers {
-            files: vec![("f.yaml".into(), format!("{head}{file}"))],
-            sets: sets.iter().map(|set| (*set).to_owned()).collect(),
-            revision: None,
-        })
-        .expect("an installation")
-    }
+    use crate::{installation::tests::of, profile};
 
     fn found(parts: &[Part]) -> Vec<&Value> {
         let objects = parts.iter().flat_map(|part| &part.objects);

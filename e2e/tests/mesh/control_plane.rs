@@ -72,11 +72,12 @@ async fn told_of_all(mesh: &Mesh) -> anyhow::Result<()> {
     ] {
         mesh.wait_ready("default", labels, 1).await?;
     }
-    // A proxy that has just gone is counted until its stream is seen to end.
+    // A proxy is counted until its stream is seen to end, that of a pod that is ending too.
     eventually("the proxies of before to be gone", async || {
         let table = mesh.lateen_ok(&["proxy-status"])?;
         let pods: Api<Pod> = Api::all(mesh.client().await?);
-        let pods = pods.list(&ListParams::default()).await?.items;
+        let mut pods = pods.list(&ListParams::default()).await?.items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         let named = |pod: Pod| {
             let meta = pod.metadata;
             format!(

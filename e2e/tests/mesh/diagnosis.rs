@@ -10,7 +10,11 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams},
 };
-use lateen_e2e::{Mesh, eventually, mesh::client, samples::networking};
+use lateen_e2e::{
+    Mesh, eventually,
+    mesh::client,
+    samples::{networking, own_networking},
+};
 use serde_json::Value;
 
 use super::shared;
@@ -34,6 +38,9 @@ fn refused(mesh: &Mesh, args: &[&str], wanted: &[&str]) -> anyhow::Result<()> {
 /// Pods and services are told with the rules that lead to them.
 pub(crate) async fn pods_and_services_are_described(mesh: &Option<Mesh>) -> anyhow::Result<()> {
     let mesh = shared(mesh);
+    // Others lay the public one over it, which has other rules.
+    mesh.apply(&own_networking("bookinfo-gateway.yaml")?)
+        .await?;
     let rules = [
         networking("destination-rule-all.yaml")?,
         networking("virtual-service-reviews-90-10.yaml")?,

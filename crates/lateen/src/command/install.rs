@@ -1,5 +1,6 @@
 //! `lateen install`: brings a cluster to what an installation says.
 
+mod accounts;
 mod addon;
 mod handover;
 mod lock;
@@ -207,6 +208,7 @@ impl Install {
                 }
                 if !plan.is_kept(object)? {
                     applier.apply(object).await?;
+                    accounts::renew(client, object).await?;
                 }
             }
             ready(&part.objects, &progress).await?;

@@ -49,7 +49,7 @@ impl Rights {
             rights
                 .add(applier, &object.kind, object.namespace, &APPLY)
                 .await;
-            if object.kind.kind == "Deployment" {
+            if matches!(object.kind.kind.as_str(), "Deployment" | "DaemonSet") {
                 // Its pods say what holds it up.
                 rights.insert("", "pods", object.namespace, &["list"]);
             }

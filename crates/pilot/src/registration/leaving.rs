@@ -116,7 +116,7 @@ impl Registrar {
             Ok(metas) => self.left_of(&metas),
             Err(error) => {
                 self.counts.errors.inc();
-                warn!(%error, "what workloads left behind is not looked for now");
+                warn!(%error, "cannot list entries of workloads; those that were left are looked for again soon");
                 Vec::new()
             }
         }
