@@ -1,4 +1,4 @@
-//! Charts and manifests as a release carries them. They are made by the program itself, so that
+//! Charts, manifests, addons and pages of the commands as a release carries them. They are made by the program itself, so that
 //! nothing that is generated is kept in the repository.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,15 @@ const MANIFESTS: [(&str, &[&str]); 5] = [
 /// Lists what this task wrote, by paths below the folder that it is in: nothing else is its to replace.
 const LIST: &str = ".written";
 
-/// Writes charts to `helm/` and manifests to `manifests/`.
+/// What the program writes to folders, by the commands that take the folder at their end.
+const FOLDERS: [(&str, &[&str]); 3] = [
+    ("helm", &["manifest", "chart", "--output"]),
+    ("samples/addons", &["manifest", "addon", "--output"]),
+    ("docs/commands", &["collateral", "--output"]),
+];
+
+/// Writes charts to `helm/`, manifests to `manifests/`, addons to `samples/addons/` and a page for each
+/// command to `docs/commands/`.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
     let out = match args {
         [] => root.join(OUT),
@@ -34,11 +42,13 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
     };
     let out = std::path::absolute(&out).context("there is no current folder")?;
     let staging = Staging::in_folder(&out)?;
-    let (charts, manifests) = (staging.0.join("helm"), staging.0.join("manifests"));
-    let mut chart = lateen(root, &["manifest", "chart", "--output"]);
-    chart.arg(&charts).stdout(Stdio::null());
-    let status = chart.status().context("cannot run cargo")?;
-    ensure!(status.success(), "the charts cannot be made");
+    for (folder, command) in FOLDERS {
+        let mut write = lateen(root, command);
+        write.arg(staging.0.join(folder)).stdout(Stdio::null());
+        let status = write.status().context("cannot run cargo")?;
+        ensure!(status.success(), "{folder} cannot be made");
+    }
+    let manifests = staging.0.join("manifests");
     make(&manifests)?;
     for (name, settings) in MANIFESTS {
         let mut generate = lateen(root, &["manifest", "generate"]);

@@ -101,8 +101,7 @@ fn apply(desk: &Desk, mesh: &Mesh) -> anyhow::Result<()> {
 /// The page fetches the file from Istio's repository; the program writes its own. Whether its pod runs is
 /// up to who has the image.
 fn integrate(desk: &Desk) -> anyhow::Result<()> {
-    desk.write("samples/addons/kiali.yaml", "")?;
-    desk.bash("istioctl manifest addon kiali > samples/addons/kiali.yaml")?;
+    desk.bash("istioctl manifest addon -o samples/addons")?;
     desk.bash("kubectl apply -f samples/addons/kiali.yaml")?;
     let there = desk.bash("kubectl get deployment,service kiali -n istio-system -o name")?;
     ensure!(there == "deployment.apps/kiali\nservice/kiali\n", "{there}");

@@ -83,23 +83,36 @@ struct Generate {
 /// Write the objects of addons, without those of the mesh.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen manifest addon prometheus grafana | kubectl apply -f -\n  lateen manifest addon kiali -o addons"
+    after_help = "Examples:\n  lateen manifest addon prometheus grafana | kubectl apply -f -\n  lateen manifest addon -o samples/addons"
 )]
 struct AddonFiles {
-    /// Which ones.
-    #[arg(required = true, value_name = "NAME", value_parser = parse_addon)]
+    /// Which ones; all of them where they are written to a directory and none is named.
+    #[arg(required_unless_present = "output", value_name = "NAME", value_parser = parse_addon)]
     names: Vec<Addon>,
     #[command(flatten)]
     layers: LayerArgs,
-    /// A directory that the addons are written to, a file each.
+    /// A directory that the addons are written to, as NAME.yaml each.
     #[arg(short, long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }
 
 impl AddonFiles {
     fn run(&self) -> anyhow::Result<()> {
-        let parts = addon_parts(&self.layers.installation()?, &self.names)?;
-        write_parts(&parts, self.output.as_deref())
+        let installation = self.layers.installation()?;
+        let Some(directory) = &self.output else {
+            return write_parts(&addon_parts(&installation, &self.names)?, None);
+        };
+        make(directory)?;
+        let is_named = |addon: &Addon| self.names.is_empty() || self.names.contains(addon);
+        // Two files may be of addons that exclude each other: they are not applied together.
+        for addon in Addon::all().filter(is_named) {
+            let objects = addon_parts(&installation, &[addon])?
+                .into_iter()
+                .flat_map(|part| part.objects);
+            let objects: Vec<Value> = objects.collect();
+            write(&directory.join(format!("{}.yaml", addon.name())), &objects)?;
+        }
+        Ok(())
     }
 }
 
@@ -148,16 +161,22 @@ fn write_parts(parts: &[Part], directory: Option<&Path>) -> anyhow::Result<()> {
         }
         return Ok(());
     };
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
+    make(directory)?;
     for (n, part) in parts.iter().enumerate() {
         // Files are applied in the order of their names.
         let title = part.title.to_lowercase().replace(' ', "-");
-        let path = directory.join(format!("{n}-{title}.yaml"));
-        std::fs::write(&path, yaml(&part.objects)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write(&directory.join(format!("{n}-{title}.yaml")), &part.objects)?;
     }
     Ok(())
+}
+
+fn make(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))
+}
+
+fn write(path: &Path, objects: &[Value]) -> anyhow::Result<()> {
+    std::fs::write(path, yaml(objects)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Objects as one file of documents.
