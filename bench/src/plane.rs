@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use lateen_citadel::{Authenticator, CertificateAuthority, Citadel, Denied};
+use lateen_citadel::{Authenticator, CertificateAuthority, Citadel, Denied, TrustDomains};
 use lateen_core::SpiffeId;
 use lateen_tls::{ClientAuth, IdentityStore, PeerRule, https};
 use lateen_xds::server::{Ads, Connections, Names, Peer, Resource, ResourceSource};
@@ -49,9 +49,10 @@ impl Plane {
         let store = Arc::new(IdentityStore::new(serving));
         let listener = https::Listener::http(vec![tcp], store, auth)?;
         let ads = Ads::new(plane.clone(), Arc::new(Connections::default()));
+        let trust = watch::channel(Arc::new(TrustDomains::new(TRUST_DOMAIN, []))).1;
         tokio::spawn(
             tonic::transport::Server::builder()
-                .add_service(Citadel::new(ca, Arc::new(Accounts)).into_server())
+                .add_service(Citadel::new(ca, Arc::new(Accounts), trust).into_server())
                 .add_service(ads.into_service())
                 .serve_with_incoming(listener.into_incoming()),
         );

@@ -442,6 +442,37 @@ impl MeshConfig {
             .unwrap_or(DEFAULT_TRUST_DOMAIN)
     }
 
+    /// Trust domains whose identities are of this mesh: its own first, then those that mean it.
+    pub fn trust_domains(&self) -> Vec<&str> {
+        let mut domains = vec![self.trust_domain()];
+        for alias in &self.trust_domain_aliases {
+            if !domains.contains(&alias.as_str()) {
+                domains.push(alias);
+            }
+        }
+        domains
+    }
+
+    /// Whether identities can be made in its trust domains. Proxies tell their peers by them, so that one
+    /// with a slash in it would stand for others.
+    ///
+    /// # Errors
+    /// The field, and what is wrong with it.
+    pub fn check_trust_domains(&self) -> Result<(), String> {
+        let own = self.trust_domain.iter().filter(|own| !own.is_empty());
+        let own = own.map(|own| ("trustDomain".to_owned(), own));
+        let aliases = self.trust_domain_aliases.iter().enumerate();
+        let aliases = aliases.map(|(n, alias)| (format!("trustDomainAliases[{n}]"), alias));
+        for (field, domain) in own.chain(aliases) {
+            if !is_trust_domain(domain) {
+                return Err(format!(
+                    "{field}: {domain:?} is no trust domain; use letters, digits, \".\", \"-\" and \"_\""
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The root namespace in force.
     pub fn root_namespace(&self) -> &str {
         self.root_namespace
@@ -467,4 +498,11 @@ impl MeshConfig {
             .and_then(|p| p.mode)
             .unwrap_or(MeshOutboundMode::AllowAny)
     }
+}
+
+/// Whether a text can be a trust domain: as the SPIFFE standard has it (SPIFFE-ID, section 2.1), and in
+/// upper case too.
+pub fn is_trust_domain(text: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(is_known)
 }

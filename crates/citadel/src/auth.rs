@@ -6,6 +6,8 @@ use lateen_tls::PeerInfo;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
+use crate::TrustDomains;
+
 const BEARER: &str = "Bearer ";
 
 /// How a caller proved its identity.
@@ -20,7 +22,7 @@ pub enum Proof {
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is.
+    /// Who it is, in the trust domain that the mesh has now.
     pub spiffe: SpiffeId,
     /// How it proved that.
     pub proof: Proof,
@@ -52,17 +54,27 @@ pub trait Authenticator: Send + Sync + 'static {
 pub async fn identify(
     metadata: &MetadataMap,
     extensions: &Extensions,
-    trust_domain: &str,
+    trust: &TrustDomains,
     authenticator: &dyn Authenticator,
 ) -> Result<Caller, Status> {
     let peer = extensions.get::<PeerInfo>().and_then(PeerInfo::spiffe);
-    if let Some(spiffe) = peer.filter(|id| id.trust_domain.as_str() == trust_domain) {
+    if let Some(spiffe) = peer.and_then(|id| trust.admit(id)) {
         return Ok(Caller {
-            spiffe: spiffe.clone(),
+            spiffe,
             proof: Proof::Certificate,
         });
     }
-    let token = bearer(metadata)?;
+    let token = match (bearer(metadata), peer) {
+        (None, Some(stranger)) => {
+            let why = format!("{stranger} is not of trust domain {trust}, and shows no token");
+            return Err(Status::unauthenticated(why));
+        }
+        (None, None) => {
+            let why = "neither a client certificate nor a token";
+            return Err(Status::unauthenticated(why));
+        }
+        (Some(token), _) => token?,
+    };
     match authenticator.authenticate(token).await {
         Ok(spiffe) => Ok(Caller {
             spiffe,
@@ -75,15 +87,15 @@ pub async fn identify(
     }
 }
 
-fn bearer(metadata: &MetadataMap) -> Result<&str, Status> {
-    let header = metadata
-        .get("authorization")
-        .ok_or_else(|| Status::unauthenticated("neither a client certificate nor a token"))?;
-    header
+/// `None` where nothing is shown.
+fn bearer(metadata: &MetadataMap) -> Option<Result<&str, Status>> {
+    let header = metadata.get("authorization")?;
+    let token = header
         .to_str()
         .ok()
         .and_then(|text| text.strip_prefix(BEARER))
         .map(str::trim)
-        .filter(|token| !token.is_empty())
-        .ok_or_else(|| Status::unauthenticated("the authorization header holds no bearer token"))
+        .filter(|token| !token.is_empty());
+    let missing = || Status::unauthenticated("the authorization header holds no bearer token");
+    Some(token.ok_or_else(missing))
 }

@@ -37,7 +37,7 @@ const RENEW_RETRY: Duration = Duration::from_secs(60);
 pub struct CaOptions {
     /// The namespace of the control plane and of the Secrets.
     pub namespace: String,
-    /// The trust domain whose identities are issued.
+    /// The trust domain that a root is made for where there is none.
     pub trust_domain: String,
     /// Validity of a workload's certificate when the request names none.
     pub default_ttl: Duration,
@@ -263,11 +263,6 @@ impl CertificateAuthority {
     /// The same, as they change.
     pub fn roots(&self) -> watch::Receiver<Arc<str>> {
         self.roots_tx.subscribe()
-    }
-
-    /// The trust domain whose identities are issued.
-    pub fn trust_domain(&self) -> &str {
-        &self.options.trust_domain
     }
 
     /// Where the signing certificate comes from.

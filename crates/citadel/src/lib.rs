@@ -15,6 +15,7 @@ mod metrics;
 mod publish;
 mod service;
 mod store;
+mod trust;
 
 pub use auth::{Authenticator, Caller, Denied, Proof, identify};
 pub use ca::{CaOptions, CertificateAuthority, Origin, PLUGGED_SECRET, Signed};
@@ -23,3 +24,4 @@ pub use metrics::Metrics;
 pub use publish::{RootPublisher, RootTarget};
 pub use service::Citadel;
 pub use store::{Creation, SecretData, SecretStore, StoreError};
+pub use trust::{Trust, TrustDomains};

@@ -8,15 +8,16 @@ use lateen_xds::ca::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Authenticator, Caller, CertificateAuthority, Error, Signed, identify};
+use crate::{Authenticator, Caller, CertificateAuthority, Error, Signed, Trust, identify};
 
 /// Metadata of a request by which node proxies act for workloads.
 const IMPERSONATED: &str = "ImpersonatedIdentity";
 
-/// The certificate service: an authority and a judge of tokens.
+/// The certificate service: an authority, a judge of tokens, and whose certificates prove anything.
 pub struct Citadel {
     ca: Arc<CertificateAuthority>,
     authenticator: Arc<dyn Authenticator>,
+    trust: Trust,
 }
 
 impl std::fmt::Debug for Citadel {
@@ -29,8 +30,16 @@ impl std::fmt::Debug for Citadel {
 
 impl Citadel {
     /// A service for [`Citadel::into_server`].
-    pub fn new(ca: Arc<CertificateAuthority>, authenticator: Arc<dyn Authenticator>) -> Self {
-        Self { ca, authenticator }
+    pub fn new(
+        ca: Arc<CertificateAuthority>,
+        authenticator: Arc<dyn Authenticator>,
+        trust: Trust,
+    ) -> Self {
+        Self {
+            ca,
+            authenticator,
+            trust,
+        }
     }
 
     /// The tonic service, to be added to a server whose connections are `lateen_tls` streams.
@@ -87,8 +96,8 @@ impl CertificateService for Citadel {
         let metrics = self.ca.metrics();
         metrics.csr.increment();
         let (metadata, extensions, message) = request.into_parts();
-        let domain = self.ca.trust_domain();
-        let caller = identify(&metadata, &extensions, domain, &*self.authenticator).await;
+        let trust = self.trust.borrow().clone();
+        let caller = identify(&metadata, &extensions, &trust, &*self.authenticator).await;
         let caller = caller.inspect_err(|status| {
             metrics.authentication_failure.increment();
             tracing::warn!(reason = status.message(), "certificate request refused");

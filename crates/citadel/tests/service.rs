@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lateen_citadel::{
     Authenticator, CaOptions, CertificateAuthority, Citadel, Creation, Denied, Origin, SecretData,
-    SecretStore, StoreError,
+    SecretStore, StoreError, TrustDomains,
 };
 use lateen_core::SpiffeId;
 use lateen_tls::{
@@ -15,6 +15,7 @@ use lateen_tls::{
     IdentityStore, LeafRequest, PeerRule, ServerCheck, ServerOptions, https,
 };
 use lateen_xds::ca::{CertificateClient, IstioCertificateRequest};
+use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 const REVIEWS: &str = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews";
@@ -79,6 +80,7 @@ async fn load(store: &Memory) -> CertificateAuthority {
 
 struct Server {
     ca: Arc<CertificateAuthority>,
+    trust: watch::Sender<Arc<TrustDomains>>,
     address: String,
 }
 
@@ -88,18 +90,19 @@ async fn serve() -> Server {
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("loopback");
-    let rule = PeerRule::TrustDomains(vec!["cluster.local".to_owned()]);
+    let rule = PeerRule::AnyTrusted;
     let store = Arc::new(IdentityStore::new(with_roots(&serving, &ca.root_pem())));
     let listener = https::Listener::http(vec![tcp], store, ClientAuth::Optional(rule));
     let listener = listener.expect("a listener");
     let address = listener.address().to_string();
-    let citadel = Citadel::new(ca.clone(), Arc::new(Tokens)).into_server();
+    let (trust, domains) = watch::channel(Arc::new(TrustDomains::new("cluster.local", [])));
+    let citadel = Citadel::new(ca.clone(), Arc::new(Tokens), domains).into_server();
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(citadel)
             .serve_with_incoming(listener.into_incoming()),
     );
-    Server { ca, address }
+    Server { ca, trust, address }
 }
 
 fn with_roots(identity: &Identity, roots: &str) -> Identity {
@@ -179,6 +182,36 @@ async fn a_token_buys_a_certificate_of_its_owner_whatever_the_request_says() {
         .expect("issued");
     let info = CertInfo::from_pem(&chain[0]).expect("a certificate");
     assert_eq!(info.uris, [REVIEWS]);
+}
+
+#[tokio::test]
+async fn a_certificate_proves_what_the_mesh_trusts_now() {
+    let server = serve().await;
+    let (key, message) = request(3600);
+    let chain = server
+        .ask(server.nobody(), Some("good"), message)
+        .await
+        .expect("issued");
+    let old = || Identity::from_pem(&chain[0], &key, &chain[1]).expect("it fits the key");
+    // With the old domain as an alias, whoever has a certificate of it gets one of the new.
+    let moved = TrustDomains::new("corp", ["cluster.local"]);
+    server.trust.send_replace(Arc::new(moved));
+    let next = server.ask(old(), None, request(0).1).await;
+    let info = CertInfo::from_pem(&next.expect("issued")[0]).expect("a certificate");
+    assert_eq!(info.uris, [REVIEWS.replace("cluster.local", "corp")]);
+    // Without, it is a stranger, who may have a token.
+    server
+        .trust
+        .send_replace(Arc::new(TrustDomains::new("corp", [])));
+    let refused = server.ask(old(), None, request(0).1).await;
+    let refused = refused.expect_err("refused");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let why = format!("{REVIEWS} is not of trust domain corp, and shows no token");
+    assert_eq!(refused.message(), why);
+    server
+        .ask(old(), Some("good"), request(0).1)
+        .await
+        .expect("issued");
 }
 
 #[tokio::test]

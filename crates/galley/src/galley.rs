@@ -56,6 +56,7 @@ pub fn fold_with(
         world: unchanging,
         credentials,
         domain: domain.to_owned(),
+        trust_domain: None,
     };
     let mut fold = Fold::default();
     fold.next(raw);
@@ -86,13 +87,15 @@ pub struct Surroundings {
     pub credentials: Arc<dyn Credentials>,
     /// The domain of service names, `cluster.local`.
     pub domain: String,
+    /// The mesh's trust domain, where it is not its configuration that says it.
+    pub trust_domain: Option<String>,
 }
 
 impl Galley {
     /// Folds what is there now before it returns, then every change. Must be called in a tokio
     /// runtime. Where the registry has not synced yet, [`Galley::synced`] tells when both have.
     pub fn start(mut raw: watch::Receiver<Arc<RawConfig>>, mut around: Surroundings) -> Self {
-        let mut fold = Fold::default();
+        let mut fold = Fold::of(around.trust_domain.clone());
         let first = Folded {
             raw: raw.borrow_and_update().clone(),
             world: around.world.borrow_and_update().clone(),
@@ -193,7 +196,10 @@ pub fn parse_mesh(text: &str) -> Result<MeshConfig, MeshError> {
     if text.trim().is_empty() {
         return Ok(MeshConfig::default());
     }
-    serde_saphyr::from_str(text).map_err(|error| MeshError(error.to_string()))
+    let mesh: MeshConfig =
+        serde_saphyr::from_str(text).map_err(|error| MeshError(error.to_string()))?;
+    mesh.check_trust_domains().map_err(MeshError)?;
+    Ok(mesh)
 }
 
 /// Reads key `meshNetworks` of ConfigMap `istio`; an empty text is a mesh of one network.
@@ -210,6 +216,8 @@ struct Fold {
     good: BTreeMap<ObjectRef, Typed>,
     faulty: Faulty,
     set: ConfigSet,
+    /// Above what the mesh's configuration says.
+    trust_domain: Option<String>,
     /// Objects that others define and the mesh reads.
     objects: Objects,
     /// Whether something is different that decides what follows from them.
@@ -300,6 +308,23 @@ fn remove<T>(list: &mut Vec<Arc<Object<T>>>, object: &Object<T>) {
 }
 
 impl Fold {
+    fn of(trust_domain: Option<String>) -> Self {
+        let mut fold = Fold {
+            trust_domain,
+            ..Fold::default()
+        };
+        fold.set.mesh = Arc::new(fold.in_trust(MeshConfig::default()));
+        fold
+    }
+
+    /// A mesh, in the trust domain that it is told to be of.
+    fn in_trust(&self, mut mesh: MeshConfig) -> MeshConfig {
+        if let Some(own) = &self.trust_domain {
+            mesh.trust_domain = Some(own.clone());
+        }
+        mesh
+    }
+
     /// Takes in what is different from the last time.
     fn next(&mut self, raw: &Arc<RawConfig>) -> Changed {
         let mut changed = Changed::default();
@@ -438,6 +463,7 @@ impl Fold {
                 for field in unsupported::of_mesh(text) {
                     tracing::warn!(field, "ConfigMap istio: not supported, has no effect");
                 }
+                let mesh = self.in_trust(mesh);
                 let changed = *self.set.mesh != mesh;
                 if changed {
                     self.set.mesh = Arc::new(mesh);

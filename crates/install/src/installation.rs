@@ -66,6 +66,8 @@ impl Installation {
         };
         let mesh = installation.mesh_config();
         let mesh = MeshConfig::deserialize(&mesh).map_err(|error| together("meshConfig", error))?;
+        let usable = mesh.check_trust_domains();
+        usable.map_err(|error| together("meshConfig", error))?;
         let proxy = mesh.default_config.as_ref();
         if proxy.and_then(|proxy| proxy.interception_mode) == Some(InterceptionMode::Tproxy) {
             let field = "meshConfig.defaultConfig.interceptionMode";

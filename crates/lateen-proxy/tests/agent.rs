@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lateen_citadel::{
     Authenticator, CaOptions, CertificateAuthority, Citadel, Creation, Denied, SecretData,
-    SecretStore, StoreError,
+    SecretStore, StoreError, TrustDomains,
 };
 use lateen_core::SpiffeId;
 use lateen_tls::{
@@ -86,8 +86,8 @@ impl ResourceSource for Source {
             "{}",
             node.id
         );
-        let found =
-            lateen_citadel::identify(&peer.metadata, &peer.extensions, "cluster.local", &Tokens);
+        let trust = TrustDomains::new("cluster.local", []);
+        let found = lateen_citadel::identify(&peer.metadata, &peer.extensions, &trust, &Tokens);
         Ok(found.await?.spiffe)
     }
 
@@ -182,10 +182,11 @@ async fn control_plane(inbound: u16) -> (Arc<CertificateAuthority>, u16) {
         listener: self::listener(inbound),
         snapshots: watch::Sender::new(1),
     };
+    let trust = watch::channel(Arc::new(TrustDomains::new("cluster.local", []))).1;
     let ads = Ads::new(Arc::new(source), Arc::new(Connections::default()));
     tokio::spawn(
         tonic::transport::Server::builder()
-            .add_service(Citadel::new(ca.clone(), Arc::new(Tokens)).into_server())
+            .add_service(Citadel::new(ca.clone(), Arc::new(Tokens), trust).into_server())
             .add_service(ads.into_service())
             .serve_with_incoming(listener.into_incoming()),
     );

@@ -6,8 +6,8 @@ use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kube::Client;
-use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher};
-use lateen_core::{Backoff, SpiffeId};
+use lateen_citadel::{CaOptions, CertificateAuthority, RootPublisher, Trust};
+use lateen_core::Backoff;
 use lateen_registry::{Consul, FieldFault, Files, Registry};
 use lateen_tls::IdentityStore;
 use tracing::{info, warn};
@@ -33,6 +33,7 @@ mod servers;
 mod sources;
 mod statuses;
 mod tokens;
+mod trust;
 mod webhooks;
 
 use environment::Environment;
@@ -147,22 +148,25 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
         world: registry.world(),
         credentials: credentials.clone(),
         domain: options.domain.clone(),
+        trust_domain: options.trust_domain(),
     };
     let galley = lateen_galley::Galley::start(registry.config(), around);
     credentials.grant(galley.gateways());
     galley.synced(&registry).await;
     info!("configuration is in sync");
     // Proxies expect their peers in the mesh's trust domain, so certificates must be for that.
-    let mesh = Arc::clone(&galley.config().borrow().mesh);
-    let trust_domain = options.trust_domain.as_deref();
-    let trust_domain = trust_domain.unwrap_or_else(|| mesh.trust_domain());
-    let authority = Arc::new(authority(&client, &options, trust_domain).await);
+    let trust = trust::follow(galley.config());
+    let own = trust.borrow().own().to_owned();
+    let authority = Arc::new(authority(&client, &options, &own).await);
     let serving = Arc::new(IdentityStore::empty());
 
     let replica = Arc::new(IdentityStore::empty());
-    let id = SpiffeId::new(trust_domain, &options.namespace, "istiod");
-    let id = id.context("trust domain")?;
-    tokio::spawn(Arc::clone(&authority).keep_workload(Arc::clone(&replica), id));
+    tokio::spawn(keep_replica(
+        Arc::clone(&authority),
+        Arc::clone(&replica),
+        options.namespace.clone(),
+        trust.clone(),
+    ));
 
     let revisions = revisions::follow(&client, &options.revision);
     tokio::spawn(keep_serving(
@@ -203,6 +207,7 @@ async fn run(mut options: Options) -> anyhow::Result<()> {
         authority,
         serving,
         servers::Sinks {
+            trust,
             params,
             credentials,
             statuses: statuses.clone(),
@@ -243,6 +248,27 @@ async fn keep_serving(
         tokio::select! {
             () = keeping => return,
             Ok(()) = revisions.changed() => {}
+        }
+    }
+}
+
+/// Keeps the certificate fresh by which other replicas know this one, in the trust domain of the mesh.
+async fn keep_replica(
+    authority: Arc<CertificateAuthority>,
+    store: Arc<IdentityStore>,
+    namespace: String,
+    mut trust: Trust,
+) {
+    loop {
+        let id = trust.borrow_and_update().identity(&namespace, "istiod");
+        let Some(id) = id else {
+            tracing::error!(namespace, "no identity for this replica in this namespace");
+            return;
+        };
+        let keeping = Arc::clone(&authority).keep_workload(Arc::clone(&store), id);
+        tokio::select! {
+            () = keeping => return,
+            Ok(()) = trust.changed() => {}
         }
     }
 }

@@ -80,7 +80,7 @@ impl Snapshot {
         let platform = platform.into();
         let domain = platform.domain.clone();
         let of_config = Arc::new(ConfigIndex::new(&config, &domain));
-        let of_world = WorldIndex::new(&world, config.mesh.trust_domain());
+        let of_world = WorldIndex::new(&world, &config.mesh.trust_domains());
         Snapshot {
             generation,
             since: Instant::now(),
@@ -108,9 +108,10 @@ impl Snapshot {
             true => self.of_config.clone(),
             false => Arc::new(self.of_config.next(&self.config, &config, &self.domain)),
         };
-        let of_world = match self.config.mesh.trust_domain() == config.mesh.trust_domain() {
+        let trust_domains = config.mesh.trust_domains();
+        let of_world = match trust_domains[..] == *self.of_world.trust_domains {
             true => self.of_world.next(&self.world, &world),
-            false => WorldIndex::new(&world, config.mesh.trust_domain()),
+            false => WorldIndex::new(&world, &trust_domains),
         };
         let asked = asked_labels(&of_config, &of_world);
         Snapshot {
@@ -302,6 +303,11 @@ impl Snapshot {
         let seen = is_visible(&other.export_to, default, &other.namespace, namespace);
         let better = || best.is_none_or(|best| rank(other) < rank(best));
         if seen && better() { Some(other) } else { best }
+    }
+
+    /// Trust domains whose workloads are of the mesh.
+    pub(crate) fn trust_domains(&self) -> &Arc<[String]> {
+        &self.of_world.trust_domains
     }
 
     /// The SPIFFE names of those who serve a service, sorted.

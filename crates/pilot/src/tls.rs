@@ -89,8 +89,9 @@ pub(crate) fn server(context: DownstreamTlsContext) -> TransportSocket {
     wire::transport_socket(TLS_SOCKET, pack_any(&context))
 }
 
-/// The server's side of mutual TLS inside the mesh, within the limits that the mesh has for it.
-pub(crate) fn mesh_server(limits: Option<&TlsConfig>) -> TransportSocket {
+/// The server's side of mutual TLS inside the mesh, for clients of these trust domains and within the
+/// limits that the mesh has for it.
+pub(crate) fn mesh_server(trust_domains: &[String], limits: Option<&TlsConfig>) -> TransportSocket {
     let mut params = at_least_1_2();
     if let Some(limits) = limits {
         if limits.min_protocol_version == TlsConfigProtocol::V1_3 {
@@ -102,7 +103,11 @@ pub(crate) fn mesh_server(limits: Option<&TlsConfig>) -> TransportSocket {
     server(DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: owned(&["h2", "http/1.1", "istio"]),
-            validation_context_type: Some(mesh_peers(&[])),
+            validation_context_type: Some(peers(
+                trust_domains.iter().map(|own| of_domain(own)).collect(),
+                names::SECRET_ROOT,
+                wire::agent_secrets(),
+            )),
             tls_params: Some(params),
             ..mesh_identity()
         }),
@@ -124,26 +129,22 @@ pub(crate) fn mesh_identity() -> CommonTlsContext {
 
 /// Peers signed by the mesh's roots that have one of these names; any name when there are none.
 pub(crate) fn mesh_peers(accounts: &[String]) -> common_tls_context::ValidationContextType {
-    peers(
-        accounts,
-        names::SECRET_ROOT,
-        wire::agent_secrets(),
-        SanType::Uri,
-    )
+    let sans = sans(accounts, SanType::Uri);
+    peers(sans, names::SECRET_ROOT, wire::agent_secrets())
 }
 
 pub(crate) use subject_alt_name_matcher::SanType;
 
+/// Peers with one of these names, or any name when there are none.
 pub(crate) fn peers(
-    accounts: &[String],
+    sans: Vec<SubjectAltNameMatcher>,
     root: &str,
     from: ConfigSource,
-    san: SanType,
 ) -> common_tls_context::ValidationContextType {
     common_tls_context::ValidationContextType::CombinedValidationContext(
         common_tls_context::CombinedCertificateValidationContext {
             default_validation_context: Some(CertificateValidationContext {
-                match_typed_subject_alt_names: sans(accounts, san),
+                match_typed_subject_alt_names: sans,
                 ..CertificateValidationContext::default()
             }),
             validation_context_sds_secret_config: Some(secret(root, from)),
@@ -164,6 +165,15 @@ pub(crate) fn sans(names: &[String], san: SanType) -> Vec<SubjectAltNameMatcher>
         ..SubjectAltNameMatcher::default()
     };
     names.iter().map(matcher).collect()
+}
+
+/// Any workload of a trust domain.
+fn of_domain(trust_domain: &str) -> SubjectAltNameMatcher {
+    SubjectAltNameMatcher {
+        san_type: SanType::Uri.into(),
+        matcher: Some(wire::prefix(&format!("spiffe://{trust_domain}/"))),
+        ..SubjectAltNameMatcher::default()
+    }
 }
 
 pub(crate) fn at_least_1_2() -> TlsParameters {

@@ -197,6 +197,13 @@ pub(crate) fn exact(value: &str) -> StringMatcher {
     }
 }
 
+pub(crate) fn prefix(value: &str) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::Prefix(value.into())),
+        ..StringMatcher::default()
+    }
+}
+
 /// `None` for a match that asks only for presence.
 pub(crate) fn string_match(of: &api::networking::StringMatch) -> Option<StringMatcher> {
     use api::networking::StringMatch;

@@ -8,6 +8,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         world: watch::channel(Arc::default()).1,
         credentials: Arc::new(crate::NoCredentials),
+        trust_domain: None,
         domain: "cluster.local".into(),
     }
 }
@@ -100,6 +101,45 @@ fn unreadable_networks_keep_the_last() {
     assert_eq!(n_networks(&mut fold, &raw), 1);
     raw.networks = None;
     assert_eq!(n_networks(&mut fold, &raw), 0);
+}
+
+#[test]
+fn what_is_no_trust_domain_keeps_the_last() {
+    let mut fold = Fold::of(None);
+    let mut take = |text: &str| {
+        let raw = RawConfig {
+            mesh: Some(text.into()),
+            ..RawConfig::default()
+        };
+        fold.next(&Arc::new(raw));
+        fold.set.mesh.trust_domains().join(" ")
+    };
+    assert_eq!(
+        take("{trustDomain: a.b_c-D, trustDomainAliases: [x, a.b_c-D]}"),
+        "a.b_c-D x"
+    );
+    // Who is of this one would pass for somebody of another.
+    for bad in ["trustDomain: x/ns", "trustDomainAliases: [y, '']"] {
+        assert_eq!(take(bad), "a.b_c-D x");
+        let field = bad.split(':').next().expect("a field");
+        let why = parse_mesh(bad).expect_err("refused").to_string();
+        assert!(
+            why.contains(field) && why.contains("is no trust domain"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn a_trust_domain_that_is_told_stands_above_the_meshs() {
+    let mut fold = Fold::of(Some("told".into()));
+    assert_eq!(fold.set.mesh.trust_domain(), "told");
+    let raw = RawConfig {
+        mesh: Some("{trustDomain: other, trustDomainAliases: [old]}".into()),
+        ..RawConfig::default()
+    };
+    fold.next(&Arc::new(raw));
+    assert_eq!(fold.set.mesh.trust_domains(), ["told", "old"]);
 }
 
 #[test]

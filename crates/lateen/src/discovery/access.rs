@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
-use lateen_citadel::Authenticator;
+use lateen_citadel::{Authenticator, Trust};
 use lateen_core::SpiffeId;
 use lateen_pilot::{Authenticate, Peer};
 use tonic::Status;
@@ -18,7 +18,7 @@ use tonic::Status;
 pub(super) struct Identified {
     pub(super) client: Client,
     pub(super) authenticator: Arc<dyn Authenticator>,
-    pub(super) trust_domain: String,
+    pub(super) trust: Trust,
 }
 
 impl Authenticate for Identified {
@@ -27,10 +27,11 @@ impl Authenticate for Identified {
         peer: &'a Peer,
     ) -> BoxFuture<'a, Result<Option<SpiffeId>, Status>> {
         async move {
+            let trust = self.trust.borrow().clone();
             let caller = lateen_citadel::identify(
                 &peer.metadata,
                 &peer.extensions,
-                &self.trust_domain,
+                &trust,
                 self.authenticator.as_ref(),
             );
             Ok(Some(caller.await?.spiffe))
@@ -83,7 +84,7 @@ mod tests {
     use http_body_util::BodyExt;
     use hyper::{Request, Response, body::Bytes};
     use kube::client::Body;
-    use lateen_citadel::Denied;
+    use lateen_citadel::{Denied, TrustDomains};
     use serde_json::{Value, json};
 
     use super::*;
@@ -114,7 +115,7 @@ mod tests {
         let access = Identified {
             client: Client::new(tower::service_fn(api), "default"),
             authenticator: Arc::new(Nobody),
-            trust_domain: "cluster.local".to_owned(),
+            trust: tokio::sync::watch::channel(Arc::new(TrustDomains::new("cluster.local", []))).1,
         };
         for (account, expect) in [("gateway", true), ("reviews", false)] {
             let id = SpiffeId::new("cluster.local", "ns", account).expect("an identity");

@@ -50,8 +50,8 @@ pub(super) struct Options {
     #[arg(long, default_value = DEFAULT_REVISION, env = "REVISION")]
     pub(super) revision: String,
     /// The mesh's trust domain; without it, that of the mesh's configuration.
-    #[arg(long = "trustDomain", env = "TRUST_DOMAIN")]
-    pub(super) trust_domain: Option<String>,
+    #[arg(long = "trustDomain", env = "TRUST_DOMAIN", value_parser = trust_domain)]
+    trust_domain: Option<String>,
     /// For whom tokens of proxies are made out (`sds.token.aud`), with commas between.
     #[arg(long = "tokenAudiences", env = "TOKEN_AUDIENCES", value_delimiter = ',', default_value = AUDIENCE)]
     pub(super) audiences: Vec<String>,
@@ -149,6 +149,11 @@ impl Options {
         info!(registries = self.registries.join(","), "services are read");
     }
 
+    /// The mesh's trust domain, where it is not the mesh's configuration that says it.
+    pub(super) fn trust_domain(&self) -> Option<String> {
+        self.trust_domain.clone().filter(|own| !own.is_empty())
+    }
+
     /// A name as the revision has it: `istiod`, `istiod-canary`.
     pub(super) fn revisioned(&self, name: &str) -> String {
         match self.revision_name() {
@@ -167,6 +172,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Of both families, or of IPv4 where there is nothing else.
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+}
+
+/// A variable without a value says nothing.
+fn trust_domain(text: &str) -> Result<String, String> {
+    match text.is_empty() || lateen_api::mesh::is_trust_domain(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{text:?} is no trust domain; use letters, digits, \".\", \"-\" and \"_\""
+        )),
+    }
 }
 
 /// `:15010` listens on every address, as Go's flags have it.
@@ -268,6 +283,7 @@ mod tests {
         };
         refused("--registries=Mock", "\"Mock\" is not supported");
         refused("--tls-min-version=1.0", "\"1.0\" is not supported");
+        refused("--trustDomain=a/b", "\"a/b\" is no trust domain");
         refused("--nonesuch", "unexpected argument '--nonesuch'");
         let whole = lateen_install::Installation::default();
         let arguments = whole.control_plane_arguments().expect("a control plane");

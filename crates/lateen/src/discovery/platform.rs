@@ -75,6 +75,7 @@ impl Telling {
             world: registry.world(),
             credentials: Arc::new(lateen_galley::NoCredentials),
             domain: "cluster.local".into(),
+            trust_domain: None,
         };
         let galley = Galley::start(registry.config(), around);
         galley.synced(&registry).await;

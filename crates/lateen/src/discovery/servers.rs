@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::{Router, extract::Request, response::IntoResponse, routing::get};
 use http_body_util::BodyExt;
 use kube::Client;
-use lateen_citadel::{Authenticator, CertificateAuthority, Citadel};
+use lateen_citadel::{Authenticator, CertificateAuthority, Citadel, Trust};
 use lateen_galley::Galley;
 use lateen_injector::{Owner, Params};
 use lateen_pilot::{Anonymous, Discovery, Registering, Settings};
@@ -30,6 +30,7 @@ pub(super) struct Parts {
     discovery: Discovery,
     authority: Arc<CertificateAuthority>,
     authenticator: Arc<dyn Authenticator>,
+    trust: Trust,
     serving: Arc<IdentityStore>,
     webhooks: Router,
     metrics: Router,
@@ -37,6 +38,7 @@ pub(super) struct Parts {
 
 /// What other parts use as well.
 pub(super) struct Sinks {
+    pub(super) trust: Trust,
     pub(super) credentials: Arc<Credentials>,
     pub(super) statuses: StatusWriter,
     pub(super) registering: Option<Registering>,
@@ -55,6 +57,7 @@ impl Parts {
         options: &Options,
     ) -> Self {
         let Sinks {
+            trust,
             credentials,
             statuses,
             registering,
@@ -89,10 +92,11 @@ impl Parts {
             discovery,
             authenticator: Arc::new(Tokens::new(
                 client.clone(),
-                authority.trust_domain(),
+                trust.clone(),
                 &options.audiences,
             )),
             authority,
+            trust,
             serving,
             webhooks: validate
                 .merge(inject)
@@ -217,11 +221,10 @@ impl Servers {
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
-        let trust_domain = parts.authority.trust_domain().to_owned();
         let access = Identified {
             client: parts.client,
             authenticator: Arc::clone(&parts.authenticator),
-            trust_domain: trust_domain.clone(),
+            trust: parts.trust.clone(),
         };
         let open = parts.discovery.ads_service(Anonymous);
         let open = self.ways.server().add_service(open);
@@ -231,7 +234,8 @@ impl Servers {
             open.serve_with_incoming_shutdown(incoming, stop)
         });
 
-        let citadel = Citadel::new(parts.authority, parts.authenticator).into_server();
+        let citadel = Citadel::new(parts.authority, parts.authenticator, parts.trust);
+        let citadel = citadel.into_server();
         let pages = parts.discovery.debug_router(access.clone());
         let rest = parts.discovery.rest_v1_router(access.clone());
         let secure = Routes::new(parts.discovery.ads_service(access)).add_service(citadel);
@@ -239,7 +243,8 @@ impl Servers {
         let secure = secure.into_axum_router().merge(pages.clone());
         let secure = self.ways.server().add_routes(secure.into());
         let serving = Arc::clone(&parts.serving);
-        let workloads = ClientAuth::Optional(PeerRule::TrustDomains(vec![trust_domain]));
+        // Of which trust domain it must be, which may change, each service asks of each request.
+        let workloads = ClientAuth::Optional(PeerRule::AnyTrusted);
         let lowest = self.ways.tls_min_version;
         let incoming = vec![self.secure_grpc];
         let incoming = https::Listener::http_from(lowest, incoming, serving, workloads)?;

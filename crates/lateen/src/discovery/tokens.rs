@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::{Api, Client, api::PostParams};
-use lateen_citadel::{Authenticator, Denied};
+use lateen_citadel::{Authenticator, Denied, Trust, TrustDomains};
 use lateen_core::SpiffeId;
 
 /// The audience of tokens for the mesh where nothing else is said.
@@ -14,21 +14,17 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 #[derive(Clone)]
 pub(super) struct Tokens {
     client: Client,
-    trust_domain: String,
+    trust: Trust,
     /// A token must be for one of them. Never empty: that would mean the API server's own.
     audiences: Vec<String>,
 }
 
 impl Tokens {
     /// `audiences` are those that tokens for the mesh carry (`sds.token.aud`).
-    pub(super) fn new(
-        client: Client,
-        trust_domain: impl Into<String>,
-        audiences: &[String],
-    ) -> Self {
+    pub(super) fn new(client: Client, trust: Trust, audiences: &[String]) -> Self {
         Tokens {
             client,
-            trust_domain: trust_domain.into(),
+            trust,
             audiences: or_usual(audiences),
         }
     }
@@ -79,18 +75,20 @@ impl Authenticator for Tokens {
             .user
             .and_then(|user| user.username)
             .unwrap_or_default();
-        identity(&self.trust_domain, &user)
+        identity(&self.trust.borrow(), &user)
             .ok_or_else(|| Denied::Refused(format!("{user} is not a service account")))
     }
 }
 
-fn identity(trust_domain: &str, user: &str) -> Option<SpiffeId> {
+fn identity(trust: &TrustDomains, user: &str) -> Option<SpiffeId> {
     let (namespace, account) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
-    SpiffeId::new(trust_domain, namespace, account).ok()
+    trust.identity(namespace, account)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::BodyExt;
     use hyper::{Request, Response, body::Bytes};
     use kube::client::Body;
@@ -112,6 +110,11 @@ mod tests {
         Ok(Response::new(Body::from(Bytes::from(review.to_string()))))
     }
 
+    fn trust() -> Trust {
+        let domains = TrustDomains::new("cluster.local", []);
+        tokio::sync::watch::channel(Arc::new(domains)).1
+    }
+
     #[tokio::test]
     async fn a_token_is_for_one_of_the_audiences() {
         for (audiences, is_taken) in [
@@ -124,19 +127,15 @@ mod tests {
         ] {
             let named: Vec<String> = audiences.iter().map(|it| (*it).to_owned()).collect();
             let client = Client::new(tower::service_fn(api), "default");
-            let found = Tokens::new(client, "cluster.local", &named)
-                .authenticate("t")
-                .await;
+            let found = Tokens::new(client, trust(), &named).authenticate("t").await;
             assert_eq!(found.is_ok(), is_taken, "{audiences:?}: {found:?}");
         }
     }
 
     #[test]
     fn only_service_accounts_are_workloads() {
-        let id = identity(
-            "cluster.local",
-            "system:serviceaccount:default:bookinfo-reviews",
-        );
+        let trust = TrustDomains::new("cluster.local", []);
+        let id = identity(&trust, "system:serviceaccount:default:bookinfo-reviews");
         let expect = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews";
         assert_eq!(id.map(|id| id.to_string()).as_deref(), Some(expect));
         for user in [
@@ -145,7 +144,7 @@ mod tests {
             "system:serviceaccount::x",
             "",
         ] {
-            assert_eq!(identity("cluster.local", user), None, "{user}");
+            assert_eq!(identity(&trust, user), None, "{user}");
         }
     }
 }

@@ -149,8 +149,8 @@ fn originate(
         }
         if !insecure {
             let root = roots_name(credential);
-            let peers = tls::peers(&settings.subject_alt_names, &root, wire::ads(), san);
-            common.validation_context_type = Some(peers);
+            let sans = tls::sans(&settings.subject_alt_names, san);
+            common.validation_context_type = Some(tls::peers(sans, &root, wire::ads()));
         }
     } else {
         if mutual {

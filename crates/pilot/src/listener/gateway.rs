@@ -292,7 +292,8 @@ impl ServerTls {
                     "" => self.file_peers(&self.roots_file),
                     _ => {
                         let root = roots_name(&self.roots);
-                        tls::peers(&self.names, &root, wire::ads(), tls::SanType::Dns)
+                        let sans = tls::sans(&self.names, tls::SanType::Dns);
+                        tls::peers(sans, &root, wire::ads())
                     }
                 });
             }

@@ -3,6 +3,8 @@
 //! Each port of the application has the filter chains that its protocol and the mutual TLS mode ask
 //! for. Ports that no service names have the same as a port of unknown protocol.
 
+use std::sync::Arc;
+
 use lateen_api::mesh::MeshConfig;
 use lateen_core::{Protocol, ports};
 use lateen_xds::names::{self, ClusterName};
@@ -36,6 +38,8 @@ pub(crate) struct InboundKey {
     pub(crate) mode: Mode,
     /// Ports that are not listed and have a mode of their own.
     pub(crate) other_modes: Vec<(u16, Mode)>,
+    /// Trust domains of clients that mutual TLS is for.
+    pub(crate) trust_domains: Arc<[String]>,
     /// The mesh, where it limits TLS.
     pub(crate) mesh: Option<Shared<MeshConfig>>,
     pub(crate) logging: Logging,
@@ -53,6 +57,8 @@ pub(crate) struct InboundPort {
     /// TLS that a Sidecar ends here, for clients that are not of the mesh. It counts where the mesh's
     /// own is turned off.
     pub(crate) tls: Option<ServerTls>,
+    /// Trust domains of clients that mutual TLS is for.
+    pub(crate) trust_domains: Arc<[String]>,
     /// The mesh, where it says how often the application is tried again, or limits TLS.
     pub(crate) mesh: Option<Shared<MeshConfig>>,
 }
@@ -121,7 +127,7 @@ impl InboundPort {
                     filters::tcp(&cluster, to, logging)
                 }
             };
-            let of_mesh = || mesh_socket(self.mesh.as_ref());
+            let of_mesh = || mesh_socket(&self.trust_domains, self.mesh.as_ref());
             let socket = || own.map_or_else(of_mesh, ServerTls::socket);
             let name = format!("{EVERYWHERE}_{}", self.port);
             when.chain(name, captured, filter, socket)
@@ -130,8 +136,9 @@ impl InboundPort {
     }
 }
 
-fn mesh_socket(mesh: Option<&Shared<MeshConfig>>) -> TransportSocket {
-    tls::mesh_server(mesh.and_then(|mesh| mesh.mesh_mtls.as_ref()))
+fn mesh_socket(trust_domains: &[String], mesh: Option<&Shared<MeshConfig>>) -> TransportSocket {
+    let limits = mesh.and_then(|mesh| mesh.mesh_mtls.as_ref());
+    tls::mesh_server(trust_domains, limits)
 }
 
 fn http(
@@ -217,7 +224,7 @@ impl InboundKey {
                 }
             };
             of.chain(name.to_owned(), port, filter, || {
-                mesh_socket(self.mesh.as_ref())
+                mesh_socket(&self.trust_domains, self.mesh.as_ref())
             })
         };
         matrix(Protocol::Unsupported, mode)

@@ -13,7 +13,8 @@ use lateen_registry::{
 /// The index of one world.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WorldIndex {
-    trust_domain: String,
+    /// Trust domains of the mesh, its own first.
+    pub(super) trust_domains: Arc<[String]>,
     /// The SPIFFE names of those who serve a service, sorted.
     accounts: SharedMap<ServiceId, Arc<[String]>>,
     /// Services in the order of the world.
@@ -35,9 +36,10 @@ pub(super) struct WorldIndex {
 }
 
 impl WorldIndex {
-    pub(super) fn new(world: &World, trust_domain: &str) -> WorldIndex {
+    pub(super) fn new(world: &World, trust_domains: &[&str]) -> WorldIndex {
+        let domains = trust_domains.iter().map(|domain| (*domain).to_owned());
         let nothing = WorldIndex {
-            trust_domain: trust_domain.to_owned(),
+            trust_domains: domains.collect(),
             ..WorldIndex::default()
         };
         nothing.next(&World::default(), world)
@@ -137,15 +139,37 @@ impl WorldIndex {
             if endpoint.service_account.is_empty() {
                 continue;
             }
-            // Names that are no identity cannot be verified either.
-            let (namespace, account) = (&endpoint.namespace, &endpoint.service_account);
-            let id = SpiffeId::new(&self.trust_domain, namespace, account);
-            names.extend(id.ok().map(|id| id.to_string()));
+            names.extend(self.in_each(&endpoint.namespace, &endpoint.service_account));
         }
         if let Some(service) = world.services.get(service) {
-            names.extend(service.subject_alt_names.iter().cloned());
+            for name in &service.subject_alt_names {
+                names.extend(self.other_names(name));
+                names.insert(name.clone());
+            }
         }
         (!names.is_empty()).then(|| names.into_iter().collect())
+    }
+
+    /// A workload's identity in each of the mesh's trust domains. Names that are none cannot be verified
+    /// either.
+    fn in_each(&self, namespace: &str, account: &str) -> impl Iterator<Item = String> {
+        let ids = self.trust_domains.iter();
+        let ids = ids.filter_map(move |own| SpiffeId::new(own, namespace, account).ok());
+        ids.map(|id| id.to_string())
+    }
+
+    /// What else a workload of the mesh is called, by whichever of its names.
+    fn other_names(&self, name: &str) -> Vec<String> {
+        let id: Option<SpiffeId> = name.parse().ok();
+        let is_own = |id: &SpiffeId| {
+            self.trust_domains
+                .iter()
+                .any(|own| *id.trust_domain == **own)
+        };
+        let id = id.filter(is_own);
+        id.map_or_else(Vec::new, |id| {
+            self.in_each(&id.namespace, &id.service_account).collect()
+        })
     }
 }
 
@@ -234,14 +258,14 @@ mod tests {
     #[test]
     fn step_by_step_is_as_anew() {
         let mut was = World::default();
-        let mut index = WorldIndex::new(&was, "cluster.local");
+        let mut index = WorldIndex::new(&was, &["cluster.local"]);
         let mut seen = false;
         for step in 0..60 {
             // Some come, some go, some change.
             let there = (0..9).filter(|number| (step * 7 + number * 5) % 4 > 0);
             let is = world(there.map(|number| (number, (step + number * 3) % 6)));
             index = index.next(&was, &is);
-            let anew = WorldIndex::new(&is, "cluster.local");
+            let anew = WorldIndex::new(&is, &["cluster.local"]);
             assert_eq!(plain(&index), plain(&anew), "step {step}");
             was = is;
             seen |= !index.accounts.is_empty() && index.n_near > index.n_same_node;
@@ -253,11 +277,33 @@ mod tests {
     fn a_change_costs_what_changed() {
         for n in [10, 200] {
             let was = world((0..n).map(|number| (number, 2)));
-            let index = WorldIndex::new(&was, "cluster.local");
+            let index = WorldIndex::new(&was, &["cluster.local"]);
             let mut is = was.clone();
             let (key, _) = was.endpoints.first_key_value().expect("some");
             is.endpoints.remove(key);
             assert_eq!(index.next(&was, &is).n_visited, 1, "of {n}");
         }
+    }
+    #[test]
+    fn a_server_has_a_name_in_each_trust_domain() {
+        let mut world = world([(0, 2)]);
+        let (id, service) = world.services.first_key_value().expect("one");
+        let (id, mut service) = (id.clone(), Service::clone(service));
+        service.subject_alt_names = vec![
+            "spiffe://old/ns/n/sa/entry".into(),
+            "spiffe://partner/ns/n/sa/entry".into(),
+            "dns.example.com".into(),
+        ];
+        world.services.insert(id.clone(), Arc::new(service));
+        let index = WorldIndex::new(&world, &["new", "old"]);
+        let all = [
+            "dns.example.com",
+            "spiffe://new/ns/default/sa/a2",
+            "spiffe://new/ns/n/sa/entry",
+            "spiffe://old/ns/default/sa/a2",
+            "spiffe://old/ns/n/sa/entry",
+            "spiffe://partner/ns/n/sa/entry",
+        ];
+        assert_eq!(*index.accounts(&id), all);
     }
 }

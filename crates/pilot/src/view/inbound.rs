@@ -43,6 +43,7 @@ impl<'a> View<'a> {
                     mode: self.mode(Some(number)),
                     service: (service.hostname.to_string(), port.port),
                     tls: None,
+                    trust_domains: self.snapshot.trust_domains().clone(),
                     mesh: self.inbound_mesh(),
                 });
             }
@@ -69,6 +70,7 @@ impl<'a> View<'a> {
                 None => (self.from.namespace.clone(), number),
             },
             tls: tls.and_then(|tls| server_tls(tls, protocol.is_http())),
+            trust_domains: self.snapshot.trust_domains().clone(),
             mesh: self.inbound_mesh(),
         })
     }
@@ -121,6 +123,7 @@ impl<'a> View<'a> {
             .filter(|n| ports.iter().all(|p| p.port != *n));
         InboundKey {
             mode: self.mode(None),
+            trust_domains: self.snapshot.trust_domains().clone(),
             mesh: self.inbound_mesh(),
             other_modes: other.map(|n| (n, self.mode(Some(n)))).collect(),
             ports,

@@ -267,26 +267,50 @@ fn proxies_under_one_sidecar_share_what_they_see() {
     assert_eq!(of("a", "back"), of("b", "other"));
 }
 
+/// TLS of what comes in, in a mesh.
+fn inbound_tls(mesh: Value) -> Vec<Value> {
+    let mut config = fixture::config("");
+    config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
+    let snapshot = Snapshot::new(1, Arc::new(fixture::world()), Arc::new(config), DOMAIN);
+    let full = Vantage::of_node(&sidecar("productpage"));
+    let key = View::new(&snapshot, &full).virtual_inbound();
+    let listener = json::to_value(&key.generate()).expect("JSON");
+    let chains = listener["filter_chains"].as_array().expect("chains");
+    let contexts = chains
+        .iter()
+        .map(|chain| &chain["transport_socket"]["typed_config"]["common_tls_context"]);
+    contexts.filter(|tls| !tls.is_null()).cloned().collect()
+}
+
+#[test]
+fn clients_are_of_the_trust_domains_of_the_mesh() {
+    let sans = |mesh: Value| {
+        let contexts = inbound_tls(mesh);
+        // Ports of services, and all others.
+        assert!(contexts.len() > 2);
+        let of = |tls: &Value| {
+            tls["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"]
+                .clone()
+        };
+        let all: Vec<_> = contexts.iter().map(of).collect();
+        assert!(all.iter().all(|sans| *sans == all[0]), "{all:?}");
+        all[0].clone()
+    };
+    let of = |prefix: &str| json!({"san_type": "URI", "matcher": {"prefix": prefix}});
+    assert_eq!(sans(json!({})), json!([of("spiffe://cluster.local/")]));
+    let moving = json!({"trustDomain": "corp", "trustDomainAliases": ["cluster.local", "corp"]});
+    assert_eq!(
+        sans(moving),
+        json!([of("spiffe://corp/"), of("spiffe://cluster.local/")])
+    );
+}
+
 #[test]
 fn tls_of_the_mesh_has_the_limits_that_it_sets() {
     let context = |mesh: Value| {
-        let mut config = fixture::config("");
-        config.mesh = Arc::new(serde_json::from_value(mesh).expect("a mesh"));
-        let snapshot = Snapshot::new(1, Arc::new(fixture::world()), Arc::new(config), DOMAIN);
-        let full = Vantage::of_node(&sidecar("productpage"));
-        let key = View::new(&snapshot, &full).virtual_inbound();
-        let listener = json::to_value(&key.generate()).expect("JSON");
-        let chains = listener["filter_chains"]
-            .as_array()
-            .cloned()
-            .expect("chains");
-        let contexts = chains
-            .iter()
-            .map(|chain| &chain["transport_socket"]["typed_config"]);
-        let params = contexts.map(|context| context["common_tls_context"]["tls_params"].clone());
-        params
-            .filter(|params| !params.is_null())
-            .collect::<Vec<_>>()
+        let contexts = inbound_tls(mesh).into_iter();
+        let params = contexts.map(|tls| tls["tls_params"].clone());
+        params.collect::<Vec<_>>()
     };
     let limited = context(json!({"meshMTLS": {
         "minProtocolVersion": "TLSV1_3", "ecdhCurves": ["P-256"]
