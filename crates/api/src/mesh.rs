@@ -16,6 +16,10 @@ use crate::{
     schema::{enumeration, message},
 };
 
+mod effect;
+
+pub use effect::without_effect;
+
 /// Trust domain of a mesh that does not say.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// Namespace whose objects hold for the whole mesh.

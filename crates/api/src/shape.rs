@@ -9,6 +9,19 @@ use crate::fault::{Faults, Path};
 /// The one reason that does not keep a document from being read.
 pub const UNKNOWN_FIELD: &str = "unknown field";
 
+/// Whether a value says more than its absence would.
+pub fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        // A message that is there with nothing in it is there.
+        Value::Object(_) => true,
+    }
+}
+
 /// Adds what of a document its schema does not know, or knows otherwise.
 pub fn check(value: &Value, schema: &Value, at: &Path<'_>, faults: &mut Faults) {
     // Null is "not set", as protobuf has it.

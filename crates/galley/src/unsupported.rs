@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 
+use lateen_api::mesh::without_effect;
 use lateen_api::mesh_networks::MeshNetworks;
+use lateen_api::shape::is_set;
 use lateen_core::Protocol;
 use serde_json::Value;
 
@@ -305,65 +307,10 @@ fn walk(value: &Value, steps: &[&str], at: String, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a value says more than its absence would.
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(_) => true,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        // A message that is there with nothing in it is there.
-        Value::Object(_) => true,
-    }
-}
-
-/// Fields of MeshConfig that something acts on.
-const MESH: [&str; 25] = [
-    "accessLogEncoding",
-    "accessLogFile",
-    "accessLogFormat",
-    "connectTimeout",
-    "defaultConfig",
-    "defaultDestinationRuleExportTo",
-    "defaultHttpRetryPolicy",
-    "defaultInboundHttpRetryPolicy",
-    "defaultServiceExportTo",
-    "defaultTrafficPolicy",
-    "defaultVirtualServiceExportTo",
-    "dnsRefreshRate",
-    "enableAutoMtls",
-    "enablePrometheusMerge",
-    "h2UpgradePolicy",
-    "localityLbSetting",
-    "meshMTLS",
-    "outboundTrafficPolicy",
-    "pathNormalization",
-    "protocolDetectionTimeout",
-    "proxyHttpPort",
-    "rootNamespace",
-    "tcpKeepalive",
-    "trustDomain",
-    "zoneAwareLbSetting",
-];
-
-/// Names fields of a mesh configuration that are set and have no effect.
+/// Names what a mesh configuration says without effect.
 pub(crate) fn of_mesh(text: &str) -> Vec<String> {
-    let Ok(Value::Object(fields)) = serde_saphyr::from_str::<Value>(text) else {
-        return Vec::new();
-    };
-    // Slashes that are encoded stay as they are.
-    let paths = &fields.get("pathNormalization").unwrap_or(&Value::Null)["normalization"];
-    let decodes = *paths == "DECODE_AND_MERGE_SLASHES";
-    let decodes = decodes.then(|| "pathNormalization DECODE_AND_MERGE_SLASHES".to_owned());
-    let mode = &fields.get("defaultConfig").unwrap_or(&Value::Null)["interceptionMode"];
-    let captures = *mode == "TPROXY";
-    let captures = captures.then(|| "defaultConfig.interceptionMode TPROXY".to_owned());
-    let unused = fields
-        .into_iter()
-        .filter(|(name, value)| is_set(value) && !MESH.contains(&name.as_str()));
-    let unused = unused.map(|(name, _)| name);
-    unused.chain(decodes).chain(captures).collect()
+    let mesh = serde_saphyr::from_str::<Value>(text);
+    mesh.map_or_else(|_| Vec::new(), |mesh| without_effect(&mesh))
 }
 
 /// Names parts of the mesh's networks that have no effect.
@@ -543,17 +490,10 @@ mod tests {
 
     #[test]
     fn fields_of_the_mesh() {
-        let text = "trustDomain: a\nenableTracing: true\nmadeUp: 1\naccessLogFile: ''\n";
-        assert_eq!(of_mesh(text), ["enableTracing", "madeUp"]);
         assert_eq!(
-            of_mesh("defaultConfig: {interceptionMode: TPROXY}"),
-            ["defaultConfig.interceptionMode TPROXY"]
+            of_mesh("{enableTracing: true, authPolicy: MUTUAL_TLS}"),
+            ["enableTracing"]
         );
-        let paths = |how: &str| of_mesh(&format!("pathNormalization: {{normalization: {how}}}"));
-        assert_eq!(paths("MERGE_SLASHES"), Vec::<String>::new());
-        assert_eq!(
-            paths("DECODE_AND_MERGE_SLASHES"),
-            ["pathNormalization DECODE_AND_MERGE_SLASHES"]
-        );
+        assert_eq!(of_mesh("["), Vec::<String>::new());
     }
 }

@@ -5,7 +5,7 @@ use lateen_api::{
     install::{
         Component, GatewayComponent, GatewayValues, IstioOperator, KubernetesResources, Values,
     },
-    mesh::{InterceptionMode, MeshConfig},
+    mesh::{InterceptionMode, MeshConfig, without_effect},
 };
 use lateen_injector::InjectorConfig;
 use serde::Deserialize;
@@ -81,6 +81,7 @@ impl Installation {
         let injector = InjectorConfig::parse(&config, &values);
         installation.injector = injector.map_err(|error| together("values", error))?;
         let mut unread = installation.unread_variables();
+        unread.extend(installation.unread_mesh_config());
         unread.extend(remote::without_effect(&installation));
         unread.extend(
             installation
@@ -113,6 +114,21 @@ impl Installation {
         let told = unread.into_iter();
         told.map(|variable| format!("{variable}: not supported, has no effect"))
             .collect()
+    }
+
+    /// What its layers say of the mesh that nothing acts on.
+    fn unread_mesh_config(&self) -> Vec<String> {
+        let of = |at: &str, mesh: &Option<Value>| -> Vec<String> {
+            let unread = mesh
+                .as_ref()
+                .map_or_else(Vec::new, without_effect)
+                .into_iter();
+            let told = unread.map(|it| format!("spec.{at}.{it}: not supported, has no effect"));
+            told.collect()
+        };
+        let mut unread = of("values.meshConfig", &self.values.mesh_config);
+        unread.extend(of("meshConfig", &self.operator.mesh_config));
+        unread
     }
 
     /// A profile alone.
@@ -450,6 +466,47 @@ pub(crate) mod tests {
             )),
             "spec.values.cni.repair.deletePods: not supported; leave it out: capture is set up in the \
              pods themselves"
+        );
+    }
+
+    #[test]
+    fn what_the_mesh_does_not_act_on_is_told() {
+        let installation = of(
+            "spec:\n  meshConfig: {enableTracing: true, authPolicy: MUTUAL_TLS}\n",
+            &[
+                "values.meshConfig.caCertificates[0].pem=x",
+                "meshConfig.defaultConfig.drainDuration=5s",
+            ],
+        );
+        assert_eq!(
+            installation.warnings(),
+            [
+                "spec.values.meshConfig.caCertificates: not supported, has no effect",
+                "spec.meshConfig.enableTracing: not supported, has no effect",
+                "spec.meshConfig.defaultConfig.drainDuration: not supported, has no effect",
+            ]
+        );
+        for profile in crate::profile::NAMES {
+            let Ok(installation) = Installation::of_profile(profile) else {
+                continue;
+            };
+            let warnings = installation.warnings();
+            assert!(
+                !warnings.iter().any(|it| it.contains("meshConfig")),
+                "{warnings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_trust_domain_is_refused() {
+        let head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n";
+        assert_eq!(
+            refused(&format!(
+                "{head}spec:\n  meshConfig: {{trustDomainAliases: [old, a/b]}}\n"
+            )),
+            "spec.meshConfig: trustDomainAliases[1]: \"a/b\" is no trust domain; use letters, digits, \
+             \".\", \"-\" and \"_\""
         );
     }
 
