@@ -1,8 +1,9 @@
 //! Gives the API server the root that the webhooks' certificate chains to, and closes those that judge
 //! objects: until there was somebody to ask, they let everything pass.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, pin::pin, sync::Arc, time::Duration};
 
+use futures::{FutureExt, Stream, StreamExt, stream};
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -12,6 +13,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use lateen_core::Backoff;
 use serde::de::DeserializeOwned;
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// How often the configurations are looked at again, since others may overwrite them.
+/// How often the configurations are looked at again where nobody has told that they changed.
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// The Service that webhooks of ours name.
@@ -30,13 +32,15 @@ pub(super) struct Service {
     pub(super) namespace: String,
 }
 
-/// Keeps `caBundle` of every webhook of ours equal to the roots, and no object unjudged.
+/// Keeps `caBundle` of every webhook of ours equal to the roots, and no object unjudged. Whoever installs
+/// writes the configurations anew, open and without roots, so that it looks at them whenever one changes.
 pub(super) async fn keep_trusted(
     client: Client,
     service: Service,
     mut roots: watch::Receiver<Arc<str>>,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut changes = pin!(changes(&client));
     loop {
         let root = roots.borrow_and_update().clone();
         let faults = patch_all(&client, &service, &root).await;
@@ -54,8 +58,36 @@ pub(super) async fn keep_trusted(
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = roots.changed() => if changed.is_err() { return },
+            Some(()) = changes.next() => {
+                // One look is for all that came together.
+                while changes.next().now_or_never().flatten().is_some() {}
+            }
         }
     }
+}
+
+/// Says each time that a configuration of either kind has changed.
+fn changes(client: &Client) -> impl Stream<Item = ()> + use<> {
+    let mutating = changes_of(Api::<MutatingWebhookConfiguration>::all(client.clone()));
+    let validating = changes_of(Api::<ValidatingWebhookConfiguration>::all(client.clone()));
+    stream::select(mutating, validating)
+}
+
+fn changes_of<K>(all: Api<K>) -> impl Stream<Item = ()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = watcher(all, watcher::Config::default()).default_backoff();
+    // A watch that breaks starts again by itself; until then there is the time.
+    events.filter_map(async |event| match event {
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
+        Ok(_) => Some(()),
+        Err(error) => {
+            let kind = K::kind(&());
+            warn!(%kind, %error, "a watch broke; it starts again");
+            None
+        }
+    })
 }
 
 /// What could not be done; one that fails keeps nobody from the others.

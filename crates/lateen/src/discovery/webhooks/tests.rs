@@ -165,6 +165,34 @@ async fn a_rotated_root_ends_in_every_webhook_of_ours() {
     keeping.abort();
 }
 
+#[tokio::test]
+async fn what_is_applied_again_is_closed_at_once() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let client = platform::server(directory.path()).await;
+    let mut applier = crate::apply::Applier::new(client.clone());
+    applier.apply_all(&configurations()).await.expect("applied");
+    let service = Service {
+        name: "istiod".to_owned(),
+        namespace: "istio-system".to_owned(),
+    };
+    let (_roots_tx, roots) = watch::channel(Arc::from("root"));
+    let keeping = tokio::spawn(keep_trusted(client.clone(), service, roots));
+    for time in ["the first", "the second", "the third"] {
+        // Well within the time after which all are looked at again.
+        let limit = Instant::now() + RECHECK / 2;
+        while open(&client).await != ["foreign"] {
+            assert!(Instant::now() < limit, "{time} time");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        applier.apply_all(&configurations()).await.expect("applied");
+    }
+    // It was open each time: with nobody to close it, it stays so.
+    keeping.abort();
+    assert!(keeping.await.is_err_and(|end| end.is_cancelled()));
+    applier.apply_all(&configurations()).await.expect("applied");
+    assert_eq!(open(&client).await.len(), 3);
+}
+
 /// An API server that does not let the control plane do everything; it notes what was patched.
 fn strict(patched: &Arc<Mutex<Vec<String>>>) -> Client {
     let patched = patched.clone();
