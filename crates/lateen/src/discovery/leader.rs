@@ -28,6 +28,7 @@ use tracing::{debug, info, warn};
 
 use super::revisions::{Known, Revisions};
 
+mod conditional;
 mod elections;
 
 pub(crate) use elections::is_lease;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::Client;
 use lateen_api::mesh::IngressControllerMode;
 use lateen_core::{Hostname, ServiceId};
-use lateen_galley::Galley;
+use lateen_galley::{ConfigSet, Galley};
 use lateen_injector::Params;
 use lateen_pilot::Discovery;
 use lateen_registry::{Registry, StatusPace, StatusWriter};
@@ -75,10 +75,12 @@ impl Led<'_> {
             );
             tokio::spawn(deployer.run());
         }
-        let mode = self.galley.config().borrow().mesh.ingress_controller_mode;
-        let ingresses = match mode {
-            Some(IngressControllerMode::Off) => watch::channel(false).1,
-            _ => self.stand(Task::Ingress),
+        let ingresses = match self.is_of_api_server() {
+            true => {
+                let are_read = ingresses_are_read(self.galley.config());
+                self.elections.stand_while(Task::Ingress, are_read)
+            }
+            false => watch::channel(false).1,
         };
         let gateways = match has_statuses {
             true => self.stand(Task::GatewayStatus),
@@ -120,9 +122,57 @@ impl Led<'_> {
     }
 }
 
+/// Whether the mesh has Ingresses, as its configuration changes.
+fn ingresses_are_read(mut config: watch::Receiver<Arc<ConfigSet>>) -> watch::Receiver<bool> {
+    let reads = |config: &ConfigSet| {
+        config.mesh.ingress_controller_mode != Some(IngressControllerMode::Off)
+    };
+    let (are_read_tx, are_read) = watch::channel(reads(&config.borrow_and_update()));
+    tokio::spawn(async move {
+        while config.changed().await.is_ok() {
+            let now = reads(&config.borrow_and_update());
+            are_read_tx.send_if_modified(|held| std::mem::replace(held, now) != now);
+        }
+    });
+    are_read
+}
+
 /// The Service of this revision, whose endpoints are its replicas.
 fn own_service(options: &Options) -> ServiceId {
     let name = options.revisioned("istiod");
     let hostname = Hostname::service(&name, &options.namespace, &options.domain);
     ServiceId::new(&*options.namespace, hostname)
+}
+
+#[cfg(test)]
+mod tests {
+    use lateen_api::mesh::MeshConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_mesh_says_whether_there_are_ingresses() {
+        let mesh = |mode| {
+            let mesh = MeshConfig {
+                ingress_controller_mode: mode,
+                ..MeshConfig::default()
+            };
+            Arc::new(ConfigSet {
+                mesh: Arc::new(mesh),
+                ..ConfigSet::default()
+            })
+        };
+        let (config_tx, config) = watch::channel(mesh(Some(IngressControllerMode::Off)));
+        let mut are_read = ingresses_are_read(config);
+        assert!(!*are_read.borrow());
+        for (mode, expect) in [
+            (None, true),
+            (Some(IngressControllerMode::Off), false),
+            (Some(IngressControllerMode::Strict), true),
+        ] {
+            config_tx.send_replace(mesh(mode));
+            are_read.changed().await.expect("it is kept");
+            assert_eq!(*are_read.borrow_and_update(), expect, "{mode:?}");
+        }
+    }
 }

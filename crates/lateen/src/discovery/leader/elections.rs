@@ -5,7 +5,7 @@ use futures::future::join_all;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::{Candidate, Election, identity};
+use super::{Candidate, Election, conditional::Conditional, identity};
 use crate::discovery::{Options, revisions::Known};
 
 /// A task. The names of their Leases are Istio's.
@@ -65,6 +65,7 @@ pub(in crate::discovery) struct Elections {
     revision: String,
     revisions: Known,
     running: Vec<Election>,
+    conditional: Vec<Conditional>,
 }
 
 impl Elections {
@@ -75,28 +76,47 @@ impl Elections {
             revision: options.revision_name().to_owned(),
             revisions: revisions.clone(),
             running: Vec::new(),
+            conditional: Vec::new(),
         }
     }
 
     /// Stands for a task: whether this replica is to do it, as it changes.
     pub(in crate::discovery) fn stand(&mut self, task: Task) -> watch::Receiver<bool> {
-        let name = match task.is_of_revision() {
-            true => format!("{}-{}", task.lease(), self.revision),
-            false => task.lease().to_owned(),
-        };
-        let election = Election::start(Candidate {
-            leases: Api::namespaced(self.client.clone(), &self.namespace),
-            name,
-            identity: identity(),
-            revisions: (!task.is_of_revision()).then(|| self.revisions.clone()),
-        });
+        let election = Election::start(self.candidate(task));
         let leading = election.leading();
         self.running.push(election);
         leading
     }
 
+    /// The same, for a task that is there to be done only while `wanted` says so.
+    pub(in crate::discovery) fn stand_while(
+        &mut self,
+        task: Task,
+        wanted: watch::Receiver<bool>,
+    ) -> watch::Receiver<bool> {
+        let election = Conditional::start(self.candidate(task), wanted);
+        let leading = election.leading();
+        self.conditional.push(election);
+        leading
+    }
+
+    fn candidate(&self, task: Task) -> Candidate {
+        let name = match task.is_of_revision() {
+            true => format!("{}-{}", task.lease(), self.revision),
+            false => task.lease().to_owned(),
+        };
+        Candidate {
+            leases: Api::namespaced(self.client.clone(), &self.namespace),
+            name,
+            identity: identity(),
+            revisions: (!task.is_of_revision()).then(|| self.revisions.clone()),
+        }
+    }
+
     /// Leads nothing any more.
     pub(in crate::discovery) async fn resign(self) {
-        join_all(self.running.into_iter().map(Election::resign)).await;
+        let running = join_all(self.running.into_iter().map(Election::resign));
+        let conditional = join_all(self.conditional.into_iter().map(Conditional::resign));
+        futures::future::join(running, conditional).await;
     }
 }

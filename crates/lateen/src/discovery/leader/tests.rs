@@ -118,6 +118,39 @@ async fn seconds(n: u64) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_is_not_to_be_done_keeps_the_lease_from_nobody() {
+    let server = Server::default();
+    let candidate = |name: &str| Candidate {
+        leases: Api::namespaced(server.client(name), "istio-system"),
+        name: "istio-leader".to_owned(),
+        identity: name.to_owned(),
+        revisions: None,
+    };
+    let (wanted_tx, wanted) = watch::channel(false);
+    let election = conditional::Conditional::start(candidate("a"), wanted);
+    let mut leading = election.leading();
+    seconds(60).await;
+    assert!(!*leading.borrow());
+    assert!(server.with(|stored| stored.lease.is_none()));
+    wanted_tx.send_replace(true);
+    leading.wait_for(|leads| *leads).await.expect("it stands");
+    assert_eq!(server.spec("holderIdentity"), "a");
+    wanted_tx.send_replace(false);
+    leading.wait_for(|leads| !*leads).await.expect("it stands");
+    seconds(1).await;
+    assert_eq!(
+        server.spec("holderIdentity"),
+        "",
+        "another one need not wait"
+    );
+    wanted_tx.send_replace(true);
+    leading.wait_for(|leads| *leads).await.expect("it stands");
+    election.resign().await;
+    assert!(!*leading.borrow());
+    assert_eq!(server.spec("holderIdentity"), "");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_of_two_leads_and_the_other_follows_when_it_dies() {
     let server = Server::default();
     let first = server.candidate("first");
