@@ -66,6 +66,8 @@ pub(crate) fn injector_texts(installation: &Installation) -> (String, String) {
     shown["pilot"]["cni"] = installation.settings()["pilot"]["cni"].clone();
     shown["pilot"]["cni"]["enabled"] = json!(installation.is_cni_used());
     shown["revision"] = json!(installation.revision());
+    // `spec.namespace` says it as well, which templates do not see.
+    shown["global"]["istioNamespace"] = json!(installation.namespace());
     let image = installation.proxy_image(Source::default());
     shown["global"]["proxy"]["image"] = json!(image);
     shown["global"]["multiCluster"]["clusterName"] = json!(installation.cluster_id());

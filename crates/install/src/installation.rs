@@ -426,6 +426,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn templates_know_where_the_control_plane_is() {
+        for setting in ["namespace=mesh", "values.global.istioNamespace=mesh"] {
+            let (_, values) = config::injector_texts(&of("spec: {}\n", &[setting]));
+            let values: Value = serde_json::from_str(&values).expect("JSON");
+            assert_eq!(values["global"]["istioNamespace"], "mesh", "{setting}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_told_with_its_place() {
         let head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n";
         assert_eq!(

@@ -271,7 +271,7 @@ fn injector(object: &mut Entry) {
         "mergeOverwrite (omit (deepCopy $.Values) {PARTS}) (dict \
          \"pilot\" (dict \"cni\" (dict \"enabled\" {USES_CNI} \"provider\" (default \"default\" $.Values.pilot.cni.provider))) \
          \"revision\" (ternary (toString $.Values.revision) \"default\" (not (not {IS_REVISION}))) \
-         \"global\" (dict \"proxy\" (dict \"image\" {image}) \
+         \"global\" (dict \"istioNamespace\" $.Release.Namespace \"proxy\" (dict \"image\" {image}) \
          \"multiCluster\" (dict \"clusterName\" {CLUSTER}))) | toPrettyJson"
     );
     let nothing = || Node::Leaf(Value::Null);
