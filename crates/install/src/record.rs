@@ -2,6 +2,8 @@
 //! to know what there should be. Istio keeps an object of a kind of its own for this, this is a
 //! ConfigMap.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,6 +36,11 @@ pub fn records(namespace: &str) -> String {
         "{},{OWNER_NAMESPACE}={namespace},{COMPONENT}={RECORD}",
         labels::owned()
     )
+}
+
+/// Whether an object with these labels is a record.
+pub fn is_record(labels: &BTreeMap<String, String>) -> bool {
+    labels::is_owned(labels) && labels.get(COMPONENT).is_some_and(|it| it == RECORD)
 }
 
 /// The installation that a record is of.

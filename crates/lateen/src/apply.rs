@@ -11,9 +11,12 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind, Status, TypeMeta},
     discovery::{self, Scope},
+    error::DiscoveryError,
 };
 use serde_json::Value;
 
+/// Who the API server notes as the writer of what is applied.
+pub(crate) const FIELD_MANAGER: &str = "lateen";
 /// How long a webhook may be away before that is an error.
 const WEBHOOK: Duration = Duration::from_secs(30);
 
@@ -86,7 +89,7 @@ impl Applier {
         kind: &TypeMeta,
         selector: &str,
     ) -> anyhow::Result<Vec<DynamicObject>> {
-        let Ok((resource, _)) = self.kind(kind).await else {
+        let Some((resource, _)) = self.known(kind).await? else {
             return Ok(Vec::new());
         };
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
@@ -107,7 +110,7 @@ impl Applier {
         // A webhook that is just starting again refuses for a moment; what it judges comes later.
         let start = Instant::now();
         loop {
-            let params = PatchParams::apply("lateen").force();
+            let params = PatchParams::apply(FIELD_MANAGER).force();
             match api.patch(object.name, &params, &Patch::Apply(value)).await {
                 Err(kube::Error::Api(status))
                     if is_webhook_away(&status) && start.elapsed() < WEBHOOK =>
@@ -120,11 +123,6 @@ impl Applier {
                 }
             }
         }
-    }
-
-    /// Whether the API server has the kind.
-    pub(crate) async fn knows(&mut self, kind: &TypeMeta) -> anyhow::Result<()> {
-        self.kind(kind).await.map(drop)
     }
 
     async fn api(
@@ -144,16 +142,38 @@ impl Applier {
 
     /// What the API server calls a kind, and whether its objects are in namespaces.
     pub(crate) async fn kind(&mut self, kind: &TypeMeta) -> anyhow::Result<(ApiResource, Scope)> {
+        let known = self.known(kind).await?;
+        known.with_context(|| format!("the API server does not know {}", kind.kind))
+    }
+
+    /// The same; none where the API server does not have the kind. That it does not answer is no answer.
+    pub(crate) async fn known(
+        &mut self,
+        kind: &TypeMeta,
+    ) -> anyhow::Result<Option<(ApiResource, Scope)>> {
         if let Some(known) = self.kinds.get(kind) {
-            return Ok(known.clone());
+            return Ok(Some(known.clone()));
         }
         let gvk = GroupVersionKind::try_from(kind)?;
-        let (resource, capabilities) = discovery::pinned_kind(&self.client, &gvk)
-            .await
-            .with_context(|| format!("the API server does not know {}", kind.kind))?;
-        let found = (resource, capabilities.scope);
+        let found = match discovery::pinned_kind(&self.client, &gvk).await {
+            Ok((resource, capabilities)) => (resource, capabilities.scope),
+            Err(error) if is_unknown(&error) => return Ok(None),
+            Err(error) => {
+                let asked = format!("cannot ask the API server for {}", kind.kind);
+                return Err(error).context(asked);
+            }
+        };
         self.kinds.insert(kind.clone(), found.clone());
-        Ok(found)
+        Ok(Some(found))
+    }
+}
+
+/// Whether there is no such group, version or kind.
+fn is_unknown(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 404,
+        kube::Error::Discovery(error) => matches!(error, DiscoveryError::MissingKind(_)),
+        _ => false,
     }
 }
 
@@ -197,4 +217,46 @@ pub(crate) fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
         .map(|document| Ok(Value::deserialize(document)?))
         .filter(|value| !matches!(value, Ok(Value::Null)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::platform;
+
+    fn of(api_version: &str, kind: &str) -> TypeMeta {
+        TypeMeta {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_not_there_has_no_objects() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let client = platform::server(directory.path()).await;
+        let mut applier = Applier::new(client);
+        for unknown in [of("v1", "Nothing"), of("nobody.example.com/v1", "Nothing")] {
+            let found = applier.list(&unknown, "").await.expect("an answer");
+            assert!(found.is_empty());
+            let error = applier.kind(&unknown).await.expect_err("it is not known");
+            assert!(error.to_string().contains("does not know Nothing"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_not_there_is_an_error() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let url = format!("http://{address}").parse().expect("a URL");
+        let client = Client::try_from(kube::Config::new(url)).expect("a client");
+        let mut applier = Applier::new(client);
+        let asked = applier.list(&of("apps/v1", "Deployment"), "").await;
+        let error = asked.expect_err("nobody answers").to_string();
+        assert!(
+            error.contains("cannot ask the API server for Deployment"),
+            "{error}"
+        );
+    }
 }

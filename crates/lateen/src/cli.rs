@@ -27,6 +27,9 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+/// Where a control plane is that nobody has put elsewhere.
+pub(crate) const ISTIO_NAMESPACE: &str = "istio-system";
+
 /// Which cluster a command speaks to.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -45,7 +48,7 @@ pub(crate) struct Global {
         short,
         long = "istioNamespace",
         global = true,
-        default_value = "istio-system"
+        default_value = ISTIO_NAMESPACE
     )]
     pub(crate) istio_namespace: String,
     /// The user as whom to come, `system:serviceaccount:NAMESPACE:NAME` for an account.

@@ -6,6 +6,7 @@ mod handover;
 mod lock;
 mod plan;
 mod ready;
+mod replicas;
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{Api, Client, api::ListParams};
-use lateen_install::{Installation, Part};
+use lateen_install::{Installation, Part, TAG};
 use serde_json::Value;
 
 use super::{consent, layers::LayerArgs, precheck, rights::Rights, verify_install};
@@ -21,8 +22,8 @@ use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use addon::{AddonArgs, parse as parse_addon};
 pub(crate) use lock::{Lock, holding};
-pub(crate) use plan::{Plan, Removal, owned, revisions, spread};
-pub(crate) use ready::{is_ready, missing};
+pub(crate) use plan::{INJECTOR, Plan, Removal, owned, revisions};
+pub(crate) use ready::{DEFINITION, ending, is_ready, missing};
 
 /// Install the mesh, or change what is installed.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ impl Install {
         // What is wrong with files and flags is told before a cluster is asked for.
         let mesh = match is_mesh {
             true => {
-                let installation = self.layers.installation()?;
+                let installation = self.layers.installation(global)?;
                 let parts = self.addons.parts(&installation)?;
                 Some((installation, parts))
             }
@@ -132,10 +133,12 @@ impl Install {
             output::print(&plan);
             return Ok(());
         }
-        Rights::to_remove(applier, plan.removals())
-            .await
-            .check(client, "removing what is no longer wanted")
-            .await?;
+        let mut rights = Rights::to_remove(applier, plan.removals()).await?;
+        if !plan.tags().is_empty() {
+            rights = rights.taking_over();
+        }
+        let what = "removing what is no longer wanted";
+        rights.check(client, what).await?;
         say(goal, &plan);
         let others = self.addons.others(applier, &goal.installation).await?;
         if !others.is_empty() {
@@ -207,6 +210,8 @@ impl Install {
                     handover::take_over(client, &part.objects[n..]).await?;
                 }
                 if !plan.is_kept(object)? {
+                    ready::vacant(applier, object, self.readiness_timeout, &progress).await?;
+                    replicas::hand_over(client, object).await?;
                     applier.apply(object).await?;
                     accounts::renew(client, object).await?;
                 }
@@ -247,7 +252,8 @@ async fn remove(
 /// Whether nothing injects yet: the first revision that does is the default one.
 async fn is_first(client: &Client) -> anyhow::Result<bool> {
     let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let injectors = ListParams::default().labels("app=sidecar-injector");
+    // The tag of the first revision is made before its own webhook, and may be all that there is yet.
+    let injectors = ListParams::default().labels(&format!("app=sidecar-injector,!{TAG}"));
     let found = hooks.list(&injectors).await;
     let found = found.context("cannot list webhooks")?;
     Ok(found.items.is_empty())

@@ -7,7 +7,10 @@ use clap::Args;
 use lateen_install::{Installation, Layers};
 use serde_json::Value;
 
-use crate::discovery;
+use crate::{
+    cli::{Global, ISTIO_NAMESPACE},
+    discovery,
+};
 
 /// What an installation is to be: a profile, changed by files, changed by flags.
 #[derive(Clone, Debug, Default, Args)]
@@ -55,9 +58,16 @@ impl LayerArgs {
             .collect()
     }
 
-    /// Works the installation out; what has no effect is told on standard error.
-    pub(crate) fn installation(&self) -> anyhow::Result<Installation> {
-        let installation = Installation::of(&self.layers()?)?;
+    /// Works the installation out, for the control plane's namespace of the cluster's flags; what has no
+    /// effect is told on standard error.
+    pub(crate) fn installation(&self, global: &Global) -> anyhow::Result<Installation> {
+        let mut layers = self.layers()?;
+        let home = &global.istio_namespace;
+        if home != ISTIO_NAMESPACE {
+            // A flag wins over files; what is set by its path wins over that.
+            layers.sets.insert(0, format!("namespace={home}"));
+        }
+        let installation = Installation::of(&layers)?;
         for warning in installation.warnings() {
             eprintln!("Warning: {warning}");
         }

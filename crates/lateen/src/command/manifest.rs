@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     apply::{self, Named},
+    cli::Global,
     output,
 };
 
@@ -97,8 +98,8 @@ struct AddonFiles {
 }
 
 impl AddonFiles {
-    fn run(&self) -> anyhow::Result<()> {
-        let installation = self.layers.installation()?;
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let installation = self.layers.installation(global)?;
         let Some(directory) = &self.output else {
             return write_parts(&addon_parts(&installation, &self.names)?, None);
         };
@@ -117,10 +118,10 @@ impl AddonFiles {
 }
 
 impl Manifest {
-    pub(crate) async fn run(&self, global: &crate::cli::Global) -> anyhow::Result<()> {
+    pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         match &self.command {
-            Command::Generate(generate) => generate.run(),
-            Command::Addon(addon) => addon.run(),
+            Command::Generate(generate) => generate.run(global),
+            Command::Addon(addon) => addon.run(global),
             Command::Chart(chart) => chart.run(),
             Command::Diff { first, second } => compare(first, second),
             Command::Translate(_) => Refused::Translate.fail(),
@@ -130,13 +131,13 @@ impl Manifest {
 }
 
 impl Generate {
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
         if self.cluster_specific == Some(true) {
             bail!(
                 "not supported: --cluster-specific: manifests are the same for every cluster, and `lateen x precheck` looks at the one that is meant; leave the flag out"
             );
         }
-        let mut parts = self.addons.parts(&self.layers.installation()?)?;
+        let mut parts = self.addons.parts(&self.layers.installation(global)?)?;
         for name in &self.components {
             if !parts.iter().any(|part| part.component == name) {
                 let known: Vec<&str> = parts.iter().map(|part| part.component).collect();

@@ -89,7 +89,7 @@ impl Precheck {
 
     /// Whether an installation would go through.
     async fn of_cluster(&self, global: &Global, found: &mut Found) -> anyhow::Result<()> {
-        let installation = self.layers.installation()?;
+        let installation = self.layers.installation(global)?;
         let goal = Goal::of_mesh(installation)?;
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
@@ -232,8 +232,11 @@ async fn of_kinds(applier: &mut Applier, goal: &Goal) -> anyhow::Result<Vec<Stri
     }
     let mut faults = Vec::new();
     for kind in kinds {
-        if let Err(error) = applier.knows(&kind).await {
-            faults.push(format!("{}: {error:#}", kind.api_version));
+        if applier.known(&kind).await?.is_none() {
+            faults.push(format!(
+                "{}: the API server does not know {}",
+                kind.api_version, kind.kind
+            ));
         }
     }
     Ok(faults)

@@ -1,6 +1,6 @@
 //! `lateen profile`: the installations to begin with.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use lateen_api::shape::suggestion;
 use lateen_install::profile;
@@ -83,7 +83,7 @@ impl Profile {
                 }
                 output::line("The difference between profiles:");
                 output::print(diff::lines(&one, &other));
-                Ok(())
+                bail!("profiles {first} and {second} differ")
             }
         }
     }

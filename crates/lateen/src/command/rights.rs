@@ -42,61 +42,64 @@ impl Rights {
         namespace: &str,
     ) -> anyhow::Result<Self> {
         let mut rights = Rights::default();
-        rights.finding(applier).await;
+        rights.finding(applier).await?;
         rights.locking(namespace);
         for object in parts.iter().flat_map(|part| &part.objects) {
             let object = Named::of(object)?;
-            rights
-                .add(applier, &object.kind, object.namespace, &APPLY)
-                .await;
-            if matches!(object.kind.kind.as_str(), "Deployment" | "DaemonSet") {
+            let (kind, namespace) = (&object.kind, object.namespace);
+            rights.add(applier, kind, namespace, &APPLY).await?;
+            if matches!(kind.kind.as_str(), "Deployment" | "DaemonSet") {
                 // Its pods say what holds it up.
-                rights.insert("", "pods", object.namespace, &["list"]);
+                rights.insert("", "pods", namespace, &["list"]);
             }
         }
         Ok(rights)
     }
 
     /// Those that taking objects away takes.
-    pub(crate) async fn to_remove(applier: &mut Applier, removals: &[Removal]) -> Self {
+    pub(crate) async fn to_remove(
+        applier: &mut Applier,
+        removals: &[Removal],
+    ) -> anyhow::Result<Self> {
         let mut rights = Rights::default();
         for removal in removals {
-            rights
-                .add(applier, removal.types(), removal.namespace(), &["delete"])
-                .await;
+            let (kind, namespace) = (removal.types(), removal.namespace());
+            rights.add(applier, kind, namespace, &["delete"]).await?;
         }
-        rights
+        Ok(rights)
     }
 
-    /// The same, and those that uninstalling takes beside it: it holds locks where things were.
+    /// Those that it takes to put a revision in the place of a tag, besides.
+    pub(crate) fn taking_over(mut self) -> Self {
+        let group = "admissionregistration.k8s.io";
+        self.insert(group, "mutatingwebhookconfigurations", None, &["update"]);
+        self
+    }
+
+    /// Those that removing takes, and those that uninstalling takes beside it: it holds locks where things were.
     pub(crate) async fn to_uninstall<'a>(
         applier: &mut Applier,
         removals: &[Removal],
         namespaces: impl IntoIterator<Item = &'a String>,
-    ) -> Self {
-        let mut rights = Self::to_remove(applier, removals).await;
+    ) -> anyhow::Result<Self> {
+        let mut rights = Self::to_remove(applier, removals).await?;
         for namespace in namespaces {
             rights.locking(namespace);
             rights.insert("", "pods", Some(namespace), &["list"]);
         }
-        rights
-    }
-
-    /// Those that it takes to remove what a control plane made in every namespace.
-    pub(crate) fn clearing(mut self) -> Self {
-        self.insert("", "configmaps", None, &["list", "delete"]);
-        self
+        Ok(rights)
     }
 
     /// What installations made is found by its labels, wherever it is.
-    async fn finding(&mut self, applier: &mut Applier) {
+    async fn finding(&mut self, applier: &mut Applier) -> anyhow::Result<()> {
         for (api_version, kind) in KINDS {
             let types = TypeMeta {
                 api_version: (*api_version).to_owned(),
                 kind: (*kind).to_owned(),
             };
-            self.add(applier, &types, None, &["list"]).await;
+            self.add(applier, &types, None, &["list"]).await?;
         }
+        Ok(())
     }
 
     fn locking(&mut self, namespace: &str) {
@@ -111,12 +114,12 @@ impl Rights {
         types: &TypeMeta,
         namespace: Option<&str>,
         verbs: &[&'static str],
-    ) {
-        let Ok((resource, scope)) = applier.kind(types).await else {
-            return;
-        };
-        let namespace = namespace.filter(|_| scope == Scope::Namespaced);
-        self.insert(&resource.group, &resource.plural, namespace, verbs);
+    ) -> anyhow::Result<()> {
+        if let Some((resource, scope)) = applier.known(types).await? {
+            let namespace = namespace.filter(|_| scope == Scope::Namespaced);
+            self.insert(&resource.group, &resource.plural, namespace, verbs);
+        }
+        Ok(())
     }
 
     fn insert(

@@ -1,5 +1,7 @@
 //! `lateen uninstall`: takes away what installations made, and nothing else.
 
+mod spread;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -9,16 +11,19 @@ use anyhow::bail;
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DynamicObject, ListParams},
     discovery::{Scope, verbs},
 };
-use lateen_install::{TAG, is_owned, owned as installed, owned_by};
+use lateen_install::{
+    Installation, REVISION, TAG, is_owned, owned as installed, owned_alike, owned_by,
+};
 use serde_json::json;
 
+use self::spread::{Others, spread};
 use super::{
     consent,
-    install::{AddonArgs, Lock, Removal, holding, owned, revisions, spread},
+    install::{AddonArgs, DEFINITION, INJECTOR, Lock, Removal, ending, holding, owned, revisions},
     layers::LayerArgs,
     rights::Rights,
 };
@@ -34,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Remove a revision of the mesh, or all of it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lateen uninstall --purge\n  lateen uninstall --revision canary -y\n  lateen uninstall --addon grafana"
+    after_help = "Examples:\n  lateen uninstall --purge\n  lateen uninstall --revision canary -y\n  lateen uninstall -f gateway.yaml               What that file installed\n  lateen uninstall --addon grafana"
 )]
 pub(crate) struct Uninstall {
     /// Everything, the resource definitions and with them all objects of the mesh's kinds included.
@@ -55,150 +60,229 @@ pub(crate) struct Uninstall {
     dry_run: bool,
 }
 
+/// What goes.
+#[derive(Debug, Default)]
+struct Doomed {
+    /// What was installed.
+    all: Vec<Removal>,
+    /// What control planes made by themselves.
+    spread: Vec<Removal>,
+    /// The namespaces of the control planes that this was made for.
+    homes: BTreeSet<String>,
+    /// The revision whose control plane goes, where not all of them do.
+    revision: Option<String>,
+    /// Control planes that stay, as others made them.
+    others: Others,
+}
+
+impl Doomed {
+    fn removals(&self) -> impl Iterator<Item = &Removal> {
+        self.all.iter().chain(&self.spread)
+    }
+}
+
 impl Uninstall {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         let client = client::connect(global).await?;
         let mut applier = Applier::new(client.clone());
-        let mut all = Vec::new();
-        let (selectors, revision) = self.selectors(&mut applier, global).await?;
-        for selector in selectors {
-            all.extend(owned(&mut applier, &selector).await?);
-        }
-        if all.is_empty() {
+        let doomed = self.doomed(&mut applier, global).await?;
+        if doomed.removals().next().is_none() {
             output::line("There is nothing to remove.");
             return Ok(());
         }
-        output::line("This will remove:");
-        for removal in &all {
-            output::line(format_args!("  - {removal}"));
-        }
-        let homes = homes(&all);
-        if self.purge {
-            for removal in spread(&mut applier, &homes).await? {
-                output::line(format_args!("  - {removal}"));
-            }
-        }
-        if let Some(revision) = revision {
-            let users = super::revision::users(&client, &revision).await?;
-            for user in &users {
-                output::line(format_args!("Revision {revision} is used: {user}"));
-            }
-            if !users.is_empty() {
-                output::line(
-                    "Lead them to another revision first: proxies keep what they have, and their certificates run out.",
-                );
-            }
-        }
+        say(&client, &doomed).await?;
         if self.dry_run {
             return Ok(());
         }
-        let rights = Rights::to_uninstall(&mut applier, &all, &homes).await;
-        let rights = match self.purge {
-            true => rights.clearing(),
-            false => rights,
-        };
+        let removals: Vec<Removal> = doomed.removals().cloned().collect();
+        let rights = Rights::to_uninstall(&mut applier, &removals, &doomed.homes).await?;
         rights.check(&client, "uninstalling").await?;
         if !self.skip_confirmation {
             consent::ask("Proceed?")?;
         }
         let mut locks = Vec::new();
-        for home in &homes {
+        for home in &doomed.homes {
             locks.push(Lock::take(&client, home).await?);
         }
-        let work = self.remove(&client, &mut applier, &all, &homes);
+        let work = async {
+            // While the question was open, somebody else may have installed something.
+            let now = self.doomed(&mut applier, global).await?;
+            if now.all != doomed.all {
+                bail!(
+                    "the cluster is no longer what it was when you were asked; run the command again"
+                );
+            }
+            self.remove(&client, &mut applier, &doomed).await
+        };
         let removed = holding(&locks, work).await;
         for lock in locks {
             lock.release().await;
         }
-        let mut namespaces = Vec::new();
-        for removal in all.iter().filter(|removal| removal.kind() == NAMESPACE) {
-            namespaces.push(removal.name());
-        }
         removed?;
         // The locks were in them.
-        for namespace in namespaces {
-            remove_namespace(&client, &mut applier, namespace).await?;
+        for namespace in doomed.all.iter().filter(|it| it.kind() == NAMESPACE) {
+            remove_namespace(&client, &mut applier, namespace.name()).await?;
         }
         output::line("✔ Uninstall complete");
         Ok(())
     }
 
-    /// Selects what goes: everything, a revision, or the addons that are named and nothing else. The
-    /// revision is told as well.
-    async fn selectors(
+    /// Finds what goes: everything, an installation, or the addons that are named and nothing else.
+    async fn doomed(&self, applier: &mut Applier, global: &Global) -> anyhow::Result<Doomed> {
+        let namespace = &global.istio_namespace;
+        let mut doomed = Doomed::default();
+        if self.purge {
+            doomed.all = owned(applier, &installed()).await?;
+        }
+        for addon in self.addons.addons() {
+            let of_addon = owned(applier, &addon.selector(namespace)).await?;
+            doomed.all.extend(of_addon);
+        }
+        if !self.purge && (self.addons.is_empty() || !self.layers.is_empty()) {
+            self.installation(applier, global, &mut doomed).await?;
+        }
+        let homes = doomed.all.iter().filter_map(Removal::home);
+        let mut homes: BTreeSet<String> = homes.map(str::to_owned).collect();
+        if self.purge {
+            // Of a removal that was cut off, labels may say nothing more.
+            homes.insert(namespace.clone());
+        }
+        for home in homes {
+            let object = json!({"apiVersion": "v1", "kind": NAMESPACE, "metadata": {"name": home}});
+            if applier.get(&object).await?.is_some() {
+                doomed.homes.insert(home);
+            }
+        }
+        if self.purge {
+            doomed.others = Others::find(applier).await?;
+            doomed.spread = spread(applier, &doomed.homes, &doomed.others).await?;
+        }
+        Ok(doomed)
+    }
+
+    /// Finds what the installation of the flags made, with the tags of a control plane that goes.
+    async fn installation(
         &self,
         applier: &mut Applier,
         global: &Global,
-    ) -> anyhow::Result<(Vec<String>, Option<String>)> {
-        let namespace = &global.istio_namespace;
-        if self.purge {
-            return Ok((vec![installed()], None));
-        }
-        let addons = self.addons.addons().iter();
-        let mut selectors: Vec<_> = addons.map(|addon| addon.selector(namespace)).collect();
-        let mut named = None;
-        if self.addons.is_empty() || !self.layers.is_empty() {
-            let (revision, is_last) = self.revision(applier, global).await?;
-            let selector = owned_by(namespace, &revision);
+        doomed: &mut Doomed,
+    ) -> anyhow::Result<()> {
+        let (installation, is_last) = self.named(applier, global).await?;
+        let (namespace, revision) = (installation.namespace(), installation.revision());
+        let of_revision = owned_by(namespace, revision);
+        // Files are of one installation of a revision, and there may be others of it.
+        let is_one = !self.layers.names_at_most_a_revision();
+        let selector = match is_one {
+            true => owned_alike(&installation),
+            false => of_revision.clone(),
+        };
+        let own = owned(applier, &format!("{selector},!{TAG}")).await?;
+        if !is_one || own.iter().any(|removal| removal.kind() == INJECTOR) {
             if !self.force {
-                without_tags(applier, &selector, &revision, is_last).await?;
+                without_tags(applier, &of_revision, revision, is_last).await?;
             }
-            selectors.push(selector);
-            named = Some(revision);
+            let tags = owned(applier, &format!("{of_revision},{TAG}")).await?;
+            doomed.all.extend(tags);
+            doomed.revision = Some(revision.to_owned());
         }
-        Ok((selectors, named))
+        doomed.all.extend(own);
+        Ok(())
     }
 
-    /// Everything but the namespaces.
+    /// Everything but the namespaces. What says where all of this was goes last: who is cut off begins again
+    /// with it.
     async fn remove(
         &self,
         client: &Client,
         applier: &mut Applier,
-        all: &[Removal],
-        homes: &BTreeSet<String>,
+        doomed: &Doomed,
     ) -> anyhow::Result<()> {
         let mut progress = Progress::new();
         progress.step("Remove the mesh");
-        for removal in all.iter().filter(|removal| removal.kind() != NAMESPACE) {
+        let is_early = |it: &&Removal| it.kind() != NAMESPACE && !it.is_record();
+        for removal in doomed.all.iter().filter(is_early) {
             progress.detail(&removal.to_string());
             applier.delete(&removal.manifest()).await?;
         }
         if self.purge {
             progress.detail("the control plane ends");
-            for home in homes {
-                ended(client, home).await?;
+            for home in &doomed.homes {
+                ended(client, home, &doomed.others).await?;
             }
-            for removal in spread(applier, homes).await? {
+            for removal in spread(applier, &doomed.homes, &doomed.others).await? {
                 applier.delete(&removal.manifest()).await?;
             }
+            for removal in doomed.all.iter().filter(|it| it.kind() == DEFINITION) {
+                progress.detail(&format!("{removal} ends"));
+                gone(applier, removal).await?;
+            }
+        }
+        for record in doomed.all.iter().filter(|it| it.is_record()) {
+            applier.delete(&record.manifest()).await?;
         }
         progress.finish();
         Ok(())
     }
 
-    /// The revision that is meant, which must be named, and whether there is no other.
-    async fn revision(
+    /// The installation that is meant, whose revision must be named, and whether there is no other revision.
+    async fn named(
         &self,
         applier: &mut Applier,
         global: &Global,
-    ) -> anyhow::Result<(String, bool)> {
-        let installed = revisions(applier, &global.istio_namespace).await?;
-        let known: Vec<&str> = installed.iter().map(String::as_str).collect();
-        let there = match known.is_empty() {
-            true => format!("nothing is installed in {}", global.istio_namespace),
-            false => format!("these are: {}", known.join(", ")),
+    ) -> anyhow::Result<(Installation, bool)> {
+        let there = |namespace: &str, installed: &BTreeSet<String>| {
+            let known: Vec<&str> = installed.iter().map(String::as_str).collect();
+            match known.is_empty() {
+                true => format!("nothing is installed in {namespace}"),
+                false => format!("these are: {}", known.join(", ")),
+            }
         };
         if self.layers.is_empty() {
+            let namespace = &global.istio_namespace;
+            let installed = revisions(applier, namespace).await?;
             bail!(
-                "say what to remove: --purge for everything, --revision for one revision, or --addon for an addon; {there}"
+                "say what to remove: --purge for everything, --revision for one revision, -f for what a file installed, or --addon for an addon; {}",
+                there(namespace, &installed)
             );
         }
-        let named = self.layers.installation()?.revision().to_owned();
-        match installed.contains(&named) {
-            true => Ok((named, installed.len() == 1)),
-            false => bail!("revision {named} is not installed; {there}"),
+        let named = self.layers.installation(global)?;
+        let installed = revisions(applier, named.namespace()).await?;
+        if !installed.contains(named.revision()) {
+            bail!(
+                "revision {} is not installed; {}",
+                named.revision(),
+                there(named.namespace(), &installed)
+            );
         }
+        Ok((named, installed.len() == 1))
     }
+}
+
+/// What is about to happen.
+async fn say(client: &Client, doomed: &Doomed) -> anyhow::Result<()> {
+    output::line("This will remove:");
+    for removal in doomed.removals() {
+        output::line(format_args!("  - {removal}"));
+    }
+    if !doomed.others.is_empty() {
+        output::line(format_args!(
+            "Another control plane is in {}: the root certificates of namespaces and what else both use stay.",
+            doomed.others.namespaces()
+        ));
+    }
+    let Some(revision) = &doomed.revision else {
+        return Ok(());
+    };
+    let users = super::revision::users(client, revision).await?;
+    for user in &users {
+        output::line(format_args!("Revision {revision} is used: {user}"));
+    }
+    if !users.is_empty() {
+        output::line(
+            "Lead them to another revision first: proxies keep what they have, and their certificates run out.",
+        );
+    }
+    Ok(())
 }
 
 /// Namespaces whose tags lead to a revision would lose their injector with it. The tag that an
@@ -222,32 +306,41 @@ async fn without_tags(
     )
 }
 
-/// Where control planes and gateways of this are.
-fn homes(all: &[Removal]) -> BTreeSet<String> {
-    let deployments = all.iter().filter(|removal| removal.kind() == "Deployment");
-    let homes = deployments.filter_map(Removal::namespace);
-    homes.map(str::to_owned).collect()
-}
-
 /// Waits until no pod of a control plane is left, which would make again what is taken away.
-async fn ended(client: &Client, namespace: &str) -> anyhow::Result<()> {
+async fn ended(client: &Client, namespace: &str, others: &Others) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let start = Instant::now();
     loop {
-        let left = pods
+        let listed = pods
             .list(&ListParams::default().labels("app=istiod"))
             .await?;
-        let Some(pod) = left.items.first() else {
+        let mut left = listed.items.into_iter().filter(|pod| {
+            let revision = pod.labels().get(REVISION);
+            !others.have(namespace, revision.map(String::as_str))
+        });
+        let Some(pod) = left.next() else {
             return Ok(());
         };
         if start.elapsed() > PATIENCE {
             bail!(
                 "pod {} does not end; run the command again when it has",
-                pod.metadata.name.as_deref().unwrap_or_default()
+                pod.name_any()
             );
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Waits until a definition is gone: what is installed anew before would go with it.
+async fn gone(applier: &mut Applier, definition: &Removal) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while applier.get(&definition.manifest()).await?.is_some() {
+        if start.elapsed() > PATIENCE {
+            bail!("{}; then run the command again", ending(definition.name()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// A namespace goes with the mesh only if nothing of anybody else is in it.

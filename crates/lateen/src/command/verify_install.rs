@@ -37,7 +37,7 @@ pub(crate) struct Wanted<'a> {
 impl VerifyInstall {
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         // Faults of files and flags are told before a cluster is asked.
-        let named = self.layers.installation()?;
+        let named = self.layers.installation(global)?;
         let mut applier = Applier::new(client::connect(global).await?);
         if self.layers.names_at_most_a_revision() {
             let namespace = &global.istio_namespace;

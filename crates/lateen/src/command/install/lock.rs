@@ -41,10 +41,10 @@ pub(crate) struct Lock {
     lost: watch::Receiver<bool>,
 }
 
-/// Does something for as long as all locks are held.
+/// Does something for as long as all locks are held. Whoever ends the command has them given back.
 ///
 /// # Errors
-/// What was done failed, or was ended in the middle since a lock was lost.
+/// What was done failed, or was ended in the middle since a lock was lost or somebody wished it.
 pub(crate) async fn holding<T>(
     locks: &[Lock],
     work: impl Future<Output = anyhow::Result<T>>,
@@ -55,7 +55,24 @@ pub(crate) async fn holding<T>(
         Some(()) = lost.next() => bail!(
             "the installation's lock is lost: somebody else has taken it, or the API server has not answered for too long; what is done so far stays. Wait until nobody else installs, then run the command again"
         ),
+        () = interrupted() => bail!(
+            "ended in the middle; what is done so far stays, and the same command goes on with it"
+        ),
         done = work => done,
+    }
+}
+
+/// Ends when somebody wants the program to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals: Vec<_> = [SignalKind::interrupt(), SignalKind::terminate()]
+        .into_iter()
+        // Without a handler, the signal ends the program.
+        .filter_map(|kind| signal(kind).ok())
+        .collect();
+    let mut any: FuturesUnordered<_> = signals.iter_mut().map(|signal| signal.recv()).collect();
+    if any.next().await.is_none() {
+        std::future::pending().await
     }
 }
 

@@ -4,26 +4,16 @@ use std::{collections::BTreeSet, fmt};
 
 use anyhow::bail;
 use kube::{api::DynamicObject, core::TypeMeta};
-use lateen_api::kinds::gateway_api::GATEWAY_CLASS;
-use lateen_galley::CLASS;
 use lateen_install::{
-    KINDS, OWNER_NAMESPACE, REVISION, TAG, is_owned, owned as installed, owned_alike,
+    KINDS, OWNER_NAMESPACE, REVISION, TAG, is_owned, is_record, owned as installed, owned_alike,
 };
 use serde_json::{Value, json};
 
 use super::{AddonArgs, Goal};
-use crate::{
-    apply::{Applier, Named},
-    discovery::{GATEWAY_CONTROLLER, is_lease},
-};
+use crate::apply::{Applier, Named};
 
-/// The ConfigMap that the control plane writes into every namespace.
-const ROOT: &str = "istio-ca-root-cert";
-/// The Secret with the authority that a control plane made for itself.
-const AUTHORITY: &str = "istio-ca-secret";
-const AUTHORITY_TYPE: &str = "istio.io/ca-root";
 /// Kind of what has pods injected.
-pub(super) const INJECTOR: &str = "MutatingWebhookConfiguration";
+pub(crate) const INJECTOR: &str = "MutatingWebhookConfiguration";
 /// The revision, and the tag, that is meant where none is named.
 const DEFAULT: &str = "default";
 
@@ -45,15 +35,31 @@ pub(crate) struct Removal {
     kind: TypeMeta,
     namespace: Option<String>,
     name: String,
+    /// The namespace of the control plane that it was made for.
+    home: Option<String>,
+    is_record: bool,
 }
 
 impl Removal {
-    fn of(object: DynamicObject) -> Option<Self> {
+    pub(crate) fn of(object: DynamicObject) -> Option<Self> {
+        let labels = object.metadata.labels.unwrap_or_default();
         Some(Removal {
             kind: object.types?,
             namespace: object.metadata.namespace,
             name: object.metadata.name?,
+            home: labels.get(OWNER_NAMESPACE).cloned(),
+            is_record: is_record(&labels),
         })
+    }
+
+    /// The namespace of the control plane that it was made for, if labels say so.
+    pub(crate) fn home(&self) -> Option<&str> {
+        self.home.as_deref()
+    }
+
+    /// Whether it says what was installed.
+    pub(crate) fn is_record(&self) -> bool {
+        self.is_record
     }
 
     /// Its kind with the version.
@@ -236,50 +242,6 @@ async fn replaced_tags(applier: &mut Applier, goal: &Goal) -> anyhow::Result<Vec
     .await
 }
 
-/// What control planes in these namespaces made by themselves: the root certificate everywhere, the
-/// class of Gateways, the authority's key, and the Leases by which one of them leads.
-pub(crate) async fn spread(
-    applier: &mut Applier,
-    homes: &BTreeSet<String>,
-) -> anyhow::Result<Vec<Removal>> {
-    let kind = |api_version: &str, kind: &str| TypeMeta {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-    };
-    let maps = kind("v1", "ConfigMap");
-    let roots = applier.list(&maps, "istio.io/config=true").await?;
-    let mut all: Vec<_> = roots.into_iter().filter_map(Removal::of).collect();
-    all.retain(|removal| removal.name == ROOT);
-    let classes = kind(&GATEWAY_CLASS.api_version(), GATEWAY_CLASS.kind);
-    let classes = applier.list(&classes, "").await?.into_iter();
-    all.extend(classes.filter(is_declared).filter_map(Removal::of));
-    let leases = kind("coordination.k8s.io/v1", "Lease");
-    let leases = applier.list(&leases, "").await?.into_iter();
-    let leases = leases.filter_map(Removal::of);
-    let is_home = |removal: &Removal| removal.namespace().is_some_and(|it| homes.contains(it));
-    all.extend(leases.filter(|lease| is_home(lease) && is_lease(&lease.name)));
-    for home in homes {
-        let named = json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {"namespace": home, "name": AUTHORITY},
-        });
-        let held = applier.get(&named).await?;
-        // One of the name that somebody else made is of another type.
-        let own = held.filter(|secret| secret.data["type"] == AUTHORITY_TYPE);
-        all.extend(own.and_then(Removal::of));
-    }
-    Ok(all)
-}
-
-/// Whether a control plane has declared the class, and not a user.
-fn is_declared(class: &DynamicObject) -> bool {
-    let managers = class.metadata.managed_fields.iter().flatten();
-    let is_own = managers
-        .clone()
-        .any(|it| it.manager.as_deref() == Some(GATEWAY_CONTROLLER));
-    class.metadata.name.as_deref() == Some(CLASS) && is_own
-}
-
 /// Everything that installations made, in the order in which it can be taken away.
 pub(crate) async fn owned(applier: &mut Applier, selector: &str) -> anyhow::Result<Vec<Removal>> {
     let mut all = Vec::new();
@@ -319,93 +281,4 @@ fn kinds() -> impl Iterator<Item = TypeMeta> {
         api_version: (*api_version).to_owned(),
         kind: (*kind).to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::{
-        Api, Client,
-        api::{Patch, PatchParams},
-    };
-
-    use super::*;
-    use crate::discovery::platform;
-
-    async fn apply(client: &Client, manager: &str, object: Value) {
-        let api_version = object["apiVersion"].as_str().unwrap_or_default();
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let kind = object["kind"].as_str().unwrap_or_default();
-        let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
-        let resource = kube::core::ApiResource::from_gvk(&gvk);
-        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        };
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let params = PatchParams::apply(manager);
-        let applied = api.patch(name, &params, &Patch::Apply(&object)).await;
-        applied.expect("it is applied");
-    }
-
-    #[tokio::test]
-    async fn what_control_planes_made_by_themselves_is_found() {
-        let directory = tempfile::tempdir().expect("a folder");
-        let client = platform::server(directory.path()).await;
-        let mut applier = Applier::new(client.clone());
-        let definitions = lateen_install::gateway_api_definitions();
-        applier.apply_all(&definitions).await.expect("definitions");
-        for namespace in ["istio-system", "other"] {
-            let object =
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-            apply(&client, "test", object).await;
-        }
-        let class = |name: &str| {
-            json!({
-                "apiVersion": GATEWAY_CLASS.api_version(), "kind": GATEWAY_CLASS.kind,
-                "metadata": {"name": name}, "spec": {"controllerName": "istio.io/gateway-controller"},
-            })
-        };
-        let lease = |namespace: &str, name: &str| {
-            json!({
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": {"namespace": namespace, "name": name}, "spec": {"holderIdentity": "a"},
-            })
-        };
-        let secret = |namespace: &str, of_type: &str| {
-            json!({
-                "apiVersion": "v1", "kind": "Secret", "type": of_type,
-                "metadata": {"namespace": namespace, "name": AUTHORITY},
-            })
-        };
-        apply(&client, GATEWAY_CONTROLLER, class("own")).await;
-        apply(&client, "somebody", class(CLASS)).await;
-        for object in [
-            lease("istio-system", "istio-leader"),
-            lease("istio-system", "istio-gateway-deployment-canary"),
-            lease("istio-system", "istio-leader-of-somebody"),
-            lease("other", "istio-leader"),
-            secret("istio-system", AUTHORITY_TYPE),
-            secret("other", AUTHORITY_TYPE),
-        ] {
-            apply(&client, "istiod", object).await;
-        }
-        let mut found = async |homes: &[&str]| {
-            let homes = homes.iter().map(|home| (*home).to_owned()).collect();
-            let found = spread(&mut applier, &homes).await.expect("an answer");
-            found.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let in_home = [
-            "Lease istio-system/istio-gateway-deployment-canary",
-            "Lease istio-system/istio-leader",
-            "Secret istio-system/istio-ca-secret",
-        ];
-        assert_eq!(
-            found(&["istio-system"]).await,
-            in_home,
-            "the class is a user's"
-        );
-        assert_eq!(found(&[]).await, [""; 0]);
-        apply(&client, GATEWAY_CONTROLLER, class(CLASS)).await;
-        assert_eq!(found(&[]).await, ["GatewayClass istio"]);
-    }
 }

@@ -16,8 +16,13 @@ use k8s_openapi::{
 use kube::{Api, Client, api::ListParams, core::Selector};
 use serde_json::Value;
 
-use crate::{apply::Named, progress::Progress};
+use crate::{
+    apply::{Applier, Named},
+    progress::Progress,
+};
 
+/// Kind of what defines other kinds.
+pub(crate) const DEFINITION: &str = "CustomResourceDefinition";
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -31,8 +36,12 @@ pub(crate) async fn wait(
     let start = Instant::now();
     for object in objects {
         loop {
-            let Some(why) = missing(client, object).await? else {
-                break;
+            let why = match missing(client, object).await {
+                Ok(None) => break,
+                Ok(Some(why)) => why,
+                // An API server that is just starting again says nothing about the object.
+                Err(error) if may_pass(&error) => format!("{error:#}"),
+                Err(error) => return Err(error),
             };
             progress.detail(&why);
             if start.elapsed() > patience {
@@ -42,6 +51,47 @@ pub(crate) async fn wait(
         }
     }
     Ok(())
+}
+
+/// Waits while a definition of the name is on its way out: applied to it, another one would go with it.
+pub(super) async fn vacant(
+    applier: &mut Applier,
+    object: &Value,
+    patience: Duration,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    if object["kind"] != DEFINITION {
+        return Ok(());
+    }
+    let start = Instant::now();
+    while let Some(held) = applier.get(object).await? {
+        if held.metadata.deletion_timestamp.is_none() {
+            break;
+        }
+        let why = ending(&held.metadata.name.unwrap_or_default());
+        progress.detail(&why);
+        if start.elapsed() > patience {
+            bail!("waited {} s: {why}{}", patience.as_secs(), next(object)?);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Says what holds a definition that was deleted.
+pub(crate) fn ending(definition: &str) -> String {
+    format!(
+        "definition {definition} is still ending; if that does not change, an object of it has a finalizer: kubectl get {definition} -A -o yaml"
+    )
+}
+
+/// Whether asking again may have another answer.
+fn may_pass(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.code == 429 || status.code >= 500,
+        Some(kube::Error::Service(_) | kube::Error::HyperError(_)) => true,
+        _ => false,
+    }
 }
 
 /// What to do where an object does not become ready.
@@ -74,9 +124,15 @@ pub(crate) async fn missing(client: &Client, object: &Value) -> anyhow::Result<O
     } = Named::of(object)?;
     let namespace = namespace.unwrap_or("default");
     match object["kind"].as_str().unwrap_or_default() {
-        "CustomResourceDefinition" => {
+        DEFINITION => {
             let api: Api<CustomResourceDefinition> = Api::all(client.clone());
             let definition = api.get_opt(name).await?;
+            if definition
+                .as_ref()
+                .is_some_and(|it| it.metadata.deletion_timestamp.is_some())
+            {
+                return Ok(Some(ending(name)));
+            }
             let conditions = definition
                 .and_then(|it| it.status)
                 .and_then(|it| it.conditions);

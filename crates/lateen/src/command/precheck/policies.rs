@@ -25,7 +25,7 @@ pub(crate) async fn not_enforced(applier: &mut Applier) -> anyhow::Result<Vec<St
                 api_version: api_version.to_owned(),
                 kind: kind.to_owned(),
             };
-            if applier.knows(&types).await.is_ok() {
+            if applier.known(&types).await?.is_some() {
                 all.extend(of_kind(applier, &types).await?);
                 break;
             }
