@@ -48,7 +48,7 @@ pub use labels::{
     owner_labels,
 };
 pub use operator::Layers;
-pub use record::{again, is_record, of_record, recorded_parts, records};
+pub use record::{again, file_of_record, is_record, of_record, recorded_parts, records};
 pub use rules::tables as rights;
 pub use tag::{TAG, TagRequest, add_default_tag, tag, tag_service};
 

@@ -48,12 +48,17 @@ pub fn is_record(labels: &BTreeMap<String, String>) -> bool {
 /// # Errors
 /// The ConfigMap is no record, or has what this version does not know.
 pub fn of_record(config_map: &Value) -> Result<Installation, InstallError> {
-    let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
-    let text = config_map["data"][KEY].as_str().unwrap_or_default();
     Installation::of(&Layers {
-        files: vec![(format!("ConfigMap {name}"), text.to_owned())],
+        files: vec![file_of_record(config_map)],
         ..Layers::default()
     })
+}
+
+/// The IstioOperator document that a record has, behind the place that messages name.
+pub fn file_of_record(config_map: &Value) -> (String, String) {
+    let name = config_map["metadata"]["name"].as_str().unwrap_or_default();
+    let text = config_map["data"][KEY].as_str().unwrap_or_default();
+    (format!("ConfigMap {name}"), text.to_owned())
 }
 
 /// Installs once more what a record says, in words for a shell.

@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::command::{self, refused::Refused};
+use crate::{
+    client,
+    command::{self, refused::Refused},
+};
 use experimental::Experimental;
 
 mod experimental;
@@ -40,8 +43,17 @@ pub(crate) struct Global {
     /// The context of the kubeconfig to use.
     #[arg(long, global = true)]
     pub(crate) context: Option<String>,
-    /// The namespace of the workloads that the command names.
-    #[arg(short, long, global = true, default_value = "default")]
+    /// The namespace of the workloads that the command names; without it, the one of the kubeconfig's context,
+    /// else `default`.
+    #[arg(
+        short = 'n',
+        long = "namespace",
+        global = true,
+        value_name = "NAMESPACE"
+    )]
+    pub(crate) named_namespace: Option<String>,
+    /// The one that counts.
+    #[arg(skip)]
     pub(crate) namespace: String,
     /// The control plane's namespace.
     #[arg(
@@ -89,9 +101,12 @@ enum Command {
     Down(command::down::Down),
     /// Install the mesh, or change what is installed
     Install(command::install::Install),
-    /// Install another version, as `install` does
+    /// Bring what is installed to this version, with its settings
+    ///
+    /// What was installed is read from the cluster, where `install` has written it down; settings of flags are
+    /// laid over it. Where files or a profile are named, they count instead.
     #[command(
-        after_help = "Examples:\n  lateen upgrade --dry-run\n  lateen upgrade -f mesh.yaml -y"
+        after_help = "Examples:\n  lateen upgrade --dry-run\n  lateen upgrade --set meshConfig.accessLogFile=/dev/stdout\n  lateen upgrade -f mesh.yaml -y"
     )]
     Upgrade(command::install::Install),
     /// Remove a revision of the mesh, or all of it
@@ -208,7 +223,8 @@ struct Completion {
 /// Parses the arguments and runs the command; errors go to standard error in one paragraph.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let called = called(&args);
-    let cli = Cli::parse_from(args);
+    let mut cli = Cli::parse_from(args);
+    cli.global.namespace = client::namespace(&cli.global);
     if let Err(error) = log_client(cli.global.vklog) {
         return fail(&error);
     }
@@ -271,7 +287,8 @@ async fn run(cli: Cli, called: &str) -> anyhow::Result<()> {
         Command::Up(up) => up.run().await,
         Command::Cluster(cluster) => cluster.run().await,
         Command::Down(down) => down.run().await,
-        Command::Install(install) | Command::Upgrade(install) => install.run(global).await,
+        Command::Install(install) => install.run(global).await,
+        Command::Upgrade(install) => install.upgrade(global).await,
         Command::Uninstall(uninstall) => uninstall.run(global).await,
         Command::VerifyInstall(verify) => verify.run(global).await,
         Command::Profile(profile) => profile.run(),

@@ -106,6 +106,29 @@ fn impersonate(global: &Global, config: &mut Config) {
     }
 }
 
+/// The namespace that a command means: the one that is named, that of the context, or `default`. A kubeconfig
+/// that cannot be read is told by whoever connects.
+pub(crate) fn namespace(global: &Global) -> String {
+    let of_context = || {
+        let config = match kubeconfig(global) {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let config = config.ok()?;
+        let current = global
+            .context
+            .as_ref()
+            .or(config.current_context.as_ref())?;
+        let mut contexts = config.contexts.iter();
+        let named = contexts.find(|named| named.name == *current)?;
+        named.context.as_ref()?.namespace.clone()
+    };
+    let named = global.named_namespace.clone().or_else(of_context);
+    named
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or_else(|| "default".to_owned())
+}
+
 /// `--kubeconfig`, then `$KUBECONFIG` (read by the library), then the local mesh's own.
 fn kubeconfig(global: &Global) -> Option<PathBuf> {
     if let Some(path) = &global.kubeconfig {
@@ -325,7 +348,8 @@ pub(crate) async fn find_pod<'a>(
     Ok((pod, namespace))
 }
 
-fn split_namespace<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
+/// The two parts of `name[.namespace]`.
+pub(crate) fn split_namespace<'a>(name: &'a str, global: &'a Global) -> (&'a str, &'a str) {
     // A pod's name may have dots itself.
     name.rsplit_once('.').unwrap_or((name, &global.namespace))
 }

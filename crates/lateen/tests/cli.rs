@@ -119,3 +119,83 @@ fn an_unknown_command_is_a_usage_error() {
 fn a_mesh_name_that_is_a_path_is_refused() {
     assert!(refusal(&["up", "--name", "../x"]).contains("../x"));
 }
+
+/// The namespace that a flag names, else the one of the context.
+#[test]
+fn a_context_says_which_namespace_is_meant() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let file = directory.path().join("config");
+    let text = "\
+apiVersion: v1
+kind: Config
+current-context: ann
+contexts:
+- {name: ann, context: {cluster: here, user: ann, namespace: shop}}
+- {name: bob, context: {cluster: here, user: ann}}
+clusters: [{name: here, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: ann, user: {}}]
+";
+    std::fs::write(&file, text).expect("written");
+    let file = file.to_str().expect("a path");
+    let row = |flags: &[&str]| {
+        let command = ["x", "config", "list", "--kubeconfig", file];
+        let said = stdout(&[&command[..], flags].concat());
+        let row = said.lines().find(|line| line.starts_with("namespace"));
+        let row = row.expect("a row").split_whitespace();
+        row.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row(&[]), "namespace shop context");
+    assert_eq!(row(&["-n", "default"]), "namespace default command line");
+    assert_eq!(row(&["--context", "bob"]), "namespace default default");
+}
+
+#[test]
+fn the_control_planes_namespace_counts_where_manifests_are_made() {
+    let made = stdout(&[
+        "manifest",
+        "generate",
+        "-i",
+        "mesh",
+        "--set",
+        "profile=minimal",
+    ]);
+    assert!(made.contains("namespace: mesh\n"));
+    // The record has the profile as it is written.
+    assert!(!made.contains("\n  namespace: istio-system\n  "));
+}
+
+#[test]
+fn profiles_that_differ_are_told_apart_by_the_status() {
+    let output = lateen(&["profile", "diff", "default", "demo"]);
+    assert!(!output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("istio-egressgateway"), "{said}");
+    stdout(&["profile", "diff", "demo", "demo"]);
+}
+
+/// One file for each, though some of them cannot be there together.
+#[test]
+fn addons_are_written_to_files_of_their_names() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let to = directory.path().join("samples/addons");
+    stdout(&["manifest", "addon", "-o", to.to_str().expect("a path")]);
+    let files = std::fs::read_dir(&to).expect("the folder is there");
+    let mut names: Vec<_> = files
+        .map(|file| {
+            file.expect("a file")
+                .file_name()
+                .into_string()
+                .expect("text")
+        })
+        .collect();
+    names.sort();
+    let all = [
+        "grafana.yaml",
+        "kiali.yaml",
+        "prometheus.yaml",
+        "servicegraph.yaml",
+        "tracing.yaml",
+        "zipkin.yaml",
+    ];
+    assert_eq!(names, all);
+}

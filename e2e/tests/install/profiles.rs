@@ -196,6 +196,32 @@ spec:
       label: {istio: eastwestgateway, app: istio-eastwestgateway}
 ";
 
+/// Nobody says them again, and those that are laid over them are shown first.
+async fn settings_outlive_an_upgrade(mesh: &Mesh, client: &Client) -> anyhow::Result<()> {
+    let log = |file: &str| format!("meshConfig.accessLogFile={file}");
+    mesh.lateen_ok(&["install", "--set", &log("/dev/stderr"), "-y"])?;
+    mesh.lateen_ok(&["upgrade", "-y"])?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "istio-system");
+    let settings = async || -> anyhow::Result<String> {
+        let data = maps.get("istio").await?.data.unwrap_or_default();
+        Ok(data["mesh"].clone())
+    };
+    let kept = settings().await?;
+    ensure!(kept.contains("accessLogFile: /dev/stderr"), "{kept}");
+    let more = "meshConfig.accessLogEncoding=JSON";
+    let said = mesh.lateen_ok(&["upgrade", "--set", more, "-y"])?;
+    ensure!(
+        said.contains("Settings that change:") && said.contains("+    accessLogEncoding: JSON"),
+        "{said}"
+    );
+    let now = settings().await?;
+    ensure!(
+        now.contains("accessLogFile: /dev/stderr") && now.contains("accessLogEncoding: JSON"),
+        "{now}"
+    );
+    Ok(())
+}
+
 #[test]
 fn one_more_gateway_leaves_the_rest() -> anyhow::Result<()> {
     let _alone = alone();
@@ -213,6 +239,19 @@ fn one_more_gateway_leaves_the_rest() -> anyhow::Result<()> {
         // Nor does the mesh take the gateway away.
         mesh.lateen_ok(&["install", "-y"])?;
         ensure!(deployments(&client).await? == now);
+        // Two installations are there, and one is meant.
+        let several = mesh.lateen(&["upgrade", "-y"])?;
+        let said = lateen_e2e::mesh::text(&several);
+        ensure!(
+            !several.status.success() && said.contains("istio-installed-state-eastwest"),
+            "{said}"
+        );
+        // A file takes away what it brought.
+        mesh.lateen_ok(&["uninstall", "-f", &path, "-y"])?;
+        let all = ["istio-ingressgateway", "istiod"];
+        let now = deployments(&client).await?;
+        ensure!(now == all.map(str::to_owned).into(), "{now:?}");
+        settings_outlive_an_upgrade(&mesh, &client).await?;
         // What an administrator put beside it is not the mesh's.
         mesh.apply(
             "apiVersion: v1\nkind: Secret\nmetadata: {name: cacerts, namespace: istio-system}\n",

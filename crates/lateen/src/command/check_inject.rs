@@ -58,7 +58,7 @@ async fn of_target(
     global: &Global,
 ) -> anyhow::Result<(String, Map)> {
     let (kind, name) = target.split_once('/').unwrap_or(("pod", target));
-    let (name, namespace) = name.split_once('.').unwrap_or((name, &global.namespace));
+    let (name, namespace) = client::split_namespace(name, global);
     let labels = match kind {
         "pod" | "pods" | "po" => {
             let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);

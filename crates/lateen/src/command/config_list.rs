@@ -3,7 +3,11 @@
 
 use clap::{Args, Command, Subcommand};
 
-use crate::{cli::Global, client, output, table::Table};
+use crate::{
+    cli::{Global, ISTIO_NAMESPACE},
+    client, output,
+    table::Table,
+};
 
 /// Show what commands go by.
 #[derive(Debug, Args)]
@@ -41,14 +45,18 @@ fn table(global: &Global) -> Table {
     row(
         "istioNamespace",
         global.istio_namespace.clone(),
-        flag_or(global.istio_namespace != "istio-system"),
+        flag_or(global.istio_namespace != ISTIO_NAMESPACE),
     );
     let (kubeconfig, from) = client::kubeconfig_in_use(global);
     row("kubeconfig", kubeconfig, from);
     row(
         "namespace",
         global.namespace.clone(),
-        flag_or(global.namespace != "default"),
+        match (&global.named_namespace, &*global.namespace) {
+            (Some(_), _) => "command line",
+            (None, "default") => "default",
+            (None, _) => "context",
+        },
     );
     table
 }

@@ -141,12 +141,10 @@ impl CreateRemoteSecret {
         Ok(())
     }
 
-    /// The namespace of the account. `-n` has a value always; nobody means `default` by it.
+    /// The namespace of the account: the control plane's, unless another one is named.
     fn namespace<'a>(&self, global: &'a Global) -> &'a str {
-        match global.namespace.as_str() {
-            "default" => &global.istio_namespace,
-            named => named,
-        }
+        let named = global.named_namespace.as_ref();
+        named.unwrap_or(&global.istio_namespace)
     }
 
     fn server(&self, of_config: &str) -> anyhow::Result<String> {

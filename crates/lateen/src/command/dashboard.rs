@@ -267,9 +267,9 @@ impl Addon {
 /// Where addons are looked for: where the user says, else beside the control plane, which is where
 /// they are installed.
 fn namespaces(global: &Global) -> Vec<&str> {
-    match global.namespace.as_str() {
-        "default" => vec![&global.istio_namespace, "default"],
-        named => vec![named],
+    match &global.named_namespace {
+        None => vec![&global.istio_namespace, &global.namespace],
+        Some(named) => vec![named],
     }
 }
 

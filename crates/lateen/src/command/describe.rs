@@ -165,12 +165,27 @@ fn counts(value: &Value) -> bool {
     }
 }
 
+fn is_forbidden<T>(answer: &kube::Result<T>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.code == 403)
+}
+
+/// The endpoints of services; those that somebody may not see are told of, as other kinds are.
 async fn slices(global: &Global) -> anyhow::Result<Vec<Value>> {
     let client = client::connect(global).await?;
     let gvk = GroupVersionKind::gvk("discovery.k8s.io", "v1", "EndpointSlice");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "endpointslices");
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let found = client::list(&api, &resource).await;
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let own: Api<DynamicObject> = Api::namespaced_with(client, &global.namespace, &resource);
+    let mut found = client::list(&all, &resource).await;
+    if is_forbidden(&found) {
+        found = client::list(&own, &resource).await;
+    }
+    if is_forbidden(&found) {
+        eprintln!(
+            "lateen: you may not list endpointslices, so that the endpoints of services are left out"
+        );
+        return Ok(Vec::new());
+    }
     let found = found.context("cannot list endpointslices")?;
     let values = found.iter().map(serde_json::to_value);
     Ok(values.collect::<Result<_, _>>()?)

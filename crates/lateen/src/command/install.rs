@@ -14,10 +14,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{Api, Client, api::ListParams};
-use lateen_install::{Installation, Part, TAG};
+use lateen_install::{Installation, Part, TAG, file_of_record, is_record};
 use serde_json::Value;
 
-use super::{consent, layers::LayerArgs, precheck, rights::Rights, verify_install};
+use super::{consent, layers::LayerArgs, manifest::diff, precheck, rights::Rights, verify_install};
 use crate::{apply::Applier, cli::Global, client, output, progress::Progress};
 
 pub(crate) use addon::{AddonArgs, parse as parse_addon};
@@ -81,6 +81,20 @@ impl Goal {
 }
 
 impl Install {
+    /// Begins with what is installed, unless something else is named to begin with.
+    pub(crate) async fn upgrade(mut self, global: &Global) -> anyhow::Result<()> {
+        let is_of_addons = self.layers.is_empty() && !self.addons.is_empty();
+        if self.layers.says_no_profile() && !is_of_addons {
+            let mut applier = Applier::new(client::connect(global).await?);
+            let namespace = &global.istio_namespace;
+            let revision = self.layers.revision.as_deref();
+            let records = verify_install::records(&mut applier, namespace, revision).await?;
+            let recorded = recorded(&records, namespace)?;
+            self.layers.begin_with(recorded);
+        }
+        self.run(global).await
+    }
+
     pub(crate) async fn run(&self, global: &Global) -> anyhow::Result<()> {
         // Whoever only names addons has a mesh with settings of its own.
         let is_mesh = self.addons.is_empty() || !self.layers.is_empty();
@@ -140,6 +154,9 @@ impl Install {
         let what = "removing what is no longer wanted";
         rights.check(client, what).await?;
         say(goal, &plan);
+        for line in changed_settings(applier, goal).await? {
+            output::print(line);
+        }
         let others = self.addons.others(applier, &goal.installation).await?;
         if !others.is_empty() {
             output::line(format_args!(
@@ -257,6 +274,46 @@ async fn is_first(client: &Client) -> anyhow::Result<bool> {
     let found = hooks.list(&injectors).await;
     let found = found.context("cannot list webhooks")?;
     Ok(found.items.is_empty())
+}
+
+/// The one installation that is there, to begin with.
+fn recorded(records: &[Value], namespace: &str) -> anyhow::Result<(String, String)> {
+    match records {
+        [] => bail!(
+            "nothing in namespace {namespace} says what is installed, so there is nothing to upgrade; say what there should be with -f or --set profile=NAME, or name another namespace with --istioNamespace"
+        ),
+        [one] => Ok(file_of_record(one)),
+        several => {
+            let mut names: Vec<String> = several.iter().map(|it| file_of_record(it).0).collect();
+            names.sort();
+            bail!(
+                "several installations are in namespace {namespace} ({}); name one by --revision, or by its file with -f",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// How the settings differ from those that were installed last, a line each.
+async fn changed_settings(applier: &mut Applier, goal: &Goal) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for object in goal.objects() {
+        let labels = &object["metadata"]["labels"];
+        let labels = serde_json::from_value(labels.clone()).unwrap_or_default();
+        if !is_record(&labels) {
+            continue;
+        }
+        let Some(held) = applier.get(object).await? else {
+            continue;
+        };
+        let (_, before) = file_of_record(&serde_json::to_value(held)?);
+        let (_, after) = file_of_record(object);
+        if before != after {
+            lines.push("Settings that change:\n".to_owned());
+            lines.push(diff::lines(&before, &after));
+        }
+    }
+    Ok(lines)
 }
 
 /// What is about to happen, in a sentence.

@@ -29,17 +29,31 @@ pub(crate) struct LayerArgs {
     /// Not supported: the manifests are part of the program.
     #[arg(short = 'd', long = "manifests", visible_alias = "charts", hide = true)]
     manifests: Option<PathBuf>,
+    /// What was installed before, with its place, below all of that.
+    #[arg(skip)]
+    recorded: Option<(String, String)>,
 }
 
 impl LayerArgs {
+    /// Begins with what was installed before, as its record has it.
+    pub(crate) fn begin_with(&mut self, recorded: (String, String)) {
+        self.recorded = Some(recorded);
+    }
+
+    /// Whether nothing says what there should be, apart from single settings.
+    pub(crate) fn says_no_profile(&self) -> bool {
+        let names_profile = |set: &String| set.trim_start().starts_with("profile=");
+        self.files.is_empty() && !self.sets.iter().any(names_profile)
+    }
+
     /// Whether nothing is said.
     pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.sets.is_empty() && self.revision.is_none()
+        self.names_at_most_a_revision() && self.revision.is_none()
     }
 
     /// Whether nothing but a revision is said, if that.
     pub(crate) fn names_at_most_a_revision(&self) -> bool {
-        self.files.is_empty() && self.sets.is_empty()
+        self.files.is_empty() && self.sets.is_empty() && self.recorded.is_none()
     }
 
     /// These flags as a shell takes them, each behind a space.
@@ -96,8 +110,12 @@ impl LayerArgs {
             let text = read(path)?;
             Ok((path.display().to_string(), text))
         });
+        let recorded = self.recorded.clone().map(Ok);
         Ok(Layers {
-            files: files.collect::<anyhow::Result<_>>()?,
+            files: recorded
+                .into_iter()
+                .chain(files)
+                .collect::<anyhow::Result<_>>()?,
             sets: self.sets.clone(),
             revision: self.revision.clone(),
         })

@@ -69,9 +69,7 @@ impl Metrics {
         ];
         output::line(right_aligned(&header.map(str::to_owned), &WIDTHS));
         for workload in &self.workloads {
-            let (name, namespace) = workload
-                .split_once('.')
-                .unwrap_or((workload, &global.namespace));
+            let (name, namespace) = client::split_namespace(workload, global);
             check(name)?;
             check(namespace)?;
             let of = |what: &str| query(what, name, namespace, &self.duration);

@@ -359,9 +359,11 @@ mod tests {
     use crate::cli::Cli;
 
     fn global() -> Global {
-        Cli::try_parse_from(["lateen", "options", "-n", "shop"])
-            .expect("flags")
-            .global
+        let cli = Cli::try_parse_from(["lateen", "options"]);
+        Global {
+            namespace: "shop".to_owned(),
+            ..cli.expect("flags").global
+        }
     }
 
     #[tokio::test]

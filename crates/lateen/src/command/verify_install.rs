@@ -72,6 +72,22 @@ async fn recorded(
     namespace: &str,
     revision: Option<&str>,
 ) -> anyhow::Result<Vec<(Vec<Part>, String)>> {
+    let mut all = Vec::new();
+    for record in records(applier, namespace, revision).await? {
+        let installation = lateen_install::of_record(&record)
+            .context("cannot read what was installed; say it with -f or --set")?;
+        let parts = lateen_install::recorded_parts(&installation)?;
+        all.push((parts, lateen_install::again(&record)));
+    }
+    Ok(all)
+}
+
+/// The ConfigMaps that say what was installed with its control plane in a namespace: all revisions, or one.
+pub(crate) async fn records(
+    applier: &mut Applier,
+    namespace: &str,
+    revision: Option<&str>,
+) -> anyhow::Result<Vec<Value>> {
     let mut selector = lateen_install::records(namespace);
     if let Some(revision) = revision {
         selector.push_str(&format!(",{REVISION}={revision}"));
@@ -80,15 +96,9 @@ async fn recorded(
         api_version: "v1".to_owned(),
         kind: "ConfigMap".to_owned(),
     };
-    let mut all = Vec::new();
-    for record in applier.list(&kind, &selector).await? {
-        let record: Value = serde_json::to_value(record)?;
-        let installation = lateen_install::of_record(&record)
-            .context("cannot read what was installed; say it with -f or --set")?;
-        let parts = lateen_install::recorded_parts(&installation)?;
-        all.push((parts, lateen_install::again(&record)));
-    }
-    Ok(all)
+    let found = applier.list(&kind, &selector).await?;
+    let values = found.into_iter().map(serde_json::to_value);
+    Ok(values.collect::<Result<_, _>>()?)
 }
 
 /// Looks at each object, says what of it is missing, goes through the steps by which one finds out why the

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
     core::v1::ConfigMap,
-    rbac::v1::ClusterRoleBinding,
+    rbac::v1::{ClusterRoleBinding, RoleBinding, Subject},
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde_yaml_ng::Value;
@@ -21,6 +21,8 @@ const PREFIX: &str = "kube-";
 const MESH: &str = "istio";
 /// The groups of service accounts, by namespace.
 const ACCOUNTS: &str = "system:serviceaccounts:";
+/// What begins the name of a service account as a user; its namespace and its own name follow.
+const ACCOUNT: &str = "system:serviceaccount:";
 
 /// Refuses what is reserved in every cluster.
 pub(super) fn check_name(namespace: &str) -> anyhow::Result<()> {
@@ -76,7 +78,17 @@ async fn in_use(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
     }
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     for binding in bindings.list(&all).await?.items {
-        note_binding(&mut reserved, &binding);
+        let named = format!("ClusterRoleBinding {}", binding.name_any());
+        let subjects = binding.subjects.iter().flatten();
+        note_binding(&mut reserved, subjects, &named, "the whole cluster", None);
+    }
+    let bindings: Api<RoleBinding> = Api::all(client.clone());
+    for binding in bindings.list(&all).await?.items {
+        let place = binding.namespace().unwrap_or_default();
+        let named = format!("RoleBinding {} of {place}", binding.name_any());
+        let subjects = binding.subjects.iter().flatten();
+        let (of_place, own) = (format!("namespace {place}"), Some(&*place));
+        note_binding(&mut reserved, subjects, &named, &of_place, own);
     }
     Ok(reserved)
 }
@@ -105,23 +117,35 @@ fn root_namespace(map: &ConfigMap, reserved: &BTreeMap<String, String>) -> Optio
     (!root.is_empty()).then(|| root.to_owned())
 }
 
-/// Whoever may make pods in a namespace has what its accounts have.
-fn note_binding(reserved: &mut BTreeMap<String, String>, binding: &ClusterRoleBinding) {
-    for subject in binding.subjects.iter().flatten() {
+/// Whoever may make pods or tokens in a namespace has what its accounts have. Rights in that namespace
+/// itself, `own`, are the tenant's as well.
+fn note_binding<'a>(
+    reserved: &mut BTreeMap<String, String>,
+    subjects: impl Iterator<Item = &'a Subject>,
+    binding: &str,
+    place: &str,
+    own: Option<&str>,
+) {
+    for subject in subjects {
         let namespace = match &*subject.kind {
             "ServiceAccount" => subject.namespace.as_deref(),
             "Group" => subject.name.strip_prefix(ACCOUNTS),
+            "User" => account_of(&subject.name),
             _ => None,
         };
         // Tenants themselves may have been given more by the administrator.
-        if let Some(namespace) = namespace.filter(|namespace| *namespace != HOME) {
-            let why = format!(
-                "ClusterRoleBinding {} gives an account of it rights in the whole cluster",
-                binding.name_any()
-            );
+        let namespace = namespace.filter(|it| *it != HOME && Some(*it) != own);
+        if let Some(namespace) = namespace {
+            let why = format!("{binding} gives an account of it rights in {place}");
             reserved.entry(namespace.to_owned()).or_insert(why);
         }
     }
+}
+
+/// The namespace of a service account that is named as a user.
+fn account_of(user: &str) -> Option<&str> {
+    let account = user.strip_prefix(ACCOUNT)?;
+    account.split_once(':').map(|(namespace, _)| namespace)
 }
 
 #[cfg(test)]
@@ -169,11 +193,28 @@ mod tests {
                 {"kind": "ServiceAccount", "name": "ann", "namespace": HOME},
                 {"kind": "Group", "name": "system:serviceaccounts:jobs"},
                 {"kind": "Group", "name": "system:authenticated"},
+                {"kind": "User", "name": "system:serviceaccount:users:bob"},
+                {"kind": "User", "name": "bob"},
             ],
         }))
         .expect("a binding");
-        note_binding(&mut reserved, &binding);
+        let subjects = || binding.subjects.iter().flatten();
+        note_binding(&mut reserved, subjects(), "a binding", "all", None);
         let names: Vec<_> = reserved.keys().map(String::as_str).collect();
-        assert_eq!(names, ["jobs", "mesh", "tools"]);
+        assert_eq!(names, ["jobs", "mesh", "tools", "users"]);
+        let mut reserved = BTreeMap::new();
+        note_binding(
+            &mut reserved,
+            subjects(),
+            "a binding",
+            "tools",
+            Some("tools"),
+        );
+        let names: Vec<_> = reserved.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["jobs", "users"],
+            "rights at home are no more than a tenant has"
+        );
     }
 }
