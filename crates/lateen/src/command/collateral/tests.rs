@@ -127,6 +127,89 @@ fn every_command_says_what_it_does_and_is_shown_in_an_example_that_parses() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Roles of the program, which are no commands: they have a command line of their own.
+const ROLES: [&str; 7] = [
+    "pilot-discovery",
+    "pilot-agent",
+    "agent",
+    "bookinfo",
+    "istio-cni",
+    "install-cni",
+    "sample",
+];
+
+/// The commands of the program that a page shows: in lines of code, and between backticks.
+fn shown_in(page: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for line in page.lines() {
+        if line.starts_with("    ") {
+            found.extend(calls(line));
+        } else {
+            found.extend(line.split('`').skip(1).step_by(2).flat_map(calls));
+        }
+    }
+    found
+}
+
+/// What of a command there is not: the command itself, or a flag.
+fn unknown(cli: &clap::Command, words: &[String]) -> Option<String> {
+    let mut commands = vec![cli];
+    for word in &words[1..] {
+        let command = commands.last().expect("one");
+        let starts = |c: char| c.is_ascii_lowercase();
+        match command.find_subcommand(word) {
+            Some(below) => commands.push(below),
+            // A place for any command, a flag before it, or what the last one is for.
+            None if !word.starts_with(starts) || !command.has_subcommands() => break,
+            None => return Some(format!("no command {word}")),
+        }
+    }
+    let long = |word: &String| {
+        let flag = word.strip_prefix("--")?;
+        Some(flag.split('=').next().unwrap_or_default().to_owned())
+    };
+    let has = |flag: &String| {
+        flag == "help"
+            || commands.iter().any(|command| {
+                command.get_arguments().any(|argument| {
+                    let names = argument.get_long_and_visible_aliases();
+                    names.is_some_and(|names| names.contains(&flag.as_str()))
+                })
+            })
+    };
+    let mut flags = words
+        .iter()
+        .filter_map(long)
+        .filter(|flag| !flag.is_empty());
+    flags
+        .find(|flag| !has(flag))
+        .map(|flag| format!("no flag --{flag}"))
+}
+
+#[test]
+fn pages_that_people_wrote_show_commands_that_there_are() {
+    let mut cli = Cli::command();
+    cli.build();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = std::fs::read_dir(root.join("docs")).expect("pages");
+    let docs = docs.map(|page| page.expect("a page").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|it| it == "md"));
+    let mut n_shown = 0;
+    let mut faults = Vec::new();
+    for path in pages.chain(["README.md", "deploy/README.md"].map(|name| root.join(name))) {
+        let text = std::fs::read_to_string(&path).expect("a text");
+        for words in shown_in(&text) {
+            let is_role = words.get(1).is_some_and(|word| ROLES.contains(&&**word));
+            n_shown += 1;
+            if let Some(fault) = unknown(&cli, &words).filter(|_| !is_role) {
+                faults.push(format!("{}: {words:?}: {fault}", path.display()));
+            }
+        }
+    }
+    assert!(n_shown > 100, "pages were read otherwise: {n_shown}");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 #[test]
 fn examples_are_taken_apart_as_a_shell_would() {
     for (help, expect) in [
