@@ -2,14 +2,16 @@
 
     cargo xtask image && cargo xtask image bookinfo
     cluster load target/images/*.tar
-    cluster run python3 check.py LATEEN [manifests] [profiles] [revisions] [charts]
+    cluster run python3 check.py LATEEN [manifests] [profiles] [revisions] [plugin] [charts]
 
 KUBECONFIG names a cluster without a mesh, whose nodes have the mesh's images and Bookinfo's, and whose
-services can be reached from here. Charts are installed where `helm` is on the path. Ends with an error
-at the first thing that is not as it should be.
+services can be reached from here. CNI_CONF_DIR and CNI_BIN_DIR are where the node has its networks and
+their plugins; `cluster run` says so. Charts are installed where `helm` is on the path. Ends with an
+error at the first thing that is not as it should be.
 """
 
 import http.client
+import os
 import pathlib
 import shutil
 import subprocess
@@ -24,6 +26,14 @@ SAMPLES = ROOT / "samples/bookinfo"
 # What the API server of a cluster, or its controllers, put there by themselves.
 OF_PLATFORM = {"kube-root-ca.crt", "extension-apiserver-authentication",
                "kube-apiserver-legacy-service-account-token-tracking"}
+
+# Workloads of a namespace take mutual TLS alone.
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: default}
+spec: {mtls: {mode: STRICT}}
+"""
 
 
 def run(*command, text=None):
@@ -107,9 +117,11 @@ def nothing_is_left():
 
 
 def profiles():
-    for profile in ["minimal", "default", "demo", "minimal"]:
+    for profile in ["minimal", "default", "demo", "preview", "minimal"]:
         lateen("install", "-y", "--set", f"profile={profile}")
-        lateen("verify-install", "--set", f"profile={profile}")
+        lateen("verify-install")
+    lateen("upgrade", "-y")
+    lateen("verify-install")
     lateen("uninstall", "--purge", "-y")
 
 
@@ -201,7 +213,38 @@ def revisions():
     lateen("uninstall", "--purge", "-y")
 
 
-STEPS = {"manifests": manifests, "profiles": profiles, "revisions": revisions, "charts": charts}
+def plugin():
+    """A plugin of the node captures the traffic of pods that may not do it themselves."""
+    networks, plugins = pathlib.Path(os.environ["CNI_CONF_DIR"]), pathlib.Path(os.environ["CNI_BIN_DIR"])
+    before = {file: file.read_bytes() for file in networks.iterdir()}
+    lateen("install", "-y", "--set", "components.cni.enabled=true",
+           "--set", f"values.cni.cniConfDir={networks}", "--set", f"values.cni.cniBinDir={plugins}")
+    lateen("verify-install")
+    kubectl("label", "namespace", "default", "pod-security.kubernetes.io/enforce=baseline")
+    bookinfo()
+    names = kubectl("get", "pods", "-n", "default", "-o", "jsonpath={.items[*].spec.initContainers[*].name}").split()
+    if "istio-validation" not in names or "istio-init" in names:
+        sys.exit(f"pods have the containers {names}")
+    # Whoever is not captured would send plain text, and get no answer.
+    kubectl("apply", "-f", "-", text=STRICT)
+    host = address("istio-ingressgateway", "istio-system")
+    for _ in range(20):
+        if page(host)[0] != 200:
+            sys.exit(f"no page over mutual TLS: {page(host)}")
+        time.sleep(0.5)
+    kubectl("delete", "-f", "-", text=STRICT)
+    bookinfo_ends()
+    kubectl("label", "namespace", "default", "pod-security.kubernetes.io/enforce-")
+    lateen("uninstall", "--purge", "-y")
+    for _ in range(120):
+        after = {file: file.read_bytes() for file in networks.iterdir()}
+        if after == before and not (plugins / "istio-cni").exists():
+            return
+        time.sleep(1)
+    sys.exit(f"the node is not as it was: {[str(file) for file in after if after[file] != before.get(file)]}")
+
+
+STEPS = {"manifests": manifests, "profiles": profiles, "revisions": revisions, "plugin": plugin, "charts": charts}
 for step in sys.argv[2:] or STEPS:
     STEPS[step]()
     nothing_is_left()

@@ -114,6 +114,8 @@ fn publish(from: &Path, out: &Path) -> Result<BTreeSet<PathBuf>> {
             foreign.display()
         );
     }
+    // Cut off in the middle, the next run still knows what is its own.
+    write_list(&list, old.union(&new))?;
     for file in &new {
         let to = out.join(file);
         make(to.parent().unwrap_or(out))?;
@@ -123,10 +125,14 @@ fn publish(from: &Path, out: &Path) -> Result<BTreeSet<PathBuf>> {
     for file in old.difference(&new) {
         remove(out, file)?;
     }
-    let lines = new.iter().map(|file| format!("{}\n", file.display()));
-    std::fs::write(&list, lines.collect::<String>())
-        .with_context(|| format!("cannot write {}", list.display()))?;
+    write_list(&list, new.iter())?;
     Ok(new)
+}
+
+fn write_list<'a>(list: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    let lines = files.map(|file| format!("{}\n", file.display()));
+    std::fs::write(list, lines.collect::<String>())
+        .with_context(|| format!("cannot write {}", list.display()))
 }
 
 /// Files below a folder, by their paths from `root` on.

@@ -37,6 +37,7 @@ const PLATFORMS: &[(&str, (&str, &str))] = &[
             "/var/snap/microk8s/current/args/cni-network",
         ),
     ),
+    ("minikube", FOLDERS),
     (OPENSHIFT, ("/var/lib/cni/bin", "/etc/cni/multus/net.d")),
 ];
 /// The platform that asks more of whoever touches nodes.

@@ -266,7 +266,7 @@ fn judge_cni(values: &Values, faults: &mut Faults) {
         faults.add(
             &global.field("platform"),
             format!("{platform:?} is not known"),
-            "leave it out, or say openshift, gke, k3s, k3d or microk8s",
+            "leave it out, or say openshift, gke, k3s, k3d, microk8s or minikube",
         );
     }
 }

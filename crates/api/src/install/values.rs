@@ -81,7 +81,7 @@ message! {
         pub istiod: IstiodValues,
         /// Whether configuration is judged when it is written.
         pub config_validation: Option<bool>,
-        /// Whose cluster it is, where that counts: `openshift`, `gke`, `k3s`, `k3d` or `microk8s`.
+        /// Whose cluster it is, where that counts: `openshift`, `gke`, `k3s`, `k3d`, `microk8s` or `minikube`.
         pub platform: Option<String>,
     }
 

@@ -407,8 +407,9 @@ fn is_expected(kind: &str, name: &str, object: &DynamicObject) -> bool {
         .is_some_and(|all| !all.is_empty());
     let of_platform = matches!(
         (kind, name),
-        ("ServiceAccount", "default") | ("ConfigMap", "kube-root-ca.crt")
-    );
+        ("ServiceAccount", "default" | "builder" | "deployer")
+            | ("ConfigMap", "kube-root-ca.crt" | "openshift-service-ca.crt")
+    ) || kind == "Secret" && is_of_account(object);
     let of_mesh = matches!(
         (kind, name),
         ("ConfigMap", "istio-ca-root-cert") | ("Secret", "istio-ca-secret")
@@ -418,4 +419,15 @@ fn is_expected(kind: &str, name: &str, object: &DynamicObject) -> bool {
         || of_mesh
         || meta.deletion_timestamp.is_some()
         || meta.labels.as_ref().is_some_and(is_owned)
+}
+
+/// Whether a platform made the Secret for a service account, as old ones and OpenShift do.
+fn is_of_account(secret: &DynamicObject) -> bool {
+    matches!(
+        secret.data["type"].as_str(),
+        Some("kubernetes.io/service-account-token" | "kubernetes.io/dockercfg")
+    ) && secret
+        .annotations()
+        .keys()
+        .any(|key| key.ends_with("/service-account.name"))
 }
