@@ -11,6 +11,7 @@ error at the first thing that is not as it should be.
 """
 
 import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -216,7 +217,7 @@ def revisions():
 def plugin():
     """A plugin of the node captures the traffic of pods that may not do it themselves."""
     networks, plugins = pathlib.Path(os.environ["CNI_CONF_DIR"]), pathlib.Path(os.environ["CNI_BIN_DIR"])
-    before = {file: file.read_bytes() for file in networks.iterdir()}
+    before = read(networks)
     lateen("install", "-y", "--set", "components.cni.enabled=true",
            "--set", f"values.cni.cniConfDir={networks}", "--set", f"values.cni.cniBinDir={plugins}")
     lateen("verify-install")
@@ -237,11 +238,16 @@ def plugin():
     kubectl("label", "namespace", "default", "pod-security.kubernetes.io/enforce-")
     lateen("uninstall", "--purge", "-y")
     for _ in range(120):
-        after = {file: file.read_bytes() for file in networks.iterdir()}
+        after = read(networks)
         if after == before and not (plugins / "istio-cni").exists():
             return
         time.sleep(1)
-    sys.exit(f"the node is not as it was: {[str(file) for file in after if after[file] != before.get(file)]}")
+    sys.exit(f"the node is not as it was: {after}, before {before}")
+
+
+def read(networks):
+    """What networks are, however it is written."""
+    return {file.name: json.loads(file.read_text()) for file in networks.iterdir()}
 
 
 STEPS = {"manifests": manifests, "profiles": profiles, "revisions": revisions, "plugin": plugin, "charts": charts}
