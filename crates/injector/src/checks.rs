@@ -38,7 +38,7 @@ fn proxy_config(pod: &Value) -> Result<(), String> {
     let Some(text) = annotation(pod, key).filter(|text| !text.trim().is_empty()) else {
         return Ok(());
     };
-    match serde_yaml_ng::from_str::<Value>(text) {
+    match lateen_yaml::from_str::<Value>(text) {
         Ok(Value::Object(_)) => Ok(()),
         Ok(_) => Err(format!(
             "annotation {key} is not a list of fields: {text:?}"
@@ -100,7 +100,7 @@ fn mode(draft: &Draft<'_>) -> Result<(), String> {
     }
     let by_key = annotations::INTERCEPTION_MODE;
     let config = annotation(draft.pod, annotations::PROXY_CONFIG).unwrap_or_default();
-    let config: Value = serde_yaml_ng::from_str(config).unwrap_or_default();
+    let config: Value = lateen_yaml::from_str(config).unwrap_or_default();
     let place = if annotation(draft.pod, by_key).is_some() {
         format!("annotation {by_key}")
     } else if config.get(INTERCEPTION_MODE).is_some() {

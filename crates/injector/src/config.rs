@@ -32,7 +32,7 @@ pub enum Policy {
 pub enum ConfigError {
     /// Key `config` is not YAML, or a field has the wrong type.
     #[error("key config cannot be read: {0}")]
-    Config(serde_yaml_ng::Error),
+    Config(lateen_yaml::ReadError),
     /// Key `values` is not JSON, or a setting has the wrong type.
     #[error("key values cannot be read: {0}")]
     Values(serde_json::Error),
@@ -113,7 +113,7 @@ impl InjectorConfig {
     pub fn parse(config: &str, values: &str) -> Result<Self, ConfigError> {
         let raw = match config.trim() {
             "" => Raw::default(),
-            text => serde_yaml_ng::from_str(text).map_err(ConfigError::Config)?,
+            text => lateen_yaml::from_str(text).map_err(ConfigError::Config)?,
         };
         let all_values: Value = match values.trim() {
             "" => Value::Object(serde_json::Map::new()),

@@ -29,7 +29,7 @@ impl Template {
         let failed = |reason: String| format!("injection template {template:?}: {reason}");
         let rendered = self.0.render(&data(draft), &InjectionFunctions);
         let rendered = rendered.map_err(|error| failed(error.to_string()))?;
-        let mut patch: Value = serde_yaml_ng::from_str(&rendered)
+        let mut patch: Value = lateen_yaml::from_str(&rendered)
             .map_err(|error| failed(format!("what it becomes is not valid YAML: {error}")))?;
         if patch.is_null() {
             return Ok(());

@@ -1,7 +1,6 @@
 //! Injection into files.
 
 use lateen_api::annotations;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::custom::Template;
@@ -12,20 +11,15 @@ use crate::{Decision, InjectorConfig, Owner, Params, checks, decide, values};
 #[derive(Debug, thiserror::Error)]
 pub enum KubeInjectError {
     /// A document is not YAML.
-    #[error("document {number} is not valid YAML: {source}")]
-    Malformed {
-        /// Which, from 1.
-        number: usize,
-        /// What is wrong, with its place.
-        source: serde_yaml_ng::Error,
-    },
+    #[error(transparent)]
+    Malformed(#[from] lateen_yaml::DocumentError),
     /// The result cannot be written.
     #[error("cannot write document {number}: {source}")]
     Write {
         /// Which, from 1.
         number: usize,
         /// Why.
-        source: serde_yaml_ng::Error,
+        source: lateen_yaml::WriteError,
     },
     /// An annotation asks for what is not there, or cannot be read.
     #[error("document {number}: {reason}")]
@@ -52,15 +46,10 @@ fn each_document(
     mut change: impl FnMut(&mut Value) -> Result<bool, String>,
 ) -> Result<String, KubeInjectError> {
     let mut out = Vec::new();
-    for (n, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+    for (n, mut value) in lateen_yaml::documents(text)?.into_iter().enumerate() {
         let number = n + 1;
-        let malformed = |source| KubeInjectError::Malformed { number, source };
-        let mut value = Value::deserialize(document).map_err(malformed)?;
-        if value.is_null() {
-            continue;
-        }
         change(&mut value).map_err(|reason| KubeInjectError::Refused { number, reason })?;
-        let written = serde_yaml_ng::to_string(&value);
+        let written = lateen_yaml::to_string(&value);
         out.push(written.map_err(|source| KubeInjectError::Write { number, source })?);
     }
     Ok(out.join("---\n"))
@@ -236,17 +225,32 @@ mod tests {
             "{out}"
         );
         let again = kube_inject(&out, &Params::default()).expect("injected");
-        let values = |text: &str| -> Vec<Value> {
-            let all = serde_yaml_ng::Deserializer::from_str(text);
-            all.map(|it| Value::deserialize(it).expect("YAML"))
-                .collect()
-        };
+        let values = |text: &str| -> Vec<Value> { lateen_yaml::documents(text).expect("YAML") };
         assert_eq!(values(&out), values(&again), "injection is idempotent");
         let back = kube_uninject(&again).expect("uninjected");
         assert_eq!(
             values(&back)[..],
             values(&text.replacen("---\n", "", 1))[..]
         );
+    }
+
+    /// What is injected means to `kubectl` what the file alone meant.
+    #[test]
+    fn files_are_read_and_written_as_kubectl_does() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels: {\"on\": \"off\"}\nspec:\n  \
+            hostNetwork: no\n  containers:\n  - name: c\n    env:\n    - {name: A, value: \"yes\"}\n    \
+            - {name: B, value: \"1_000\"}\n  volumes:\n  - name: v\n    secret: {secretName: s, defaultMode: 0644}\n";
+        let out = kube_inject(pod, &Params::default()).expect("injected");
+        assert!(out.contains("istio-proxy"), "{out}");
+        assert!(out.contains("hostNetwork: false\n"), "{out}");
+        assert!(out.contains("defaultMode: 420\n"), "{out}");
+        for (key, text) in [("value", "yes"), ("value", "1_000"), ("\"on\"", "off")] {
+            let quoted = ['\'', '"'].map(|quote| format!("{key}: {quote}{text}{quote}\n"));
+            assert!(quoted.iter().any(|line| out.contains(line)), "{out}");
+        }
+        let host = pod.replace("hostNetwork: no", "hostNetwork: yes");
+        let out = kube_inject(&host, &Params::default()).expect("left alone");
+        assert!(!out.contains("istio-proxy"), "{out}");
     }
 
     #[test]

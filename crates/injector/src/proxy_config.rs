@@ -22,7 +22,7 @@ pub(crate) fn of_pod(pod: &Value, namespace: &str, params: &Params) -> Map<Strin
         lay(&mut config, &object.spec);
     }
     if let Some(text) = annotation(pod, annotations::PROXY_CONFIG)
-        && let Ok(Value::Object(own)) = serde_yaml_ng::from_str::<Value>(text)
+        && let Ok(Value::Object(own)) = lateen_yaml::from_str::<Value>(text)
     {
         merge::merge(&mut config, &Value::Object(own));
     }

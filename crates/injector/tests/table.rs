@@ -51,7 +51,7 @@ struct Case {
 #[test]
 fn what_is_given_and_what_comes_of_it() {
     let table: Vec<Case> =
-        serde_yaml_ng::from_str(include_str!("table.yaml")).expect("a list of cases");
+        lateen_yaml::from_str(include_str!("table.yaml")).expect("a list of cases");
     let pod = [String::from("Pod")];
     let mut n_cases = 0;
     let mut wrong = Vec::new();

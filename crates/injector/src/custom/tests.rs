@@ -153,6 +153,17 @@ fn what_goes_wrong_refuses_the_pod() {
     );
 }
 
+/// As Istio reads what a template becomes, and `kubectl` any file.
+#[test]
+fn numbers_and_words_are_those_of_kubernetes() {
+    let template =
+        "spec: {hostPID: off, volumes: [{name: v, secret: {secretName: s, defaultMode: 0440}}]}";
+    let config = format!("templates: {{own: {}}}", json!(template));
+    let pod = injected(&params(&config, ""), "own");
+    assert_eq!(pod["spec"]["hostPID"], false);
+    assert_eq!(pod["spec"]["volumes"][0]["secret"]["defaultMode"], 288);
+}
+
 #[test]
 fn istios_functions() {
     let check = |expression: &str, want: &str| {

@@ -96,7 +96,7 @@ fn general(name: &str, args: &[Value]) -> Option<Outcome> {
         }),
         "toYaml" => one(args).and_then(|value| to_yaml(value).map(|yaml| yaml.trim_end().into())),
         "fromYaml" => one(args).and_then(|value| {
-            serde_yaml_ng::from_str(&text(value)).map_err(|error| format!("not YAML: {error}"))
+            lateen_yaml::from_str(&text(value)).map_err(|error| format!("not YAML: {error}"))
         }),
         "b64enc" => one(args).map(|value| STANDARD.encode(text(value)).into()),
         "b64dec" => one(args).and_then(|value| {
@@ -113,7 +113,7 @@ fn general(name: &str, args: &[Value]) -> Option<Outcome> {
 
 /// With the end of its last line.
 pub(crate) fn to_yaml(value: &Value) -> Result<String, String> {
-    serde_yaml_ng::to_string(value).map_err(|error| error.to_string())
+    lateen_yaml::to_string(value).map_err(|error| error.to_string())
 }
 
 /// As Go names it.

@@ -1,7 +1,6 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use lateen_testkit::conformance;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{Params, kube_inject};
@@ -9,10 +8,7 @@ use crate::{Params, kube_inject};
 const IMAGE: &str = "registry.istio.io/testing/proxyv2:latest";
 
 fn documents(text: &str) -> Vec<Value> {
-    serde_yaml_ng::Deserializer::from_str(text)
-        .map(|document| Value::deserialize(document).expect("YAML"))
-        .filter(|document| !document.is_null())
-        .collect()
+    lateen_yaml::documents(text).expect("YAML")
 }
 
 /// Brings both sides to one form: what Kubernetes' own serializer adds is left out, sets are sorted,

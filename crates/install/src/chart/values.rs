@@ -24,7 +24,7 @@ pub(super) fn of_profile(parts: &[&str]) -> Value {
 }
 
 pub(super) fn yaml(value: &Value) -> String {
-    serde_yaml_ng::to_string(value).expect("JSON is YAML")
+    lateen_yaml::to_string(value).expect("JSON is YAML")
 }
 
 /// `values.yaml`.

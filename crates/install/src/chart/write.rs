@@ -249,15 +249,12 @@ fn name(node: &Node) -> Option<&str> {
     }
 }
 
-/// What YAML reads as something else than a text.
-const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-
 /// A text in YAML: bare where nobody can take it for anything else.
 pub(super) fn scalar(text: &str) -> String {
     let is_inner = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
     let is_bare = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.chars().all(is_inner)
-        && !WORDS.contains(&text.to_lowercase().as_str());
+        && lateen_yaml::is_plain(text);
     match is_bare {
         true => text.to_owned(),
         false => quoted(text),

@@ -182,7 +182,7 @@ fn write(path: &Path, objects: &[Value]) -> anyhow::Result<()> {
 
 /// Objects as one file of documents.
 pub(crate) fn yaml(objects: &[Value]) -> anyhow::Result<String> {
-    let texts = objects.iter().map(serde_yaml_ng::to_string);
+    let texts = objects.iter().map(lateen_yaml::to_string);
     let texts = texts.map(|text| Ok(format!("{}---\n", text?)));
     texts.collect()
 }
@@ -204,7 +204,7 @@ fn compare(first: &Path, second: &Path) -> anyhow::Result<()> {
             own.is_ok_and(|own| own == name)
         });
         Ok(found
-            .map(serde_yaml_ng::to_string)
+            .map(lateen_yaml::to_string)
             .transpose()?
             .unwrap_or_default())
     };
@@ -253,4 +253,25 @@ fn objects(path: &Path) -> anyhow::Result<Vec<Value>> {
         all.extend(documents.with_context(|| format!("{} is no YAML", file.display()))?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Kubernetes refuses a variable whose value is a boolean or a number.
+    #[test]
+    fn texts_stay_texts_for_kubectl() {
+        let texts = ["on", "yes", "n", "0644", "1_000"];
+        let env = texts.map(|text| json!({"name": "A", "value": text}));
+        let objects = [json!({"env": env, "on": true}), json!({"kind": "Pod"})];
+        let written = yaml(&objects).expect("YAML");
+        for text in texts {
+            assert!(!written.contains(&format!("value: {text}\n")), "{written}");
+        }
+        assert!(!written.contains("\non: "), "{written}");
+        assert_eq!(lateen_yaml::documents(&written).expect("YAML"), objects);
+    }
 }
