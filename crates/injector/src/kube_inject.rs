@@ -31,9 +31,16 @@ pub enum KubeInjectError {
     },
 }
 
-/// Injects every workload of a file of YAML documents; the rest stays as it is.
-pub fn kube_inject(text: &str, params: &Params) -> Result<String, KubeInjectError> {
-    each_document(text, |document| inject_document(document, params))
+/// Injects every workload of a file of YAML documents; the rest stays as it is. What names no namespace is
+/// of the one that is given.
+pub fn kube_inject(
+    text: &str,
+    namespace: &str,
+    params: &Params,
+) -> Result<String, KubeInjectError> {
+    each_document(text, |document| {
+        inject_document(document, namespace, params)
+    })
 }
 
 /// Takes the injection out of every workload of a file; the rest stays as it is.
@@ -80,9 +87,13 @@ fn pod_of(document: &mut Value) -> Option<&mut Value> {
     }
 }
 
-/// Injects a workload, or each workload of a list. Returns whether anything was; an error says what
-/// is wrong with which annotation.
-pub fn inject_document(document: &mut Value, params: &Params) -> Result<bool, String> {
+/// Injects a workload, or each workload of a list. What names no namespace is of the one that is given.
+/// Returns whether anything was injected; an error says what is wrong with which annotation.
+pub fn inject_document(
+    document: &mut Value,
+    namespace: &str,
+    params: &Params,
+) -> Result<bool, String> {
     let text = |key: &str| {
         document
             .get(key)
@@ -94,12 +105,12 @@ pub fn inject_document(document: &mut Value, params: &Params) -> Result<bool, St
     if kind == "List" {
         let mut any = false;
         for item in values::list(document, "items") {
-            any |= inject_document(item, params)?;
+            any |= inject_document(item, namespace, params)?;
         }
         return Ok(any);
     }
     let namespace = values::text(document, &["metadata", "namespace"])
-        .unwrap_or("default")
+        .unwrap_or(namespace)
         .to_owned();
     let name = values::text(document, &["metadata", "name"])
         .unwrap_or_default()
@@ -215,7 +226,7 @@ mod tests {
         let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n---\n---\n\
             apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: b\nspec:\n  jobTemplate:\n    spec:\n      \
             template:\n        spec:\n          containers:\n          - name: c\n";
-        let out = kube_inject(text, &Params::default()).expect("injected");
+        let out = kube_inject(text, "default", &Params::default()).expect("injected");
         assert!(
             out.starts_with("apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n---\n"),
             "{out}"
@@ -224,7 +235,7 @@ mod tests {
             out.contains("namespaces/default/cronjobs/b") && out.contains("istio-init"),
             "{out}"
         );
-        let again = kube_inject(&out, &Params::default()).expect("injected");
+        let again = kube_inject(&out, "default", &Params::default()).expect("injected");
         let values = |text: &str| -> Vec<Value> { lateen_yaml::documents(text).expect("YAML") };
         assert_eq!(values(&out), values(&again), "injection is idempotent");
         let back = kube_uninject(&again).expect("uninjected");
@@ -234,13 +245,35 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_names_no_namespace_is_of_the_one_that_is_given() {
+        let check = |metadata: &str, namespace: &str, owner: Option<&str>| {
+            let pod = format!(
+                "{{kind: Pod, metadata: {{name: a{metadata}}}, spec: {{containers: [{{name: c}}]}}}}"
+            );
+            for text in [format!("{{kind: List, items: [{pod}]}}"), pod] {
+                let out = kube_inject(&text, namespace, &Params::default()).expect("injected");
+                let owned = owner.map(|of| format!("/namespaces/{of}/pods/a"));
+                match owned {
+                    Some(owned) => assert!(out.contains(&owned), "{out}"),
+                    None => assert!(!out.contains("istio-proxy"), "{out}"),
+                }
+            }
+        };
+        check("", "shop", Some("shop"));
+        check(", namespace: own", "shop", Some("own"));
+        // No pod of it is injected.
+        check("", "kube-system", None);
+        check(", namespace: own", "kube-system", Some("own"));
+    }
+
     /// What is injected means to `kubectl` what the file alone meant.
     #[test]
     fn files_are_read_and_written_as_kubectl_does() {
         let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels: {\"on\": \"off\"}\nspec:\n  \
             hostNetwork: no\n  containers:\n  - name: c\n    env:\n    - {name: A, value: \"yes\"}\n    \
             - {name: B, value: \"1_000\"}\n  volumes:\n  - name: v\n    secret: {secretName: s, defaultMode: 0644}\n";
-        let out = kube_inject(pod, &Params::default()).expect("injected");
+        let out = kube_inject(pod, "default", &Params::default()).expect("injected");
         assert!(out.contains("istio-proxy"), "{out}");
         assert!(out.contains("hostNetwork: false\n"), "{out}");
         assert!(out.contains("defaultMode: 420\n"), "{out}");
@@ -249,13 +282,13 @@ mod tests {
             assert!(quoted.iter().any(|line| out.contains(line)), "{out}");
         }
         let host = pod.replace("hostNetwork: no", "hostNetwork: yes");
-        let out = kube_inject(&host, &Params::default()).expect("left alone");
+        let out = kube_inject(&host, "default", &Params::default()).expect("left alone");
         assert!(!out.contains("istio-proxy"), "{out}");
     }
 
     #[test]
     fn malformed_yaml_is_named_with_its_place() {
-        let error = kube_inject("kind: Service\n---\nkind: [", &Params::default());
+        let error = kube_inject("kind: Service\n---\nkind: [", "default", &Params::default());
         let message = error.expect_err("refused").to_string();
         assert!(
             message.starts_with("document 2 is not valid YAML:") && message.contains("line"),

@@ -77,7 +77,7 @@ impl Case {
         let before = workload(kind, self.given());
         let mut after = before.clone();
         let params = self.params();
-        let outcome = inject_document(&mut after, &params);
+        let outcome = inject_document(&mut after, "default", &params);
         let mut faults = Vec::new();
         match (&self.refused, outcome) {
             (Some(why), Err(reason)) if reason.contains(why) => return faults,
@@ -99,7 +99,7 @@ impl Case {
         }
         self.compare(pod_of(kind, &after), &mut faults);
         let mut again = after.clone();
-        let _ = inject_document(&mut again, &params);
+        let _ = inject_document(&mut again, "default", &params);
         different("", &after, &again, &mut faults);
         faults
     }

@@ -20,7 +20,7 @@ fn pod(templates: &str) -> Value {
 
 fn injected(params: &Params, templates: &str) -> Value {
     let mut pod = pod(templates);
-    inject_document(&mut pod, params).expect("injected");
+    inject_document(&mut pod, "default", params).expect("injected");
     pod
 }
 
@@ -89,7 +89,7 @@ fn a_template_is_laid_over_the_built_in_one() {
     );
 
     let mut again = pod.clone();
-    inject_document(&mut again, &params).expect("injected");
+    inject_document(&mut again, "default", &params).expect("injected");
     assert_eq!(again, pod);
 }
 
@@ -101,7 +101,7 @@ fn a_template_alone_brings_no_sidecar() {
     );
     let mut pod = pod("");
     pod["metadata"]["annotations"] = json!({});
-    inject_document(&mut pod, &alone).expect("injected");
+    inject_document(&mut pod, "default", &alone).expect("injected");
     assert_eq!(names(&pod, "containers"), ["main"]);
     assert_eq!(pod["spec"]["priorityClassName"], "p");
 }
@@ -133,7 +133,7 @@ fn aliases_stand_for_templates() {
 fn what_goes_wrong_refuses_the_pod() {
     let check = |text: &str, words: &[&str]| {
         let config = format!("templates:\n  own: {}", json!(text));
-        let refused = inject_document(&mut pod("sidecar,own"), &params(&config, ""));
+        let refused = inject_document(&mut pod("sidecar,own"), "default", &params(&config, ""));
         let refused = refused.expect_err(text);
         for word in words {
             assert!(refused.contains(word), "{refused}");
@@ -145,7 +145,7 @@ fn what_goes_wrong_refuses_the_pod() {
     );
     check("spec: [", &["\"own\"", "not valid YAML"]);
     check("just text", &["\"own\"", "not a pod"]);
-    let refused = inject_document(&mut pod("sidecar,nosuch"), &params(LOGGER, ""));
+    let refused = inject_document(&mut pod("sidecar,nosuch"), "default", &params(LOGGER, ""));
     let refused = refused.expect_err("refused");
     assert!(
         refused.contains("nosuch") && refused.contains("logger"),

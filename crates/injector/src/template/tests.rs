@@ -130,7 +130,7 @@ fn conformance_workloads_are_injected_as_expected() {
             .to_string_lossy()
             .into_owned();
         let read = |path: PathBuf| std::fs::read_to_string(path).expect("file is readable");
-        let ours = kube_inject(&read(path.clone()), &params).expect("injected");
+        let ours = kube_inject(&read(path.clone()), "default", &params).expect("injected");
         let theirs = read(path.with_extension("yaml.injected"));
         let (ours, theirs) = (documents(&ours), documents(&theirs));
         let mut found = Vec::new();
@@ -180,7 +180,7 @@ fn capture_is_told_what_the_proxy_is_told() {
                proxy.istio.io/config: '{\"proxyMetadata\": {\"ISTIO_META_DNS_CAPTURE\": \"true\"}}'\n\
                spec: {containers: [{name: main, image: x}]}\n";
     let env = |pod: &str| {
-        let injected = kube_inject(pod, &Params::new(IMAGE)).expect("injected");
+        let injected = kube_inject(pod, "default", &Params::new(IMAGE)).expect("injected");
         documents(&injected)[0]["spec"]["initContainers"][0]["env"].clone()
     };
     let captures = json!([{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}]);

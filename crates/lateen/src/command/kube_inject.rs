@@ -30,6 +30,7 @@ struct Files {
 /// Add the sidecar to the workloads of a YAML file.
 ///
 /// What no file says is read from the cluster; where there is none, the program's defaults count.
+/// Workloads that name no namespace are of that of `--namespace`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kubectl apply -f <(lateen kube-inject -f bookinfo.yaml)\n  lateen kube-inject -f - < bookinfo.yaml\n  lateen kube-inject -f bookinfo.yaml --injectConfigFile inject.yaml --valuesFile values.json"
@@ -98,7 +99,7 @@ impl KubeInject {
         let params = self.params(global).await?;
         self.files.change(
             &text,
-            |text| lateen_injector::kube_inject(text, &params),
+            |text| lateen_injector::kube_inject(text, &global.namespace, &params),
             "inject",
         )
     }

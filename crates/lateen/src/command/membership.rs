@@ -142,7 +142,8 @@ impl AddToMesh {
         };
         let params = KubeInject::of_cluster(self.revision.as_deref(), global).await?;
         for object in found {
-            change(&client, object, global, |value| add(value, &params)).await?;
+            let add = |value: &mut Value| add(value, &global.namespace, &params);
+            change(&client, object, global, add).await?;
         }
         Ok(())
     }
@@ -234,7 +235,7 @@ async fn change(
 }
 
 /// The sidecar into a Deployment's template.
-fn add(deployment: &mut Value, params: &Params) -> anyhow::Result<Done> {
+fn add(deployment: &mut Value, namespace: &str, params: &Params) -> anyhow::Result<Done> {
     let template = &mut deployment["spec"]["template"]["metadata"];
     if template["annotations"][annotations::STATUS].is_string() {
         return Ok(Done::Nothing("has a sidecar already"));
@@ -243,7 +244,7 @@ fn add(deployment: &mut Value, params: &Params) -> anyhow::Result<Done> {
     if let Some(labels) = template["labels"].as_object_mut() {
         labels.shift_remove(labels::SIDECAR_INJECT);
     }
-    match inject_document(deployment, params).map_err(anyhow::Error::msg)? {
+    match inject_document(deployment, namespace, params).map_err(anyhow::Error::msg)? {
         true => Ok(Done::Changed("has a sidecar now")),
         false => Ok(Done::Nothing(
             "is not to be injected, by its annotations or the injector's settings",
@@ -323,16 +324,25 @@ mod tests {
     fn a_sidecar_comes_and_goes() {
         let params = Params::default();
         let mut value = deployment();
-        assert!(matches!(add(&mut value, &params), Ok(Done::Changed(_))));
+        assert!(matches!(
+            add(&mut value, "n", &params),
+            Ok(Done::Changed(_))
+        ));
         assert!(has_sidecar(&value), "{value}");
-        assert!(matches!(add(&mut value, &params), Ok(Done::Nothing(_))));
+        assert!(matches!(
+            add(&mut value, "n", &params),
+            Ok(Done::Nothing(_))
+        ));
         assert!(matches!(remove(&mut value), Done::Changed(_)));
         assert!(!has_sidecar(&value), "{value}");
         // The webhook is told, too.
         let labels = &value["spec"]["template"]["metadata"]["labels"];
         assert_eq!(labels[labels::SIDECAR_INJECT], "false");
         assert!(matches!(remove(&mut value), Done::Nothing(_)));
-        assert!(matches!(add(&mut value, &params), Ok(Done::Changed(_))));
+        assert!(matches!(
+            add(&mut value, "n", &params),
+            Ok(Done::Changed(_))
+        ));
         assert!(has_sidecar(&value), "{value}");
     }
 
@@ -341,7 +351,7 @@ mod tests {
         let mut value = deployment();
         value["spec"]["template"]["spec"]["hostNetwork"] = true.into();
         let before = value.clone();
-        let done = add(&mut value, &Params::default());
+        let done = add(&mut value, "n", &Params::default());
         assert!(matches!(done, Ok(Done::Nothing(_))));
         assert_eq!(value, before);
     }
