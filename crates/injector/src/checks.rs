@@ -1,7 +1,11 @@
 //! What a pod asks for and cannot have is refused, and does not run without.
 
-use lateen_api::annotations::{self, Says};
-use serde_json::Value;
+use lateen_api::{
+    annotations::{self, Says},
+    mesh::ProxyConfig,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::template::{Draft, INTERCEPTION_MODE};
 use crate::values::annotation;
@@ -39,12 +43,46 @@ fn proxy_config(pod: &Value) -> Result<(), String> {
         return Ok(());
     };
     match lateen_yaml::from_str::<Value>(text) {
-        Ok(Value::Object(_)) => Ok(()),
+        Ok(config @ Value::Object(_)) => {
+            let read = |config: &Value| ProxyConfig::deserialize(config).map(drop);
+            match fault(&config, &read) {
+                None => Ok(()),
+                Some(fault) => {
+                    let fault = fault.trim_start_matches('.');
+                    Err(format!("annotation {key}, field {fault}"))
+                }
+            }
+        }
         Ok(_) => Err(format!(
             "annotation {key} is not a list of fields: {text:?}"
         )),
         Err(error) => Err(format!("annotation {key} is not valid YAML: {error}")),
     }
+}
+
+/// What is wrong with a value that cannot be read, with the path to the field that alone cannot be either.
+fn fault(value: &Value, read: &dyn Fn(&Value) -> Result<(), serde_json::Error>) -> Option<String> {
+    let error = read(value).err()?;
+    // Where no object may be, its fields are not to blame.
+    let fields = value.as_object().filter(|_| read(&json!({})).is_ok());
+    for (key, inner) in fields.into_iter().flatten() {
+        let alone = |inner: &Value| read(&json!({key: inner}));
+        if let Some(fault) = fault(inner, &alone) {
+            return Some(format!(".{key}{fault}"));
+        }
+    }
+    let other = match value {
+        Value::Bool(_) | Value::Number(_) => Some((json!(value.to_string()), "in quotes")),
+        Value::String(text) => serde_json::from_str(text)
+            .ok()
+            .map(|other| (other, "without quotes")),
+        _ => None,
+    };
+    let advice = match other.filter(|(other, _)| read(other).is_ok()) {
+        Some((_, how)) => format!("; write it {how}"),
+        None => String::new(),
+    };
+    Some(format!(": {error}{advice}"))
 }
 
 /// What the container that sets capture up would refuse: it would be started again and again.
@@ -126,7 +164,7 @@ mod tests {
                 "metadata": {"name": "a", "annotations": {"proxy.istio.io/config": config}},
                 "spec": {"containers": [{"name": "c"}]},
             });
-            let refused = inject_document(&mut pod, &Params::default()).err();
+            let refused = inject_document(&mut pod, "default", &Params::default()).err();
             match reason {
                 None => assert_eq!(refused, None, "{config:?}"),
                 Some(reason) => {
@@ -139,5 +177,30 @@ mod tests {
         check("", None);
         check("concurrency", Some("is not a list of fields"));
         check("concurrency: [2", Some("is not valid YAML"));
+        let key = "annotation proxy.istio.io/config, field ";
+        let refused = |config: &str, reason: &str| check(config, Some(&format!("{key}{reason}")));
+        let field = "proxyMetadata.ISTIO_META_DNS_CAPTURE: invalid type: boolean `true`, expected a string; \
+                     write it in quotes";
+        for text in ["true", "on"] {
+            let config = format!("proxyMetadata: {{A: b, ISTIO_META_DNS_CAPTURE: {text}}}");
+            refused(&config, field);
+        }
+        refused(
+            "proxyMetadata: {N: 1}",
+            "proxyMetadata.N: invalid type: integer `1`",
+        );
+        refused(
+            "proxyMetadata: {N: {a: b}}",
+            "proxyMetadata.N: invalid type: map",
+        );
+        refused(
+            "concurrency: two",
+            "concurrency: invalid type: string \"two\"",
+        );
+        let quoted =
+            "concurrency: invalid type: string \"2\", expected i32; write it without quotes";
+        refused("concurrency: '2'", quoted);
+        refused("image: {imageType: 1}", "image.imageType: ");
+        check("proxyMetadata: {A: 'true'}\nnew: {x: 1}", None);
     }
 }
