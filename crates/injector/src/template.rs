@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Owner, Params, merge, probes, prometheus, proxy_config,
-    values::{annotation, items, label, list, name, object, text},
+    values::{annotation, items, label, label_value, list, name, object, text},
 };
 
 use strip::Previous;
@@ -173,7 +173,7 @@ impl<'a> Draft<'a> {
         let pod = &mut *self.pod;
         let first = |keys: [&str; 3], or: &str| {
             let found = keys.iter().find_map(|key| label(pod, key));
-            found.unwrap_or(or).to_owned()
+            label_value(found.unwrap_or(or)).to_owned()
         };
         let canonical = [labels::CANONICAL_NAME, labels::APP_NAME, labels::APP];
         let canonical = first(canonical, &self.settings.owner.name);

@@ -49,6 +49,13 @@ pub(crate) fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
     text(pod, &["metadata", "labels", key])
 }
 
+/// A name as a label has it, which is shorter and ends in a letter or a digit.
+pub(crate) fn label_value(name: &str) -> &str {
+    const LONGEST: usize = 63;
+    let start = name.get(..LONGEST).unwrap_or(name);
+    start.trim_end_matches(['-', '.', '_'])
+}
+
 /// Whether an init container stays beside the application: it restarts.
 pub(crate) fn stays(init: &Value) -> bool {
     text(init, &["restartPolicy"]) == Some("Always")

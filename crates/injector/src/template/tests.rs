@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use lateen_testkit::conformance;
 use serde_json::{Value, json};
 
-use crate::{Params, kube_inject};
+use crate::{Owner, Params, inject, kube_inject};
 
 const IMAGE: &str = "registry.istio.io/testing/proxyv2:latest";
 
@@ -189,4 +189,27 @@ fn capture_is_told_what_the_proxy_is_told() {
         env(&pod.replace("proxy.istio.io/config", "other")),
         Value::Null
     );
+}
+
+/// A Deployment's name may be longer than a label's value, which Kubernetes would refuse with the pod.
+#[test]
+fn labels_made_of_names_are_valid() {
+    let owner = |name: String| Owner {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        name,
+        namespace: "n".into(),
+    };
+    let labelled = |name: String| {
+        let mut pod = json!({"metadata": {}, "spec": {"containers": [{"name": "c"}]}});
+        inject(&mut pod, &owner(name), &Params::new(IMAGE));
+        let found = pod["metadata"]["labels"]["service.istio.io/canonical-name"].as_str();
+        found.expect("a label").to_owned()
+    };
+    let long = "a".repeat(62);
+    assert_eq!(labelled("short".into()), "short");
+    assert_eq!(labelled(format!("{long}b")), format!("{long}b"));
+    assert_eq!(labelled(format!("{long}bc")), format!("{long}b"));
+    assert_eq!(labelled(format!("{long}-c")), long);
+    assert_eq!(labelled(format!("{}-.-c", "a".repeat(60))), "a".repeat(60));
 }
