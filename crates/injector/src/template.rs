@@ -5,6 +5,7 @@ mod gateway;
 mod grpc;
 mod iptables;
 mod multus;
+mod of_user;
 mod strip;
 mod volumes;
 
@@ -17,6 +18,7 @@ use crate::{
     values::{annotation, items, label, label_value, list, name, object, text},
 };
 
+use of_user::OfUser;
 use strip::Previous;
 pub use strip::uninject;
 
@@ -33,6 +35,18 @@ pub(crate) const OWN: [&str; 3] = [PROXY, INIT, VALIDATION];
 pub(crate) const NETWORK_ENV: &str = "ISTIO_META_NETWORK";
 /// Cluster of the pod, which its workload is told.
 pub(crate) const CLUSTER_ENV: &str = "ISTIO_META_CLUSTER_ID";
+
+/// Annotations by which `kubectl exec` and `logs` know which container is meant.
+const DEFAULT_CONTAINER: [&str; 2] = [
+    "kubectl.kubernetes.io/default-container",
+    "kubectl.kubernetes.io/default-logs-container",
+];
+/// Labels by which the mesh and telemetry know a pod.
+const KNOWN_BY: [&str; 3] = [
+    labels::TLS_MODE,
+    labels::CANONICAL_NAME,
+    labels::CANONICAL_REVISION,
+];
 
 /// How a ProxyConfig says that connections are captured.
 pub(crate) const INTERCEPTION_MODE: &str = "interceptionMode";
@@ -140,6 +154,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) overrides: Overrides,
     /// What an injection before this one put in.
     previous: Previous,
+    of_user: OfUser,
     pub(crate) added: Added,
     /// Whether the mesh knows the pod by what it is told of it, rather than by its application alone.
     is_known: bool,
@@ -153,6 +168,7 @@ impl<'a> Draft<'a> {
         params: &'a Params,
         template: Option<BuiltIn>,
     ) -> Self {
+        let of_user = OfUser::of(pod);
         let previous = strip::take_out(pod);
         let mut settings = Settings::of(pod, owner, params);
         // Everywhere else the proxy is the application, or it is for the application alone.
@@ -163,6 +179,7 @@ impl<'a> Draft<'a> {
             settings,
             overrides,
             previous,
+            of_user,
             added: Added::default(),
             is_known: false,
         }
@@ -193,7 +210,7 @@ impl<'a> Draft<'a> {
         self.add_pull_secrets();
         self.previous.keep_additions(self.pod);
         arrange(self.pod, &self.settings);
-        annotate(self.pod, &self.settings, &self.overrides, &self.added);
+        self.annotate();
         if self.is_known {
             name_application(self.pod);
             let map = object(&mut self.pod["metadata"], "annotations");
@@ -210,6 +227,33 @@ impl<'a> Draft<'a> {
             let map = object(&mut self.pod["metadata"], "annotations");
             map.extend(more.iter().map(|(key, text)| (key.clone(), json!(text))));
         }
+    }
+
+    /// Tells what was put in, and what of that the user had given.
+    fn annotate(&mut self) {
+        let added = &self.added;
+        let or_null = |names: &[String]| {
+            if names.is_empty() {
+                Value::Null
+            } else {
+                json!(names)
+            }
+        };
+        let status = json!({
+            "initContainers": or_null(&added.init),
+            "containers": or_null(&added.containers),
+            "volumes": or_null(&added.volumes),
+            "imagePullSecrets": or_null(&added.secrets),
+            "revision": self.settings.params.revision,
+        });
+        let mut overrides = self.overrides.describe();
+        self.of_user.describe(added, &mut overrides);
+        let map = object(&mut self.pod["metadata"], "annotations");
+        if !overrides.is_empty() {
+            let overrides = Value::Object(overrides).to_string();
+            map.insert(annotations::PROXY_OVERRIDES.into(), json!(overrides));
+        }
+        map.insert(annotations::STATUS.into(), json!(status.to_string()));
     }
 
     fn add_pull_secrets(&mut self) {
@@ -386,7 +430,7 @@ impl Overrides {
         }
     }
 
-    fn describe(&self) -> Option<String> {
+    fn describe(&self) -> Map<String, Value> {
         let mut all = Map::new();
         for (field, containers) in [
             ("containers", &self.containers),
@@ -396,7 +440,7 @@ impl Overrides {
                 all.insert(field.into(), json!(containers));
             }
         }
-        (!all.is_empty()).then(|| Value::Object(all).to_string())
+        all
     }
 }
 
@@ -504,28 +548,6 @@ fn note(names: &mut Vec<String>, name: &str) {
     }
 }
 
-fn annotate(pod: &mut Value, settings: &Settings<'_>, overrides: &Overrides, added: &Added) {
-    let or_null = |names: &[String]| {
-        if names.is_empty() {
-            Value::Null
-        } else {
-            json!(names)
-        }
-    };
-    let status = json!({
-        "initContainers": or_null(&added.init),
-        "containers": or_null(&added.containers),
-        "volumes": or_null(&added.volumes),
-        "imagePullSecrets": or_null(&added.secrets),
-        "revision": settings.params.revision,
-    });
-    let map = object(&mut pod["metadata"], "annotations");
-    if let Some(overrides) = overrides.describe() {
-        map.insert(annotations::PROXY_OVERRIDES.into(), json!(overrides));
-    }
-    map.insert(annotations::STATUS.into(), json!(status.to_string()));
-}
-
 /// `kubectl exec` and `logs` mean the user's container.
 fn name_application(pod: &mut Value) {
     let app = items(&pod["spec"], "containers")
@@ -536,10 +558,7 @@ fn name_application(pod: &mut Value) {
         return;
     };
     let map = object(&mut pod["metadata"], "annotations");
-    for key in [
-        "kubectl.kubernetes.io/default-container",
-        "kubectl.kubernetes.io/default-logs-container",
-    ] {
+    for key in DEFAULT_CONTAINER {
         map.entry(key).or_insert_with(|| json!(app));
     }
 }

@@ -3,7 +3,7 @@
 use lateen_api::annotations;
 use serde_json::{Map, Value, json};
 
-use super::{OWN, PROXY, multus};
+use super::{DEFAULT_CONTAINER, KNOWN_BY, OWN, PROXY, multus, of_user::OfUser};
 use crate::values::{annotation, items, list, name, object};
 
 /// Fields that other webhooks add to in every container they see, and what tells their items apart.
@@ -208,38 +208,34 @@ fn variable<'a>(container: &'a Value, wanted: &str) -> Option<&'a str> {
     found["value"].as_str()
 }
 
-/// Takes an injection out of a pod or a pod template, its volumes and labels as well. Returns whether
-/// there was one.
+/// Takes an injection out of a pod or a pod template, its volumes and labels as well, but for those that
+/// the user gave. Returns whether there was one.
 pub fn uninject(pod: &mut Value) -> bool {
     let Some(status) = status(pod) else {
         return false;
     };
+    let of_user = OfUser::of(pod);
     take_out(pod);
     for field in ["volumes", "imagePullSecrets"] {
         let listed = names(&status, field);
         let Some(held) = pod["spec"].get_mut(field).and_then(Value::as_array_mut) else {
             continue;
         };
-        held.retain(|item| !listed.iter().any(|listed| listed == name(item)));
+        held.retain(|item| {
+            let name = name(item);
+            of_user.has(field, name) || !listed.iter().any(|listed| listed == name)
+        });
         if held.is_empty()
             && let Some(spec) = pod["spec"].as_object_mut()
         {
             spec.shift_remove(field);
         }
     }
-    let own = [
-        "kubectl.kubernetes.io/default-container",
-        "kubectl.kubernetes.io/default-logs-container",
-        annotations::REVISION,
-    ];
-    let own_labels = [
-        lateen_api::labels::TLS_MODE,
-        lateen_api::labels::CANONICAL_NAME,
-        lateen_api::labels::CANONICAL_REVISION,
-    ];
-    for (field, keys) in [("annotations", own), ("labels", own_labels)] {
+    let [container, logs] = DEFAULT_CONTAINER;
+    let own = [container, logs, annotations::REVISION];
+    for (field, keys) in [("annotations", own), ("labels", KNOWN_BY)] {
         let map = object(&mut pod["metadata"], field);
-        for key in keys {
+        for key in keys.into_iter().filter(|key| !of_user.has(field, key)) {
             map.shift_remove(key);
         }
         if map.is_empty()
@@ -310,6 +306,32 @@ mod tests {
             assert_eq!(held, want);
             assert!(!uninject(&mut held));
         }
+    }
+
+    /// Labels by which a Deployment selects its pods, a volume in the place of ours.
+    #[test]
+    fn what_the_user_gave_stays() {
+        let values = r#"{"global": {"imagePullSecrets": ["own", "ours"]}}"#;
+        let config = crate::InjectorConfig::parse("", values).expect("a configuration");
+        let params = Params::default().with_config(config.into());
+        let before = json!({
+            "metadata": {
+                "labels": {"service.istio.io/canonical-name": "shop", "security.istio.io/tlsMode": "disabled"},
+                "annotations": {"kubectl.kubernetes.io/default-container": "b"},
+            },
+            "spec": {
+                "containers": [{"name": "a"}, {"name": "b"}],
+                "volumes": [{"name": "istio-envoy", "emptyDir": {"sizeLimit": "1Gi"}}, {"name": "more"}],
+                "imagePullSecrets": [{"name": "own"}],
+            },
+        });
+        let mut held = before.clone();
+        inject(&mut held, &owner(), &params);
+        let once = held.clone();
+        inject(&mut held, &owner(), &params);
+        assert_eq!(held, once);
+        assert!(uninject(&mut held));
+        assert_eq!(held, before);
     }
 
     #[test]

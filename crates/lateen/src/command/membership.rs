@@ -308,7 +308,7 @@ mod tests {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "d", "namespace": "n"},
             "spec": {"template": {
-                "metadata": {"labels": {"app": "d"}},
+                "metadata": {"labels": {"app": "d", "service.istio.io/canonical-name": "shop"}},
                 "spec": {"containers": [{"name": "c", "image": "i"}]},
             }},
         })
@@ -338,6 +338,8 @@ mod tests {
         // The webhook is told, too.
         let labels = &value["spec"]["template"]["metadata"]["labels"];
         assert_eq!(labels[labels::SIDECAR_INJECT], "false");
+        // What the Deployment may select its pods by.
+        assert_eq!(labels[labels::CANONICAL_NAME], "shop");
         assert!(matches!(remove(&mut value), Done::Nothing(_)));
         assert!(matches!(
             add(&mut value, "n", &params),
