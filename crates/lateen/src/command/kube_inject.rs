@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use lateen_core::ports;
 use lateen_injector::{InjectorConfig, Params};
 
 use crate::{cli::Global, output};
@@ -89,7 +90,7 @@ impl KubeInject {
             settings: Settings::default(),
         };
         // Named, so that it must be there.
-        flags.inject_config_map = Some(flags.config_map(&None, "istio-sidecar-injector"));
+        flags.inject_config_map = Some(flags.name_of(&None, "istio-sidecar-injector"));
         flags.params(global).await
     }
 
@@ -115,15 +116,15 @@ impl KubeInject {
             values = values.or(Some(operator.values));
             mesh = mesh.or(Some(operator.mesh));
         }
-        let mut base = Params {
-            revision: self.revision.clone().unwrap_or_else(|| "default".into()),
-            ..Params::default()
-        };
+        let mut base = self.base(&global.istio_namespace);
         let is_whole = config.is_some() && values.is_some() && mesh.is_some();
         if !is_whole || self.webhook_config.is_some() {
             let cluster = Cluster::of(global, self.must_answer(global)).await?;
             if let Some(cluster) = cluster {
-                base.native_sidecar = cluster.has_native_sidecars().await;
+                let natives = cluster.natives(self).await;
+                base.native_sidecar = natives.all;
+                base.nodes = natives.nodes.into();
+                base.proxy_configs = cluster.proxy_configs(&global.namespace, self).await;
                 if config.is_none() || values.is_none() {
                     let mut data = cluster.injector(self).await?;
                     config = config.or_else(|| data.remove("config"));
@@ -139,6 +140,21 @@ impl KubeInject {
             }
         }
         self.fill(&base, config, values, mesh, "")
+    }
+
+    /// What holds before anything is read.
+    fn base(&self, istio_namespace: &str) -> Params {
+        let control_plane = self.name_of(&None, "istiod");
+        Params {
+            revision: self.revision_or_default().to_owned(),
+            ca_address: format!("{control_plane}.{istio_namespace}.svc:{}", ports::XDS_TLS),
+            ..Params::default()
+        }
+    }
+
+    fn revision_or_default(&self) -> &str {
+        let named = self.revision.as_deref();
+        named.filter(|name| !name.is_empty()).unwrap_or("default")
     }
 
     /// Whether going on without a cluster would be against what the flags say.
@@ -178,16 +194,16 @@ impl KubeInject {
         let mesh = mesh.with_context(|| format!("cannot use {mesh_from}"))?;
         Ok(base
             .with_config(config.into())
-            .with_mesh(mesh.into(), Vec::new())
+            .with_mesh(mesh.into(), base.proxy_configs.clone())
             .with_path(path))
     }
 
-    /// A ConfigMap's name, as the revision has it where no flag says it.
-    fn config_map(&self, named: &Option<String>, usual: &str) -> String {
-        match (named, self.revision.as_deref()) {
+    /// The name of something of the control plane, as the revision has it where no flag says it.
+    fn name_of(&self, named: &Option<String>, usual: &str) -> String {
+        match (named, self.revision_or_default()) {
             (Some(name), _) => name.clone(),
-            (None, None | Some("" | "default")) => usual.to_owned(),
-            (None, Some(revision)) => format!("{usual}-{revision}"),
+            (None, "default") => usual.to_owned(),
+            (None, revision) => format!("{usual}-{revision}"),
         }
     }
 }
@@ -257,13 +273,16 @@ mod tests {
     fn names_have_the_revision() {
         let check = |flags: &[&str], want: &str| {
             let inject = inject(flags);
-            let found = inject.config_map(&inject.inject_config_map, "istio-sidecar-injector");
+            let found = inject.name_of(&inject.inject_config_map, "istio-sidecar-injector");
             assert_eq!(found, want, "{flags:?}");
         };
         check(&[], "istio-sidecar-injector");
         check(&["-r", "canary"], "istio-sidecar-injector-canary");
         check(&["--revision=default"], "istio-sidecar-injector");
         check(&["-r", "canary", "--injectConfigMapName=mine"], "mine");
+        let base = inject(&["-r", "canary"]).base("mesh");
+        let found = (&*base.revision, &*base.ca_address);
+        assert_eq!(found, ("canary", "istiod-canary.mesh.svc:15012"));
     }
 
     #[test]
