@@ -111,7 +111,7 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// Starts `per_second` requests a second, but no more while [`N_UNANSWERED`] are out.
+    /// Starts `per_second` requests a second, but no more while many are unanswered.
     pub fn start(http: Http, path: &'static str, per_second: u32) -> Load {
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let failures = Arc::new(Mutex::new(Vec::new()));

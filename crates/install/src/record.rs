@@ -72,7 +72,7 @@ pub fn again(config_map: &Value) -> String {
 }
 
 fn record(installation: &Installation) -> Value {
-    let text = serde_yaml_ng::to_string(installation.document()).expect("JSON is YAML");
+    let text = lateen_yaml::to_string(installation.document()).expect("JSON is YAML");
     let mut record = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -124,6 +124,20 @@ mod tests {
             seen += 1;
         }
         assert!(seen >= 4, "{seen}");
+    }
+
+    /// Also what other readers take for a truth value or a number.
+    #[test]
+    fn texts_stay_texts() {
+        let texts = [
+            "values.pilot.env.A=on",
+            "meshConfig.defaultConfig.proxyMetadata.B=yes",
+            "values.pilot.env.C=1_000",
+        ];
+        let installation = of("", &texts);
+        let parts = recorded_parts(&installation).expect("parts");
+        let back = of_record(found(&parts)[0]).expect("an installation");
+        assert_eq!(back.document(), installation.document());
     }
 
     #[test]

@@ -212,11 +212,7 @@ impl std::fmt::Display for Named<'_> {
 
 /// The documents of a YAML file, as JSON.
 pub(crate) fn documents(yaml: &str) -> anyhow::Result<Vec<Value>> {
-    use serde::Deserialize as _;
-    serde_yaml_ng::Deserializer::from_str(yaml)
-        .map(|document| Ok(Value::deserialize(document)?))
-        .filter(|value| !matches!(value, Ok(Value::Null)))
-        .collect()
+    Ok(lateen_yaml::documents(yaml)?)
 }
 
 #[cfg(test)]

@@ -55,13 +55,16 @@ pub(crate) struct Global {
     /// The one that counts.
     #[arg(skip)]
     pub(crate) namespace: String,
-    /// The control plane's namespace.
+    /// The control plane's namespace; without it, `istio-system`.
     #[arg(
-        short,
+        short = 'i',
         long = "istioNamespace",
         global = true,
-        default_value = ISTIO_NAMESPACE
+        value_name = "ISTIO_NAMESPACE"
     )]
+    pub(crate) named_istio_namespace: Option<String>,
+    /// The one that counts.
+    #[arg(skip)]
     pub(crate) istio_namespace: String,
     /// The user as whom to come, `system:serviceaccount:NAMESPACE:NAME` for an account.
     #[arg(long = "as", global = true, value_name = "USER")]
@@ -225,6 +228,8 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let called = called(&args);
     let mut cli = Cli::parse_from(args);
     cli.global.namespace = client::namespace(&cli.global);
+    let home = cli.global.named_istio_namespace.clone();
+    cli.global.istio_namespace = home.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned());
     if let Err(error) = log_client(cli.global.vklog) {
         return fail(&error);
     }

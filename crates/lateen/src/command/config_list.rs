@@ -3,11 +3,7 @@
 
 use clap::{Args, Command, Subcommand};
 
-use crate::{
-    cli::{Global, ISTIO_NAMESPACE},
-    client, output,
-    table::Table,
-};
+use crate::{cli::Global, client, output, table::Table};
 
 /// Show what commands go by.
 #[derive(Debug, Args)]
@@ -45,7 +41,7 @@ fn table(global: &Global) -> Table {
     row(
         "istioNamespace",
         global.istio_namespace.clone(),
-        flag_or(global.istio_namespace != ISTIO_NAMESPACE),
+        flag_or(global.named_istio_namespace.is_some()),
     );
     let (kubeconfig, from) = client::kubeconfig_in_use(global);
     row("kubeconfig", kubeconfig, from);

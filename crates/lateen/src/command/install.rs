@@ -132,12 +132,13 @@ impl Install {
                     .map_err(anyhow::Error::msg)?;
             }
         }
-        self.bring_about(&client, &mut applier, &goal).await
+        self.bring_about(global, &client, &mut applier, &goal).await
     }
 
     /// Says what is about to happen, asks, and does it.
     async fn bring_about(
         &self,
+        global: &Global,
         client: &Client,
         applier: &mut Applier,
         goal: &Goal,
@@ -185,10 +186,10 @@ impl Install {
         if self.verify {
             let addons = self.addons.addons().iter();
             let addons = addons.map(|addon| format!(" --addon {}", addon.name()));
-            let flags = self.layers.flags() + &addons.collect::<String>();
+            let again = self.layers.again(global) + &addons.collect::<String>();
             let wanted = verify_install::Wanted {
                 parts: &goal.parts,
-                again: format!("lateen install{flags}"),
+                again,
             };
             verify_install::verify(applier, &[wanted], namespace).await?;
         }

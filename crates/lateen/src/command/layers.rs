@@ -7,10 +7,7 @@ use clap::Args;
 use lateen_install::{Installation, Layers};
 use serde_json::Value;
 
-use crate::{
-    cli::{Global, ISTIO_NAMESPACE},
-    discovery,
-};
+use crate::{cli::Global, discovery};
 
 /// What an installation is to be: a profile, changed by files, changed by flags.
 #[derive(Clone, Debug, Default, Args)]
@@ -56,8 +53,19 @@ impl LayerArgs {
         self.files.is_empty() && self.sets.is_empty() && self.recorded.is_none()
     }
 
-    /// These flags as a shell takes them, each behind a space.
-    pub(crate) fn flags(&self) -> String {
+    /// The command that brings about what these flags say, as a shell takes it.
+    pub(crate) fn again(&self, global: &Global) -> String {
+        let command = match self.recorded {
+            Some(_) => "lateen upgrade",
+            None => "lateen install",
+        };
+        let home = global.named_istio_namespace.as_ref();
+        let home = home.map_or_else(String::new, |home| format!(" -i {}", quoted(home)));
+        format!("{command}{home}{}", self.flags())
+    }
+
+    /// These flags, each behind a space.
+    fn flags(&self) -> String {
         let files = self
             .files
             .iter()
@@ -76,8 +84,7 @@ impl LayerArgs {
     /// effect is told on standard error.
     pub(crate) fn installation(&self, global: &Global) -> anyhow::Result<Installation> {
         let mut layers = self.layers()?;
-        let home = &global.istio_namespace;
-        if home != ISTIO_NAMESPACE {
+        if let Some(home) = &global.named_istio_namespace {
             // A flag wins over files; what is set by its path wins over that.
             layers.sets.insert(0, format!("namespace={home}"));
         }

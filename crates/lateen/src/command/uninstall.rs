@@ -100,19 +100,18 @@ impl Uninstall {
         if !self.skip_confirmation {
             consent::ask("Proceed?")?;
         }
-        let mut locks = Vec::new();
-        for home in &doomed.homes {
-            locks.push(Lock::take(&client, home).await?);
-        }
+        let locks = Lock::take_all(&client, &doomed.homes).await?;
         let work = async {
             // While the question was open, somebody else may have installed something.
             let now = self.doomed(&mut applier, global).await?;
-            if now.all != doomed.all {
+            // What went meanwhile is none of it: of a removal that was cut off, much goes by itself.
+            let mut new = now.removals().filter(|it| !removals.contains(it));
+            if new.next().is_some() || now.others != doomed.others {
                 bail!(
                     "the cluster is no longer what it was when you were asked; run the command again"
                 );
             }
-            self.remove(&client, &mut applier, &doomed).await
+            self.remove(&client, &mut applier, &now).await
         };
         let removed = holding(&locks, work).await;
         for lock in locks {
@@ -149,12 +148,18 @@ impl Uninstall {
         }
         for home in homes {
             let object = json!({"apiVersion": "v1", "kind": NAMESPACE, "metadata": {"name": home}});
-            if applier.get(&object).await?.is_some() {
+            let held = applier.get(&object).await?;
+            // Nothing can be made any more in one that ends, a lock neither.
+            if held.is_some_and(|held| held.metadata.deletion_timestamp.is_none()) {
                 doomed.homes.insert(home);
             }
         }
         if self.purge {
             doomed.others = Others::find(applier).await?;
+            if !doomed.others.is_empty() {
+                // With them, all objects of the other mesh would go.
+                doomed.all.retain(|removal| removal.kind() != DEFINITION);
+            }
             doomed.spread = spread(applier, &doomed.homes, &doomed.others).await?;
         }
         Ok(doomed)
@@ -266,7 +271,7 @@ async fn say(client: &Client, doomed: &Doomed) -> anyhow::Result<()> {
     }
     if !doomed.others.is_empty() {
         output::line(format_args!(
-            "Another control plane is in {}: the root certificates of namespaces and what else both use stay.",
+            "Another control plane is in {}: definitions with their objects, the root certificates of namespaces and what else both use stay.",
             doomed.others.namespaces()
         ));
     }

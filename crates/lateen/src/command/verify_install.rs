@@ -60,7 +60,7 @@ impl VerifyInstall {
         }
         let wanted = Wanted {
             parts: &lateen_install::parts(&named)?,
-            again: format!("lateen install{}", self.layers.flags()),
+            again: self.layers.again(global),
         };
         verify(&mut applier, &[wanted], named.namespace()).await
     }

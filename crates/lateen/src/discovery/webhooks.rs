@@ -23,6 +23,8 @@ use tracing::{info, warn};
 
 /// How often the configurations are looked at again where nobody has told that they changed.
 const RECHECK: Duration = Duration::from_secs(30);
+/// What changes within this time is looked at once.
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// The Service that webhooks of ours name.
 pub(super) struct Service {
@@ -59,7 +61,9 @@ pub(super) async fn keep_trusted(
             () = tokio::time::sleep(wait) => {}
             changed = roots.changed() => if changed.is_err() { return },
             Some(()) = changes.next() => {
-                // One look is for all that came together.
+                // One look is for all that came together, and somebody who writes against this one is no
+                // reason to ask without a pause.
+                tokio::time::sleep(TOGETHER).await;
                 while changes.next().now_or_never().flatten().is_some() {}
             }
         }

@@ -50,7 +50,7 @@ pub(crate) async fn holding<T>(
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
     let mut lost: FuturesUnordered<_> = locks.iter().map(Lock::lost).collect();
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         Some(()) = lost.next() => bail!(
             "the installation's lock is lost: somebody else has taken it, or the API server has not answered for too long; what is done so far stays. Wait until nobody else installs, then run the command again"
@@ -59,8 +59,17 @@ pub(crate) async fn holding<T>(
             "ended in the middle; what is done so far stays, and the same command goes on with it"
         ),
         done = work => done,
-    }
+    };
+    // Who listened for a signal once hears it always: from here on it ends the program as it did before.
+    tokio::spawn(async {
+        interrupted().await;
+        std::process::exit(INTERRUPTED);
+    });
+    done
 }
+
+/// The status of a program that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
 
 /// Ends when somebody wants the program to end.
 async fn interrupted() {
@@ -77,6 +86,26 @@ async fn interrupted() {
 }
 
 impl Lock {
+    /// Takes those of several namespaces, or none of them.
+    pub(crate) async fn take_all(
+        client: &Client,
+        namespaces: impl IntoIterator<Item = &String>,
+    ) -> anyhow::Result<Vec<Self>> {
+        let mut locks = Vec::new();
+        for namespace in namespaces {
+            match Lock::take(client, namespace).await {
+                Ok(lock) => locks.push(lock),
+                Err(error) => {
+                    for lock in locks {
+                        lock.release().await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(locks)
+    }
+
     /// Takes it, or says who has it. Where the holder seems to be gone, it is waited until that is sure.
     /// The namespace is made where there is none.
     pub(crate) async fn take(client: &Client, namespace: &str) -> anyhow::Result<Self> {

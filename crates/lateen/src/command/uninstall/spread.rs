@@ -29,7 +29,7 @@ fn kind(api_version: &str, kind: &str) -> TypeMeta {
 
 /// Control planes that no installation of this program made, such as Istio's: their revisions, by
 /// namespace. What control planes make by themselves has the same names everywhere.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Others(BTreeMap<String, BTreeSet<String>>);
 
 impl Others {

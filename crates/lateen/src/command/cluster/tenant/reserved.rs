@@ -1,15 +1,17 @@
 //! Namespaces that no tenant is given: whoever writes one of them is the master of more than it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-    core::v1::ConfigMap,
+    core::v1::{ConfigMap, Namespace},
     rbac::v1::{ClusterRoleBinding, RoleBinding, Subject},
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde_yaml_ng::Value;
+
+use lateen_local::HOST_USERS;
 
 use super::HOME;
 
@@ -34,22 +36,34 @@ pub(super) fn check_name(namespace: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses what is reserved by how this cluster is set up.
+/// Refuses what is reserved by how this cluster is set up. What other tenants have opened to whoever has a
+/// namespace is their own affair, and told.
 pub(super) async fn check_use(client: &Client, namespaces: &[String]) -> anyhow::Result<()> {
-    let reserved = in_use(client)
+    let (reserved, opened) = in_use(client)
         .await
         .context("cannot find out which namespaces are the mesh's")?;
     for namespace in namespaces {
         if let Some(why) = reserved.get(namespace) {
             bail!("namespace {namespace} is no tenant's, as {why}; name another");
         }
+        if let Some(why) = opened.get(namespace) {
+            eprintln!("Warning: {why}, which whoever has namespace {namespace} may use");
+        }
     }
     Ok(())
 }
 
-/// Namespaces by why nobody is given them.
-async fn in_use(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
+/// Namespaces by a reason.
+type Reasons = BTreeMap<String, String>;
+
+/// Namespaces by why nobody is given them, and by what tenants of others have opened to them.
+async fn in_use(client: &Client) -> anyhow::Result<(Reasons, Reasons)> {
     let all = ListParams::default();
+    let of_tenants = ListParams::default().labels(&format!("{HOST_USERS}=false"));
+    let tenants: Api<Namespace> = Api::all(client.clone());
+    let tenants = tenants.list(&of_tenants).await?.items;
+    let tenants: BTreeSet<String> = tenants.iter().map(Namespace::name_any).collect();
+    let mut opened = BTreeMap::new();
     let mut reserved = BTreeMap::new();
     let hooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     for one in hooks.list(&all).await?.items {
@@ -88,9 +102,14 @@ async fn in_use(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
         let named = format!("RoleBinding {} of {place}", binding.name_any());
         let subjects = binding.subjects.iter().flatten();
         let (of_place, own) = (format!("namespace {place}"), Some(&*place));
-        note_binding(&mut reserved, subjects, &named, &of_place, own);
+        // Tenants bind whom they like in what is theirs, and keep nobody from a namespace by it.
+        let noted = match tenants.contains(&place) {
+            true => &mut opened,
+            false => &mut reserved,
+        };
+        note_binding(noted, subjects, &named, &of_place, own);
     }
-    Ok(reserved)
+    Ok((reserved, opened))
 }
 
 /// Whoever answers a webhook decides about everybody's objects.
