@@ -94,6 +94,16 @@ pub(crate) struct Global {
     pub(crate) vklog: u8,
 }
 
+impl Global {
+    /// Works out what the flags leave open.
+    pub(crate) fn settled(mut self) -> Self {
+        self.namespace = client::namespace(&self);
+        let home = self.named_istio_namespace.clone();
+        self.istio_namespace = home.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned());
+        self
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a mesh with Bookinfo on this machine
@@ -227,9 +237,7 @@ struct Completion {
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let called = called(&args);
     let mut cli = Cli::parse_from(args);
-    cli.global.namespace = client::namespace(&cli.global);
-    let home = cli.global.named_istio_namespace.clone();
-    cli.global.istio_namespace = home.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned());
+    cli.global = cli.global.settled();
     if let Err(error) = log_client(cli.global.vklog) {
         return fail(&error);
     }

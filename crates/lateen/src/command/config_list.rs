@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn values_say_where_they_are_from() {
         let flags = ["lateen", "options", "-n", "shop", "-c", "/k.yaml"];
-        let global = Cli::try_parse_from(flags).expect("flags").global;
+        let global = Cli::try_parse_from(flags).expect("flags").global.settled();
         let told = table(&global).to_string();
         let has = |line: &[&str]| {
             let mut lines = told.lines();

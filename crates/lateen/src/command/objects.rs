@@ -359,11 +359,8 @@ mod tests {
     use crate::cli::Cli;
 
     fn global() -> Global {
-        let cli = Cli::try_parse_from(["lateen", "options"]);
-        Global {
-            namespace: "shop".to_owned(),
-            ..cli.expect("flags").global
-        }
+        let cli = Cli::try_parse_from(["lateen", "options", "-n", "shop"]);
+        cli.expect("flags").global.settled()
     }
 
     #[tokio::test]

@@ -11,7 +11,12 @@ struct Line {
 }
 
 fn parse(args: &[&str]) -> Line {
-    Line::try_parse_from(["analyze"].iter().chain(args)).expect("arguments")
+    let line = Line::try_parse_from(["analyze"].iter().chain(args));
+    let line = line.expect("arguments");
+    Line {
+        global: line.global.settled(),
+        ..line
+    }
 }
 
 /// The status of the process, for files of which each has a text.
