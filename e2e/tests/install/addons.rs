@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use super::{alone, block_on};
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn addons_stay_until_they_are_named() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("addons")?;
@@ -91,7 +90,6 @@ fn addons_stay_until_they_are_named() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn prometheus_scrapes_the_mesh() -> anyhow::Result<()> {
     let _alone = alone();
     let what = "what Prometheus scrapes";

@@ -32,7 +32,6 @@ subjects: [{kind: ServiceAccount, name: tenant, namespace: default}]
 ";
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn nothing_is_done_without_a_yes_and_what_was_done_is_known() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("asked")?;

@@ -41,7 +41,6 @@ spec: {host: nowhere}
 ";
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn the_first_revision_is_the_default_one_until_another_takes_its_place() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("defaults")?;

@@ -25,7 +25,6 @@ const GENERATED: [&str; 10] = [
 ];
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn an_api_server_would_take_every_manifest() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("dryrun")?;

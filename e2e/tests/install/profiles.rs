@@ -85,7 +85,6 @@ fn profiles_are_installed_changed_and_removed() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn what_somebody_else_made_is_left_alone() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("foreign")?;
@@ -224,7 +223,6 @@ async fn settings_outlive_an_upgrade(mesh: &Mesh, client: &Client) -> anyhow::Re
 }
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn one_more_gateway_leaves_the_rest() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("eastwest")?;

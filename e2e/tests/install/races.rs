@@ -17,7 +17,6 @@ use super::{alone, block_on};
 const TAKEN: &str = "another installation is under way in this cluster, by ";
 
 #[test]
-#[ignore = "takes long; `.ci/run install` has it"]
 fn two_at_once_and_those_that_are_cut_off_leave_nothing_half() -> anyhow::Result<()> {
     let _alone = alone();
     let mesh = Mesh::platform("races")?;
